@@ -1,0 +1,85 @@
+# Every command a newcomer or a maintainer types. Needs Python >= 3.11 and make; the rest goes into .venv.
+# demo, test, lint, bench, nightly and wheel leave the files under version control alone;
+# golden and docs exist to rewrite some of them. Written for make 3.81 (macOS) and later.
+
+JOBS ?= 2
+TESTS ?= tests
+PYTEST_ARGS ?=
+PIP_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PY := $(BIN)/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+PYTEST = $(PY) -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint golden nightly bench docs wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.installed ## install gradc and watch it work on real data
+	@$(BIN)/gradc demo
+
+test: lint ## lint, then the whole test suite
+	$(PYTEST) $(TESTS)
+
+lint: $(VENV)/.installed-dev ## ruff and the type checker
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+golden: $(VENV)/.installed-dev ## rewrite tests/golden from what the code prints now
+	$(PYTEST) --update-golden $(TESTS)
+
+nightly: lint ## the long test run: thousands of random programs
+	$(PYTEST) --nightly $(TESTS)
+
+bench: $(VENV)/.installed-bench ## time gradc beside NumPy, JAX and PyTorch
+	$(PY) -m tests.bench
+
+docs: $(VENV)/.installed-dev ## rewrite the generated pages of docs/
+	$(PY) docs/generate.py
+
+wheel: $(VENV)/.installed ## build a wheel into dist/
+	@$(PIP) wheel . --no-deps --wheel-dir dist $(PIP_ARGS)
+	@ls dist/*.whl
+
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp per set of extras: a change of pyproject.toml installs again, anything else does not, for the
+# installation is editable. The version is read at build time, so it is a prerequisite too.
+INSTALL_INPUTS := pyproject.toml gradc/version.py
+
+$(VENV)/.installed: $(INSTALL_INPUTS) | $(PY)
+	@echo "installing gradc into $(VENV) ..."
+	@$(PIP) install $(PIP_ARGS) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(INSTALL_INPUTS) | $(PY)
+	@echo "installing gradc and its development tools into $(VENV) ..."
+	@$(PIP) install $(PIP_ARGS) --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-bench: $(INSTALL_INPUTS) | $(PY)
+	@echo "installing gradc, JAX and PyTorch into $(VENV) (large) ..."
+	@$(PIP) install $(PIP_ARGS) --editable '.[dev,bench]'
+	@touch $(VENV)/.installed $(VENV)/.installed-dev $@
+
+# PYTHON=... chooses an interpreter; otherwise the first of these that is new enough and can make environments.
+PYTHON ?=
+NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+
+$(PY):
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	    if $$python -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then \
+	        echo "creating $(VENV) with $$($$python --version) ..."; \
+	        $$python -m venv $(VENV) && exit 0; \
+	        rm -rf $(VENV); exit 1; \
+	    fi; \
+	done; \
+	echo "gradc needs Python 3.11 or newer with its venv module (on Debian and Ubuntu: apt install python3-venv)." >&2; \
+	echo "Found: $$(python3 --version 2>&1). Name another one with: make PYTHON=/path/to/python" >&2; \
+	exit 1

@@ -1,0 +1,98 @@
+"""Abstract values: what is known of an array before it exists, its shape and dtype.
+
+Enters: shapes and dtypes in any NumPy spelling.  Leaves: `Aval`.  Invariant: the dtype is one that gradc computes with,
+in native byte order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradc.errors import DTypeError, ShapeError
+
+Shape = tuple[int, ...]
+DTypeLike = Any
+
+SUPPORTED = frozenset(
+    np.dtype(name)
+    for name in (
+        "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64",
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Aval:
+    """Shape and dtype of an array; ``weak`` marks a Python scalar, whose dtype yields to its partner's (NEP 50)."""
+
+    shape: Shape
+    dtype: np.dtype[Any]
+    weak: bool = False
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) if self.shape else 1
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype.kind == "f"
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]" + ("~" if self.weak else "")
+
+    def with_shape(self, shape: Sequence[int]) -> Aval:
+        return Aval(tuple(shape), self.dtype)
+
+
+def canonical_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """The supported native dtype meant by ``dtype``; raises DTypeError for one that gradc does not compute with."""
+    try:
+        result = np.dtype(dtype).newbyteorder("=")
+    except TypeError as error:
+        raise DTypeError(f"{dtype!r} is not a dtype: {error}") from None
+    if result not in SUPPORTED:
+        known = ", ".join(sorted(str(d) for d in SUPPORTED))
+        remedy = "cast to float32 or float64 first" if result.kind in "fc" else "use a supported dtype"
+        raise DTypeError(f"dtype {result} is not supported ({known}); {remedy}")
+    return result
+
+
+def spec(shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64) -> Aval:
+    """Describe an array argument without making it, for `gradc.trace`, `gradc.compile` and default arguments.
+
+    >>> spec((3, 2), "float32")
+    Aval(shape=(3, 2), dtype=dtype('float32'), weak=False)
+    """
+    sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    for size in sizes:
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 0:
+            raise ShapeError(f"shape {shape!r}: every extent must be an integer >= 0, got {size!r}")
+    return Aval(tuple(int(s) for s in sizes), canonical_dtype(dtype))
+
+
+def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
+    """NumPy's broadcasting of shapes; raises ValueError where they do not fit."""
+    first = shapes[0]
+    if all(s == first for s in shapes):
+        return first
+    rank = max(map(len, shapes))
+    result = [1] * rank
+    for shape in shapes:
+        for axis, size in enumerate(shape, rank - len(shape)):
+            if size != 1:
+                if result[axis] not in (1, size):
+                    raise ValueError("shapes do not broadcast")
+                result[axis] = size
+    return tuple(result)

@@ -1,0 +1,21 @@
+"""Elementary functions as lane arithmetic: no library call, the same instructions on every CPU and on PTX.
+
+Enters: `Value`s of float32 or float64 (float16 is computed in float32).  Leaves: a `Value` of the same dtype.
+Invariant: branch-free, valid for one lane or many, and within the bound that `ULP` states for every argument.
+Start reading at `exponential.Exponential.exp`.
+"""
+
+from __future__ import annotations
+
+from gradc.codegen.elementary import exponential, power, special, trigonometric
+from gradc.codegen.elementary.power import Power
+from gradc.codegen.elementary.special import Special
+from gradc.codegen.elementary.trigonometric import Trigonometric
+
+
+class Elementary(Special, Trigonometric, Power):
+    """All elementary functions, as methods of a `Lanes`."""
+
+
+#: function -> dtype -> largest error in units in the last place of the exact result, over all arguments.
+ULP: dict[str, dict[str, float]] = {**exponential.ULP, **power.ULP, **trigonometric.ULP, **special.ULP}

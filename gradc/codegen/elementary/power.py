@@ -1,0 +1,216 @@
+"""Powers and roots as lane arithmetic.
+
+Enters: `Value`s of float32 or float64 (float16 is computed in float32); integers for `ipow`.  Leaves: a `Value` of the
+same dtype.  Invariant: as in `exponential`.  Start reading at `Power.pow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf, nan
+
+from gradc.codegen.elementary.exponential import EXP2, EXP2_RANGE, Exponential
+from gradc.codegen.elementary.format import FORMATS, elementary
+from gradc.codegen.ir import Value
+
+#: Largest errors in units in the last place, over all arguments.
+ULP: dict[str, dict[str, float]] = {}
+
+# 3·artanh(s)/s = 3 + s² + s⁴·P(s²), |s| ≤ 0.1716 (that is √½ to √2): relative error 2^-73.4.
+ARTANH = (
+    0.17990393712935668, 0.17511332901683563, 0.20004524269853105, 0.23076833928199314,
+    0.2727272832795645, 0.3333333332609817, 0.4285714285716864, 0.5999999999999996,
+)  # fmt: skip
+# 2/(3·ln2) with a head of half a significand.
+TWO_THIRDS_LOG2_E = (0.9617967009544373, -7.028461650952758e-09)
+# For float32, computed in float64: log2((1 + s)/(1 − s)) = s·P(s²), |s| ≤ 0.1716, relative error 2^-37.8;
+# 2^r = P(r), |r| ≤ 1/2, relative error 2^-29.
+WIDE_LOG2 = (0.34073962200121266, 0.4116721503154005, 0.5770835956358682, 0.9617966732772145, 2.8853900817901468)
+WIDE_EXP2 = (
+    0.00015345569142397798, 0.0013400061346019673, 0.009618490799300133, 0.055503284569385976,
+    0.24022646865630756, 0.6931472058830503, 1.0000000005578327,
+)  # fmt: skip
+# z^(-1/3) on [1, 2): relative error 2^-14.7.
+INVERSE_CBRT = (0.028590823, -0.2212369, 0.6954811, -1.1728793, 1.6700066)
+# hypot: (above which both sides are scaled down, by what; below which they are scaled up, by what).
+HYPOT_SCALES = {
+    "float32": ((2.0**62, 2.0**-66), (2.0**-40, 2.0**87)),
+    "float64": ((2.0**510, 2.0**-600), (2.0**-450, 2.0**600)),
+}
+
+
+class Power(Exponential):
+    """Powers and roots, on `Value`s of one lane or many."""
+
+    # -- general powers --------------------------------------------------------------------------------------------
+    @elementary
+    def pow(self, x: Value, y: Value) -> Value:
+        """x^y with the special cases of IEEE 754-2019, 9.2.1, which are NumPy's and C's."""
+        magnitude = self._pow_magnitude(self.abs(x), y)
+        half = self.mul(y, 0.5)
+        integer = self.eq(self.trunc(y), y)
+        odd = self.and_(integer, self.ne(self.trunc(half), half))
+        signed = self.select(odd, self.copysign(magnitude, x), magnitude)
+        undefined = self.and_(self.and_(self.lt(x, 0.0), self.gt(x, -inf)), self.not_(integer))
+        undefined = self.or_(undefined, self.or_(self.isnan(x), self.isnan(y)))
+        one = self.or_(self.eq(y, 0.0), self.eq(x, 1.0))
+        return self.select(one, 1.0, self.select(undefined, nan, signed))
+
+    def _pow_magnitude(self, a: Value, y: Value) -> Value:
+        """a^y for a ≥ 0."""
+        # |log2 a| ≥ epsilon for a ≠ 1, so beyond this bound the result is 0, 1 or infinity and stays so.
+        limit = 2.0 ** (FORMATS[a.dtype].mantissa + 12)
+        bounded = self._clamp(y, -limit, limit)
+        result = (self._pow_single if a.dtype == "float32" else self._pow_double)(a, bounded)
+        zero, infinite, down = self.eq(a, 0.0), self.eq(a, inf), self.lt(y, 0.0)
+        result = self.select(zero, self.select(down, self.const(inf, a), 0.0), result)
+        return self.select(infinite, self.select(down, self.const(0.0, a), inf), result)
+
+    def _pow_single(self, a: Value, y: Value) -> Value:
+        """a^y of float32 for positive finite a, in float64: it is shorter than two-part sums of float32."""
+        wide_a, wide_y = self.convert(a, "float64"), self.convert(y, "float64")
+        k, f = self._reduce_normal(wide_a)
+        s = self.div(f, self.add(f, 2.0))
+        logarithm = self.fma(s, self._estrin(self.mul(s, s), WIDE_LOG2), k)
+        exponent = self._clamp(self.mul(wide_y, logarithm), *EXP2_RANGE["float32"])
+        form = FORMATS["float64"]
+        shifted = self.add(exponent, form.magic + form.bias)
+        r = self.sub(exponent, self.sub(shifted, form.magic + form.bias))
+        return self.convert(self.mul(self._estrin(r, WIDE_EXP2), self._power_of_two(shifted)), "float32")
+
+    def _pow_double(self, a: Value, y: Value) -> Value:
+        """a^y of float64 for positive finite a, with y·log2 a in two parts."""
+        log_head, log_tail = self._log2_parts(a)
+        y_head = self._head(y)
+        head = self.mul(y_head, log_head)
+        tail = self.fma(y, log_tail, self.mul(self.sub(y, y_head), log_head))
+        return self._exp2_parts(head, tail)
+
+    def _exp2_parts(self, head: Value, tail: Value) -> Value:
+        """2^(head + tail)."""
+        form = FORMATS[head.dtype]
+        total = self.add(head, tail)
+        bounded = self._clamp(total, *EXP2_RANGE[head.dtype])
+        outside = self.ne(bounded, total)
+        magic = form.magic + 2 * form.bias
+        shifted = self.add(bounded, magic)
+        n = self.sub(shifted, magic)
+        r = self.add(self.sub(self.select(outside, bounded, head), n), self.select(outside, 0.0, tail))
+        return self._scale(self.fma(r, self._estrin(r, EXP2[r.dtype]), 1.0), shifted)
+
+    def _log2_parts(self, a: Value) -> tuple[Value, Value]:
+        """log2 a in two parts, the first of half a significand; together good to 12 bits more than the format has.
+
+        With s = f/(2 + f) in two parts, log2(1 + f) = 2/(3·ln2)·s·(3 + s² + s⁴·P(s²)). Products are exact because both
+        factors are heads; this is the scheme of fdlibm's e_pow.c (Sun Microsystems, 1993), without its table.
+        """
+        k, f = self._reduce_log(a)
+        s, s_head, s_tail = self._quotient_parts(f)
+        square, exact_square = self.mul(s, s), self.mul(s_head, s_head)
+        series = self.mul(self.mul(square, square), self._estrin(square, ARTANH))
+        series = self.fma(s_tail, self.add(s_head, s), series)
+        t_head = self._head(self.add(self.add(exact_square, 3.0), series))
+        t_tail = self.sub(series, self.sub(self.sub(t_head, 3.0), exact_square))
+        u, v = self.mul(s_head, t_head), self.fma(s_tail, t_head, self.mul(t_tail, s))
+        p_head = self._head(self.add(u, v))
+        p_tail = self.sub(v, self.sub(p_head, u))
+        c_head, c_tail = TWO_THIRDS_LOG2_E
+        z_head = self.mul(p_head, c_head)
+        z_tail = self.fma(p_head, c_tail, self.mul(p_tail, c_head + c_tail))
+        head = self._head(self.add(self.add(z_head, z_tail), k))
+        return head, self.sub(z_tail, self.sub(self.sub(head, k), z_head))
+
+    def _quotient_parts(self, f: Value) -> tuple[Value, Value, Value]:
+        """s = f/(2 + f) rounded, its head, and what the head lacks."""
+        denominator = self.add(f, 2.0)
+        inverse = self.div(1.0, denominator)
+        s = self.mul(f, inverse)
+        s_head, d_head = self._head(s), self._head(denominator)
+        d_tail = self.sub(f, self.sub(d_head, 2.0))
+        residual = self.sub(self.sub(f, self.mul(s_head, d_head)), self.mul(s_head, d_tail))
+        return s, s_head, self.mul(inverse, residual)
+
+    def _estrin(self, x: Value, coefficients: Sequence[float]) -> Value:
+        """The polynomial by Estrin's scheme: a few products more than Horner's, but a short chain of dependent ones."""
+        terms = [self.const(c, x) for c in reversed(coefficients)]
+        while len(terms) > 1:
+            pairs = [self.fma(high, x, low) for low, high in zip(terms[::2], terms[1::2], strict=False)]
+            terms, x = pairs + terms[len(pairs) * 2 :], self.mul(x, x)
+        return terms[0]
+
+    def ipow(self, x: Value, y: Value) -> Value:
+        """x^y for integers of one dtype, y ≥ 0, wrapping as NumPy does; a negative y gives an unspecified number.
+
+        Squares as often as the widest exponent of the lanes has bits.
+        """
+        exponents = y if y.lanes == 1 else self._intrinsic("vector.reduce.or", Value("", y.dtype), [y], suffix=[y])
+        name = f"llvm.ctlz.{exponents.type}"
+        self.f.module.declare(name, exponents.type, exponents.type, "i1")
+        zeros = Value(self.f.let(f"call {exponents.type} @{name}({exponents.typed}, i1 false)"), f"uint{y.bits}")
+        count = self.convert(zeros, "int64")
+        steps = Value(self.f.let(f"sub i64 {y.bits}, {count.ref}"), "int64")
+        unsigned = f"uint{y.bits}"
+        start = [self.const(1, x), x, self.bitcast(y, unsigned)]
+        with self.f.loop(0, steps, carry=start) as loop:
+            result, base, left = loop.carry
+            odd = self.ne(self.and_(left, 1), 0)
+            loop.next = [self.select(odd, self.mul(result, base), result), self.mul(base, base), self.shr(left, 1)]
+        return loop.result[0]
+
+    # -- roots -----------------------------------------------------------------------------------------------------
+    @elementary
+    def rsqrt(self, x: Value) -> Value:
+        """1/√x."""
+        return self.div(1.0, self.sqrt(x))
+
+    @elementary
+    def hypot(self, x: Value, y: Value) -> Value:
+        """√(x² + y²) without overflow or underflow in between; an infinity wins over NaN."""
+        a, b = self.abs(x), self.abs(y)
+        larger = self.select(self.lt(a, b), b, a)
+        (above, down), (below, up) = HYPOT_SCALES[x.dtype]
+        huge, tiny = self.gt(larger, above), self.lt(larger, below)
+
+        def choose(if_huge: float, if_tiny: float) -> Value:
+            return self.select(huge, if_huge, self.select(tiny, if_tiny, self.const(1.0, x)))
+
+        scale = choose(down, up)
+        a, b = self.mul(a, scale), self.mul(b, scale)
+        root = self.sqrt(self.fma(a, a, self.mul(b, b)))
+        result = self.mul(root, choose(1 / down, 1 / up))
+        return self.select(self.or_(self.eq(a, inf), self.eq(b, inf)), inf, result)
+
+    @elementary
+    def cbrt(self, x: Value) -> Value:
+        """|x| = 2^3n·z with z in [2/3, 16/3): refine z^(-1/3), then correct the root's head by an exact residual."""
+        form = FORMATS[x.dtype]
+        a = self.abs(x)
+        k, f = self._reduce_log(a)
+        magic = form.magic + form.bias
+        # k − 1 is no multiple of 3 plus one half, so rounding (k − 1)/3 is the floor of k/3 despite the inexact third.
+        shifted = self.fma(self.sub(k, 1.0), 1 / 3, magic)
+        j = self.fma(self.sub(shifted, magic), -3.0, k)
+        one, two = self.eq(j, 1.0), self.eq(j, 2.0)
+
+        def choose(zero: float, base: float) -> Value:
+            return self.select(two, zero * base * base, self.select(one, zero * base, self.const(zero, x)))
+
+        m = self.add(f, 1.0)
+        z = self.mul(m, choose(1.0, 2.0))
+        inverse = self.mul(self.polynomial(m, INVERSE_CBRT), choose(1.0, 0.5 ** (1 / 3)))
+        for _ in range(1 if x.dtype == "float32" else 2):
+            error = self.sub(1.0, self.mul(self.mul(z, inverse), self.mul(inverse, inverse)))
+            inverse = self.fma(self.mul(inverse, error), self.fma(error, 2 / 9, 1 / 3), inverse)
+        root = self.mul(self._cbrt_corrected(z, inverse), self._power_of_two(shifted))
+        regular = self.and_(self.gt(a, 0.0), self.lt(a, inf))
+        return self.select(regular, self.copysign(root, x), x)
+
+    def _cbrt_corrected(self, z: Value, inverse: Value) -> Value:
+        """z^(1/3) from an approximate z^(-1/3): head³ is subtracted from z exactly, the rest is one Newton step."""
+        square = self.mul(inverse, inverse)
+        head = self._head(self.mul(z, square))
+        cube_part = self.mul(head, head)
+        upper = self._head(cube_part)
+        residual = self.sub(self.sub(z, self.mul(upper, head)), self.mul(self.sub(cube_part, upper), head))
+        step = self.mul(self.mul(residual, square), 1 / 3)
+        return self.add(head, self.fma(self.mul(step, step), inverse, step))

@@ -1,0 +1,259 @@
+"""Error functions and gamma functions as lane arithmetic; division and shifts come with them.
+
+Enters: `Value`s of float32 or float64 (float16 is computed in float32).  Leaves: a `Value` of the same dtype.
+Invariant: the errors in `ULP` hold for every argument, with or without FMA; branch-free, but for the reflection of
+`lgamma` and `digamma`, a real branch that is taken only when some lane is negative.  Start reading at `Special.erf`.
+
+Every polynomial is a minimax fit (Remez exchange in 200-bit arithmetic, coefficients then rounded to the dtype, the
+highest power first); the comment beside it gives its largest error, before that rounding, as the function sees it.
+"""
+
+from __future__ import annotations
+
+import math
+from math import inf, nan
+
+from gradc.codegen.elementary.division import Division
+from gradc.codegen.elementary.exponential import Exponential
+from gradc.codegen.elementary.format import FORMATS, elementary
+from gradc.codegen.ir import Value
+
+#: Largest errors in units in the last place. For lgamma and digamma of negative numbers, which have zeros that no
+#: floating-point number hits, the unit is that of the largest term: see `ABSOLUTE`.
+ULP: dict[str, dict[str, float]] = {
+    "erf": {"float32": 1.3, "float64": 1.3},
+    "erfc": {"float32": 3.0, "float64": 3.0},
+    "lgamma": {"float32": 4.0, "float64": 4.0},
+    "digamma": {"float32": 4.0, "float64": 4.0},
+}
+
+#: erf(√s)/√s − 1 for √s up to 1; errors 2^-29.6 and 2^-56.9 of erf.
+ERF = {
+    "float32": (
+        7.85373923e-05, -0.000801017159, 0.00518832728, -0.0268538129, 0.112835854, -0.37612626, 0.128379166,
+    ),
+    "float64": (
+        -7.779109536406086e-10, 1.3710802012778954e-08, -1.6206276240023495e-07, 1.6447127238882299e-06,
+        -1.4924712004825395e-05, 0.00012055293564755278, -0.0008548325929041063, 0.0052239776061160995,
+        -0.02686617064311167, 0.1128379167094419, -0.3761263890318352, 0.12837916709551256,
+    ),
+}  # fmt: skip
+#: log erfc(1 + u) for u up to 3 and 5; errors 2^-29.8 and 2^-57.0 of erf(1 + u).
+LOG_ERFC = {
+    "float32": (
+        0.000186340956, -0.00182924117, 0.00989527442, -0.0415033922, -0.843117654, -2.6389668, -1.84960556,
+    ),
+    "float64": (
+        -4.924506082207079e-12, 1.2062302558516556e-10, -1.3317966882025732e-09, 8.592543977450376e-09,
+        -3.367524490108202e-08, 5.8776323357014286e-08, 2.033287952868199e-07, -2.1298382454391667e-06,
+        9.669192560801214e-06, -2.7197314838663726e-05, 2.6295420114259144e-05, 0.00023731678428060533,
+        -0.0019779013074596057, 0.010033825194625678, -0.041561098026635185, -0.8431072563593325, -2.6389675142347775,
+        -1.8496055099332482,
+    ),
+}  # fmt: skip
+#: (1 + 2a)·e^(a²)·erfc(a), in (a − K)/(a + K) for 1/2 ≤ a up to 10.2 and 27.5; errors 2^-29.7 and 2^-60.1.
+#: The form is that of Shepherd and Laframboise, Mathematics of Computation 36, 1981.
+ERFCX_CENTRE = {"float32": 2.5, "float64": 3.5}
+#: From here on erfc is below half the smallest subnormal.
+ERFC_END = {"float32": 10.2, "float64": 27.5}
+ERFCX = {
+    "float32": (
+        0.00053202518, 0.000410823355, -0.00434653787, 0.000958808581, 0.0327550359, -0.102970734, 0.157630339,
+        -0.0990243629, -0.122356772, 1.26483822,
+    ),
+    "float64": (
+        1.0294203725217536e-08, 5.420780926586327e-10, -9.272284642376562e-08, -7.859495645327432e-09,
+        5.998086637916577e-07, -4.429585873193698e-08, -3.814167827584202e-06, 2.328326066956833e-06,
+        2.42608564889989e-05, -4.2782228797372187e-05, -0.00012151240674703803, 0.0005643844150945319,
+        -0.000302267878857993, -0.0042150199071920354, 0.019099330942466335, -0.04882332582796169, 0.0879831538248648,
+        -0.11508959816018932, 0.0975190951532586, -0.01055559633221833, -0.14000918013761943, 1.2423492448711544,
+    ),
+}  # fmt: skip
+#: log Γ(2 + e)/e for −3/4 ≤ e ≤ 1/2; errors 2^-29.7 and 2^-58.7.
+LGAMMA_TWO = {
+    "float32": (
+        -0.000131883397, 6.59807702e-05, -0.000177593189, 0.000534341729, -0.00120091124, 0.00288530439,
+        -0.00738499966, 0.0205812063, -0.0673523098, 0.322467029, 0.422784328,
+    ),
+    "float64": (
+        8.969056549296947e-08, 8.796224484817317e-08, 2.528815568139231e-08, -2.240279890379919e-07,
+        1.7485208392788385e-07, -3.9505250089166925e-07, 9.845144992525886e-07, -2.0509780473223177e-06,
+        4.365285299690422e-06, -9.438298572049818e-06, 2.050894011414757e-05, -4.492624741647745e-05,
+        9.945732925919125e-05, -0.0002231547675381153, 0.0005096695361255562, -0.0011927539108933113,
+        0.002890510330357368, -0.007385551028700803, 0.020580808427790514, -0.0673523010531978, 0.3224670334241132,
+        0.42278433509846713,
+    ),
+}  # fmt: skip
+#: x·(log Γ(x) − (x − 1/2)(log x − 1) − (log 2π − 1)/2) in 1/x² for x ≥ 5; errors 2^-29.8 and 2^-56.2 (absolute).
+STIRLING = {
+    "float32": (0.00076015864, -0.0027772875, 0.0833333358),
+    "float64": (
+        -0.013306384763552009, 0.005559209823320368, -0.0018916984860282897, 0.000841297623512816,
+        -0.0005952336882968491, 0.0007936507723888734, -0.002777777777738507, 0.08333333333333331,
+    ),
+}  # fmt: skip
+#: ψ(3/2 + e)/(3/2 + e − root) for |e| ≤ 1/2; errors 2^-30.5 and 2^-58.5.
+DIGAMMA_ROOT = {
+    "float32": (
+        -0.00762625411, 0.011233029, -0.011144802, 0.0169091728, -0.0270896722, 0.0408948585, -0.0619141012,
+        0.0949807018, -0.148405164, 0.240542665, -0.423627406, 0.951055884,
+    ),
+    "float64": (
+        0.00012120972328575073, -0.00017838156083768014, 9.324733153176535e-05, -0.00014459617919170153,
+        0.000325907785941852, -0.00048606678702019365, 0.0006902735025169422, -0.0010364224359169954,
+        0.0015635051124557491, -0.0023455015801438217, 0.003518088486468755, -0.005279936436379132,
+        0.007927023345395409, -0.011908220167399026, 0.017907248234651778, -0.026975796657019473, 0.04076083394341892,
+        -0.06192213327555677, 0.09498872445284934, -0.14840492305388014, 0.24054248424078722, -0.4236274212814606,
+        0.9510558760318328,
+    ),
+}  # fmt: skip
+#: x²·(log x − 1/2x − ψ(x)) in 1/x² for x ≥ 6; errors 2^-35.0 and 2^-60.5 (absolute).
+DIGAMMA_FAR = {
+    "float32": (-0.00378703978, 0.00396190211, -0.00833329838, 0.0833333358),
+    "float64": (
+        1.2450991376408695, -0.3685180332723039, 0.08146619028133184, -0.021064316496112803, 0.0075754966094983955,
+        -0.004166665307280843, 0.003968253964683788, -0.008333333333329713, 0.08333333333333333,
+    ),
+}  # fmt: skip
+#: sin(π√s)/√s for √s up to 1/2; errors 2^-27.5 and 2^-61.8.
+SINE_PI = {
+    "float32": (0.0775602981, -0.598242104, 2.55006981, -5.16770983, 3.14159274),
+    "float64": (
+        7.694704385547975e-07, -2.1903183236206956e-05, 0.00046629968793340625, -0.007370430478595533,
+        0.08214588656987436, -0.5992645293187372, 2.550164039877294, -5.167712780049969, 3.141592653589793,
+    ),
+}  # fmt: skip
+
+#: The positive zero of ψ, as the nearest number and the rest.
+ROOT = {
+    "float32": (1.4616321325302124, 1.2438149938918909e-08),
+    "float64": (1.4616321449683622, 9.549995429965697e-17),
+}
+
+
+class Special(Division, Exponential):
+    """erf, erfc, lgamma and digamma, with SciPy's values at infinities and poles."""
+
+    # -- error functions -------------------------------------------------------------------------------------------
+    @elementary
+    def erf(self, x: Value) -> Value:
+        """A polynomial up to |x| = 1; beyond, 1 − e^q with a polynomial q = log erfc |x|."""
+        a = self.abs(x)
+        near = self._erf_near(x)
+        end = 3.0 if x.dtype == "float32" else 5.0
+        u = self.sub(a, 1.0)
+        u = self.select(self.gt(u, end), end, u)
+        shifted, r = self._reduce_exp(self.polynomial(u, LOG_ERFC[x.dtype]), FORMATS[x.dtype].bias)
+        power = self._power_of_two(shifted)
+        far = self.sub(1.0, self.fma(power, self._expm1_reduced(r), power))
+        return self.select(self.gt(a, 1.0), self.copysign(far, x), near)
+
+    @elementary
+    def erfc(self, x: Value) -> Value:
+        """1 − erf x up to |x| = 1/2; beyond, e^(−x²) times a slowly varying factor: the error stays relative."""
+        a = self.abs(x)
+        near = self.sub(1.0, self._erf_near(x))
+        end = ERFC_END[x.dtype]
+        tail = self._erfc_tail(self.select(self.gt(a, end), end, a))
+        far = self.select(self.lt(x, 0.0), self.sub(2.0, tail), tail)
+        return self.select(self.gt(a, 0.5), far, near)
+
+    def _erf_near(self, x: Value) -> Value:
+        return self.fma(x, self.polynomial(self.mul(x, x), ERF[x.dtype]), x)
+
+    def _erfc_tail(self, a: Value) -> Value:
+        """erfc(a) for a ≥ 1/2."""
+        centre = ERFCX_CENTRE[a.dtype]
+        t = self.div(self.sub(a, centre), self.add(a, centre))
+        twice = self.add(a, a)
+        denominator = self.add(twice, 1.0)
+        factor = self.div(self.polynomial(t, ERFCX[a.dtype]), denominator)
+        # What rounding took from a² and from 1 + 2a goes into the exponent; factor·0.83 is 1/(1 + 2a) within 8 %.
+        square = self.mul(a, a)
+        upper = self._head(a)
+        lower = self.sub(a, upper)
+        rest = self.fma(lower, lower, self.fma(self.add(upper, upper), lower, self.fma(upper, upper, self.neg(square))))
+        lost = self.mul(self.sub(1.0, self.sub(denominator, twice)), self.mul(factor, 0.83))
+        shifted, r = self._reduce_exp(self.neg(square), 2 * FORMATS[a.dtype].bias)
+        r = self.sub(r, self.add(rest, lost))
+        return self._scale(self.fma(factor, self._expm1_reduced(r), factor), shifted)
+
+    # -- gamma functions -------------------------------------------------------------------------------------------
+    @elementary
+    def lgamma(self, x: Value) -> Value:
+        """log |Γ(x)|; infinite at 0 and the negative integers."""
+        reflected = self.le(x, -0.5)
+        y = self.select(reflected, self.neg(x), x)
+        value = self._lgamma_right(y)
+        with self.f.unless_rare(self.any(reflected), [value]) as other:
+            # Γ(−y)·Γ(y) = −π/(y·sin πy)
+            sine = self._sine_pi(self.abs(self.sub(y, self.rint(y))))
+            mirror = self.sub(self.log(self.div(math.pi, self.mul(y, sine))), value)
+            other.next = [self.select(reflected, mirror, value)]
+        return self.select(self.eq(x, -inf), x, other.result[0])
+
+    def _lgamma_right(self, x: Value) -> Value:
+        """log |Γ(x)| for x > −1/2: Γ(2 + e) times or over a product of numbers x ± k; from 5 on Stirling's series."""
+        far = self.ge(x, 5.0)
+        up, low, middle = (self.lt(x, bound) for bound in (0.5, 1.25, 2.5))
+        # x = 2 + e + m, m from −2 to 3: the product has |m| factors.
+        m = self.select(middle, self.select(low, -1.0, self.const(0.0, x)), self.floor(self.sub(x, 1.5)))
+        m = self.select(up, -2.0, m)
+        e = self.select(up, x, self.sub(self.sub(x, 2.0), m))
+        product = self.select(low, self.abs(x), 1.0)
+        product = self.select(up, self.mul(product, self.add(x, 1.0)), product)
+        for k in (1.0, 2.0, 3.0):
+            product = self.select(self.ge(m, k), self.mul(product, self.sub(x, k)), product)
+        logarithm = self.log(self.select(far, x, product))
+        signed = self.select(low, self.neg(logarithm), logarithm)
+        near = self.fma(e, self.polynomial(e, LGAMMA_TWO[x.dtype]), signed)
+        return self.select(far, self._stirling(x, logarithm), near)
+
+    def _stirling(self, x: Value, logarithm: Value) -> Value:
+        """log Γ(x) for x ≥ 5, given log x."""
+        inverse = self.div(1.0, x)
+        series = self.polynomial(self.mul(inverse, inverse), STIRLING[x.dtype])
+        rest = self.fma(inverse, series, self.const((math.log(2 * math.pi) - 1) / 2, x))
+        return self.fma(self.sub(x, 0.5), self.sub(logarithm, 1.0), rest)
+
+    @elementary
+    def digamma(self, x: Value) -> Value:
+        """Γ′(x)/Γ(x); NaN at the negative integers, −∞ at 0 and +∞ at −0."""
+        reflected = self.lt(x, 0.0)
+        y = self.select(reflected, self.sub(1.0, x), x)
+        value = self._digamma_right(y)
+        with self.f.unless_rare(self.any(reflected), [value]) as other:
+            # ψ(x) = ψ(1 − x) − π cot πx, the cotangent taken from x less the nearest integer.
+            turn = self.sub(x, self.rint(x))
+            size = self.abs(turn)
+            cotangent = self.div(self._sine_pi(self.sub(0.5, size)), self._sine_pi(size))
+            cotangent = self.select(self.eq(turn, 0.0), nan, self.copysign(cotangent, turn))
+            mirror = self.fma(cotangent, -math.pi, value)
+            other.next = [self.select(reflected, mirror, value)]
+        return other.result[0]
+
+    def _digamma_right(self, x: Value) -> Value:
+        """ψ(x) for x ≥ 0: a polynomial on [1, 2), shifted there by ψ(x + 1) = ψ(x) + 1/x; from 6 on a series."""
+        far, low = self.ge(x, 6.0), self.lt(x, 1.0)
+        # The shifts sum to numerator/denominator.
+        numerator = self.select(low, -1.0, self.const(0.0, x))
+        denominator = self.select(low, x, 1.0)
+        for k in (1.0, 2.0, 3.0, 4.0):
+            factor, used = self.sub(x, k), self.ge(x, k + 1.0)
+            numerator = self.select(used, self.fma(numerator, factor, denominator), numerator)
+            denominator = self.select(used, self.mul(denominator, factor), denominator)
+        near = self.select(low, self.add(x, 1.0), self.add(self.sub(x, self.floor(x)), 1.0))
+        head, rest = ROOT[x.dtype]
+        slope = self.polynomial(self.sub(near, 1.5), DIGAMMA_ROOT[x.dtype])
+        near = self.mul(self.sub(self.sub(near, head), rest), slope)
+        near = self.add(near, self.div(numerator, denominator))
+        return self.select(far, self._digamma_far(x), near)
+
+    def _digamma_far(self, x: Value) -> Value:
+        inverse = self.div(1.0, x)
+        series = self.mul(inverse, self.polynomial(self.mul(inverse, inverse), DIGAMMA_FAR[x.dtype]))
+        return self.sub(self.log(x), self.mul(inverse, self.add(series, 0.5)))
+
+    def _sine_pi(self, x: Value) -> Value:
+        """sin πx for 0 ≤ x ≤ 1/2."""
+        return self.mul(x, self.polynomial(self.mul(x, x), SINE_PI[x.dtype]))

@@ -1,0 +1,26 @@
+"""Generated matrix products: C = alpha * A·B (+ C), batched, any strides; float32, float64, integers and bool.
+
+Enters: a `Gemm` and a `Target`.  Leaves: one function per product in a `Module`, and kernels that its products share.
+
+The order of every sum is a function of shapes, strides and target, never of addresses, so equal calls give equal bits:
+
+- tiles (nearly every shape): k is cut into blocks of `Plan.depth`; within a block one FMA chain adds k = 0, 1, 2, …
+  starting from zero; the sums of the blocks are added to C in order, the first of them to C's old value if the product
+  accumulates.  ``alpha`` multiplies the sum of a block (``fma(alpha, sum, C)``), not the elements;
+- inner products (up to four rows or columns, both operands contiguous along k): lanes lie along k, in the order that
+  `gemm.dot` states.
+
+Error: |C - fl(C)| <= gamma(k + 2) * |A||B| elementwise, the bound of any order of summation (Higham, Accuracy and
+Stability of Numerical Algorithms, 2nd ed., section 3.1 and 3.5).
+
+`problem` says what is computed, `plan` decides how, `blocks` has the loops, `tile` and `dot` the kernels, `pack` the
+copies, `output` the epilogue.  Start reading at `emit.emit_gemm`.
+"""
+
+from __future__ import annotations
+
+from gradc.codegen.gemm.emit import emit_gemm, gemm_scratch_bytes
+from gradc.codegen.gemm.output import Epilogue
+from gradc.codegen.gemm.problem import Gemm
+
+__all__ = ["Epilogue", "Gemm", "emit_gemm", "gemm_scratch_bytes"]

@@ -1,0 +1,269 @@
+"""The loops around the kernels for one matrix product: blocks of columns, of k and of rows, panels, tiles.
+
+Enters: a `Plan` and the pointers of one product.  Leaves: loops and calls in the function under construction.
+Invariant: blocks of k come in order, and the first one alone may overwrite C; a tile that would reach over the last row
+is moved up, and writes only rows that no tile before it wrote.  Start reading at `emit_product`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from gradc.codegen.gemm.dot import Dot, emit_dot
+from gradc.codegen.gemm.output import Output
+from gradc.codegen.gemm.pack import Pack, emit_pack
+from gradc.codegen.gemm.plan import Plan
+from gradc.codegen.gemm.registers import Index, address, index, plus, smaller, storage, times
+from gradc.codegen.gemm.tile import Tile, emit_tile
+from gradc.codegen.ir import Function, Lanes, Value, const
+
+#: Called with (pointer to its first element, row, rows, column, columns) when a block of C is final.
+Finish = Callable[[str, Index, Index, Index, Index], None]
+
+
+@contextmanager
+def blocks(f: Function, extent: int, size: int) -> Iterator[tuple[Index, Index]]:
+    """(start, count) of the blocks of ``size`` that cover ``extent``; no loop if there is one."""
+    if extent <= size:
+        yield 0, extent
+    else:
+        with f.loop(0, extent, size) as loop:
+            yield loop.index, smaller(f, size, Lanes(f).sub(extent, loop.index))
+
+
+@contextmanager
+def each(f: Function, count: Index) -> Iterator[Index]:
+    """Every index below ``count``; no loop if there is one."""
+    if isinstance(count, int) and count == 1:
+        yield 0
+    else:
+        with f.loop(0, index(count)) as loop:
+            yield loop.index
+
+
+def call(f: Function, name: str, *arguments: str | Value | int, passed: Sequence[str] = ()) -> None:
+    """Call an internal function: strings are pointers, ints are int64, ``passed`` are typed already."""
+    typed = [f"ptr {x}" if isinstance(x, str) else index(x).typed for x in arguments]
+    f.line(f"call void @{name}({', '.join([*typed, *passed])})")
+
+
+@dataclass(frozen=True)
+class Product:
+    """One product: pointers of A, B and C as the kernel sees them, and of scratch for their packed blocks."""
+
+    f: Function
+    plan: Plan
+    a: str
+    b: str
+    c: str
+    a_pack: str
+    b_pack: str
+    finish: Finish | None
+
+    def at(self, base: str, *terms: Index) -> str:
+        return address(self.f, base, plus(self.f, *terms), self.plan.problem.dtype)
+
+    def output(self, first: bool) -> Output:
+        g = self.plan.problem
+        return Output(g.dtype, add=g.accumulate or not first, scaled=g.alpha is not None)
+
+    @property
+    def alpha(self) -> list[Value]:
+        g = self.plan.problem
+        return [] if g.alpha is None else [const(g.alpha, storage(g.dtype))]
+
+
+@dataclass(frozen=True)
+class Region:
+    """``panels`` neighbouring panels of columns from ``first`` on that one kind of tile fills.
+
+    Each has ``columns`` columns in ``vectors`` registers, the last of ``last`` lanes.
+    """
+
+    first: int
+    panels: int
+    columns: int
+    vectors: int
+    last: int
+    width: int
+
+    @property
+    def live(self) -> int:
+        """Columns in the last register."""
+        return self.columns - (self.vectors - 1) * self.width
+
+    @property
+    def masked(self) -> bool:
+        return self.live < self.last
+
+
+@dataclass(frozen=True)
+class Depth:
+    """A block of k: where it starts, how long it is, whether it is the first, and (a bool) whether it is the last."""
+
+    start: Index
+    count: Index
+    first: bool
+    last: Value | bool
+
+
+def emit_product(p: Product) -> None:
+    """Emit everything that computes one product into C."""
+    if p.plan.kernel == "dot":
+        _dots(p)
+        return
+    for region in _regions(p.plan):
+        with blocks(p.f, region.panels, p.plan.panels) as (first, panels):
+            _depths(p, partial(_rows, p, region, first, panels))
+
+
+def _regions(plan: Plan) -> list[Region]:
+    """The whole panels, then the rest of the columns."""
+    full, rest = divmod(plan.problem.n, plan.columns)
+    regions = [Region(0, full, plan.columns, plan.vectors, plan.width, plan.width)] if full else []
+    if rest:
+        vectors = -(-rest // plan.width)
+        live = rest - (vectors - 1) * plan.width
+        last = plan.width if plan.kernel == "across" else 1 << (live - 1).bit_length()
+        regions.append(Region(full * plan.columns, 1, rest, vectors, last, plan.width))
+    return regions
+
+
+def _depths(p: Product, body: Callable[[Depth], None]) -> None:
+    """The first block of k, and a loop over the others."""
+    k, size = p.plan.problem.k, p.plan.depth
+    body(Depth(0, min(k, size), True, k <= size))
+    if k > size:
+        with p.f.loop(size, k, size) as loop:
+            i = Lanes(p.f)
+            count = smaller(p.f, size, i.sub(k, loop.index))
+            body(Depth(loop.index, count, False, i.ge(plus(p.f, loop.index, size), k)))
+
+
+# -- tiles -------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Source:
+    """Where the kernel reads an operand: a pointer to (0, 0) of a block, and its strides."""
+
+    base: str
+    row: Index
+    col: Index
+
+
+def _rows(p: Product, region: Region, first: Index, panels: Index, depth: Depth) -> None:
+    """All rows of a block of panels, for one block of k."""
+    plan = p.plan
+    columns = plus(p.f, region.first, times(p.f, first, region.columns))
+    b, panel_stride = _read_b(p, region, depth, columns, panels)
+    tiles = -(-plan.problem.m // plan.rows)
+    with blocks(p.f, tiles, max(1, plan.a_rows // plan.rows)) as (tile, count):
+        top = _tile_start(p, tile)
+        a = _read_a(p, depth, top, tile, count)
+        with _pairs(p, panels, count) as (panel, t):
+            start = _tile_start(p, plus(p.f, tile, t))
+            skip = Lanes(p.f).sub(times(p.f, plus(p.f, tile, t), plan.rows), start)
+            a_at = p.at(a.base, times(p.f, Lanes(p.f).sub(start, top), a.row))
+            b_at = p.at(b.base, times(p.f, panel, panel_stride))
+            col = plus(p.f, columns, times(p.f, panel, region.columns))
+            _tile(p, region, depth, Source(a_at, a.row, a.col), Source(b_at, b.row, b.col), start, skip, col)
+
+
+@contextmanager
+def _pairs(p: Product, panels: Index, tiles: Index) -> Iterator[tuple[Index, Index]]:
+    """Every (panel, tile); a panel of B stays in the nearest cache for all tiles, or all of B does."""
+    if p.plan.rows_outside:
+        with each(p.f, tiles) as tile, each(p.f, panels) as panel:
+            yield panel, tile
+    else:
+        with each(p.f, panels) as panel, each(p.f, tiles) as tile:
+            yield panel, tile
+
+
+def _tile_start(p: Product, tile: Index) -> Value:
+    """The first row of a tile: the last one is moved up to end with the matrix."""
+    start = times(p.f, tile, p.plan.rows)
+    m = p.plan.problem.m
+    return start if m % p.plan.rows == 0 else smaller(p.f, start, m - p.plan.rows)
+
+
+def _read_b(p: Product, region: Region, depth: Depth, columns: Value, panels: Index) -> tuple[Source, Index]:
+    """B of a block of panels, packed if the plan says so, and the distance of two panels."""
+    row, col = p.plan.problem.b_strides
+    corner = p.at(p.b, times(p.f, depth.start, row), times(p.f, columns, col))
+    if p.plan.pack_b is None:
+        return Source(corner, row, col), region.columns * col
+    width = region.vectors * p.plan.width
+    room = width * p.plan.padded(p.plan.depth)
+    with each(p.f, panels) as panel:
+        source = p.at(corner, times(p.f, panel, region.columns * col))
+        target = p.at(p.b_pack, times(p.f, panel, room))
+        _pack(p, p.plan.pack_b, source, (row, col), depth.count, region.columns, target, width)
+    return Source(p.b_pack, width, 1), room
+
+
+def _read_a(p: Product, depth: Depth, top: Value, tile: Index, count: Index) -> Source:
+    """A of a block of tiles from row ``top`` on, packed if the plan says so: neighbours stay neighbours."""
+    row, col = p.plan.problem.a_strides
+    corner = p.at(p.a, times(p.f, top, row), times(p.f, depth.start, col))
+    if p.plan.pack_a is None:
+        return Source(corner, row, col)
+    end = plus(p.f, _tile_start(p, plus(p.f, tile, count, -1)), p.plan.rows)
+    rows = Lanes(p.f).sub(end, top)
+    if col == 1:
+        stride = p.plan.a_stride
+        _pack(p, p.plan.pack_a, corner, (row, 1), rows, depth.count, p.a_pack, stride)
+        return Source(p.a_pack, stride, 1)
+    stride = p.plan.padded(p.plan.a_rows)
+    _pack(p, p.plan.pack_a, corner, (col, 1), depth.count, rows, p.a_pack, stride)
+    return Source(p.a_pack, 1, stride)
+
+
+def _pack(
+    p: Product, kind: Pack, source: str, strides: tuple[int, int], rows: Index, cols: Index, target: str, stride: int
+) -> None:
+    name = emit_pack(p.f.module, kind, p.plan.problem.dtype, p.plan.width)
+    call(p.f, name, source, *strides, rows, cols, target, stride)
+
+
+def _tile(p: Product, region: Region, depth: Depth, a: Source, b: Source, row: Value, skip: Value, col: Value) -> None:
+    plan = p.plan
+    across = plan.kernel == "across"
+    tile = Tile(plan.width, plan.rows, region.vectors, region.last, p.output(depth.first), region.masked, across)
+    name = emit_tile(p.f.module, tile)
+    down, along = plan.problem.c_strides
+    corner = p.at(p.c, times(p.f, row, down), times(p.f, col, along))
+    live = [region.live] if region.masked else []
+    call(p.f, name, a.base, a.row, a.col, b.base, b.row, corner, along if across else down, depth.count, skip,
+         *live, *p.alpha)  # fmt: skip
+    if p.finish is None or depth.last is False:
+        return
+    new = p.at(corner, times(p.f, skip, down))
+    rows = Lanes(p.f).sub(plan.rows, skip)
+    if isinstance(depth.last, Value):
+        with p.f.when(depth.last):
+            p.finish(new, plus(p.f, row, skip), rows, col, region.columns)
+    else:
+        p.finish(new, plus(p.f, row, skip), rows, col, region.columns)
+
+
+# -- inner products ----------------------------------------------------------------------------------------------------
+def _dots(p: Product) -> None:
+    plan, g = p.plan, p.plan.problem
+    a, a_row = p.a, g.a_strides[0]
+    if plan.pack_a is not None:
+        a, a_row = p.a_pack, plan.padded(plan.depth)
+        _pack(p, plan.pack_a, p.a, g.a_strides, g.m, g.k, a, a_row)
+    dot = Dot(plan.width, plan.rows, plan.columns, plan.chains, p.output(first=True))
+    name = emit_dot(p.f.module, dot)
+    with each(p.f, -(-g.n // dot.cols)) as t:
+        col = times(p.f, t, dot.cols)
+        start = smaller(p.f, col, g.n - dot.cols)
+        skip = Lanes(p.f).sub(col, start)
+        b = p.at(p.b, times(p.f, start, g.b_strides[1]))
+        c = p.at(p.c, times(p.f, start, g.c_strides[1]))
+        call(p.f, name, a, a_row, b, g.b_strides[1], c, *g.c_strides, g.k, skip, *p.alpha)
+    if p.finish:
+        p.finish(p.c, 0, g.m, 0, g.n)

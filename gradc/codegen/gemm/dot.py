@@ -1,0 +1,125 @@
+"""Inner products with lanes along k: for products of a few rows whose operands both run along k.
+
+Enters: pointers and run-time strides.  Leaves: one internal function per kind, shared by all products of a module.
+Invariant, the order of the sum: chain c of lane l adds the products at k = (c + chains*t)*width + l for t = 0, 1, …;
+the chains of a lane are joined by a binary tree over neighbours, then the lanes likewise.  Start reading at `emit_dot`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradc.codegen.gemm.output import Output, add, multiply_add
+from gradc.codegen.gemm.registers import (
+    address,
+    argument,
+    extract,
+    first_lanes,
+    load,
+    plus,
+    storage,
+    sum_lanes,
+    times,
+)
+from gradc.codegen.ir import Function, Lanes, Module, Value, const
+
+
+@dataclass(frozen=True)
+class Dot:
+    """``rows`` x ``cols`` elements of C at once (``cols`` a power of two <= width), ``chains`` registers for each."""
+
+    width: int
+    rows: int
+    cols: int
+    chains: int
+    output: Output
+
+    @property
+    def dtype(self) -> str:
+        return self.output.dtype
+
+    @property
+    def name(self) -> str:
+        return f"gemm.dot.{self.dtype}.{self.rows}x{self.cols}x{self.chains}x{self.width}.{self.output.tag}"
+
+    @property
+    def params(self) -> list[tuple[str, str]]:
+        """Strides in elements, the stride along k being one; the first %skip columns are not written."""
+        return [
+            ("ptr noalias readonly", "a"), ("i64", "a_row"), ("ptr noalias readonly", "b"), ("i64", "b_col"),
+            ("ptr noalias", "c"), ("i64", "c_row"), ("i64", "c_col"), ("i64", "k"), ("i64", "skip"),
+            *self.output.params,
+        ]  # fmt: skip
+
+
+Sums = list[Value]  # [(row * cols + col) * chains + chain]
+
+
+def emit_dot(module: Module, dot: Dot) -> str:
+    """Make sure that the module has the function of this kind; return its name."""
+    if dot.name not in module.functions:
+        f = Function(module, dot.name, dot.params, result="internal void")
+        totals = [_join(f, dot, chains) for chains in _accumulate(f, dot)]
+        for r in range(dot.rows):
+            line = address(f, "%c", times(f, r, argument("c_row")), dot.dtype)
+            _write(f, dot, sum_by(f, dot, totals[r * dot.cols : (r + 1) * dot.cols]), line)
+        f.finish()
+    return dot.name
+
+
+def _accumulate(f: Function, dot: Dot) -> list[Sums]:
+    """All of k; returns the chains of each element."""
+    count = dot.rows * dot.cols * dot.chains
+    zero = const(0, storage(dot.dtype), dot.width)
+    stride = dot.width * dot.chains
+    whole = Lanes(f).sub(argument("k"), Lanes(f).irem(argument("k"), stride))
+    with f.loop(0, whole, stride, carry=[zero] * count) as loop:
+        loop.next = _stride(f, dot, loop.carry, loop.index, masked=False)
+    # The rest of k: at most one turn, and none where k is a multiple of the stride.
+    with f.loop(whole, argument("k"), stride, carry=loop.result) as rest:
+        rest.next = _stride(f, dot, rest.carry, rest.index, masked=True)
+    return [rest.result[at : at + dot.chains] for at in range(0, count, dot.chains)]
+
+
+def _stride(f: Function, dot: Dot, sums: Sums, start: Value, masked: bool) -> Sums:
+    """One step of every chain. Lanes behind k are loaded as zero, and 0*0 leaves a sum alone."""
+    sums = list(sums)
+    for chain in range(dot.chains):
+        at = plus(f, start, chain * dot.width)
+        mask = first_lanes(f, Lanes(f).sub(argument("k"), at), dot.width) if masked else None
+        _step(f, dot, sums, chain, at, mask)
+    return sums
+
+
+def _step(f: Function, dot: Dot, sums: Sums, chain: int, at: Value, mask: Value | None) -> None:
+    """Add the products of one register's worth of k to one chain of every element."""
+    b = Lanes(f, dot.width)
+
+    def lines(base: str, stride: str, count: int) -> list[Value]:
+        places = [address(f, base, plus(f, times(f, x, argument(stride)), at), dot.dtype) for x in range(count)]
+        return [load(f, place, dot.dtype, dot.width, mask) for place in places]
+
+    a_lines, b_lines = lines("%a", "a_row", dot.rows), lines("%b", "b_col", dot.cols)
+    for r, x in enumerate(a_lines):
+        for c, y in enumerate(b_lines):
+            place = (r * dot.cols + c) * dot.chains + chain
+            sums[place] = multiply_add(b, dot.dtype, x, y, sums[place])
+
+
+def _join(f: Function, dot: Dot, chains: Sums) -> Value:
+    while len(chains) > 1:
+        b = Lanes(f, dot.width)
+        chains = [add(b, dot.dtype, x, y) for x, y in zip(chains[::2], chains[1::2], strict=True)]
+    return chains[0]
+
+
+def sum_by(f: Function, dot: Dot, totals: Sums) -> Value:
+    """One lane per element of a row of the result."""
+    return sum_lanes(f, totals, lambda b, x, y: add(b, dot.dtype, x, y))
+
+
+def _write(f: Function, dot: Dot, sums: Value, line: str) -> None:
+    for c in range(dot.cols):
+        with f.when(Lanes(f).le(argument("skip"), c)):
+            pointer = address(f, line, times(f, c, argument("c_col")), dot.dtype)
+            dot.output.write(f, extract(f, sums, c), pointer)

@@ -1,0 +1,222 @@
+"""How a product is computed: which way round, by which kernel, in which blocks, with what scratch.
+
+Enters: a `Gemm` and a `Target`.  Leaves: a `Plan`, from shapes, strides and the target alone, so the order of every sum
+is the same in every run.  Start reading at `make_plan`.
+
+Costs are estimates in vector FMAs; they only rank the ways to do one product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradc.codegen.gemm.pack import Pack, pack_kind
+from gradc.codegen.gemm.problem import Gemm, Strides
+from gradc.codegen.target import Target
+
+#: Independent FMA chains that hide the latency of one (two units, four cycles each).
+CHAINS = 8
+#: What a tile costs besides its FMAs: the call, the write of C.
+TILE_COST = 48
+#: B of this many bytes stays in the first-level cache beside the rest: then C is walked row by row.
+RESIDENT_BYTES = 16 << 10
+#: Rows up to which an inner-product kernel is considered.
+DOT_ROWS = 4
+#: B is read where it lies up to this many bytes; above, it is packed panel by panel if enough rows share the copy.
+UNPACKED_BYTES = 600 << 10
+PACKING_ROWS = 96
+#: k is cut into even blocks of at most this length: a panel of B, two registers wide, stays near the first-level cache.
+DEPTH = 384
+#: Bytes of a block of A (half of a second-level cache) and of B (a share of the third level).
+A_BLOCK_BYTES = 384 << 10
+B_BLOCK_BYTES = 2 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``kernel`` is "tile", "across" or "dot"; ``problem`` is the product it sees, ``swapped`` if transposed.
+
+    ``rows`` x ``vectors`` is the register tile (of "dot": elements of C, ``chains`` registers each), ``depth`` a block
+    of k, ``a_rows`` the rows of a block of A, ``panels`` the column panels in a block of B.  ``staged``: C has unit
+    stride along neither axis (``outer_c_strides``) and is computed in scratch.  ``cost`` is in vector FMAs.
+    """
+
+    problem: Gemm
+    swapped: bool
+    staged: bool
+    kernel: str
+    width: int
+    rows: int
+    vectors: int
+    cost: float
+    depth: int
+    a_rows: int
+    panels: int
+    pack_a: Pack | None = None
+    pack_b: Pack | None = None
+    chains: int = 1
+    outer_c_strides: Strides = (0, 0)
+
+    @property
+    def columns(self) -> int:
+        """Columns of a panel of B, or elements of a row that "dot" computes at once."""
+        return self.vectors if self.kernel == "dot" else self.vectors * self.width
+
+    @property
+    def rows_outside(self) -> bool:
+        """Whether all panels are walked for each tile of rows, so that C is written row by row."""
+        return self.problem.k * self.problem.n * self.itemsize <= RESIDENT_BYTES
+
+    @property
+    def a_stride(self) -> int:
+        """Distance of two rows of packed A: a vector more than a row, lest rows share sets of the cache."""
+        return self.padded(self.depth) + self.width
+
+    @property
+    def itemsize(self) -> int:
+        return np.dtype(self.problem.dtype).itemsize
+
+    def padded(self, count: int) -> int:
+        """``count`` rounded up to whole vectors."""
+        return -(-count // self.width) * self.width
+
+    @property
+    def staged_bytes(self) -> int:
+        return _align(self.problem.m * self.problem.n * self.itemsize) if self.staged else 0
+
+    @property
+    def a_bytes(self) -> int:
+        """Packed A: rows along k for a copy of rows, else columns; both padded to whole vectors."""
+        if self.pack_a is None:
+            return 0
+        return _align(self.padded(self.a_rows) * self.a_stride * self.itemsize)
+
+    @property
+    def b_bytes(self) -> int:
+        if self.pack_b is None:
+            return 0
+        panels = min(self.panels, -(-self.problem.n // self.columns))
+        return _align(panels * self.columns * self.padded(self.depth) * self.itemsize)
+
+    @property
+    def scratch_bytes(self) -> int:
+        return self.staged_bytes + self.a_bytes + self.b_bytes
+
+
+def _align(size: int) -> int:
+    return -(-size // 64) * 64
+
+
+def make_plan(gemm: Gemm, target: Target) -> Plan:
+    """The cheapest way to compute ``gemm`` (a `Gemm` in normal form, not empty) on ``target``."""
+    width = min(16, target.lanes(gemm.dtype))
+    staged = 1 not in gemm.c_strides
+    seen = replace(gemm, c_strides=(gemm.n, 1)).normal if staged else gemm
+    ways = [
+        replace(plan, swapped=swapped, staged=staged, outer_c_strides=gemm.c_strides)
+        for problem, swapped in ((seen, False), (seen.transposed, True))
+        for plan in _ways(problem, width, target.vector_registers)
+    ]
+    return min(ways, key=lambda plan: plan.cost)
+
+
+def _ways(g: Gemm, width: int, registers: int) -> Iterator[Plan]:
+    if g.c_strides[1] == 1:
+        yield _tile_plan(g, width, registers)
+    elif g.c_strides[0] == 1 and g.m <= _row_limit(2, registers):
+        yield _across_plan(g, width, registers)
+    if g.m <= DOT_ROWS and g.b_strides[0] == 1 and g.k >= width:
+        yield _dot_plan(g, width, registers)
+
+
+def _row_limit(vectors: int, registers: int) -> int:
+    """Rows of a tile, so that sums, one row of B and one element of A fit the registers."""
+    return min(14, (registers - 1 - vectors) // vectors)
+
+
+def _vectors(g: Gemm, width: int, registers: int) -> int:
+    """Two vectors wide; a tile of few rows is wider, for enough independent chains."""
+    needed = -(-g.n // width)
+    if g.m * 2 >= CHAINS:
+        return min(needed, 2)
+    return max(1, min(needed, 8, (registers - 1) // (g.m + 1)))
+
+
+def _tile_plan(g: Gemm, width: int, registers: int) -> Plan:
+    vectors = _vectors(g, width, registers)
+    rows, row_cost = _rows(g, vectors, _row_limit(vectors, registers))
+    panels = g.n / (vectors * width) if g.n > vectors * width else 1
+    cost = row_cost * panels + _packing_cost(g, width)
+    return _blocked(_plan(g, "tile", width, rows, vectors, cost))
+
+
+def _rows(g: Gemm, vectors: int, limit: int) -> tuple[int, float]:
+    """The height of tiles that covers m at least cost, the tallest of equals, and the cost of one panel."""
+
+    def cost(rows: int) -> float:
+        return -(-g.m // rows) * (max(rows * vectors, CHAINS) * g.k + TILE_COST)
+
+    best = min(range(min(g.m, limit), 0, -1), key=cost)
+    return best, cost(best)
+
+
+def _across_plan(g: Gemm, width: int, registers: int) -> Plan:
+    vectors = min(2, -(-g.n // width))
+    tiles = -(-g.n // (vectors * width))
+    groups = -(-g.m // width)
+    cost = tiles * (g.k * max(g.m * vectors, CHAINS) + vectors * width * groups * 8 + TILE_COST)
+    plan = _plan(g, "across", width, g.m, vectors, cost + _packing_cost(g, width))
+    kind = pack_kind(*g.b_strides)
+    return replace(plan, panels=1, pack_b=None if kind is Pack.COPY else kind)
+
+
+def _dot_plan(g: Gemm, width: int, registers: int) -> Plan:
+    cols = 8
+    while cols > 1 and (cols > min(g.n, width) or g.m * cols + g.m + 1 > registers):
+        cols //= 2
+    chains = max(1, CHAINS // (g.m * cols))
+    tiles = -(-g.n // cols)
+    cost = tiles * (g.m * cols * (-(-g.k // width) + 4) + 16)
+    pack_a = None if g.a_strides[1] == 1 else Pack.GATHER
+    return replace(_plan(g, "dot", width, g.m, cols, cost), chains=chains, pack_a=pack_a)
+
+
+def _plan(g: Gemm, kernel: str, width: int, rows: int, vectors: int, cost: float) -> Plan:
+    """Everything in one block, nothing packed."""
+    panels = -(-g.n // (vectors * width))
+    return Plan(g, False, False, kernel, width, rows, vectors, cost, g.k, g.m, panels)
+
+
+def _packing_cost(g: Gemm, width: int) -> float:
+    elements = g.n * g.k
+    return {Pack.COPY: 0.0, Pack.FLIP: 6.0 * elements / width, Pack.GATHER: 3.0 * elements}[pack_kind(*g.b_strides)]
+
+
+def _even(extent: int, limit: int) -> int:
+    """The length of even pieces of at most ``limit`` that cover ``extent``."""
+    return -(-extent // max(1, -(-extent // limit)))
+
+
+def _blocked(plan: Plan) -> Plan:
+    """Choose blocks and copies: B is packed where its columns are no neighbours, or where it outgrows the cache."""
+    g, size = plan.problem, plan.itemsize
+    kind = pack_kind(*g.b_strides)
+    large = g.k * g.n * size > UNPACKED_BYTES
+    if not large:
+        return replace(plan, pack_b=None if kind is Pack.COPY else kind)
+    depth = _even(g.k, DEPTH)
+    block = max(1, A_BLOCK_BYTES // (depth * size * plan.rows)) * plan.rows
+    panels = max(1, B_BLOCK_BYTES // (depth * size * plan.columns))
+    packed = kind is not Pack.COPY or g.m >= PACKING_ROWS
+    pack_a = None
+    if g.m >= PACKING_ROWS and 1 in g.a_strides:
+        pack_a = Pack.COPY
+    rows = min(g.m, math.ceil(_even(g.m, block) / plan.rows) * plan.rows)
+    return replace(
+        plan, depth=depth, a_rows=rows, panels=min(panels, plan.panels),
+        pack_a=pack_a, pack_b=kind if packed else None,
+    )  # fmt: skip

@@ -1,0 +1,103 @@
+"""The problem: C = alpha * A·B (+ C) over a batch, with any strides.
+
+Enters: extents, dtype, strides.  Leaves: the same problem, put in other words: transposed, with batch axes folded in.
+Invariant: every form computes the same elements of C at the same addresses.  Start reading at `Gemm`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from gradc.codegen.ir import Scalar
+
+Strides = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """C[i, j] = alpha * sum over k of A[i, k] * B[k, j], plus what C held if ``accumulate``, for every batch index.
+
+    Strides count elements: of A along (m, k), of B along (k, n), of C along (m, n), and one per axis of ``batch`` in
+    ``a_batch``, ``b_batch``, ``c_batch``.  Strides of A and B may be zero or negative; the elements of C are distinct
+    and overlap neither A nor B.  ``alpha`` None means one.
+    """
+
+    m: int
+    n: int
+    k: int
+    dtype: str
+    a_strides: Strides
+    b_strides: Strides
+    c_strides: Strides
+    batch: tuple[int, ...] = ()
+    a_batch: tuple[int, ...] = ()
+    b_batch: tuple[int, ...] = ()
+    c_batch: tuple[int, ...] = ()
+    accumulate: bool = False
+    alpha: Scalar | None = None
+
+    def __post_init__(self) -> None:
+        rank = len(self.batch)
+        if not rank == len(self.a_batch) == len(self.b_batch) == len(self.c_batch):
+            raise ValueError(f"batch has {rank} axes, its strides {self.a_batch}, {self.b_batch}, {self.c_batch}")
+        if min(self.m, self.n, self.k, *self.batch, 0) < 0:
+            raise ValueError(f"negative extent in m={self.m}, n={self.n}, k={self.k}, batch={self.batch}")
+
+    @property
+    def empty(self) -> bool:
+        """Whether C has no elements."""
+        return self.m * self.n * math.prod(self.batch) == 0
+
+    @property
+    def transposed(self) -> Gemm:
+        """The same elements of C, computed as Cᵀ = BᵀAᵀ."""
+        return replace(
+            self, m=self.n, n=self.m,
+            a_strides=self.b_strides[::-1], b_strides=self.a_strides[::-1], c_strides=self.c_strides[::-1],
+            a_batch=self.b_batch, b_batch=self.a_batch,
+        )  # fmt: skip
+
+    @property
+    def normal(self) -> Gemm:
+        """Strides along axes of extent one are never taken: call them one, so that they count as contiguous."""
+
+        def real(strides: Strides, extents: tuple[int, int]) -> Strides:
+            first, second = (1 if extent == 1 else stride for stride, extent in zip(strides, extents, strict=True))
+            return first, second
+
+        return replace(
+            self,
+            a_strides=real(self.a_strides, (self.m, self.k)),
+            b_strides=real(self.b_strides, (self.k, self.n)),
+            c_strides=real(self.c_strides, (self.m, self.n)),
+        )
+
+    @property
+    def folded(self) -> Gemm:
+        """Trailing batch axes that share B and continue the rows of A and C become rows; those of extent one vanish."""
+        g = self._without_unit_axes()
+        while g.batch and g.b_batch[-1] == 0 and g._continues_rows():
+            g = replace(
+                g, m=g.m * g.batch[-1],
+                a_strides=(g.a_batch[-1] if g.m == 1 else g.a_strides[0], g.a_strides[1]),
+                c_strides=(g.c_batch[-1] if g.m == 1 else g.c_strides[0], g.c_strides[1]),
+                batch=g.batch[:-1], a_batch=g.a_batch[:-1], b_batch=g.b_batch[:-1], c_batch=g.c_batch[:-1],
+            )  # fmt: skip
+        return g
+
+    def _continues_rows(self) -> bool:
+        if self.m == 1:
+            return True
+        return self.a_batch[-1] == self.m * self.a_strides[0] and self.c_batch[-1] == self.m * self.c_strides[0]
+
+    def _without_unit_axes(self) -> Gemm:
+        kept = [axis for axis, extent in enumerate(self.batch) if extent != 1]
+
+        def keep(values: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(values[axis] for axis in kept)
+
+        return replace(
+            self, batch=keep(self.batch), a_batch=keep(self.a_batch), b_batch=keep(self.b_batch),
+            c_batch=keep(self.c_batch),
+        )  # fmt: skip

@@ -1,0 +1,137 @@
+"""The register tile: ``rows`` x ``vectors`` registers of C, filled by one FMA chain per element.
+
+Enters: pointers and run-time strides.  Leaves: one internal function per kind of tile, shared by all products of a
+module.  Invariant: element (i, j) adds a[i,k]*b[k,j] for k = 0, 1, … in one chain that starts from zero; B is read in
+vectors (its columns are neighbours), A one element at a time.  Start reading at `emit_tile`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradc.codegen.gemm.output import Output, multiply_add
+from gradc.codegen.gemm.registers import (
+    address,
+    argument,
+    first_lanes,
+    first_part,
+    load,
+    plus,
+    storage,
+    times,
+    transpose,
+)
+from gradc.codegen.ir import Function, Lanes, Module, Value, const
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One kind of tile, of ``rows`` rows and ``vectors`` registers of ``width`` lanes, the last of ``last`` lanes.
+
+    ``masked``: only the first %live lanes of the last vector exist.  ``across``: the rows of the tile are columns of C
+    (its lanes run down C), and the tile is transposed in registers before it is written.
+    """
+
+    width: int
+    rows: int
+    vectors: int
+    last: int
+    output: Output
+    masked: bool = False
+    across: bool = False
+
+    @property
+    def dtype(self) -> str:
+        return self.output.dtype
+
+    @property
+    def lanes(self) -> list[int]:
+        """The lanes of each vector of a row."""
+        return [self.width] * (self.vectors - 1) + [self.last]
+
+    @property
+    def name(self) -> str:
+        kind = "masked" * self.masked + "across" * self.across
+        lanes = "x".join(str(n) for n in self.lanes)
+        return f"gemm.tile.{self.dtype}.{self.rows}x{lanes}.{kind}{self.output.tag}"
+
+    @property
+    def params(self) -> list[tuple[str, str]]:
+        """Strides in elements; the first %skip rows are computed and not written (another tile has written them)."""
+        live = [("i64", "live")] if self.masked else []
+        return [
+            ("ptr noalias readonly", "a"), ("i64", "a_row"), ("i64", "a_col"),
+            ("ptr noalias readonly", "b"), ("i64", "b_row"),
+            ("ptr noalias", "c"), ("i64", "c_row"), ("i64", "k"), ("i64", "skip"), *live, *self.output.params,
+        ]  # fmt: skip
+
+
+def emit_tile(module: Module, tile: Tile) -> str:
+    """Make sure that the module has the function of this tile; return its name."""
+    if tile.name not in module.functions:
+        f = Function(module, tile.name, tile.params, result="internal void")
+        edge = first_lanes(f, argument("live"), tile.last) if tile.masked else None
+        sums = _accumulate(f, tile, edge)
+        if tile.across:
+            _write_across(f, tile, sums)
+        else:
+            _write_rows(f, tile, sums, edge)
+        f.finish()
+    return tile.name
+
+
+def _accumulate(f: Function, tile: Tile, edge: Value | None) -> list[list[Value]]:
+    """The loop over k; returns sums[row][vector]."""
+    count = tile.rows * tile.vectors
+    rows = [times(f, r, argument("a_row")) for r in range(tile.rows)]
+    zeros, start = [const(0, storage(tile.dtype), lanes) for lanes in tile.lanes], const(0, "int64")
+    with f.loop(0, argument("k"), carry=[*zeros * tile.rows, start, start]) as loop:
+        sums, (a_at, b_at) = loop.carry[:count], loop.carry[count:]
+        vectors = _load_b(f, tile, b_at, edge)
+        for r in range(tile.rows):
+            one = load(f, address(f, "%a", plus(f, a_at, rows[r]), tile.dtype), tile.dtype)
+            sums[r * tile.vectors : (r + 1) * tile.vectors] = _row_step(f, tile, one, vectors, sums[r * tile.vectors :])
+        loop.next = [*sums, plus(f, a_at, argument("a_col")), plus(f, b_at, argument("b_row"))]
+    done = loop.result[:count]
+    return [done[at : at + tile.vectors] for at in range(0, count, tile.vectors)]
+
+
+def _load_b(f: Function, tile: Tile, at: Value, edge: Value | None) -> list[Value]:
+    masks = [None] * (tile.vectors - 1) + [edge]
+    places = [address(f, "%b", plus(f, at, v * tile.width), tile.dtype) for v in range(tile.vectors)]
+    return [
+        load(f, place, tile.dtype, lanes, mask) for place, lanes, mask in zip(places, tile.lanes, masks, strict=True)
+    ]
+
+
+def _row_step(f: Function, tile: Tile, one: Value, vectors: list[Value], sums: list[Value]) -> list[Value]:
+    everywhere = Lanes(f, tile.lanes[0]).splat(one)
+    splats = [everywhere] * (tile.vectors - 1) + [first_part(f, everywhere, tile.last)]
+    return [
+        multiply_add(Lanes(f, x.lanes), tile.dtype, splat, x, total)
+        for splat, x, total in zip(splats, vectors, sums, strict=False)
+    ]
+
+
+def _write_rows(f: Function, tile: Tile, sums: list[list[Value]], edge: Value | None) -> None:
+    for r, row in enumerate(sums):
+        with f.when(Lanes(f).le(argument("skip"), r)):
+            for v, value in enumerate(row):
+                pointer = address(f, "%c", plus(f, times(f, r, argument("c_row")), v * tile.width), tile.dtype)
+                tile.output.write(f, value, pointer, edge if v == tile.vectors - 1 else None)
+
+
+def _write_across(f: Function, tile: Tile, sums: list[list[Value]]) -> None:
+    """Lane l of vector v goes to row v*width + l of C; the tile's rows are its columns."""
+    width = tile.width
+    for v in range(tile.vectors):
+        limit = argument("live") if tile.masked and v == tile.vectors - 1 else const(width, "int64")
+        for first in range(0, tile.rows, width):
+            square = [row[v] for row in sums[first : first + width]]
+            count = len(square)
+            square += [const(0, square[0].dtype, width)] * (width - count)
+            mask = None if count == width else first_lanes(f, const(count, "int64"), width)
+            for lane, part in enumerate(transpose(f, square)):
+                with f.when(Lanes(f).gt(limit, lane)):
+                    at = plus(f, times(f, v * width + lane, argument("c_row")), first)
+                    tile.output.write(f, part, address(f, "%c", at, tile.dtype), mask)

@@ -1,0 +1,497 @@
+"""LLVM IR as text: modules, functions, structured loops, and lane arithmetic.
+
+Enters: Python calls.  Leaves: the text of one LLVM module.
+Invariant: every instruction is IEEE by default; fast-math flags are written only when the module was opened with
+``fp="contract"`` or ``fp="fast"``.  A `Value` knows its NumPy dtype (so signedness is never lost) and its lane count;
+``lanes == 1`` is a scalar, which is all that PTX uses.  Start reading at `Lanes`.
+
+The text route is used instead of llvmlite.ir because it is several times faster and knows every type.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gradc.errors import CompileError
+
+#: NumPy dtype name -> LLVM register type of one lane.  bool is i1 in registers and i8 in memory.
+REGISTER = {
+    "bool": "i1", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
+    "uint8": "i8", "uint16": "i16", "uint32": "i32", "uint64": "i64",
+    "float16": "half", "float32": "float", "float64": "double",
+}  # fmt: skip
+FLAGS = {"ieee": "", "contract": "contract ", "fast": "fast "}
+
+Scalar = bool | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An SSA value or constant: its IR text, the NumPy dtype name of a lane, the number of lanes."""
+
+    ref: str
+    dtype: str
+    lanes: int = 1
+
+    @property
+    def type(self) -> str:
+        return vector_type(REGISTER[self.dtype], self.lanes)
+
+    @property
+    def typed(self) -> str:
+        return f"{self.type} {self.ref}"
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype.startswith("float")
+
+    @property
+    def is_signed(self) -> bool:
+        return self.dtype.startswith("int")
+
+    @property
+    def bits(self) -> int:
+        return 1 if self.dtype == "bool" else np.dtype(self.dtype).itemsize * 8
+
+
+def vector_type(scalar: str, lanes: int) -> str:
+    return scalar if lanes == 1 else f"<{lanes} x {scalar}>"
+
+
+def memory_type(dtype: str) -> str:
+    return "i8" if dtype == "bool" else REGISTER[dtype]
+
+
+def literal(value: Scalar, dtype: str) -> str:
+    """The IR text of one scalar constant, bit-exact."""
+    if dtype == "bool":
+        return "true" if value else "false"
+    if dtype == "float16":
+        return "0xH" + np.float16(value).view(np.uint16).item().to_bytes(2, "big").hex().upper()
+    if dtype == "float32":
+        with np.errstate(over="ignore"):
+            value = np.float32(value)
+        return "0x" + struct.pack(">d", float(value)).hex().upper()
+    if dtype == "float64":
+        return "0x" + struct.pack(">d", float(value)).hex().upper()
+    bits = np.dtype(dtype).itemsize * 8
+    wrapped = int(value) & ((1 << bits) - 1)
+    return str(wrapped - (1 << bits) if wrapped >> (bits - 1) else wrapped)
+
+
+def const(value: Scalar, dtype: str, lanes: int = 1) -> Value:
+    text = literal(value, dtype)
+    if lanes > 1:
+        text = f"splat ({REGISTER[dtype]} {text})"
+    return Value(text, dtype, lanes)
+
+
+def vector_const(values: Sequence[Scalar], dtype: str) -> Value:
+    """A constant vector with one given value per lane."""
+    if len(values) == 1:
+        return const(values[0], dtype)
+    body = ", ".join(f"{REGISTER[dtype]} {literal(v, dtype)}" for v in values)
+    return Value(f"<{body}>", dtype, len(values))
+
+
+@dataclass
+class Module:
+    """The text of one LLVM module: functions, globals and the declarations they turn out to need."""
+
+    fp: str = "ieee"
+    functions: dict[str, str] = field(default_factory=dict)
+    globals: dict[str, str] = field(default_factory=dict)
+    declarations: dict[str, str] = field(default_factory=dict)
+
+    def declare(self, name: str, result: str, *params: str) -> str:
+        self.declarations.setdefault(name, f"declare {result} @{name}({', '.join(params)})")
+        return name
+
+    def table(self, values: Sequence[Scalar], dtype: str) -> str:
+        """A private constant array; equal tables share one symbol. Returns ``@name``."""
+        body = ", ".join(f"{memory_type(dtype)} {literal(v, dtype)}" for v in values)
+        text = f"private unnamed_addr constant [{len(values)} x {memory_type(dtype)}] [{body}], align 64"
+        for name, known in self.globals.items():
+            if known == text:
+                return "@" + name
+        name = f"table.{len(self.globals)}"
+        self.globals[name] = text
+        return "@" + name
+
+    def __str__(self) -> str:
+        parts = [f"@{name} = {text}" for name, text in self.globals.items()]
+        parts += self.functions.values()
+        parts += [text for name, text in self.declarations.items() if name not in self.functions]
+        return "\n".join(parts) + "\n"
+
+
+class Function:
+    """One function under construction: a list of instruction lines in the current block.
+
+    ``with module_function.loop(...)`` builds counted loops whose carried values are phi nodes, so no optimiser pass is
+    needed to promote memory to registers.
+    """
+
+    def __init__(
+        self, module: Module, name: str, params: Sequence[tuple[str, str]], result: str = "void", attrs: str = "nounwind"
+    ):
+        """``params`` are (IR type with attributes, name without %)."""
+        self.module, self.name, self.result, self.attrs = module, name, result, attrs
+        self.params = list(params)
+        self.lines: list[str] = []
+        self.block = "entry"
+        self._entry: list[str] = []
+        self._count = 0
+
+    # -- raw emission ----------------------------------------------------------------------------------------------
+    def fresh(self, stem: str = "v") -> str:
+        self._count += 1
+        return f"{stem}{self._count}"
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def let(self, instruction: str) -> str:
+        """Emit ``%new = instruction`` and return ``%new``."""
+        self._count += 1
+        name = f"%v{self._count}"
+        self.lines.append(f"  {name} = {instruction}")
+        return name
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+        self.block = name
+
+    def branch(self, target: str) -> None:
+        self.line(f"br label %{target}")
+
+    def alloca(self, type_: str, count: int = 1, align: int = 64) -> str:
+        """Stack memory in the entry block (so it is allocated once); returns its ``%name`` pointer."""
+        name = "%" + self.fresh("stack")
+        self._entry.append(f"  {name} = alloca {type_}, i64 {count}, align {align}")
+        return name
+
+    # -- structured control flow -----------------------------------------------------------------------------------
+    @contextmanager
+    def loop(self, start: Value | int, stop: Value | int, step: int = 1, carry: Sequence[Value] = ()) -> Iterator[Loop]:
+        """A counted loop ``for index in range(start, stop, step)`` over int64, skipped when empty.
+
+        ``L.carry`` are the carried values inside; set ``L.next`` to their new values before leaving; read
+        ``L.result`` after the ``with`` block.
+        """
+        begin = start if isinstance(start, Value) else const(start, "int64")
+        end = stop if isinstance(stop, Value) else const(stop, "int64")
+        number = self.fresh("")
+        before, head, body, done = self.block, f"head{number}", f"body{number}", f"done{number}"
+        self.branch(head)
+        self.label(head)
+        index = Value(f"%i{number}", "int64")
+        inside = [Value(f"%c{number}.{k}", v.dtype, v.lanes) if v.dtype != "ptr" else v for k, v in enumerate(carry)]
+        phi_at = len(self.lines)
+        self.lines += [""] * (1 + len(inside))
+        more = self.let(f"icmp slt i64 {index.ref}, {end.ref}")
+        self.line(f"br i1 {more}, label %{body}, label %{done}")
+        self.label(body)
+        loop = Loop(index, inside, list(inside), list(inside))
+        yield loop
+        bump = self.let(f"add nsw i64 {index.ref}, {step}")
+        latch = self.block
+        self.branch(head)
+        self.lines[phi_at] = f"  {index.ref} = phi i64 [ {begin.ref}, %{before} ], [ {bump}, %{latch} ]"
+        for k, (first, here, after) in enumerate(zip(carry, inside, loop.next, strict=True)):
+            if (after.dtype, after.lanes) != (here.dtype, here.lanes):
+                raise CompileError(f"loop carry {k} changes type from {here.type} to {after.type}")
+            self.lines[phi_at + 1 + k] = (
+                f"  {here.ref} = phi {here.type} [ {first.ref}, %{before} ], [ {after.ref}, %{latch} ]"
+            )
+        self.label(done)
+
+    @contextmanager
+    def when(self, condition: Value) -> Iterator[None]:
+        """Run the body only if the scalar bool ``condition`` holds (no values leave the body except through memory)."""
+        number = self.fresh("")
+        self.line(f"br i1 {condition.ref}, label %then{number}, label %after{number}")
+        self.label(f"then{number}")
+        yield
+        self.branch(f"after{number}")
+        self.label(f"after{number}")
+
+    @contextmanager
+    def unless_rare(self, condition: Value, usual: Sequence[Value]) -> Iterator[Alternative]:
+        """Replace the values ``usual`` by others where the scalar bool ``condition`` holds, which is expected to be rare.
+
+        Set ``A.next`` to the other values inside the ``with`` block, which only runs then; read ``A.result`` after it.
+        """
+        number, before = self.fresh(""), self.block
+        unlikely = "!prof !{!\"branch_weights\", i32 1, i32 2000}"
+        self.line(f"br i1 {condition.ref}, label %rare{number}, label %usual{number}, {unlikely}")
+        self.label(f"rare{number}")
+        result = [Value(f"%a{number}.{k}", v.dtype, v.lanes) for k, v in enumerate(usual)]
+        alternative = Alternative(list(usual), result)
+        yield alternative
+        after = self.block
+        self.branch(f"usual{number}")
+        self.label(f"usual{number}")
+        for k, (old, new, out) in enumerate(zip(usual, alternative.next, result, strict=True)):
+            if (old.dtype, old.lanes) != (new.dtype, new.lanes):
+                raise CompileError(f"alternative value {k} changes type from {old.type} to {new.type}")
+            self.line(f"{out.ref} = phi {out.type} [ {old.ref}, %{before} ], [ {new.ref}, %{after} ]")
+
+    def finish(self, result: Value | None = None) -> str:
+        """Close the function, add it to its module, return its text."""
+        self.line("ret void" if result is None else f"ret {result.typed}")
+        params = ", ".join(f"{type_} %{name}" for type_, name in self.params)
+        text = "\n".join(
+            [f"define {self.result} @{self.name}({params}) {self.attrs} {{", "entry:", *self._entry, *self.lines, "}"]
+        )
+        self.module.functions[self.name] = text
+        return text
+
+
+@dataclass
+class Loop:
+    index: Value
+    carry: list[Value]
+    next: list[Value]
+    result: list[Value]
+
+
+@dataclass
+class Alternative:
+    next: list[Value]
+    result: list[Value]
+
+
+class Lanes:
+    """Arithmetic on values of a fixed number of lanes, with NumPy's meaning bit for bit.
+
+    Operands are `Value`s or Python scalars; a scalar takes the dtype of the other operand.  Both operands of a binary
+    method must have one dtype: casts are nodes of the graph, made before lowering.
+    """
+
+    def __init__(self, function: Function, lanes: int = 1):
+        self.f = function
+        self.lanes = lanes
+
+    # -- constants and conversion ----------------------------------------------------------------------------------
+    def const(self, value: Scalar, like: Value | str) -> Value:
+        return const(value, like if isinstance(like, str) else like.dtype, self.lanes)
+
+    def lift(self, *operands: Value | Scalar) -> list[Value]:
+        dtype = next(v.dtype for v in operands if isinstance(v, Value))
+        return [v if isinstance(v, Value) else self.const(v, dtype) for v in operands]
+
+    def splat(self, scalar: Value) -> Value:
+        """One scalar in every lane."""
+        if self.lanes == 1 or scalar.lanes == self.lanes:
+            return scalar
+        vec = vector_type(REGISTER[scalar.dtype], self.lanes)
+        one = self.f.let(f"insertelement {vec} poison, {scalar.typed}, i64 0")
+        mask = f"<{self.lanes} x i32> zeroinitializer"
+        return Value(self.f.let(f"shufflevector {vec} {one}, {vec} poison, {mask}"), scalar.dtype, self.lanes)
+
+    def lane_index(self, dtype: str = "int64") -> Value:
+        """0, 1, 2, … over the lanes."""
+        return vector_const(list(range(self.lanes)), dtype)
+
+    def bitcast(self, x: Value, dtype: str) -> Value:
+        out = Value("", dtype, x.lanes)
+        if out.type == x.type:
+            return Value(x.ref, dtype, x.lanes)
+        return Value(self.f.let(f"bitcast {x.typed} to {out.type}"), dtype, x.lanes)
+
+    def convert(self, x: Value, dtype: str) -> Value:
+        """NumPy's ``astype``: float to int truncates (saturating where NumPy's answer is undefined)."""
+        out = Value("", dtype, x.lanes)
+        if dtype == x.dtype:
+            return x
+        if dtype == "bool":
+            return self.ne(x, 0)
+        if x.is_float and out.is_float:
+            how = "fpext" if out.bits > x.bits else "fptrunc"
+        elif x.is_float:
+            letter = "fptosi" if out.is_signed else "fptoui"
+            return self._intrinsic(f"{letter}.sat", out, [x], suffix=[out, x])
+        elif out.is_float:
+            how = "sitofp" if x.is_signed else "uitofp"
+        elif out.bits == x.bits:
+            return Value(x.ref, dtype, x.lanes)
+        elif out.bits < x.bits:
+            how = "trunc"
+        else:
+            how = "sext" if x.is_signed else "zext"
+        return Value(self.f.let(f"{how} {x.typed} to {out.type}"), dtype, x.lanes)
+
+    # -- plain instructions ----------------------------------------------------------------------------------------
+    def _binary(self, float_op: str, int_op: str, x: Value | Scalar, y: Value | Scalar) -> Value:
+        a, b = self.lift(x, y)
+        if (a.dtype, a.lanes) != (b.dtype, b.lanes):
+            raise CompileError(f"operands differ: {a.type} ({a.dtype}) and {b.type} ({b.dtype})")
+        op = float_op + " " + FLAGS[self.f.module.fp] if a.is_float else int_op
+        if not op.strip():
+            raise CompileError(f"no such instruction for {a.dtype}")
+        return Value(self.f.let(f"{op} {a.type} {a.ref}, {b.ref}"), a.dtype, a.lanes)
+
+    def _intrinsic(self, name: str, out: Value, args: Sequence[Value], suffix: Sequence[Value] | None = None) -> Value:
+        def mangled(v: Value) -> str:
+            scalar = {"half": "f16", "float": "f32", "double": "f64"}.get(REGISTER[v.dtype], REGISTER[v.dtype])
+            return scalar if v.lanes == 1 else f"v{v.lanes}{scalar}"
+
+        full = "llvm." + name + "".join("." + mangled(v) for v in (suffix or [args[0]]))
+        self.f.module.declare(full, out.type, *[a.type for a in args])
+        flags = FLAGS[self.f.module.fp] if out.is_float else ""
+        call = f"call {flags}{out.type} @{full}({', '.join(a.typed for a in args)})"
+        return Value(self.f.let(call), out.dtype, out.lanes)
+
+    def add(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        if self.lift(x, y)[0].dtype == "bool":
+            return self.or_(x, y)
+        return self._binary("fadd", "add", x, y)
+
+    def sub(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        return self._binary("fsub", "sub", x, y)
+
+    def mul(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        if self.lift(x, y)[0].dtype == "bool":
+            return self.and_(x, y)
+        return self._binary("fmul", "mul", x, y)
+
+    def div(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        """True division of floats."""
+        return self._binary("fdiv", "", x, y)
+
+    def frem(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        """C's fmod, exact."""
+        return self._binary("frem", "", x, y)
+
+    def idiv(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        """Integer quotient rounded towards zero; the caller has made sure that it is defined."""
+        op = "sdiv" if self.lift(x, y)[0].is_signed else "udiv"
+        return self._binary("", op, x, y)
+
+    def irem(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        op = "srem" if self.lift(x, y)[0].is_signed else "urem"
+        return self._binary("", op, x, y)
+
+    def fma(self, x: Value | Scalar, y: Value | Scalar, z: Value | Scalar) -> Value:
+        """x*y + z. `llvm.fmuladd`: one rounding where the target has FMA, two where it has not; never a libcall."""
+        a, b, c = self.lift(x, y, z)
+        return self._intrinsic("fmuladd", a, [a, b, c])
+
+    def neg(self, x: Value) -> Value:
+        if x.is_float:
+            return Value(self.f.let(f"fneg {x.typed}"), x.dtype, x.lanes)
+        return self.sub(0, x)
+
+    def abs(self, x: Value) -> Value:
+        if x.is_float:
+            return self._intrinsic("fabs", x, [x])
+        return self.select(self.lt(x, 0), self.neg(x), x) if x.is_signed else x
+
+    def sqrt(self, x: Value) -> Value:
+        return self._intrinsic("sqrt", x, [x])
+
+    def floor(self, x: Value) -> Value:
+        return self._intrinsic("floor", x, [x])
+
+    def ceil(self, x: Value) -> Value:
+        return self._intrinsic("ceil", x, [x])
+
+    def trunc(self, x: Value) -> Value:
+        return self._intrinsic("trunc", x, [x])
+
+    def rint(self, x: Value) -> Value:
+        """To the nearest integer, ties to even."""
+        return self._intrinsic("roundeven", x, [x])
+
+    def copysign(self, x: Value | Scalar, sign: Value) -> Value:
+        a, s = self.lift(x, sign)
+        return self._intrinsic("copysign", a, [a, s])
+
+    # -- comparison, selection, bits -------------------------------------------------------------------------------
+    def _compare(self, float_op: str, int_op: str, x: Value | Scalar, y: Value | Scalar) -> Value:
+        a, b = self.lift(x, y)
+        if a.is_float:
+            op = "fcmp " + float_op
+        elif int_op in ("eq", "ne"):
+            op = "icmp " + int_op
+        else:
+            op = "icmp " + ("s" if a.is_signed else "u") + int_op
+        return Value(self.f.let(f"{op} {a.type} {a.ref}, {b.ref}"), "bool", a.lanes)
+
+    def eq(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        return self._compare("oeq", "eq", x, y)
+
+    def ne(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        return self._compare("une", "ne", x, y)
+
+    def lt(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        return self._compare("olt", "lt", x, y)
+
+    def le(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        return self._compare("ole", "le", x, y)
+
+    def gt(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        return self._compare("ogt", "gt", x, y)
+
+    def ge(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        return self._compare("oge", "ge", x, y)
+
+    def isnan(self, x: Value) -> Value:
+        return Value(self.f.let(f"fcmp uno {x.type} {x.ref}, {x.ref}"), "bool", x.lanes)
+
+    def select(self, mask: Value, x: Value | Scalar, y: Value | Scalar) -> Value:
+        a, b = self.lift(x, y)
+        return Value(self.f.let(f"select {mask.typed}, {a.typed}, {b.typed}"), a.dtype, a.lanes)
+
+    def any(self, mask: Value) -> Value:
+        """Whether a bool holds in any lane: a scalar bool."""
+        if mask.lanes == 1:
+            return mask
+        packed = self.f.let(f"bitcast {mask.typed} to i{mask.lanes}")
+        return Value(self.f.let(f"icmp ne i{mask.lanes} {packed}, 0"), "bool")
+
+    def max(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        """np.maximum: NaN wins, the first operand on ties."""
+        return self._pick(self.ge, x, y)
+
+    def min(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        """np.minimum: NaN wins, the first operand on ties."""
+        return self._pick(self.le, x, y)
+
+    def _pick(self, better, x: Value | Scalar, y: Value | Scalar) -> Value:  # type: ignore[no-untyped-def]
+        a, b = self.lift(x, y)
+        first = better(a, b)
+        return self.select(self.or_(first, self.isnan(a)) if a.is_float else first, a, b)
+
+    def and_(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        return self._binary("", "and", x, y)
+
+    def or_(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        return self._binary("", "or", x, y)
+
+    def xor(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        return self._binary("", "xor", x, y)
+
+    def not_(self, x: Value) -> Value:
+        return self.xor(x, True if x.dtype == "bool" else -1)
+
+    def shl(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        """Shift left; the caller has made sure that 0 <= y < bits."""
+        return self._binary("", "shl", x, y)
+
+    def shr(self, x: Value | Scalar, y: Value | Scalar) -> Value:
+        """Shift right, arithmetic for signed and logical for unsigned; 0 <= y < bits."""
+        return self._binary("", "ashr" if self.lift(x, y)[0].is_signed else "lshr", x, y)
+
+    def polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
+        """Horner with FMA; coefficients from the highest power down."""
+        value = self.const(coefficients[0], x)
+        for c in coefficients[1:]:
+            value = self.fma(value, x, self.const(c, x))
+        return value

@@ -1,0 +1,56 @@
+"""What the emitters must know of the machine: how wide a vector register is and how many there are.
+
+Enters: a triple, a CPU name and a feature string as LLVM writes them.  Leaves: a `Target`, a plain value.
+Invariant: nothing here asks the operating system except `Target.host`.  Start reading at `Target`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+#: CPU names that promise a vector extension without naming it in the feature string.
+_AVX512_CPUS = {"x86-64-v4", "skylake-avx512", "cascadelake", "icelake-server", "sapphirerapids", "znver4", "znver5"}
+_AVX2_CPUS = {"x86-64-v3", "haswell", "broadwell", "skylake", "znver1", "znver2", "znver3"}
+
+
+def _registers(triple: str, cpu: str, features: str) -> tuple[int, int]:
+    """(bits of a vector register, number of them)."""
+    enabled = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
+    arch = triple.split("-", 1)[0]
+    if arch in ("x86_64", "amd64"):
+        if "avx512f" in enabled or cpu in _AVX512_CPUS:
+            return 512, 32
+        if "avx2" in enabled or cpu in _AVX2_CPUS:
+            return 256, 16
+        return 128, 16
+    return 128, 32 if arch in ("aarch64", "arm64") else 16
+
+
+@dataclass(frozen=True)
+class Target:
+    """One CPU as the emitters see it. ``vector_bits`` is the width of a register, ``vector_registers`` their number."""
+
+    triple: str
+    cpu: str
+    features: str
+    vector_bits: int
+    vector_registers: int
+
+    @classmethod
+    def of(cls, triple: str, cpu: str = "", features: str = "") -> Target:
+        """The target that LLVM knows by this triple, CPU name and feature string (``"+avx2,+fma"``)."""
+        return cls(triple, cpu, features, *_registers(triple, cpu, features))
+
+    @classmethod
+    def host(cls) -> Target:
+        """The CPU that this process runs on."""
+        import llvmlite.binding as llvm
+
+        features = llvm.get_host_cpu_features().flatten()
+        return cls.of(llvm.get_process_triple(), llvm.get_host_cpu_name(), features)
+
+    def lanes(self, dtype: str) -> int:
+        """How many elements of NumPy dtype ``dtype`` fill one vector register (a bool takes one byte)."""
+        return self.vector_bits // (8 * np.dtype(dtype).itemsize)

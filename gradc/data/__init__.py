@@ -1,0 +1,95 @@
+"""Two small real data sets, shipped inside the package so that the examples and the tests need no network.
+
+Enters: nothing. Leaves: fresh NumPy arrays in a named tuple, the same on every machine. The files beside this one are
+gzipped CSV with a header line; each has a README that names its source, its licence and what was changed.
+Start at `digits`.
+"""
+
+from __future__ import annotations
+
+import gzip
+from importlib import resources
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BreastCancer", "Digits", "breast_cancer", "digits"]
+
+PIXEL_MAX = 16
+"""The largest pixel value in the digits file: each pixel counts the set points of a 4 by 4 block."""
+
+
+class Digits(NamedTuple):
+    """Handwritten digits: `images` float32 [n, 64] in [0, 1], row-major 8 by 8; `labels` int64 [n] in 0..9."""
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def split(self, seed: int = 0, test_fraction: float = 0.2) -> tuple[Digits, Digits]:
+        """Shuffle the rows and cut them into (train, test); see `split_rows` for the promise."""
+        train, test = split_rows(len(self.labels), seed, test_fraction)
+        return Digits(self.images[train], self.labels[train]), Digits(self.images[test], self.labels[test])
+
+
+class BreastCancer(NamedTuple):
+    """Tumours: `features` float64 [n, 30] in the units of the file; `labels` int64 [n], 1 malignant and 0 benign.
+
+    `names` holds the 30 column names. The columns differ in scale by a factor of a million: standardise them before
+    a gradient method, with the mean and deviation of the training rows.
+    """
+
+    features: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def split(self, seed: int = 0, test_fraction: float = 0.2) -> tuple[BreastCancer, BreastCancer]:
+        """Shuffle the rows and cut them into (train, test); see `split_rows` for the promise."""
+        train, test = split_rows(len(self.labels), seed, test_fraction)
+        return (
+            BreastCancer(self.features[train], self.labels[train], self.names),
+            BreastCancer(self.features[test], self.labels[test], self.names),
+        )
+
+
+def digits() -> Digits:
+    """The 1,797 images of the UCI Optical Recognition of Handwritten Digits test set, in the order of the file.
+
+    Source: Alpaydin and Kaynak (1998), doi 10.24432/C50P49, CC BY 4.0.
+    """
+    _, table = _read("digits.csv.gz")
+    images = (table[:, :-1] / PIXEL_MAX).astype(np.float32)  # sixteenths: exact in float32
+    return Digits(images, table[:, -1].astype(np.int64))
+
+
+def breast_cancer() -> BreastCancer:
+    """The 569 tumours of the UCI Breast Cancer Wisconsin (Diagnostic) set, in the order of the file.
+
+    Source: Wolberg, Mangasarian, Street and Street (1993), doi 10.24432/C5DW2B, CC BY 4.0.
+    """
+    columns, table = _read("breast_cancer.csv.gz")
+    return BreastCancer(np.ascontiguousarray(table[:, :-1]), table[:, -1].astype(np.int64), columns[:-1])
+
+
+def split_rows(count: int, seed: int, test_fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers (train, test) of a random split: disjoint, together all of 0..count-1, neither empty.
+
+    The same arguments give the same rows with every NumPy version and on every machine. The test part has
+    `round(count * test_fraction)` rows. Raises ValueError if that leaves either part empty.
+    """
+    held_out = round(count * test_fraction) if 0 < test_fraction < 1 else 0
+    if not 0 < held_out < count:
+        raise ValueError(
+            f"test_fraction={test_fraction} of {count} rows leaves one part empty; "
+            "choose a fraction between 0 and 1 that puts rows in both"
+        )
+    # The legacy generator, because its stream is frozen; default_rng's may change between NumPy versions (NEP 19).
+    order = np.random.RandomState(seed).permutation(count).astype(np.int64)
+    return order[held_out:], order[:held_out]
+
+
+def _read(name: str) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """The column names and the numbers of one bundled file."""
+    text = gzip.decompress(resources.files(__name__).joinpath(name).read_bytes()).decode("ascii")
+    header, *rows = text.splitlines()
+    return tuple(header.split(",")), np.loadtxt(rows, delimiter=",", dtype=np.float64)

@@ -1,0 +1,77 @@
+"""What both modes share: which nodes depend on an input, and how a tangent or cotangent meets a partial derivative.
+
+Invariant: a structurally zero tangent or cotangent is None, never an array of zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradc.errors import DTypeError
+from gradc.interpret import topological
+from gradc.node import Node, describe, here
+from gradc.ops.record import Op
+
+
+def has_tangent(node: Node) -> bool:
+    """Only floats have a tangent space; integers and bools are locally constant."""
+    return node.aval.is_float
+
+
+def active_nodes(outputs: Iterable[Node], inputs: Sequence[Node]) -> tuple[list[Node], set[Node]]:
+    """Nodes in topological order, and those whose tangent may be non-zero."""
+    order = topological(outputs)
+    active = {n for n in inputs if has_tangent(n)}
+    for node in order:
+        if node not in active and has_tangent(node) and node.op.differentiable:
+            if any(a in active and passes(node.op, i) for i, a in enumerate(node.args)):
+                active.add(node)
+    return order, active
+
+
+def passes(op: Op, i: int) -> bool:
+    """Whether operand ``i`` can carry a tangent through ``op``."""
+    if op.partials is None and op.linear is not None:
+        return i in op.linear
+    return True
+
+
+def partials_of(node: Node) -> Sequence[Any]:
+    """∂node/∂argᵢ of an elementwise node."""
+    assert node.op.partials is not None
+    return node.op.partials(node, *node.args, **node.attrs)
+
+
+def scaled(tangent: Node, partial: Any) -> Node | None:
+    """tangent · partial, where the partial is a Node, a Python number, or None for zero."""
+    if partial is None:
+        return None
+    if isinstance(partial, Node):
+        if partial.op.name == "divide" and is_constant(partial.args[0], 1):
+            return tangent / partial.args[1]
+        return tangent * partial
+    if partial == 1:
+        return tangent
+    return -tangent if partial == -1 else tangent * partial
+
+
+def is_constant(node: Node, value: float) -> bool:
+    """Whether ``node`` is ``value`` everywhere: a scalar constant, possibly broadcast."""
+    while node.op.name == "broadcast":
+        node = node.args[0]
+    if node.op.name != "constant" or node.size != 1:
+        return False
+    held = node.attrs["value"].reshape(-1)[0]
+    return bool(held == value) and not (held == 0 and np.signbit(held) != np.signbit(np.float64(value)))
+
+
+def refuse_without_tangent(node: Node, name: str) -> None:
+    """Asking for the derivative with respect to integers or bools is an error that names them."""
+    if not has_tangent(node):
+        raise DTypeError(
+            f"{here()}: cannot differentiate with respect to {name!r} ({node.aval}): integers and bools have no tangent.\n"
+            f"  Pass it as float (e.g. {name}.astype(float)), or leave it out of argnums.  {describe(node)}"
+        )

@@ -1,0 +1,31 @@
+"""What gradc raises and warns. Every message says: the user's line, what was given, what was expected, what to do."""
+
+from __future__ import annotations
+
+
+class GradcError(Exception):
+    """Base of every error that gradc raises on purpose."""
+
+
+class ShapeError(GradcError, ValueError):
+    """Shapes that do not fit together."""
+
+
+class DTypeError(GradcError, TypeError):
+    """A dtype that an operation cannot take."""
+
+
+class TraceError(GradcError, TypeError):
+    """A traced value used where a number is needed, a leaked traced value, an unsupported function."""
+
+
+class IndexingError(GradcError, IndexError):
+    """An index out of range or of the wrong kind."""
+
+
+class CompileError(GradcError):
+    """A graph that the chosen target cannot run, or compiled code that reported a failure."""
+
+
+class PromotionWarning(UserWarning):
+    """A float64 constant silently widened a float32 computation."""

@@ -1,0 +1,208 @@
+"""A static graph: some input leaves, some output nodes, everything between, and the user's names.
+
+Enters: nodes from a trace or a transformation.  Leaves: an immutable, printable `Graph`.
+Invariant: `Graph.nodes` is in topological order and every stage refers to a node by its position there; edges are
+`Node.args` and nothing else.  `Graph.nx` is derived from them at most once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradc.aval import Aval
+from gradc.errors import DTypeError, ShapeError
+from gradc.interpret import Observer, interpret, topological
+from gradc.node import Label, Node
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """``outputs`` as functions of ``inputs``; ``names`` maps nodes to the names they have in the user's source.
+
+    ``in_tree`` and ``out_tree`` say how flat inputs and outputs nest in the user's containers (opaque here).
+    """
+
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    names: Mapping[Node, str] = field(default_factory=dict)
+    in_tree: Any = None
+    out_tree: Any = None
+    title: str = "f"
+    notes: tuple[str, ...] = ()  #: what passes report to the user
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """Every node, operands before users; all inputs first, used or not."""
+        return tuple(topological((*self.inputs, *self.outputs)))
+
+    @cached_property
+    def index(self) -> dict[Node, int]:
+        """Position of each node in `nodes`."""
+        return {node: i for i, node in enumerate(self.nodes)}
+
+    @cached_property
+    def users(self) -> dict[Node, tuple[Node, ...]]:
+        """For each node the nodes that read it (once per operand position)."""
+        users: dict[Node, list[Node]] = {node: [] for node in self.nodes}
+        for node in self.nodes:
+            for arg in node.args:
+                users[arg].append(node)
+        return {node: tuple(by) for node, by in users.items()}
+
+    @cached_property
+    def nx(self) -> nx.MultiDiGraph[int]:
+        """The graph for networkx: nodes are positions in `nodes`, edges carry the operand position."""
+        import networkx as nx
+
+        graph: nx.MultiDiGraph[int] = nx.MultiDiGraph()
+        graph.add_nodes_from(range(len(self.nodes)))
+        graph.add_edges_from(
+            (self.index[arg], i, k, {"operand": k}) for i, node in enumerate(self.nodes) for k, arg in enumerate(node.args)
+        )
+        return graph
+
+    @property
+    def regions(self) -> dict[Node, Label]:
+        """Nodes that are the value of a composite the user called (softmax, layer norm, …), with its operands."""
+        return {node: node.label for node in self.nodes if node.label is not None}
+
+    @property
+    def free(self) -> tuple[Node, ...]:
+        """Leaves of traces other than this graph's own inputs."""
+        own = set(self.inputs)
+        return tuple(n for n in self.nodes if n.op.name == "input" and n not in own)
+
+    def replace(self, **changes: Any) -> Graph:
+        """A copy with some fields changed."""
+        fields = {k: getattr(self, k) for k in ("inputs", "outputs", "names", "in_tree", "out_tree", "title", "notes")}
+        return Graph(**(fields | changes))
+
+    def name(self, node: Node) -> str:
+        """The user's name of ``node``, or ``%position``."""
+        return self.names.get(node) or f"%{self.index[node]}"
+
+    # -- values ----------------------------------------------------------------------------------------------------
+    def evaluate(self, *arrays: Any, observe: Observer | None = None) -> list[np.ndarray[Any, Any]]:
+        """The flat outputs for flat inputs, by each op's NumPy meaning: the oracle that compiled code is held against."""
+        if len(arrays) != len(self.inputs):
+            raise TypeError(f"{self.title} takes {len(self.inputs)} arrays, got {len(arrays)}")
+        values = {
+            node: fit_argument(a, node.aval, self.names.get(node, f"argument {i}"))
+            for i, (node, a) in enumerate(zip(self.inputs, arrays, strict=True))
+        }
+        return interpret(self.outputs, dict(values), observe)
+
+    # -- pictures ----------------------------------------------------------------------------------------------------
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> list[str]:
+        head = ", ".join(f"{self.name(n)}: {n.aval}" for n in self.inputs)
+        lines = [f"graph {self.title}({head})"]
+        body = [n for n in self.nodes if n.op.name != "input"]
+        shown = [(self._target(n), str(n.aval), self._call(n), str(n.where or "")) for n in body]
+        widths = [max((len(row[k]) for row in shown), default=0) for k in range(3)]
+        for target, aval, call, where in shown:
+            line = f"  {target:<{widths[0]}} : {aval:<{widths[1]}} = {call:<{min(widths[2], 60)}}  # {where}"
+            lines.append(line.rstrip(" #"))
+        lines.append(f"  return {', '.join(self._reference(n) for n in self.outputs)}")
+        return lines
+
+    def _target(self, node: Node) -> str:
+        name = self.names.get(node)
+        return f"%{self.index[node]}" + (f" {name}" if name else "")
+
+    def _reference(self, node: Node) -> str:
+        if node.op.name == "constant" and node.aval.size == 1:
+            return format_constant(node.attrs["value"])
+        return self.name(node)
+
+    def _call(self, node: Node) -> str:
+        if node.op.name == "constant":
+            return f"constant {format_constant(node.attrs['value'])}"
+        operands = [self._reference(a) for a in node.args]
+        operands += [f"{k}={format_attr(v)}" for k, v in node.attrs.items()]
+        return f"{node.op.name}({', '.join(operands)})"
+
+    def dot(self) -> str:
+        """Graphviz source of the graph."""
+        lines = ["digraph {", '  rankdir=TB; node [shape=box, style="rounded,filled", fillcolor=white, fontname=monospace];']
+        outputs = set(self.outputs)
+        for i, node in enumerate(self.nodes):
+            color = "lightblue" if node.op.name == "input" else "lightgreen" if node in outputs else "white"
+            text = f"{self.names.get(node, '')}\\n{node.op.name}\\n{node.aval}".strip("\\n").replace('"', "'")
+            lines.append(f'  n{i} [label="{text}", fillcolor={color}];')
+        edges = (f"  n{self.index[a]} -> n{i};" for i, node in enumerate(self.nodes) for a in node.args)
+        return "\n".join([*lines, *edges, "}"])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def fit_argument(value: Any, aval: Aval, name: str) -> np.ndarray[Any, Any]:
+    """``value`` as the array that ``aval`` promises; Python scalars convert, arrays must match exactly."""
+    if isinstance(value, (bool, int, float)) and aval.shape == ():
+        return np.asarray(value, aval.dtype)
+    array = np.asarray(value)
+    if array.shape != aval.shape:
+        raise ShapeError(f"{name} has shape {array.shape}, expected {aval.shape}: call with that shape or trace again")
+    if array.dtype.newbyteorder("=") != aval.dtype:
+        raise DTypeError(f"{name} has dtype {array.dtype}, expected {aval.dtype}: use {name}.astype({str(aval.dtype)!r})")
+    return array.astype(aval.dtype, copy=False)
+
+
+def format_constant(value: np.ndarray[Any, Any]) -> str:
+    if value.size == 1:
+        return repr(value.reshape(-1)[0].item())
+    return f"array{list(value.shape)}"
+
+
+def format_attr(value: Any) -> str:
+    return str(value).replace(" ", "") if isinstance(value, tuple) else str(value)
+
+
+def substitute(outputs: Sequence[Node], mapping: Mapping[Node, Node]) -> list[Node]:
+    """``outputs`` with leaves (or inner nodes) replaced; nodes that depend on none of them are shared, not copied."""
+    return rewrite(outputs, lambda node, args: None, mapping)
+
+
+def rewrite(
+    outputs: Sequence[Node],
+    rule: Callable[[Node, tuple[Node, ...]], Node | None],
+    mapping: Mapping[Node, Node] | None = None,
+    correspondence: dict[Node, Node] | None = None,
+) -> list[Node]:
+    """Rebuild bottom-up: ``rule(node, new_args)`` returns a replacement, or None to keep the node on its new operands.
+
+    ``correspondence`` (old node -> new node) is filled if given.
+    """
+    new: dict[Node, Node] = correspondence if correspondence is not None else {}
+    new.update(mapping or {})
+    for node in topological(outputs, mapping):
+        if node in new:
+            continue
+        args = tuple(new[a] for a in node.args)
+        replacement = rule(node, args)
+        if replacement is None:
+            same = all(a is b for a, b in zip(args, node.args, strict=True))
+            replacement = node if same else node.rebuilt(args, _relabel(node.label, new))
+        new[node] = replacement
+    return [new[node] for node in outputs]
+
+
+def _relabel(label: Label | None, new: Mapping[Node, Node]) -> Label | None:
+    """A composite's label on rebuilt operands; dropped when an operand is no longer there."""
+    if label is None:
+        return None
+    args = tuple(new.get(a, a) for a in label.args)
+    return Label(label.name, args, label.attrs)

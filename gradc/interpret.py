@@ -1,0 +1,68 @@
+"""The oracle: nodes to NumPy values, one node at a time, by the reference meaning in each op's record.
+
+Enters: nodes and values of the leaves.  Leaves: NumPy arrays.  Invariant: no rule, no rewrite and no compiler stage is
+involved, only `Op.numpy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradc.errors import TraceError
+from gradc.node import Node, describe
+
+Observer = Callable[[Node, Any], None]
+
+
+def topological(outputs: Iterable[Node], stop: Mapping[Node, Any] | None = None) -> list[Node]:
+    """All nodes that the outputs depend on, operands first, in a deterministic order; nodes in ``stop`` are not entered."""
+    order: list[Node] = []
+    seen: set[int] = set()
+    for root in outputs:
+        stack: list[tuple[Node, int]] = [(root, 0)]
+        while stack:
+            node, position = stack.pop()
+            if position == 0:
+                if id(node) in seen:
+                    continue
+                seen.add(id(node))
+            if stop is not None and node in stop:
+                order.append(node)
+                continue
+            if position < len(node.args):
+                stack.append((node, position + 1))
+                child = node.args[position]
+                if id(child) not in seen:
+                    stack.append((child, 0))
+            else:
+                order.append(node)
+    return order
+
+
+def interpret(
+    outputs: Sequence[Node], values: MutableMapping[Node, Any], observe: Observer | None = None
+) -> list[np.ndarray[Any, Any]]:
+    """Evaluate ``outputs``; ``values`` holds the leaves, receives every node's value, and may hold inner nodes already."""
+    for node in topological(outputs, values):
+        if node not in values:
+            if node.op.name == "input":
+                raise TraceError(
+                    f"leaked traced value: {describe(node)} belongs to a trace that is over.\n"
+                    "  A traced array was stored outside its function (a global, a list, self.x); return it instead."
+                )
+            values[node] = _fit(node, node.op.evaluate(*[values[a] for a in node.args], **node.attrs))
+        if observe is not None:
+            observe(node, values[node])
+    return [values[node] for node in outputs]
+
+
+def _fit(node: Node, value: Any) -> np.ndarray[Any, Any]:
+    array = np.asarray(value)
+    if array.dtype != node.dtype:
+        array = array.astype(node.dtype)
+    if array.shape != node.shape:
+        raise AssertionError(f"op {node.op.name}: shape rule says {node.shape}, NumPy meaning gives {array.shape}")
+    return array

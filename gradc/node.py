@@ -1,0 +1,540 @@
+"""Nodes: the traced value that a user holds and the graph's vertex are one immutable object.
+
+Enters: operators, methods and NumPy functions applied by user code.  Leaves: `Node(op, args, attrs, aval, where)`.
+Invariant: a Node never changes, hashes by identity, and ``==`` builds a comparison; so no stage uses ``==``, ``in`` or
+``index`` on Nodes.  `OPS` (records of primitives) and `FUNCTIONS` (NumPy-named functions written in the DSL) are declared
+empty here and filled by `gradc.ops` and `gradc.numpy`: the one late binding in the house.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype
+from gradc.errors import DTypeError, TraceError
+
+if TYPE_CHECKING:
+    from gradc.ops.record import Op
+
+#: primitive name -> record; filled by `gradc.ops`
+OPS: dict[str, Op] = {}
+#: NumPy name -> function over Nodes; filled by `gradc.numpy`
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_FOREIGN = (_PACKAGE, os.path.dirname(os.path.abspath(np.__file__)) + os.sep)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place in the user's source."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.file)}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Another way to say a node's value: the composite that the user called, with the operands it was given."""
+
+    name: str
+    args: tuple[Node, ...]
+    attrs: Mapping[str, Any]
+
+
+_inherited: ContextVar[Where | None] = ContextVar("gradc_where", default=None)
+
+
+def user_location() -> Where | None:
+    """The innermost frame that is neither gradc nor NumPy; None when there is none."""
+    inherited = _inherited.get()
+    if inherited is not None:
+        return inherited
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(_FOREIGN):
+            return Where(code.co_filename, frame.f_lineno, code.co_name)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+@contextmanager
+def derived_from(where: Where | None) -> Iterator[None]:
+    """Nodes made inside carry the source line of the node they are derived from."""
+    token = _inherited.set(where)
+    try:
+        yield
+    finally:
+        _inherited.reset(token)
+
+
+class Node:
+    """A traced array: what ``x`` is inside a function that gradc traces.  Behaves like a NumPy array that has no values.
+
+    Operators, methods, indexing and NumPy functions on it build further Nodes.  Updates are functional:
+    ``x.at[i].set(v)`` returns a new array.
+    """
+
+    __slots__ = ("__weakref__", "args", "attrs", "aval", "label", "op", "replica", "where")
+    __array_priority__ = 1000
+
+    def __init__(
+        self,
+        op: Op,
+        args: tuple[Node, ...],
+        attrs: Mapping[str, Any],
+        aval: Aval,
+        where: Where | None = None,
+        label: Label | None = None,
+        replica: int = 0,
+    ):
+        self.op = op
+        self.args = args
+        self.attrs = attrs
+        self.aval = aval
+        self.where = where or user_location()
+        self.label = label
+        self.replica = replica
+
+    def rebuilt(self, args: Sequence[Node], label: Label | None = None) -> Node:
+        """The same operation on other operands (of the same avals), at the same source line."""
+        return Node(self.op, tuple(args), self.attrs, self.aval, self.where, label, self.replica)
+
+    # -- what an array knows of itself -------------------------------------------------------------------------------
+    @property
+    def shape(self) -> Shape:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+    @property
+    def size(self) -> int:
+        return self.aval.size
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.aval.nbytes
+
+    @property
+    def T(self) -> Node:
+        return self._call("transpose")
+
+    @property
+    def mT(self) -> Node:
+        return self._call("matrix_transpose")
+
+    @property
+    def at(self) -> Any:
+        """Functional updates: ``x.at[i].set(v)``, ``.add``, ``.max``, ``.min``."""
+        return FUNCTIONS["at"](self)
+
+    @property
+    def flat(self) -> NoReturn:
+        raise TraceError(f"{describe(self)}.flat: a traced array has no iterator over elements; use .reshape(-1)")
+
+    @property
+    def real(self) -> Node:
+        return self
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d traced array")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Node]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"<traced {self.aval} = {self.op.name}>"
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
+        return sys.modules["gradc.numpy"]
+
+    def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return FUNCTIONS[name](self, *args, **kwargs)
+
+    # -- operators -----------------------------------------------------------------------------------------------------
+    def __add__(self, other: Any) -> Node:
+        return self._call("add", other)
+
+    def __radd__(self, other: Any) -> Node:
+        return FUNCTIONS["add"](other, self)
+
+    def __sub__(self, other: Any) -> Node:
+        return self._call("subtract", other)
+
+    def __rsub__(self, other: Any) -> Node:
+        return FUNCTIONS["subtract"](other, self)
+
+    def __mul__(self, other: Any) -> Node:
+        return self._call("multiply", other)
+
+    def __rmul__(self, other: Any) -> Node:
+        return FUNCTIONS["multiply"](other, self)
+
+    def __truediv__(self, other: Any) -> Node:
+        return self._call("divide", other)
+
+    def __rtruediv__(self, other: Any) -> Node:
+        return FUNCTIONS["divide"](other, self)
+
+    def __floordiv__(self, other: Any) -> Node:
+        return self._call("floor_divide", other)
+
+    def __rfloordiv__(self, other: Any) -> Node:
+        return FUNCTIONS["floor_divide"](other, self)
+
+    def __mod__(self, other: Any) -> Node:
+        return self._call("remainder", other)
+
+    def __rmod__(self, other: Any) -> Node:
+        return FUNCTIONS["remainder"](other, self)
+
+    def __divmod__(self, other: Any) -> tuple[Node, Node]:
+        return self // other, self % other
+
+    def __pow__(self, other: Any) -> Node:
+        return self._call("power", other)
+
+    def __rpow__(self, other: Any) -> Node:
+        return FUNCTIONS["power"](other, self)
+
+    def __matmul__(self, other: Any) -> Node:
+        return self._call("matmul", other)
+
+    def __rmatmul__(self, other: Any) -> Node:
+        return FUNCTIONS["matmul"](other, self)
+
+    def __neg__(self) -> Node:
+        return self._call("negative")
+
+    def __pos__(self) -> Node:
+        return self._call("positive")
+
+    def __abs__(self) -> Node:
+        return self._call("absolute")
+
+    def __invert__(self) -> Node:
+        return self._call("bitwise_invert")
+
+    def __and__(self, other: Any) -> Node:
+        return self._call("bitwise_and", other)
+
+    def __rand__(self, other: Any) -> Node:
+        return FUNCTIONS["bitwise_and"](other, self)
+
+    def __or__(self, other: Any) -> Node:
+        return self._call("bitwise_or", other)
+
+    def __ror__(self, other: Any) -> Node:
+        return FUNCTIONS["bitwise_or"](other, self)
+
+    def __xor__(self, other: Any) -> Node:
+        return self._call("bitwise_xor", other)
+
+    def __rxor__(self, other: Any) -> Node:
+        return FUNCTIONS["bitwise_xor"](other, self)
+
+    def __lshift__(self, other: Any) -> Node:
+        return self._call("bitwise_left_shift", other)
+
+    def __rlshift__(self, other: Any) -> Node:
+        return FUNCTIONS["bitwise_left_shift"](other, self)
+
+    def __rshift__(self, other: Any) -> Node:
+        return self._call("bitwise_right_shift", other)
+
+    def __rrshift__(self, other: Any) -> Node:
+        return FUNCTIONS["bitwise_right_shift"](other, self)
+
+    def __eq__(self, other: object) -> Node:  # type: ignore[override]
+        return self._call("equal", other)
+
+    def __ne__(self, other: object) -> Node:  # type: ignore[override]
+        return self._call("not_equal", other)
+
+    def __lt__(self, other: Any) -> Node:
+        return self._call("less", other)
+
+    def __le__(self, other: Any) -> Node:
+        return self._call("less_equal", other)
+
+    def __gt__(self, other: Any) -> Node:
+        return self._call("greater", other)
+
+    def __ge__(self, other: Any) -> Node:
+        return self._call("greater_equal", other)
+
+    def __getitem__(self, index: Any) -> Node:
+        return self._call("getitem", index)
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        raise TraceError(
+            f"{here()}: item assignment on {describe(self)}: traced arrays are immutable.\n"
+            "  Write  x = x.at[index].set(value)  (or .add, .max, .min) and use the returned array."
+        )
+
+    def __contains__(self, item: Any) -> NoReturn:
+        raise TraceError(f"{here()}: `in` needs values; {describe(self)} is traced. Use (x == item).any() and where.")
+
+    # -- methods ---------------------------------------------------------------------------------------------------------
+    def astype(self, dtype: DTypeLike, copy: bool = True) -> Node:
+        return self._call("astype", dtype)
+
+    def reshape(self, *shape: Any, order: str = "C", copy: bool | None = None) -> Node:
+        return self._call("reshape", shape[0] if len(shape) == 1 else shape, order=order)
+
+    def transpose(self, *axes: Any) -> Node:
+        chosen = axes[0] if len(axes) == 1 else (axes or None)
+        return self._call("transpose", chosen)
+
+    def swapaxes(self, axis1: int, axis2: int) -> Node:
+        return self._call("swapaxes", axis1, axis2)
+
+    def squeeze(self, axis: Any = None) -> Node:
+        return self._call("squeeze", axis)
+
+    def ravel(self, order: str = "C") -> Node:
+        return self._call("reshape", -1, order=order)
+
+    def flatten(self, order: str = "C") -> Node:
+        return self._call("reshape", -1, order=order)
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Node:
+        return self._call("repeat", repeats, axis=axis)
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Node:
+        return self._call("diagonal", offset, axis1, axis2)
+
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Node:
+        return self._call("trace", offset, axis1, axis2)
+
+    def copy(self, order: str = "C") -> Node:
+        return self
+
+    def conj(self) -> Node:
+        return self
+
+    conjugate = conj
+
+    def sum(self, axis: Any = None, dtype: DTypeLike = None, *, keepdims: bool = False) -> Node:
+        return self._call("sum", axis=axis, dtype=dtype, keepdims=keepdims)
+
+    def mean(self, axis: Any = None, dtype: DTypeLike = None, *, keepdims: bool = False) -> Node:
+        return self._call("mean", axis=axis, dtype=dtype, keepdims=keepdims)
+
+    def prod(self, axis: Any = None, dtype: DTypeLike = None, *, keepdims: bool = False) -> Node:
+        return self._call("prod", axis=axis, dtype=dtype, keepdims=keepdims)
+
+    def max(self, axis: Any = None, *, keepdims: bool = False) -> Node:
+        return self._call("max", axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Any = None, *, keepdims: bool = False) -> Node:
+        return self._call("min", axis=axis, keepdims=keepdims)
+
+    def var(self, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Node:
+        return self._call("var", axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def std(self, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Node:
+        return self._call("std", axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def any(self, axis: Any = None, *, keepdims: bool = False) -> Node:
+        return self._call("any", axis=axis, keepdims=keepdims)
+
+    def all(self, axis: Any = None, *, keepdims: bool = False) -> Node:
+        return self._call("all", axis=axis, keepdims=keepdims)
+
+    def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> Node:
+        return self._call("argmax", axis=axis, keepdims=keepdims)
+
+    def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Node:
+        return self._call("argmin", axis=axis, keepdims=keepdims)
+
+    def cumsum(self, axis: int | None = None) -> Node:
+        return self._call("cumsum", axis=axis)
+
+    def cumprod(self, axis: int | None = None) -> Node:
+        return self._call("cumprod", axis=axis)
+
+    def clip(self, min: Any = None, max: Any = None) -> Node:
+        return self._call("clip", min, max)
+
+    def round(self, decimals: int = 0) -> Node:
+        return self._call("round", decimals)
+
+    def dot(self, other: Any) -> Node:
+        return self._call("dot", other)
+
+    def take(self, indices: Any, axis: int | None = None) -> Node:
+        return self._call("take", indices, axis=axis)
+
+    def sort(self, axis: int = -1) -> NoReturn:
+        raise TraceError(f"{here()}: .sort() works in place, traced arrays are immutable; use np.sort(x, axis={axis})")
+
+    def argsort(self, axis: int = -1) -> Node:
+        return self._call("argsort", axis=axis)
+
+    def searchsorted(self, v: Any, side: str = "left") -> Node:
+        return self._call("searchsorted", v, side=side)
+
+    # -- NumPy's protocols ------------------------------------------------------------------------------------------------
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """NEP 13: ``np.sin(x)``, ``array + x``."""
+        name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        name = {"add.reduce": "sum", "multiply.reduce": "prod", "maximum.reduce": "max", "minimum.reduce": "min"}.get(
+            name, name
+        )
+        if kwargs.get("out") is not None:
+            raise TraceError(f"{here()}: out= in np.{name}: traced arrays are immutable; use the returned array")
+        function = FUNCTIONS.get(name)
+        if function is None:
+            raise unsupported(name)
+        return function(*inputs, **kwargs)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """NEP 18: ``np.concatenate``, ``np.einsum``, …"""
+        module = getattr(func, "__module__", "") or ""
+        name = func.__name__ if module in ("numpy", "") else f"{module.removeprefix('numpy.')}.{func.__name__}"
+        function = FUNCTIONS.get(name)
+        if function is None:
+            raise unsupported(name)
+        return function(*args, **kwargs)
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NoReturn:
+        raise TraceError(
+            f"{here()}: {describe(self)} has no values yet and cannot become a NumPy array.\n"
+            "  Indexing a NumPy array with it? Write  gradc.numpy.asarray(table)[index]. "
+            "Building an array of traced scalars? Use np.stack([...])."
+        )
+
+    def _concrete(self, what: str, remedy: str) -> NoReturn:
+        raise TraceError(f"{here()}: {what} needs a number, but {describe(self)} has no value while tracing.\n  {remedy}")
+
+    def __bool__(self) -> NoReturn:
+        self._concrete(
+            "a Python `if`, `while`, `and`, `or` or `not`",
+            "Choose elements with np.where(condition, a, b) and combine conditions with & | ~; "
+            "or decide from shapes, dtypes and static arguments.",
+        )
+
+    def __float__(self) -> NoReturn:
+        self._concrete("float(x)", "Keep it traced; use x.astype(float) for the dtype, or return it and convert outside.")
+
+    def __int__(self) -> NoReturn:
+        self._concrete("int(x)", "Use x.astype(int); where a shape needs the number, add the argument to static=.")
+
+    def __complex__(self) -> NoReturn:
+        self._concrete("complex(x)", "Complex numbers are not supported.")
+
+    def __index__(self) -> NoReturn:
+        self._concrete(
+            "an index, a range or a shape",
+            "If a shape depends on it, add the argument to static=; "
+            "to index a NumPy array with it, write  gradc.numpy.asarray(table)[index].",
+        )
+
+    def item(self, *args: Any) -> NoReturn:
+        self._concrete(".item()", "Keep it traced; return it and call .item() outside.")
+
+    def tolist(self) -> NoReturn:
+        self._concrete(".tolist()", "Return the array and convert it outside.")
+
+    def __reduce__(self) -> NoReturn:
+        raise TraceError(f"{describe(self)} cannot be pickled or deep-copied; save the compiled function instead")
+
+
+def here() -> str:
+    """The user's current line, for the head of a message."""
+    where = user_location()
+    return f"{where.file}:{where.line}" if where else "<unknown line>"
+
+
+def describe(node: Node) -> str:
+    """A traced value in a message: its aval and where it was made."""
+    made = f", made at {node.where}" if node.where and node.op.name != "input" else ""
+    name = node.attrs.get("name") if node.op.name == "input" else None
+    return f"{'traced array ' + repr(name) if name else 'a traced array'} ({node.aval}{made})"
+
+
+def unsupported(name: str) -> TraceError:
+    """The error for a NumPy function that gradc does not trace, with the nearest ones that it does."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name.split(".")[-1], [k for k in FUNCTIONS if k.isidentifier()], n=3, cutoff=0.6)
+    hint = f"Nearest supported: {', '.join(near)}." if near else "See docs/ops.md for what is supported."
+    return TraceError(f"{here()}: np.{name} cannot be traced by gradc.\n  {hint}")
+
+
+def constant(value: Any, weak: bool = False) -> Node:
+    """A constant leaf; the array is copied and frozen (snapshotted at trace)."""
+    array = np.array(value, order="C", copy=True)
+    if array.dtype == object:
+        raise DTypeError(f"{here()}: cannot use {value!r:.80} as an array of numbers (object dtype)")
+    array = array.astype(canonical_dtype(array.dtype), copy=False)
+    array.flags.writeable = False
+    return Node(OPS["constant"], (), {"value": array}, Aval(array.shape, array.dtype, weak))
+
+
+def as_node(value: Any) -> Node:
+    """Lift a value into the graph: Nodes stay, Python numbers become weak constants, arrays become constants."""
+    if isinstance(value, Node):
+        return value
+    if isinstance(value, bool):
+        return constant(np.bool_(value))
+    if type(value) is int or type(value) is float:
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            raise DTypeError(f"{here()}: the integer {value} does not fit into int64; write it as a float")
+        return constant(value, weak=True)
+    if isinstance(value, complex):
+        raise DTypeError(f"{here()}: complex numbers are not supported, got {value!r}")
+    if isinstance(value, (list, tuple)) and any(isinstance(v, (Node, list, tuple)) for v in value):
+        if _has_node(value):
+            return FUNCTIONS["stack"]([as_node(v) for v in value])
+    return constant(value)
+
+
+def _has_node(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_node, value))
+    return isinstance(value, Node)
+
+
+def static_int(value: Any, what: str) -> int:
+    """A Python int for a shape or axis; a traced value or a float gets a clear error."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        if isinstance(error, TraceError):
+            raise
+        raise TypeError(f"{here()}: {what} must be an integer, got {value!r}") from None

@@ -1,0 +1,146 @@
+"""How a function over Nodes becomes a function of the user's namespace.
+
+Enters: a function that takes Nodes (or anything `as_node` lifts) and returns Nodes.  Leaves: its entry in `FUNCTIONS`, which
+serves operators, methods and NumPy's protocols, and the public function, which is NumPy outside a trace.
+Invariant: with a Node among the arguments a public function traces; without one it returns NumPy values.
+Start reading at `function`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias, TypeVar, cast
+
+import numpy as np
+
+from gradc.errors import TraceError
+from gradc.interpret import interpret
+from gradc.node import FUNCTIONS, Label, Node, here
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: A Node inside a trace, a NumPy array (0-d: a NumPy scalar) outside.
+Array: TypeAlias = Any
+#: What NumPy takes for an array: Nodes, arrays, Python numbers, nested lists of them.
+ArrayLike: TypeAlias = Any
+#: None, an int or a tuple of ints.
+Axes: TypeAlias = Any
+
+#: Arguments that change nothing for an array without memory, and the values that may be given.
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "out": (None,),
+    "order": (None, "C", "K", "A"),
+    "subok": (True, False),
+    "copy": (None, True, False),
+    "device": (None, "cpu"),
+    "like": (None,),
+    "casting": ("same_kind",),
+}
+
+
+def function(*names: str) -> Callable[[F], F]:
+    """Enter a function over Nodes in `FUNCTIONS` under NumPy's ``names`` and return its public form."""
+
+    def decorate(traced: F) -> F:
+        entry = _entry(traced, names[0])
+        FUNCTIONS.update(dict.fromkeys(names, entry))
+        return public(entry)
+
+    return decorate
+
+
+def _entry(traced: F, name: str) -> F:
+    """``traced``, telling in gradc's words when an argument of the NumPy function is not supported."""
+    code = traced.__code__  # type: ignore[attr-defined]
+    accepted = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+
+    @functools.wraps(traced)
+    def entry(*args: Any, **kwargs: Any) -> Any:
+        for key in kwargs.keys() - accepted:
+            _drop_harmless(name, key, kwargs.pop(key), accepted)
+        return traced(*args, **kwargs)
+
+    return cast(F, entry)
+
+
+def _drop_harmless(name: str, key: str, value: Any, accepted: frozenset[str]) -> None:
+    allowed = _HARMLESS.get(key, ())
+    if any(value is a or (isinstance(a, str) and isinstance(value, str) and value == a) for a in allowed):
+        return
+    if key == "out":
+        raise TraceError(f"{here()}: out= in {name}: traced arrays are immutable; use the returned array")
+    taken = ", ".join(sorted(accepted)) or "none"
+    raise TraceError(f"{here()}: {name} on traced arrays does not take {key}={value!r}; its arguments: {taken}")
+
+
+def public(entry: F) -> F:
+    """The user's form of an entry of `FUNCTIONS`: traces if a Node is among the arguments, else computes."""
+
+    @functools.wraps(entry)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        result = entry(*args, **kwargs)
+        return result if is_traced(args) or is_traced(kwargs.values()) else evaluated(result)
+
+    return cast(F, call)
+
+
+def exported(name: str) -> Callable[..., Any]:
+    """The public form of a function that an op registered itself."""
+    return public(FUNCTIONS[name])
+
+
+def is_traced(values: Iterable[Any]) -> bool:
+    """Whether a Node is among ``values`` or inside a list or tuple among them."""
+    return any(isinstance(v, Node) or (isinstance(v, (list, tuple)) and is_traced(v)) for v in values)
+
+
+def evaluated(result: Any) -> Any:
+    """The NumPy value of Nodes that depend on constants alone; the caller owns it."""
+    if isinstance(result, (list, tuple)):
+        return type(result)(map(evaluated, result))
+    if not isinstance(result, Node):
+        return result
+    (value,) = interpret([result], {})
+    if value.shape == ():
+        return value[()]
+    return value if value.flags.writeable and value.base is None else value.copy()
+
+
+def static(numpy: F, remedy: str) -> F:
+    """A NumPy function whose result's shape is read off its arguments' values: computed at once, never traced."""
+    name = numpy.__name__  # type: ignore[attr-defined]
+
+    @functools.wraps(numpy)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if is_traced(args) or is_traced(kwargs.values()):
+            raise TraceError(f"{here()}: {name}: the result's shape would depend on traced values.\n  {remedy}")
+        return numpy(*args, **kwargs)
+
+    FUNCTIONS[name] = call
+    return cast(F, call)
+
+
+def composite(name: str) -> Callable[[Callable[..., Node]], Callable[..., Node]]:
+    """Label what a function over Nodes returns with the composite's name, so that explain can print it by that name.
+
+    Positional arguments are the composite's operands, keyword arguments its attributes.  The function must return a node
+    of its own making.
+    """
+
+    def decorate(build: Callable[..., Node]) -> Callable[..., Node]:
+        @functools.wraps(build)
+        def labelled(*operands: Node, **attrs: Any) -> Node:
+            result = build(*operands, **attrs)
+            if not any(result is x for x in operands):
+                result.label = Label(name, operands, attrs)
+            return result
+
+        return labelled
+
+    return decorate
+
+
+def default_float() -> np.dtype[Any]:
+    """The dtype of floats when nothing says otherwise."""
+    return np.dtype(np.float64)

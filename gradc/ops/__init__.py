@@ -1,0 +1,7 @@
+"""Every op, one record each.  Importing this package fills `gradc.node.OPS`."""
+
+from gradc.node import OPS
+from gradc.ops import arithmetic, contraction, indexing, leaves, reductions, transcendental, views
+from gradc.ops.record import Kind, Op, Sample
+
+__all__ = ["OPS", "Kind", "Op", "Sample", "arithmetic", "contraction", "indexing", "leaves", "reductions", "transcendental", "views"]

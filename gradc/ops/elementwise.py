@@ -1,0 +1,188 @@
+"""The elementwise kind: y[i] = f(x[i], …), with NumPy's promotion and broadcasting made explicit.
+
+Enters: one `elementwise(...)` block per op.  Leaves: an `Op` and the promoting function of the same name.
+Invariant: in the graph all operands of an elementwise node have the result's shape and the dtypes of one NumPy loop;
+`apply` inserts the casts and broadcasts.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Aval, Shape, broadcast_shapes, canonical_dtype
+from gradc.errors import DTypeError, PromotionWarning, ShapeError
+from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
+from gradc.ops.record import Kind, Op, register
+
+#: op name -> ufunc whose `resolve_dtypes` decides the loop's dtypes
+_PROMOTION: dict[str, np.ufunc] = {}
+
+
+def elementwise(
+    name: str,
+    numpy: Callable[..., Any] | None = None,
+    *,
+    like: np.ufunc | None = None,
+    public: bool = True,
+    **facets: Any,
+) -> Op:
+    """Declare an elementwise op.
+
+    ``numpy`` defaults to the NumPy function of the same name, ``sympy`` to SymPy's, ``lower`` to the builder's method.
+    Dtypes follow ``numpy`` if it is a ufunc, else the ufunc ``like`` (default: that of `np.sqrt`, or of `np.add` for two
+    operands made inexact).
+    """
+    reference = numpy or getattr(np, name)
+    _PROMOTION[name] = reference if isinstance(reference, np.ufunc) else like or np.sqrt
+    facets.setdefault("lower", lambda b, *values: getattr(b, name)(*values))
+    if "sympy" not in facets:
+        facets["sympy"] = lambda S, *xs: getattr(S, name)(*xs)
+    op = register(
+        Op(name=name, kind=Kind.ELEMENTWISE, infer=_infer(name), numpy=reference, batch=batch, **facets),
+    )
+    if public:
+        FUNCTIONS.setdefault(name, _function(op))
+    return op
+
+
+def _infer(name: str) -> Callable[..., Aval]:
+    def infer(*avals: Aval, **attrs: Any) -> Aval:
+        result = loop_dtypes(name, avals)[-1]
+        return Aval(avals[0].shape, result, all(a.weak for a in avals))
+
+    return infer
+
+
+def _function(op: Op) -> Callable[..., Node]:
+    def function(*operands: Any, **kwargs: Any) -> Node:
+        dtype, where = kwargs.pop("dtype", None), kwargs.pop("where", True)
+        if kwargs or where is not True:
+            given = ", ".join([*kwargs, *(["where"] if where is not True else [])])
+            raise DTypeError(f"{here()}: {op.name} on traced arrays does not take {given}=")
+        if dtype is not None:
+            operands = tuple(cast(as_node(x), dtype) for x in operands)
+        return apply(op, *operands)
+
+    function.__name__ = op.name
+    function.__doc__ = op.doc or f"Elementwise {op.name}, with NumPy's promotion and broadcasting."
+    return function
+
+
+def apply(op: Op, *operands: Any, **attrs: Any) -> Node:
+    """Build the node, after casting and broadcasting the operands as NumPy would."""
+    args = [as_node(x) for x in operands]
+    dtypes = loop_dtypes(op.name, [a.aval for a in args])
+    _warn_of_widening(op.name, args, dtypes)
+    args = [cast(a, d) for a, d in zip(args, dtypes[:-1], strict=True)]
+    shape = common_shape(op.name, args)
+    return Node(op, tuple(broadcast_to(a, shape) for a in args), attrs, _result_aval(args, shape, dtypes[-1]))
+
+
+def _result_aval(args: Sequence[Node], shape: Shape, dtype: np.dtype[Any]) -> Aval:
+    return Aval(shape, dtype, all(a.aval.weak for a in args))
+
+
+def loop_dtypes(name: str, avals: Sequence[Aval]) -> tuple[np.dtype[Any], ...]:
+    """Dtypes of the NumPy loop for these operands: one per operand, then the result's."""
+    ufunc = _PROMOTION[name]
+    given: list[Any] = [_weak_type(a) if a.weak else a.dtype for a in avals]
+    if all(isinstance(d, type) for d in given):  # only Python scalars: their default dtypes
+        given = [a.dtype for a in avals]
+    if ufunc.nin == 1 and len(given) > 1:  # a unary rule serves an n-ary op: promote first
+        joint = np.result_type(*[_scalar_of(d) for d in given])
+        inexact = ufunc.resolve_dtypes((joint, None))[-1]
+        return (canonical_dtype(inexact),) * (len(given) + 1)
+    try:
+        resolved = ufunc.resolve_dtypes((*given, *[None] * ufunc.nout))
+    except TypeError:
+        shown = ", ".join(str(a) for a in avals)
+        raise DTypeError(f"{here()}: {name} is not defined for ({shown}); cast an operand with .astype") from None
+    try:
+        return tuple(canonical_dtype(d) for d in resolved)
+    except DTypeError:
+        shown = ", ".join(str(a) for a in avals)
+        raise DTypeError(
+            f"{here()}: NumPy computes {name}({shown}) in {resolved[-1]}, which is not supported; cast to float32 or float64"
+        ) from None
+
+
+def _weak_type(aval: Aval) -> type:
+    return float if aval.dtype.kind == "f" else int
+
+
+def _scalar_of(dtype: Any) -> Any:
+    return dtype(0) if isinstance(dtype, type) else dtype
+
+
+def _warn_of_widening(name: str, args: Sequence[Node], dtypes: Sequence[np.dtype[Any]]) -> None:
+    """A float64 constant that turns a float32 computation into float64 is nearly always an accident: say where."""
+    if dtypes[0] != np.float64:
+        return
+    narrow = [a for a in args if a.dtype == np.float32]
+    wide = [a for a in args if a.dtype == np.float64 and not a.aval.weak]
+    if narrow and wide and all(a.op.name == "constant" for a in wide):
+        text = (
+            f"{here()}: {name} of {describe(narrow[0])} with a float64 constant gives float64. "
+            "Use a Python number (float(c)) or c.astype('float32') to stay in float32."
+        )
+        warnings.warn(text, PromotionWarning, stacklevel=2)
+
+
+def common_shape(name: str, args: Sequence[Node]) -> Shape:
+    """The broadcast shape of the operands, or a ShapeError that shows them all."""
+    try:
+        return broadcast_shapes([a.shape for a in args])
+    except ValueError:
+        shapes = " and ".join(str(a.shape) for a in args)
+        made = "; ".join(describe(a) for a in args)
+        raise ShapeError(
+            f"{here()}: {name}: shapes {shapes} do not broadcast: every axis, counted from the right, must be equal or 1.\n"
+            f"  operands: {made}"
+        ) from None
+
+
+def cast(node: Node, dtype: Any) -> Node:
+    """``node`` as ``dtype``; a scalar constant is converted on the spot."""
+    target = canonical_dtype(dtype)
+    if node.dtype == target:
+        return node if not node.aval.weak else _strong(node)
+    if node.op.name == "constant" and node.aval.weak and node.shape == ():
+        with np.errstate(all="ignore"):
+            return constant(_python_scalar(node.attrs["value"].item(), target))
+    return Node(OPS["cast"], (node,), {"dtype": target}, Aval(node.shape, target))
+
+
+def _python_scalar(value: int | float, target: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """A Python number in the dtype of its partner; NumPy's error for an integer that does not fit."""
+    try:
+        return np.asarray(value).astype(target) if target.kind in "fb" else np.array(value, target)
+    except OverflowError as error:
+        raise DTypeError(f"{here()}: {error}; cast the array to a wider dtype") from None
+
+
+def _strong(node: Node) -> Node:
+    if node.op.name == "constant":
+        return constant(node.attrs["value"])
+    return node
+
+
+def broadcast_to(node: Node, shape: Shape) -> Node:
+    """``node`` repeated along new or length-1 axes, aligned from the right."""
+    if node.shape == shape:
+        return node
+    lead = len(shape) - node.ndim
+    return OPS["broadcast"].make((node,), shape=tuple(shape), axes=tuple(range(lead, len(shape))))
+
+
+def batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
+    """Batching rule of the kind: give unbatched operands the new axis by broadcasting."""
+    shape = (size, *node.shape)
+    full = [
+        a if has else OPS["broadcast"].make((a,), shape=(size, *a.shape), axes=tuple(range(1, a.ndim + 1)))
+        for a, has in zip(args, batched, strict=True)
+    ]
+    return Node(node.op, tuple(full), node.attrs, Aval(shape, node.dtype, node.aval.weak))

@@ -1,0 +1,252 @@
+"""Gather, scatter and sort: indices that are data.
+
+Canonical form: integer arrays of one shape index the operand's axes ``axes`` (ascending); the result has the index shape
+first and the remaining axes after it.  Negative indices wrap once, an index out of range is an error that names the
+user's line.  Batched operands get an index array that counts the new axis, so one rule serves every vmap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Aval, Shape
+from gradc.errors import IndexingError
+from gradc.node import OPS, Node, describe
+from gradc.ops.leaves import full, iota
+from gradc.ops.record import Kind, Op, Sample, register
+
+Array = np.ndarray[Any, Any]
+
+
+def rest_axes(ndim: int, axes: Shape) -> Shape:
+    """The axes of the operand that are not indexed."""
+    return tuple(a for a in range(ndim) if a not in axes)
+
+
+def _selector(ndim: int, indices: Sequence[Array], axes: Shape) -> tuple[Any, ...]:
+    """A NumPy index that reads operand axes in the order (axes, rest)."""
+    by_axis = dict(zip(axes, indices, strict=True))
+    return tuple(by_axis.get(a, slice(None)) for a in range(ndim))
+
+
+def _front(x: Array, axes: Shape) -> Array:
+    return np.transpose(x, (*axes, *rest_axes(x.ndim, axes)))
+
+
+# -- gather ------------------------------------------------------------------------------------------------------------------
+
+
+def _gather_infer(x: Aval, *indices: Aval, axes: Shape) -> Aval:
+    return Aval(indices[0].shape + tuple(x.shape[a] for a in rest_axes(x.ndim, axes)), x.dtype)
+
+
+def _gather_transpose(ct: Node, node: Node, i: int) -> Node:
+    x, *indices = node.args
+    return OPS["scatter"].make((full(x.shape, 0, ct.dtype), ct, *indices), axes=node.attrs["axes"], how="add")
+
+
+def _counted(args: Sequence[Node], batched: Sequence[bool], size: int) -> tuple[Node, list[Node]]:
+    """Index arrays for operands with a leading batch axis: the batch's own index first, all of shape (size, *index)."""
+    shape = (size, *next(a.shape[1:] if has else a.shape for a, has in zip(args, batched, strict=True)))
+    full = [
+        a if has else OPS["broadcast"].make((a,), shape=shape, axes=tuple(range(1, a.ndim + 1)))
+        for a, has in zip(args, batched, strict=True)
+    ]
+    return iota(shape, 0), full
+
+
+def _gather_batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
+    axes = node.attrs["axes"]
+    count, indices = _counted(args[1:], batched[1:], size)
+    if not batched[0]:
+        return node.op.make((args[0], *indices), axes=axes)
+    return node.op.make((args[0], count, *indices), axes=(0, *(a + 1 for a in axes)))
+
+
+_INDEX = ("float", "index:3")
+register(
+    Op(
+        name="gather",
+        kind=Kind.GATHER,
+        infer=_gather_infer,
+        numpy=lambda x, *indices, axes: _front(x, axes)[tuple(indices)],
+        sympy=lambda S, x, *indices, axes: _front(x, axes)[tuple(indices)],
+        transpose=_gather_transpose,
+        linear=(0,),
+        batch=_gather_batch,
+        samples=(
+            Sample(((3,), (4,)), {"axes": (0,)}, _INDEX),
+            Sample(((2, 3), (2,)), {"axes": (1,)}, _INDEX),
+            Sample(((3, 3, 2), (2, 2), (2, 2)), {"axes": (0, 1)}, ("float", "index:3", "index:3")),
+            Sample(((3, 2), ()), {"axes": (0,)}, _INDEX),
+            Sample(((3, 2), (0,)), {"axes": (0,)}, _INDEX),
+        ),
+        doc="Elements at computed indices.",
+    )
+)
+
+# -- scatter -------------------------------------------------------------------------------------------------------------------
+_COMBINE = {"add": np.add, "max": np.maximum, "min": np.minimum}
+
+
+def _scatter_numpy(x: Array, v: Array, *indices: Array, axes: Shape, how: str) -> Array:
+    out = np.array(x)
+    front = _front(out, axes)  # a view: writing it writes out
+    if how == "set":
+        front[tuple(indices)] = v
+    else:
+        _COMBINE[how].at(front, tuple(indices), v)
+    return out
+
+
+def _scatter_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
+    """set and add are linear; max and min pass the tangent of whatever attains the result, shared evenly."""
+    tx, tv = tangents[0], tangents[1]
+    if tx is None and tv is None:
+        return None
+    x, v, *indices = node.args
+    axes, how = node.attrs["axes"], node.attrs["how"]
+    if how == "add":
+        return _placed_sum(tx, tv, x, indices, axes)
+    if how == "set":
+        return _overwritten(tx, tv, node)
+    return _attained(tx, tv, node)
+
+
+def _placed_sum(tx: Node | None, tv: Node | None, x: Node, indices: Sequence[Node], axes: Shape) -> Node:
+    base = tx if tx is not None else full(x.shape, 0, x.dtype)
+    if tv is None:
+        return base
+    return OPS["scatter"].make((base, tv, *indices), axes=axes, how="add")
+
+
+def _writer(node: Node) -> tuple[Node, Node]:
+    """For scatter-set: the number (from 1) of the update that lands on each element, 0 for none; and each update's own."""
+    x, v, *indices = node.args
+    count = np.reshape(iota((v.size,)) + 1, v.shape)
+    last = OPS["scatter"].make((full(x.shape, 0, np.int64), count, *indices), axes=node.attrs["axes"], how="set")
+    return last, count  # type: ignore[return-value]
+
+
+def _overwritten(tx: Node | None, tv: Node | None, node: Node) -> Node:
+    """Only the last update of an element counts; the operand counts where nothing was written."""
+    x, _, *indices = node.args
+    axes = node.attrs["axes"]
+    last, count = _writer(node)
+    kept = np.where(last == 0, tx, 0) if tx is not None else None
+    if tv is None:
+        return kept  # type: ignore[return-value]
+    landed = OPS["gather"].make((last, *indices), axes=axes) == count
+    return _placed_sum(kept, np.where(landed, tv, 0), x, indices, axes)  # type: ignore[arg-type]
+
+
+def _attained(tx: Node | None, tv: Node | None, node: Node) -> Node:
+    x, v, *indices = node.args
+    axes = node.attrs["axes"]
+    from_x = (x == node).astype(x.dtype)
+    from_v = (v == OPS["gather"].make((node, *indices), axes=axes)).astype(x.dtype)
+    count = OPS["scatter"].make((from_x, from_v, *indices), axes=axes, how="add")
+    left = tx * from_x / count if tx is not None else None
+    right = tv * from_v / OPS["gather"].make((count, *indices), axes=axes) if tv is not None else None
+    return _placed_sum(left, right, x, indices, axes)
+
+
+def _scatter_transpose(ct: Node, node: Node, i: int) -> Node:
+    """For the linear part, which is always ``how="add"``."""
+    return ct if i == 0 else OPS["gather"].make((ct, *node.args[2:]), axes=node.attrs["axes"])
+
+
+def _scatter_batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
+    count, indices = _counted(args[2:], batched[2:], size)
+    x, v = (
+        a if has else OPS["broadcast"].make((a,), shape=(size, *a.shape), axes=tuple(range(1, a.ndim + 1)))
+        for a, has in zip(args[:2], batched[:2], strict=True)
+    )
+    axes = (0, *(a + 1 for a in node.attrs["axes"]))
+    return node.op.make((x, v, count, *indices), axes=axes, how=node.attrs["how"])
+
+
+def _scatter_samples() -> tuple[Sample, ...]:
+    cases = []
+    for how in ("add", "set", "max", "min"):
+        cases.append(Sample(((4,), (3,), (3,)), {"axes": (0,), "how": how}, ("float", "float", "index:4")))
+        cases.append(Sample(((3, 2), (2, 2), (2,)), {"axes": (0,), "how": how}, ("float", "float", "index:3")))
+    return tuple(cases)
+
+
+register(
+    Op(
+        name="scatter",
+        kind=Kind.SCATTER,
+        infer=lambda x, v, *indices, axes, how: Aval(x.shape, x.dtype),
+        numpy=_scatter_numpy,
+        jvp=_scatter_jvp,
+        transpose=_scatter_transpose,
+        linear=(0, 1),
+        batch=_scatter_batch,
+        samples=_scatter_samples(),
+        singular="set: the last of several writes counts; max, min: ties share evenly",
+        doc="x with v written, added, or combined by max or min at computed indices, one update after another.",
+    )
+)
+
+# -- sort ------------------------------------------------------------------------------------------------------------------------
+
+
+def _sort_batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
+    return node.op.make(args, axis=node.attrs["axis"] + 1)
+
+
+register(
+    Op(
+        name="argsort",
+        kind=Kind.SORT,
+        infer=lambda x, axis: Aval(x.shape, np.dtype(np.int64)),
+        numpy=lambda x, axis: np.argsort(x, axis=axis, kind="stable"),
+        batch=_sort_batch,
+        samples=(Sample(((5,),), {"axis": 0}), Sample(((2, 3),), {"axis": 1}), Sample(((3, 2),), {"axis": 0})),
+        doc="The stable permutation that sorts along an axis, NaN last.",
+    )
+)
+
+
+def _searchsorted_numpy(a: Array, v: Array, side: str) -> Array:
+    """``a`` has the batch axes of ``v``'s leading axes and is sorted along its last axis."""
+    lead = a.shape[:-1]
+    if not lead:
+        return np.asarray(np.searchsorted(a, v, side=side))  # type: ignore[call-overload]
+    out = np.empty(v.shape, np.int64)
+    for index in np.ndindex(*lead):
+        out[index] = np.searchsorted(a[index], v[index], side=side)  # type: ignore[call-overload]
+    return out
+
+
+def _searchsorted_batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
+    full = [
+        a if has else OPS["broadcast"].make((a,), shape=(size, *a.shape), axes=tuple(range(1, a.ndim + 1)))
+        for a, has in zip(args, batched, strict=True)
+    ]
+    return node.op.make(full, **node.attrs)
+
+
+register(
+    Op(
+        name="searchsorted",
+        kind=Kind.SORT,
+        infer=lambda a, v, side: Aval(v.shape, np.dtype(np.int64)),
+        numpy=_searchsorted_numpy,
+        batch=_searchsorted_batch,
+        samples=(Sample(((4,), (3,)), {"side": "left"}), Sample(((4,), (2, 2)), {"side": "right"})),
+        doc="Where v would be inserted into the sorted last axis of a.",
+    )
+)
+
+
+def check_static_range(index: Array, extent: int, axis: int, node: Node, where: str) -> None:
+    """Raise IndexingError if a constant index is outside [-extent, extent)."""
+    bad = index[(index < -extent) | (index >= extent)]
+    if bad.size:
+        raise IndexingError(f"{where}: index {bad.flat[0]} is out of range for axis {axis} with size {extent} of {describe(node)}")

@@ -1,0 +1,106 @@
+"""The record of an op: every facet of one primitive in one place.
+
+Enters: the facets, written once in an op file.  Leaves: an `Op` in `OPS`, which every stage reads.
+Invariant: stages dispatch on `Op.kind`; only algebraic rule tables name single ops.  Start reading at `Op`, then at one
+kind's file (`elementwise.py`, `views.py`, …), which holds the rules that all ops of the kind share.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradc.aval import Aval
+from gradc.node import OPS, Node
+
+if TYPE_CHECKING:
+    from gradc.ops.index import Piece
+
+
+class Kind(enum.Enum):
+    """What an op does to indices; all that scheduling, batching and code generation need to know of it."""
+
+    LEAF = "leaf"  #: input, constant, iota
+    ELEMENTWISE = "elementwise"  #: y[i] = f(x[i], …); all operands have the shape of the result
+    VIEW = "view"  #: y[i] is one element of one operand, or a fill value
+    FOLD = "fold"  #: the adjoint of a view that repeats elements: each y[i] sums the x that map to i
+    REDUCE = "reduce"  #: axes combined away by one associative operation
+    PREFIX = "prefix"  #: running reduction along one axis
+    CONTRACT = "contract"  #: einsum of two operands
+    GATHER = "gather"  #: y[i, r] = x[idx0[i], …, r]
+    SCATTER = "scatter"  #: x with v written (or combined) at computed indices
+    SORT = "sort"  #: ordering along one axis; integer results
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One case of the conformance test of a structured op: operand shapes (dtype float unless said) and attributes."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    dtypes: tuple[str, ...] = ()  #: per operand "float", "bool", or "index:N" (random integers in [-N, N))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Op:
+    """One primitive.  A facet that an op does not have is None; `tests/test_ops.py` holds who may lack what.
+
+    ``infer(*avals, **attrs)`` is the shape rule.  ``numpy(*arrays, **attrs)`` is the reference meaning.
+    ``sympy(S, *exprs, **attrs)`` is the same meaning for one element, with the SymPy module handed in as ``S``.
+    Exactly one of these makes an op differentiable: ``partials(y, *args, **attrs)`` (elementwise: ∂y/∂argᵢ, each a Node,
+    a Python number, or None for structurally zero); ``transpose(ct, node, i)`` (linear in the operands named by ``linear``:
+    the cotangent of operand i); ``jvp(node, tangents)`` (tangents may be None = structurally zero; returns a Node built
+    from linear ops of the tangents).  An op with none of them has integer or boolean results, or is locally constant.
+    ``batch(node, args, batched, size)`` returns the node for operands that carry a new leading axis where ``batched[i]``.
+    ``lower(b, *values, **attrs)`` emits one element (elementwise); ``expand(*args, **attrs)`` rewrites the op into others
+    before scheduling.  ``source(index, *avals, **attrs)`` is the index formula of a view: for an output index, the pieces
+    it may come from.
+    """
+
+    name: str
+    kind: Kind
+    infer: Callable[..., Aval]
+    numpy: Callable[..., Any]
+    sympy: Callable[..., Any] | None = None
+    partials: Callable[..., Sequence[Node | float | None]] | None = None
+    transpose: Callable[[Node, Node, int], Node | None] | None = None
+    linear: tuple[int, ...] | None = None  #: operands in which the op is linear; None = all, if `transpose` is given
+    multilinear: bool = False  #: linear in each of them with the others held (contract), not in all jointly (where)
+    jvp: Callable[[Node, Sequence[Node | None]], Node | None] | None = None
+    batch: Callable[[Node, Sequence[Node], Sequence[bool], int], Node] | None = None
+    lower: Callable[..., Any] | None = None
+    expand: Callable[..., Node] | None = None
+    source: Callable[..., list[Piece]] | None = None
+    text: str | None = None  #: how explain prints it: "{0} + {1}", or None for name(args)
+    domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),)  #: where the conformance test samples each operand
+    samples: tuple[Sample, ...] = ()
+    singular: str = ""  #: what the derivative is at the op's singular points, in words
+    doc: str = ""
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def differentiable(self) -> bool:
+        return self.partials is not None or self.transpose is not None or self.jvp is not None
+
+    def make(self, args: Sequence[Node], **attrs: Any) -> Node:
+        """Apply the op to operands that already obey its contract (dtype and shape); no promotion, no broadcasting."""
+        return Node(self, tuple(args), attrs, self.infer(*[a.aval for a in args], **attrs))
+
+    def evaluate(self, *arrays: Any, **attrs: Any) -> Any:
+        """The reference value, as NumPy computes it, with IEEE results instead of warnings."""
+        with np.errstate(all="ignore"):
+            return self.numpy(*arrays, **attrs)
+
+
+def register(op: Op) -> Op:
+    """Enter ``op`` in the registry; a name can be taken once."""
+    if op.name in OPS:
+        raise ValueError(f"op {op.name!r} is registered already")
+    OPS[op.name] = op
+    return op

@@ -1,0 +1,282 @@
+"""The reduce and prefix kinds: axes combined away by one operation, and running versions along one axis.
+
+Attributes: ``axes``, sorted and non-negative, vanish from the shape (no keepdims in the graph).  A prefix op has one
+``axis`` and a direction.  Tie and singular conventions are in each record's ``singular``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Aval, Shape
+from gradc.node import FUNCTIONS, OPS, Node
+from gradc.ops.record import Kind, Op, Sample, register
+
+Array = np.ndarray[Any, Any]
+
+REDUCE_SAMPLES = (
+    Sample(((4,),), {"axes": (0,)}),
+    Sample(((2, 3),), {"axes": (1,)}),
+    Sample(((2, 3, 2),), {"axes": (0, 2)}),
+    Sample(((3, 2),), {"axes": ()}),
+)
+EMPTY = (Sample(((0, 2),), {"axes": (0,)}), Sample(((0,),), {"axes": (0,)}))
+
+
+def kept_shape(shape: Shape, axes: Shape) -> Shape:
+    """The shape without ``axes``."""
+    return tuple(n for a, n in enumerate(shape) if a not in axes)
+
+
+def restore(node: Node, shape: Shape, axes: Shape) -> Node:
+    """A reduced value shown again along the axes it was reduced over."""
+    kept = tuple(a for a in range(len(shape)) if a not in axes)
+    return OPS["broadcast"].make((node,), shape=shape, axes=kept)
+
+
+def reduction(name: str, *, dtype: Any = None, samples: tuple[Sample, ...] = REDUCE_SAMPLES, **facets: Any) -> Op:
+    """Declare a reduction; ``dtype`` is the result's if it is not the operand's."""
+
+    def infer(x: Aval, axes: Shape, **attrs: Any) -> Aval:
+        return Aval(kept_shape(x.shape, axes), np.dtype(dtype) if dtype else x.dtype)
+
+    def batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
+        attrs = {**node.attrs, "axes": tuple(a + 1 for a in node.attrs["axes"])}
+        return node.op.make(args, **attrs)
+
+    return register(Op(name=name, kind=Kind.REDUCE, infer=infer, batch=batch, samples=samples, **facets))
+
+
+def _sum_sympy(S: Any, x: Array, axes: Shape) -> Array:
+    return np.sum(x, axis=axes)  # object arrays of SymPy expressions
+
+
+reduction(
+    "sum",
+    numpy=lambda x, axes: np.sum(x, axis=axes, dtype=x.dtype),
+    sympy=_sum_sympy,
+    transpose=lambda ct, node, i: restore(ct, node.args[0].shape, node.attrs["axes"]),
+    samples=REDUCE_SAMPLES + EMPTY,
+    doc="Sum over axes: blocks of fixed length, joined by a binary tree.",
+)
+
+
+# -- prod, max, min --------------------------------------------------------------------------------------------------------------
+
+
+def _prod_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
+    """Σᵢ tᵢ Π_{j≠i} xⱼ with exclusive running products from both ends: right also where elements are zero."""
+    (t,) = tangents
+    if t is None:
+        return None
+    (x,), axes = node.args, node.attrs["axes"]
+    return OPS["sum"].make((t * _products_of_others(x, axes),), axes=axes)
+
+
+def _products_of_others(x: Node, axes: Shape) -> Node:
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    order = (*kept, *axes)
+    flat = np.reshape(np.transpose(x, order), (*[x.shape[a] for a in kept], -1 if x.size else 0))
+    ones = np.ones((*flat.shape[:-1], 1), x.dtype)
+    before = np.cumprod(np.concatenate([ones, flat[..., :-1]], axis=-1), axis=-1)
+    after = np.flip(np.cumprod(np.concatenate([ones, np.flip(flat[..., 1:], -1)], axis=-1), axis=-1), -1)
+    spread = np.reshape(before * after, [x.shape[a] for a in order])
+    return np.transpose(spread, np.argsort(order))  # type: ignore[return-value]
+
+
+reduction(
+    "prod",
+    numpy=lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype),
+    sympy=lambda S, x, axes: np.prod(x, axis=axes),
+    jvp=_prod_jvp,
+    samples=REDUCE_SAMPLES + EMPTY,
+    singular="the product of the other elements, also at zeros",
+)
+
+
+def _extremum_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
+    """The mean of the tangents of the elements that attain the extremum."""
+    (t,) = tangents
+    if t is None:
+        return None
+    (x,), axes = node.args, node.attrs["axes"]
+    attained = x == restore(node, x.shape, axes)
+    count = OPS["sum"].make((attained.astype(x.dtype),), axes=axes)
+    chosen = np.where(attained, t, 0)
+    return OPS["sum"].make((chosen,), axes=axes) / count
+
+
+def _extremum(name: str, better: str) -> None:
+    def sympy(S: Any, x: Array, axes: Shape) -> Array:
+        """Piecewise over the flattened axes, with ties sharing the derivative evenly."""
+        kept = tuple(a for a in range(x.ndim) if a not in axes)
+        flat = x.transpose(*kept, *axes).reshape([x.shape[a] for a in kept] + [-1])
+        return np.apply_along_axis(lambda row: _even(S, list(row), better), -1, flat)
+
+    reduction(
+        name,
+        numpy=lambda x, axes: getattr(np, name)(x, axis=axes),
+        sympy=sympy,
+        jvp=_extremum_jvp,
+        singular="elements that tie share the derivative evenly",
+    )
+
+
+def _even(S: Any, row: list[Any], better: str) -> Any:
+    choose = S.Max if better == "Max" else S.Min
+    top = choose(*row)
+    return choose(*row) if len(row) == 1 else S.Piecewise(*[(v, S.Eq(v, top)) for v in row[:-1]], (row[-1], True))
+
+
+_extremum("max", "Max")
+_extremum("min", "Min")
+
+# -- logic and positions -----------------------------------------------------------------------------------------------------------
+reduction("any", numpy=lambda x, axes: np.any(x, axis=axes), dtype=bool, samples=REDUCE_SAMPLES + EMPTY)
+reduction("all", numpy=lambda x, axes: np.all(x, axis=axes), dtype=bool, samples=REDUCE_SAMPLES + EMPTY)
+
+
+def _position(function: Callable[..., Any]) -> Callable[[Array, Shape], Any]:
+    def evaluate(x: Array, axes: Shape) -> Any:
+        (axis,) = axes
+        return function(x, axis=axis)
+
+    return evaluate
+
+
+_POSITION_SAMPLES = (Sample(((4,),), {"axes": (0,)}), Sample(((2, 3),), {"axes": (1,)}), Sample(((3, 2),), {"axes": (0,)}))
+reduction("argmax", numpy=_position(np.argmax), dtype=np.int64, samples=_POSITION_SAMPLES, doc="First position of the maximum.")
+reduction("argmin", numpy=_position(np.argmin), dtype=np.int64, samples=_POSITION_SAMPLES, doc="First position of the minimum.")
+
+# -- norm and logsumexp: stable values, declared derivatives ---------------------------------------------------------------------
+
+
+def _norm_numpy(x: Array, axes: Shape) -> Any:
+    return np.sqrt(np.sum(x * x, axis=axes, dtype=x.dtype))
+
+
+def _norm_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
+    (t,) = tangents
+    if t is None:
+        return None
+    (x,), axes = node.args, node.attrs["axes"]
+    direction = x / restore(np.where(node == 0, 1, node), x.shape, axes)  # type: ignore[arg-type]
+    return OPS["sum"].make((t * direction,), axes=axes)
+
+
+def _norm_expand(x: Node, axes: Shape) -> Node:
+    return np.sqrt(OPS["sum"].make((x * x,), axes=axes))  # type: ignore[call-overload, no-any-return]
+
+
+reduction(
+    "norm",
+    numpy=_norm_numpy,
+    sympy=lambda S, x, axes: np.vectorize(S.sqrt, otypes=[object])(np.sum(x * x, axis=axes)),
+    jvp=_norm_jvp,
+    expand=_norm_expand,
+    text="‖{0}‖",
+    singular="0 where the norm is 0",
+    doc="Euclidean (Frobenius) norm over axes.",
+)
+
+
+def _logsumexp_numpy(x: Array, axes: Shape) -> Any:
+    top = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
+    total = np.log(np.sum(np.exp(x - top), axis=axes, dtype=x.dtype))
+    return total + np.squeeze(top, axes)
+
+
+def _logsumexp_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
+    (t,) = tangents
+    if t is None:
+        return None
+    (x,), axes = node.args, node.attrs["axes"]
+    weight = np.exp(x - restore(node, x.shape, axes))
+    return OPS["sum"].make((t * weight,), axes=axes)
+
+
+def _logsumexp_expand(x: Node, axes: Shape) -> Node:
+    top = OPS["max"].make((x,), axes=axes)
+    top = FUNCTIONS["where"](np.isfinite(top), top, 0)
+    total = OPS["sum"].make((np.exp(x - restore(top, x.shape, axes)),), axes=axes)
+    return np.log(total) + top  # type: ignore[no-any-return]
+
+
+reduction(
+    "logsumexp",
+    numpy=_logsumexp_numpy,
+    sympy=lambda S, x, axes: np.vectorize(S.log, otypes=[object])(np.sum(np.vectorize(S.exp, otypes=[object])(x), axis=axes)),
+    jvp=_logsumexp_jvp,
+    expand=_logsumexp_expand,
+    text="lse({0})",
+    doc="log Σ exp x over axes, shifted by the maximum.",
+)
+
+# -- prefix ------------------------------------------------------------------------------------------------------------------------
+
+
+def prefix(name: str, **facets: Any) -> Op:
+    """Declare a running reduction with attributes ``axis`` and ``reverse``."""
+
+    def batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
+        return node.op.make(args, **{**node.attrs, "axis": node.attrs["axis"] + 1})
+
+    samples = (
+        Sample(((4,),), {"axis": 0, "reverse": False}),
+        Sample(((2, 3),), {"axis": 1, "reverse": True}),
+        Sample(((3, 2),), {"axis": 0, "reverse": False}),
+        Sample(((0,),), {"axis": 0, "reverse": False}),
+    )
+    return register(
+        Op(name=name, kind=Kind.PREFIX, infer=lambda x, axis, reverse: Aval(x.shape, x.dtype), batch=batch, samples=samples, **facets)
+    )
+
+
+def _running(function: Callable[..., Array]) -> Callable[..., Array]:
+    def evaluate(x: Array, axis: int, reverse: bool) -> Array:
+        dtype = None if x.dtype == object else x.dtype
+        if not reverse:
+            return function(x, axis=axis, dtype=dtype)
+        return np.flip(function(np.flip(x, axis), axis=axis, dtype=dtype), axis)
+
+    return evaluate
+
+
+prefix(
+    "cumsum",
+    numpy=_running(np.cumsum),
+    sympy=lambda S, x, axis, reverse: _running(np.cumsum)(x, axis, reverse),
+    transpose=lambda ct, node, i: node.op.make((ct,), axis=node.attrs["axis"], reverse=not node.attrs["reverse"]),
+    doc="Running sum along an axis, from the front or (reverse) from the back.",
+)
+
+
+def _cumprod_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
+    """∂yₖ/∂xᵢ = Π_{j≤k, j≠i} xⱼ, for all pairs (k, i) at once: O(n²), right also where elements are zero."""
+    (t,) = tangents
+    if t is None:
+        return None
+    (x,), axis, reverse = node.args, node.attrs["axis"], node.attrs["reverse"]
+    n, last = x.shape[axis], x.ndim
+    rows = np.moveaxis(x, axis, -1)
+    diagonal = np.eye(n, dtype=bool)
+    without = np.where(diagonal, 1, rows[..., None, :])  # [..., i, j]: xⱼ with xᵢ replaced by 1
+    products = node.op.make((without,), axis=last, reverse=reverse)  # [..., i, k]
+    reached = np.tril(np.ones((n, n), bool)) if reverse else np.triu(np.ones((n, n), bool))
+    jacobian = np.where(reached, products, 0)
+    result = np.sum(jacobian * np.moveaxis(t, axis, -1)[..., :, None], axis=-2)
+    return np.moveaxis(result, -1, axis)  # type: ignore[return-value]
+
+
+prefix(
+    "cumprod",
+    numpy=_running(np.cumprod),
+    sympy=lambda S, x, axis, reverse: _running(np.cumprod)(x, axis, reverse),
+    jvp=_cumprod_jvp,
+    singular="the product of the other elements, also at zeros",
+    doc="Running product along an axis.",
+)

@@ -1,0 +1,225 @@
+"""Exponentials, logarithms, powers, trigonometric, hyperbolic and special functions.
+
+Reference: Abramowitz & Stegun, Handbook of Mathematical Functions (derivatives: 4.2-4.6, 6.3, 7.1).
+Functions that NumPy lacks (erf, lgamma, …) have their reference meaning here, in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradc.node import OPS, Node
+from gradc.ops.elementwise import apply, elementwise
+
+Array = np.ndarray[Any, Any]
+
+POSITIVE = ((0.1, 4.0),)
+UNIT = ((-0.9, 0.9),)
+
+# -- exponentials and logarithms -----------------------------------------------------------------------------------------
+exp = elementwise("exp", partials=lambda y, x: (y,))
+exp2 = elementwise("exp2", sympy=lambda S, x: 2**x, partials=lambda y, x: (y * math.log(2),))
+expm1 = elementwise("expm1", sympy=lambda S, x: S.exp(x) - 1, partials=lambda y, x: (y + 1,))
+log = elementwise("log", partials=lambda y, x: (1 / x,), domain=POSITIVE)
+log2 = elementwise(
+    "log2", sympy=lambda S, x: S.log(x) / S.log(2), partials=lambda y, x: (1 / (x * math.log(2)),), domain=POSITIVE
+)
+log10 = elementwise(
+    "log10", sympy=lambda S, x: S.log(x) / S.log(10), partials=lambda y, x: (1 / (x * math.log(10)),), domain=POSITIVE
+)
+log1p = elementwise(
+    "log1p", sympy=lambda S, x: S.log(1 + x), partials=lambda y, x: (1 / (1 + x),), domain=((-0.9, 4.0),)
+)
+logaddexp = elementwise(
+    "logaddexp",
+    sympy=lambda S, x, y: S.log(S.exp(x) + S.exp(y)),
+    partials=lambda z, x, y: (_sigmoid_of(x, y), _sigmoid_of(y, x)),
+)
+
+
+def _sigmoid_of(x: Node, y: Node) -> Node:
+    """eˣ/(eˣ + eʸ); the equal infinities of both sides share it."""
+    return apply(OPS["sigmoid"], np.where(x == y, 0, x - y))
+
+
+# -- roots ---------------------------------------------------------------------------------------------------------------
+sqrt = elementwise("sqrt", partials=lambda y, x: (0.5 / y,), domain=POSITIVE, text="√{0}", singular="+inf at 0")
+rsqrt = elementwise(
+    "rsqrt",
+    lambda x: 1 / np.sqrt(x),
+    sympy=lambda S, x: 1 / S.sqrt(x),
+    partials=lambda y, x: (-0.5 * y / x,),
+    domain=POSITIVE,
+    doc="1/√x.",
+)
+cbrt = elementwise(
+    "cbrt",
+    sympy=lambda S, x: S.Piecewise((S.cbrt(x), x >= 0), (-S.cbrt(-x), True)),
+    partials=lambda y, x: (1 / (3 * y * y),),
+    domain=((0.1, 4.0),),
+    singular="+inf at 0",
+)
+hypot = elementwise(
+    "hypot",
+    sympy=lambda S, x, y: S.sqrt(x**2 + y**2),
+    partials=lambda z, x, y: (_zero_at_zero(x, z), _zero_at_zero(y, z)),
+    singular="0 at the origin",
+)
+
+
+def _zero_at_zero(x: Node, radius: Node) -> Node:
+    return np.where(radius == 0, 0, x / np.where(radius == 0, 1, radius))  # type: ignore[return-value]
+
+
+# -- trigonometric and hyperbolic ------------------------------------------------------------------------------------------
+sin = elementwise("sin", partials=lambda y, x: (np.cos(x),))
+cos = elementwise("cos", partials=lambda y, x: (-np.sin(x),))
+tan = elementwise("tan", partials=lambda y, x: (1 + y * y,), domain=((-1.2, 1.2),))
+arcsin = elementwise("arcsin", sympy=lambda S, x: S.asin(x), partials=lambda y, x: (1 / np.sqrt(1 - x * x),), domain=UNIT)
+arccos = elementwise("arccos", sympy=lambda S, x: S.acos(x), partials=lambda y, x: (-1 / np.sqrt(1 - x * x),), domain=UNIT)
+arctan = elementwise("arctan", sympy=lambda S, x: S.atan(x), partials=lambda y, x: (1 / (1 + x * x),))
+arctan2 = elementwise(
+    "arctan2",
+    sympy=lambda S, y, x: S.atan2(y, x),
+    partials=lambda z, y, x: (_at_origin(x, x, y), _at_origin(-y, x, y)),
+    domain=((0.3, 2.0), (-2.0, 2.0)),
+    singular="0 at the origin",
+)
+
+
+def _at_origin(numerator: Node, x: Node, y: Node) -> Node:
+    square = x * x + y * y
+    return np.where(square == 0, 0, numerator / np.where(square == 0, 1, square))  # type: ignore[return-value]
+
+
+sinh = elementwise("sinh", partials=lambda y, x: (np.cosh(x),))
+cosh = elementwise("cosh", partials=lambda y, x: (np.sinh(x),))
+tanh = elementwise("tanh", partials=lambda y, x: (1 - y * y,))
+arcsinh = elementwise("arcsinh", sympy=lambda S, x: S.asinh(x), partials=lambda y, x: (1 / np.hypot(x, 1),))
+arccosh = elementwise(
+    "arccosh",
+    sympy=lambda S, x: S.acosh(x),
+    partials=lambda y, x: (1 / np.sqrt((x - 1) * (x + 1)),),
+    domain=((1.2, 4.0),),
+)
+arctanh = elementwise("arctanh", sympy=lambda S, x: S.atanh(x), partials=lambda y, x: (1 / (1 - x * x),), domain=UNIT)
+
+# -- activations that are worth their own stable arithmetic --------------------------------------------------------------
+
+
+def _stable_sigmoid(x: Array) -> Array:
+    small = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1 / (1 + small), small / (1 + small)), dtype=x.dtype)
+
+
+sigmoid = elementwise(
+    "sigmoid",
+    _stable_sigmoid,
+    sympy=lambda S, x: 1 / (1 + S.exp(-x)),
+    partials=lambda y, x: (y * (1 - y),),
+    doc="1/(1 + e⁻ˣ), the logistic function.",
+)
+softplus = elementwise(
+    "softplus",
+    lambda x: np.asarray(np.logaddexp(x, x.dtype.type(0)), dtype=x.dtype),
+    sympy=lambda S, x: S.log(1 + S.exp(x)),
+    partials=lambda y, x: (apply(OPS["sigmoid"], x),),
+    doc="log(1 + eˣ).",
+)
+
+# -- special functions -----------------------------------------------------------------------------------------------------
+
+
+def _by_element(function: Callable[[float], float]) -> Callable[[Array], Array]:
+    def evaluate(x: Array) -> Array:
+        x = np.asarray(x)
+        flat = [function(float(v)) for v in x.reshape(-1)]
+        return np.array(flat, np.float64).astype(x.dtype).reshape(x.shape)
+
+    return evaluate
+
+
+def _lgamma(x: float) -> float:
+    if math.isinf(x) or (x <= 0 and x == math.floor(x)):
+        return math.inf
+    return math.lgamma(x)
+
+
+_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798)  # B2, B4, …
+
+
+def _polygamma(x: float, n: int) -> float:
+    """ψ⁽ⁿ⁾(x): recurrence up to x >= 20, then the asymptotic series (A&S 6.4.11); reflection for x < 0 (6.4.7)."""
+    if math.isnan(x) or x == -math.inf:
+        return math.nan
+    if x == 0 or (x < 0 and x == math.floor(x)):
+        return math.nan if x < 0 and n == 0 else math.copysign(math.inf, -x) if n % 2 == 0 else math.inf
+    if x < 0:
+        sign = -1.0 if n % 2 else 1.0
+        return sign * _polygamma(1 - x, n) - math.pi * _cotangent_derivative(x, n)
+    if x == math.inf:
+        return math.inf if n == 0 else 0.0
+    return _polygamma_positive(x, n)
+
+
+def _polygamma_positive(x: float, n: int) -> float:
+    sign = -1.0 if n % 2 else 1.0
+    factorial = float(math.factorial(n))
+    total = 0.0
+    while x < 20 + n:
+        total -= sign * factorial / x ** (n + 1)
+        x += 1
+    if n == 0:
+        series = math.log(x) - 0.5 / x - sum(b / (2 * k * x ** (2 * k)) for k, b in enumerate(_BERNOULLI, 1))
+        return total + series
+    head = math.factorial(n - 1) / x**n + factorial / (2 * x ** (n + 1))
+    tail = sum(
+        b * math.factorial(2 * k + n - 1) / (math.factorial(2 * k) * x ** (2 * k + n)) for k, b in enumerate(_BERNOULLI, 1)
+    )
+    return total - sign * (head + tail)
+
+
+def _cotangent_derivative(x: float, n: int) -> float:
+    """dⁿ/dxⁿ cot(πx), as a polynomial in c = cot(πx): each derivative is −π(1 + c²) times the last one's."""
+    polynomial = np.polynomial.Polynomial([0.0, 1.0])
+    for _ in range(n):
+        polynomial = -math.pi * np.polynomial.Polynomial([1.0, 0.0, 1.0]) * polynomial.deriv()
+    return float(polynomial(1 / math.tan(math.pi * (x - math.floor(x)))))
+
+
+erf = elementwise(
+    "erf", _by_element(math.erf), partials=lambda y, x: (np.exp(-x * x) * (2 / math.sqrt(math.pi)),), doc="Error function."
+)
+erfc = elementwise(
+    "erfc", _by_element(math.erfc), partials=lambda y, x: (np.exp(-x * x) * (-2 / math.sqrt(math.pi)),), doc="1 − erf."
+)
+lgamma = elementwise(
+    "lgamma",
+    _by_element(_lgamma),
+    sympy=lambda S, x: S.loggamma(x),
+    partials=lambda y, x: (apply(OPS["digamma"], x),),
+    domain=POSITIVE,
+    doc="log |Γ(x)|.",
+)
+digamma = elementwise(
+    "digamma",
+    _by_element(lambda x: _polygamma(x, 0)),
+    sympy=lambda S, x: S.polygamma(0, x),
+    partials=lambda y, x: (apply(OPS["polygamma"], x, n=1),),
+    domain=POSITIVE,
+    doc="ψ(x) = Γ'(x)/Γ(x).",
+)
+polygamma = elementwise(
+    "polygamma",
+    lambda x, n: _by_element(lambda v: _polygamma(v, n))(x),
+    sympy=lambda S, x, n: S.polygamma(n, x),
+    partials=lambda y, x, n: (apply(OPS["polygamma"], x, n=n + 1),),
+    lower=lambda b, x, n: b.polygamma(x, n),
+    domain=POSITIVE,
+    public=False,
+    doc="ψ⁽ⁿ⁾(x), the n-th derivative of ψ; n >= 1 is static.",
+)

@@ -1,0 +1,55 @@
+"""Graph -> Graph rewrites and the one literal pipeline that runs them.
+
+Enters: a Graph.  Leaves: a Graph with the same inputs and the same meaning.  A pass is a plain function whose docstring is
+its contract; `PIPELINE` names them in order; `observe(name, before, after)` is the only hook (printing, timing, golden
+tests and the oracle all use it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gradc.graph import Graph
+from gradc.passes.cse import cse
+from gradc.passes.dce import dce
+from gradc.passes.expand import expand
+from gradc.passes.fold import fold
+from gradc.passes.simplify import simplify
+from gradc.passes.stabilise import stabilise
+from gradc.passes.verify import verify
+
+Pass = Callable[[Graph], Graph]
+Observe = Callable[[str, Graph, Graph], None]
+
+#: before a derivative is taken: a derivative of the stable form, not a stable form of the derivative
+FORWARD: tuple[Pass, ...] = (fold, simplify, stabilise, cse)
+#: what `optimise` runs, in order
+PIPELINE: tuple[Pass, ...] = (fold, simplify, stabilise, simplify, cse, simplify, dce)
+#: what compilation adds: ops that are written in other ops become those
+LOWERING: tuple[Pass, ...] = (expand, fold, simplify, cse, dce)
+
+
+def run_passes(
+    graph: Graph, passes: Sequence[Pass], observe: Observe | None = None, check: bool = False
+) -> Graph:
+    """Run ``passes`` in order; with ``check`` the graph is verified before the first and after each."""
+    if check:
+        verify(graph, "input")
+    for step in passes:
+        before, graph = graph, step(graph)
+        if check:
+            verify(graph, step.__name__)
+        if observe is not None:
+            observe(step.__name__, before, graph)
+    return graph
+
+
+def optimise(graph: Graph, observe: Observe | None = None, check: bool = False) -> Graph:
+    """The same function with fewer and more stable operations."""
+    return run_passes(graph, PIPELINE, observe, check)
+
+
+__all__ = [
+    "FORWARD", "LOWERING", "PIPELINE", "Observe", "Pass", "cse", "dce", "expand", "fold", "optimise", "run_passes",
+    "simplify", "stabilise", "verify",
+]  # fmt: skip

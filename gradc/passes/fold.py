@@ -1,0 +1,46 @@
+"""Constant folding: what depends on constants alone is computed now, by NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradc.graph import Graph
+from gradc.node import OPS, Node, constant
+from gradc.ops.record import Kind
+from gradc.passes.rules import mapped
+
+#: results larger than this stay in the graph: a big constant costs memory and compile time
+MOST_ELEMENTS = 4096
+
+
+def fold(graph: Graph) -> Graph:
+    """Evaluate nodes whose operands are constants; an elementwise op on broadcast scalars becomes a broadcast scalar."""
+
+    def folded(node: Node, args: tuple[Node, ...]) -> Node | None:
+        if not args or node.op.name == "broadcast":
+            return None
+        if node.op.kind is Kind.ELEMENTWISE and node.op.name != "stop_gradient":
+            scalars = [splat_value(a) for a in args]
+            if all(s is not None for s in scalars):
+                return _splat(node, scalars)
+        if node.size <= MOST_ELEMENTS and all(a.op.name == "constant" for a in args) and node.op.kind is not Kind.SORT:
+            value = node.op.evaluate(*[a.attrs["value"] for a in args], **node.attrs)
+            return constant(np.asarray(value, node.dtype), node.aval.weak)
+        return None
+
+    return mapped(graph, folded)
+
+
+def splat_value(node: Node) -> np.ndarray | None:  # type: ignore[type-arg]
+    """The 0-d value that ``node`` has everywhere, if that is known."""
+    while node.op.name == "broadcast":
+        node = node.args[0]
+    if node.op.name == "constant" and node.size == 1:
+        value: np.ndarray = node.attrs["value"].reshape(())  # type: ignore[type-arg]
+        return value
+    return None
+
+
+def _splat(node: Node, scalars: list[np.ndarray | None]) -> Node:  # type: ignore[type-arg]
+    value = constant(np.asarray(node.op.evaluate(*scalars, **node.attrs), node.dtype), node.aval.weak)
+    return value if node.shape == () else OPS["broadcast"].make((value,), shape=node.shape, axes=())

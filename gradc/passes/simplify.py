@@ -1,0 +1,299 @@
+"""Safe identities: the same bits (up to the stated error bound of the op), fewer operations.
+
+IEEE-safe only: x + 0 is not x when x is −0, and x·0 is not 0 when x is infinite, so neither is here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradc.graph import Graph
+from gradc.node import FUNCTIONS, OPS, Node
+from gradc.ops.elementwise import apply, broadcast_to
+from gradc.passes.fold import splat_value
+from gradc.passes.rules import Rule, apply_rules
+
+
+def simplify(graph: Graph) -> Graph:
+    """Apply the table of identities to a fixed point."""
+    return apply_rules(graph, RULES)
+
+
+def _is(node: Node, value: float) -> bool:
+    held = splat_value(node)
+    return held is not None and bool(held == value) and not (value == 0 and np.signbit(held))
+
+
+# -- arithmetic ----------------------------------------------------------------------------------------------------------
+
+
+def times_one(node: Node) -> Node | None:
+    """x·1 = x, x·(−1) = −x."""
+    for x, y in (node.args, node.args[::-1]):
+        if _is(y, 1):
+            return x
+        if _is(y, -1) and x.dtype.kind in "fi":
+            return apply(OPS["negative"], x)
+    return None
+
+
+def over_one(node: Node) -> Node | None:
+    """x/1 = x, x/(−1) = −x."""
+    x, y = node.args
+    return x if _is(y, 1) else apply(OPS["negative"], x) if _is(y, -1) else None
+
+
+def over_reciprocal(node: Node) -> Node | None:
+    """x·(1/y) = x/y: one rounding instead of two."""
+    for x, y in (node.args, node.args[::-1]):
+        if y.op.name == "divide" and _is(y.args[0], 1):
+            return x / y.args[1]
+        if y.op.name == "reciprocal":
+            return x / y.args[0]
+    return None
+
+
+def minus_zero(node: Node) -> Node | None:
+    """x − 0 = x."""
+    x, y = node.args
+    return x if _is(y, 0) else None
+
+
+def plus_negative(node: Node) -> Node | None:
+    """x + (−y) = x − y, (−x) + y = y − x."""
+    x, y = node.args
+    if y.op.name == "negative":
+        return x - y.args[0]
+    return y - x.args[0] if x.op.name == "negative" else None
+
+
+def minus_negative(node: Node) -> Node | None:
+    """x − (−y) = x + y."""
+    x, y = node.args
+    return x + y.args[0] if y.op.name == "negative" else None
+
+
+def double_negative(node: Node) -> Node | None:
+    """−(−x) = x, −(x − y) = y − x is not bit-safe at zero and stays."""
+    (x,) = node.args
+    return x.args[0] if x.op.name == "negative" else None
+
+
+def sign_out_of_product(node: Node) -> Node | None:
+    """(−x)·y = −(x·y), (−x)/y = −(x/y): signs move outwards, where they meet sums."""
+    x, y = node.args
+    if x.op.name == "negative":
+        return -node.rebuilt((x.args[0], y))
+    return -node.rebuilt((x, y.args[0])) if y.op.name == "negative" else None
+
+
+def plain(node: Node) -> Node | None:
+    """positive(x) = x."""
+    return node.args[0]
+
+
+def small_power(node: Node) -> Node | None:
+    """x**n for n in −2 … 4 and ±½ by products and roots, which is what NumPy's own fast paths do."""
+    x, y = node.args
+    exponent = splat_value(y)
+    if exponent is None or x.dtype.kind != "f":
+        return None
+    function = _POWERS.get(float(exponent))
+    return None if function is None else function(x)
+
+
+_POWERS = {
+    0.0: lambda x: FUNCTIONS["ones_like"](x),
+    1.0: lambda x: x,
+    2.0: lambda x: apply(OPS["square"], x),
+    3.0: lambda x: apply(OPS["square"], x) * x,
+    4.0: lambda x: apply(OPS["square"], apply(OPS["square"], x)),
+    0.5: lambda x: apply(OPS["sqrt"], x),
+    -0.5: lambda x: apply(OPS["rsqrt"], x),
+    -1.0: lambda x: 1 / x,
+    -2.0: lambda x: 1 / apply(OPS["square"], x),
+}
+
+
+def square_of_itself(node: Node) -> Node | None:
+    """x·x = x²."""
+    x, y = node.args
+    return apply(OPS["square"], x) if x is y and x.dtype.kind == "f" else None
+
+
+# -- selection and casts ----------------------------------------------------------------------------------------------------
+
+
+def constant_mask(node: Node) -> Node | None:
+    """where(True, x, y) = x; where(m, x, x) = x; where(m, where(m, x, _), y) = where(m, x, y)."""
+    mask, x, y = node.args
+    held = splat_value(mask)
+    if held is not None:
+        return x if bool(held) else y
+    if x is y:
+        return x
+    if x.op.name == "where" and x.args[0] is mask:
+        return node.rebuilt((mask, x.args[1], y))
+    if y.op.name == "where" and y.args[0] is mask:
+        return node.rebuilt((mask, x, y.args[2]))
+    return None
+
+
+def cast_of_cast(node: Node) -> Node | None:
+    """Casting to the same dtype, or through a wider one that loses nothing."""
+    (x,) = node.args
+    if x.dtype == node.dtype:
+        return x
+    if x.op.name == "cast" and np.can_cast(x.args[0].dtype, x.dtype, "safe"):
+        inner = x.args[0]
+        return inner if inner.dtype == node.dtype else node.rebuilt((inner,))
+    return None
+
+
+def cast_of_scalar(node: Node) -> Node | None:
+    """A cast of a broadcast is a broadcast of the cast."""
+    (x,) = node.args
+    if x.op.name != "broadcast":
+        return None
+    return x.op.make((OPS["cast"].make((x.args[0],), **node.attrs),), **x.attrs)
+
+
+# -- views ---------------------------------------------------------------------------------------------------------------------
+
+
+def nothing_moves(node: Node) -> Node | None:
+    """A view that keeps every element where it is."""
+    (x,) = node.args
+    if node.shape != x.shape:
+        return None
+    axes = tuple(range(x.ndim))
+    fixed = {
+        "reshape": True,
+        "transpose": node.attrs.get("axes") == axes,
+        "broadcast": node.attrs.get("axes") == axes,
+        "slice": all(s > 0 for s in node.attrs.get("steps", ())) and not any(node.attrs.get("starts", ())),
+        "pad": True,
+        "superpose": True,
+    }
+    return x if fixed[node.op.name] else None
+
+
+def single_superpose(node: Node) -> Node | None:
+    """A superposition of one operand that fills the whole is that operand."""
+    return nothing_moves(node) if len(node.args) == 1 else None
+
+
+def reshape_of_reshape(node: Node) -> Node | None:
+    (x,) = node.args
+    return node.rebuilt((x.args[0],)) if x.op.name == "reshape" else None
+
+
+def transpose_of_transpose(node: Node) -> Node | None:
+    (x,) = node.args
+    if x.op.name != "transpose":
+        return None
+    axes = tuple(x.attrs["axes"][a] for a in node.attrs["axes"])
+    return node.op.make((x.args[0],), axes=axes)
+
+
+def broadcast_of_broadcast(node: Node) -> Node | None:
+    (x,) = node.args
+    if x.op.name != "broadcast":
+        return None
+    outer, inner = node.attrs["axes"], x.attrs["axes"]
+    return node.op.make((x.args[0],), shape=node.shape, axes=tuple(outer[a] for a in inner))
+
+
+def broadcast_of_expanded(node: Node) -> Node | None:
+    """A broadcast of a reshape that only inserted axes of length 1."""
+    (x,) = node.args
+    if x.op.name != "reshape":
+        return None
+    source = x.args[0]
+    if [n for n in x.shape if n != 1] != list(source.shape):
+        return None
+    axes = tuple(a for a, n in zip(node.attrs["axes"], x.shape, strict=True) if n != 1)
+    return node.op.make((source,), shape=node.shape, axes=axes)
+
+
+def one_concatenated(node: Node) -> Node | None:
+    """One operand (after dropping empty ones) is itself."""
+    axis = node.attrs["axis"]
+    full = [a for a in node.args if a.shape[axis]]
+    if len(full) == len(node.args) and len(full) > 1:
+        return None
+    return full[0] if len(full) == 1 else node.op.make(full, axis=axis) if full else node.args[0]
+
+
+def sum_over_nothing(node: Node) -> Node | None:
+    """A reduction over no axes, or over axes of length 1."""
+    (x,) = node.args
+    axes = node.attrs["axes"]
+    if node.op.name in ("argmax", "argmin", "norm", "any", "all") or any(x.shape[a] != 1 for a in axes):
+        return None
+    return FUNCTIONS["reshape"](x, node.shape) if axes else x
+
+
+# -- contraction --------------------------------------------------------------------------------------------------------------
+
+
+def contract_of_transpose(node: Node) -> Node | None:
+    """A transposed operand is the same operand with its labels permuted."""
+    for i, key in ((0, "left"), (1, "right")):
+        x = node.args[i]
+        if x.op.name == "transpose":
+            labels = node.attrs[key]
+            permuted = tuple(labels[x.attrs["axes"].index(a)] for a in range(x.ndim))
+            args = (x.args[0], node.args[1]) if i == 0 else (node.args[0], x.args[0])
+            return node.op.make(args, **{**node.attrs, key: permuted})
+    return None
+
+
+def transpose_of_contract(node: Node) -> Node | None:
+    """A transposed product writes its labels in another order."""
+    (x,) = node.args
+    if x.op.name != "contract":
+        return None
+    out = tuple(x.attrs["out"][a] for a in node.attrs["axes"])
+    return x.op.make(x.args, **{**x.attrs, "out": out})
+
+
+def contract_of_broadcast(node: Node) -> Node | None:
+    """An operand that is one scalar everywhere leaves the contraction as a factor of the other operand's sum."""
+    for i, key in ((0, "left"), (1, "right")):
+        x = node.args[i]
+        if x.op.name == "broadcast" and x.args[0].shape == ():
+            other, labels = node.args[1 - i], node.attrs["right" if key == "left" else "left"]
+            out = node.attrs["out"]
+            if not set(out) <= set(labels) or set(node.attrs[key]) - set(labels):
+                continue
+            one = OPS["sum"].make((other,), axes=tuple(a for a, k in enumerate(labels) if k not in out))
+            kept = tuple(k for k in labels if k in out)
+            summed = FUNCTIONS["transpose"](one, tuple(kept.index(k) for k in out)) if kept != out else one
+            return summed * broadcast_to(x.args[0], summed.shape)
+    return None
+
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "multiply": (times_one, over_reciprocal, sign_out_of_product, square_of_itself),
+    "divide": (over_one, sign_out_of_product),
+    "add": (plus_negative,),
+    "subtract": (minus_zero, minus_negative),
+    "negative": (double_negative,),
+    "positive": (plain,),
+    "power": (small_power,),
+    "where": (constant_mask,),
+    "cast": (cast_of_cast, cast_of_scalar),
+    "reshape": (nothing_moves, reshape_of_reshape),
+    "transpose": (nothing_moves, transpose_of_transpose, transpose_of_contract),
+    "broadcast": (nothing_moves, broadcast_of_broadcast, broadcast_of_expanded),
+    "slice": (nothing_moves,),
+    "pad": (nothing_moves,),
+    "superpose": (single_superpose,),
+    "concatenate": (one_concatenated,),
+    "contract": (contract_of_transpose, contract_of_broadcast),
+    "sum": (sum_over_nothing,),
+    "prod": (sum_over_nothing,),
+    "max": (sum_over_nothing,),
+    "min": (sum_over_nothing,),
+}

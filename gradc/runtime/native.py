@@ -1,0 +1,264 @@
+"""A compiled step as a Python callable: arrays in, arrays out, nothing between them but checks.
+
+Enters: the address of ``void step(ptr inputs, ptr outputs, ptr arena, ptr status)`` and what it reads and writes.
+Leaves: `NativeFunction`, whose results alias nothing but donated arguments.
+Invariant: the code runs only on arguments that fit the specs and, where it writes into them, overlap nothing else.
+
+Two paths lead to the code.  The portable one below is the meaning: ctypes, NumPy and nothing else.  The fast one
+(`gradc.runtime.entry`) is the same for ordinary arguments, in compiled code, and hands everything unusual to the
+portable one.  Start reading at `NativeFunction.call_portable`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradc.runtime.arena import Lease, LeaseLayout, LeasePool, aligned_bytes, make_pools
+from gradc.runtime.arrays import (
+    Array,
+    ArraySpec,
+    StorageError,
+    address,
+    admit,
+    argument_names,
+    find_conflict,
+    is_ready,
+    span,
+    writable_defect,
+)
+from gradc.runtime.entry import CallPlan, open_entry
+
+#: A step expected to run longer than this lets other Python threads run meanwhile.
+RELEASE_GIL_SECONDS = 20e-6
+
+Outputs = tuple[Any, ...]
+_POINTERS = (ctypes.c_void_p,) * 4
+_HOLDING_GIL = ctypes.PYFUNCTYPE(None, *_POINTERS)
+_RELEASING_GIL = ctypes.CFUNCTYPE(None, *_POINTERS)
+
+
+class NativeFunction:
+    """``fn(*arrays, out=None) -> tuple``: one compiled step.
+
+    ``inputs`` and ``outputs`` describe the arguments and results; ``hidden`` arrays (captured constants that nobody
+    writes) follow the inputs in the pointer block.  ``donated`` maps an input's index to the output that takes over its
+    storage: that very ndarray comes back, updated in place.  ``describe(status)`` makes the exception for a non-zero
+    status word, ``mismatch(index, object)`` the one for an argument of the wrong shape or dtype; both are raised here.
+    ``owner`` is whatever keeps the code mapped.  A step with ``seconds_estimate`` above 20 µs releases the GIL.
+
+    A 0-d result is a NumPy scalar.  After a failed step the contents of donated and ``out`` arrays are unspecified.
+    Raises `StorageError` for a donated or ``out`` array whose memory cannot be written in place.
+
+    ``entry`` is the callable to keep for the shortest way in; calling the object itself goes there too.
+    """
+
+    def __init__(
+        self,
+        address: int,
+        inputs: Sequence[ArraySpec],
+        outputs: Sequence[ArraySpec],
+        arena_bytes: int,
+        donated: Mapping[int, int],
+        hidden: Sequence[np.ndarray[Any, Any]],
+        describe: Callable[[int], Exception],
+        mismatch: Callable[[int, object], Exception],
+        names: Sequence[str] | None = None,
+        *,
+        seconds_estimate: float = 0.0,
+        owner: object = None,
+        fast: bool = True,
+    ):
+        self.address = address
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self.donated = _checked_donation(self.inputs, self.outputs, donated)
+        self.names = argument_names(self.inputs, names)
+        self.hidden = tuple(np.require(x, x.dtype.newbyteorder("="), ("C", "A")) for x in hidden)
+        self.releases_gil = seconds_estimate > RELEASE_GIL_SECONDS
+        self._describe, self._mismatch = describe, mismatch
+        self._owner = owner
+        self._run = (_RELEASING_GIL if self.releases_gil else _HOLDING_GIL)(address)
+        self._donor = {j: i for i, j in self.donated.items()}
+        self._pools = make_pools(self.outputs)
+        layout = LeaseLayout(len(self.inputs), len(self.hidden), len(self.outputs), arena_bytes)
+        self._entry = open_entry(self._plan(layout)) if fast else None
+        self._leases = self._entry.leases if self._entry else LeasePool(layout, self.hidden)
+        self.entry: Callable[..., Outputs] = self._entry.call if self._entry else self.call_portable
+
+    def _plan(self, layout: LeaseLayout) -> CallPlan:
+        return CallPlan(
+            address=self.address,
+            releases_gil=self.releases_gil,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            donated=self.donated,
+            hidden=self.hidden,
+            layout=layout,
+            pools=self._pools,
+            slow=self.call_portable,
+            fail=self._fail,
+        )
+
+    def __call__(self, *args: object, out: Sequence[Array | None] | None = None) -> Outputs:
+        return self.entry(*args) if out is None else self.call_portable(*args, out=out)
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether calls go through the compiled entry."""
+        return self._entry is not None
+
+    def call_portable(self, *args: object, out: Sequence[Array | None] | None = None) -> Outputs:
+        """The whole meaning of a call, on any Python: check, convert, allocate, run, report."""
+        arrays = self._admit(args)
+        given = self._check_out(args, out)
+        self._check_storage(args, given)
+        results = [self._allocate(j) if x is None else x for j, x in enumerate(given)]
+        lease = self._leases.take()
+        try:
+            self._fill(lease, arrays, results)
+            self._execute(lease)
+        finally:
+            self._leases.give(lease)
+        return tuple(r[()] if r.ndim == 0 and given[j] is None else r for j, r in enumerate(results))
+
+    def bind(self, *args: object, out: Sequence[Array | None] | None = None) -> Callable[[], Outputs]:
+        """A callable without arguments that runs the step on these very buffers and returns the same arrays each time.
+
+        What is written into the arguments between two calls is seen by the next one; therefore an array that would have
+        to be copied raises StorageError, and 0-d results are 0-d arrays.  Python and NumPy scalars are read once.
+        Two threads must not run one bound step at the same time; the second gets a RuntimeError.
+        """
+        arrays = self._admit(args)
+        for x, spec, name in zip(args, self.inputs, self.names, strict=True):
+            if isinstance(x, np.ndarray) and not is_ready(x, spec):
+                raise StorageError(f"{name}: cannot bind an array that needs a copy; pass {_wanted(spec)}")
+        given = self._check_out(args, out)
+        self._check_storage(args, given)
+        results = [_fresh(s) if x is None else x for x, s in zip(given, self.outputs, strict=True)]
+        lease = self._leases.create()
+        self._fill(lease, arrays, results)
+        if self._entry is not None:
+            return self._entry.bind(lease, tuple(results), keep=(self, arrays))
+        return BoundStep(self, lease, arrays, tuple(results))
+
+    def trim(self) -> None:
+        """Give recycled output buffers back to the system."""
+        for pool in self._pools:
+            if pool is not None:
+                pool.clear()
+
+    # -- the steps of a call -----------------------------------------------------------------------------------------
+    def _admit(self, args: Sequence[object]) -> list[Array]:
+        if len(args) != len(self.inputs):
+            raise TypeError(f"{len(self.inputs)} arrays expected, {len(args)} given")
+        arrays = []
+        for i, (x, spec) in enumerate(zip(args, self.inputs, strict=True)):
+            array = admit(x, spec)
+            if array is None:
+                raise self._mismatch(i, x)
+            arrays.append(array)
+        return arrays
+
+    def _check_out(self, args: Sequence[object], out: Sequence[Array | None] | None) -> list[Array | None]:
+        """For each output the array to write into, or None to make one; donated outputs are their donors."""
+        given: list[Array | None] = [None] * len(self.outputs) if out is None else list(out)
+        if len(given) != len(self.outputs):
+            raise TypeError(f"out= takes {len(self.outputs)} arrays or None, {len(given)} given")
+        for j, (x, spec) in enumerate(zip(given, self.outputs, strict=True)):
+            if j in self._donor:
+                given[j] = self._donated_array(args, j, x)
+            elif x is not None and (defect := writable_defect(x, spec)):
+                raise StorageError(f"out[{j}] {defect}; pass {_wanted(spec)}, or None")
+        return given
+
+    def _donated_array(self, args: Sequence[object], j: int, out: Array | None) -> Array:
+        i = self._donor[j]
+        x: Any = args[i]
+        if out is not None and out is not x:
+            raise StorageError(f"out[{j}] must be None: the result is written into the donated {self.names[i]}")
+        if defect := writable_defect(x, self.inputs[i]):
+            raise StorageError(
+                f"{self.names[i]} is donated, so its memory is overwritten, but it {defect}; "
+                f"pass {_wanted(self.inputs[i])}, or do not donate it"
+            )
+        array: Array = x
+        return array
+
+    def _check_storage(self, args: Sequence[object], given: Sequence[Array | None]) -> None:
+        """What is written must overlap nothing else that the step reads or writes."""
+        written = [(f"out[{j}]", x) for j, x in enumerate(given) if x is not None and j not in self._donor]
+        if not written and not self.donated:
+            return
+        spans = [
+            span(x, name, written=i in self.donated)
+            for i, (x, name) in enumerate(zip(args, self.names, strict=True))
+            if isinstance(x, np.ndarray)
+        ]
+        spans += [span(x, name, written=True) for name, x in written]
+        if conflict := find_conflict(spans):
+            target, other = conflict
+            raise StorageError(
+                f"{target} is written in place but shares memory with {other}; pass a copy of one of them"
+            )
+
+    def _allocate(self, j: int) -> Array:
+        pool = self._pools[j]
+        return np.empty(self.outputs[j].shape, self.outputs[j].dtype) if pool is None else pool.take()
+
+    def _fill(self, lease: Lease, arrays: Sequence[Array], results: Sequence[Array]) -> None:
+        for i, x in enumerate(arrays):
+            lease.inputs[i] = address(x)
+        for j, x in enumerate(results):
+            lease.outputs[j] = address(x)
+
+    def _execute(self, lease: Lease) -> None:
+        status = lease.status
+        status.value = 0
+        self._run(lease.inputs_at, lease.outputs_at, lease.arena_at, lease.address)
+        if status.value:
+            raise self._describe(status.value)
+
+    def _fail(self, status: int) -> None:
+        """For the compiled entry: raise what a non-zero status word means."""
+        raise self._describe(status)
+
+
+class BoundStep:
+    """A step with its buffers fixed (see `NativeFunction.bind`), the portable way."""
+
+    def __init__(self, function: NativeFunction, lease: Lease, arrays: Sequence[Array], results: tuple[Array, ...]):
+        self.function, self.lease, self.results = function, lease, results
+        self._arrays = arrays
+        self._running = threading.Lock()
+
+    def __call__(self) -> Outputs:
+        if not self._running.acquire(blocking=False):
+            raise RuntimeError("this bound step is already running in another thread; bind one for each thread")
+        try:
+            self.function._execute(self.lease)
+        finally:
+            self._running.release()
+        return self.results
+
+
+def _checked_donation(
+    inputs: Sequence[ArraySpec], outputs: Sequence[ArraySpec], donated: Mapping[int, int]
+) -> dict[int, int]:
+    for i, j in donated.items():
+        if (inputs[i].shape, inputs[i].dtype) != (outputs[j].shape, outputs[j].dtype):
+            raise ValueError(f"input {i} ({inputs[i]}) cannot become output {j} ({outputs[j]})")
+    if len(set(donated.values())) != len(donated):
+        raise ValueError("two inputs are donated to one output")
+    return dict(donated)
+
+
+def _fresh(spec: ArraySpec) -> Array:
+    return aligned_bytes(spec.nbytes).view(spec.dtype).reshape(spec.shape)
+
+
+def _wanted(spec: ArraySpec) -> str:
+    return f"a plain writable C-contiguous ndarray {spec}"

@@ -1,0 +1,375 @@
+"""What a schedule is made of: buffers, and kernels of loops over scalar code.
+
+Enters: nothing; these are plain immutable values.  Leaves: the same, to `gradc.codegen`.
+Invariant: a kernel knows memory only as *slots* (slot k is the k-th pointer it is given) and elements as offsets in
+loop variables, so two kernels of equal text are the same function.  Start reading at `Nest`.
+
+A `Nest` is loops over ``outer``, with *stages* inside, one after another for each outer index:
+
+    for every index of outer:                 # independent of each other, except in a `sequential` nest
+        for every index of stages[0].inner:   # reduce, scan, or just store
+            code …
+        for every index of stages[1].inner: …
+
+``code`` lists scalar instructions in an order in which each reads earlier ones; an instruction stands in the outermost
+loop on which it depends.  ``Total(k)`` is the result of reducing stage k.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gradc.aval import Shape
+from gradc.ops.record import Op
+from gradc.schedule.affine import Affine, Var
+
+# -- buffers -----------------------------------------------------------------------------------------------------------
+
+
+class Place(enum.Enum):
+    """Where a buffer's memory comes from."""
+
+    INPUT = "input"  #: an argument, by position
+    HIDDEN = "hidden"  #: a captured constant, by position behind the inputs
+    OUTPUT = "output"  #: a result, by position
+    ARENA = "arena"  #: scratch, by byte offset
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A contiguous row-major array.  ``at`` is a position among inputs, hidden arrays or outputs, or a byte offset.
+
+    It holds the value of ``node`` (a position in `Graph.nodes`), or nothing that has a node (-1).
+    """
+
+    number: int
+    place: Place
+    dtype: str
+    shape: Shape
+    node: int
+    at: int = 0
+
+    @property
+    def size(self) -> int:
+        total = 1
+        for n in self.shape:
+            total *= n
+        return total
+
+    def __str__(self) -> str:
+        return f"b{self.number}"
+
+
+# -- scalar code -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A scalar literal; ``bits`` tells −0 from 0 and one NaN from another."""
+
+    value: bool | int | float
+    dtype: str
+    bits: bytes
+
+    def __str__(self) -> str:
+        return f"{self.value!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A form of loop variables, as a number."""
+
+    value: Affine
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The element of a slot at ``offset`` elements."""
+
+    slot: int
+    offset: Affine
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"s{self.slot}[{self.offset}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A computed index: instruction ``value``, which must lie in [-extent, extent), moves ``stride`` elements."""
+
+    value: int
+    extent: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The element of a slot at ``offset`` plus computed indices; one out of range is reported as ``node``'s failure."""
+
+    slot: int
+    offset: Affine
+    terms: tuple[Term, ...]
+    dtype: str
+    node: int
+
+    def __str__(self) -> str:
+        return f"s{self.slot}[{self.offset}{_terms(self.terms)}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An elementwise op on earlier instructions."""
+
+    op: Op
+    args: tuple[int, ...]
+    attrs: tuple[tuple[str, Any], ...]
+    dtype: str
+    node: int
+
+    def __str__(self) -> str:
+        attrs = [f"{k}={v}" for k, v in self.attrs]
+        return f"{self.op.name}({', '.join([*(f'%{a}' for a in self.args), *attrs])})"
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """The result of the reduction in a stage."""
+
+    stage: int
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"total of stage {self.stage}"
+
+
+Instruction = Constant | Index | Load | Lookup | Apply | Total
+
+
+def _terms(terms: tuple[Term, ...]) -> str:
+    return "".join(f" + {t.stride}*%{t.value}" for t in terms)
+
+
+def operands(instruction: Instruction) -> tuple[int, ...]:
+    """The earlier instructions that one reads."""
+    if isinstance(instruction, Apply):
+        return instruction.args
+    if isinstance(instruction, Lookup):
+        return tuple(t.value for t in instruction.terms)
+    return ()
+
+
+def form(instruction: Instruction) -> Affine | None:
+    """The form of loop variables in an instruction, if it has one."""
+    if isinstance(instruction, Load | Lookup):
+        return instruction.offset
+    return instruction.value if isinstance(instruction, Index) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write instruction ``value`` at ``offset`` (plus computed indices); ``how`` combines it with what is there."""
+
+    slot: int
+    offset: Affine
+    value: int
+    dtype: str
+    how: str = "set"  #: set, add, max, min
+    terms: tuple[Term, ...] = ()
+    node: int = -1
+
+    def __str__(self) -> str:
+        sign = {"set": "=", "add": "+="}.get(self.how, f"{self.how}=")
+        return f"s{self.slot}[{self.offset}{_terms(self.terms)}] {sign} %{self.value}"
+
+
+# -- loops -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce:
+    """Combine instruction ``value`` over the stage's loops into one result of ``dtype``."""
+
+    how: str  #: sum, prod, max, min, any, all, argmax, argmin
+    value: int
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Store the running combination of instruction ``value``, one step after another, at ``store.offset``."""
+
+    how: str  #: cumsum, cumprod
+    value: int
+    store: Store
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Loops over ``inner``: a reduction, a scan, or neither; and the stores made inside."""
+
+    inner: tuple[Var, ...] = ()
+    action: Reduce | Scan | None = None
+    stores: tuple[Store, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """Loops; see the file head.  ``lane`` is the variable that runs through the lanes of a vector, ``lanes`` at a time.
+
+    It is one of ``outer``, and then the last of them; or the last of every stage's ``inner``; or None.
+    """
+
+    outer: tuple[Var, ...]
+    code: tuple[Instruction, ...]
+    stages: tuple[Stage, ...]
+    lane: Var | None = None
+    lanes: int = 1
+    sequential: bool = False
+
+    @property
+    def across(self) -> bool:
+        """Whether the lanes run along an outer axis."""
+        return self.lane is not None and any(self.lane == v for v in self.outer)
+
+    @property
+    def stores(self) -> Iterator[Store]:
+        for stage in self.stages:
+            yield from stage.stores
+            if isinstance(stage.action, Scan):
+                yield stage.action.store
+
+    @property
+    def variables(self) -> Iterator[Var]:
+        yield from self.outer
+        for stage in self.stages:
+            yield from stage.inner
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A strided operand of a product: slot, first element, and element strides."""
+
+    slot: int
+    offset: int
+    strides: tuple[int, int]  #: rows, columns
+    batch: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """out[i, j] = Σₖ left[i, k] · right[k, j] for every batch index."""
+
+    m: int
+    n: int
+    k: int
+    batch: tuple[int, ...]
+    dtype: str
+    left: View
+    right: View
+    out: View
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """Stable argsort of every row of ``source``; row r starts at ``starts`` and steps by ``step`` elements."""
+
+    source: int
+    out: int
+    scratch: int
+    dtype: str
+    rows: tuple[tuple[int, int], ...]  #: (extent, stride) of each axis that is not sorted
+    length: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Where each value belongs in the sorted row of its batch index."""
+
+    table: int
+    values: int
+    out: int
+    dtype: str
+    rows: int
+    length: int
+    per_row: int
+    side: str
+
+
+Work = Nest | Product | Sort | Search
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One function: pieces of ``work`` done in order.  Slot k is buffer ``slots[k]``.
+
+    ``reads`` and ``writes`` are slots; a slot in neither is scratch of the kernel's own.  ``nodes`` are the graph
+    positions whose values it stores.  ``in_place`` pairs (read slot, written slot) that share storage because an input
+    was donated.  ``text`` is the canonical form: equal text, equal function.
+    """
+
+    slots: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    work: tuple[Work, ...]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    nodes: tuple[int, ...]
+    flops: int = 0
+    bytes: int = 0
+
+    @property
+    def title(self) -> str:
+        """What kind of work it is, in a word."""
+        heads = [_title(w) for w in self.work]
+        return heads[-1] if heads else "nothing"
+
+
+def _title(work: Work) -> str:
+    if isinstance(work, Nest):
+        actions = [s.action.how for s in work.stages if s.action is not None]
+        return "+".join(dict.fromkeys(actions)) if actions else "scatter" if work.sequential else "map"
+    return type(work).__name__.lower()
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Kernels in the order in which they run, the buffers between them, and the arena that holds the temporaries.
+
+    ``hidden`` are the captured arrays behind the inputs in the pointer block, as graph positions; ``donated`` maps an
+    input's position to the output that takes over its storage.  ``temporary_bytes`` is the size of the arena without the
+    scratch that products may want behind it: `gradc.codegen.arena_bytes` adds that.
+    """
+
+    title: str
+    buffers: tuple[Buffer, ...]
+    kernels: tuple[Kernel, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    hidden: tuple[int, ...]
+    arrays: tuple[Any, ...]
+    donated: Mapping[int, int]
+    temporary_bytes: int
+    names: Mapping[int, str]
+
+    @property
+    def flops(self) -> int:
+        """Arithmetic operations of one run; a transcendental function counts as its cost in the model."""
+        return sum(k.flops for k in self.kernels)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the kernels read and write, each buffer once per kernel."""
+        return sum(k.bytes for k in self.kernels)
+
+    def __str__(self) -> str:
+        from gradc.schedule.show import show
+
+        return show(self)

@@ -1,0 +1,250 @@
+"""Tracing: run a Python function once on fresh leaves and keep what it computed as a Graph.
+
+Enters: any callable and example arguments (arrays, numbers, `spec`s, traced values) in any nesting.
+Leaves: a `Graph` that carries the user's names.
+Invariant: a trace always starts from fresh leaves.  Whether its result is run or inlined into an enclosing trace is
+decided afterwards, from what the graph contains (`Graph.free`), never from argument types: nested derivatives cannot
+confuse their perturbations.  Start reading at `trace`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Aval, canonical_dtype
+from gradc.errors import DTypeError, TraceError
+from gradc.graph import Graph, fit_argument, substitute
+from gradc.interpret import interpret
+from gradc.node import _FOREIGN, OPS, Node, as_node, describe
+from gradc.tree import Structure, flatten
+
+
+class Trace:
+    """Identity of one tracing run; its leaves point to it."""
+
+    __slots__ = ("title",)
+
+    def __init__(self, title: str):
+        self.title = title
+
+
+_open: ContextVar[tuple[Trace, ...]] = ContextVar("gradc_open_traces", default=())
+
+
+def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
+    """The Graph of ``f`` at the shapes and dtypes of ``args``.
+
+    Args: arrays, Python numbers, or `gradc.spec(shape, dtype)`, in any nesting of tuple, list, dict and dataclass; bool,
+    str, None, Enum, dtype and callable leaves are static.  Raises TraceError where the function needs values.
+
+    >>> import gradc as gc
+    >>> print(gc.trace(lambda x: x * 2, gc.spec((3,))).outputs[0].shape)
+    (3,)
+    """
+    leaves, paths, structure = flatten((args, kwargs))
+    title = function_name(f)
+    labels = argument_names(f, args, kwargs, paths)
+    me = Trace(title)
+    inputs = tuple(_leaf(aval_of(v, n), n, me) for v, n in zip(leaves, labels, strict=True))
+    names: dict[Node, str] = {}
+    with _opened(me), _watching(names):
+        traced_args, traced_kwargs = structure.unflatten(inputs)
+        result = f(*traced_args, **traced_kwargs)
+    outputs, out_tree = _outputs(result, title)
+    graph = Graph(inputs, outputs, {}, structure, out_tree, title)
+    _refuse_leaks(graph)
+    return graph.replace(names=_unique_names(graph, labels, names))
+
+
+def _leaf(aval: Aval, name: str, me: Trace) -> Node:
+    return Node(OPS["input"], (), {"aval": aval, "name": name, "trace": me}, aval)
+
+
+def fresh_like(graph: Graph) -> tuple[Node, ...]:
+    """New leaves with the avals of ``graph``'s inputs, for a transformation that needs more of them."""
+    return tuple(Node(OPS["input"], (), dict(n.attrs), n.aval, n.where) for n in graph.inputs)
+
+
+def new_input(aval: Aval, name: str) -> Node:
+    """A leaf that belongs to no user argument (a tangent, a cotangent)."""
+    return Node(OPS["input"], (), {"aval": aval, "name": name, "trace": None}, aval)
+
+
+def aval_of(value: Any, name: str = "argument") -> Aval:
+    """The abstract value of an argument; raises DTypeError for what is not an array of numbers."""
+    if isinstance(value, Aval):
+        return value
+    if isinstance(value, Node):
+        return value.aval
+    if type(value) in (int, float):
+        return Aval((), np.dtype(type(value)), weak=True)
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise DTypeError(f"{name}: {type(value).__name__} is not an array: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(
+            f"{name} has dtype {array.dtype} ({type(value).__name__}): gradc computes with float32, float64, integers and "
+            "bool. Convert it, or pass it as a static argument if it is not data."
+        )
+    try:
+        return Aval(array.shape, canonical_dtype(array.dtype))
+    except DTypeError as error:
+        raise DTypeError(f"{name}: {error}") from None
+
+
+@contextmanager
+def _opened(me: Trace) -> Iterator[None]:
+    token = _open.set((*_open.get(), me))
+    try:
+        yield
+    finally:
+        _open.reset(token)
+
+
+def is_open(node: Node) -> bool:
+    """Whether a leaf belongs to a trace that is running now."""
+    owner = node.attrs.get("trace")
+    return any(owner is t for t in _open.get())
+
+
+def _outputs(result: Any, title: str) -> tuple[tuple[Node, ...], Structure]:
+    leaves, paths, structure = flatten(result)
+    if structure.static:
+        position, value = structure.static[0]
+        raise TraceError(f"{title} returns {value.value!r} among its results; return arrays only, or use has_aux=True")
+    if not leaves:
+        raise TraceError(f"{title} returned {result!r}: a traced function must return at least one array")
+    nodes = []
+    for leaf, path in zip(leaves, paths, strict=True):
+        try:
+            nodes.append(as_node(leaf))
+        except DTypeError as error:
+            place = f" at {'.'.join(map(str, path))}" if path else ""
+            raise TraceError(f"{title} returns a {type(leaf).__name__}{place}, which is not an array: {error}") from None
+    return tuple(nodes), structure
+
+
+def _refuse_leaks(graph: Graph) -> None:
+    for leaf in graph.free:
+        if not is_open(leaf):
+            owner = leaf.attrs.get("trace")
+            raise TraceError(
+                f"{graph.title} uses a leaked traced value: {describe(leaf)} belongs to the finished trace of "
+                f"{getattr(owner, 'title', 'another function')}.\n"
+                "  A traced array was kept outside its function (a global, a list, self.x); return it instead."
+            )
+
+
+# -- running a graph ---------------------------------------------------------------------------------------------------------
+
+
+def run(graph: Graph, arrays: Sequence[Any]) -> list[Any]:
+    """The flat outputs: inlined as Nodes if an argument is traced or the graph reads an open trace, NumPy values otherwise."""
+    if graph.free or any(isinstance(a, Node) for a in arrays):
+        return list(substitute(graph.outputs, dict(zip(graph.inputs, map(as_node, arrays), strict=True))))
+    values = {
+        node: fit_argument(a, node.aval, graph.names.get(node, f"argument {i}"))
+        for i, (node, a) in enumerate(zip(graph.inputs, arrays, strict=True))
+    }
+    return [as_result(v) for v in interpret(graph.outputs, dict(values))]
+
+
+def as_result(value: np.ndarray[Any, Any]) -> Any:
+    """A result the caller may keep: 0-d values are NumPy scalars, arrays own their memory and are writable."""
+    if value.shape == ():
+        return value[()]
+    return np.array(value, order="C", copy=True)
+
+
+# -- names -------------------------------------------------------------------------------------------------------------------
+
+
+def function_name(f: Any) -> str:
+    """What to call ``f`` in messages."""
+    inner = getattr(f, "func", f)  # functools.partial
+    name = getattr(inner, "__name__", type(inner).__name__)
+    return "f" if name == "<lambda>" else str(name)
+
+
+def argument_names(f: Any, args: Any, kwargs: Any, paths: Sequence[tuple[Any, ...]]) -> list[str]:
+    """A short unique name per array leaf: the parameter's, or its key inside the parameter's container."""
+    heads = _parameter_names(f, len(args))
+    full = [_path_name(heads, path) for path in paths]
+    short = [_short_name(path, name) for path, name in zip(paths, full, strict=True)]
+    return [s if short.count(s) == 1 else n for s, n in zip(short, full, strict=True)]
+
+
+def _parameter_names(f: Any, count: int) -> list[str]:
+    names: list[str] = []
+    try:
+        parameters = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    for p in parameters:
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            names.append(p.name)
+        elif p.kind is p.VAR_POSITIONAL:
+            names += [f"{p.name}[{i}]" for i in range(count - len(names))]
+    return names + [f"arg{i}" for i in range(len(names), count)]
+
+
+def _path_name(heads: Sequence[str], path: tuple[Any, ...]) -> str:
+    which, first, *rest = path
+    name = heads[first] if which == 0 else str(first)
+    for key in rest:
+        name += f".{key}" if isinstance(key, str) else f"[{key}]"
+    return name
+
+
+def _short_name(path: tuple[Any, ...], full: str) -> str:
+    last = path[-1]
+    return last if len(path) > 2 and isinstance(last, str) and last.isidentifier() else full
+
+
+@contextmanager
+def _watching(names: dict[Node, str]) -> Iterator[None]:
+    """Note which local variables hold Nodes whenever a user function returns; outer frames have the last word."""
+    previous = sys.getprofile()
+
+    def observe(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "return" and not frame.f_code.co_filename.startswith(_FOREIGN):
+            for key, value in frame.f_locals.items():
+                if isinstance(value, Node) and not key.startswith(("_", ".")):
+                    names[value] = key
+        if previous is not None:
+            previous(frame, event, argument)
+
+    sys.setprofile(observe)
+    try:
+        yield
+    finally:
+        sys.setprofile(previous)
+
+
+def _unique_names(graph: Graph, labels: Sequence[str], found: dict[Node, str]) -> dict[Node, str]:
+    """Inputs keep their argument's name if that is an identifier; equal local names get numbers."""
+    names: dict[Node, str] = {}
+    for node, label in zip(graph.inputs, labels, strict=True):
+        names[node] = label if label.isidentifier() else found.get(node, label)
+    if len(set(names.values())) < len(names):
+        names = dict(zip(graph.inputs, labels, strict=True))
+    taken = set(names.values())
+    for node in graph.nodes:
+        name = found.get(node)
+        if name is None or node in names:
+            continue
+        candidate, number = name, 2
+        while candidate in taken:
+            candidate, number = f"{name}_{number}", number + 1
+        taken.add(candidate)
+        names[node] = candidate
+    return names

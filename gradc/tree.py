@@ -1,0 +1,105 @@
+"""Containers of arrays: how a user's nesting of tuple, list, dict, named tuple and dataclass becomes a flat list and back.
+
+Enters: any nesting.  Leaves: leaves with their paths, and a hashable `Structure`.  optree does the work; plain dataclasses
+are registered with it the first time they are met.  Strings, bools, None, Enums, dtypes and callables are static by
+nature: part of the structure, never arrays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optree
+
+from gradc.aval import Aval
+from gradc.errors import TraceError
+from gradc.node import Node
+
+NAMESPACE = "gradc"
+_registered: set[type] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The nesting of some arrays, and the static values between them.  Equal structures mean one compiled function."""
+
+    spec: Any
+    static: tuple[tuple[int, Any], ...] = ()
+
+    def unflatten(self, arrays: Iterable[Any]) -> Any:
+        """The user's nesting, filled with ``arrays`` in order."""
+        leaves = list(arrays)
+        for position, value in self.static:
+            leaves.insert(position, value.value if isinstance(value, Static) else value)
+        return optree.tree_unflatten(self.spec, leaves)
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """A static value, compared by type and value (so that 1, 1.0 and True differ)."""
+
+    type: type
+    value: Any
+
+
+def is_static(leaf: Any) -> bool:
+    """Whether a leaf can never be an array."""
+    return isinstance(leaf, (bool, str, bytes, enum.Enum, np.dtype, type)) or (
+        callable(leaf) and not hasattr(leaf, "__array__") and not isinstance(leaf, (Node, Aval))
+    )
+
+
+def flatten(tree: Any) -> tuple[list[Any], list[tuple[Any, ...]], Structure]:
+    """Array leaves, their paths and the structure (with static leaves inside)."""
+    paths, leaves, spec = optree.tree_flatten_with_path(tree, namespace=NAMESPACE)
+    while any(_register_dataclass(leaf) for leaf in leaves):
+        paths, leaves, spec = optree.tree_flatten_with_path(tree, namespace=NAMESPACE)
+    static = tuple((i, Static(type(v), v)) for i, v in enumerate(leaves) if is_static(v))
+    dynamic = [i for i, v in enumerate(leaves) if not is_static(v)]
+    return [leaves[i] for i in dynamic], [paths[i] for i in dynamic], Structure(spec, static)
+
+
+def leaves_of(tree: Any) -> tuple[list[Any], Structure]:
+    """`flatten` without paths: the fast way on every call."""
+    leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
+    if any(_register_dataclass(leaf) for leaf in leaves):
+        return leaves_of(tree)
+    static = tuple((i, Static(type(v), v)) for i, v in enumerate(leaves) if is_static(v))
+    if not static:
+        return leaves, Structure(spec)
+    return [v for v in leaves if not is_static(v)], Structure(spec, static)
+
+
+def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Apply ``function`` to each array leaf (and the matching leaves of ``rest``); static leaves stay."""
+    leaves, structure = leaves_of(tree)
+    others = []
+    for other in rest:
+        flat, shape = leaves_of(other)
+        if shape.spec != structure.spec:
+            raise TraceError(f"containers differ: {structure.spec} and {shape.spec}")
+        others.append(flat)
+    return structure.unflatten(function(*group) for group in zip(leaves, *others, strict=True))
+
+
+def _register_dataclass(leaf: Any) -> bool:
+    """Teach optree a plain dataclass; True if that was news."""
+    cls = type(leaf)
+    if not dataclasses.is_dataclass(leaf) or isinstance(leaf, (type, Aval, Node)) or cls in _registered:
+        return False
+    names = tuple(f.name for f in dataclasses.fields(cls) if f.init)
+
+    def parts(value: Any) -> tuple[Sequence[Any], Any, Sequence[Any]]:
+        return [getattr(value, n) for n in names], None, names
+
+    def build(_: Any, children: Iterable[Any]) -> Any:
+        return cls(**dict(zip(names, children, strict=True)))
+
+    optree.register_pytree_node(cls, parts, build, namespace=NAMESPACE, path_entry_type=optree.GetAttrEntry)
+    _registered.add(cls)
+    return True

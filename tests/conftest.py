@@ -1,0 +1,118 @@
+"""What every test may rely on: golden text, deterministic random programs, a cache of its own, and the run modes.
+
+    --update-golden   rewrite tests/golden from what the code prints now; runs only the tests that have golden text
+    --nightly         also run tests marked `nightly`, and many more hypothesis examples with fresh seeds
+
+Start at the `golden` fixture.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import difflib
+import functools
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+# Deterministic on purpose: a red run is red for whoever repeats it. Randomness belongs to the nightly run.
+hypothesis.settings.register_profile(
+    "ci", derandomize=True, max_examples=100, deadline=None, database=None, print_blob=True
+)
+hypothesis.settings.register_profile("nightly", max_examples=2000, deadline=None, print_blob=True)
+
+CACHE_DIR = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the files in tests/golden")
+    parser.addoption("--nightly", action="store_true", help="run the nightly tests and many more random programs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--hypothesis-profile", default=None):
+        hypothesis.settings.load_profile("nightly" if config.getoption("--nightly") else "ci")
+    # A worker inherits the controller's environment, and with it the one cache of this run.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    for name in ("GRADC_CACHE", "GRADC_SHOW"):
+        os.environ.pop(name, None)
+    config.stash[CACHE_DIR] = os.environ["GRADC_CACHE_DIR"] = tempfile.mkdtemp(prefix="gradc-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if CACHE_DIR in config.stash:
+        shutil.rmtree(config.stash[CACHE_DIR], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--update-golden"):
+        _keep(config, items, lambda item: "golden" in getattr(item, "fixturenames", ()))
+    if not config.getoption("--nightly"):
+        _keep(config, items, lambda item: item.get_closest_marker("nightly") is None)
+    for item in items:
+        if item.get_closest_marker("gpu") and not gpu_present():
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU on this machine"))
+
+
+def _keep(config: pytest.Config, items: list[pytest.Item], wanted: Callable[[pytest.Item], bool]) -> None:
+    dropped = [item for item in items if not wanted(item)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if wanted(item)]
+
+
+@functools.cache
+def gpu_present() -> bool:
+    """Whether the CUDA driver is here and counts at least one device. Asks the driver, not gradc: this is a test."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden("name.txt", text)`: the text must be that of tests/golden/name.txt; --update-golden writes it there.
+
+    White space at the end of the text does not count. One test may check several files, each once.
+    """
+    update = request.config.getoption("--update-golden")
+    seen: set[str] = set()
+
+    def check(name: str, text: str) -> None:
+        __tracebackhide__ = True
+        assert name not in seen, f"golden({name!r}) was called twice in one test"
+        seen.add(name)
+        if update:
+            _write(GOLDEN / name, text)
+        elif problem := _difference(GOLDEN / name, text):
+            pytest.fail(f"{problem}\n\nIf the new text is right: make golden", pytrace=False)
+
+    return check
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.rstrip() + "\n", encoding="utf-8", newline="\n")
+
+
+def _difference(path: Path, text: str) -> str | None:
+    """A unified diff from the file to the text, or None where they agree."""
+    if not path.exists():
+        return f"{path} does not exist"
+    expected, actual = path.read_text(encoding="utf-8").rstrip(), text.rstrip()
+    if expected == actual:
+        return None
+    lines = difflib.unified_diff(expected.split("\n"), actual.split("\n"), str(path), "printed now", lineterm="")
+    return "\n".join(lines)

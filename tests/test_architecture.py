@@ -1,0 +1,426 @@
+"""The house rules of docs/rooms.md, read off the syntax trees of what is there.
+
+Enters: the source files. Leaves: one list of violations per rule, each with file and line. No module is imported to be
+judged, so the rules hold for code that no test runs. The second half plants one violation of every rule in a small
+house of its own and asks for it back: a rule that cannot fail is no rule. Start at `ROOMS`.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, TypeGuard
+
+import networkx as nx
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+ROOMS: tuple[tuple[str, ...], ...] = (
+    ("version", "errors", "aval", "node", "interpret", "graph"),
+    ("ops",),
+    ("numpy", "nn", "optim", "random", "linalg", "special", "data"),
+    ("trace",),
+    ("diff",),
+    ("passes",),
+    ("explain",),
+    ("schedule",),
+    ("codegen",),
+    ("runtime",),
+    ("api", "oracle", "cli", "__main__", "__init__"),
+)
+"""Top to bottom, the modules and packages of each room. A room may import itself and the rooms above it."""
+
+NAMESPACES = set(ROOMS[2])
+STRUCTURE = set(ROOMS[0]) - {"version", "errors", "aval"}
+
+IGNORANT_OF: dict[str, set[str]] = {
+    "data": {name for room in ROOMS for name in room} - {"data"},
+    "schedule": NAMESPACES | {"trace", "diff", "explain"},
+    "codegen": NAMESPACES | {"trace", "diff", "explain", "passes"},
+    "runtime": NAMESPACES | STRUCTURE | {"ops", "trace", "diff", "explain", "passes"},
+}
+"""What a room may not know although it lies above: the last stages must not care where a graph came from."""
+
+TYPE_ONLY = {("node", "ops"): "a Node's field `op` has the record's type; the registry OPS binds it late"}
+"""Imports against the order that stand under TYPE_CHECKING, each with its reason."""
+
+THIRD_PARTY: dict[str, tuple[str, ...]] = {
+    "numpy": ("*",),
+    "optree": (*ROOMS[2], "trace", "diff", "explain", "runtime", *ROOMS[-1]),
+    "networkx": ("graph", "passes", "schedule"),
+    "sympy": ("diff.symbolic*", "explain", "oracle"),
+    "llvmlite": ("codegen", "runtime"),
+    "rich": ("cli",),
+}
+"""Who may import what from outside; everything else from outside is refused."""
+
+SLOW_TO_IMPORT = ("sympy", "scipy", "networkx", "rich")
+"""Paid on first use: `import gradc` loads none of them, and no module imports SymPy as it loads."""
+
+BANNED_NAMES = {"utils", "util", "helpers", "helper", "core", "base", "common", "manager", "misc"}
+MAX_FUNCTION_LINES, MAX_FILE_LINES, MEDIAN_FUNCTION_LINES = 80, 700, 10
+
+When = Literal["module", "lazy", "typing"]
+
+
+@dataclass(frozen=True)
+class Import:
+    """`target` is a module of the house by its full name, or an outside package by its top name."""
+
+    target: str
+    line: int
+    when: When
+
+
+@dataclass(frozen=True)
+class Source:
+    name: str
+    path: Path
+    text: str
+    tree: ast.Module
+
+    @property
+    def top(self) -> str:
+        """The entry of ROOMS this module belongs to."""
+        return top(self.name)
+
+    def at(self, line: int) -> str:
+        return f"{self.path}:{line}"
+
+
+class House:
+    """The package under `root`: its sources and their imports, by dotted module name."""
+
+    def __init__(self, root: Path) -> None:
+        self.sources = {source.name: source for source in (_read(root, path) for path in sorted(root.rglob("*.py")))}
+        self.imports = {name: list(self._imports(source)) for name, source in self.sources.items()}
+
+    def _imports(self, source: Source) -> Iterator[Import]:
+        for statement, when in _imports_of(source.tree, "module"):
+            for name in _imported_names(statement, source):
+                yield Import(self._resolve(name), statement.lineno, when)
+
+    def _resolve(self, name: str) -> str:
+        if not inside(name):
+            return name.split(".")[0]
+        holder = name.rpartition(".")[0]  # of `from gradc.node import Node`: gradc.node
+        return holder if name not in self.sources and holder in self.sources else name
+
+    def edges(self, *whens: When) -> Iterator[tuple[Source, Import]]:
+        """Every import at one of the given times (all, if none is given), with the source that holds it."""
+        for name, imports in self.imports.items():
+            yield from ((self.sources[name], found) for found in imports if not whens or found.when in whens)
+
+
+def inside(module: str) -> bool:
+    return module.split(".")[0] == "gradc"
+
+
+def top(module: str) -> str:
+    """The module or package right under gradc that holds a module; gradc itself is its __init__."""
+    return [*module.split("."), "__init__"][1]
+
+
+def rank(module: str) -> int | None:
+    """The number of the room that holds a module of the house, from the top; None where no room does."""
+    return next((number for number, room in enumerate(ROOMS) if top(module) in room), None)
+
+
+def _read(root: Path, path: Path) -> Source:
+    parts = path.relative_to(root.parent).with_suffix("").parts
+    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    text = path.read_text(encoding="utf-8")
+    return Source(name, path, text, ast.parse(text, str(path)))
+
+
+def _imports_of(node: ast.AST, when: When) -> Iterator[tuple[ast.stmt | ast.Call, When]]:
+    """Import statements and `import_module("…")` calls below a node, with the time at which they run."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom) or _dynamic_import(child):
+            yield child, when
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from _imports_of(child, "lazy" if when != "typing" else when)
+        elif isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            yield from _imports_of(ast.Module(child.body, []), "typing")
+            yield from _imports_of(ast.Module(child.orelse, []), when)
+        else:
+            yield from _imports_of(child, when)
+
+
+def _dynamic_import(node: ast.AST) -> TypeGuard[ast.Call]:
+    return (
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("import_module", "importlib.import_module", "__import__")
+        and bool(node.args)
+        and isinstance(node.args[0], ast.Constant)
+    )
+
+
+def _imported_names(statement: ast.stmt | ast.Call, source: Source) -> list[str]:
+    """Dotted names a statement may load; `from a import b` gives a.b, which `House` cuts back to a module."""
+    if isinstance(statement, ast.Call):
+        argument = statement.args[0]
+        assert isinstance(argument, ast.Constant)
+        return [str(argument.value)]
+    if isinstance(statement, ast.Import):
+        return [alias.name for alias in statement.names]
+    assert isinstance(statement, ast.ImportFrom)
+    if not statement.level:
+        prefix = statement.module or ""
+    else:
+        package = source.name.split(".") + (["__init__"] if source.path.name == "__init__.py" else [])
+        prefix = ".".join([*package[: -statement.level], *filter(None, [statement.module])])
+    return [f"{prefix}.{alias.name}" for alias in statement.names]
+
+
+# The rules. Each takes a house and gives its violations.
+
+
+def every_module_has_a_room(house: House) -> list[str]:
+    return [
+        f"{source.path}: no room of ROOMS holds {source.name!r}; decide what it may know, then add it there and in "
+        "docs/rooms.md"
+        for source in house.sources.values()
+        if rank(source.name) is None
+    ]
+
+
+def imports_go_upwards(house: House) -> list[str]:
+    return [
+        f"{source.at(found.line)}: {source.name} imports {found.target}, which lies in a room below it"
+        for source, found in house.edges()
+        if inside(found.target)
+        and (rank(found.target) or 0) > (rank(source.name) or 0)
+        and not (found.when == "typing" and (source.top, top(found.target)) in TYPE_ONLY)
+    ]
+
+
+def rooms_keep_their_ignorance(house: House) -> list[str]:
+    return [
+        f"{source.at(found.line)}: {source.top} may know nothing of {top(found.target)}"
+        for source, found in house.edges()
+        if inside(found.target) and top(found.target) in IGNORANT_OF.get(source.top, ())
+    ]
+
+
+def no_module_imports_itself_through_others(house: House) -> list[str]:
+    """Imports inside functions count: they are how a circle is usually hidden. Imports for the type checker do not."""
+    graph = nx.DiGraph()
+    for source, found in house.edges("module", "lazy"):
+        if inside(found.target) and found.target != source.name:
+            graph.add_edge(source.name, found.target)
+    circles = [sorted(circle) for circle in nx.strongly_connected_components(graph) if len(circle) > 1]
+    return [f"import each other in a circle: {', '.join(circle)}" for circle in sorted(circles)]
+
+
+def outside_packages_stay_in_their_rooms(house: House) -> list[str]:
+    def allowed(source: Source, package: str) -> bool:
+        name = source.name.removeprefix("gradc.")
+        return any(fnmatchcase(name, p) or fnmatchcase(name, f"{p}.*") for p in THIRD_PARTY.get(package, ()))
+
+    return [
+        f"{source.at(found.line)}: {source.name} may not import {found.target} (THIRD_PARTY says who may)"
+        for source, found in house.edges()
+        if not inside(found.target)
+        and found.target not in sys.stdlib_module_names
+        and not allowed(source, found.target)
+    ]
+
+
+def sympy_is_imported_on_first_use(house: House) -> list[str]:
+    return [
+        f"{source.at(found.line)}: import sympy inside the function that needs it"
+        for source, found in house.edges("module")
+        if found.target == "sympy"
+    ]
+
+
+def names_say_what_is_inside(house: House) -> list[str]:
+    return [
+        f"{source.path}: {source.name!r} says nothing of what it holds"
+        for source in house.sources.values()
+        if BANNED_NAMES & {part.strip("_") for part in source.name.split(".")}
+    ]
+
+
+def every_file_has_a_head(house: House) -> list[str]:
+    return [
+        f"{source.path}: no docstring says what enters, what leaves and where to start"
+        for source in house.sources.values()
+        if source.tree.body and not ast.get_docstring(source.tree)
+    ]
+
+
+def nothing_is_left_for_later(house: House) -> list[str]:
+    marks = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError)\b")
+    return [
+        f"{source.at(number)}: {line.strip()}"
+        for source in house.sources.values()
+        for number, line in enumerate(source.text.splitlines(), 1)
+        if marks.search(line)
+    ]
+
+
+RULES: tuple[Callable[[House], list[str]], ...] = (
+    every_module_has_a_room,
+    imports_go_upwards,
+    rooms_keep_their_ignorance,
+    no_module_imports_itself_through_others,
+    outside_packages_stay_in_their_rooms,
+    sympy_is_imported_on_first_use,
+    names_say_what_is_inside,
+    every_file_has_a_head,
+    nothing_is_left_for_later,
+)
+
+
+def functions(tree: ast.Module) -> list[tuple[str, int, int]]:
+    """(name, first line, number of lines) of every function in a file, nested ones and docstrings included."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [(node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1) for node in found]
+
+
+def too_long(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    long_functions = [
+        f"{path}:{line}: {name} has {length} lines, more than {MAX_FUNCTION_LINES}"
+        for name, line, length in functions(ast.parse(text))
+        if length > MAX_FUNCTION_LINES
+    ]
+    lines = len(text.splitlines())
+    return long_functions + [f"{path}: {lines} lines, more than {MAX_FILE_LINES}"] * (lines > MAX_FILE_LINES)
+
+
+@functools.cache
+def the_house() -> House:
+    return House(ROOT / "gradc")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rule(rule):
+    violations = rule(the_house())
+    assert not violations, "\n" + "\n".join(violations)
+
+
+@pytest.mark.parametrize("folder", ["gradc", "tests", "examples", "docs"])
+def test_files_and_functions_are_short(folder):
+    violations = [line for path in sorted((ROOT / folder).rglob("*.py")) for line in too_long(path)]
+    assert not violations, "\n" + "\n".join(violations)
+
+
+def test_the_median_function_is_short():
+    lengths = [length for source in the_house().sources.values() for *_, length in functions(source.tree)]
+    assert statistics.median(lengths) < MEDIAN_FUNCTION_LINES
+
+
+def test_import_is_light():
+    """`import gradc`, and every module of the user's namespaces, which a model file imports by name."""
+    modules = ["gradc", *(name for name in the_house().sources if top(name) in NAMESPACES)]
+    code = f"import sys, {', '.join(modules)}; print(*sorted(sys.modules.keys() & {set(SLOW_TO_IMPORT)}))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [], "loaded by the import; move it into the function that needs it"
+
+
+def test_the_page_and_the_rules_agree():
+    """docs/rooms.md shows the same rooms in the same order, and the same outside packages beside each."""
+    rows = [line for line in (ROOT / "docs/rooms.md").read_text(encoding="utf-8").splitlines() if line[:3] == "| `"]
+    cells = [[re.findall(r"`([^`]+)`", cell) for cell in row.strip("|").split("|")] for row in rows]
+    page = [(tuple(Path(name).stem for name in row[0]), set(row[-1])) for row in cells]
+    assert [room for room, _ in page] == list(ROOMS)
+    for room, packages in page:
+        assert packages == {
+            package
+            for package, patterns in THIRD_PARTY.items()
+            if patterns != ("*",) and {pattern.split(".")[0] for pattern in patterns} & set(room)
+        }, room
+
+
+# One planted violation per rule, in a house built for it.
+
+
+def build(folder: Path, files: dict[str, str]) -> House:
+    for name, text in files.items():
+        path = folder / "gradc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return House(folder / "gradc")
+
+
+SOUND = {
+    "__init__.py": '"""Facade."""\ndef __getattr__(name):\n    from gradc import api\n    return getattr(api, name)\n',
+    "node.py": '"""Head."""\nimport typing\nif typing.TYPE_CHECKING:\n    from gradc.ops.record import Op\n',
+    "graph.py": '"""Head."""\nfrom gradc.node import Node\ndef nx():\n    import networkx\n    return networkx\n',
+    "ops/__init__.py": "",
+    "ops/record.py": '"""Head."""\nimport numpy as np\nfrom gradc.node import OPS\n',
+    "diff/symbolic.py": '"""Head."""\nfrom gradc.ops import record\ndef f():\n    import sympy\n    return sympy\n',
+    "api.py": '"""Head."""\nfrom gradc.diff.symbolic import f\nfrom gradc.graph import Graph\n',
+}
+
+
+def test_a_sound_house_breaks_no_rule(tmp_path):
+    house = build(tmp_path, SOUND)
+    assert {rule.__name__: rule(house) for rule in RULES} == {rule.__name__: [] for rule in RULES}
+
+
+PLANTED: list[tuple[Callable[[House], list[str]], str, str, str]] = [
+    (every_module_has_a_room, "attic.py", "", "attic.py"),
+    (imports_go_upwards, "ops/bad.py", "from gradc.api import grad", "bad.py:1"),
+    (imports_go_upwards, "ops/bad.py", "from .. import api", "bad.py:1"),
+    (imports_go_upwards, "ops/bad.py", "def f():\n    import gradc.api", "bad.py:2"),
+    (imports_go_upwards, "ops/bad.py", "import importlib\nx = importlib.import_module('gradc.api')", "bad.py:2"),
+    (imports_go_upwards, "graph.py", "if TYPE_CHECKING:\n    from gradc.api import grad", "graph.py:2"),
+    (imports_go_upwards, "ops/bad.py", "import gradc", "bad.py:1"),
+    (rooms_keep_their_ignorance, "runtime/load.py", "from gradc import graph", "load.py:1"),
+    (rooms_keep_their_ignorance, "codegen/ir.py", "from gradc.diff.symbolic import f", "ir.py:1"),
+    (rooms_keep_their_ignorance, "data/__init__.py", "from gradc.node import Node", "__init__.py:1"),
+    (no_module_imports_itself_through_others, "node.py", "def f():\n    from gradc.graph import Graph", "gradc.graph"),
+    (outside_packages_stay_in_their_rooms, "ops/bad.py", "import networkx.algorithms", "bad.py:1"),
+    (outside_packages_stay_in_their_rooms, "diff/forward.py", "def f():\n    from sympy import sin", "forward.py:2"),
+    (outside_packages_stay_in_their_rooms, "schedule/__init__.py", "import llvmlite.binding", "__init__.py:1"),
+    (outside_packages_stay_in_their_rooms, "cli.py", "import requests", "cli.py:1"),
+    (sympy_is_imported_on_first_use, "explain/text.py", "try:\n    import sympy\nexcept ImportError:\n    pass", ":2"),
+    (names_say_what_is_inside, "passes/_utils.py", "", "_utils"),
+    (every_file_has_a_head, "api.py", "x = 1", "api.py"),
+    (nothing_is_left_for_later, "api.py", "def f():\n    raise NotImplementedError", "api.py:2"),
+]
+
+
+@pytest.mark.parametrize(("rule", "name", "text", "where"), PLANTED)
+def test_a_planted_violation_is_found(rule, name, text, where, tmp_path):
+    violations = rule(build(tmp_path, {**SOUND, name: text}))
+    assert len(violations) == 1
+    assert where in violations[0]
+
+
+def test_every_rule_has_a_planted_violation():
+    assert {rule for rule, *_ in PLANTED} == set(RULES)
+
+
+@pytest.mark.parametrize("length", [MAX_FUNCTION_LINES, MAX_FUNCTION_LINES + 1])
+def test_long_functions_are_found(length, tmp_path):
+    path = tmp_path / "long.py"
+    path.write_text("def f():\n" + "    x = 1\n" * (length - 1), encoding="utf-8")
+    assert len(too_long(path)) == (length > MAX_FUNCTION_LINES)
+
+
+@pytest.mark.parametrize("length", [MAX_FILE_LINES, MAX_FILE_LINES + 1])
+def test_long_files_are_found(length, tmp_path):
+    path = tmp_path / "long.py"
+    path.write_text("x = 1\n" * length, encoding="utf-8")
+    assert len(too_long(path)) == (length > MAX_FILE_LINES)
+
+
+def test_the_rooms_are_listed_once():
+    names = sorted(name for room in ROOMS for name in room)
+    assert not [name for name, following in pairwise(names) if name == following]
