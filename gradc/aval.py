@@ -69,6 +69,10 @@ def canonical_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return result
 
 
+def _is_extent(size: object) -> bool:
+    return isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size >= 0
+
+
 def spec(shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64) -> Aval:
     """Describe an array argument without making it, for `gradc.trace`, `gradc.compile` and default arguments.
 
@@ -77,7 +81,7 @@ def spec(shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64) -> Aval
     """
     sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     for size in sizes:
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 0:
+        if not _is_extent(size):
             raise ShapeError(f"shape {shape!r}: every extent must be an integer >= 0, got {size!r}")
     return Aval(tuple(int(s) for s in sizes), canonical_dtype(dtype))
 

@@ -23,6 +23,10 @@ class IndexingError(GradcError, IndexError):
     """An index out of range or of the wrong kind."""
 
 
+class StorageError(GradcError, ValueError):
+    """An array whose memory cannot be used as asked: a donated, bound or ``out`` array with the wrong storage."""
+
+
 class CompileError(GradcError):
     """A graph that the chosen target cannot run, or compiled code that reported a failure."""
 

@@ -107,7 +107,7 @@ class Graph:
     def _lines(self) -> list[str]:
         head = ", ".join(f"{self.name(n)}: {n.aval}" for n in self.inputs)
         lines = [f"graph {self.title}({head})"]
-        body = [n for n in self.nodes if n.op.name != "input"]
+        body = [n for n in self.nodes if n.op.name != "input" and _everywhere(n) is None]
         shown = [(self._target(n), str(n.aval), self._call(n), str(n.where or "")) for n in body]
         widths = [max((len(row[k]) for row in shown), default=0) for k in range(3)]
         for target, aval, call, where in shown:
@@ -121,9 +121,8 @@ class Graph:
         return f"%{self.index[node]}" + (f" {name}" if name else "")
 
     def _reference(self, node: Node) -> str:
-        if node.op.name == "constant" and node.aval.size == 1:
-            return format_constant(node.attrs["value"])
-        return self.name(node)
+        """A name; a scalar constant (also when broadcast) is written where it is used."""
+        return _everywhere(node) or self.name(node)
 
     def _call(self, node: Node) -> str:
         if node.op.name == "constant":
@@ -165,6 +164,15 @@ def format_constant(value: np.ndarray[Any, Any]) -> str:
     if value.size == 1:
         return repr(value.reshape(-1)[0].item())
     return f"array{list(value.shape)}"
+
+
+def _everywhere(node: Node) -> str | None:
+    """The text of the one number that a constant, or a broadcast constant, is."""
+    while node.op.name == "broadcast":
+        node = node.args[0]
+    if node.op.name == "constant" and node.size == 1:
+        return format_constant(node.attrs["value"])
+    return None
 
 
 def format_attr(value: Any) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 OPS: dict[str, Op] = {}
 #: NumPy name -> function over Nodes; filled by `gradc.numpy`
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
+#: NumPy as rules use it on Nodes: the same functions, which dispatch here at run time; NumPy's stubs cannot know that
+dsl: Any = np
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _FOREIGN = (_PACKAGE, os.path.dirname(os.path.abspath(np.__file__)) + os.sep)
@@ -63,12 +66,12 @@ def user_location() -> Where | None:
     inherited = _inherited.get()
     if inherited is not None:
         return inherited
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         if not code.co_filename.startswith(_FOREIGN):
             return Where(code.co_filename, frame.f_lineno, code.co_name)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 

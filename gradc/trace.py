@@ -215,7 +215,7 @@ def _watching(names: dict[Node, str]) -> Iterator[None]:
     """Note which local variables hold Nodes whenever a user function returns; outer frames have the last word."""
     previous = sys.getprofile()
 
-    def observe(frame: FrameType, event: str, argument: Any) -> None:
+    def observe(frame: FrameType, event: Any, argument: Any) -> None:
         if event == "return" and not frame.f_code.co_filename.startswith(_FOREIGN):
             for key, value in frame.f_locals.items():
                 if isinstance(value, Node) and not key.startswith(("_", ".")):

@@ -47,6 +47,27 @@ class Static:
     value: Any
 
 
+class Pinned:
+    """A value that the user declared static: a container without arrays, so it is part of the structure."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+def _register(cls: Any, parts: Any, build: Any, **options: Any) -> None:
+    """optree's own types want a Collection; any class will do."""
+    optree.register_pytree_node(cls, parts, build, namespace=NAMESPACE, **options)
+
+
+_register(
+    Pinned,
+    lambda pinned: ((), Static(type(pinned.value), pinned.value)),
+    lambda static, _: Pinned(static.value),
+)
+
+
 def is_static(leaf: Any) -> bool:
     """Whether a leaf can never be an array."""
     return isinstance(leaf, (bool, str, bytes, enum.Enum, np.dtype, type)) or (
@@ -87,6 +108,11 @@ def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     return structure.unflatten(function(*group) for group in zip(leaves, *others, strict=True))
 
 
+def every_leaf(tree: Any) -> list[Any]:
+    """All leaves, static ones included."""
+    return list(optree.tree_leaves(tree, namespace=NAMESPACE))
+
+
 def _register_dataclass(leaf: Any) -> bool:
     """Teach optree a plain dataclass; True if that was news."""
     cls = type(leaf)
@@ -100,6 +126,6 @@ def _register_dataclass(leaf: Any) -> bool:
     def build(_: Any, children: Iterable[Any]) -> Any:
         return cls(**dict(zip(names, children, strict=True)))
 
-    optree.register_pytree_node(cls, parts, build, namespace=NAMESPACE, path_entry_type=optree.GetAttrEntry)
+    _register(cls, parts, build, path_entry_type=optree.GetAttrEntry)
     _registered.add(cls)
     return True

@@ -158,13 +158,13 @@ def ulp_errors(got: Array, exact: Array | Sequence[Any], dtype: str) -> Array:
     """|got − exact| per element, in units in the last place of ``exact`` as ``dtype``.
 
     ``exact`` is an array of float64 or long double, or a list of mpmath numbers. A NaN against a number, a wrong sign
-    of an exactly zero result, and a wrong infinity count as infinite. Overflow is measured as if infinity were the power
-    of two that follows the largest number.
+    of an exactly zero result, and a wrong infinity count as infinite. Overflow is measured as if infinity were the
+    power of two that follows the largest number.
     """
     reference = exact if isinstance(exact, np.ndarray) else extended(exact)
     info, one = np.finfo(dtype), reference.dtype.type(1)
     # 2^1024 is no float64: there infinity itself has to do, and a reference that needs more is a long double.
-    limit = np.ldexp(one, info.maxexp) if np.finfo(reference.dtype).maxexp > info.maxexp else reference.dtype.type(np.inf)
+    limit = np.ldexp(one, info.maxexp) if np.finfo(reference.dtype).maxexp > info.maxexp else one * np.inf
     with np.errstate(all="ignore"):
         value, goal = np.clip(got.astype(reference.dtype), -limit, limit), np.clip(reference, -limit, limit)
         exponent = np.clip(np.frexp(np.abs(goal))[1], info.minexp + 1, info.maxexp) - 1 - info.nmant

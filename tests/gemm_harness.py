@@ -92,6 +92,19 @@ class Products:
         self.function(i, len(extra))(*pointers)
 
 
+def bound(a: np.ndarray, b: np.ndarray, c: np.ndarray | None = None, alpha: float = 1.0) -> np.ndarray:
+    """How far two products of these floats may lie apart, one summed in the dtype of ``a`` and one in float64.
+
+    gamma(j) = j*u / (1 - j*u) bounds any order of summation (Higham, Accuracy and Stability of Numerical Algorithms,
+    2nd ed., 3.1); j = k + 2 counts the products' additions, alpha, and what C held.
+    """
+    magnitude = abs(alpha) * (abs(a).astype(float) @ abs(b).astype(float))
+    if c is not None:
+        magnitude = magnitude + abs(c)
+    steps = (a.shape[-1] + 2) * np.array([np.finfo(a.dtype).eps / 2, np.finfo(float).eps / 2])
+    return magnitude * float((steps / (1 - steps)).sum())
+
+
 def aligned(size: int, fill: int = 0) -> np.ndarray:
     """``size`` bytes on a 64-byte boundary."""
     room = np.full(size + 64, fill, np.uint8)

@@ -26,7 +26,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 ROOMS: tuple[tuple[str, ...], ...] = (
-    ("version", "errors", "aval", "node", "interpret", "graph"),
+    ("version", "errors", "aval", "node", "interpret", "graph", "tree"),
     ("ops",),
     ("numpy", "nn", "optim", "random", "linalg", "special", "data"),
     ("trace",),
@@ -56,7 +56,7 @@ TYPE_ONLY = {("node", "ops"): "a Node's field `op` has the record's type; the re
 
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "numpy": ("*",),
-    "optree": (*ROOMS[2], "trace", "diff", "explain", "runtime", *ROOMS[-1]),
+    "optree": ("tree",),
     "networkx": ("graph", "passes", "schedule"),
     "sympy": ("diff.symbolic*", "explain", "oracle"),
     "llvmlite": ("codegen", "runtime"),

@@ -23,7 +23,7 @@ from gradc.diff.reverse import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.errors import ShapeError, TraceError
 from gradc.graph import Graph
-from gradc.node import OPS, Node, as_node, here
+from gradc.node import OPS, Node, as_node, dsl, here
 from gradc.ops.leaves import full, iota
 from gradc.passes import FORWARD, run_passes
 from gradc.trace import aval_of, function_name, new_input, run, trace
@@ -180,7 +180,7 @@ def _by_forward(graph: Graph, inputs: Sequence[Node], arrays: Sequence[Any]) -> 
     gradients = []
     for x in inputs:
         chunk = x.size if traced else min(CHUNK, max(x.size, 1))
-        directional, tangent = _directional(graph, x, chunk)
+        directional = _directional(graph, x, chunk)
         if directional is None:
             gradients.append(run(graph.replace(outputs=(full(x.shape, 0, x.dtype),)), arrays)[0])
         elif traced:
@@ -188,28 +188,27 @@ def _by_forward(graph: Graph, inputs: Sequence[Node], arrays: Sequence[Any]) -> 
             gradients.append(run(directional, [*arrays, basis])[0].reshape(x.shape))
         else:
             gradients.append(_looped(directional, x.aval, chunk, arrays))
-        del tangent
     return values, gradients
 
 
-def _directional(graph: Graph, x: Node, size: int) -> tuple[Graph | None, Node]:
+def _directional(graph: Graph, x: Node, size: int) -> Graph | None:
     """The derivative of the first output along ``size`` directions of ``x`` at once, given as one more input."""
     tangent = new_input(x.aval, "tangent")
     (slope,) = push_forward([graph.outputs[0]], [x], [tangent])
     batched = new_input(Aval((size, *x.shape), x.dtype), "tangents")
     if slope is None:
-        return None, batched
+        return None
     ((result, has),) = batch([slope], {tangent: batched}, size)
     assert has, "a tangent depends on its direction"
-    return graph.replace(inputs=(*graph.inputs, batched), outputs=(result,)), batched
+    return graph.replace(inputs=(*graph.inputs, batched), outputs=(result,))
 
 
 def one_hot_basis(aval: Aval) -> Node:
     """All unit directions of an array, stacked: shape (size, *shape), computed from indices, never stored."""
     row = iota((aval.size, *aval.shape), 0)
-    own = np.reshape(iota((aval.size,)), aval.shape)
-    hot = row == np.broadcast_to(own, row.shape)  # type: ignore[call-overload]
-    return hot.astype(aval.dtype)  # type: ignore[no-any-return]
+    own = dsl.reshape(iota((aval.size,)), aval.shape)
+    hot = row == dsl.broadcast_to(own, row.shape)
+    return hot.astype(aval.dtype)
 
 
 def _looped(directional: Graph, aval: Aval, chunk: int, arrays: Sequence[Any]) -> np.ndarray[Any, Any]:
@@ -227,7 +226,6 @@ def _by_finite(graph: Graph, inputs: Sequence[Node], arrays: Sequence[Any]) -> F
     if graph.free or any(isinstance(a, Node) for a in arrays):
         raise TraceError(f"{here()}: method='finite' needs values and cannot run inside a trace; call it outside jit and grad")
     values = run(graph, arrays)
-    positions = [graph.index[x] for x in inputs]
     order = {node: i for i, node in enumerate(graph.inputs)}
     positions = [order[x] for x in inputs]
     gradients, _ = finite_difference(lambda *xs: graph.evaluate(*xs)[0], arrays, positions)
@@ -293,7 +291,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
         pulled = _zeros_if_absent(pull_back(graph.outputs, graph.inputs, leaves), graph.inputs)
         joint = graph.replace(inputs=(*graph.inputs, *leaves), outputs=tuple(pulled))
         flat = run(joint, [*arrays, *[_as_tangent(c, y) for c, y in zip(given, graph.outputs, strict=True)]])
-        return Wanted((), tuple(structures), single=False).nest(flat)  # type: ignore[no-any-return]
+        return Wanted((), tuple(structures), single=False).nest(flat)
 
     return out_tree.unflatten(values), pullback
 
@@ -347,8 +345,8 @@ def _as_columns(slope: Node | None, tangent: Node, x: Node, y: Node) -> Node:
         return full(y.shape + x.shape, 0, y.dtype)
     ((batched, has),) = batch([slope], {tangent: one_hot_basis(x.aval)}, x.size)
     assert has, "a tangent depends on its direction"
-    last = np.moveaxis(batched, 0, -1)  # type: ignore[call-overload]
-    return last.reshape(y.shape + x.shape)  # type: ignore[no-any-return]
+    last = dsl.moveaxis(batched, 0, -1)
+    return last.reshape(y.shape + x.shape)
 
 
 def _reverse_blocks(graph: Graph, inputs: Sequence[Node]) -> list[list[Node]]:
@@ -421,7 +419,7 @@ def _axis_per_leaf(args: Sequence[Any], in_axes: Any, title: str) -> list[int | 
 
 
 def _batch_size(flat: Sequence[Any], axes: Sequence[int | None], title: str) -> int:
-    sizes = {}
+    sizes: dict[int, tuple[int, ...]] = {}
     for a, axis in zip(flat, axes, strict=True):
         if axis is not None:
             shape = aval_of(a).shape
@@ -445,7 +443,7 @@ def _examples(args: Sequence[Any], axes: Sequence[int | None]) -> tuple[Any, ...
         del shape[axis]
         return Aval(tuple(shape), aval.dtype)
 
-    return tree_map(one, tuple(args))  # type: ignore[no-any-return]
+    return tree_map(one, tuple(args))
 
 
 def _batched_leaves(graph: Graph, axes: Sequence[int | None], size: int) -> list[Node]:
@@ -459,7 +457,7 @@ def _batched_leaves(graph: Graph, axes: Sequence[int | None], size: int) -> list
 def _with_axis(node: Node, has: bool, size: int, out_axis: int) -> Node:
     if not has:
         node = OPS["broadcast"].make((node,), shape=(size, *node.shape), axes=tuple(range(1, node.ndim + 1)))
-    return np.moveaxis(node, 0, out_axis)  # type: ignore[call-overload, no-any-return]
+    return dsl.moveaxis(node, 0, out_axis)
 
 
 def stop_gradient(x: Any) -> Any:

@@ -146,6 +146,7 @@ class Function:
         self.lines: list[str] = []
         self.block = "entry"
         self._entry: list[str] = []
+        self._scratch: dict[tuple[str, int, int], str] = {}
         self._count = 0
 
     # -- raw emission ----------------------------------------------------------------------------------------------
@@ -175,6 +176,13 @@ class Function:
         name = "%" + self.fresh("stack")
         self._entry.append(f"  {name} = alloca {type_}, i64 {count}, align {align}")
         return name
+
+    def scratch(self, type_: str, count: int, number: int) -> str:
+        """Stack memory shared by all who ask for the same: whoever writes it reads it before anybody else writes."""
+        key = (type_, count, number)
+        if key not in self._scratch:
+            self._scratch[key] = self.alloca(type_, count)
+        return self._scratch[key]
 
     # -- structured control flow -----------------------------------------------------------------------------------
     @contextmanager
@@ -223,12 +231,12 @@ class Function:
 
     @contextmanager
     def unless_rare(self, condition: Value, usual: Sequence[Value]) -> Iterator[Alternative]:
-        """Replace the values ``usual`` by others where the scalar bool ``condition`` holds, which is expected to be rare.
+        """Replace the values ``usual`` by others where the scalar bool ``condition`` holds, expected to be rare.
 
         Set ``A.next`` to the other values inside the ``with`` block, which only runs then; read ``A.result`` after it.
         """
         number, before = self.fresh(""), self.block
-        unlikely = "!prof !{!\"branch_weights\", i32 1, i32 2000}"
+        unlikely = '!prof !{!"branch_weights", i32 1, i32 2000}'
         self.line(f"br i1 {condition.ref}, label %rare{number}, label %usual{number}, {unlikely}")
         self.label(f"rare{number}")
         result = [Value(f"%a{number}.{k}", v.dtype, v.lanes) for k, v in enumerate(usual)]

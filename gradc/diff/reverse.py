@@ -14,12 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from gradc.diff.linear import active_nodes, partials_of, passes, scaled
 from gradc.errors import TraceError
 from gradc.interpret import topological
-from gradc.node import OPS, Node, derived_from
+from gradc.node import OPS, Node, derived_from, dsl
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Cotangent:
         """The plain value, zeros written in."""
         if self.mask is None:
             return self.value
-        return np.where(self.mask, self.value, 0)  # type: ignore[return-value]
+        return dsl.where(self.mask, self.value, 0)
 
 
 def pull_back(
@@ -122,7 +120,7 @@ def _any_over_broadcast(mask: Node, node: Node) -> Node:
     spread = [a for k, a in enumerate(axes) if x.shape[k] == 1 and mask.shape[a] != 1]
     over = tuple(sorted({*range(mask.ndim)} - {*axes} | {*spread}))
     reduced = OPS["any"].make((mask,), axes=over) if over else mask
-    return np.reshape(reduced, x.shape)  # type: ignore[call-overload, no-any-return]
+    return dsl.reshape(reduced, x.shape)
 
 
 # -- ops that have a JVP only: linearise on a placeholder, then transpose ------------------------------------------------------

@@ -139,8 +139,3 @@ def composite(name: str) -> Callable[[Callable[..., Node]], Callable[..., Node]]
         return labelled
 
     return decorate
-
-
-def default_float() -> np.dtype[Any]:
-    """The dtype of floats when nothing says otherwise."""
-    return np.dtype(np.float64)

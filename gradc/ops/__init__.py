@@ -1,4 +1,5 @@
 """Every op, one record each.  Importing this package fills `gradc.node.OPS`."""
+from __future__ import annotations
 
 from gradc.node import OPS
 from gradc.ops import arithmetic, contraction, indexing, leaves, reductions, transcendental, views

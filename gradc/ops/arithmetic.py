@@ -6,14 +6,14 @@ mathematics leaves a choice.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from gradc.aval import Aval
 from gradc.errors import DTypeError
-from gradc.node import FUNCTIONS, Node, as_node, here
+from gradc.node import FUNCTIONS, Node, as_node, dsl, here
 from gradc.ops import elementwise as kind
 from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.record import Kind, Op, register
@@ -22,7 +22,7 @@ ANYWHERE = ((-3.0, 3.0),)
 POSITIVE = ((0.1, 4.0),)
 
 
-@lru_cache(maxsize=None)
+@cache
 def step(S: Any, name: str) -> Any:
     """A SymPy function that is locally constant: its derivative is 0 wherever there is one."""
     return type(name, (S.Function,), {"fdiff": lambda self, argindex=1: S.Integer(0)})
@@ -155,7 +155,7 @@ minimum = elementwise(
 
 def _share(wins: Node, ties: Node, like: Node) -> Node:
     one = np.ones((), like.dtype)
-    return np.where(wins, one, np.where(ties, one / 2, one * 0))  # type: ignore[return-value]
+    return dsl.where(wins, one, np.where(ties, one / 2, one * 0))
 
 
 relu = elementwise(

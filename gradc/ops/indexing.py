@@ -14,7 +14,7 @@ import numpy as np
 
 from gradc.aval import Aval, Shape
 from gradc.errors import IndexingError
-from gradc.node import OPS, Node, describe
+from gradc.node import OPS, Node, describe, dsl
 from gradc.ops.leaves import full, iota
 from gradc.ops.record import Kind, Op, Sample, register
 
@@ -126,9 +126,9 @@ def _placed_sum(tx: Node | None, tv: Node | None, x: Node, indices: Sequence[Nod
 def _writer(node: Node) -> tuple[Node, Node]:
     """For scatter-set: the number (from 1) of the update that lands on each element, 0 for none; and each update's own."""
     x, v, *indices = node.args
-    count = np.reshape(iota((v.size,)) + 1, v.shape)
+    count = dsl.reshape(iota((v.size,)) + 1, v.shape)
     last = OPS["scatter"].make((full(x.shape, 0, np.int64), count, *indices), axes=node.attrs["axes"], how="set")
-    return last, count  # type: ignore[return-value]
+    return last, count
 
 
 def _overwritten(tx: Node | None, tv: Node | None, node: Node) -> Node:
@@ -136,11 +136,11 @@ def _overwritten(tx: Node | None, tv: Node | None, node: Node) -> Node:
     x, _, *indices = node.args
     axes = node.attrs["axes"]
     last, count = _writer(node)
-    kept = np.where(last == 0, tx, 0) if tx is not None else None
+    kept = dsl.where(last == 0, tx, 0) if tx is not None else None
     if tv is None:
-        return kept  # type: ignore[return-value]
+        return kept
     landed = OPS["gather"].make((last, *indices), axes=axes) == count
-    return _placed_sum(kept, np.where(landed, tv, 0), x, indices, axes)  # type: ignore[arg-type]
+    return _placed_sum(kept, dsl.where(landed, tv, 0), x, indices, axes)
 
 
 def _attained(tx: Node | None, tv: Node | None, node: Node) -> Node:

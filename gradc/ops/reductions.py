@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import Aval, Shape
-from gradc.node import FUNCTIONS, OPS, Node
+from gradc.node import OPS, Node, dsl
 from gradc.ops.record import Kind, Op, Sample, register
 
 Array = np.ndarray[Any, Any]
@@ -77,14 +77,17 @@ def _prod_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
 
 
 def _products_of_others(x: Node, axes: Shape) -> Node:
+    if not x.size:
+        return x  # no element, so no product of others
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     order = (*kept, *axes)
-    flat = np.reshape(np.transpose(x, order), (*[x.shape[a] for a in kept], -1 if x.size else 0))
+    flat = np.reshape(np.transpose(x, order), (*[x.shape[a] for a in kept], -1))
     ones = np.ones((*flat.shape[:-1], 1), x.dtype)
-    before = np.cumprod(np.concatenate([ones, flat[..., :-1]], axis=-1), axis=-1)
-    after = np.flip(np.cumprod(np.concatenate([ones, np.flip(flat[..., 1:], -1)], axis=-1), axis=-1), -1)
-    spread = np.reshape(before * after, [x.shape[a] for a in order])
-    return np.transpose(spread, np.argsort(order))  # type: ignore[return-value]
+    before = dsl.cumprod(dsl.concatenate([ones, flat[..., :-1]], axis=-1), axis=-1)
+    reverse = dsl.flip(flat[..., 1:], -1)
+    after = dsl.flip(dsl.cumprod(dsl.concatenate([ones, reverse], axis=-1), axis=-1), -1)
+    spread = dsl.reshape(before * after, [x.shape[a] for a in order])
+    return dsl.transpose(spread, np.argsort(order))
 
 
 reduction(
@@ -105,7 +108,7 @@ def _extremum_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
     (x,), axes = node.args, node.attrs["axes"]
     attained = x == restore(node, x.shape, axes)
     count = OPS["sum"].make((attained.astype(x.dtype),), axes=axes)
-    chosen = np.where(attained, t, 0)
+    chosen = dsl.where(attained, t, 0)
     return OPS["sum"].make((chosen,), axes=axes) / count
 
 
@@ -163,12 +166,12 @@ def _norm_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
     if t is None:
         return None
     (x,), axes = node.args, node.attrs["axes"]
-    direction = x / restore(np.where(node == 0, 1, node), x.shape, axes)  # type: ignore[arg-type]
+    direction = x / restore(dsl.where(node == 0, 1, node), x.shape, axes)
     return OPS["sum"].make((t * direction,), axes=axes)
 
 
 def _norm_expand(x: Node, axes: Shape) -> Node:
-    return np.sqrt(OPS["sum"].make((x * x,), axes=axes))  # type: ignore[call-overload, no-any-return]
+    return dsl.sqrt(OPS["sum"].make((x * x,), axes=axes))
 
 
 reduction(
@@ -195,15 +198,15 @@ def _logsumexp_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
     if t is None:
         return None
     (x,), axes = node.args, node.attrs["axes"]
-    weight = np.exp(x - restore(node, x.shape, axes))
+    weight = dsl.exp(x - restore(node, x.shape, axes))
     return OPS["sum"].make((t * weight,), axes=axes)
 
 
 def _logsumexp_expand(x: Node, axes: Shape) -> Node:
     top = OPS["max"].make((x,), axes=axes)
-    top = FUNCTIONS["where"](np.isfinite(top), top, 0)
-    total = OPS["sum"].make((np.exp(x - restore(top, x.shape, axes)),), axes=axes)
-    return np.log(total) + top  # type: ignore[no-any-return]
+    top = dsl.where(dsl.isfinite(top), top, 0)
+    total = OPS["sum"].make((dsl.exp(x - restore(top, x.shape, axes)),), axes=axes)
+    return dsl.log(total) + top
 
 
 reduction(
@@ -262,14 +265,14 @@ def _cumprod_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
         return None
     (x,), axis, reverse = node.args, node.attrs["axis"], node.attrs["reverse"]
     n, last = x.shape[axis], x.ndim
-    rows = np.moveaxis(x, axis, -1)
+    rows = dsl.moveaxis(x, axis, -1)
     diagonal = np.eye(n, dtype=bool)
-    without = np.where(diagonal, 1, rows[..., None, :])  # [..., i, j]: xⱼ with xᵢ replaced by 1
+    without = dsl.where(diagonal, 1, rows[..., None, :])  # [..., i, j]: xⱼ with xᵢ replaced by 1
     products = node.op.make((without,), axis=last, reverse=reverse)  # [..., i, k]
     reached = np.tril(np.ones((n, n), bool)) if reverse else np.triu(np.ones((n, n), bool))
-    jacobian = np.where(reached, products, 0)
-    result = np.sum(jacobian * np.moveaxis(t, axis, -1)[..., :, None], axis=-2)
-    return np.moveaxis(result, -1, axis)  # type: ignore[return-value]
+    jacobian = dsl.where(reached, products, 0)
+    result = dsl.sum(jacobian * dsl.moveaxis(t, axis, -1)[..., :, None], axis=-2)
+    return dsl.moveaxis(result, -1, axis)
 
 
 prefix(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.node import OPS, Node
+from gradc.node import OPS, Node, dsl
 from gradc.ops.elementwise import apply, elementwise
 
 Array = np.ndarray[Any, Any]
@@ -72,7 +72,7 @@ hypot = elementwise(
 
 
 def _zero_at_zero(x: Node, radius: Node) -> Node:
-    return np.where(radius == 0, 0, x / np.where(radius == 0, 1, radius))  # type: ignore[return-value]
+    return dsl.where(radius == 0, 0, x / np.where(radius == 0, 1, radius))
 
 
 # -- trigonometric and hyperbolic ------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ arctan2 = elementwise(
 
 def _at_origin(numerator: Node, x: Node, y: Node) -> Node:
     square = x * x + y * y
-    return np.where(square == 0, 0, numerator / np.where(square == 0, 1, square))  # type: ignore[return-value]
+    return dsl.where(square == 0, 0, numerator / np.where(square == 0, 1, square))
 
 
 sinh = elementwise("sinh", partials=lambda y, x: (np.cosh(x),))

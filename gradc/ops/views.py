@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import Aval, Shape
-from gradc.node import OPS, Node
+from gradc.node import OPS, Node, dsl
 from gradc.ops.index import Coordinate, Piece, linear_index, placed, unravel
 from gradc.ops.record import Kind, Op, Sample, register
 
@@ -55,7 +55,7 @@ def _broadcast_transpose(ct: Node, node: Node, i: int) -> Node:
     spread = [a for k, a in enumerate(axes) if x.shape[k] == 1 and shape[a] != 1]
     summed = tuple(sorted({*range(len(shape))} - {*axes} | {*spread}))
     total = OPS["sum"].make((ct,), axes=summed) if summed else ct
-    return np.reshape(total, x.shape)  # type: ignore[call-overload, no-any-return]
+    return dsl.reshape(total, x.shape)
 
 
 view(
@@ -124,7 +124,7 @@ def _slice_transpose(ct: Node, node: Node, i: int) -> Node:
     """Flip axes of negative step, then place at the lowest index."""
     starts, stops, steps = (node.attrs[k] for k in ("starts", "stops", "steps"))
     if any(s < 0 for s in steps):
-        ct = np.flip(ct, tuple(k for k, s in enumerate(steps) if s < 0))  # type: ignore[assignment, arg-type]
+        ct = dsl.flip(ct, tuple(k for k, s in enumerate(steps) if s < 0))
         starts = tuple(a + s * (n - 1) if s < 0 and n else a for a, s, n in zip(starts, steps, ct.shape, strict=True))
     return OPS["superpose"].make(
         (ct,), shape=node.args[0].shape, starts=(tuple(starts),), steps=(tuple(abs(s) for s in steps),)

@@ -22,9 +22,9 @@ Pass = Callable[[Graph], Graph]
 Observe = Callable[[str, Graph, Graph], None]
 
 #: before a derivative is taken: a derivative of the stable form, not a stable form of the derivative
-FORWARD: tuple[Pass, ...] = (fold, simplify, stabilise, cse)
+FORWARD: tuple[Pass, ...] = (fold, simplify, cse, stabilise, cse)
 #: what `optimise` runs, in order
-PIPELINE: tuple[Pass, ...] = (fold, simplify, stabilise, simplify, cse, simplify, dce)
+PIPELINE: tuple[Pass, ...] = (fold, simplify, cse, stabilise, simplify, cse, dce)
 #: what compilation adds: ops that are written in other ops become those
 LOWERING: tuple[Pass, ...] = (expand, fold, simplify, cse, dce)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from gradc.graph import Graph
 from gradc.node import OPS, Node, constant
@@ -31,16 +34,16 @@ def fold(graph: Graph) -> Graph:
     return mapped(graph, folded)
 
 
-def splat_value(node: Node) -> np.ndarray | None:  # type: ignore[type-arg]
+def splat_value(node: Node) -> NDArray[Any] | None:
     """The 0-d value that ``node`` has everywhere, if that is known."""
     while node.op.name == "broadcast":
         node = node.args[0]
     if node.op.name == "constant" and node.size == 1:
-        value: np.ndarray = node.attrs["value"].reshape(())  # type: ignore[type-arg]
+        value: NDArray[Any] = node.attrs["value"].reshape(())
         return value
     return None
 
 
-def _splat(node: Node, scalars: list[np.ndarray | None]) -> Node:  # type: ignore[type-arg]
+def _splat(node: Node, scalars: list[NDArray[Any] | None]) -> Node:
     value = constant(np.asarray(node.op.evaluate(*scalars, **node.attrs), node.dtype), node.aval.weak)
     return value if node.shape == () else OPS["broadcast"].make((value,), shape=node.shape, axes=())

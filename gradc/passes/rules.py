@@ -19,25 +19,39 @@ LIMIT = 100
 
 
 def apply_rules(graph: Graph, rules: Rules, report: Callable[[Rule, Node], str] | None = None) -> Graph:
-    """Rewrite every node by ``rules``; ``report`` turns an application into a note on the graph."""
-    notes: list[str] = []
+    """Rewrite by ``rules`` until none applies anywhere; ``report`` turns an application into a note on the graph."""
+    for _ in range(LIMIT):
+        applied: list[tuple[Rule, Node]] = []
+        graph = _sweep(graph, rules, applied)
+        if not applied:
+            return graph
+        if report is not None:
+            graph = _noted(graph, [report(rule, node) for rule, node in applied])
+    raise AssertionError("rewrite rules do not settle")
+
+
+def _noted(graph: Graph, notes: Sequence[str]) -> Graph:
+    return graph.replace(notes=tuple(dict.fromkeys((*graph.notes, *notes))))
+
+
+def _sweep(graph: Graph, rules: Rules, applied: list[tuple[Rule, Node]]) -> Graph:
+    """One walk from the leaves to the outputs; a replacement's own new operands are met by the next walk."""
 
     def rewritten(node: Node, args: tuple[Node, ...]) -> Node | None:
         start = node if all(a is b for a, b in zip(args, node.args, strict=True)) else node.rebuilt(args, node.label)
-        result = _to_fixed_point(start, rules, notes, report)
-        return None if result is start and start is node else result
+        result = _to_fixed_point(start, rules, applied)
+        return None if result is start else result
 
-    return mapped(graph, rewritten, notes)
+    return mapped(graph, rewritten)
 
 
-def _to_fixed_point(node: Node, rules: Rules, notes: list[str], report: Callable[[Rule, Node], str] | None) -> Node:
+def _to_fixed_point(node: Node, rules: Rules, applied: list[tuple[Rule, Node]]) -> Node:
     for _ in range(LIMIT):
         for rule in rules.get(node.op.name, ()):
             with derived_from(node.where):
                 replacement = rule(node)
             if replacement is not None and replacement is not node:
-                if report is not None:
-                    notes.append(report(rule, node))
+                applied.append((rule, node))
                 node = _with_label(replacement, node.label)
                 break
         else:
@@ -51,12 +65,9 @@ def _with_label(node: Node, label: Label | None) -> Node:
     return node.rebuilt(node.args, label)
 
 
-def mapped(
-    graph: Graph, rule: Callable[[Node, tuple[Node, ...]], Node | None], notes: Sequence[str] = ()
-) -> Graph:
+def mapped(graph: Graph, rule: Callable[[Node, tuple[Node, ...]], Node | None]) -> Graph:
     """The graph rebuilt by ``rule``, with names carried over and labels pointing at rewritten operands."""
     known: dict[Node, Node] = {}
     outputs = rewrite(graph.outputs, rule, {n: n for n in graph.inputs}, known)
     names = {known[node]: name for node, name in graph.names.items() if node in known}
-    fresh = tuple(n for n in notes if n not in graph.notes)
-    return graph.replace(outputs=tuple(outputs), names=names, notes=graph.notes + fresh)
+    return graph.replace(outputs=tuple(outputs), names=names)

@@ -5,6 +5,8 @@ IEEE-safe only: x + 0 is not x when x is −0, and x·0 is not 0 when x is infin
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from gradc.graph import Graph
@@ -102,7 +104,7 @@ def small_power(node: Node) -> Node | None:
     return None if function is None else function(x)
 
 
-_POWERS = {
+_POWERS: dict[float, Callable[[Node], Node]] = {
     0.0: lambda x: FUNCTIONS["ones_like"](x),
     1.0: lambda x: x,
     2.0: lambda x: apply(OPS["square"], x),

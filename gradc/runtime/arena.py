@@ -17,7 +17,8 @@ from functools import cached_property
 
 import numpy as np
 
-from gradc.runtime.arrays import Array, ArraySpec, address
+from gradc.runtime.arrays import Array, ArraySpec
+from gradc.runtime.objects import address
 
 ALIGNMENT = 64
 #: Below this the allocator recycles without giving pages back, and a plain np.empty is cheaper than a pool.

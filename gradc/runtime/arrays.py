@@ -12,12 +12,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradc.errors import GradcError
+from gradc.errors import StorageError
+from gradc.runtime.objects import address
 
 Array = NDArray[Any]
 
@@ -25,10 +26,6 @@ Array = NDArray[Any]
 _OVERLAP_WORK = 10_000
 _SCALAR_RANK: dict[type, int] = {bool: 0, int: 1, float: 2}
 _KIND_RANK = {"b": 0, "i": 1, "u": 1, "f": 2}
-
-
-class StorageError(GradcError, ValueError):
-    """An array whose memory cannot be used as asked: a donated, bound or ``out`` array with the wrong storage."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +56,16 @@ def _canonical(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(dtype.str) if dtype.isbuiltin == 1 else dtype
 
 
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
 def is_ready(x: object, spec: ArraySpec) -> bool:
     """Whether the kernel can read ``x`` where it lies."""
-    return (
-        type(x) is np.ndarray
-        and (x.dtype is spec.dtype or x.dtype == spec.dtype)
-        and x.shape == spec.shape
-        and x.flags.c_contiguous
-        and x.flags.aligned
-    )
+    if type(x) is not np.ndarray or x.shape != spec.shape or x.dtype != spec.dtype:
+        return False
+    flags = x.flags
+    return flags.c_contiguous and flags.aligned
 
 
 def admit(x: object, spec: ArraySpec) -> Array | None:
@@ -79,7 +77,7 @@ def admit(x: object, spec: ArraySpec) -> Array | None:
     if not isinstance(x, (np.ndarray, np.generic)) or _is_masked(x):
         return None
     plain = np.asarray(x)
-    if plain.shape != spec.shape or plain.dtype.newbyteorder("=") != spec.dtype:
+    if plain.shape != spec.shape or _native(plain.dtype) != spec.dtype:
         return None
     return np.require(plain, dtype=spec.dtype, requirements=("C", "A"))
 
@@ -105,7 +103,7 @@ def writable_defect(x: object, spec: ArraySpec) -> str | None:
     """Why the kernel cannot write straight into ``x``, in words; None if it can."""
     if type(x) is not np.ndarray:
         return f"is a {type(x).__name__}, not a plain ndarray"
-    if x.shape != spec.shape or x.dtype.newbyteorder("=") != spec.dtype:
+    if x.shape != spec.shape or _native(x.dtype) != spec.dtype:
         return f"is {x.dtype}{list(x.shape)}, not {spec}"
     flags = x.flags
     if x.dtype != spec.dtype:
@@ -117,8 +115,7 @@ def writable_defect(x: object, spec: ArraySpec) -> str | None:
     return None if flags.writeable else "is read-only"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """The bytes of one argument: what a step reads, or (``written``) writes."""
 
     start: int
@@ -129,7 +126,10 @@ class Span:
 
 
 def span(x: Array, name: str, written: bool = False) -> Span:
-    start, stop = np.lib.array_utils.byte_bounds(x) if x.size else (0, 0)
+    if x.flags.c_contiguous:
+        start = address(x)
+        return Span(start, start + x.nbytes, written, x, name)
+    start, stop = np.lib.array_utils.byte_bounds(x)
     return Span(start, stop, written, x, name)
 
 
@@ -163,12 +163,6 @@ def _overlaps(x: Array, y: Array) -> bool:
         return bool(np.shares_memory(x, y, max_work=_OVERLAP_WORK))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
-
-
-def address(x: Array) -> int:
-    """The address of the first element."""
-    pointer: int = x.__array_interface__["data"][0]
-    return pointer
 
 
 def argument_names(specs: Sequence[ArraySpec], names: Sequence[str] | None) -> tuple[str, ...]:

@@ -25,8 +25,9 @@ from gradc.errors import CompileError
 from gradc.runtime import entry_code as code
 from gradc.runtime import objects
 from gradc.runtime.arena import Lease, LeaseLayout, LeasePool, OutputPool, make_pools
-from gradc.runtime.arrays import Array, ArraySpec, address
+from gradc.runtime.arrays import Array, ArraySpec
 from gradc.runtime.load import load
+from gradc.runtime.objects import address
 
 _METH_FASTCALL_KEYWORDS, _METH_NOARGS = 0x82, 0x4
 _LOCK = threading.RLock()

@@ -240,7 +240,7 @@ def _require_array(f: _Code, x: str, spec: str) -> None:
 
 
 def emit_number(module: Module) -> None:
-    """Whether a Python float or int can be the 0-d value of the spec (NEP 50's weak scalars); ``room`` gets its bits."""
+    """Whether a Python float or int can be the 0-d value of the spec (NEP 50's weak scalar); ``room`` gets its bits."""
     f = _Code(module, "gradc_number", [_CONTEXT, ("ptr", "spec"), ("ptr", "x"), ("ptr", "room")], "i1")
     overflow = f.alloca("i32", align=4)
     number, kind = f.field(INPUT, "%spec", "number", "i64"), f.load("ptr", "%x", objects.TYPE)

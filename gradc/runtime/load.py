@@ -139,6 +139,16 @@ def target_info() -> TargetInfo:
     return _get_engine().info
 
 
+def has_backend(triple: str) -> bool:
+    """Whether this LLVM can generate code for ``triple``."""
+    _get_engine()
+    try:
+        llvm.Target.from_triple(triple)
+    except RuntimeError:
+        return False
+    return True
+
+
 def load(
     ir_text: str,
     name: str,

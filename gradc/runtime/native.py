@@ -23,7 +23,6 @@ from gradc.runtime.arrays import (
     Array,
     ArraySpec,
     StorageError,
-    address,
     admit,
     argument_names,
     find_conflict,
@@ -32,6 +31,7 @@ from gradc.runtime.arrays import (
     writable_defect,
 )
 from gradc.runtime.entry import CallPlan, open_entry
+from gradc.runtime.objects import address as address_of
 
 #: A step expected to run longer than this lets other Python threads run meanwhile.
 RELEASE_GIL_SECONDS = 20e-6
@@ -49,7 +49,8 @@ class NativeFunction:
     writes) follow the inputs in the pointer block.  ``donated`` maps an input's index to the output that takes over its
     storage: that very ndarray comes back, updated in place.  ``describe(status)`` makes the exception for a non-zero
     status word, ``mismatch(index, object)`` the one for an argument of the wrong shape or dtype; both are raised here.
-    ``owner`` is whatever keeps the code mapped.  A step with ``seconds_estimate`` above 20 µs releases the GIL.
+    ``owner`` is what keeps the code mapped (a `Loaded`); it lives as long as anything made here.  A step with
+    ``seconds_estimate`` above 20 µs releases the GIL.
 
     A 0-d result is a NumPy scalar.  After a failed step the contents of donated and ``out`` arrays are unspecified.
     Raises `StorageError` for a donated or ``out`` array whose memory cannot be written in place.
@@ -69,8 +70,8 @@ class NativeFunction:
         mismatch: Callable[[int, object], Exception],
         names: Sequence[str] | None = None,
         *,
+        owner: object,
         seconds_estimate: float = 0.0,
-        owner: object = None,
         fast: bool = True,
     ):
         self.address = address
@@ -211,9 +212,9 @@ class NativeFunction:
 
     def _fill(self, lease: Lease, arrays: Sequence[Array], results: Sequence[Array]) -> None:
         for i, x in enumerate(arrays):
-            lease.inputs[i] = address(x)
+            lease.inputs[i] = address_of(x)
         for j, x in enumerate(results):
-            lease.outputs[j] = address(x)
+            lease.outputs[j] = address_of(x)
 
     def _execute(self, lease: Lease) -> None:
         status = lease.status

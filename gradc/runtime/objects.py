@@ -1,6 +1,6 @@
 """Where this CPython and this NumPy keep what the compiled entry reads, verified on live objects before it is trusted.
 
-Enters: nothing.  Leaves: `ObjectModel`, or None on an interpreter whose objects look different.
+Enters: nothing.  Leaves: `ObjectModel`, or None on an interpreter whose objects look different; `address`.
 Invariant: no offset is used that was not compared with what Python itself says.  Start reading at `probe`.
 
 The offsets are those of 64-bit CPython with the GIL and of NumPy 2's `PyArrayObject`_; function indices are positions
@@ -143,3 +143,15 @@ def _refcounts_fit() -> bool:
     alone = count()
     held.append(held[0])
     return (alone, count()) == (1, 2)
+
+
+def _choose_address() -> Callable[[np.ndarray[Any, Any]], int]:
+    """The quick way to an array's data where the layout is known, the documented one elsewhere (six times slower)."""
+    if not (_is_known_interpreter() and _arrays_fit()):
+        return lambda x: x.ctypes.data
+    read = ctypes.c_size_t.from_address
+    return lambda x: read(id(x) + DATA).value
+
+
+address = _choose_address()
+"""``address(array)``: where its first element lies."""

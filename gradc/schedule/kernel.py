@@ -12,13 +12,13 @@ A `Nest` is loops over ``outer``, with *stages* inside, one after another for ea
         for every index of stages[1].inner: …
 
 ``code`` lists scalar instructions in an order in which each reads earlier ones; an instruction stands in the outermost
-loop on which it depends.  ``Total(k)`` is the result of reducing stage k.
+loop on which it depends.  ``Total(k, j)`` is the result of reduction j of stage k.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,23 +102,41 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
-    """A computed index: instruction ``value``, which must lie in [-extent, extent), moves ``stride`` elements."""
+class Bounded:
+    """Instruction ``value`` as an index into ``extent`` elements: negatives wrap, others out of range are 0.
+
+    An index out of range is also reported, as a failure of ``node``.
+    """
 
     value: int
     extent: int
+    node: int
+
+    @property
+    def dtype(self) -> str:
+        return "int64"
+
+    def __str__(self) -> str:
+        return f"index(%{self.value} of {self.extent})"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A computed index: instruction ``value``, a `Bounded` one, moves ``stride`` elements."""
+
+    value: int
     stride: int
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """The element of a slot at ``offset`` plus computed indices; one out of range is reported as ``node``'s failure."""
+    """The element of a slot at ``offset`` plus computed indices; 0 if the slot is ``empty``."""
 
     slot: int
     offset: Affine
     terms: tuple[Term, ...]
     dtype: str
-    node: int
+    empty: bool = False
 
     def __str__(self) -> str:
         return f"s{self.slot}[{self.offset}{_terms(self.terms)}]"
@@ -126,7 +144,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """An elementwise op on earlier instructions."""
+    """An elementwise op on earlier instructions; ``node`` is said only of an op that can fail."""
 
     op: Op
     args: tuple[int, ...]
@@ -141,16 +159,17 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """The result of the reduction in a stage."""
+    """The result of a reduction: number ``which`` of those made in a stage."""
 
     stage: int
+    which: int
     dtype: str
 
     def __str__(self) -> str:
-        return f"total of stage {self.stage}"
+        return f"total {self.which} of stage {self.stage}"
 
 
-Instruction = Constant | Index | Load | Lookup | Apply | Total
+Instruction = Constant | Index | Load | Bounded | Lookup | Apply | Total
 
 
 def _terms(terms: tuple[Term, ...]) -> str:
@@ -161,6 +180,8 @@ def operands(instruction: Instruction) -> tuple[int, ...]:
     """The earlier instructions that one reads."""
     if isinstance(instruction, Apply):
         return instruction.args
+    if isinstance(instruction, Bounded):
+        return (instruction.value,)
     if isinstance(instruction, Lookup):
         return tuple(t.value for t in instruction.terms)
     return ()
@@ -183,7 +204,6 @@ class Store:
     dtype: str
     how: str = "set"  #: set, add, max, min
     terms: tuple[Term, ...] = ()
-    node: int = -1
 
     def __str__(self) -> str:
         sign = {"set": "=", "add": "+="}.get(self.how, f"{self.how}=")
@@ -213,10 +233,11 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Loops over ``inner``: a reduction, a scan, or neither; and the stores made inside."""
+    """Loops over ``inner`` with what is done in each step: reductions, a scan along the last variable, plain stores."""
 
     inner: tuple[Var, ...] = ()
-    action: Reduce | Scan | None = None
+    reduces: tuple[Reduce, ...] = ()
+    scan: Scan | None = None
     stores: tuple[Store, ...] = ()
 
 
@@ -243,8 +264,22 @@ class Nest:
     def stores(self) -> Iterator[Store]:
         for stage in self.stages:
             yield from stage.stores
-            if isinstance(stage.action, Scan):
-                yield stage.action.store
+            if stage.scan is not None:
+                yield stage.scan.store
+
+    def needed(self, stage: Stage) -> list[int]:
+        """The instructions on which a stage's results depend, in order."""
+        pending = [s.value for s in stage.stores] + [r.value for r in stage.reduces]
+        pending += [t.value for s in stage.stores for t in s.terms]
+        if stage.scan is not None:
+            pending.append(stage.scan.value)
+        found: set[int] = set()
+        while pending:
+            k = pending.pop()
+            if k not in found:
+                found.add(k)
+                pending += operands(self.code[k])
+        return sorted(found)
 
     @property
     def variables(self) -> Iterator[Var]:
@@ -312,8 +347,7 @@ class Kernel:
     """One function: pieces of ``work`` done in order.  Slot k is buffer ``slots[k]``.
 
     ``reads`` and ``writes`` are slots; a slot in neither is scratch of the kernel's own.  ``nodes`` are the graph
-    positions whose values it stores.  ``in_place`` pairs (read slot, written slot) that share storage because an input
-    was donated.  ``text`` is the canonical form: equal text, equal function.
+    positions whose values it stores.
     """
 
     slots: tuple[int, ...]
@@ -334,42 +368,6 @@ class Kernel:
 
 def _title(work: Work) -> str:
     if isinstance(work, Nest):
-        actions = [s.action.how for s in work.stages if s.action is not None]
+        actions = [r.how for s in work.stages for r in s.reduces] + [s.scan.how for s in work.stages if s.scan is not None]
         return "+".join(dict.fromkeys(actions)) if actions else "scatter" if work.sequential else "map"
     return type(work).__name__.lower()
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Kernels in the order in which they run, the buffers between them, and the arena that holds the temporaries.
-
-    ``hidden`` are the captured arrays behind the inputs in the pointer block, as graph positions; ``donated`` maps an
-    input's position to the output that takes over its storage.  ``temporary_bytes`` is the size of the arena without the
-    scratch that products may want behind it: `gradc.codegen.arena_bytes` adds that.
-    """
-
-    title: str
-    buffers: tuple[Buffer, ...]
-    kernels: tuple[Kernel, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    hidden: tuple[int, ...]
-    arrays: tuple[Any, ...]
-    donated: Mapping[int, int]
-    temporary_bytes: int
-    names: Mapping[int, str]
-
-    @property
-    def flops(self) -> int:
-        """Arithmetic operations of one run; a transcendental function counts as its cost in the model."""
-        return sum(k.flops for k in self.kernels)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that the kernels read and write, each buffer once per kernel."""
-        return sum(k.bytes for k in self.kernels)
-
-    def __str__(self) -> str:
-        from gradc.schedule.show import show
-
-        return show(self)

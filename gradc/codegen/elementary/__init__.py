@@ -1,7 +1,8 @@
 """Elementary functions as lane arithmetic: no library call, the same instructions on every CPU and on PTX.
 
 Enters: `Value`s of float32 or float64 (float16 is computed in float32).  Leaves: a `Value` of the same dtype.
-Invariant: branch-free, valid for one lane or many, and within the bound that `ULP` states for every argument.
+Invariant: valid for one lane or many, within the bound that `ULP` states for every argument, and branch-free but for
+rare arguments of the trigonometric functions.
 Start reading at `exponential.Exponential.exp`.
 """
 

@@ -27,9 +27,11 @@ def lane_by_lane(
     if name not in b.f.module.functions:
         _define(b.f.module, name, body, (dtypes, results))
     flags = b.select(active, b.const(1, "int64"), 0)
-    sources = [_spill(b, v) for v in (flags, *inputs)]
-    targets = [b.f.alloca(REGISTER[dtype], b.lanes) for dtype in results]
-    arguments = ", ".join(f"ptr {p}" for p in (*sources, *targets))
+    slots = [b.f.scratch(REGISTER[dtype], b.lanes, k) for k, dtype in enumerate((*dtypes, *results))]
+    sources, targets = slots[: len(dtypes)], slots[len(dtypes) :]
+    for value, pointer in zip((flags, *inputs), sources, strict=True):
+        b.f.line(f"store {value.typed}, ptr {pointer}, align 64")
+    arguments = ", ".join(f"ptr {pointer}" for pointer in slots)
     b.f.line(f"call void @{name}({arguments}, i64 {b.lanes})")
     loaded = []
     for pointer, dtype in zip(targets, results, strict=True):
@@ -38,18 +40,12 @@ def lane_by_lane(
     return loaded
 
 
-def _spill(b: Lanes, value: Value) -> str:
-    """A pointer to the value on the stack."""
-    pointer = b.f.alloca(REGISTER[value.dtype], value.lanes)
-    b.f.line(f"store {value.typed}, ptr {pointer}, align 64")
-    return pointer
-
-
 def _define(module: Module, name: str, body: Body, signature: Signature) -> None:
     dtypes, results = signature
     names = [*(f"in{k}" for k in range(len(dtypes))), *(f"out{k}" for k in range(len(results)))]
     parameters = [*(("ptr", n) for n in names), ("i64", "lanes")]
-    function = Function(module, name, parameters, "internal void", "nounwind noinline cold")
+    # optnone: such a function takes as long to compile as ten loops, and unoptimised it is hardly slower.
+    function = Function(module, name, parameters, "internal void", "nounwind noinline optnone cold")
     b = Lanes(function)
     with function.loop(0, Value("%lanes", "int64")) as loop:
 

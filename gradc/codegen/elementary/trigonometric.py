@@ -2,11 +2,13 @@
 
 Enters: `Value`s of float32 or float64 (float16 is computed in float32).  Leaves: a `Value` of the same dtype.
 Invariant: the errors in `ULP` hold for every finite argument, on targets with and without FMA.  The circular functions
-reduce their argument by Cody and Waite's subtraction up to `LIMIT`, and beyond it by `gradc.codegen.elementary.payne_hanek`
-in a real branch that is taken only when some lane needs it; everything else is branch-free.  Start reading at `sin`.
+reduce their argument by the subtraction of Cody and Waite (Software Manual for the Elementary Functions, 1980) up to
+`LIMIT`, and beyond it by `payne_hanek`, in a real branch that is taken only when some lane needs it; everything else
+is branch-free.  Start reading at `Trigonometric.sin`.
 
-Every polynomial below is a minimax fit (Remez exchange in 200-bit arithmetic, coefficients then rounded to the dtype, the
-highest power first); the comment beside it gives its largest error relative to the function before that rounding.
+Every polynomial below is a minimax fit (Remez exchange in 200-bit arithmetic), its coefficients rounded to the dtype
+from the lowest power up and the others fitted again each time; they stand with the highest power first. The comment
+beside it gives the largest relative error that it brings to the function.
 """
 
 from __future__ import annotations
@@ -17,70 +19,72 @@ from gradc.codegen.elementary.format import FORMATS, elementary
 from gradc.codegen.elementary.payne_hanek import reduce_large
 from gradc.codegen.ir import Lanes, Value
 
+#: Largest errors in units in the last place, over all finite arguments.
 ULP: dict[str, dict[str, float]] = {
-    "sin": {"float32": 1.3, "float64": 1.3},
-    "cos": {"float32": 1.5, "float64": 1.5},
-    "tan": {"float32": 2.2, "float64": 2.2},
-    "arcsin": {"float32": 1.6, "float64": 1.6},
-    "arccos": {"float32": 1.6, "float64": 1.6},
-    "arctan": {"float32": 1.6, "float64": 1.6},
-    "arctan2": {"float32": 1.9, "float64": 1.9},
+    "sin": {"float32": 1.6, "float64": 1.6},
+    "cos": {"float32": 1.6, "float64": 1.6},
+    "tan": {"float32": 1.8, "float64": 1.8},
+    "arcsin": {"float32": 1.8, "float64": 1.8},
+    "arccos": {"float32": 1.4, "float64": 1.4},
+    "arctan": {"float32": 1.5, "float64": 1.5},
+    "arctan2": {"float32": 1.8, "float64": 1.8},
 }
 
-#: π/2 as a sum. A product of one of the first three parts with an integer up to LIMIT·2/π has at most as many bits as the
-#: significand, so it is exact even without FMA; the first two parts together end at the last place of numbers in [1, 2).
+#: π/2 as a sum. A product of one of the first three parts with an integer up to LIMIT·2/π has at most as many bits as
+#: the significand, so it is exact even without FMA; the second part ends at the last place of numbers in [1, 2).
 HALF_PI = {
     "float32": (1.5703125, 0.0004837512969970703, 7.549533620476723e-08, 2.5633440682570896e-12),
     "float64": (1.5707963109016418, 1.5893254712295857e-08, 6.123233932053594e-17, 6.36831716351095e-25),
 }
-#: Largest magnitude that the four parts reduce with a remainder right to 1/8 of its last place, however close to a
-#: multiple of π/2: no number below lies nearer to one than 2^-27.9 (float32), 2^-60.5 (float64; by continued fractions).
+#: The largest magnitude that the four parts reduce with a remainder right to 1/8 of its last place, however close to a
+#: multiple of π/2: no smaller number lies nearer to one than 2^-27.9 (float32) or 2^-60.5 (float64), as the convergents
+#: of 2^k/π show.
 LIMIT = {"float32": 6400.0, "float64": 4194304.0}
 
-#: (sin √s/√s − 1)/s for √s up to π/4; errors 2^-28.0 and 2^-57.9.
+#: (sin √s/√s − 1)/s for √s up to π/4; errors 2^-27.8 and 2^-57.2.
 SINE = {
-    "float32": (-0.000195146291, 0.00833215658, -0.166666552),
+    "float32": (-0.000195177985, 0.00833218731, -0.166666552),
     "float64": (
-        1.5895900920646304e-10, -2.5050742247550267e-08, 2.7557313587304526e-06, -0.00019841269829494977,
-        0.008333333333322005, -0.1666666666666663,
+        1.5895350210845904e-10, -2.505073401204618e-08, 2.7557313539183695e-06, -0.00019841269829359355,
+        0.00833333333332184, -0.1666666666666663,
     ),
 }  # fmt: skip
-#: (cos √s − 1)/s for √s up to π/4; errors 2^-34.1 and 2^-64.7.
+#: (cos √s − 1)/s for √s up to π/4; errors 2^-32.9 and 2^-59.8.
 COSINE = {
-    "float32": (2.43896611e-05, -0.00138867553, 0.0416666232, -0.5),
+    "float32": (2.44322982e-05, -0.00138873095, 0.0416666456, -0.5),
     "float64": (
-        -1.1354508401680798e-11, 2.0875608425045505e-09, -2.755731333783801e-07, 2.4801587285005486e-05,
-        -0.0013888888888863905, 0.04166666666666649, -0.5,
+        -1.1358150429202628e-11, 2.087570042195417e-09, -2.7557314203410635e-07, 2.480158728896577e-05,
+        -0.0013888888888873307, 0.041666666666666595, -0.5,
     ),
 }  # fmt: skip
-#: (tan √s/√s − 1)/s for √s up to π/4; errors 2^-29.5 and 2^-60.0.
+#: (tan √s/√s − 1)/s for √s up to π/4; errors 2^-29.3 and 2^-56.8.
 TANGENT = {
     "float32": (
-        0.0043872497, 6.78865181e-05, 0.0108523853, 0.0212760065, 0.0540610664, 0.13332653, 0.333333492,
+        0.00439955248, 5.08198318e-05, 0.0108583216, 0.0212772805, 0.0540599674, 0.133326724, 0.333333492,
     ),
     "float64": (
-        9.759656835797474e-06, -2.4096671490226444e-05, 4.827757578279588e-05, -2.520396624294108e-05,
-        6.688167440981056e-05, 8.374595676335007e-05, 0.0002436779221223285, 0.0005888850779943293,
-        0.0014560414610459952, 0.0035921014516510984, 0.008863237868215528, 0.02186948840263986, 0.05396825397278238,
-        0.13333333333325564, 0.3333333333333338,
+        9.882663840994498e-06, -2.4546232215247884e-05, 4.9001061652709e-05, -2.588258111965387e-05,
+        6.729711028816646e-05, 8.356897975738394e-05, 0.00024373273093704524, 0.0005888724003639952,
+        0.001456043656587321, 0.0035921011737687137, 0.0088632378931122, 0.021869488401091958, 0.05396825397284529,
+        0.13333333333325417, 0.3333333333333338,
     ),
 }  # fmt: skip
-#: (arctan √s/√s − 1)/s for √s up to 1/2; errors 2^-31.9 and 2^-62.0.
+#: (arctan √s/√s − 1)/s for √s up to 1/2; errors 2^-31.5 and 2^-57.9.
 ARCTANGENT = {
-    "float32": (0.038723439, -0.0798408836, 0.109409921, -0.142720804, 0.199994892, -0.333333284),
+    "float32": (0.0388774946, -0.0799979568, 0.109466717, -0.142729908, 0.199995533, -0.333333284),
     "float64": (
-        -0.008352240700064626, 0.0236326341897055, -0.03710226529426998, 0.04588743466718861, -0.052298190075912326,
-        0.05877771302517888, -0.06666219008955912, 0.07692277081608632, -0.09090907669917953, 0.11111111068572599,
-        -0.142857142849612, 0.1999999999999327, -0.33333333333333315,
+        -0.008230012701431717, 0.02344905327091055, -0.03698228612439312, 0.04584267399088033, -0.05228769449240766,
+        0.05877611218886513, -0.06666203208380912, 0.07692276123935364, -0.09090907639901634, 0.11111111068475982,
+        -0.14285714284982756, 0.1999999999999377, -0.33333333333333315,
     ),
 }  # fmt: skip
-#: (arcsin √s/√s − 1)/s for √s up to 1/2; errors 2^-27.6 and 2^-59.9.
+#: (arcsin √s/√s − 1)/s for √s up to 1/2; errors 2^-27.6 and 2^-58.8.
 ARCSINE = {
-    "float32": (0.04216915, 0.0241779163, 0.0454706699, 0.07495296, 0.166667521),
+    "float32": (0.0421604551, 0.0241836943, 0.0454693176, 0.0749530867, 0.166667521),
     "float64": (
-        0.03263058830492211, -0.02100199290111124, 0.02170936506232908, 0.0037056844712958386, 0.010780427364448451,
-        0.011398884153009135, 0.01398082360323584, 0.017351611790248314, 0.022372214998253672, 0.030381942707480118,
-        0.04464285717461625, 0.07499999999970798, 0.1666666666666676,
+        0.03277046853714955, -0.021201501908243766, 0.021832651569906887, 0.0036625134997562404, 0.01078982537750198,
+        0.01139757310949777, 0.013980939777277138, 0.017351605579274332, 0.0223722151732902, 0.03038194270594553,
+        0.04464285717458878, 0.07499999999970863, 0.1666666666666676,
     ),
 }  # fmt: skip
 
@@ -158,11 +162,11 @@ class Trigonometric(Lanes):
         near = self.mul(2.0, self.add(root, tail))
         quarter, quarter_rest = PI_QUARTERS[x.dtype][2]
         half, half_rest = PI_QUARTERS[x.dtype][4]
-        # Signed so that one subtraction serves arccos a = π/2 − arcsin a and arccos(−a) = π − arccos a.
+        # One subtraction serves both arccos x = π/2 − arcsin x and, for x < −1/2, π − 2 arcsin √((1 + x)/2).
         head = self.select(outer, half, self.const(quarter, x))
         rest = self.select(outer, half_rest, self.const(quarter_rest, x))
-        root = self.select(outer, self.mul(2.0, root), self.copysign(root, x))
-        tail = self.select(outer, self.mul(2.0, tail), self._xor_sign(tail, x))
+        root = self.select(outer, self.mul(2.0, root), x)
+        tail = self.select(outer, self.mul(2.0, tail), self.copysign(tail, x))
         far = self.sub(head, self.add(root, self.sub(tail, rest)))
         return self.select(self.and_(outer, self.not_(negative)), near, far)
 
@@ -202,7 +206,7 @@ class Trigonometric(Lanes):
 
     # -- inverse functions -----------------------------------------------------------------------------------------
     def _angle(self, opposite: Value, adjacent: Value, left: Value | None) -> Value:
-        """arctan(opposite/adjacent) of magnitudes; π minus that where ``left``. Neither operand may be near overflow."""
+        """arctan(opposite/adjacent) of magnitudes, or π minus that where ``left``. Their sum must not overflow."""
         dtype = opposite.dtype
         low = self.le(opposite, self.mul(0.5, adjacent))
         middle = self.le(opposite, self.mul(2.0, adjacent))
@@ -239,9 +243,3 @@ class Trigonometric(Lanes):
         square = self.select(outer, self.mul(0.5, self.sub(1.0, a)), self.mul(a, a))
         root = self.select(outer, self.sqrt(square), a)
         return outer, root, self.mul(self.mul(root, square), self.polynomial(square, ARCSINE[a.dtype]))
-
-    def _xor_sign(self, x: Value, sign: Value) -> Value:
-        """x with its sign changed where ``sign`` is negative."""
-        fmt = FORMATS[x.dtype]
-        bit = self.and_(self.bitcast(sign, fmt.integer), -1 << (x.bits - 1))
-        return self.bitcast(self.xor(self.bitcast(x, fmt.integer), bit), x.dtype)

@@ -127,7 +127,7 @@ def _regions(plan: Plan) -> list[Region]:
     if rest:
         vectors = -(-rest // plan.width)
         live = rest - (vectors - 1) * plan.width
-        last = plan.width if plan.kernel == "across" else 1 << (live - 1).bit_length()
+        last = 1 << (live - 1).bit_length()
         regions.append(Region(full * plan.columns, 1, rest, vectors, last, plan.width))
     return regions
 
@@ -225,18 +225,25 @@ def _pack(
     p: Product, kind: Pack, source: str, strides: tuple[int, int], rows: Index, cols: Index, target: str, stride: int
 ) -> None:
     name = emit_pack(p.f.module, kind, p.plan.problem.dtype, p.plan.width)
-    call(p.f, name, source, *strides, rows, cols, target, stride)
+    call(p.f, name, source, *strides, rows, cols, target, stride, _whole(p, cols))
+
+
+def _whole(p: Product, cols: Index) -> Index:
+    """Whole vectors of columns."""
+    if isinstance(cols, int):
+        return p.plan.padded(cols)
+    width, i = p.plan.width, Lanes(p.f)
+    return i.mul(i.idiv(plus(p.f, cols, width - 1), width), width)
 
 
 def _tile(p: Product, region: Region, depth: Depth, a: Source, b: Source, row: Value, skip: Value, col: Value) -> None:
     plan = p.plan
-    across = plan.kernel == "across"
-    tile = Tile(plan.width, plan.rows, region.vectors, region.last, p.output(depth.first), region.masked, across)
+    tile = Tile(plan.width, plan.rows, region.vectors, region.last, p.output(depth.first), region.masked)
     name = emit_tile(p.f.module, tile)
     down, along = plan.problem.c_strides
     corner = p.at(p.c, times(p.f, row, down), times(p.f, col, along))
     live = [region.live] if region.masked else []
-    call(p.f, name, a.base, a.row, a.col, b.base, b.row, corner, along if across else down, depth.count, skip,
+    call(p.f, name, a.base, a.row, a.col, b.base, b.row, corner, down, depth.count, skip,
          *live, *p.alpha)  # fmt: skip
     if p.finish is None or depth.last is False:
         return

@@ -1,7 +1,7 @@
 """The function of a product: its batch, its scratch, its staging.
 
 Enters: a `Gemm`.  Leaves: one function in the module, and the internal functions that it calls.
-Invariant: C is written by kernels only — or, where it has unit stride along neither axis, by the copy at the end.
+Invariant: C is written by kernels only — or, where they fill a stage in scratch, by the copy at the end.
 Start reading at `emit_gemm`.
 """
 
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from gradc.codegen.gemm.blocks import Finish, Product, call, each, emit_product
 from gradc.codegen.gemm.output import Epilogue, emit_epilogue
-from gradc.codegen.gemm.plan import Plan, make_plan
+from gradc.codegen.gemm.pack import Pack, emit_pack
+from gradc.codegen.gemm.plan import Plan, Stage, make_plan
 from gradc.codegen.gemm.problem import Gemm, Strides
-from gradc.codegen.gemm.registers import Index, address, load, plus, storage, store, times
+from gradc.codegen.gemm.registers import Index, address, load, plus, store, times
 from gradc.codegen.ir import Function, Module
 from gradc.codegen.target import Target
 
@@ -36,7 +37,8 @@ def emit_gemm(module: Module, gemm: Gemm, target: Target, name: str, epilogue: E
     if not gemm.empty:
         batch = _Batch(f, _plan(gemm, target, fold=epilogue is None), epilogue)
         if epilogue:
-            emit_epilogue(module, f"{name}.epilogue", epilogue, gemm.dtype, batch.c_strides, batch.plan.width)
+            strides = gemm.normal.c_strides
+            emit_epilogue(module, f"{name}.epilogue", epilogue, gemm.dtype, strides, batch.plan.width)
         batch.emit()
     f.finish()
 
@@ -53,12 +55,6 @@ class _Batch:
     f: Function
     plan: Plan
     epilogue: Epilogue | None
-
-    @property
-    def c_strides(self) -> Strides:
-        """Strides of the C that kernels write, along the caller's rows and columns."""
-        c = self.plan.problem.c_strides
-        return (c[1], c[0]) if self.plan.swapped else c
 
     def emit(self) -> None:
         self._axis(0, 0, (0, 0, 0))
@@ -77,27 +73,37 @@ class _Batch:
         f, plan = self.f, self.plan
         names = ("%b", "%a", "%c") if plan.swapped else ("%a", "%b", "%c")
         a, b, c = (address(f, base, at, plan.problem.dtype) for base, at in zip(names, offsets, strict=True))
-        stage = "%scratch"
-        a_pack = address(f, "%scratch", plan.staged_bytes // plan.itemsize, plan.problem.dtype)
+        a_pack = address(f, "%scratch", plan.stage_bytes // plan.itemsize, plan.problem.dtype)
         b_pack = address(f, a_pack, plan.a_bytes // plan.itemsize, plan.problem.dtype)
         finish = self._finish(number) if self.epilogue else None
-        if plan.staged and plan.problem.accumulate:
-            self._copy(c, plan.outer_c_strides, stage, self.c_strides)
-        emit_product(Product(f, plan, a, b, stage if plan.staged else c, a_pack, b_pack, finish))
-        if plan.staged:
-            self._copy(stage, self.c_strides, c, plan.outer_c_strides)
+        if plan.stage is Stage.NONE:
+            emit_product(Product(f, plan, a, b, c, a_pack, b_pack, finish))
+            return
+        if plan.problem.accumulate:
+            self._copy(c, plan.c_strides, "%scratch", plan.problem.c_strides)
+        emit_product(Product(f, plan, a, b, "%scratch", a_pack, b_pack, None))
+        self._copy("%scratch", plan.problem.c_strides, c, plan.c_strides)
+        if finish:
+            finish(c, 0, plan.problem.m, 0, plan.problem.n)
 
     def _copy(self, source: str, source_strides: Strides, target: str, target_strides: Strides) -> None:
-        """Element by element: strides are such that no vector would fit."""
-        f, g = self.f, self.plan.problem
-        dtype = storage(g.dtype)
-        m, n = (g.n, g.m) if self.plan.swapped else (g.m, g.n)
-        with each(f, m) as row, each(f, n) as col:
+        """Copy C between its place and its stage."""
+        f, plan, g = self.f, self.plan, self.plan.problem
+        if plan.stage is Stage.FLIP:
+            into_stage = target == "%scratch"
+            rows, cols = (g.m, g.n) if into_stage else (g.n, g.m)
+            stride = target_strides[0] if into_stage else target_strides[1]
+            across = source_strides[1] if into_stage else source_strides[0]
+            room = plan.padded(cols) if into_stage else cols
+            name = emit_pack(f.module, Pack.FLIP, g.dtype, plan.width)
+            call(f, name, source, 1, across, rows, cols, target, stride, room)
+            return
+        with each(f, g.m) as row, each(f, g.n) as col:
             at, to = (
-                address(f, base, plus(f, times(f, row, strides[0]), times(f, col, strides[1])), dtype)
+                address(f, base, plus(f, times(f, row, strides[0]), times(f, col, strides[1])), g.dtype)
                 for base, strides in ((source, source_strides), (target, target_strides))
             )
-            store(f, load(f, at, dtype), to)
+            store(f, load(f, at, g.dtype), to)
 
     def _finish(self, number: Index) -> Finish:
         f, extra = self.f, self.epilogue.extra_params if self.epilogue else []

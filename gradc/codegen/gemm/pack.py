@@ -1,18 +1,20 @@
-"""Copies of a block into scratch: rows of ``cols`` neighbours, ``dst_row`` elements apart.
+"""Copies of a block into a dense one: ``dst[r*dst_row + c] = src[r*row + c*col]`` for r < rows, c < cols.
 
-Enters: a block with any strides.  Leaves: one internal function per dtype and kind, shared by all products of a module:
-``dst[r*dst_row + c] = src[r*row + c*col]`` for r < rows, c < cols.
-Invariant: ``dst_row`` and the room for rows are multiples of the vector width, so whole vectors may be written; what is
-written outside the block is zero or a repeated element of it, never left-over memory.  Start reading at `emit_pack`.
+Enters: a block with any strides.  Leaves: one internal function per dtype and kind, which all products share.
+Invariant: only columns c < ``room`` of those rows are written (a copy of vectors: whole vectors); those from ``cols``
+on get zeros or a repeated element, so packed panels hold no left-over memory.  Start reading at `emit_pack`.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
+import numpy as np
+
 from gradc.codegen.gemm.registers import (
     address,
     argument,
+    concatenate,
     first_lanes,
     load,
     plus,
@@ -24,9 +26,12 @@ from gradc.codegen.gemm.registers import (
 )
 from gradc.codegen.ir import Function, Lanes, Module, Value
 
+#: Wider registers transpose no faster, and their shuffles take longer to compile.
+FLIP_BYTES = 32
+
 PARAMS = [
     ("ptr noalias readonly", "src"), ("i64", "row"), ("i64", "col"), ("i64", "rows"), ("i64", "cols"),
-    ("ptr noalias", "dst"), ("i64", "dst_row"),
+    ("ptr noalias", "dst"), ("i64", "dst_row"), ("i64", "room"),
 ]  # fmt: skip
 
 
@@ -44,7 +49,9 @@ def pack_kind(row: int, col: int) -> Pack:
 
 
 def emit_pack(module: Module, kind: Pack, dtype: str, width: int) -> str:
-    """Make sure that the module has this copy; return its name."""
+    """Make sure that the module has this copy; return its name. ``width`` lanes fill a register."""
+    if kind is Pack.FLIP:
+        width = min(width, FLIP_BYTES // np.dtype(dtype).itemsize)
     name = f"gemm.{kind.value}.{dtype}.{width}"
     if name not in module.functions:
         f = Function(module, name, PARAMS, result="internal void")
@@ -69,34 +76,41 @@ def _copy(f: Function, dtype: str, width: int) -> None:
 
 
 def _flip(f: Function, dtype: str, width: int) -> None:
-    """Squares of width x width; columns behind the last repeat it, rows behind the last are zero."""
+    """``width`` columns by one 128-bit block of rows at a time, transposed in registers."""
     i = Lanes(f)
+    block = min(width, 16 // np.dtype(dtype).itemsize)
     last = plus(f, argument("cols"), -1)
-    with f.loop(0, argument("cols"), width) as along:
-        clamped = [smaller(f, plus(f, along.index, lane), last) for lane in range(width)]
-        starts = [times(f, c, argument("col")) for c in clamped]
-        with f.loop(0, argument("rows"), width) as down:
-            live = first_lanes(f, i.sub(argument("rows"), down.index), width)
-            square = [
-                load(f, address(f, "%src", plus(f, start, down.index), dtype), dtype, width, live) for start in starts
-            ]
-            for lane, vector in enumerate(transpose(f, square)):
-                at = plus(f, times(f, plus(f, down.index, lane), argument("dst_row")), along.index)
-                store(f, vector, address(f, "%dst", at, dtype))
+    with f.loop(0, argument("room"), width) as along:
+        starts = [times(f, smaller(f, plus(f, along.index, lane), last), argument("col")) for lane in range(width)]
+        room = i.sub(argument("room"), along.index)
+        whole, mask = i.ge(room, width), first_lanes(f, room, width)
+        with f.loop(0, argument("rows"), block) as down:
+            rest = i.sub(argument("rows"), down.index)
+            live = first_lanes(f, rest, block)
+            places = [address(f, "%src", plus(f, start, down.index), dtype) for start in starts]
+            parts = [load(f, place, dtype, block, live) for place in places]
+            lines = transpose(f, [concatenate(f, parts[lane::block]) for lane in range(block)])
+            target = plus(f, times(f, down.index, argument("dst_row")), along.index)
+            for r, line in enumerate(lines):
+                pointer = address(f, "%dst", plus(f, target, times(f, r, argument("dst_row"))), dtype)
+                with f.when(i.gt(rest, r)):
+                    _store_part(f, line, pointer, whole, mask)
+
+
+def _store_part(f: Function, line: Value, pointer: str, whole: Value, mask: Value) -> None:
+    """Store the lanes in ``mask``; without it where they are all."""
+    with f.when(whole):
+        store(f, line, pointer)
+    with f.when(Lanes(f).not_(whole)):
+        store(f, line, pointer, mask)
 
 
 def _gather(f: Function, dtype: str, width: int) -> None:
-    """Element by element, up to a whole number of vectors: columns behind the last repeat it."""
+    """Element by element."""
     last = plus(f, argument("cols"), -1)
-    padded = _round_up(f, argument("cols"), width)
     with f.loop(0, argument("rows")) as down:
         source = address(f, "%src", times(f, down.index, argument("row")), dtype)
         target = address(f, "%dst", times(f, down.index, argument("dst_row")), dtype)
-        with f.loop(0, padded) as along:
+        with f.loop(0, argument("room")) as along:
             at = times(f, smaller(f, along.index, last), argument("col"))
             store(f, load(f, address(f, source, at, dtype), dtype), address(f, target, along.index, dtype))
-
-
-def _round_up(f: Function, x: Value, width: int) -> Value:
-    i = Lanes(f)
-    return i.mul(i.idiv(plus(f, x, width - 1), width), width)

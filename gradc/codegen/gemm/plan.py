@@ -8,9 +8,9 @@ Costs are estimates in vector FMAs; they only rank the ways to do one product.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 
@@ -21,14 +21,21 @@ from gradc.codegen.target import Target
 #: Independent FMA chains that hide the latency of one (two units, four cycles each).
 CHAINS = 8
 #: What a tile costs besides its FMAs: the call, the write of C.
-TILE_COST = 48
+TILE_COST = 24
+#: Tiles of a height that divides most extents are a little dear to leave: every other height is one more kernel.
+FAVOUR = 1.06
+#: What it costs to transpose one register's worth of elements.
+FLIP_COST = 10.0
+#: C is computed transposed, in scratch, up to this many bytes.
+STAGE_BYTES = 64 << 10
 #: B of this many bytes stays in the first-level cache beside the rest: then C is walked row by row.
 RESIDENT_BYTES = 16 << 10
 #: Rows up to which an inner-product kernel is considered.
 DOT_ROWS = 4
-#: B is read where it lies up to this many bytes; above, it is packed panel by panel if enough rows share the copy.
+#: An operand is read where it lies up to this many bytes; above, it is packed if enough rows or columns share the copy.
 UNPACKED_BYTES = 600 << 10
 PACKING_ROWS = 96
+PACKING_COLUMNS = 32
 #: k is cut into even blocks of at most this length: a panel of B, two registers wide, stays near the first-level cache.
 DEPTH = 384
 #: Bytes of a block of A (half of a second-level cache) and of B (a share of the third level).
@@ -36,18 +43,27 @@ A_BLOCK_BYTES = 384 << 10
 B_BLOCK_BYTES = 2 << 20
 
 
+class Stage(Enum):
+    """Where kernels put C."""
+
+    NONE = "in place"
+    FLIP = "in scratch, to be transposed"  # lanes run along the axis of C that is not contiguous
+    MOVE = "in scratch, to be copied element by element"  # neither axis is
+
+
 @dataclass(frozen=True)
 class Plan:
-    """``kernel`` is "tile", "across" or "dot"; ``problem`` is the product it sees, ``swapped`` if transposed.
+    """``kernel`` is "tile" or "dot"; ``problem`` is the product it sees, ``swapped`` if transposed.
 
     ``rows`` x ``vectors`` is the register tile (of "dot": elements of C, ``chains`` registers each), ``depth`` a block
-    of k, ``a_rows`` the rows of a block of A, ``panels`` the column panels in a block of B.  ``staged``: C has unit
-    stride along neither axis (``outer_c_strides``) and is computed in scratch.  ``cost`` is in vector FMAs.
+    of k, ``a_rows`` the rows of a block of A, ``panels`` the column panels in a block of B.  If there is a ``stage``, C
+    is computed in scratch and copied to ``c_strides``, strides of C as the kernel sees it.  ``cost`` is in vector FMAs.
     """
 
     problem: Gemm
+    c_strides: Strides
     swapped: bool
-    staged: bool
+    stage: Stage
     kernel: str
     width: int
     rows: int
@@ -59,7 +75,6 @@ class Plan:
     pack_a: Pack | None = None
     pack_b: Pack | None = None
     chains: int = 1
-    outer_c_strides: Strides = (0, 0)
 
     @property
     def columns(self) -> int:
@@ -85,8 +100,11 @@ class Plan:
         return -(-count // self.width) * self.width
 
     @property
-    def staged_bytes(self) -> int:
-        return _align(self.problem.m * self.problem.n * self.itemsize) if self.staged else 0
+    def stage_bytes(self) -> int:
+        """C, its rows padded to whole vectors."""
+        if self.stage is Stage.NONE:
+            return 0
+        return _align(self.problem.m * self.padded(self.problem.n) * self.itemsize)
 
     @property
     def a_bytes(self) -> int:
@@ -104,7 +122,7 @@ class Plan:
 
     @property
     def scratch_bytes(self) -> int:
-        return self.staged_bytes + self.a_bytes + self.b_bytes
+        return self.stage_bytes + self.a_bytes + self.b_bytes
 
 
 def _align(size: int) -> int:
@@ -114,23 +132,31 @@ def _align(size: int) -> int:
 def make_plan(gemm: Gemm, target: Target) -> Plan:
     """The cheapest way to compute ``gemm`` (a `Gemm` in normal form, not empty) on ``target``."""
     width = min(16, target.lanes(gemm.dtype))
-    staged = 1 not in gemm.c_strides
-    seen = replace(gemm, c_strides=(gemm.n, 1)).normal if staged else gemm
+    seen = ((gemm, False), (gemm.transposed, True))
     ways = [
-        replace(plan, swapped=swapped, staged=staged, outer_c_strides=gemm.c_strides)
-        for problem, swapped in ((seen, False), (seen.transposed, True))
+        replace(plan, swapped=swapped)
+        for problem, swapped in seen
         for plan in _ways(problem, width, target.vector_registers)
     ]
     return min(ways, key=lambda plan: plan.cost)
 
 
 def _ways(g: Gemm, width: int, registers: int) -> Iterator[Plan]:
-    if g.c_strides[1] == 1:
-        yield _tile_plan(g, width, registers)
-    elif g.c_strides[0] == 1 and g.m <= _row_limit(2, registers):
-        yield _across_plan(g, width, registers)
     if g.m <= DOT_ROWS and g.b_strides[0] == 1 and g.k >= width:
         yield _dot_plan(g, width, registers)
+    if g.c_strides[1] == 1:
+        yield _tile_plan(g, width, registers)
+    elif g.c_strides[0] != 1:
+        yield _staged_plan(g, Stage.MOVE, width, registers)
+    elif g.m * g.n * np.dtype(g.dtype).itemsize <= STAGE_BYTES:
+        yield _staged_plan(g, Stage.FLIP, width, registers)
+
+
+def _staged_plan(g: Gemm, stage: Stage, width: int, registers: int) -> Plan:
+    padded = -(-g.n // width) * width
+    plan = _tile_plan(replace(g, c_strides=(padded, 1)), width, registers)
+    copies = (2 if g.accumulate else 1) * FLIP_COST * padded * g.m / width
+    return replace(plan, c_strides=g.c_strides, stage=stage, cost=plan.cost + copies)
 
 
 def _row_limit(vectors: int, registers: int) -> int:
@@ -156,22 +182,15 @@ def _tile_plan(g: Gemm, width: int, registers: int) -> Plan:
 
 def _rows(g: Gemm, vectors: int, limit: int) -> tuple[int, float]:
     """The height of tiles that covers m at least cost, the tallest of equals, and the cost of one panel."""
+    favoured = 8 if limit >= 8 else 4
 
     def cost(rows: int) -> float:
-        return -(-g.m // rows) * (max(rows * vectors, CHAINS) * g.k + TILE_COST)
+        tiles = -(-g.m // rows)
+        work = tiles * (max(rows * vectors, CHAINS) * g.k + TILE_COST)
+        return work if rows == favoured else work * FAVOUR
 
     best = min(range(min(g.m, limit), 0, -1), key=cost)
     return best, cost(best)
-
-
-def _across_plan(g: Gemm, width: int, registers: int) -> Plan:
-    vectors = min(2, -(-g.n // width))
-    tiles = -(-g.n // (vectors * width))
-    groups = -(-g.m // width)
-    cost = tiles * (g.k * max(g.m * vectors, CHAINS) + vectors * width * groups * 8 + TILE_COST)
-    plan = _plan(g, "across", width, g.m, vectors, cost + _packing_cost(g, width))
-    kind = pack_kind(*g.b_strides)
-    return replace(plan, panels=1, pack_b=None if kind is Pack.COPY else kind)
 
 
 def _dot_plan(g: Gemm, width: int, registers: int) -> Plan:
@@ -188,12 +207,14 @@ def _dot_plan(g: Gemm, width: int, registers: int) -> Plan:
 def _plan(g: Gemm, kernel: str, width: int, rows: int, vectors: int, cost: float) -> Plan:
     """Everything in one block, nothing packed."""
     panels = -(-g.n // (vectors * width))
-    return Plan(g, False, False, kernel, width, rows, vectors, cost, g.k, g.m, panels)
+    return Plan(g, g.c_strides, False, Stage.NONE, kernel, width, rows, vectors, cost, g.k, g.m, panels)
 
 
 def _packing_cost(g: Gemm, width: int) -> float:
     elements = g.n * g.k
-    return {Pack.COPY: 0.0, Pack.FLIP: 6.0 * elements / width, Pack.GATHER: 3.0 * elements}[pack_kind(*g.b_strides)]
+    return {Pack.COPY: 0.0, Pack.FLIP: FLIP_COST * elements / width, Pack.GATHER: 3.0 * elements}[
+        pack_kind(*g.b_strides)
+    ]
 
 
 def _even(extent: int, limit: int) -> int:
@@ -202,21 +223,21 @@ def _even(extent: int, limit: int) -> int:
 
 
 def _blocked(plan: Plan) -> Plan:
-    """Choose blocks and copies: B is packed where its columns are no neighbours, or where it outgrows the cache."""
+    """Choose blocks and copies.
+
+    B is packed where its columns are no neighbours, or where it outgrows the cache and enough rows share the copy; A
+    with it, and where every step of k would take it to another page.
+    """
     g, size = plan.problem, plan.itemsize
     kind = pack_kind(*g.b_strides)
     large = g.k * g.n * size > UNPACKED_BYTES
-    if not large:
-        return replace(plan, pack_b=None if kind is Pack.COPY else kind)
+    shared = large and g.m >= PACKING_ROWS
+    leaping = 1 == g.a_strides[0] != g.a_strides[1] and g.m * g.k * size > UNPACKED_BYTES and g.n >= PACKING_COLUMNS
+    pack_a = Pack.COPY if leaping or (shared and 1 in g.a_strides) else None
+    plan = replace(plan, pack_a=pack_a, pack_b=kind if shared or kind is not Pack.COPY else None)
+    if not (large or leaping):
+        return plan
     depth = _even(g.k, DEPTH)
-    block = max(1, A_BLOCK_BYTES // (depth * size * plan.rows)) * plan.rows
+    tiles = _even(-(-g.m // plan.rows), max(1, A_BLOCK_BYTES // (depth * size * plan.rows)))
     panels = max(1, B_BLOCK_BYTES // (depth * size * plan.columns))
-    packed = kind is not Pack.COPY or g.m >= PACKING_ROWS
-    pack_a = None
-    if g.m >= PACKING_ROWS and 1 in g.a_strides:
-        pack_a = Pack.COPY
-    rows = min(g.m, math.ceil(_even(g.m, block) / plan.rows) * plan.rows)
-    return replace(
-        plan, depth=depth, a_rows=rows, panels=min(panels, plan.panels),
-        pack_a=pack_a, pack_b=kind if packed else None,
-    )  # fmt: skip
+    return replace(plan, depth=depth, a_rows=min(g.m, tiles * plan.rows), panels=min(panels, plan.panels))

@@ -10,8 +10,15 @@ import math
 from dataclasses import dataclass, replace
 
 from gradc.codegen.ir import Scalar
+from gradc.errors import DTypeError
 
 Strides = tuple[int, int]
+
+#: What can be multiplied. float16 would be summed in float16.
+DTYPES = (
+    "float32", "float64", "bool",
+    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class Gemm:
     alpha: Scalar | None = None
 
     def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise DTypeError(f"no matrix product of {self.dtype}; it is built for {', '.join(DTYPES)}")
         rank = len(self.batch)
         if not rank == len(self.a_batch) == len(self.b_batch) == len(self.c_batch):
             raise ValueError(f"batch has {rank} axes, its strides {self.a_batch}, {self.b_batch}, {self.c_batch}")

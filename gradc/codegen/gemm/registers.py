@@ -123,47 +123,27 @@ def first_part(f: Function, x: Value, lanes: int) -> Value:
     return extract(f, x, 0) if lanes == 1 else shuffle(f, x, None, range(lanes))
 
 
+def concatenate(f: Function, parts: Sequence[Value]) -> Value:
+    """The lanes of all parts (a power of two of them), one after the other."""
+    level = list(parts)
+    while len(level) > 1:
+        level = [shuffle(f, x, y, range(2 * x.lanes)) for x, y in zip(level[::2], level[1::2], strict=True)]
+    return level[0]
+
+
 def transpose(f: Function, rows: Sequence[Value]) -> list[Value]:
-    """The transpose of a square of registers: lane i of result j is lane j of row i.
+    """Transpose every block of ``len(rows)`` lanes: lane i of block q of result j is lane j of block q of row i.
 
-    Rows are first interleaved inside 128-bit blocks, then whole blocks are dealt out: the instructions every
-    vector extension has (unpack within blocks, permute of blocks).
+    Perfect shuffles within blocks: where a block is 128 bits, they are the unpack instructions of every CPU.
     """
-    width = rows[0].lanes
-    block = max(1, min(width, 128 // rows[0].bits))
-    tiles = [_interleave(f, rows[i : i + block], block) for i in range(0, width, block)]
-    columns: list[list[Value]] = [_deal(f, [tile[j] for tile in tiles], block) for j in range(block)]
-    return [columns[i % block][i // block] for i in range(width)]
-
-
-def _interleave(f: Function, rows: Sequence[Value], block: int) -> list[Value]:
-    """Transpose every ``block`` x ``block`` square inside ``block`` registers by perfect shuffles."""
-    width, half = rows[0].lanes, block // 2
-    span = block
+    block, width, span = len(rows), rows[0].lanes, len(rows)
     while span > 1:
         mixed: list[Value] = []
-        for x, y in zip(rows[: len(rows) // 2], rows[len(rows) // 2 :], strict=True):
-            for part in (0, half):
-                lanes = [
-                    start + part + j + side
-                    for start in range(0, width, block)
-                    for j in range(half)
-                    for side in (0, width)
-                ]
-                mixed.append(shuffle(f, x, y, lanes))
+        for x, y in zip(rows[: block // 2], rows[block // 2 :], strict=True):
+            for part in (0, block // 2):
+                pairs = [start + part + lane for start in range(0, width, block) for lane in range(block // 2)]
+                mixed.append(shuffle(f, x, y, [lane + side for lane in pairs for side in (0, width)]))
         rows, span = mixed, span // 2
-    return list(rows)
-
-
-def _deal(f: Function, rows: Sequence[Value], block: int) -> list[Value]:
-    """Transpose a square whose elements are blocks of lanes: even blocks of each pair first, then the odd ones."""
-    width, span = rows[0].lanes, len(rows)
-    while span > 1:
-        dealt: list[Value] = []
-        for parity in (0, 1):
-            lanes = [start + j for start in range(parity * block, 2 * width, 2 * block) for j in range(block)]
-            dealt += [shuffle(f, x, y, lanes) for x, y in zip(rows[::2], rows[1::2], strict=True)]
-        rows, span = dealt, span // 2
     return list(rows)
 
 

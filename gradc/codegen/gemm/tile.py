@@ -19,7 +19,6 @@ from gradc.codegen.gemm.registers import (
     plus,
     storage,
     times,
-    transpose,
 )
 from gradc.codegen.ir import Function, Lanes, Module, Value, const
 
@@ -28,8 +27,7 @@ from gradc.codegen.ir import Function, Lanes, Module, Value, const
 class Tile:
     """One kind of tile, of ``rows`` rows and ``vectors`` registers of ``width`` lanes, the last of ``last`` lanes.
 
-    ``masked``: only the first %live lanes of the last vector exist.  ``across``: the rows of the tile are columns of C
-    (its lanes run down C), and the tile is transposed in registers before it is written.
+    ``masked``: only the first %live lanes of the last vector exist.
     """
 
     width: int
@@ -38,7 +36,6 @@ class Tile:
     last: int
     output: Output
     masked: bool = False
-    across: bool = False
 
     @property
     def dtype(self) -> str:
@@ -51,9 +48,8 @@ class Tile:
 
     @property
     def name(self) -> str:
-        kind = "masked" * self.masked + "across" * self.across
         lanes = "x".join(str(n) for n in self.lanes)
-        return f"gemm.tile.{self.dtype}.{self.rows}x{lanes}.{kind}{self.output.tag}"
+        return f"gemm.tile.{self.dtype}.{self.rows}x{lanes}.{'masked' * self.masked}{self.output.tag}"
 
     @property
     def params(self) -> list[tuple[str, str]]:
@@ -71,11 +67,7 @@ def emit_tile(module: Module, tile: Tile) -> str:
     if tile.name not in module.functions:
         f = Function(module, tile.name, tile.params, result="internal void")
         edge = first_lanes(f, argument("live"), tile.last) if tile.masked else None
-        sums = _accumulate(f, tile, edge)
-        if tile.across:
-            _write_across(f, tile, sums)
-        else:
-            _write_rows(f, tile, sums, edge)
+        _write(f, tile, _accumulate(f, tile, edge), edge)
         f.finish()
     return tile.name
 
@@ -113,25 +105,9 @@ def _row_step(f: Function, tile: Tile, one: Value, vectors: list[Value], sums: l
     ]
 
 
-def _write_rows(f: Function, tile: Tile, sums: list[list[Value]], edge: Value | None) -> None:
+def _write(f: Function, tile: Tile, sums: list[list[Value]], edge: Value | None) -> None:
     for r, row in enumerate(sums):
         with f.when(Lanes(f).le(argument("skip"), r)):
             for v, value in enumerate(row):
                 pointer = address(f, "%c", plus(f, times(f, r, argument("c_row")), v * tile.width), tile.dtype)
                 tile.output.write(f, value, pointer, edge if v == tile.vectors - 1 else None)
-
-
-def _write_across(f: Function, tile: Tile, sums: list[list[Value]]) -> None:
-    """Lane l of vector v goes to row v*width + l of C; the tile's rows are its columns."""
-    width = tile.width
-    for v in range(tile.vectors):
-        limit = argument("live") if tile.masked and v == tile.vectors - 1 else const(width, "int64")
-        for first in range(0, tile.rows, width):
-            square = [row[v] for row in sums[first : first + width]]
-            count = len(square)
-            square += [const(0, square[0].dtype, width)] * (width - count)
-            mask = None if count == width else first_lanes(f, const(count, "int64"), width)
-            for lane, part in enumerate(transpose(f, square)):
-                with f.when(Lanes(f).gt(limit, lane)):
-                    at = plus(f, times(f, v * width + lane, argument("c_row")), first)
-                    tile.output.write(f, part, address(f, "%c", at, tile.dtype), mask)
