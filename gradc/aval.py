@@ -70,7 +70,7 @@ def canonical_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def _is_extent(size: object) -> bool:
-    return isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size >= 0
+    return isinstance(size, (int, np.integer)) and not isinstance(size, bool) and int(size) >= 0
 
 
 def spec(shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64) -> Aval:

@@ -65,7 +65,9 @@ class Graph:
         graph: nx.MultiDiGraph[int] = nx.MultiDiGraph()
         graph.add_nodes_from(range(len(self.nodes)))
         graph.add_edges_from(
-            (self.index[arg], i, k, {"operand": k}) for i, node in enumerate(self.nodes) for k, arg in enumerate(node.args)
+            (self.index[arg], i, k, {"operand": k})
+            for i, node in enumerate(self.nodes)
+            for k, arg in enumerate(node.args)
         )
         return graph
 
@@ -133,7 +135,10 @@ class Graph:
 
     def dot(self) -> str:
         """Graphviz source of the graph."""
-        lines = ["digraph {", '  rankdir=TB; node [shape=box, style="rounded,filled", fillcolor=white, fontname=monospace];']
+        lines = [
+            "digraph {",
+            '  rankdir=TB; node [shape=box, style="rounded,filled", fillcolor=white, fontname=monospace];',
+        ]
         outputs = set(self.outputs)
         for i, node in enumerate(self.nodes):
             color = "lightblue" if node.op.name == "input" else "lightgreen" if node in outputs else "white"
@@ -156,7 +161,9 @@ def fit_argument(value: Any, aval: Aval, name: str) -> np.ndarray[Any, Any]:
     if array.shape != aval.shape:
         raise ShapeError(f"{name} has shape {array.shape}, expected {aval.shape}: call with that shape or trace again")
     if array.dtype.newbyteorder("=") != aval.dtype:
-        raise DTypeError(f"{name} has dtype {array.dtype}, expected {aval.dtype}: use {name}.astype({str(aval.dtype)!r})")
+        raise DTypeError(
+            f"{name} has dtype {array.dtype}, expected {aval.dtype}: use {name}.astype({str(aval.dtype)!r})"
+        )
     return array.astype(aval.dtype, copy=False)
 
 

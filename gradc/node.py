@@ -442,7 +442,9 @@ class Node:
         )
 
     def _concrete(self, what: str, remedy: str) -> NoReturn:
-        raise TraceError(f"{here()}: {what} needs a number, but {describe(self)} has no value while tracing.\n  {remedy}")
+        raise TraceError(
+            f"{here()}: {what} needs a number, but {describe(self)} has no value while tracing.\n  {remedy}"
+        )
 
     def __bool__(self) -> NoReturn:
         self._concrete(
@@ -452,7 +454,9 @@ class Node:
         )
 
     def __float__(self) -> NoReturn:
-        self._concrete("float(x)", "Keep it traced; use x.astype(float) for the dtype, or return it and convert outside.")
+        self._concrete(
+            "float(x)", "Keep it traced; use x.astype(float) for the dtype, or return it and convert outside."
+        )
 
     def __int__(self) -> NoReturn:
         self._concrete("int(x)", "Use x.astype(int); where a shape needs the number, add the argument to static=.")
@@ -521,9 +525,8 @@ def as_node(value: Any) -> Node:
         return constant(value, weak=True)
     if isinstance(value, complex):
         raise DTypeError(f"{here()}: complex numbers are not supported, got {value!r}")
-    if isinstance(value, (list, tuple)) and any(isinstance(v, (Node, list, tuple)) for v in value):
-        if _has_node(value):
-            return FUNCTIONS["stack"]([as_node(v) for v in value])
+    if isinstance(value, (list, tuple)) and _has_node(value):
+        return FUNCTIONS["stack"]([as_node(v) for v in value])
     return constant(value)
 
 

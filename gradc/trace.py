@@ -119,8 +119,8 @@ def is_open(node: Node) -> bool:
 def _outputs(result: Any, title: str) -> tuple[tuple[Node, ...], Structure]:
     leaves, paths, structure = flatten(result)
     if structure.static:
-        position, value = structure.static[0]
-        raise TraceError(f"{title} returns {value.value!r} among its results; return arrays only, or use has_aux=True")
+        returned = structure.static[0][1].value
+        raise TraceError(f"{title} returns {returned!r} among its results; return arrays only, or use has_aux=True")
     if not leaves:
         raise TraceError(f"{title} returned {result!r}: a traced function must return at least one array")
     nodes = []
@@ -129,7 +129,9 @@ def _outputs(result: Any, title: str) -> tuple[tuple[Node, ...], Structure]:
             nodes.append(as_node(leaf))
         except DTypeError as error:
             place = f" at {'.'.join(map(str, path))}" if path else ""
-            raise TraceError(f"{title} returns a {type(leaf).__name__}{place}, which is not an array: {error}") from None
+            raise TraceError(
+                f"{title} returns a {type(leaf).__name__}{place}, which is not an array: {error}"
+            ) from None
     return tuple(nodes), structure
 
 

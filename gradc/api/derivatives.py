@@ -21,12 +21,13 @@ from gradc.diff.forward import push_forward
 from gradc.diff.linear import refuse_without_tangent
 from gradc.diff.reverse import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
+from gradc.diff.widen import widen, widen_array
 from gradc.errors import ShapeError, TraceError
 from gradc.graph import Graph
 from gradc.node import OPS, Node, as_node, dsl, here
 from gradc.ops.leaves import full, iota
 from gradc.passes import FORWARD, run_passes
-from gradc.trace import aval_of, function_name, new_input, run, trace
+from gradc.trace import as_result, aval_of, function_name, new_input, run, trace
 from gradc.tree import Structure, leaves_of, tree_map
 
 Method = Literal["reverse", "forward", "symbolic", "finite"]
@@ -67,7 +68,11 @@ def select(args: Sequence[Any], argnums: ArgNums, title: str) -> Wanted:
     starts = np.cumsum([0, *(len(leaves) for leaves, _ in flat)])
     chosen = []
     for number in numbers:
-        if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or not -len(args) <= number < len(args):
+        if (
+            not isinstance(number, (int, np.integer))
+            or isinstance(number, bool)
+            or not -len(args) <= number < len(args)
+        ):
             raise TypeError(f"{here()}: argnums={argnums!r}: {title} was called with {len(args)} positional arguments")
         chosen.append(int(number) % len(args))
     positions = tuple(p for n in chosen for p in range(int(starts[n]), int(starts[n + 1])))
@@ -224,12 +229,16 @@ def _looped(directional: Graph, aval: Aval, chunk: int, arrays: Sequence[Any]) -
 
 def _by_finite(graph: Graph, inputs: Sequence[Node], arrays: Sequence[Any]) -> Flat:
     if graph.free or any(isinstance(a, Node) for a in arrays):
-        raise TraceError(f"{here()}: method='finite' needs values and cannot run inside a trace; call it outside jit and grad")
+        raise TraceError(
+            f"{here()}: method='finite' needs values and cannot run inside a trace; call it outside jit and grad"
+        )
     values = run(graph, arrays)
+    wide = widen(graph)
     order = {node: i for i, node in enumerate(graph.inputs)}
-    positions = [order[x] for x in inputs]
-    gradients, _ = finite_difference(lambda *xs: graph.evaluate(*xs)[0], arrays, positions)
-    return values, [g.astype(x.dtype)[()] if x.shape == () else g.astype(x.dtype) for g, x in zip(gradients, inputs, strict=True)]
+    gradients, _ = finite_difference(
+        lambda xs: wide.evaluate(*xs)[0], [widen_array(a) for a in arrays], [order[x] for x in inputs]
+    )
+    return values, [as_result(g.astype(x.dtype)) for g, x in zip(gradients, inputs, strict=True)]
 
 
 _METHODS: dict[str, Callable[[Graph, Sequence[Node], Sequence[Any]], Flat]] = {
@@ -253,7 +262,9 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     slopes = push_forward(graph.outputs, graph.inputs, leaves)
     complete = _zeros_if_absent(slopes, graph.outputs)
     joint = graph.replace(inputs=(*graph.inputs, *leaves), outputs=(*graph.outputs, *complete))
-    results = run(joint, [*arrays_of(primals, {}), *[_as_tangent(t, x) for t, x in zip(directions, graph.inputs, strict=True)]])
+    results = run(
+        joint, [*arrays_of(primals, {}), *[_as_tangent(t, x) for t, x in zip(directions, graph.inputs, strict=True)]]
+    )
     count = len(graph.outputs)
     assert graph.out_tree is not None
     return graph.out_tree.unflatten(results[:count]), graph.out_tree.unflatten(results[count:])
@@ -424,7 +435,9 @@ def _batch_size(flat: Sequence[Any], axes: Sequence[int | None], title: str) -> 
         if axis is not None:
             shape = aval_of(a).shape
             if not -len(shape) <= axis < len(shape):
-                raise ShapeError(f"{here()}: vmap({title}): an argument of shape {shape} has no axis {axis} to map over")
+                raise ShapeError(
+                    f"{here()}: vmap({title}): an argument of shape {shape} has no axis {axis} to map over"
+                )
             sizes.setdefault(shape[axis], shape)
     if len(sizes) != 1:
         what = "no argument is mapped" if not sizes else f"mapped axes differ in length: shapes {list(sizes.values())}"

@@ -13,9 +13,7 @@ from gradc.node import Node, derived_from
 from gradc.ops.leaves import full
 
 
-def push_forward(
-    outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node | None]
-) -> list[Node | None]:
+def push_forward(outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node | None]) -> list[Node | None]:
     """Jacobian-vector product: the tangent of each output, None where it is structurally zero."""
     known: dict[Node, Node | None] = {x: t for x, t in zip(inputs, tangents, strict=True) if t is not None}
     order, active = active_nodes(outputs, [x for x in inputs if x in known])

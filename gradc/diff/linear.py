@@ -26,10 +26,13 @@ def active_nodes(outputs: Iterable[Node], inputs: Sequence[Node]) -> tuple[list[
     order = topological(outputs)
     active = {n for n in inputs if has_tangent(n)}
     for node in order:
-        if node not in active and has_tangent(node) and node.op.differentiable:
-            if any(a in active and passes(node.op, i) for i, a in enumerate(node.args)):
-                active.add(node)
+        if node not in active and has_tangent(node) and node.op.differentiable and _reached(node, active):
+            active.add(node)
     return order, active
+
+
+def _reached(node: Node, active: set[Node]) -> bool:
+    return any(a in active and passes(node.op, i) for i, a in enumerate(node.args))
 
 
 def passes(op: Op, i: int) -> bool:

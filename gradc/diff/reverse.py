@@ -34,9 +34,7 @@ class Cotangent:
         return dsl.where(self.mask, self.value, 0)
 
 
-def pull_back(
-    outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Sequence[Node | None]
-) -> list[Node | None]:
+def pull_back(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Sequence[Node | None]) -> list[Node | None]:
     """Vector-Jacobian product: the cotangent of each input, None where it is structurally zero."""
     wanted = set(inputs)
     order, active = active_nodes(outputs, inputs)
@@ -127,7 +125,9 @@ def _any_over_broadcast(mask: Node, node: Node) -> Node:
 
 
 def _transposed_rule(node: Node, i: int, ct: Cotangent) -> list[Cotangent]:
-    placeholder = Node(OPS["input"], (), {"aval": node.args[i].aval, "name": "tangent", "trace": None}, node.args[i].aval)
+    placeholder = Node(
+        OPS["input"], (), {"aval": node.args[i].aval, "name": "tangent", "trace": None}, node.args[i].aval
+    )
     tangents: list[Node | None] = [None] * len(node.args)
     tangents[i] = placeholder
     assert node.op.jvp is not None
@@ -167,10 +167,16 @@ def _check_linear(node: Node, where: Sequence[int], dependent: set[Node], rule_o
     fine = (
         name in _LINEAR_ELEMENTWISE
         or (name in _LINEAR_IN_ONE and len(where) == 1 and where[0] in _LINEAR_IN_ONE[name])
-        or (node.op.transpose is not None and all(i in linear for i in where) and (not node.op.multilinear or len(where) == 1))
+        or (
+            node.op.transpose is not None
+            and all(i in linear for i in where)
+            and (not node.op.multilinear or len(where) == 1)
+        )
     )
     if not fine:
-        raise TraceError(f"the derivative rule of {rule_of.op.name} is not linear in its tangent: it applies {name} to it")
+        raise TraceError(
+            f"the derivative rule of {rule_of.op.name} is not linear in its tangent: it applies {name} to it"
+        )
 
 
 def _linear_pull(node: Node, i: int, ct: Cotangent) -> list[Cotangent]:

@@ -645,12 +645,6 @@ def _diagonal_range(m: int, n: int, offset: int) -> tuple[int, int]:
 
 
 
-@function("linalg.diagonal")
-def _matrix_diagonal(x: ArrayLike, offset: int = 0) -> Array:
-    """`diagonal` of the last two axes."""
-    return diagonal(x, offset, -2, -1)
-
-
 @function("diag")
 def diag(v: ArrayLike, k: int = 0) -> Array:
     """The k-th diagonal of a matrix, or the square matrix with the vector ``v`` as its k-th diagonal."""

@@ -1,8 +1,21 @@
 """Every op, one record each.  Importing this package fills `gradc.node.OPS`."""
+
 from __future__ import annotations
 
 from gradc.node import OPS
 from gradc.ops import arithmetic, contraction, indexing, leaves, reductions, transcendental, views
 from gradc.ops.record import Kind, Op, Sample
 
-__all__ = ["OPS", "Kind", "Op", "Sample", "arithmetic", "contraction", "indexing", "leaves", "reductions", "transcendental", "views"]
+__all__ = [
+    "OPS",
+    "Kind",
+    "Op",
+    "Sample",
+    "arithmetic",
+    "contraction",
+    "indexing",
+    "leaves",
+    "reductions",
+    "transcendental",
+    "views",
+]

@@ -306,3 +306,4 @@ stop_gradient = register(
         doc="The identity, with derivative zero.",
     )
 )
+FUNCTIONS["stop_gradient"] = lambda x: stop_gradient.make((as_node(x),))

@@ -107,7 +107,7 @@ def _scatter_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
     tx, tv = tangents[0], tangents[1]
     if tx is None and tv is None:
         return None
-    x, v, *indices = node.args
+    x, _, *indices = node.args
     axes, how = node.attrs["axes"], node.attrs["how"]
     if how == "add":
         return _placed_sum(tx, tv, x, indices, axes)
@@ -131,7 +131,7 @@ def _writer(node: Node) -> tuple[Node, Node]:
     return last, count
 
 
-def _overwritten(tx: Node | None, tv: Node | None, node: Node) -> Node:
+def _overwritten(tx: Node | None, tv: Node | None, node: Node) -> Node | None:
     """Only the last update of an element counts; the operand counts where nothing was written."""
     x, _, *indices = node.args
     axes = node.attrs["axes"]
@@ -249,4 +249,6 @@ def check_static_range(index: Array, extent: int, axis: int, node: Node, where: 
     """Raise IndexingError if a constant index is outside [-extent, extent)."""
     bad = index[(index < -extent) | (index >= extent)]
     if bad.size:
-        raise IndexingError(f"{where}: index {bad.flat[0]} is out of range for axis {axis} with size {extent} of {describe(node)}")
+        raise IndexingError(
+            f"{where}: index {bad.flat[0]} is out of range for axis {axis} with size {extent} of {describe(node)}"
+        )

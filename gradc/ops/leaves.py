@@ -21,7 +21,13 @@ def _constant_batch(node: Node, args: Any, batched: Any, size: int) -> Node:
 
 
 register(
-    Op(name="input", kind=Kind.LEAF, infer=lambda **attrs: attrs["aval"], numpy=_no_value, doc="An argument of the graph.")
+    Op(
+        name="input",
+        kind=Kind.LEAF,
+        infer=lambda **attrs: attrs["aval"],
+        numpy=_no_value,
+        doc="An argument of the graph.",
+    )
 )
 register(
     Op(

@@ -81,7 +81,7 @@ def _products_of_others(x: Node, axes: Shape) -> Node:
         return x  # no element, so no product of others
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     order = (*kept, *axes)
-    flat = np.reshape(np.transpose(x, order), (*[x.shape[a] for a in kept], -1))
+    flat = dsl.reshape(dsl.transpose(x, order), (*[x.shape[a] for a in kept], -1))
     ones = np.ones((*flat.shape[:-1], 1), x.dtype)
     before = dsl.cumprod(dsl.concatenate([ones, flat[..., :-1]], axis=-1), axis=-1)
     reverse = dsl.flip(flat[..., 1:], -1)
@@ -150,9 +150,25 @@ def _position(function: Callable[..., Any]) -> Callable[[Array, Shape], Any]:
     return evaluate
 
 
-_POSITION_SAMPLES = (Sample(((4,),), {"axes": (0,)}), Sample(((2, 3),), {"axes": (1,)}), Sample(((3, 2),), {"axes": (0,)}))
-reduction("argmax", numpy=_position(np.argmax), dtype=np.int64, samples=_POSITION_SAMPLES, doc="First position of the maximum.")
-reduction("argmin", numpy=_position(np.argmin), dtype=np.int64, samples=_POSITION_SAMPLES, doc="First position of the minimum.")
+_POSITION_SAMPLES = (
+    Sample(((4,),), {"axes": (0,)}),
+    Sample(((2, 3),), {"axes": (1,)}),
+    Sample(((3, 2),), {"axes": (0,)}),
+)
+reduction(
+    "argmax",
+    numpy=_position(np.argmax),
+    dtype=np.int64,
+    samples=_POSITION_SAMPLES,
+    doc="First position of the maximum.",
+)
+reduction(
+    "argmin",
+    numpy=_position(np.argmin),
+    dtype=np.int64,
+    samples=_POSITION_SAMPLES,
+    doc="First position of the minimum.",
+)
 
 # -- norm and logsumexp: stable values, declared derivatives ---------------------------------------------------------------------
 
@@ -212,7 +228,9 @@ def _logsumexp_expand(x: Node, axes: Shape) -> Node:
 reduction(
     "logsumexp",
     numpy=_logsumexp_numpy,
-    sympy=lambda S, x, axes: np.vectorize(S.log, otypes=[object])(np.sum(np.vectorize(S.exp, otypes=[object])(x), axis=axes)),
+    sympy=lambda S, x, axes: np.vectorize(S.log, otypes=[object])(
+        np.sum(np.vectorize(S.exp, otypes=[object])(x), axis=axes)
+    ),
     jvp=_logsumexp_jvp,
     expand=_logsumexp_expand,
     text="lse({0})",
@@ -235,7 +253,14 @@ def prefix(name: str, **facets: Any) -> Op:
         Sample(((0,),), {"axis": 0, "reverse": False}),
     )
     return register(
-        Op(name=name, kind=Kind.PREFIX, infer=lambda x, axis, reverse: Aval(x.shape, x.dtype), batch=batch, samples=samples, **facets)
+        Op(
+            name=name,
+            kind=Kind.PREFIX,
+            infer=lambda x, axis, reverse: Aval(x.shape, x.dtype),
+            batch=batch,
+            samples=samples,
+            **facets,
+        )
     )
 
 

@@ -79,8 +79,12 @@ def _zero_at_zero(x: Node, radius: Node) -> Node:
 sin = elementwise("sin", partials=lambda y, x: (np.cos(x),))
 cos = elementwise("cos", partials=lambda y, x: (-np.sin(x),))
 tan = elementwise("tan", partials=lambda y, x: (1 + y * y,), domain=((-1.2, 1.2),))
-arcsin = elementwise("arcsin", sympy=lambda S, x: S.asin(x), partials=lambda y, x: (1 / np.sqrt(1 - x * x),), domain=UNIT)
-arccos = elementwise("arccos", sympy=lambda S, x: S.acos(x), partials=lambda y, x: (-1 / np.sqrt(1 - x * x),), domain=UNIT)
+arcsin = elementwise(
+    "arcsin", sympy=lambda S, x: S.asin(x), partials=lambda y, x: (1 / np.sqrt(1 - x * x),), domain=UNIT
+)
+arccos = elementwise(
+    "arccos", sympy=lambda S, x: S.acos(x), partials=lambda y, x: (-1 / np.sqrt(1 - x * x),), domain=UNIT
+)
 arctan = elementwise("arctan", sympy=lambda S, x: S.atan(x), partials=lambda y, x: (1 / (1 + x * x),))
 arctan2 = elementwise(
     "arctan2",
@@ -144,7 +148,9 @@ def _by_element(function: Callable[[float], float]) -> Callable[[Array], Array]:
 
 
 def _lgamma(x: float) -> float:
-    if math.isinf(x) or (x <= 0 and x == math.floor(x)):
+    if math.isinf(x):
+        return x  # the limit from the left does not exist; SciPy's convention
+    if x <= 0 and x == math.floor(x):
         return math.inf
     return math.lgamma(x)
 
@@ -178,7 +184,8 @@ def _polygamma_positive(x: float, n: int) -> float:
         return total + series
     head = math.factorial(n - 1) / x**n + factorial / (2 * x ** (n + 1))
     tail = sum(
-        b * math.factorial(2 * k + n - 1) / (math.factorial(2 * k) * x ** (2 * k + n)) for k, b in enumerate(_BERNOULLI, 1)
+        b * math.factorial(2 * k + n - 1) / (math.factorial(2 * k) * x ** (2 * k + n))
+        for k, b in enumerate(_BERNOULLI, 1)
     )
     return total - sign * (head + tail)
 
@@ -192,7 +199,10 @@ def _cotangent_derivative(x: float, n: int) -> float:
 
 
 erf = elementwise(
-    "erf", _by_element(math.erf), partials=lambda y, x: (np.exp(-x * x) * (2 / math.sqrt(math.pi)),), doc="Error function."
+    "erf",
+    _by_element(math.erf),
+    partials=lambda y, x: (np.exp(-x * x) * (2 / math.sqrt(math.pi)),),
+    doc="Error function.",
 )
 erfc = elementwise(
     "erfc", _by_element(math.erfc), partials=lambda y, x: (np.exp(-x * x) * (-2 / math.sqrt(math.pi)),), doc="1 − erf."

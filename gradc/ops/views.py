@@ -182,7 +182,10 @@ view(
     jvp=_pad_jvp,
     transpose=lambda ct, node, i: _window_of(ct, node.args[0].shape, node.attrs["starts"], node.attrs["steps"]),
     shifted=lambda size, a: {
-        **a, "shape": (size, *a["shape"]), "starts": (0, *a["starts"]), "steps": (1, *a["steps"])
+        **a,
+        "shape": (size, *a["shape"]),
+        "starts": (0, *a["starts"]),
+        "steps": (1, *a["steps"]),
     },  # fmt: skip
     samples=(
         Sample(((3,),), {"shape": (6,), "starts": (1,), "steps": (1,), "fill": 2.5}),

@@ -29,9 +29,7 @@ PIPELINE: tuple[Pass, ...] = (fold, simplify, cse, stabilise, simplify, cse, dce
 LOWERING: tuple[Pass, ...] = (expand, fold, simplify, cse, dce)
 
 
-def run_passes(
-    graph: Graph, passes: Sequence[Pass], observe: Observe | None = None, check: bool = False
-) -> Graph:
+def run_passes(graph: Graph, passes: Sequence[Pass], observe: Observe | None = None, check: bool = False) -> Graph:
     """Run ``passes`` in order; with ``check`` the graph is verified before the first and after each."""
     if check:
         verify(graph, "input")

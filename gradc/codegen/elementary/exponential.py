@@ -305,17 +305,13 @@ class Exponential(Lanes):
         return self.sub(self.fma(s, inner, carry), half)
 
     def _log_reduced(self, f: Value, k: Value, carry: Value | None = None) -> Value:
-        """k·ln2 + log(1 + f) + carry: the two large parts are added with their rounding error."""
+        """k·ln2 + log(1 + f) + carry, the small parts first."""
         head, tail = LN2[f.dtype]
-        large = self.mul(k, head)
-        total = self.add(large, f)
-        lost = self.sub(f, self.sub(total, large))
-        if carry is not None:
-            lost = self.add(lost, carry)
-        return self.add(total, self._log_tail(f, self.fma(k, tail, lost)))
+        rest = self._log_tail(f, self.mul(k, tail) if carry is None else self.fma(k, tail, carry))
+        return self.fma(k, head, self.add(f, rest))
 
     def _log_base(self, k: Value, f: Value, unit: tuple[float, float], inverse: tuple[float, float]) -> Value:
-        """k·unit + log(1 + f)·inverse, both constants as head and tail; f is cut in two so that its head is exact."""
+        """k·unit + log(1 + f)·inverse, both as head and tail; exact but for a small rest: f is cut in two."""
         f_head = self._head(f)
         large, small = self.mul(k, unit[0]), self.mul(f_head, inverse[0])
         total = self.add(large, small)

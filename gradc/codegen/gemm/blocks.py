@@ -8,7 +8,7 @@ is moved up, and writes only rows that no tile before it wrote.  Start reading a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,8 +20,8 @@ from gradc.codegen.gemm.registers import Index, address, index, plus, smaller, s
 from gradc.codegen.gemm.tile import Tile, emit_tile
 from gradc.codegen.ir import Function, Lanes, Value, const
 
-#: Called with (pointer to its first element, row, rows, column, columns) when a block of C is final.
-Finish = Callable[[str, Index, Index, Index, Index], None]
+#: Called with (sums, C, row, rows, column, columns) when the sums of a block are complete: two pointers to its corner.
+Finish = Callable[[str, str, Index, Index, Index, Index], None]
 
 
 @contextmanager
@@ -52,7 +52,10 @@ def call(f: Function, name: str, *arguments: str | Value | int, passed: Sequence
 
 @dataclass(frozen=True)
 class Product:
-    """One product: pointers of A, B and C as the kernel sees them, and of scratch for their packed blocks."""
+    """One product: pointers of A, B and C as the kernel sees them, and of scratch for their packed blocks.
+
+    If there is a ``buffer``, tiles are computed there, rows ``plan.columns`` apart, and ``finish`` brings them to C.
+    """
 
     f: Function
     plan: Plan
@@ -62,6 +65,7 @@ class Product:
     a_pack: str
     b_pack: str
     finish: Finish | None
+    buffer: str | None
 
     def at(self, base: str, *terms: Index) -> str:
         return address(self.f, base, plus(self.f, *terms), self.plan.problem.dtype)
@@ -70,10 +74,10 @@ class Product:
         g = self.plan.problem
         return Output(g.dtype, add=g.accumulate or not first, scaled=g.alpha is not None)
 
-    @property
-    def alpha(self) -> list[Value]:
+    def alpha(self, output: Output) -> list[Value]:
+        """The argument for a function with such an output."""
         g = self.plan.problem
-        return [] if g.alpha is None else [const(g.alpha, storage(g.dtype))]
+        return [const(g.alpha, storage(g.dtype))] if output.scaled and g.alpha is not None else []
 
 
 @dataclass(frozen=True)
@@ -237,23 +241,21 @@ def _whole(p: Product, cols: Index) -> Index:
 
 
 def _tile(p: Product, region: Region, depth: Depth, a: Source, b: Source, row: Value, skip: Value, col: Value) -> None:
+    """One tile; and where it is the last of its elements, their epilogue."""
     plan = p.plan
-    tile = Tile(plan.width, plan.rows, region.vectors, region.last, p.output(depth.first), region.masked)
-    name = emit_tile(p.f.module, tile)
+    output = Output(plan.problem.dtype) if p.buffer else p.output(depth.first)
+    tile = Tile(plan.width, plan.rows, region.vectors, region.last, output, region.masked)
     down, along = plan.problem.c_strides
     corner = p.at(p.c, times(p.f, row, down), times(p.f, col, along))
+    place, stride = (p.buffer, plan.columns) if p.buffer else (corner, down)
     live = [region.live] if region.masked else []
-    call(p.f, name, a.base, a.row, a.col, b.base, b.row, corner, down, depth.count, skip,
-         *live, *p.alpha)  # fmt: skip
+    call(p.f, emit_tile(p.f.module, tile), a.base, a.row, a.col, b.base, b.row, place, stride, depth.count, skip,
+         *live, *p.alpha(output))  # fmt: skip
     if p.finish is None or depth.last is False:
         return
-    new = p.at(corner, times(p.f, skip, down))
-    rows = Lanes(p.f).sub(plan.rows, skip)
-    if isinstance(depth.last, Value):
-        with p.f.when(depth.last):
-            p.finish(new, plus(p.f, row, skip), rows, col, region.columns)
-    else:
-        p.finish(new, plus(p.f, row, skip), rows, col, region.columns)
+    with p.f.when(depth.last) if isinstance(depth.last, Value) else nullcontext():
+        sums, new = p.at(place, times(p.f, skip, stride)), p.at(corner, times(p.f, skip, down))
+        p.finish(sums, new, plus(p.f, row, skip), Lanes(p.f).sub(plan.rows, skip), col, region.columns)
 
 
 # -- inner products ----------------------------------------------------------------------------------------------------
@@ -263,7 +265,8 @@ def _dots(p: Product) -> None:
     if plan.pack_a is not None:
         a, a_row = p.a_pack, plan.padded(plan.depth)
         _pack(p, plan.pack_a, p.a, g.a_strides, g.m, g.k, a, a_row)
-    dot = Dot(plan.width, plan.rows, plan.columns, plan.chains, p.output(first=True))
+    output = p.output(first=True)
+    dot = Dot(plan.width, plan.rows, plan.columns, plan.chains, output)
     name = emit_dot(p.f.module, dot)
     with each(p.f, -(-g.n // dot.cols)) as t:
         col = times(p.f, t, dot.cols)
@@ -271,6 +274,6 @@ def _dots(p: Product) -> None:
         skip = Lanes(p.f).sub(col, start)
         b = p.at(p.b, times(p.f, start, g.b_strides[1]))
         c = p.at(p.c, times(p.f, start, g.c_strides[1]))
-        call(p.f, name, a, a_row, b, g.b_strides[1], c, *g.c_strides, g.k, skip, *p.alpha)
+        call(p.f, name, a, a_row, b, g.b_strides[1], c, *g.c_strides, g.k, skip, *p.alpha(output))
     if p.finish:
-        p.finish(p.c, 0, g.m, 0, g.n)
+        p.finish(p.c, p.c, 0, g.m, 0, g.n)

@@ -8,14 +8,15 @@ Start reading at `emit_gemm`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from gradc.codegen.gemm.blocks import Finish, Product, call, each, emit_product
-from gradc.codegen.gemm.output import Epilogue, emit_epilogue
+from gradc.codegen.gemm.blocks import Product, call, each, emit_product
+from gradc.codegen.gemm.output import Epilogue, Finisher, Output
 from gradc.codegen.gemm.pack import Pack, emit_pack
 from gradc.codegen.gemm.plan import Plan, Stage, make_plan
 from gradc.codegen.gemm.problem import Gemm, Strides
-from gradc.codegen.gemm.registers import Index, address, load, plus, store, times
-from gradc.codegen.ir import Function, Module
+from gradc.codegen.gemm.registers import Index, address, load, plus, storage, store, times
+from gradc.codegen.ir import REGISTER, Function, Module, const
 from gradc.codegen.target import Target
 
 POINTERS = [("ptr noalias", name) for name in ("a", "b", "c", "scratch")]
@@ -32,15 +33,23 @@ def emit_gemm(module: Module, gemm: Gemm, target: Target, name: str, epilogue: E
     The pointers are those of the elements with index zero.  Behind them come the ``extra_params`` of the epilogue, if
     there is one.  Scratch may hold anything, and holds nothing of worth afterwards.
     """
-    extra = list(epilogue.extra_params) if epilogue else []
-    f = Function(module, name, [*POINTERS, *extra])
+    f = Function(module, name, [*POINTERS, *(epilogue.extra_params if epilogue else ())])
     if not gemm.empty:
-        batch = _Batch(f, _plan(gemm, target, fold=epilogue is None), epilogue)
-        if epilogue:
-            strides = gemm.normal.c_strides
-            emit_epilogue(module, f"{name}.epilogue", epilogue, gemm.dtype, strides, batch.plan.width)
-        batch.emit()
+        plan = _plan(gemm, target, fold=epilogue is None)
+        finisher = _finisher(f"{name}.epilogue", gemm.normal, plan, epilogue) if epilogue else None
+        if finisher:
+            finisher.emit(module)
+        _Batch(f, plan, finisher).emit()
     f.finish()
+
+
+def _finisher(name: str, g: Gemm, plan: Plan, epilogue: Epilogue) -> Finisher:
+    """Sums come from a buffer of tiles if the plan allows, or else from C, where they are joined to what was there."""
+    lanes = plan.width if g.c_strides[1] == 1 else 1
+    if not plan.buffered:
+        return Finisher(name, epilogue, Output(g.dtype), lanes, g.c_strides)
+    output = Output(g.dtype, add=g.accumulate, scaled=g.alpha is not None)
+    return Finisher(name, epilogue, output, lanes, g.c_strides, source_row=plan.columns)
 
 
 def _plan(gemm: Gemm, target: Target, fold: bool) -> Plan:
@@ -54,7 +63,7 @@ class _Batch:
 
     f: Function
     plan: Plan
-    epilogue: Epilogue | None
+    finisher: Finisher | None
 
     def emit(self) -> None:
         self._axis(0, 0, (0, 0, 0))
@@ -75,16 +84,17 @@ class _Batch:
         a, b, c = (address(f, base, at, plan.problem.dtype) for base, at in zip(names, offsets, strict=True))
         a_pack = address(f, "%scratch", plan.stage_bytes // plan.itemsize, plan.problem.dtype)
         b_pack = address(f, a_pack, plan.a_bytes // plan.itemsize, plan.problem.dtype)
-        finish = self._finish(number) if self.epilogue else None
+        finish = partial(self._finish, number) if self.finisher else None
         if plan.stage is Stage.NONE:
-            emit_product(Product(f, plan, a, b, c, a_pack, b_pack, finish))
+            buffer = self._buffer() if self.finisher and plan.buffered else None
+            emit_product(Product(f, plan, a, b, c, a_pack, b_pack, finish, buffer))
             return
         if plan.problem.accumulate:
             self._copy(c, plan.c_strides, "%scratch", plan.problem.c_strides)
-        emit_product(Product(f, plan, a, b, "%scratch", a_pack, b_pack, None))
+        emit_product(Product(f, plan, a, b, "%scratch", a_pack, b_pack, None, None))
         self._copy("%scratch", plan.problem.c_strides, c, plan.c_strides)
         if finish:
-            finish(c, 0, plan.problem.m, 0, plan.problem.n)
+            finish(c, c, 0, plan.problem.m, 0, plan.problem.n)
 
     def _copy(self, source: str, source_strides: Strides, target: str, target_strides: Strides) -> None:
         """Copy C between its place and its stage."""
@@ -105,13 +115,17 @@ class _Batch:
             )
             store(f, load(f, at, g.dtype), to)
 
-    def _finish(self, number: Index) -> Finish:
-        f, extra = self.f, self.epilogue.extra_params if self.epilogue else []
-        passed = [f"{type_.split()[0]} %{name}" for type_, name in extra]
+    def _buffer(self) -> str:
+        """Room for one tile on the stack."""
+        kind = REGISTER[storage(self.plan.problem.dtype)]
+        return self.f.alloca(kind, self.plan.rows * self.plan.columns)
 
-        def finish(pointer: str, row: Index, rows: Index, col: Index, cols: Index) -> None:
-            if self.plan.swapped:
-                row, rows, col, cols = col, cols, row, rows
-            call(f, f"{f.name}.epilogue", pointer, rows, cols, row, col, number, passed=passed)
-
-        return finish
+    def _finish(self, number: Index, sums: str, c: str, row: Index, rows: Index, col: Index, cols: Index) -> None:
+        """Call the epilogue of a block, given as the kernel sees it."""
+        assert self.finisher is not None
+        if self.plan.swapped:
+            row, rows, col, cols = col, cols, row, rows
+        g, output = self.plan.problem, self.finisher.output
+        alpha = [const(g.alpha, storage(g.dtype))] if output.scaled and g.alpha is not None else []
+        passed = [f"{type_.split()[0]} %{name}" for type_, name in self.finisher.epilogue.extra_params]
+        call(self.f, self.finisher.name, sums, c, rows, cols, row, col, number, *alpha, passed=passed)

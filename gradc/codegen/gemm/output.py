@@ -49,16 +49,25 @@ class Output:
         """Parameters that a function needs to write such an output."""
         return [(REGISTER[storage(self.dtype)], "alpha")] if self.scaled else []
 
+    @property
+    def plain(self) -> bool:
+        """Whether sums are stored as they are."""
+        return not (self.add or self.scaled)
+
     def write(self, f: Function, acc: Value, pointer: str, mask: Value | None = None) -> None:
         """Write finished sums to neighbouring elements of C at ``pointer``."""
+        store(f, self.joined(f, acc, pointer, mask), pointer, mask)
+
+    def joined(self, f: Function, acc: Value, pointer: str, mask: Value | None) -> Value:
+        """What is to be stored at ``pointer``: the sums, scaled, and added to what is there."""
         b = Lanes(f, acc.lanes)
         alpha = b.splat(argument("alpha", acc.dtype)) if self.scaled else None
         if self.add:
             old = load(f, pointer, self.dtype, acc.lanes, mask)
-            acc = add(b, self.dtype, old, acc) if alpha is None else multiply_add(b, self.dtype, acc, alpha, old)
-        elif alpha is not None:
-            acc = b.and_(acc, alpha) if self.dtype == "bool" else b.mul(acc, alpha)
-        store(f, acc, pointer, mask)
+            return add(b, self.dtype, old, acc) if alpha is None else multiply_add(b, self.dtype, acc, alpha, old)
+        if alpha is not None:
+            return b.and_(acc, alpha) if self.dtype == "bool" else b.mul(acc, alpha)
+        return acc
 
 
 def add(b: Lanes, dtype: str, x: Value, y: Value) -> Value:
@@ -75,39 +84,53 @@ def multiply_add(b: Lanes, dtype: str, x: Value, y: Value, total: Value) -> Valu
     return b.add(total, b.mul(x, y))
 
 
-BLOCK_PARAMS = [("ptr", "c"), ("i64", "rows"), ("i64", "cols"), ("i64", "row"), ("i64", "col"), ("i64", "batch")]
+@dataclass(frozen=True)
+class Finisher:
+    """The function of an epilogue: takes a block of sums from ``source`` to C.
 
+    ``source`` has rows ``source_row`` apart; it is C itself if that is None.  Only where C has unit stride along its
+    rows are there several lanes.
+    """
 
-def emit_epilogue(
-    module: Module, name: str, epilogue: Epilogue, dtype: str, strides: tuple[int, int], width: int
-) -> None:
-    """Add ``@name``: apply the epilogue to a ``rows`` x ``cols`` block of C whose first element is (row, col)."""
-    f = Function(module, name, [*BLOCK_PARAMS, *epilogue.extra_params], result="internal void")
-    lanes = width if strides[1] == 1 else 1
-    rows, cols = argument("rows"), argument("cols")
-    whole = Lanes(f).sub(cols, Lanes(f).irem(cols, lanes))
-    with f.loop(0, rows) as down:
-        line = address(f, "%c", times(f, down.index, strides[0]), dtype)
-        row = plus(f, argument("row"), down.index)
-        with f.loop(0, whole, lanes) as along:
-            _apply(f, epilogue, dtype, address(f, line, times(f, along.index, strides[1]), dtype),
-                   row, along.index, lanes, None)  # fmt: skip
-        if lanes > 1:
-            with f.when(Lanes(f).lt(whole, cols)):
-                rest = first_lanes(f, Lanes(f).sub(cols, whole), lanes)
-                _apply(f, epilogue, dtype, address(f, line, whole, dtype), row, whole, lanes, rest)
-    f.finish()
+    name: str
+    epilogue: Epilogue
+    output: Output
+    lanes: int
+    c_strides: tuple[int, int]
+    source_row: int | None = None
 
+    @property
+    def params(self) -> list[tuple[str, str]]:
+        """The block starts at element (row, col) of matrix number ``batch``, and so do both pointers."""
+        block = [("i64", name) for name in ("rows", "cols", "row", "col", "batch")]
+        return [("ptr", "source"), ("ptr", "c"), *block, *self.output.params, *self.epilogue.extra_params]
 
-def _apply(
-    f: Function, epilogue: Epilogue, dtype: str, pointer: str, row: Value, along: Value, lanes: int, mask: Value | None
-) -> None:
-    b = Builder(f, lanes)
-    acc = load(f, pointer, dtype, lanes, mask)
-    col = plus(f, argument("col"), along)
-    if dtype == "bool":
-        result = epilogue.apply(b, b.ne(acc, const(0, "uint8", lanes)), row, col, mask)
-        acc = Value(f.let(f"zext {result.typed} to {acc.type}"), acc.dtype, lanes)
-    else:
-        acc = epilogue.apply(b, acc, row, col, mask)
-    store(f, acc, pointer, mask)
+    def emit(self, module: Module) -> None:
+        f = Function(module, self.name, self.params, result="internal void")
+        cols, lanes = argument("cols"), self.lanes
+        whole = Lanes(f).and_(cols, -lanes)
+        rest = first_lanes(f, Lanes(f).sub(cols, whole), lanes) if lanes > 1 else None
+        with f.loop(0, argument("rows")) as down:
+            with f.loop(0, whole, lanes) as along:
+                self._step(f, down.index, along.index, None)
+            if rest is not None:
+                with f.when(Lanes(f).lt(whole, cols)):
+                    self._step(f, down.index, whole, rest)
+        f.finish()
+
+    def _step(self, f: Function, down: Value, along: Value, mask: Value | None) -> None:
+        """One register, or one element."""
+        dtype, (c_row, c_col) = self.output.dtype, self.c_strides
+        row, col = plus(f, argument("row"), down), plus(f, argument("col"), along)
+        target = address(f, "%c", plus(f, times(f, down, c_row), times(f, along, c_col)), dtype)
+        source = target
+        if self.source_row is not None:
+            source = address(f, "%source", plus(f, times(f, down, self.source_row), along), dtype)
+        acc = self.output.joined(f, load(f, source, dtype, self.lanes, mask), target, mask)
+        store(f, self._applied(Builder(f, self.lanes), acc, row, col, mask), target, mask)
+
+    def _applied(self, b: Builder, acc: Value, row: Value, col: Value, mask: Value | None) -> Value:
+        if self.output.dtype != "bool":
+            return self.epilogue.apply(b, acc, row, col, mask)
+        result = self.epilogue.apply(b, b.ne(acc, const(0, "uint8", acc.lanes)), row, col, mask)
+        return Value(b.f.let(f"zext {result.typed} to {acc.type}"), acc.dtype, acc.lanes)

@@ -82,6 +82,11 @@ class Plan:
         return self.vectors if self.kernel == "dot" else self.vectors * self.width
 
     @property
+    def buffered(self) -> bool:
+        """Whether an epilogue takes tiles from a buffer: they are complete at once, and lie as C does."""
+        return self.kernel == "tile" and self.stage is Stage.NONE and not self.swapped and self.depth == self.problem.k
+
+    @property
     def rows_outside(self) -> bool:
         """Whether all panels are walked for each tile of rows, so that C is written row by row."""
         return self.problem.k * self.problem.n * self.itemsize <= RESIDENT_BYTES

@@ -1,0 +1,246 @@
+"""jit, compile and train_step: Python functions to native functions.
+
+`jit` compiles lazily, once per tree structure, leaf shapes and dtypes, and static values.  Called inside a trace it
+inlines.  `compile` is the same ahead of time, from `spec`s.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from gradc.api.derivatives import value_and_grad
+from gradc.api.executable import Executable, Options
+from gradc.errors import TraceError
+from gradc.graph import Graph
+from gradc.node import Node, here
+from gradc.optim import Optimizer, apply_updates
+from gradc.trace import _open, aval_of, function_name, run, trace
+from gradc.tree import Pinned, flatten, leaves_of
+
+Names = int | str | Sequence[int | str]
+
+
+class Jitted:
+    """A function that compiles itself for the arguments it meets; see `jit`."""
+
+    def __init__(self, f: Callable[..., Any], static: Names, donate: Names, fp: str):
+        functools.update_wrapper(self, f, updated=())
+        self.function = f
+        self.title = function_name(f)
+        self.static = _resolve(f, static, "static")
+        self.donate = _resolve(f, donate, "donate")
+        self.fp = fp
+        Options(fp=fp)
+        self._cache: dict[Hashable, Executable] = {}
+        self._signature = _signature(f) if self.static.names or self.donate.names else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.static:
+            args, kwargs = self._pin(args, kwargs)
+        leaves, structure = leaves_of((args, kwargs))
+        try:
+            key = (structure, tuple([(x.shape, x.dtype) if type(x) is np.ndarray else _leaf_key(x) for x in leaves]))
+            executable = self._cache.get(key)
+        except TypeError as error:
+            raise TypeError(f"{here()}: {self.title}: a static argument must be hashable: {error}") from None
+        if executable is None or _open.get():
+            made = self._compile_or_inline(args, kwargs, leaves, key)
+            if isinstance(made, _Inlined):
+                return made.value
+            executable = made
+        return executable.call_flat(leaves)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Executable:
+        """The Executable for these arguments (arrays or `spec`s), compiled now if need be."""
+        if self.static:
+            args, kwargs = self._pin(args, kwargs)
+        leaves, structure = leaves_of((args, kwargs))
+        key = (structure, tuple(map(_leaf_key, leaves)))
+        result = self._cache.get(key) or self._compile(self._trace(args, kwargs), args, kwargs, 0.0)
+        self._cache[key] = result
+        return result
+
+    def clear(self) -> None:
+        """Forget every compiled version."""
+        self._cache.clear()
+
+    def _compile_or_inline(self, args: Any, kwargs: Any, leaves: Sequence[Any], key: Hashable) -> Executable | _Inlined:
+        start = perf_counter()
+        graph = self._trace(args, kwargs)
+        seconds = perf_counter() - start
+        if graph.free or any(isinstance(x, Node) for x in leaves):
+            assert graph.out_tree is not None
+            return _Inlined(graph.out_tree.unflatten(run(graph, leaves)))
+        known = self._cache.get(key)
+        if known is None:
+            known = self._cache[key] = self._compile(graph, args, kwargs, seconds)
+        return known
+
+    def _trace(self, args: Any, kwargs: Any) -> Graph:
+        f = self.function
+        if not self.static:
+            return trace(f, *args, **kwargs)
+
+        @functools.wraps(f)
+        def unpinned(*inner: Any, **named: Any) -> Any:
+            return f(*map(_unpin, inner), **{k: _unpin(v) for k, v in named.items()})
+
+        return trace(unpinned, *args, **kwargs)
+
+    def _compile(self, graph: Graph, args: Any, kwargs: Any, seconds: float) -> Executable:
+        if graph.free:
+            raise TraceError(f"{here()}: {self.title} reads values of an open trace and cannot be compiled on its own")
+        donated = donation(graph, self._donated_arguments(args), args, kwargs) if self.donate else {}
+        return Executable(graph, Options(fp=self.fp, donate=donated), seconds)
+
+    def _pin(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        fixed = self._positions(self.static)
+        pinned = tuple(Pinned(a) if i in fixed else a for i, a in enumerate(args))
+        for i in (p for p in self.static.positions if p >= len(args) and not kwargs):
+            raise TypeError(f"{here()}: {self.title}: static argument {i} was not given")
+        return pinned, {k: Pinned(v) if k in self.static.names else v for k, v in kwargs.items()}
+
+    def _donated_arguments(self, args: Any) -> list[int]:
+        return sorted(p for p in self._positions(self.donate) if p < len(args))
+
+    def _positions(self, chosen: Chosen) -> set[int]:
+        if not chosen.names or self._signature is None:
+            return set(chosen.positions)
+        order = list(self._signature.parameters)
+        return {*chosen.positions, *(order.index(n) for n in chosen.names)}
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<jit of {self.title}, {len(self._cache)} compiled>"
+
+
+@dataclass(frozen=True, slots=True)
+class _Inlined:
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Arguments named by position or by name."""
+
+    positions: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.positions or self.names)
+
+
+def _resolve(f: Callable[..., Any], given: Names, option: str) -> Chosen:
+    items = [given] if isinstance(given, (int, str)) else list(given)
+    names = tuple(i for i in items if isinstance(i, str))
+    positions = tuple(i for i in items if isinstance(i, int) and not isinstance(i, bool))
+    if len(names) + len(positions) != len(items) or any(p < 0 for p in positions):
+        raise TypeError(f"{option}={given!r}: expected argument positions (0, 1, …) or names")
+    signature = _signature(f)
+    if names and signature is None:
+        raise TypeError(f"{option}={given!r}: {function_name(f)} has no readable signature; use positions")
+    for name in names:
+        if signature is not None and name not in signature.parameters:
+            known = ", ".join(signature.parameters)
+            raise TypeError(f"{option}: {function_name(f)} has no parameter {name!r}; it has {known}")
+    return Chosen(positions, names)
+
+
+def _signature(f: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(f)
+    except (TypeError, ValueError):
+        return None
+
+
+def _unpin(value: Any) -> Any:
+    return value.value if isinstance(value, Pinned) else value
+
+
+def _leaf_key(leaf: Any) -> Hashable:
+    aval = aval_of(leaf)
+    return (aval.shape, aval.dtype, True) if aval.weak else (aval.shape, aval.dtype)
+
+
+def donation(graph: Graph, arguments: Sequence[int], args: Any, kwargs: Any) -> dict[int, int]:
+    """flat input -> flat output for donated arguments: the output at the same tree path, of the same aval."""
+    _, in_paths, _ = flatten((args, kwargs))
+    assert graph.out_tree is not None
+    _, out_paths, _ = flatten(graph.out_tree.unflatten(graph.outputs))
+    places = {path: j for j, path in enumerate(out_paths)}
+    alone = places if len(arguments) == 1 else {}
+    pairs: dict[int, int] = {}
+    for i, path in enumerate(in_paths):
+        if path[0] != 0 or path[1] not in arguments:
+            continue
+        j = places.get(path[1:], alone.get(path[2:]))
+        name = graph.names.get(graph.inputs[i], f"argument {i}")
+        if j is None:
+            raise TypeError(
+                f"{graph.title}: donated {name} has no result at the same place; return it there, or do not donate"
+            )
+        given, result = graph.inputs[i].aval, graph.outputs[j].aval
+        if (given.shape, given.dtype) != (result.shape, result.dtype):
+            raise TypeError(
+                f"{graph.title}: donated {name} is {given}, the result at its place is {result}; they must match"
+            )
+        pairs[i] = j
+    return pairs
+
+
+def jit(f: Callable[..., Any] | None = None, *, static: Names = (), donate: Names = (), fp: str = "ieee") -> Any:
+    """Compile ``f`` to one native function, lazily per shape.
+
+    ``static``: arguments (positions or names) that are Python values, part of the cache key; bool, str, None, Enum, dtype
+    and callable leaves are static by nature.  ``donate``: arguments whose storage becomes the result at the same place in
+    the tree: updated in place, the same ndarray comes back.  ``fp``: "ieee" (default: + − × ÷ √ bit-equal to NumPy),
+    "contract" or "fast".  Usable as a decorator.
+
+    >>> import gradc as gc, numpy as np
+    >>> gc.jit(lambda x: np.sin(x) * x)(np.arange(3.0)).shape
+    (3,)
+    """
+    if f is None:
+        return lambda inner: jit(inner, static=static, donate=donate, fp=fp)
+    if not callable(f):
+        raise TypeError(f"jit expects a function, got {type(f).__name__}")
+    return Jitted(f, static, donate, fp)
+
+
+def compile(
+    f: Callable[..., Any], *specs: Any, static: Names = (), donate: Names = (), fp: str = "ieee", **kwargs: Any
+) -> Executable:
+    """Compile ``f`` ahead of time for arguments described by ``specs`` (arrays, numbers or `gradc.spec`); see `jit`."""
+    return Jitted(f, static, donate, fp).lower(*specs, **kwargs)
+
+
+def train_step(loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool = False, donate: bool = True) -> Jitted:
+    """One training step as one native function: ``step(params, state, *batch) -> (params, state, loss)``.
+
+    ``loss(params, *batch)`` returns a float scalar (or ``(scalar, aux)`` with ``has_aux=True``; then the step returns
+    ``(params, state, loss, aux)``).  With ``donate`` params and state are updated in place: pass arrays you own, and use
+    what comes back.  Inside another trace the step is inlined.
+    """
+    value_of = value_and_grad(loss, 0, has_aux)
+    _, update = optimizer
+
+    def step(params: Any, state: Any, *batch: Any) -> Any:
+        value, grads = value_of(params, *batch)
+        updates, new_state = update(grads, state, params)
+        results = (value[0], value[1]) if has_aux else (value,)
+        return (apply_updates(params, updates), new_state, *results)
+
+    step.__name__ = f"{function_name(loss)}_step"
+    return Jitted(step, (), (0, 1) if donate else (), "ieee")
+
+
+__all__ = ["Executable", "Jitted", "compile", "jit", "train_step"]

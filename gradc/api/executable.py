@@ -1,0 +1,189 @@
+"""Compilation: a Graph becomes one native function, and a Python callable around it.
+
+Enters: a Graph and options.  Leaves: `Executable`.  The stages run in the order of the house and each is timed; texts for
+people (LLVM IR, assembly, the printed schedule) are made only when asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from gradc.codegen import emit
+from gradc.codegen.target import Target
+from gradc.errors import CompileError, DTypeError, IndexingError, ShapeError
+from gradc.graph import Graph
+from gradc.node import Node
+from gradc.passes import LOWERING, PIPELINE, Observe, run_passes
+from gradc.runtime.arrays import ArraySpec
+from gradc.runtime.load import Loaded, load
+from gradc.runtime.native import NativeFunction
+from gradc.schedule import Schedule, schedule
+from gradc.tree import Structure, leaves_of
+
+#: symbol of the compiled function in its module
+SYMBOL = "gradc_step"
+#: a rough rate that decides whether a call is long enough to let other Python threads run
+FLOPS_PER_SECOND = 2e10
+#: status word: what the low byte means
+STATUS = {1: "index out of range", 2: "integer to a negative integer power"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compilation depends on besides the graph."""
+
+    fp: str = "ieee"
+    donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage
+    observe: Observe | None = None
+    check: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fp not in ("ieee", "contract", "fast"):
+            raise ValueError(f"fp={self.fp!r}: expected 'ieee', 'contract' or 'fast'")
+
+
+class Executable:
+    """A compiled function: call it with arrays shaped as at compile time.
+
+    ``.graph`` is the optimised graph, ``.schedule`` the kernels and the memory plan, ``.llvm`` and ``.asm`` the generated
+    code, ``.stats`` seconds per stage, flops, bytes moved, arena bytes.
+    """
+
+    def __init__(self, graph: Graph, options: Options | None = None, traced_seconds: float = 0.0):
+        options = options or Options()
+        self.source_graph = graph
+        self.options = options
+        self._seconds: dict[str, float] = {"trace": traced_seconds} if traced_seconds else {}
+        self.graph = self._timed("optimise", lambda: run_passes(graph, PIPELINE, options.observe, options.check))
+        self.lowered = self._timed("lower", lambda: run_passes(self.graph, LOWERING, options.observe, options.check))
+        target = Target.host()
+        self.schedule: Schedule = self._timed(
+            "schedule", lambda: schedule(self.lowered, donated=options.donate, target=target)
+        )
+        self._text: str = self._timed("emit", lambda: str(emit(self.schedule, target, SYMBOL, options.fp)))
+        self._loaded: Loaded = load(self._text, SYMBOL)
+        self._seconds |= {f"llvm {k}": v for k, v in self._loaded.seconds.items()}
+        self.native: NativeFunction = self._timed("entry", self._native)
+
+    def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
+        start = perf_counter()
+        result = work()
+        self._seconds[stage] = perf_counter() - start
+        return result
+
+    def _native(self) -> NativeFunction:
+        graph = self.lowered
+        names = [graph.names.get(x, f"argument {i}") for i, x in enumerate(graph.inputs)]
+        inputs = [ArraySpec(x.shape, x.dtype, n) for x, n in zip(graph.inputs, names, strict=True)]
+        outputs = [ArraySpec(y.shape, y.dtype, f"output {j}") for j, y in enumerate(graph.outputs)]
+        return NativeFunction(
+            self._loaded.address,
+            inputs,
+            outputs,
+            self.schedule.arena_bytes,
+            self.options.donate,
+            self.schedule.hidden,
+            self._failure,
+            self._mismatch,
+            names,
+            owner=self._loaded,
+            seconds_estimate=self.schedule.flops / FLOPS_PER_SECOND,
+        )
+
+    # -- calling ---------------------------------------------------------------------------------------------------------
+    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        """Run on arrays nested as at compile time; ``out`` nests like the result and is filled instead of new arrays."""
+        leaves, structure = leaves_of((args, kwargs))
+        if structure != self.graph.in_tree:
+            raise TypeError(
+                f"{self.graph.title}: the arguments nest differently from what was compiled: "
+                f"{describe_structure(structure)}, expected {describe_structure(self.graph.in_tree)}"
+            )
+        return self.call_flat(leaves, out)
+
+    def call_flat(self, leaves: Sequence[Any], out: Any = None) -> Any:
+        """Run on flat arrays; the result nests as the function's."""
+        results = self.native(*leaves) if out is None else self.native(*leaves, out=leaves_of(out)[0])
+        assert self.graph.out_tree is not None
+        return self.graph.out_tree.unflatten(results)
+
+    def bind(self, *args: Any, out: Any = None, **kwargs: Any) -> Callable[[], Any]:
+        """Fix the buffers once: a callable without arguments that reads ``args`` and returns the same arrays each time."""
+        flat_out = None if out is None else leaves_of(out)[0]
+        return self.native.bind(*leaves_of((args, kwargs))[0], out=flat_out)
+
+    # -- looking at it -----------------------------------------------------------------------------------------------------
+    @property
+    def llvm(self) -> str:
+        """The LLVM IR."""
+        return self._text
+
+    @cached_property
+    def asm(self) -> str:
+        """The assembly for this CPU."""
+        return self._loaded.asm()
+
+    @property
+    def object_bytes(self) -> bytes:
+        """The object file that was loaded: one symbol, `gradc_step`, with the four-pointer signature."""
+        return self._loaded.object_bytes
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """``seconds`` per stage, ``flops`` and ``bytes`` per call, ``arena_bytes``, ``kernels``, ``cached``, ``fp``."""
+        return {
+            "seconds": dict(self._seconds),
+            "flops": self.schedule.flops,
+            "bytes": self.schedule.bytes,
+            "arena_bytes": self.schedule.arena_bytes,
+            "kernels": len(self.schedule.kernels),
+            "cached": self._loaded.cached,
+            "fp": self.options.fp,
+            "notes": self.graph.notes,
+        }
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{self.graph.name(x)}: {x.aval}" for x in self.graph.inputs)
+        seconds = sum(self._seconds.values())
+        return f"<compiled {self.graph.title}({inputs}), {len(self.schedule.kernels)} kernels, {1e3 * seconds:.0f} ms>"
+
+    # -- errors --------------------------------------------------------------------------------------------------------------
+    def _mismatch(self, i: int, given: object) -> Exception:
+        node = self.lowered.inputs[i]
+        name = self.lowered.names.get(node, f"argument {i}")
+        return mismatch(self.graph.title, name, node, given)
+
+    def _failure(self, status: int) -> Exception:
+        kind, number = status & 0xFF, status >> 8
+        node = self.lowered.nodes[number]
+        words = STATUS.get(kind, f"failure {kind}")
+        error = IndexingError if kind == 1 else CompileError
+        return error(f"{node.where}: {node.op.name}: {words} in {self.graph.title} ({node.aval})")
+
+
+def mismatch(title: str, name: str, node: Node, given: object) -> Exception:
+    """The error for an argument that does not fit: what was given, what was expected, what to do."""
+    try:
+        array = np.asarray(given)
+    except Exception:
+        return DTypeError(f"{title}: {name} is a {type(given).__name__}, expected {node.aval}")
+    if array.dtype.kind not in "biuf":
+        return DTypeError(f"{title}: {name} is {given!r:.60} (dtype {array.dtype}), expected an array {node.aval}")
+    if array.shape != node.shape:
+        return ShapeError(
+            f"{title}: {name} has shape {array.shape}, compiled for {node.shape}; compile for that shape too"
+        )
+    return DTypeError(
+        f"{title}: {name} has dtype {array.dtype}, compiled for {node.dtype}; use {name}.astype('{node.dtype}')"
+    )
+
+
+def describe_structure(structure: Structure | None) -> str:
+    """A container nesting in an error message."""
+    return str(structure.spec).removeprefix("PyTreeSpec") if structure else "()"

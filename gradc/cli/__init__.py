@@ -1,0 +1,146 @@
+"""The command line: ``gradc demo | show | explain | check | compile | doctor``.
+
+Enters: words a user types.  Leaves: text on standard output and an exit status: 0 fine, 1 the check failed, 2 bad usage or
+bad input, told in one clear line.  `GRADC_TRACEBACK=full` shows the whole Python traceback instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from gradc.cli.usage import STAGES, UsageError
+from gradc.errors import GradcError
+from gradc.version import __version__
+
+FUNCTION = "FILE:FUNC, for example model.py:loss"
+ARG = "an example argument, e.g. 'x=float64[5,8]' (random values), 'n=3' or 'lr=0.1'; default: the parameter's default"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        return int(options.run(options))
+    except (GradcError, UsageError, OSError, TypeError, ValueError) as error:
+        if os.environ.get("GRADC_TRACEBACK") == "full":
+            raise
+        print(f"gradc: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gradc: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gradc", description="Differentiate NumPy code, read the gradient, prove it, compile it."
+    )
+    parser.add_argument("--version", action="version", version=f"gradc {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _demo(commands)
+    _show(commands)
+    _explain(commands)
+    _check(commands)
+    _compile(commands)
+    _doctor(commands)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, words: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=words, description=words)
+
+
+def _takes_function(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("function", metavar="FILE:FUNC", help=FUNCTION)
+    parser.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help=ARG)
+
+
+def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "demo", "train a small network on real data and show every stage")
+    parser.add_argument("--out", default="gradc-demo", metavar="DIR", help="where to save IR, assembly and graph")
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.set_defaults(run=_run_demo)
+
+
+def _show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "show", "print one stage of a function's compilation")
+    _takes_function(parser)
+    parser.add_argument("--stage", choices=STAGES, default="graph", help="which stage (default: graph)")
+    parser.add_argument("--grad", action="store_true", help="of value_and_grad of the function")
+    parser.set_defaults(run=_run_show)
+
+
+def _explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "explain", "print the gradient as formulas in the function's own variable names")
+    _takes_function(parser)
+    parser.add_argument("--latex", action="store_true", help="as LaTeX")
+    parser.add_argument("--ascii", action="store_true", help="without Unicode")
+    parser.set_defaults(run=_run_explain)
+
+
+def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "check", "compare symbolic, forward, reverse, finite-difference and compiled gradients")
+    _takes_function(parser)
+    parser.set_defaults(run=_run_check)
+
+
+def _compile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "compile", "compile a function and write LLVM IR (.ll), assembly (.s) or an object (.o)"
+    )
+    _takes_function(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="file ending in .ll, .s or .o")
+    parser.add_argument("--grad", action="store_true", help="value_and_grad of the function")
+    parser.set_defaults(run=_run_compile)
+
+
+def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands, "doctor", "versions, CPU features, compile targets, GPU, cache, and a compiled self-test"
+    )
+    parser.set_defaults(run=_run_doctor)
+
+
+# Each command imports what it needs when it runs: `gradc --help` stays quick.
+
+
+def _run_demo(options: argparse.Namespace) -> int:
+    from gradc.cli.demo import demo
+
+    return demo(options.out, options.epochs, options.seed)
+
+
+def _run_show(options: argparse.Namespace) -> int:
+    from gradc.cli.stages import show
+
+    return show(options.function, options.arg, options.stage, options.grad)
+
+
+def _run_explain(options: argparse.Namespace) -> int:
+    from gradc.cli.stages import explain
+
+    return explain(options.function, options.arg, options.latex, options.ascii)
+
+
+def _run_check(options: argparse.Namespace) -> int:
+    from gradc.cli.stages import check
+
+    return check(options.function, options.arg)
+
+
+def _run_compile(options: argparse.Namespace) -> int:
+    from gradc.cli.stages import write
+
+    return write(options.function, options.arg, options.output, options.grad)
+
+
+def _run_doctor(options: argparse.Namespace) -> int:
+    from gradc.cli.doctor import doctor
+
+    return doctor()

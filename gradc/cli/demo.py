@@ -1,0 +1,141 @@
+"""``gradc demo``: every stage on real data, in one screen or two.
+
+Loads the bundled digits, traces a 64-128-10 network with softmax cross-entropy and Adam, and shows the gradient as
+formulas, the agreement of five ways to compute it, what compiling cost, the training, and the files it wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gradc import data, optim
+from gradc.api.compiled import Jitted, jit, train_step
+from gradc.api.executable import Executable
+from gradc.cli.stages import stats_text
+from gradc.explain import explain
+from gradc.nn import cross_entropy, relu
+from gradc.oracle import check_gradients
+
+HIDDEN = 128
+BATCH = 64
+LEARNING_RATE = 1e-3
+
+Params = dict[str, Any]
+
+
+def model(params: Params, x: Any) -> Any:
+    """Logits of the digits' classes: x is (batch, 64)."""
+    z1 = x @ params["W1"] + params["b1"]
+    h = relu(z1)
+    return h @ params["W2"] + params["b2"]
+
+
+def loss(params: Params, x: Any, y: Any) -> Any:
+    """Mean softmax cross-entropy; y holds class numbers."""
+    z2 = model(params, x)
+    return cross_entropy(z2, y)
+
+
+def initial(seed: int) -> Params:
+    """He initialisation (2015)."""
+    rng = np.random.default_rng(seed)
+
+    def weights(fan_in: int, fan_out: int) -> np.ndarray[Any, Any]:
+        return (rng.standard_normal((fan_in, fan_out)) * np.sqrt(2 / fan_in)).astype(np.float32)
+
+    return {
+        "W1": weights(64, HIDDEN),
+        "b1": np.zeros(HIDDEN, np.float32),
+        "W2": weights(HIDDEN, 10),
+        "b2": np.zeros(10, np.float32),
+    }
+
+
+def demo(out: str, epochs: int, seed: int) -> int:
+    """Run it; status 1 if the gradients disagree."""
+    console = Console(highlight=False)
+    train, test = data.digits().split(seed=seed)
+    params = initial(seed)
+    x, y = train.images[:BATCH], train.labels[:BATCH]
+    console.print(
+        f"[bold]gradc demo[/]  {len(train.labels)} + {len(test.labels)} handwritten digits of 8×8 pixels (UCI), "
+        f"a 64-{HIDDEN}-10 network, softmax cross-entropy, Adam\n"
+    )
+    console.rule("the gradient, as formulas", align="left")
+    console.print(str(explain(loss, params, x, y, argnums=0)), markup=False)
+    console.rule("five derivatives, compared", align="left")
+    report = check_gradients(lambda params: loss(params, x, y), params)
+    console.print(str(report), markup=False)
+    optimizer = optim.adam(LEARNING_RATE)
+    state = optimizer.init(params)
+    step = train_step(loss, optimizer)
+    executable = step.lower(params, state, x, y)
+    console.rule("one native function: loss, gradient and Adam", align="left")
+    console.print(stats_text(executable), markup=False)
+    console.rule("training", align="left")
+    params = _train(console, step, params, state, train, epochs, seed)
+    _evaluate(console, params, test)
+    console.rule("files", align="left")
+    _save(console, executable, Path(out))
+    return 0 if report.ok else 1
+
+
+def _train(console: Console, step: Jitted, params: Params, state: Any, train: Any, epochs: int, seed: int) -> Params:
+    rng = np.random.default_rng(seed)
+    seconds, steps, value = 0.0, 0, np.float32(np.nan)
+    columns = (
+        TextColumn("epoch {task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=epochs)
+        for _ in range(epochs):
+            for x, y in _batches(train, rng):
+                start = perf_counter()
+                params, state, value = step(params, state, x, y)
+                seconds += perf_counter() - start
+                steps += 1
+            progress.update(bar, advance=1, description=f"loss {float(value):.4f}")
+    if steps:
+        console.print(
+            f"{steps} steps of batch {BATCH}: {1e6 * seconds / steps:.1f} µs per step, "
+            f"{steps * BATCH / seconds:,.0f} samples per second (calls from Python included)"
+        )
+    return params
+
+
+def _batches(train: Any, rng: np.random.Generator) -> Iterator[tuple[Any, Any]]:
+    order = rng.permutation(len(train.labels))
+    for start in range(0, len(order) - BATCH + 1, BATCH):
+        chosen = order[start : start + BATCH]
+        yield train.images[chosen], train.labels[chosen]
+
+
+def _evaluate(console: Console, params: Params, test: Any) -> None:
+    predicted = jit(lambda params, x: model(params, x).argmax(axis=1))(params, test.images)
+    accuracy = float(np.mean(predicted == test.labels))
+    console.print(f"test accuracy [bold]{accuracy:.3f}[/] on {len(test.labels)} digits it has not seen")
+
+
+def _save(console: Console, executable: Executable, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "step.ll": ("LLVM IR", executable.llvm),
+        "step.s": ("assembly", executable.asm),
+        "graph.txt": ("graph", str(executable.graph)),
+        "graph.dot": ("graph for Graphviz", executable.graph.dot()),
+        "schedule.txt": ("kernels and memory plan", str(executable.schedule)),
+    }
+    for name, (words, text) in texts.items():
+        path = folder / name
+        path.write_text(text, encoding="utf-8")
+        console.print(f"{words + ':':<25} {path}  ({len(text.splitlines()):,} lines)", markup=False)

@@ -1,0 +1,111 @@
+"""``gradc show``, ``explain``, ``check`` and ``compile``: one function at any stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gradc.api.compiled import Jitted
+from gradc.api.derivatives import value_and_grad
+from gradc.api.executable import Executable
+from gradc.cli.loading import Loaded, load_function
+from gradc.cli.usage import UsageError
+from gradc.explain import explain as explain_function
+from gradc.oracle import check_gradients
+from gradc.passes import optimise
+from gradc.trace import trace
+
+
+def _differentiable(loaded: Loaded) -> tuple[int, ...]:
+    """Positions of the arguments that hold floats only: what a gradient is taken with respect to."""
+    from gradc.trace import aval_of
+    from gradc.tree import leaves_of
+
+    chosen = []
+    for i, value in enumerate(loaded.specs()):
+        leaves = leaves_of(value)[0]
+        if leaves and all(aval_of(leaf).is_float for leaf in leaves):
+            chosen.append(i)
+    if not chosen:
+        raise UsageError("no argument holds floats, so there is nothing to differentiate with respect to")
+    return tuple(chosen)
+
+
+def _with_gradient(loaded: Loaded) -> Callable[..., Any]:
+    return value_and_grad(loaded.function, _differentiable(loaded))
+
+
+def _compiled(loaded: Loaded, function: Callable[..., Any]) -> Executable:
+    return Jitted(function, (), (), "ieee").lower(*loaded.specs())
+
+
+def show(place: str, given: Sequence[str], stage: str, gradient: bool) -> int:
+    """Print one stage."""
+    loaded = load_function(place, given)
+    function = _with_gradient(loaded) if gradient or stage == "grad" else loaded.function
+    print(_text(loaded, function, stage))
+    return 0
+
+
+def _text(loaded: Loaded, function: Callable[..., Any], stage: str) -> str:
+    if stage == "graph":
+        return str(trace(function, *loaded.specs()))
+    if stage == "dot":
+        return trace(function, *loaded.specs()).dot()
+    if stage in ("grad", "optimised"):
+        graph = optimise(trace(function, *loaded.specs()))
+        return "\n".join([str(graph), *(f"  note: {n}" for n in graph.notes)])
+    executable = _compiled(loaded, function)
+    if stage == "stats":
+        return stats_text(executable)
+    return {
+        "schedule": lambda: str(executable.schedule),
+        "llvm": lambda: executable.llvm,
+        "asm": lambda: executable.asm,
+    }[stage]()
+
+
+def stats_text(executable: Executable) -> str:
+    """Milliseconds per stage and what one call costs."""
+    stats = executable.stats
+    lines = [f"{name:<14} {1e3 * seconds:8.2f} ms" for name, seconds in stats["seconds"].items()]
+    lines.append(f"{'total':<14} {1e3 * sum(stats['seconds'].values()):8.2f} ms")
+    lines.append(
+        f"one call: {stats['kernels']} kernels, {stats['flops']:,} flop, {stats['bytes']:,} bytes moved, "
+        f"{stats['arena_bytes']:,} bytes of scratch"
+    )
+    return "\n".join(lines)
+
+
+def explain(place: str, given: Sequence[str], latex: bool, ascii_only: bool) -> int:
+    """Print the gradient formulas."""
+    loaded = load_function(place, given)
+    derivation = explain_function(loaded.function, *loaded.specs(), argnums=_differentiable(loaded))
+    print(derivation.latex() if latex else derivation.text(ascii=ascii_only))
+    return 0
+
+
+def check(place: str, given: Sequence[str]) -> int:
+    """Print the agreement table; status 1 if the derivatives disagree."""
+    loaded = load_function(place, given)
+    report = check_gradients(loaded.function, *loaded.values())
+    print(report)
+    return 0 if report.ok else 1
+
+
+def write(place: str, given: Sequence[str], output: str, gradient: bool) -> int:
+    """Write the compiled function in the form that the file's ending asks for."""
+    loaded = load_function(place, given)
+    path = Path(output)
+    if path.suffix not in (".ll", ".s", ".o"):
+        raise UsageError(f"-o {output}: the file must end in .ll (LLVM IR), .s (assembly) or .o (object)")
+    executable = _compiled(loaded, _with_gradient(loaded) if gradient else loaded.function)
+    data = {
+        ".ll": lambda: executable.llvm.encode(),
+        ".s": lambda: executable.asm.encode(),
+        ".o": lambda: executable.object_bytes,
+    }[path.suffix]()
+    path.write_bytes(data)
+    print(f"wrote {path} ({len(data):,} bytes)")
+    return 0

@@ -1,0 +1,99 @@
+"""Elements in memory: loads and stores of one element or of lanes, at any distance from each other.
+
+Enters: a base pointer, an element offset and the distance between lanes.  Leaves: loads, stores, gathers and scatters.
+Invariant: an access has the alignment of its element, and lanes outside the mask touch no memory.  A bool is one byte in
+memory, 0 or 1, and one bit in a register.  Start reading at `load`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradc.codegen.ir import Function, Lanes, Value, const, memory_type, vector_type
+
+
+def offset_pointer(f: Function, base: str, offset: Value | int, dtype: str) -> str:
+    """The pointer ``offset`` elements behind ``base``."""
+    if isinstance(offset, int):
+        if offset == 0:
+            return base
+        offset = const(offset, "int64")
+    return f.let(f"getelementptr {memory_type(dtype)}, ptr {base}, i64 {offset.ref}")
+
+
+def load(f: Function, pointer: str, dtype: str, lanes: int = 1, mask: Value | None = None) -> Value:
+    """``lanes`` neighbouring elements; those outside ``mask`` are 0."""
+    kind = vector_type(memory_type(dtype), lanes)
+    if mask is None or lanes == 1:
+        ref = f.let(f"load {kind}, ptr {pointer}, align {_align(dtype)}")
+    else:
+        name = f.module.declare(f"llvm.masked.load.{_suffix(dtype, lanes)}.p0", kind, "ptr", mask.type, kind)
+        arguments = f"ptr align {_align(dtype)} {pointer}, {mask.typed}, {kind} zeroinitializer"
+        ref = f.let(f"call {kind} @{name}({arguments})")
+    return _from_memory(f, ref, dtype, lanes)
+
+
+def store(f: Function, value: Value, pointer: str, mask: Value | None = None) -> None:
+    """Write the lanes of ``value`` to neighbouring elements, those in ``mask`` only."""
+    kind, ref = vector_type(memory_type(value.dtype), value.lanes), _to_memory(f, value)
+    if mask is None or value.lanes == 1:
+        f.line(f"store {kind} {ref}, ptr {pointer}, align {_align(value.dtype)}")
+        return
+    name = f.module.declare(f"llvm.masked.store.{_suffix(value.dtype, value.lanes)}.p0", "void", kind, "ptr", mask.type)
+    f.line(f"call void @{name}({kind} {ref}, ptr align {_align(value.dtype)} {pointer}, {mask.typed})")
+
+
+def gather(f: Function, base: str, offsets: Value, dtype: str, mask: Value | None = None) -> Value:
+    """One element for each lane of ``offsets``."""
+    lanes = offsets.lanes
+    kind = vector_type(memory_type(dtype), lanes)
+    pointers = f.let(f"getelementptr {memory_type(dtype)}, ptr {base}, {offsets.typed}")
+    live = _mask(mask, lanes)
+    name = f.module.declare(
+        f"llvm.masked.gather.{_suffix(dtype, lanes)}.v{lanes}p0", kind, f"<{lanes} x ptr>", f"<{lanes} x i1>", kind
+    )
+    arguments = f"<{lanes} x ptr> align {_align(dtype)} {pointers}, {live}, {kind} zeroinitializer"
+    return _from_memory(f, f.let(f"call {kind} @{name}({arguments})"), dtype, lanes)
+
+
+def scatter(f: Function, value: Value, base: str, offsets: Value, mask: Value | None = None) -> None:
+    """Write each lane of ``value`` at its own offset; no two live lanes share one."""
+    lanes, dtype = value.lanes, value.dtype
+    kind, ref = vector_type(memory_type(dtype), lanes), _to_memory(f, value)
+    pointers = f.let(f"getelementptr {memory_type(dtype)}, ptr {base}, {offsets.typed}")
+    name = f.module.declare(
+        f"llvm.masked.scatter.{_suffix(dtype, lanes)}.v{lanes}p0", "void", kind, f"<{lanes} x ptr>", f"<{lanes} x i1>"
+    )
+    arguments = f"{kind} {ref}, <{lanes} x ptr> align {_align(dtype)} {pointers}, {_mask(mask, lanes)}"
+    f.line(f"call void @{name}({arguments})")
+
+
+def first_lanes(count: int, lanes: int) -> Value:
+    """The constant mask of the first ``count`` lanes."""
+    bits = ", ".join("i1 true" if k < count else "i1 false" for k in range(lanes))
+    return Value(f"<{bits}>", "bool", lanes)
+
+
+def _mask(mask: Value | None, lanes: int) -> str:
+    return f"<{lanes} x i1> splat (i1 true)" if mask is None else mask.typed
+
+
+def _align(dtype: str) -> int:
+    return np.dtype(dtype).itemsize
+
+
+def _suffix(dtype: str, lanes: int) -> str:
+    scalar = memory_type(dtype)
+    return f"v{lanes}" + {"half": "f16", "float": "f32", "double": "f64"}.get(scalar, scalar)
+
+
+def _from_memory(f: Function, ref: str, dtype: str, lanes: int) -> Value:
+    if dtype != "bool":
+        return Value(ref, dtype, lanes)
+    return Lanes(f, lanes).ne(Value(ref, "uint8", lanes), 0)
+
+
+def _to_memory(f: Function, value: Value) -> str:
+    if value.dtype != "bool":
+        return value.ref
+    return f.let(f"zext {value.typed} to {vector_type('i8', value.lanes)}")

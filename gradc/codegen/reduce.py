@@ -1,0 +1,247 @@
+"""A reducing stage: the loops over the reduced axes.
+
+Enters: a stage of a nest, inside its outer loops.  Leaves: the results, as `Total`s.
+
+The promise about order, which decides every rounding.  The reduced elements are walked with the lane axis (or the last
+axis) innermost.  A *step* takes ``interleave`` groups of ``width`` neighbouring elements, each group into its own
+accumulator (``width`` is the number of lanes where the lanes run along the reduced axis, else 1).  A *block* is at most
+`BLOCK` steps: a part of a long row, or several short rows.  The accumulators of a block are joined by a binary tree,
+blocks likewise in the order in which they come (a binary counter of partial results), lanes last.  All of that depends on
+shapes, dtypes and the target's vector width only, never on addresses or threads, so the bits are the same in every run;
+and the error of a sum is at most (BLOCK + 2 + log2 of the number of accumulators and blocks) · eps · Σ|x|.
+Start reading at `emit_reduction`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from gradc.codegen.ir import Function, Lanes, Value, const
+from gradc.codegen.loops import each
+from gradc.codegen.memory import first_lanes
+from gradc.codegen.reducers import REDUCERS, Reducer, State, across_lanes, tree
+from gradc.codegen.scalars import Point, Scalars
+from gradc.schedule.affine import Affine, Var
+from gradc.schedule.kernel import Apply, Nest, Stage
+
+#: Steps that one accumulator adds up before blocks are joined.
+BLOCK = 64
+#: Interleaved accumulators: these hide the latency of an addition, if the body is short.
+INTERLEAVE = 4
+SHORT_BODY = 12
+
+States = tuple[State, ...]
+
+
+def emit_reduction(s: Scalars, stage: Stage, needed: Sequence[int], point: Point) -> list[Value]:
+    """The result of each reduction of ``stage``, in the lanes of an outer lane axis or as scalars."""
+    return _Reduction(s, stage, needed).run(point)
+
+
+class _Reduction:
+    def __init__(self, s: Scalars, stage: Stage, needed: Sequence[int]):
+        self.s, self.f, self.stage, self.needed = s, s.f, stage, needed
+        nest = s.nest
+        self.along = nest.lane is not None and bool(stage.inner) and stage.inner[-1] == nest.lane and not nest.across
+        self.width = nest.lanes if self.along else 1
+        self.reducers: list[Reducer] = [
+            REDUCERS[r.how](self.f, nest.code[r.value].dtype, r.dtype, nest.lanes) for r in stage.reduces
+        ]
+        self.interleave = self._interleave(nest)
+
+    def _interleave(self, nest: Nest) -> int:
+        body = sum(isinstance(nest.code[k], Apply) for k in self.needed)
+        extent = self.stage.inner[-1].extent if self.stage.inner else 1
+        most = INTERLEAVE if body <= SHORT_BODY else 1
+        return next(u for u in (most, 2, 1) if u <= most and (u == 1 or extent >= 2 * u * self.width))
+
+    def run(self, point: Point) -> list[Value]:
+        if not self.stage.inner:
+            states = self._take(self._start(), point)
+        else:
+            states = self._blocks(point)
+        if self.along:
+            states = tuple(across_lanes(self.f, r, x) for r, x in zip(self.reducers, states, strict=True))
+        return [r.end(x) for r, x in zip(self.reducers, states, strict=True)]
+
+    # -- one element (of each lane) ----------------------------------------------------------------------------------
+    def _start(self) -> States:
+        return tuple(r.start() for r in self.reducers)
+
+    def _take(self, states: States, point: Point) -> States:
+        self.s.advance(self.needed, point)
+        wide = self.s.nest.lanes > 1
+        position = self._position(point) if any(r.how.startswith("arg") for r in self.stage.reduces) else None
+        mask = point.mask if self.along else None
+        return tuple(
+            r.step(x, self.s.value(a.value, point, wide), position, mask)
+            for r, x, a in zip(self.reducers, states, self.stage.reduces, strict=True)
+        )
+
+    def _position(self, point: Point) -> Value:
+        """The row-major number of the element in the reduced axes."""
+        form, step = Affine(), 1
+        for var in reversed(self.stage.inner):
+            form, step = form + Affine(0, {var: step}), step * var.extent
+        nest = self.s.nest
+        if self.along:
+            return self.s.form(form, point, True)
+        return Lanes(self.f, nest.lanes).splat(self.s.form(form, point, False))
+
+    # -- rows and blocks ---------------------------------------------------------------------------------------------
+    def _blocks(self, point: Point) -> States:
+        *outer, last = self.stage.inner
+        steps = last.extent // (self.interleave * self.width)
+        if steps > BLOCK:
+            count, rest = divmod(last.extent, BLOCK * self.interleave * self.width)
+            total = (count + bool(rest)) * math.prod(v.extent for v in outer)
+            joiner = _Joiner(self.f, self.reducers, total)
+            self._nested(outer, point, lambda p: self._long_row(last, count, p, joiner))
+        else:
+            rows = max(1, BLOCK // max(1, math.ceil(last.extent / (self.interleave * self.width))))
+            *outer, across = outer or [Var(-1, 1)]
+            total = math.ceil(across.extent / rows) * math.prod(v.extent for v in outer)
+            joiner = _Joiner(self.f, self.reducers, total)
+            self._nested(outer, point, lambda p: self._short_rows(across, last, rows, p, joiner))
+        return joiner.result()
+
+    def _nested(self, variables: Sequence[Var], point: Point, body: Callable[[Point], None]) -> None:
+        if not variables:
+            body(point)
+            return
+        var, *rest = variables
+        with self.f.loop(0, var.extent) as loop:
+            inside = point.at(var, loop.index)
+            self.s.advance(self.needed, inside)
+            self._nested(rest, inside, body)
+
+    def _long_row(self, last: Var, count: int, point: Point, joiner: _Joiner) -> None:
+        size = BLOCK * self.interleave * self.width
+        with self.f.loop(0, count * size, size) as loop:
+            stop = Lanes(self.f).add(loop.index, size)
+            joiner.push(tree(self.reducers, self._stretch(last, loop.index, stop, self._fresh(), point)))
+        if last.extent % size:
+            joiner.push(tree(self.reducers, self._row(last, count * size, self._fresh(), point)))
+
+    def _short_rows(self, across: Var, last: Var, rows: int, point: Point, joiner: _Joiner) -> None:
+        whole = across.extent // rows * rows
+        if whole:
+            with each(self.f, 0, whole, rows) as begin:
+                stop = Lanes(self.f).add(begin, rows)
+                joiner.push(tree(self.reducers, self._rows(across, last, begin, stop, rows, point)))
+        if across.extent > whole:
+            left = across.extent - whole
+            begin, end = const(whole, "int64"), const(across.extent, "int64")
+            joiner.push(tree(self.reducers, self._rows(across, last, begin, end, left, point)))
+
+    def _rows(self, across: Var, last: Var, start: Value, stop: Value, count: int, point: Point) -> list[States]:
+        """Rows start … stop of ``across``, all into the same accumulators."""
+        if count == 1:
+            inside = point.at(across, start)
+            self.s.advance(self.needed, inside)
+            return self._row(last, 0, self._fresh(), inside)
+        with self.f.loop(start, stop, carry=_flat(self._fresh())) as loop:
+            inside = point.at(across, loop.index)
+            self.s.advance(self.needed, inside)
+            parts = self._row(last, 0, self._shaped(loop.carry), inside)
+            loop.next = _flat(parts)
+        return self._shaped(loop.result)
+
+    def _row(self, last: Var, start: int, parts: list[States], point: Point) -> list[States]:
+        """Elements start … of the last axis, whole steps and what is left."""
+        chunk = self.interleave * self.width
+        whole = start + (last.extent - start) // chunk * chunk
+        if whole > start:
+            parts = self._stretch(last, const(start, "int64"), const(whole, "int64"), parts, point)
+        for k, begin in enumerate(range(whole, last.extent, self.width)):
+            inside = point.at(last, const(begin, "int64"))
+            if last.extent - begin < self.width:
+                inside.mask = first_lanes(last.extent - begin, self.width)
+            parts[k] = self._take(parts[k], inside)
+        return parts
+
+    def _stretch(self, last: Var, start: Value, stop: Value, parts: list[States], point: Point) -> list[States]:
+        """Whole steps."""
+        chunk = self.interleave * self.width
+        with self.f.loop(start, stop, chunk, carry=_flat(parts)) as loop:
+            parts = self._shaped(loop.carry)
+            for k in range(self.interleave):
+                at = loop.index if k == 0 else Lanes(self.f).add(loop.index, k * self.width)
+                parts[k] = self._take(parts[k], point.at(last, at))
+            loop.next = _flat(parts)
+        return self._shaped(loop.result)
+
+    # -- accumulators ------------------------------------------------------------------------------------------------
+    def _fresh(self) -> list[States]:
+        return [self._start() for _ in range(self.interleave)]
+
+    def _shaped(self, flat: Sequence[Value]) -> list[States]:
+        values = iter(flat)
+        return [tuple(tuple(next(values) for _ in x) for x in self._start()) for _ in range(self.interleave)]
+
+
+def _flat(parts: Sequence[States]) -> list[Value]:
+    return [v for states in parts for state in states for v in state]
+
+
+class _Joiner:
+    """Blocks joined in pairs as they come: level k of the stack holds the join of 2ᵏ blocks, or nothing."""
+
+    def __init__(self, f: Function, reducers: Sequence[Reducer], total: int):
+        self.f, self.reducers, self.total = f, reducers, total
+        self.single: States | None = None
+        if total > 1:
+            depth = total.bit_length()
+            self.stacks = [[(f.alloca("i8", depth * _room(v)), v) for v in r.start()] for r in reducers]
+            self.counter = f.alloca("i64", 1, 8)
+            f.line(f"store i64 0, ptr {self.counter}, align 8")
+
+    def push(self, states: States) -> None:
+        if self.total == 1:
+            self.single = states
+            return
+        f, i = self.f, Lanes(self.f)
+        count = Value(f.let(f"load i64, ptr {self.counter}, align 8"), "int64")
+        f.module.declare("llvm.cttz.i64", "i64", "i64", "i1")
+        level = Value(f.let(f"call i64 @llvm.cttz.i64(i64 {i.not_(count).ref}, i1 false)"), "int64")
+        with f.loop(0, level, carry=[v for x in states for v in x]) as loop:
+            below = self._shaped(loop.carry)
+            joined = [r.join(self._read(k, loop.index), x) for k, (r, x) in enumerate(zip(self.reducers, below, strict=True))]
+            loop.next = [v for x in joined for v in x]
+        for k, state in enumerate(self._shaped(loop.result)):
+            for (stack, _), v in zip(self.stacks[k], state, strict=True):
+                f.line(f"store {v.typed}, ptr {self._place(stack, v, level)}, align 64")
+        f.line(f"store i64 {i.add(count, 1).ref}, ptr {self.counter}, align 8")
+
+    def result(self) -> States:
+        """All blocks: the levels that hold something, the latest blocks first."""
+        if self.single is not None:
+            return self.single
+        levels = [k for k in range(self.total.bit_length()) if self.total >> k & 1]
+        return tuple(self._down(k, r, levels) for k, r in enumerate(self.reducers))
+
+    def _down(self, k: int, reducer: Reducer, levels: Sequence[int]) -> State:
+        state = self._read(k, const(levels[0], "int64"))
+        for level in levels[1:]:
+            state = reducer.join(self._read(k, const(level, "int64")), state)
+        return state
+
+    def _shaped(self, flat: Sequence[Value]) -> list[State]:
+        values = iter(flat)
+        return [tuple(next(values) for _ in stack) for stack in self.stacks]
+
+    def _read(self, k: int, level: Value) -> State:
+        return tuple(
+            Value(self.f.let(f"load {v.type}, ptr {self._place(stack, v, level)}, align 64"), v.dtype, v.lanes)
+            for stack, v in self.stacks[k]
+        )
+
+    def _place(self, stack: str, like: Value, level: Value) -> str:
+        offset = Lanes(self.f).mul(level, _room(like))
+        return self.f.let(f"getelementptr i8, ptr {stack}, i64 {offset.ref}")
+
+
+def _room(v: Value) -> int:
+    """Bytes between entries of a stack: whole cache lines, so that each entry is aligned."""
+    return -(-v.lanes * max(v.bits // 8, 1) // 64) * 64

@@ -1,0 +1,135 @@
+"""The chain rule over fragments: how symbolic mode pulls cotangents back.
+
+Enters: outputs, inputs and cotangents, as in `gradc.diff.reverse.pull_back`.  Leaves: the cotangent of each input.
+Invariant: no derivative rule of any record is read.  Elementwise fragments go through `sympy.diff` (`fragments`), sums and
+moves of elements through their index formula (`indexed`), the rest through a definition in those two (`definitions`).
+A cotangent carries the condition that it is not zero, so a branch that was not taken never turns 0·inf into NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gradc.diff.symbolic.definitions import defined
+from gradc.diff.symbolic.fragments import Partial, interior_nodes, is_elementwise, partials_at
+from gradc.diff.symbolic.indexed import pull_index
+from gradc.interpret import topological
+from gradc.node import OPS, Node, derived_from
+from gradc.ops.elementwise import apply, cast
+from gradc.ops.leaves import full
+from gradc.ops.record import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class _Cotangent:
+    value: Node
+    mask: Node | None = None
+
+    def settled(self) -> Node:
+        if self.mask is None:
+            return self.value
+        return OPS["where"].make((self.mask, self.value, full(self.value.shape, 0, self.value.dtype)))
+
+
+def symbolic_pull_back(
+    outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Sequence[Node | None]
+) -> list[Node | None]:
+    """Vector-Jacobian product by SymPy: the cotangent of each input, None where it is structurally zero.
+
+    Raises TraceError, naming the op, where an op on the way has no SymPy meaning.
+    """
+    return _pull_back(topological(outputs), outputs, inputs, cotangents)
+
+
+def _pull_back(
+    order: Sequence[Node], outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Sequence[Node | None]
+) -> list[Node | None]:
+    active = _active(order, inputs)
+    inside = interior_nodes(order, active, {*outputs, *inputs})
+    pending: dict[Node, list[_Cotangent]] = {}
+    for y, ct in zip(outputs, cotangents, strict=True):
+        if ct is not None and y in active:
+            pending.setdefault(y, []).append(_Cotangent(ct))
+    wanted, results = set(inputs), dict[Node, Node]()
+    for node in reversed(order):
+        received = pending.pop(node, None)
+        if received is None:
+            continue
+        with derived_from(node.where):
+            total = _sum(received)
+            if node in wanted:
+                results[node] = total.settled()
+            for arg, part in _pulled(node, total, active, inside):
+                pending.setdefault(arg, []).append(part)
+    return [results.get(x) for x in inputs]
+
+
+def _active(order: Sequence[Node], inputs: Sequence[Node]) -> set[Node]:
+    """Float nodes that read an input through float nodes only: what is not a float is locally constant."""
+    active = {x for x in inputs if x.aval.is_float}
+    for node in order:
+        if node.aval.is_float and any(a in active for a in node.args):
+            active.add(node)
+    return active
+
+
+def _sum(parts: Sequence[_Cotangent]) -> _Cotangent:
+    if len(parts) == 1:
+        return parts[0]
+    total, *rest = [p.settled() for p in parts]
+    for part in rest:
+        total = apply(OPS["add"], total, part)
+    return _Cotangent(total)
+
+
+def _pulled(
+    node: Node, ct: _Cotangent, active: set[Node], inside: set[Node]
+) -> Iterable[tuple[Node, _Cotangent]]:
+    if not any(a in active for a in node.args):
+        return []
+    if is_elementwise(node):
+        return [(p.leaf, _times(ct, p)) for p in partials_at(node, inside, active)]
+    parts: list[tuple[Node, _Cotangent]] = []
+    for i, arg in enumerate(node.args):
+        if arg in active:
+            part = _through_index(node, i, ct)
+            if part is None:
+                return _by_definition(node, ct, active)
+            parts.append((arg, part))
+    return parts
+
+
+def _times(ct: _Cotangent, partial: Partial) -> _Cotangent:
+    if isinstance(partial.value, Node):
+        value = apply(OPS["multiply"], ct.value, partial.value)
+    elif partial.value in (1, -1):
+        value = ct.value if partial.value == 1 else apply(OPS["negative"], ct.value)
+    else:
+        value = apply(OPS["multiply"], ct.value, partial.value)
+    return _Cotangent(cast(value, partial.leaf.dtype), _both(ct.mask, partial.mask))
+
+
+def _both(a: Node | None, b: Node | None) -> Node | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return apply(OPS["logical_and"], a, b)
+
+
+def _through_index(node: Node, i: int, ct: _Cotangent) -> _Cotangent | None:
+    """An element's cotangent is non-zero only if one of the elements that read it has a non-zero one."""
+    value = pull_index(node, i, ct.settled())
+    if value is None:
+        return None
+    if ct.mask is None or node.op.kind is Kind.CONTRACT:
+        return _Cotangent(value)
+    readers = pull_index(node, i, cast(ct.mask, node.dtype))
+    assert readers is not None
+    return _Cotangent(value, apply(OPS["not_equal"], readers, 0))
+
+
+def _by_definition(node: Node, ct: _Cotangent, active: set[Node]) -> list[tuple[Node, _Cotangent]]:
+    args = list(dict.fromkeys(a for a in node.args if a in active))
+    whole = [defined(node)]
+    pulled = _pull_back(topological(whole, dict.fromkeys(args)), whole, args, [ct.settled()])
+    return [(a, _Cotangent(v)) for a, v in zip(args, pulled, strict=True) if v is not None]

@@ -1,0 +1,46 @@
+"""The same graph in float64: what witnesses evaluate, whatever the model's dtype.
+
+Invariant: widening changes dtypes only; node k of the widened graph is node k of the original.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Aval
+from gradc.graph import Graph
+from gradc.node import Node
+
+WIDE = np.dtype(np.float64)
+
+
+def widen(graph: Graph) -> Graph:
+    """The graph with float64 in place of every narrower float, node for node."""
+    new: dict[Node, Node] = {}
+    for node in graph.nodes:
+        new[node] = _widened(node, tuple(new[a] for a in node.args))
+    names = {new[n]: name for n, name in graph.names.items() if n in new}
+    return graph.replace(
+        inputs=tuple(new[n] for n in graph.inputs), outputs=tuple(new[n] for n in graph.outputs), names=names
+    )
+
+
+def _widened(node: Node, args: tuple[Node, ...]) -> Node:
+    dtype = WIDE if node.aval.is_float else node.dtype
+    aval = Aval(node.shape, dtype, node.aval.weak)
+    attrs = dict(node.attrs)
+    if "dtype" in attrs and node.aval.is_float:
+        attrs["dtype"] = dtype
+    if node.op.name == "constant":
+        attrs["value"] = widen_array(node.attrs["value"])
+    if node.op.name == "input":
+        attrs["aval"] = aval
+    return Node(node.op, args, attrs, aval, node.where, None, node.replica)
+
+
+def widen_array(value: Any) -> np.ndarray[Any, Any]:
+    """Floats as float64, everything else as it is."""
+    array = np.asarray(value)
+    return array.astype(WIDE) if array.dtype.kind == "f" else array

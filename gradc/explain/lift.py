@@ -1,0 +1,317 @@
+"""Graph nodes to formulas: every op in the algebra's terms.
+
+Enters: nodes, and the symbols of those that have a name.  Leaves: one `Formula` per node, in which named nodes are symbols.
+Invariant: lifting alone changes notation, never value; what it may assume of numbers is written at the rules.  An op that
+the algebra has no form for becomes a function of that name.  Start reading at `Lifter.formula`; `FORMS` is the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Shape
+from gradc.explain.formula import (
+    UNIT,
+    Apply,
+    Factor,
+    Formula,
+    Number,
+    Product,
+    Symbol,
+    apply,
+    arranged,
+    identity,
+    in_place,
+    negative,
+    number,
+    power,
+    product,
+    restricted,
+    times,
+    total,
+    value_of,
+    varying_axes,
+)
+from gradc.interpret import topological
+from gradc.node import Node
+from gradc.ops.indexing import rest_axes
+from gradc.passes.cse import attrs_key
+from gradc.passes.fold import splat_value
+
+Args = Sequence[Formula]
+
+#: a decimal with a larger denominator than this is shown as it is, not as a quotient
+LARGEST_DENOMINATOR = 10**5
+
+
+class Lifter:
+    """Formulas for nodes.
+
+    ``symbols`` holds the nodes that are shown by name and may grow; ``simplified`` is applied to each node's formula;
+    ``extents`` are the symbols of array extents that are shown by name; with ``composites`` a node that is the value of a
+    function the user called by name (softmax, layer norm, …) is shown as that function.
+    """
+
+    def __init__(
+        self,
+        symbols: dict[Node, Symbol],
+        simplified: Callable[[Formula], Formula],
+        extents: Mapping[int, Symbol],
+        composites: bool = False,
+    ):
+        self.symbols = symbols
+        self.simplified = simplified
+        self.extents = extents
+        self.composites = composites
+        self._known: dict[Node, Formula] = {}
+
+    def formula(self, node: Node) -> Formula:
+        """How other formulas refer to ``node``: its symbol if it has one, else its definition."""
+        return self.symbols.get(node) or self.definition(node)
+
+    def definition(self, node: Node) -> Formula:
+        """What ``node`` is, in terms of named quantities."""
+        if node not in self._known:
+            stop = {n: None for n in (*self.symbols, *self._known) if n is not node}
+            for inner in topological([node], stop):
+                if inner not in stop:
+                    self._known[inner] = self._lifted(inner)
+        return self._known[node]
+
+    def _lifted(self, node: Node) -> Formula:
+        label = node.label if self.composites else None
+        if label is not None and label.name not in ("mean", "one_hot"):
+            found = [self.formula(a) for a in label.args]
+            return Apply(
+                node.shape, nodes=frozenset((node,)), name=label.name, args=tuple(found), attrs=dict(label.attrs),
+                attrs_key=("composite", str(label.attrs)),
+            )  # fmt: skip
+        args = [self.formula(a) for a in node.args]
+        form = FORMS.get(node.op.name)
+        raw = form(self, node, args) if form is not None else None
+        result = self.simplified(raw if raw is not None else function(node, args))
+        return result if isinstance(result, Symbol) else result.including((node,))
+
+    def summed(self, x: Formula, axes: Shape) -> Formula:
+        """Σ over ``axes``; a named extent counts where nothing varies."""
+        constant = [a for a in axes if a not in varying_axes(x) and x.shape[a] in self.extents]
+        if constant:
+            kept = [a for a in range(x.ndim) if a not in constant]
+            inner = self.summed(restricted(x, kept), tuple(kept.index(a) for a in axes if a not in constant))
+            counts = [Factor(self.extents[x.shape[a]], ()) for a in constant]
+            return product(inner.shape, [*counts, in_place(inner)])
+        shape = tuple(n for a, n in enumerate(x.shape) if a not in axes)
+        out, sums = count(), count(len(shape))
+        return arranged(x, tuple(next(sums) if a in axes else next(out) for a in range(x.ndim)), shape)
+
+
+def function(node: Node, args: Args) -> Formula:
+    """The op as a function of that name."""
+    return apply(node.op.name, args, node.shape, node.attrs, (), attrs_key(node))
+
+
+def exact(value: Any, dtype: np.dtype[Any]) -> Number:
+    """The number that was meant: the simple fraction within two roundings of ``value``, else ``value``."""
+    if not np.isfinite(value):
+        return float(value)
+    near = Fraction(float(value)).limit_denominator(LARGEST_DENOMINATOR)
+    spacing = float(np.spacing(np.abs(np.asarray(value, dtype)))) if dtype.kind == "f" else 0.0
+    return near if abs(float(near) - float(value)) <= 2 * spacing else float(value)
+
+
+# -- leaves ------------------------------------------------------------------------------------------------------------
+
+
+def _constant(lifter: Lifter, node: Node, args: Args) -> Formula | None:
+    value = node.attrs["value"]
+    if value.size and np.all(value == value.flat[0]) and value.dtype.kind == "f":
+        return number(exact(value.flat[0], value.dtype), node.shape)
+    if value.ndim == 1 and value.dtype.kind == "i" and np.array_equal(value, np.arange(len(value))):
+        return positions(len(value), value.dtype)
+    return None
+
+
+def positions(size: int, dtype: np.dtype[Any]) -> Formula:
+    """0, 1, …, size−1."""
+    attrs = {"shape": (size,), "axis": 0, "dtype": np.dtype(dtype)}
+    return apply("iota", (), (size,), attrs, attrs_key=(size, str(dtype)))
+
+
+def _iota(lifter: Lifter, node: Node, args: Args) -> Formula:
+    axis = node.attrs["axis"]
+    return arranged(positions(node.shape[axis], node.dtype), (axis,), node.shape)
+
+
+# -- arithmetic --------------------------------------------------------------------------------------------------------
+
+Form = Callable[[Lifter, Node, Args], Formula | None]
+
+
+def _for_floats(form: Callable[..., Formula | None]) -> Form:
+    """The algebra is that of real numbers; integers and bools keep their ops."""
+    return lambda lifter, node, args: form(*args) if node.dtype.kind == "f" else None
+
+
+def _power(lifter: Lifter, node: Node, args: Args) -> Formula | None:
+    exponent = splat_value(node.args[1])
+    if exponent is None or node.dtype.kind != "f":
+        return None
+    return power(args[0], exact(exponent, exponent.dtype))
+
+
+def _cast(lifter: Lifter, node: Node, args: Args) -> Formula | None:
+    source = node.args[0].dtype.kind
+    if node.dtype.kind != "f":
+        return None
+    if source == "f":
+        return args[0]
+    return apply("indicator" if source == "b" else "real", args, node.shape)
+
+
+# -- axes --------------------------------------------------------------------------------------------------------------
+
+
+def _broadcast(lifter: Lifter, node: Node, args: Args) -> Formula:
+    return arranged(args[0], node.attrs["axes"], node.shape)
+
+
+def _transpose(lifter: Lifter, node: Node, args: Args) -> Formula:
+    axes = node.attrs["axes"]
+    return arranged(args[0], tuple(axes.index(a) for a in range(node.ndim)), node.shape)
+
+
+def _reshape(lifter: Lifter, node: Node, args: Args) -> Formula | None:
+    (x,) = args
+    value = value_of(x)
+    if value is not None:
+        return number(value, node.shape)
+    if [n for n in x.shape if n != 1] != [n for n in node.shape if n != 1]:
+        return None
+    places = iter([a for a, n in enumerate(node.shape) if n != 1])
+    return arranged(x, tuple(UNIT if n == 1 else next(places) for n in x.shape), node.shape)
+
+
+def _sum(lifter: Lifter, node: Node, args: Args) -> Formula:
+    return lifter.summed(args[0], node.attrs["axes"])
+
+
+def _norm(lifter: Lifter, node: Node, args: Args) -> Formula:
+    return power(lifter.summed(power(args[0], 2), node.attrs["axes"]), Fraction(1, 2))
+
+
+def _contract(lifter: Lifter, node: Node, args: Args) -> Formula | None:
+    if node.dtype.kind != "f":
+        return None
+    out = node.attrs["out"]
+    names = {k: a for a, k in enumerate(out)}
+    for k in (*node.attrs["left"], *node.attrs["right"]):
+        names.setdefault(k, len(names))
+    sides = zip(args, (node.attrs["left"], node.attrs["right"]), strict=True)
+    return product(node.shape, [Factor(x, tuple(names[k] for k in labels)) for x, labels in sides])
+
+
+# -- computed indices ----------------------------------------------------------------------------------------------------
+
+
+class Chosen:
+    """Which label each axis of the operand of a gather has, given the labels of the index arrays.
+
+    An index that counts along one of its own axes identifies that axis with the operand's; any other index is data and
+    selects by a one-hot factor.  Labels: 0 … r−1 are the axes of the index arrays, then one new label per data index.
+    """
+
+    def __init__(self, node: Node, operand: Shape, indices: Args):
+        self.axis_label: dict[int, int] = {}
+        self.selectors: list[Factor] = []
+        rank = indices[0].ndim
+        for axis, index in zip(node.attrs["axes"], indices, strict=True):
+            counted = _counts_along(index, operand[axis])
+            if counted is not None and counted not in self.axis_label.values():
+                self.axis_label[axis] = counted
+            else:
+                label = rank + len(self.selectors)
+                self.axis_label[axis] = label
+                hot = apply("onehot", (index,), (*index.shape, operand[axis]))
+                self.selectors.append(Factor(hot, (*range(rank), label)))
+        self.rank, self.used = rank, rank + len(self.selectors)
+
+
+def _counts_along(index: Formula, extent: int) -> int | None:
+    """The axis along which ``index`` is 0, 1, …, extent−1, constant along the others."""
+    if isinstance(index, Product) and len(index.factors) == 1 and not index.summed:
+        base, labels, _ = index.factors[0]
+        if _is_positions(base) and base.shape == (extent,):
+            return labels[0]
+    return 0 if _is_positions(index) and index.shape == (extent,) else None
+
+
+def _is_positions(x: Formula) -> bool:
+    return isinstance(x, Apply) and x.name == "iota"
+
+
+def _scatter(lifter: Lifter, node: Node, args: Args) -> Formula | None:
+    """x + Σ v · one-hot: adding at computed indices is a product with selectors."""
+    x, v, *indices = args
+    if node.attrs["how"] != "add" or node.dtype.kind != "f":
+        return None
+    chosen = Chosen(node, x.shape, indices)
+    rest = rest_axes(x.ndim, node.attrs["axes"])
+    name = {a: chosen.used + k for k, a in enumerate(rest)} | chosen.axis_label
+    labels = tuple(range(chosen.rank)) + tuple(name[a] for a in rest)
+    return total(node.shape, [x, _reordered([Factor(v, labels), *chosen.selectors], [name[a] for a in range(x.ndim)], node.shape)])
+
+
+def _gather(lifter: Lifter, node: Node, args: Args) -> Formula | None:
+    """Σ x · one-hot over the selected axes."""
+    x, *indices = args
+    if node.dtype.kind != "f" or not indices[0].ndim:
+        return None
+    chosen = Chosen(node, x.shape, indices)
+    rest = rest_axes(x.ndim, node.attrs["axes"])
+    name = {a: chosen.used + k for k, a in enumerate(rest)} | chosen.axis_label
+    factors = [Factor(x, tuple(name[a] for a in range(x.ndim))), *chosen.selectors]
+    return _reordered(factors, [*range(chosen.rank), *(name[a] for a in rest)], node.shape)
+
+
+def _reordered(factors: Sequence[Factor], out: Sequence[int], shape: Shape) -> Formula:
+    """The product of ``factors`` whose axes are the labels ``out``, in that order; the other labels are summed."""
+    names = {k: a for a, k in enumerate(out)}
+    for f in factors:
+        for k in f.labels:
+            names.setdefault(k, len(names))
+    return product(shape, [Factor(f.base, tuple(names[k] for k in f.labels), f.exponent) for f in factors])
+
+
+FORMS: dict[str, Form] = {
+    "constant": _constant,
+    "iota": _iota,
+    "add": _for_floats(lambda x, y: total(x.shape, (x, y))),
+    "subtract": _for_floats(lambda x, y: total(x.shape, (x, negative(y)))),
+    "multiply": _for_floats(times),
+    "divide": _for_floats(lambda x, y: product(x.shape, [in_place(x), in_place(y, Fraction(-1))])),
+    "negative": _for_floats(negative),
+    "positive": _for_floats(lambda x: x),
+    "square": _for_floats(lambda x: power(x, 2)),
+    "reciprocal": _for_floats(lambda x: power(x, -1)),
+    "sqrt": _for_floats(lambda x: power(x, Fraction(1, 2))),
+    "rsqrt": _for_floats(lambda x: power(x, Fraction(-1, 2))),
+    "stop_gradient": _for_floats(lambda x: x),
+    "power": _power,
+    "cast": _cast,
+    "broadcast": _broadcast,
+    "transpose": _transpose,
+    "reshape": _reshape,
+    "sum": _sum,
+    "norm": _norm,
+    "contract": _contract,
+    "scatter": _scatter,
+    "gather": _gather,
+}
+"""How each op reads in the algebra; None from a form means: as a function of its own name."""
+
+__all__ = ["FORMS", "Lifter", "exact", "function", "identity", "positions"]

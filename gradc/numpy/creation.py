@@ -1,0 +1,198 @@
+"""Arrays from nothing, from numbers, and like other arrays; dtypes and their rules.
+
+Enters: static shapes and numbers.  Leaves: NumPy arrays, which a trace takes in as constants; where a Node is among the
+arguments, Nodes.  Invariant: no shape depends on a traced value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy import broadcast_shapes, can_cast, dtype, finfo, iinfo, promote_types
+
+from gradc.aval import canonical_dtype
+from gradc.errors import ShapeError
+from gradc.node import FUNCTIONS, Node, as_node, here, static_int
+from gradc.numpy.axes import axis_of, shape_of
+from gradc.numpy.public import Array, ArrayLike, function, static
+from gradc.numpy.shapes import broadcast_to, joined, moveaxis, reshaped
+from gradc.ops.elementwise import cast
+from gradc.ops.leaves import full as full_node
+from gradc.ops.leaves import iota
+
+__all__ = [
+    "arange", "array", "asanyarray", "asarray", "ascontiguousarray", "astype", "bool", "bool_", "broadcast_shapes",
+    "can_cast", "dtype", "e", "empty", "empty_like", "euler_gamma", "eye", "finfo", "float32", "float64", "full",
+    "full_like", "identity", "iinfo", "indices", "inf", "int16", "int32", "int64", "int8", "isdtype", "linspace",
+    "logspace", "nan", "ndim", "newaxis", "ones", "ones_like", "pi", "promote_types", "result_type", "shape", "size",
+    "tri", "tril_indices", "triu_indices", "uint16", "uint32", "uint64", "uint8", "zeros", "zeros_like",
+]  # fmt: skip
+
+pi, e, inf, nan, euler_gamma, newaxis = np.pi, np.e, np.inf, np.nan, np.euler_gamma, None
+bool = bool_ = np.bool_
+int8, int16, int32, int64 = np.int8, np.int16, np.int32, np.int64
+uint8, uint16, uint32, uint64 = np.uint8, np.uint16, np.uint32, np.uint64
+float32, float64 = np.float32, np.float64
+
+_REMEDY = "A shape must be known while tracing: add the argument to static=, or pass a Python number."
+zeros, ones, empty = static(np.zeros, _REMEDY), static(np.ones, _REMEDY), static(np.empty, _REMEDY)
+eye, identity, tri = static(np.eye, _REMEDY), static(np.identity, _REMEDY), static(np.tri, _REMEDY)
+arange, indices = static(np.arange, _REMEDY), static(np.indices, _REMEDY)
+tril_indices, triu_indices = static(np.tril_indices, _REMEDY), static(np.triu_indices, _REMEDY)
+
+
+@function("full")
+def full(shape: Any, fill_value: ArrayLike, dtype: Any = None) -> Array:
+    """An array of ``shape`` filled with ``fill_value``, which may be traced; dtype of the value unless given."""
+    value = as_node(fill_value)
+    return broadcast_to(cast(value, dtype if dtype is not None else value.dtype), shape_of(shape))
+
+
+# -- like another array --------------------------------------------------------------------------------------------------
+
+
+@function("full_like")
+def full_like(a: ArrayLike, fill_value: ArrayLike, dtype: Any = None, *, shape: Any = None) -> Array:
+    """``fill_value`` in the shape and dtype of ``a``, unless others are given."""
+    x = as_node(a)
+    target = x.shape if shape is None else shape_of(shape)
+    return broadcast_to(cast(as_node(fill_value), x.dtype if dtype is None else dtype), target)
+
+
+@function("zeros_like")
+def zeros_like(a: ArrayLike, dtype: Any = None, *, shape: Any = None) -> Array:
+    """Zeros in the shape and dtype of ``a``, unless others are given."""
+    return _uniform_like(a, 0, dtype, shape)
+
+
+@function("ones_like")
+def ones_like(a: ArrayLike, dtype: Any = None, *, shape: Any = None) -> Array:
+    """Ones in the shape and dtype of ``a``, unless others are given."""
+    return _uniform_like(a, 1, dtype, shape)
+
+
+@function("empty_like")
+def empty_like(prototype: ArrayLike, dtype: Any = None, *, shape: Any = None) -> Array:
+    """An array in the shape and dtype of ``prototype``, unless others are given; its values, which none may use, are zeros."""
+    return _uniform_like(prototype, 0, dtype, shape)
+
+
+def _uniform_like(a: ArrayLike, value: int, dtype: Any, shape: Any) -> Node:
+    x = as_node(a)
+    return full_node(x.shape if shape is None else shape_of(shape), value, x.dtype if dtype is None else canonical_dtype(dtype))
+
+
+# -- from values ---------------------------------------------------------------------------------------------------------
+
+
+@function("asarray", "asanyarray", "ascontiguousarray")
+def asarray(a: ArrayLike, dtype: Any = None) -> Array:
+    """``a`` as an array; nested lists may hold traced values, which are stacked."""
+    x = as_node(a)
+    return cast(x, x.dtype if dtype is None else dtype)
+
+
+asanyarray = ascontiguousarray = asarray
+
+
+@function("array")
+def array(object: ArrayLike, dtype: Any = None, *, ndmin: int = 0) -> Array:
+    """``object`` as an array with at least ``ndmin`` axes; nested lists may hold traced values."""
+    x = as_node(object)
+    x = cast(x, x.dtype if dtype is None else dtype)
+    return reshaped(x, (1,) * (ndmin - x.ndim) + x.shape)
+
+
+@function("astype")
+def astype(x: ArrayLike, dtype: Any, *, copy: Any = True) -> Array:
+    """``x`` converted to ``dtype``; DTypeError for a dtype that gradc does not compute with."""
+    return cast(as_node(x), dtype)
+
+
+@function("linspace")
+def linspace(
+    start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: Any = True, retstep: Any = False, dtype: Any = None, axis: int = 0
+) -> Array:
+    """``num`` evenly spaced numbers from ``start`` to ``stop``, along a new ``axis``; the ends may be traced.
+
+    With ``retstep`` also the step.  ``endpoint`` says whether ``stop`` is the last number.
+    """
+    count = static_int(num, "num")
+    if count < 0:
+        raise ShapeError(f"{here()}: linspace: num must be >= 0, got {count}")
+    first, last = as_node(start) * 1.0, as_node(stop) * 1.0
+    gaps = count - 1 if endpoint else count
+    step = (last - first) / gaps if gaps > 0 else (last - first) * nan
+    y = _ramp(first, last - first, step, count, gaps)
+    if endpoint and count > 1:
+        final = broadcast_to(cast(last, y.dtype), step.shape)
+        y = joined([y[:-1], reshaped(final, (1, *step.shape))], 0)
+    y = moveaxis(y, 0, axis_of(axis, y))
+    if dtype is not None:
+        y = cast(FUNCTIONS["floor"](y), dtype) if canonical_dtype(dtype).kind in "iu" else cast(y, dtype)
+    return (y, step) if retstep else y
+
+
+def _ramp(first: Node, delta: Node, step: Node, count: int, gaps: int) -> Node:
+    """first + i·step, or first + (i/gaps)·delta where the step underflows to zero."""
+    shape = (count, *step.shape)
+    i = iota(shape, 0, step.dtype)
+    if gaps <= 0:
+        return i * delta + first
+    if step.op.name == "constant":
+        return (i * step if step.attrs["value"].all() else i / gaps * delta) + first
+    return FUNCTIONS["where"](step == 0, i / gaps * delta, i * step) + first
+
+
+@function("logspace")
+def logspace(
+    start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: Any = True, base: ArrayLike = 10.0, dtype: Any = None, axis: int = 0
+) -> Array:
+    """``base`` to the power of `linspace`."""
+    y = FUNCTIONS["power"](base, linspace(as_node(start), as_node(stop), num, endpoint, axis=axis))
+    return y if dtype is None else cast(y, dtype)
+
+
+# -- what is known of an array -------------------------------------------------------------------------------------------
+
+
+@function("shape")
+def shape(a: ArrayLike) -> tuple[int, ...]:
+    """The extents of ``a``, a tuple of ints."""
+    return as_node(a).shape
+
+
+@function("ndim")
+def ndim(a: ArrayLike) -> int:
+    """The number of axes of ``a``."""
+    return as_node(a).ndim
+
+
+@function("size")
+def size(a: ArrayLike, axis: Any = None) -> int:
+    """The number of elements of ``a``, or its extent along ``axis``."""
+    x = as_node(a)
+    return x.size if axis is None else x.shape[axis_of(axis, x)]
+
+
+@function("result_type")
+def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
+    """NumPy's common dtype of arrays, dtypes and Python numbers."""
+    return np.result_type(*[_typed(a) for a in arrays_and_dtypes])
+
+
+def _typed(value: Any) -> Any:
+    if not isinstance(value, Node):
+        return value
+    return value.dtype.type(0).item() if value.aval.weak else value.dtype
+
+
+@function("isdtype")
+def isdtype(dtype: Any, kind: Any) -> Any:
+    """Whether ``dtype`` is of a kind of the array API ("bool", "integral", "real floating", …) or a given dtype."""
+    return np.isdtype(dtype, kind)
+
+
+for _name, _answer in (("iscomplexobj", False), ("isrealobj", True)):
+    FUNCTIONS[_name] = lambda x, answer=_answer: answer

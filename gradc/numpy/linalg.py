@@ -1,0 +1,166 @@
+"""What of numpy.linalg needs no factorisation: norms, chains and powers of matrices.
+
+Enters: arrays.  Leaves: reductions and contractions.  Invariant: registered under ``linalg.`` names, so that
+``np.linalg.norm(x)`` works on traced values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradc.errors import ShapeError, TraceError
+from gradc.node import FUNCTIONS, Node, as_node, describe, here, static_int
+from gradc.numpy import linear, shapes
+from gradc.numpy.axes import axes_of
+from gradc.numpy.linear import cross, matmul, outer, tensordot, vecdot
+from gradc.numpy.public import Array, ArrayLike, Axes, function
+from gradc.numpy.reductions import inexact, kept, reduced
+from gradc.numpy.shapes import matrix_transpose, reshaped
+from gradc.ops.leaves import full
+
+__all__ = [
+    "cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "matrix_transpose", "multi_dot", "norm", "outer",
+    "tensordot", "trace", "vecdot", "vector_norm",
+]  # fmt: skip
+
+
+@function("linalg.norm")
+def norm(x: ArrayLike, ord: Any = None, axis: Axes = None, keepdims: Any = False) -> Array:
+    """Norm of vectors (one axis) or matrices (two axes); None: of all elements, Euclidean.
+
+    ``ord`` of a vector: 2, any positive number, 0 (count of non-zeros), ±inf; of a matrix: "fro", ±1, ±inf.  The 2-norm and
+    the nuclear norm of a matrix need singular values: TraceError.  Derivative 0 where the Euclidean norm is 0.
+    """
+    node = inexact(as_node(x))
+    if axis is None and ord is None:
+        return reduced("norm", node, tuple(range(node.ndim)), keepdims)
+    axes = axes_of(axis, node)
+    if len(axes) == 1:
+        return _vector(node, axes, 2 if ord is None else ord, keepdims)
+    if len(axes) == 2:
+        return _matrix(node, axes, "fro" if ord is None else ord, keepdims)
+    raise ShapeError(f"{here()}: norm: ord={ord!r} is for 1 or 2 axes, got {len(axes)} of {describe(node)}; give axis")
+
+
+def _vector(x: Node, axes: tuple[int, ...], ord: Any, keepdims: Any) -> Node:
+    if ord == 2:
+        return reduced("norm", x, axes, keepdims)
+    if isinstance(ord, str):
+        raise TraceError(f"{here()}: norm: ord={ord!r} is for matrices (two axes); {describe(x)} has one")
+    magnitude = FUNCTIONS["absolute"](x)
+    if math.isinf(ord):
+        return _over("max" if ord > 0 else "min", magnitude, axes, keepdims)
+    if ord == 0:
+        return _over("sum", FUNCTIONS["astype"](x != 0, x.dtype), axes, keepdims)
+    if ord == 1:
+        return _over("sum", magnitude, axes, keepdims)
+    return _over("sum", magnitude**ord, axes, keepdims) ** (1.0 / ord)
+
+
+def _over(name: str, x: Node, axes: tuple[int, ...], keepdims: Any) -> Node:
+    return FUNCTIONS[name](x, axis=axes, keepdims=keepdims)  # type: ignore[no-any-return]
+
+
+def _matrix(x: Node, axes: tuple[int, ...], ord: Any, keepdims: Any) -> Node:
+    if ord == "fro":
+        return reduced("norm", x, axes, keepdims)
+    if isinstance(ord, str) or ord not in (1, -1, math.inf, -math.inf):
+        raise TraceError(f"{here()}: matrix norm ord={ord!r} needs singular values; supported: 'fro', 1, -1, inf, -inf")
+    row, column = axes
+    summed, other = (row, column) if abs(ord) == 1 else (column, row)
+    totals = _over("sum", FUNCTIONS["absolute"](x), (summed,), True)
+    result = _over("max" if ord > 0 else "min", totals, (summed, other), False)
+    return kept(result, x.shape, axes) if keepdims else result
+
+
+
+@function("linalg.diagonal")
+def diagonal(x: ArrayLike, *, offset: int = 0) -> Array:
+    """The diagonals of the matrices in the last two axes."""
+    return shapes.diagonal(as_node(x), offset, -2, -1)
+
+
+@function("linalg.trace")
+def trace(x: ArrayLike, *, offset: int = 0, dtype: Any = None) -> Array:
+    """The traces of the matrices in the last two axes."""
+    return linear.trace(as_node(x), offset, -2, -1, dtype)
+
+
+@function("linalg.vector_norm")
+def vector_norm(x: ArrayLike, *, axis: Axes = None, ord: Any = 2, keepdims: Any = False) -> Array:
+    """Norm of the elements along any number of axes, as one vector."""
+    node = inexact(as_node(x))
+    axes = axes_of(axis, node)
+    return _vector(node, axes, ord, keepdims)
+
+
+@function("linalg.matrix_norm")
+def matrix_norm(x: ArrayLike, *, ord: Any = "fro", keepdims: Any = False) -> Array:
+    """Norm of the matrices in the last two axes; ``ord`` as in `norm`."""
+    node = inexact(as_node(x))
+    return _matrix(node, axes_of((-2, -1), node), ord, keepdims)
+
+
+@function("linalg.multi_dot")
+def multi_dot(arrays: Sequence[ArrayLike]) -> Array:
+    """The product of two or more matrices (the first and last may be vectors), in the cheapest order.
+
+    Order by dynamic programming: Cormen et al., Introduction to Algorithms, 15.2.
+    """
+    chain = [as_node(a) for a in arrays]
+    if len(chain) < 2:
+        raise ShapeError(f"{here()}: multi_dot needs at least two arrays, got {len(chain)}")
+    for position, x in enumerate(chain):
+        if x.ndim != 2 and not (x.ndim == 1 and position in (0, len(chain) - 1)):
+            raise ShapeError(f"{here()}: multi_dot: array {position} must be a matrix, got {describe(x)}")
+    return _chained(chain, _splits(_chain_sizes(chain)), 0, len(chain) - 1)
+
+
+def _chain_sizes(chain: Sequence[Node]) -> list[int]:
+    first, last = chain[0], chain[-1]
+    rows = [x.shape[0] for x in chain[1:]]
+    return [first.shape[0] if first.ndim == 2 else 1, *rows, last.shape[1] if last.ndim == 2 else 1]
+
+
+def _splits(p: Sequence[int]) -> dict[tuple[int, int], int]:
+    """Where to split the product of matrices i … j, for each i < j."""
+    n = len(p) - 1
+    cost, split = {(i, i): 0 for i in range(n)}, {}
+    for length in range(1, n):
+        for i in range(n - length):
+            j = i + length
+            options = {k: cost[i, k] + cost[k + 1, j] + p[i] * p[k + 1] * p[j + 1] for k in range(i, j)}
+            split[i, j] = min(options, key=options.__getitem__)
+            cost[i, j] = options[split[i, j]]
+    return split
+
+
+def _chained(chain: Sequence[Node], split: dict[tuple[int, int], int], i: int, j: int) -> Node:
+    if i == j:
+        return chain[i]
+    k = split[i, j]
+    return matmul(_chained(chain, split, i, k), _chained(chain, split, k + 1, j))  # type: ignore[no-any-return]
+
+
+@function("linalg.matrix_power")
+def matrix_power(a: ArrayLike, n: int) -> Array:
+    """The n-th power of the square matrices in the last two axes, n >= 0, by repeated squaring."""
+    x, exponent = as_node(a), static_int(n, "the power")
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ShapeError(f"{here()}: matrix_power needs square matrices, got {describe(x)}")
+    if exponent < 0:
+        raise TraceError(f"{here()}: matrix_power: the power must be >= 0 (a negative one needs an inverse), got {exponent}")
+    if exponent == 0:
+        eye = as_node(np.eye(x.shape[-1], dtype=x.dtype))
+        return FUNCTIONS["broadcast_to"](eye, x.shape)
+    result = None
+    while exponent:
+        exponent, bit = divmod(exponent, 2)
+        if bit:
+            result = x if result is None else matmul(result, x)
+        x = matmul(x, x) if exponent else x
+    return result

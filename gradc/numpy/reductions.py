@@ -1,0 +1,404 @@
+"""Reductions and running reductions with NumPy's arguments and NumPy's result dtypes.
+
+Enters: an array, ``axis`` (None, int, tuple), ``keepdims``, ``dtype``, ``where``, ``initial``.  Leaves: reduce and prefix nodes,
+whose axes vanish; keepdims is a reshape.  Invariant: integer sums and products are 64-bit, means of integers are float64,
+float32 stays float32.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Aval, Shape
+from gradc.errors import DTypeError, ShapeError, TraceError
+from gradc.node import OPS, FUNCTIONS, Node, as_node, describe, here, static_int
+from gradc.numpy.axes import axes_of, axis_of
+from gradc.numpy.public import Array, ArrayLike, Axes, composite, function
+from gradc.numpy.shapes import broadcast_to, concatenate, expand_dims, reshaped, sliced
+from gradc.ops.elementwise import cast, loop_dtypes
+from gradc.ops.leaves import full
+from gradc.ops.reductions import kept_shape
+
+__all__ = [
+    "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "cumprod", "cumsum", "cumulative_prod",
+    "cumulative_sum", "logsumexp", "max", "mean", "min", "nanmax", "nanmean", "nanmin", "nanprod", "nansum", "prod", "ptp", "std",
+    "sum", "trapezoid", "var",
+]  # fmt: skip
+
+_where = FUNCTIONS["where"]
+
+
+# -- building blocks over Nodes ------------------------------------------------------------------------------------------
+
+
+def reduced(name: str, x: Node, axes: Shape, keepdims: Any = False, **attrs: Any) -> Node:
+    """The reduce node ``name`` over ``axes``; with ``keepdims`` they stay with length 1."""
+    result = OPS[name].make((x,), axes=tuple(sorted(axes)), **attrs)
+    return kept(result, x.shape, axes) if keepdims else result
+
+
+def kept(result: Node, shape: Shape, axes: Shape) -> Node:
+    """A reduced value with its axes back, of length 1."""
+    return reshaped(result, [1 if k in axes else n for k, n in enumerate(shape)])
+
+
+def accumulated(x: Node, dtype: Any = None) -> Node:
+    """``x`` in the dtype in which NumPy sums and multiplies it: booleans and small integers become 64-bit."""
+    if dtype is not None:
+        return cast(x, dtype)
+    if x.dtype.kind in "bi" and x.dtype.itemsize < 8:
+        return cast(x, np.int64)
+    return cast(x, np.uint64) if x.dtype.kind == "u" else cast(x, x.dtype)
+
+
+def inexact(x: Node) -> Node:
+    """``x`` in the floating dtype that NumPy's square root gives it; DTypeError where NumPy would use float16."""
+    return cast(x, loop_dtypes("sqrt", [Aval((), x.dtype)])[-1])
+
+
+def _selected(x: Node, where: Any, identity: Any, initial: Any = None) -> Node:
+    """``x`` with the identity of the reduction where the mask ``where`` does not hold."""
+    if where is None or where is True:
+        return x
+    if identity is None and initial is None:
+        raise ShapeError(f"{here()}: a reduction without identity needs initial= together with where=")
+    filler = identity if initial is None else initial
+    return _where(where, x, cast(as_node(filler), x.dtype))  # type: ignore[no-any-return]
+
+
+# -- sums and products -----------------------------------------------------------------------------------------------------
+
+
+@function("sum")
+def sum(
+    a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False, initial: Any = None, where: Any = None
+) -> Array:
+    """Sum over ``axis``; booleans and integers are summed in 64 bits, ``dtype`` says otherwise."""
+    x = accumulated(as_node(a), dtype)
+    if x.dtype == bool:
+        return any(x, axis, keepdims=keepdims, where=where)
+    result = reduced("sum", _selected(x, where, 0), axes_of(axis, x), keepdims)
+    return result if initial is None else result + cast(as_node(initial), result.dtype)
+
+
+@function("prod")
+def prod(
+    a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False, initial: Any = None, where: Any = None
+) -> Array:
+    """Product over ``axis``; booleans and integers are multiplied in 64 bits, ``dtype`` says otherwise."""
+    x = accumulated(as_node(a), dtype)
+    if x.dtype == bool:
+        return all(x, axis, keepdims=keepdims, where=where)
+    result = reduced("prod", _selected(x, where, 1), axes_of(axis, x), keepdims)
+    return result if initial is None else result * cast(as_node(initial), result.dtype)
+
+
+@function("count_nonzero")
+def count_nonzero(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False) -> Array:
+    """The number of elements that are not zero, int64."""
+    x = as_node(a)
+    return reduced("sum", cast(cast(x, bool), np.int64), axes_of(axis, x), keepdims)
+
+
+# -- logic -------------------------------------------------------------------------------------------------------------------
+
+
+@function("any", "logical_or.reduce")
+def any(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False, where: Any = None) -> Array:
+    """Whether an element is not zero (NaN is not)."""
+    x = _selected(cast(as_node(a), bool), where, False)
+    return reduced("any", x, axes_of(axis, x), keepdims)
+
+
+@function("all", "logical_and.reduce")
+def all(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False, where: Any = None) -> Array:
+    """Whether no element is zero."""
+    x = _selected(cast(as_node(a), bool), where, True)
+    return reduced("all", x, axes_of(axis, x), keepdims)
+
+
+# -- extrema -----------------------------------------------------------------------------------------------------------------
+
+
+@function("max", "amax")
+def max(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False, initial: Any = None, where: Any = None) -> Array:
+    """The largest element over ``axis``; NaN if there is one; ShapeError for no elements and no ``initial``."""
+    return _extremum("max", "maximum", a, axis, keepdims, initial, where)
+
+
+@function("min", "amin")
+def min(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False, initial: Any = None, where: Any = None) -> Array:
+    """The smallest element over ``axis``; NaN if there is one; ShapeError for no elements and no ``initial``."""
+    return _extremum("min", "minimum", a, axis, keepdims, initial, where)
+
+
+amax, amin = max, min
+
+
+def _extremum(name: str, pairwise: str, a: ArrayLike, axis: Axes, keepdims: Any, initial: Any, where: Any) -> Node:
+    x = as_node(a)
+    axes = axes_of(axis, x)
+    x = _selected(cast(x, x.dtype), where, None, initial)
+    shape = kept_shape(x.shape, axes)
+    if math.prod(x.shape[k] for k in axes) == 0:
+        if initial is None and 0 not in shape:
+            _refuse_empty(f"zero-size array to reduction operation {pairwise} which has no identity", name, as_node(a))
+        filler = 0 if initial is None else initial
+        result = broadcast_to(cast(as_node(filler), x.dtype), shape)
+    else:
+        result = OPS[name].make((x,), axes=tuple(sorted(axes)))
+        if initial is not None:
+            result = FUNCTIONS[pairwise](result, cast(as_node(initial), x.dtype))
+    return kept(result, x.shape, axes) if keepdims else result
+
+
+def _refuse_empty(text: str, name: str, x: Node) -> None:
+    raise ShapeError(f"{here()}: {text} ({name} of {describe(x)}); give initial= or check the size before")
+
+
+@function("argmax")
+def argmax(a: ArrayLike, axis: Any = None, *, keepdims: Any = False) -> Array:
+    """The first position of the maximum along ``axis`` (None: in the flattened array), int64; NaN counts as largest."""
+    return _position("argmax", a, axis, keepdims)
+
+
+@function("argmin")
+def argmin(a: ArrayLike, axis: Any = None, *, keepdims: Any = False) -> Array:
+    """The first position of the minimum along ``axis`` (None: in the flattened array), int64; NaN counts as smallest."""
+    return _position("argmin", a, axis, keepdims)
+
+
+def _position(name: str, a: ArrayLike, axis: Any, keepdims: Any) -> Node:
+    x = as_node(a)
+    line, k = (x, axis_of(axis, x)) if axis is not None else (reshaped(x, (x.size,)), 0)
+    if line.shape[k] == 0:
+        _refuse_empty(f"attempt to get {name} of an empty sequence", name, x)
+    result = OPS[name].make((line,), axes=(k,))
+    if not keepdims:
+        return result
+    return kept(result, x.shape, tuple(range(x.ndim)) if axis is None else (k,))
+
+
+@function("ptp")
+def ptp(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False) -> Array:
+    """Largest minus smallest element over ``axis``."""
+    x = as_node(a)
+    return max(x, axis, keepdims=keepdims) - min(x, axis, keepdims=keepdims)
+
+
+# -- moments -----------------------------------------------------------------------------------------------------------------
+
+
+def _count(x: Node, axes: Shape) -> int:
+    return math.prod(x.shape[k] for k in axes)
+
+
+def _averaged(x: Node, dtype: Any) -> Node:
+    """``x`` in the dtype in which NumPy averages: float64 for booleans and integers."""
+    if dtype is not None:
+        target = np.dtype(dtype)
+    else:
+        target = x.dtype if x.aval.is_float else np.dtype(np.float64)
+    if target.kind != "f":
+        raise DTypeError(f"{here()}: a mean needs a floating dtype, got dtype={target}")
+    return cast(x, target)
+
+
+@function("mean")
+def mean(a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False, where: Any = None) -> Array:
+    """Arithmetic mean over ``axis``; integers are averaged in float64; NaN for no elements."""
+    x = _averaged(as_node(a), dtype)
+    axes = axes_of(axis, x)
+    if where is None or where is True:
+        return _mean(x, axes=axes, keepdims=keepdims)
+    mask = broadcast_to(cast(as_node(where), bool), x.shape)
+    return sum(x, axes, keepdims=keepdims, where=mask) / cast(sum(mask, axes, keepdims=keepdims), x.dtype)
+
+
+@composite("mean")
+def _mean(x: Node, *, axes: Shape, keepdims: Any) -> Node:
+    return reduced("sum", x, axes, keepdims) / float(_count(x, axes))
+
+
+@function("var")
+def var(
+    a: ArrayLike, axis: Axes = None, dtype: Any = None, *, ddof: float = 0, keepdims: Any = False, correction: Any = None
+) -> Array:
+    """Variance over ``axis``: the mean squared deviation, divided by n − ``ddof`` (alias ``correction``)."""
+    x = _averaged(as_node(a), dtype)
+    return _var(x, axes=axes_of(axis, x), ddof=_freedom(ddof, correction), keepdims=keepdims)
+
+
+@composite("var")
+def _var(x: Node, *, axes: Shape, ddof: float, keepdims: Any) -> Node:
+    n = _count(x, axes)
+    deviation = x - reduced("sum", x, axes, True) / float(n)
+    freedom = n - ddof
+    return reduced("sum", deviation * deviation, axes, keepdims) / float(freedom if freedom > 0 else 0)
+
+
+@function("std")
+def std(
+    a: ArrayLike, axis: Axes = None, dtype: Any = None, *, ddof: float = 0, keepdims: Any = False, correction: Any = None
+) -> Array:
+    """Standard deviation over ``axis``: the square root of `var`."""
+    x = _averaged(as_node(a), dtype)
+    return _std(x, axes=axes_of(axis, x), ddof=_freedom(ddof, correction), keepdims=keepdims)
+
+
+@composite("std")
+def _std(x: Node, *, axes: Shape, ddof: float, keepdims: Any) -> Node:
+    return FUNCTIONS["sqrt"](_var(x, axes=axes, ddof=ddof, keepdims=keepdims))  # type: ignore[no-any-return]
+
+
+def _freedom(ddof: float, correction: Any) -> float:
+    if correction is None:
+        return ddof
+    if ddof:
+        raise TypeError(f"{here()}: ddof and correction are two names of one argument; give one")
+    return float(correction)
+
+
+@function("average")
+def average(a: ArrayLike, axis: Axes = None, weights: ArrayLike = None, returned: Any = False, *, keepdims: Any = False) -> Array:
+    """Mean over ``axis`` weighted by ``weights`` (of the shape of ``a`` or of the axis); with ``returned`` also their sum."""
+    x = as_node(a)
+    if weights is None:
+        result = mean(x, axis, keepdims=keepdims)
+        total = full(result.shape, x.size // result.size if result.size else 0, result.dtype)
+    else:
+        w = _fitted_weights(as_node(weights), x, axis)
+        dtype = np.result_type(x.dtype, w.dtype, *(() if x.aval.is_float else (np.float64,)))
+        x, w = cast(x, dtype), cast(w, dtype)
+        total = sum(w, axis, keepdims=keepdims)
+        result = sum(x * w, axis, keepdims=keepdims) / total
+    return (result, total) if returned else result
+
+
+def _fitted_weights(w: Node, x: Node, axis: Axes) -> Node:
+    if w.shape == x.shape:
+        return w
+    axes = axes_of(axis, x) if axis is not None else ()
+    if not axes or w.shape != tuple(x.shape[k] for k in axes):
+        raise ShapeError(f"{here()}: average: weights of shape {w.shape} do not fit {describe(x)} along axis {axis!r}")
+    return OPS["broadcast"].make((w,), shape=x.shape, axes=axes)
+
+
+@function("logsumexp")
+def logsumexp(a: ArrayLike, axis: Axes = None, *, b: ArrayLike = None, keepdims: Any = False) -> Array:
+    """log Σ b·exp(a) over ``axis``, without overflow (SciPy's meaning); −inf for no elements."""
+    x = inexact(as_node(a))
+    if b is not None:
+        weights = cast(as_node(b), x.dtype)
+        x = x + FUNCTIONS["log"](weights)
+    return reduced("logsumexp", x, axes_of(axis, x), keepdims)
+
+
+# -- ignoring NaN ------------------------------------------------------------------------------------------------------------
+
+
+def _nan_replaced(x: Node, value: float) -> Node:
+    return _where(x != x, value, x) if x.aval.is_float else x  # type: ignore[no-any-return]
+
+
+@function("nansum")
+def nansum(a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False) -> Array:
+    """`sum`, NaN counted as 0."""
+    return sum(_nan_replaced(as_node(a), 0), axis, dtype, keepdims=keepdims)
+
+
+@function("nanprod")
+def nanprod(a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False) -> Array:
+    """`prod`, NaN counted as 1."""
+    return prod(_nan_replaced(as_node(a), 1), axis, dtype, keepdims=keepdims)
+
+
+@function("nanmean")
+def nanmean(a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False) -> Array:
+    """`mean` of the elements that are not NaN; NaN where there are none."""
+    x = as_node(a)
+    return mean(x, axis, dtype, keepdims=keepdims, where=x == x)
+
+
+@function("nanmax")
+def nanmax(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False) -> Array:
+    """`max` of the elements that are not NaN; NaN where there are none."""
+    return _nan_extremum(max, -math.inf, as_node(a), axis, keepdims)
+
+
+@function("nanmin")
+def nanmin(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False) -> Array:
+    """`min` of the elements that are not NaN; NaN where there are none."""
+    return _nan_extremum(min, math.inf, as_node(a), axis, keepdims)
+
+
+def _nan_extremum(extremum: Any, identity: float, x: Node, axis: Axes, keepdims: Any) -> Node:
+    found = extremum(_nan_replaced(x, identity), axis, keepdims=keepdims)
+    if not x.aval.is_float:
+        return found  # type: ignore[no-any-return]
+    return _where(all(x != x, axis, keepdims=keepdims), math.nan, found)  # type: ignore[no-any-return]
+
+
+# -- running -----------------------------------------------------------------------------------------------------------------
+
+
+@function("cumsum", "add.accumulate")
+def cumsum(a: ArrayLike, axis: Any = None, dtype: Any = None) -> Array:
+    """Running sum along ``axis`` (None: of the flattened array)."""
+    return _running("cumsum", a, axis, dtype)
+
+
+@function("cumprod", "multiply.accumulate")
+def cumprod(a: ArrayLike, axis: Any = None, dtype: Any = None) -> Array:
+    """Running product along ``axis`` (None: of the flattened array)."""
+    return _running("cumprod", a, axis, dtype)
+
+
+def _running(name: str, a: ArrayLike, axis: Any, dtype: Any) -> Node:
+    x = accumulated(as_node(a), dtype)
+    if axis is None:
+        x, axis = reshaped(x, (x.size,)), 0
+    if x.dtype == bool:
+        raise DTypeError(f"{here()}: {name} with dtype=bool is not supported; use logical reductions")
+    return OPS[name].make((x,), axis=axis_of(axis, x), reverse=False)
+
+
+@function("cumulative_sum")
+def cumulative_sum(x: ArrayLike, *, axis: Any = None, dtype: Any = None, include_initial: Any = False) -> Array:
+    """Running sum along ``axis`` (may be left out for a vector), with a leading 0 if ``include_initial``."""
+    return _cumulative("cumsum", as_node(x), axis, dtype, 0 if include_initial else None)
+
+
+@function("cumulative_prod")
+def cumulative_prod(x: ArrayLike, *, axis: Any = None, dtype: Any = None, include_initial: Any = False) -> Array:
+    """Running product along ``axis`` (may be left out for a vector), with a leading 1 if ``include_initial``."""
+    return _cumulative("cumprod", as_node(x), axis, dtype, 1 if include_initial else None)
+
+
+def _cumulative(name: str, x: Node, axis: Any, dtype: Any, initial: int | None) -> Node:
+    if axis is None and x.ndim != 1:
+        raise ShapeError(f"{here()}: axis must be given for the {x.ndim} dimensions of {describe(x)}")
+    k = axis_of(0 if axis is None else axis, x)
+    result = _running(name, x, k, dtype)
+    if initial is None:
+        return result
+    first = full((*x.shape[:k], 1, *x.shape[k + 1 :]), initial, result.dtype)
+    return OPS["concatenate"].make((first, result), axis=k)
+
+
+@function("trapezoid")
+def trapezoid(y: ArrayLike, x: ArrayLike = None, dx: ArrayLike = 1.0, axis: int = -1) -> Array:
+    """∫ y dx along ``axis`` by the trapezoidal rule, at points ``x`` or a distance ``dx`` apart."""
+    values = as_node(y)
+    k = axis_of(axis, values)
+    n = values.shape[k]
+    width = as_node(dx)
+    if x is not None:
+        width = FUNCTIONS["diff"](x, axis=-1 if as_node(x).ndim == 1 else k)
+        if width.ndim == 1:
+            width = reshaped(width, [width.size if a == k else 1 for a in range(values.ndim)])
+    left, right = (sliced(values, k, range(n)[part]) for part in (slice(None, -1), slice(1, None)))
+    return sum(width * (right + left) / 2.0, k)

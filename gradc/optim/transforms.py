@@ -1,0 +1,180 @@
+"""Gradient transformations: small pure steps from gradients to updates, chained into optimizers.
+
+The names, arguments and meaning are optax's.  Everything here is written in the traced DSL: inside `gradc.train_step` or
+`gradc.jit` an update becomes part of the compiled graph; outside it runs on NumPy.  What changes at run time lives in the
+state, so nothing recompiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import gradc.numpy as gnp
+from gradc.tree import every_leaf, leaves_of, tree_map
+
+Tree = Any
+#: a learning rate, or a function of the step number (0, 1, 2, …) that gives it
+Schedule = float | Callable[[Any], Any]
+
+
+class Optimizer(NamedTuple):
+    """``init(params) -> state`` and ``update(grads, state, params) -> (updates, state)``, both pure."""
+
+    init: Callable[[Tree], Tree]
+    update: Callable[..., tuple[Tree, Tree]]
+
+
+class EmptyState(NamedTuple):
+    """The state of a transformation that has none."""
+
+
+class CountState(NamedTuple):
+    count: Any  #: int32 scalar: steps taken
+
+
+class TraceState(NamedTuple):
+    trace: Tree  #: the running sum of gradients
+
+
+class MomentState(NamedTuple):
+    count: Any  #: int32 scalar: steps taken
+    mu: Tree  #: first moment
+    nu: Tree  #: second moment
+
+
+def _zeros(params: Tree) -> Tree:
+    return tree_map(lambda p: gnp.zeros_like(p) if gnp.ndim(p) else np.zeros((), p.dtype), params)
+
+
+def _count() -> Any:
+    return np.zeros((), np.int32)
+
+
+def _float_like(value: Any, like: Any) -> Any:
+    """A scalar in the dtype of a parameter, so that a float32 model stays float32."""
+    return gnp.astype(gnp.asarray(value), like.dtype)
+
+
+def apply_updates(params: Tree, updates: Tree) -> Tree:
+    """params + updates, leaf by leaf, in the dtype of the parameters."""
+    return tree_map(lambda p, u: gnp.astype(p + u, p.dtype), params, updates)
+
+
+def chain(*transforms: Optimizer) -> Optimizer:
+    """Apply transformations one after another; the state is the tuple of their states."""
+
+    def init(params: Tree) -> Tree:
+        return tuple(t.init(params) for t in transforms)
+
+    def update(grads: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
+        if len(state) != len(transforms):
+            raise ValueError(
+                f"chain of {len(transforms)} transformations got a state of {len(state)}; use its own init"
+            )
+        states = []
+        for t, s in zip(transforms, state, strict=True):
+            grads, s = t.update(grads, s, params)
+            states.append(s)
+        return grads, tuple(states)
+
+    return Optimizer(init, update)
+
+
+def _stateless(function: Callable[[Tree, Tree], Tree]) -> Optimizer:
+    def update(grads: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
+        return function(grads, params), state
+
+    return Optimizer(lambda params: EmptyState(), update)
+
+
+def scale(factor: float) -> Optimizer:
+    """Multiply updates by a constant."""
+    return _stateless(lambda grads, params: tree_map(lambda g: g * factor, grads))
+
+
+def scale_by_learning_rate(learning_rate: Schedule) -> Optimizer:
+    """Multiply updates by −learning_rate, which may be a function of the step."""
+    if not callable(learning_rate):
+        return scale(-learning_rate)
+
+    def update(grads: Tree, state: CountState, params: Tree = None) -> tuple[Tree, CountState]:
+        rate = learning_rate(state.count)
+        scaled = tree_map(lambda g: g * -_float_like(rate, g), grads)
+        return scaled, CountState(state.count + 1)
+
+    return Optimizer(lambda params: CountState(_count()), update)
+
+
+def add_decayed_weights(weight_decay: float, mask: Tree | Callable[[Tree], Tree] | None = None) -> Optimizer:
+    """Add weight_decay · params to the updates; ``mask`` (a tree of bools, or a function of params) selects leaves."""
+
+    def decayed(grads: Tree, params: Tree) -> Tree:
+        if params is None:
+            raise ValueError("weight decay needs the parameters: call update(grads, state, params)")
+        if mask is None:
+            return tree_map(lambda g, p: g + weight_decay * p, grads, params)
+        chosen = mask(params) if callable(mask) else mask
+        leaves, structure = leaves_of(params)
+        flags = _flags(chosen, len(leaves))
+        flat = zip(leaves_of(grads)[0], leaves, flags, strict=True)
+        return structure.unflatten(g + weight_decay * p if keep else g for g, p, keep in flat)
+
+    return _stateless(decayed)
+
+
+def _flags(mask: Tree, count: int) -> list[bool]:
+    flags = every_leaf(mask)
+    if len(flags) != count or not all(isinstance(f, bool) for f in flags):
+        raise ValueError(f"mask must be a tree of {count} bools like the parameters, got {mask!r}")
+    return flags
+
+
+def trace(decay: float, nesterov: bool = False) -> Optimizer:
+    """Momentum: t ← g + decay·t; the update is t, or g + decay·t with Nesterov (Polyak 1964; Nesterov 1983)."""
+
+    def update(grads: Tree, state: TraceState, params: Tree = None) -> tuple[Tree, TraceState]:
+        moving = tree_map(lambda g, t: g + decay * t, grads, state.trace)
+        updates = tree_map(lambda g, t: g + decay * t, grads, moving) if nesterov else moving
+        return updates, TraceState(moving)
+
+    return Optimizer(lambda params: TraceState(_zeros(params)), update)
+
+
+def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, eps_root: float = 0.0) -> Optimizer:
+    """Adam's rescaling with bias correction (Kingma & Ba 2015, algorithm 1)."""
+
+    def update(grads: Tree, state: MomentState, params: Tree = None) -> tuple[Tree, MomentState]:
+        count = state.count + 1
+        mu = tree_map(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mu)
+        nu = tree_map(lambda g, v: b2 * v + (1 - b2) * gnp.square(g), grads, state.nu)
+        first, second = 1 - b1**count, 1 - b2**count
+
+        def direction(m: Any, v: Any) -> Any:
+            m_hat, v_hat = m / _float_like(first, m), v / _float_like(second, v)
+            return m_hat / (gnp.sqrt(v_hat + eps_root if eps_root else v_hat) + eps)
+
+        return tree_map(direction, mu, nu), MomentState(count, mu, nu)
+
+    return Optimizer(lambda params: MomentState(_count(), _zeros(params), _zeros(params)), update)
+
+
+def clip_by_global_norm(max_norm: float) -> Optimizer:
+    """Scale all gradients together so that their joint Euclidean norm is at most ``max_norm`` (Pascanu et al. 2013)."""
+
+    def clipped(grads: Tree, params: Tree) -> Tree:
+        norm = global_norm(grads)
+        factor = gnp.where(norm > max_norm, max_norm / gnp.where(norm > 0, norm, 1), 1)
+        return tree_map(lambda g: g * _float_like(factor, g), grads)
+
+    return _stateless(clipped)
+
+
+def global_norm(tree: Tree) -> Any:
+    """√Σ x² over all leaves."""
+    total = 0
+    for leaf in leaves_of(tree)[0]:
+        total = total + gnp.sum(gnp.square(leaf))
+    return gnp.sqrt(total)

@@ -1,0 +1,237 @@
+"""How far rounding can move a computed value: a running error analysis.
+
+Enters: a graph, values of its leaves.  Leaves: for every node its value in float64 and a bound on the rounding error that
+the same computation makes when each operation rounds to the node's own dtype.
+Each node adds its own rounding (its stated bound times the value) to what the errors of its operands become, found by
+moving the operands by their errors and evaluating again: no derivative rule is involved.  To first order the bound holds
+for any order of summation.  A comparison that the errors can flip counts as uncertain, and so does what it selects.
+Reference: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., §3.3 and §4.2.
+
+Invariant: errors are arrays of the node's shape, never negative; inf where nothing can be said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradc.codegen.elementary import ULP
+from gradc.interpret import topological
+from gradc.node import Node
+from gradc.ops.record import Kind
+
+Array = np.ndarray[Any, Any]
+
+EXACT = frozenset(
+    ("negative", "positive", "absolute", "sign", "maximum", "minimum", "relu", "where", "stop_gradient", "floor", "ceil")
+) | {"trunc", "rint"}
+ORDERED = frozenset(("less", "less_equal", "greater", "greater_equal"))
+#: units in the last place that NumPy's and our functions may be off, where no closer bound is stated (NumPy's own: 4)
+DEFAULT_ULP = 4.0
+#: series and recurrences that are accurate relative to their largest term, not to their value
+BY_TERMS = frozenset(("digamma", "polygamma", "lgamma"))
+
+
+def unit_roundoff(dtype: np.dtype[Any]) -> float:
+    """Half a unit in the last place, relative: 2⁻⁵³ for float64; 0 for what is exact."""
+    return float(np.finfo(dtype).eps) / 2 if dtype.kind == "f" else 0.0
+
+
+def wide(value: Any) -> Array:
+    """Floats in float64, everything else as it is."""
+    array = np.asarray(value)
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def evaluate_wide(node: Node, args: Sequence[Array]) -> Array:
+    """The node's NumPy meaning with every float in float64."""
+    if node.op.name == "cast":
+        target = np.dtype(np.float64) if node.aval.is_float else node.dtype
+        with np.errstate(all="ignore"):
+            return args[0].astype(target)
+    return wide(node.op.evaluate(*args, **node.attrs)).reshape(node.shape)
+
+
+def running_errors(
+    outputs: Sequence[Node], values: Mapping[Node, Array], errors: Mapping[Node, Array] | None = None
+) -> tuple[dict[Node, Array], dict[Node, Array]]:
+    """Values and error bounds of all nodes behind ``outputs``, from those of the leaves (or of inner nodes) given."""
+    known = {n: wide(v) for n, v in values.items()}
+    bounds = {n: np.zeros(n.shape) for n in known} | dict(errors or {})
+    for node in topological(outputs, known):
+        if node not in known:
+            args = [known[a] for a in node.args]
+            known[node] = evaluate_wide(node, args)
+            with np.errstate(all="ignore"):
+                bounds[node] = _finite_or_inf(_bound(node, args, [bounds[a] for a in node.args], known[node]))
+        elif node not in bounds:
+            bounds[node] = np.zeros(node.shape)
+    return known, bounds
+
+
+def _finite_or_inf(error: Any) -> Array:
+    array = np.asarray(error, np.float64)
+    return np.where(np.isnan(array), np.inf, array)
+
+
+def own_error(node: Node, value: Array) -> Array:
+    """What one elementwise evaluation in the node's dtype may add."""
+    if node.op.name in EXACT or not node.aval.is_float:
+        return np.zeros(node.shape)
+    stated = ULP.get(node.op.name, {}).get(str(node.dtype), DEFAULT_ULP)
+    size = np.abs(value) + (1.0 if node.op.name in BY_TERMS else 0.0)
+    smallest = np.finfo(node.dtype).smallest_subnormal
+    return np.asarray(2 * stated * unit_roundoff(node.dtype) * size + smallest)
+
+
+def _bound(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Any:
+    rule = _RULES[node.op.kind]
+    return rule(node, args, errors, value)
+
+
+# -- leaves and elementwise --------------------------------------------------------------------------------------------------
+
+
+def _leaf(node: Node, args: Any, errors: Any, value: Array) -> Array:
+    """A constant may have been rounded when it was written."""
+    if not node.aval.is_float:
+        return np.zeros(node.shape)
+    return np.asarray(np.where(value == np.rint(value), 0.0, unit_roundoff(node.dtype) * np.abs(value)))
+
+
+def _elementwise(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
+    if not node.aval.is_float:
+        return _uncertain(node, args, errors)
+    total = own_error(node, value)
+    for i, error in enumerate(errors):
+        if np.any(error > 0):
+            total = total + _moved_by(node, args, i, error, value)
+    return total
+
+
+def _moved_by(node: Node, args: Sequence[Array], i: int, error: Array, value: Array) -> Array:
+    """How far an error in operand ``i`` moves the result."""
+    if args[i].dtype == bool:
+        flipped = evaluate_wide(node, [*args[:i], ~args[i], *args[i + 1 :]])
+        return np.where(error > 0, _distance(flipped, value), 0.0)
+    if args[i].dtype.kind != "f":
+        return np.where(error > 0, np.inf, 0.0)
+    up, down = (evaluate_wide(node, [*args[:i], args[i] + s * error, *args[i + 1 :]]) for s in (1, -1))
+    return np.where(error > 0, np.maximum(_distance(up, value), _distance(down, value)), 0.0)
+
+
+def _distance(a: Array, b: Array) -> Array:
+    return np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+
+
+def _uncertain(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Array:
+    """1 where the errors of the operands can change a boolean or integer result."""
+    if not args or not any(np.any(e > 0) for e in errors):
+        return np.zeros(node.shape)
+    if len(args) == 2 and args[0].dtype.kind == "f":
+        gap, reach = np.abs(args[0] - args[1]), errors[0] + errors[1]
+        exact = (args[0] == args[1]) if node.op.name not in ORDERED else False
+        return np.where((gap <= reach) & (reach > 0) & ~np.asarray(exact), 1.0, 0.0)
+    if node.op.name == "cast" and args[0].dtype.kind == "f":
+        moved = [evaluate_wide(node, [args[0] + s * errors[0]]) for s in (1, -1)]
+        return np.where(moved[0] != moved[1], 1.0, 0.0)
+    if args[0].dtype.kind == "f":
+        return np.zeros(node.shape)
+    return np.where(np.sum([e > 0 for e in errors], axis=0) > 0, 1.0, 0.0)
+
+
+# -- structured --------------------------------------------------------------------------------------------------------------
+
+
+def _linear(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
+    """A view, or a sum of elements: errors go where the elements go."""
+    attrs = {**node.attrs, "fill": 0} if "fill" in node.attrs else dict(node.attrs)
+    moved = np.asarray(node.op.evaluate(*errors, **attrs), np.float64)
+    if node.op.kind is Kind.VIEW or not node.aval.is_float:
+        return moved
+    sizes = np.asarray(node.op.evaluate(*[np.abs(a) for a in args], **attrs), np.float64)
+    return moved + _terms(node) * unit_roundoff(node.dtype) * sizes
+
+
+def _terms(node: Node) -> int:
+    """How many numbers are added for one element, at most."""
+    if node.op.kind is Kind.FOLD:
+        return len(node.args) if node.op.name == "superpose" else int(np.prod(node.attrs["sizes"], initial=1))
+    if node.op.kind is Kind.PREFIX:
+        return node.shape[node.attrs["axis"]]
+    return int(np.prod([node.args[0].shape[a] for a in node.attrs["axes"]], initial=1))
+
+
+def _reduce(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
+    name, (x,), (e,) = node.op.name, args, errors
+    if name == "sum":
+        return _linear(node, args, errors, value)
+    axes = node.attrs["axes"]
+    if not node.aval.is_float:
+        return np.max((e > 0).astype(float), axis=axes, initial=0.0) if name in ("any", "all") else np.zeros(node.shape)
+    own = (_terms(node) + 8) * unit_roundoff(node.dtype)
+    if name in ("max", "min"):
+        return np.max(e, axis=axes, initial=0.0)
+    if name == "logsumexp":
+        size = 1 + np.abs(value) + np.max(np.abs(np.where(np.isfinite(x), x, 0.0)), axis=axes, initial=0.0)
+        return np.max(e, axis=axes, initial=0.0) + own * size
+    return _grown(node, [x], [e]) + own * np.abs(value)
+
+
+def _grown(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Array:
+    """f(|x| + e) − f(|x|) bounds the change of a sum of products of the x."""
+    larger = node.op.evaluate(*[np.abs(a) + e for a, e in zip(args, errors, strict=True)], **node.attrs)
+    return np.abs(np.asarray(larger) - node.op.evaluate(*[np.abs(a) for a in args], **node.attrs))
+
+
+def _prefix(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
+    if node.op.name == "cumsum":
+        return _linear(node, args, errors, value)
+    return _grown(node, args, errors) + _terms(node) * unit_roundoff(node.dtype) * np.abs(value)
+
+
+def _contract(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
+    if not node.aval.is_float:
+        return np.zeros(node.shape)
+    sizes = dict(zip((*node.attrs["left"], *node.attrs["right"]), (*args[0].shape, *args[1].shape), strict=True))
+    terms = int(np.prod([n for k, n in sizes.items() if k not in node.attrs["out"]], initial=1))
+    (x, y), (ex, ey) = (np.abs(args[0]), np.abs(args[1])), errors
+    product = node.op.evaluate(x, y, **node.attrs)
+    moved = node.op.evaluate(ex, y + ey, **node.attrs) + node.op.evaluate(x, ey, **node.attrs)
+    return np.asarray(moved + terms * unit_roundoff(node.dtype) * product)
+
+
+def _gather(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
+    return np.asarray(node.op.evaluate(errors[0], *args[1:], **node.attrs), np.float64)
+
+
+def _scatter(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
+    how = node.attrs["how"]
+    attrs = {**node.attrs, "how": how if how in ("add", "set") else "max"}
+    moved = np.asarray(node.op.evaluate(errors[0], errors[1], *args[2:], **attrs), np.float64)
+    if how != "add":
+        return moved
+    x, v, *indices = args
+    sizes = node.op.evaluate(np.abs(x).astype(float), np.abs(v).astype(float), *indices, **attrs)
+    counts = node.op.evaluate(np.ones(x.shape), np.ones(v.shape), *indices, **attrs)
+    return np.asarray(moved + counts * unit_roundoff(node.dtype) * sizes)
+
+
+def _integers(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
+    return np.zeros(node.shape)
+
+
+_RULES: dict[Kind, Callable[[Node, Sequence[Array], Sequence[Array], Array], Any]] = {
+    Kind.LEAF: _leaf,
+    Kind.ELEMENTWISE: _elementwise,
+    Kind.VIEW: _linear,
+    Kind.FOLD: _linear,
+    Kind.REDUCE: _reduce,
+    Kind.PREFIX: _prefix,
+    Kind.CONTRACT: _contract,
+    Kind.GATHER: _gather,
+    Kind.SCATTER: _scatter,
+    Kind.SORT: _integers,
+}

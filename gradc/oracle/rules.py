@@ -1,0 +1,288 @@
+"""One node alone, at the values it received: is each facet of its op's record right?
+
+Enters: a node and float64 values of its operands.  Leaves: `Fault`s, each naming the facet that is wrong.
+The NumPy meaning is the fixed point: its Richardson differences are compared with the JVP rule and with the derivative
+of the SymPy meaning; the transpose is held against the JVP by ⟨ct, J t⟩ = ⟨Jᵀ ct, t⟩, the batching rule against one example
+at a time.  Every comparison has a bound: running errors for what is computed, its own estimate for a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Aval
+from gradc.diff.batching import batch_node
+from gradc.diff.finite import Difference, difference_along
+from gradc.diff.forward import node_tangent
+from gradc.diff.linear import partials_of, passes
+from gradc.diff.reverse import pull_back
+from gradc.diff.symbolic import symbolic_pull_back
+from gradc.diff.symbolic.fragments import fragment_at
+from gradc.errors import GradcError
+from gradc.interpret import topological
+from gradc.node import OPS, Node, derived_from
+from gradc.ops.record import Kind
+from gradc.oracle.rounding import evaluate_wide, own_error, running_errors, wide
+
+Array = np.ndarray[Any, Any]
+
+#: what each wrong comparison means for the record
+FACETS = {"jvp": "derivative rule", "transpose": "transpose", "sympy": "SymPy meaning", "batch": "batching rule"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A facet of ``node``'s op that disagrees with the op's NumPy meaning."""
+
+    node: Node
+    facet: str
+    words: str
+
+
+class Alone:
+    """A node on fresh leaves, with values and random directions."""
+
+    def __init__(self, node: Node, values: Sequence[Array], seed: int = 0):
+        random = np.random.default_rng(seed)
+        self.node = node
+        self.values = [wide(v) for v in values]
+        self.leaves = [_leaf(_wide_aval(a.aval)) for a in node.args]
+        attrs = dict(node.attrs)
+        if "dtype" in attrs and node.aval.is_float:
+            attrs["dtype"] = np.dtype(np.float64)
+        self.copy = Node(node.op, tuple(self.leaves), attrs, _wide_aval(node.aval), node.where)
+        self.moving = [i for i, a in enumerate(self.leaves) if a.aval.is_float and passes(node.op, i)]
+        self.directions = {i: random.uniform(0.5, 1.5, a.shape) * random.choice([-1.0, 1.0], a.shape)
+                           for i, a in enumerate(self.leaves) if i in self.moving}  # fmt: skip
+        self.cotangent = random.uniform(0.5, 1.5, node.shape) * random.choice([-1.0, 1.0], node.shape)
+        self.value = evaluate_wide(self.copy, self.values)
+
+    @property
+    def has_tangent(self) -> bool:
+        return self.copy.aval.is_float and bool(self.moving) and self.copy.size > 0
+
+    @property
+    def known(self) -> dict[Node, Array]:
+        return dict(zip(self.leaves, self.values, strict=True))
+
+    def difference(self) -> Difference:
+        """The NumPy meaning's derivative along the directions."""
+        noise = np.maximum(own_error(self.copy, self.value), _summed(self))
+        return difference_along(lambda a: evaluate_wide(self.copy, a), self.values, self.directions, noise)
+
+    def pushed(self) -> tuple[Array, Array, list[Node]]:
+        """J t by the JVP rule, its rounding bound, and the nodes that the rule built."""
+        tangents = {i: _leaf(self.leaves[i].aval) for i in self.moving}
+        with derived_from(self.node.where):
+            tangent = node_tangent(self.copy, [tangents.get(i) for i in range(len(self.leaves))])
+        if tangent is None:
+            return np.zeros(self.node.shape), np.zeros(self.node.shape), []
+        start = self.known | {tangents[i]: self.directions[i] for i in self.moving}
+        values, errors = running_errors([tangent], start)
+        return values[tangent], errors[tangent], topological([tangent])
+
+    def pulled(self, pull: Callable[..., list[Node | None]]) -> list[tuple[Array, Array]]:
+        """Jᵀ ct for every moving operand with its rounding bound, by reverse or symbolic mode."""
+        ct = _leaf(self.copy.aval)
+        wanted = [self.leaves[i] for i in self.moving]
+        with derived_from(self.node.where):
+            found = pull([self.copy], wanted, [ct])
+        values, errors = running_errors([g for g in found if g is not None], self.known | {ct: self.cotangent})
+        zero = [np.zeros(x.shape) for x in wanted]
+        return [(z, z) if g is None else (values[g], errors[g]) for g, z in zip(found, zero, strict=True)]
+
+
+def _wide_aval(aval: Aval) -> Aval:
+    return Aval(aval.shape, np.dtype(np.float64) if aval.is_float else aval.dtype)
+
+
+def _leaf(aval: Aval) -> Node:
+    return Node(OPS["input"], (), {"aval": aval, "name": "operand", "trace": None}, aval)
+
+
+def _summed(alone: Alone) -> Array:
+    """Rounding inside one evaluation of an op that adds or multiplies many elements."""
+    if alone.node.op.kind is Kind.ELEMENTWISE:
+        return np.zeros(alone.node.shape)
+    return running_errors([alone.copy], alone.known)[1][alone.copy]
+
+
+# -- the checks ----------------------------------------------------------------------------------------------------------------
+
+
+def derivative_faults(node: Node, values: Sequence[Array], depth: int = 2) -> list[Fault]:
+    """What is wrong with the derivative facets of ``node``'s op at these operand values; empty if nothing is.
+
+    A transpose may be wrong because of an op that the JVP rule uses: such an op is looked into first, ``depth`` deep.
+    """
+    try:
+        alone = Alone(node, values)
+        if not alone.has_tangent or not np.all(np.isfinite(alone.value)):
+            return []
+        return list(_derivative_faults(alone, depth))
+    except GradcError as error:
+        return [Fault(node, "derivative rule", f"raised {type(error).__name__}: {error}")]
+
+
+def _derivative_faults(alone: Alone, depth: int) -> Iterator[Fault]:
+    node = alone.node
+    d = alone.difference()
+    pushed, pushed_error, built = alone.pushed()
+    rule_right = not _differ(pushed, pushed_error, d.value, d.error)
+    if not rule_right:
+        yield Fault(node, _rule_facet(node), _gap("the JVP is", pushed, d.value, pushed_error + d.error))
+    reverse = alone.pulled(pull_back)
+    symbolic = alone.pulled(symbolic_pull_back)
+    expected = _dot(alone.cotangent, d.value, d.error)
+    if _apart(_against(alone, symbolic), expected):
+        yield Fault(node, "SymPy meaning", _words("its derivative gives", _against(alone, symbolic), expected))
+    pairing = _dot(alone.cotangent, pushed, pushed_error)
+    if _apart(_against(alone, reverse), pairing):
+        inner = _inner_faults(built, alone, depth)
+        words = _words("⟨ct, J t⟩ ≠ ⟨Jᵀct, t⟩: the transpose gives", _against(alone, reverse), pairing)
+        yield from inner or [Fault(node, _transpose_facet(node, rule_right), words)]
+
+
+def _inner_faults(built: Sequence[Node], alone: Alone, depth: int) -> list[Fault]:
+    """Faults of the ops that a JVP rule is made of: the cause, where the transposed rule is only the symptom."""
+    if alone.node.op.jvp is None or depth == 0:
+        return []
+    random = np.random.default_rng(1)
+    found = []
+    for inner in built:
+        if inner.op.name not in ("input", "constant") and inner.op is not alone.node.op:
+            values = [random.uniform(0.5, 1.5, a.shape) if a.aval.is_float else None for a in inner.args]
+            if all(v is not None for v in values) and not found:
+                found += derivative_faults(inner, [v for v in values if v is not None], depth - 1)
+    return found
+
+
+def _rule_facet(node: Node) -> str:
+    op = node.op
+    return "partials" if op.partials is not None else "jvp" if op.jvp is not None else "linearity"
+
+
+def _transpose_facet(node: Node, rule_right: bool) -> str:
+    if node.op.transpose is not None:
+        return "transpose"
+    return "partials" if node.op.partials is not None else "jvp"
+
+
+def _against(alone: Alone, pulled: Sequence[tuple[Array, Array]]) -> tuple[float, float]:
+    """⟨Jᵀct, t⟩ over all moving operands, with its bound."""
+    parts = [_dot(alone.directions[i], g, e) for i, (g, e) in zip(alone.moving, pulled, strict=True)]
+    return sum(v for v, _ in parts), sum(e for _, e in parts)
+
+
+def _dot(weights: Array, value: Array, error: Array) -> tuple[float, float]:
+    rounding = value.size * np.finfo(np.float64).eps * np.sum(np.abs(weights * value))
+    return float(np.sum(weights * value)), float(np.sum(np.abs(weights) * error) + rounding)
+
+
+def _differ(a: Array, a_error: Array, b: Array, b_error: Array) -> bool:
+    """Whether two results are further apart somewhere than their bounds allow; a non-finite difference says nothing."""
+    with np.errstate(all="ignore"):
+        outside = ~(np.abs(a - b) <= a_error + b_error)
+    return bool(np.any(outside & np.isfinite(b) & np.isfinite(b_error)))
+
+
+def _apart(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    return _differ(np.asarray(a[0]), np.asarray(a[1]), np.asarray(b[0]), np.asarray(b[1]))
+
+
+def _gap(what: str, got: Array, expected: Array, allowed: Array) -> str:
+    with np.errstate(all="ignore"):
+        off = np.where(np.abs(got - expected) <= allowed, 0.0, np.abs(got - expected))
+    worst = np.unravel_index(int(np.argmax(np.where(np.isnan(off), np.inf, off))), got.shape)
+    place = f" at {tuple(map(int, worst))}" if worst else ""
+    return f"{what} {got[worst]:.6g}{place}, the difference quotient of its NumPy meaning is {expected[worst]:.6g}"
+
+
+def _words(what: str, got: tuple[float, float], expected: tuple[float, float]) -> str:
+    return f"{what} {got[0]:.6g}, expected {expected[0]:.6g} ± {expected[1] + got[1]:.1g}"
+
+
+# -- value of the SymPy meaning, and batching ----------------------------------------------------------------------------------
+
+
+def meaning_faults(node: Node, values: Sequence[Array]) -> list[Fault]:
+    """Whether the SymPy meaning of an elementwise op has the value of its NumPy meaning at (a few of) these operands."""
+    if node.op.kind is not Kind.ELEMENTWISE or node.op.sympy is None or not node.aval.is_float or not node.size:
+        return []
+    alone = Alone(node, values)
+    fragment = fragment_at(alone.copy, set(), exact=False)
+    flat = [np.broadcast_to(v, node.shape).reshape(-1) for v in alone.values]
+    for k in sorted({0, node.size // 2, node.size - 1}):
+        point = {leaf: float(v[k]) for leaf, v in zip(alone.leaves, flat, strict=True)}
+        expected = float(alone.value.reshape(-1)[k])
+        got = _at(fragment, point)
+        allowed = float(own_error(alone.copy, alone.value).reshape(-1)[k]) + 1e-14 * (1 + abs(expected))
+        if got is not None and np.isfinite(expected) and abs(got - expected) > allowed:
+            words = f"its value is {got:.6g}, the NumPy meaning's is {expected:.6g} at {tuple(point.values())}"
+            return [Fault(node, "SymPy meaning", words)]
+    return []
+
+
+def _at(fragment: Any, point: dict[Node, float]) -> float | None:
+    """The expression's value, or None where it has no plain real one (a locally constant function is opaque)."""
+    import sympy
+
+    numbers = {s: sympy.Float(point[leaf], 30) for s, leaf in zip(fragment.symbols, fragment.leaves, strict=True)}
+    value = fragment.expression.xreplace(numbers).evalf(30)
+    return float(value) if value.is_Number and value.is_finite else None
+
+
+def batching_faults(node: Node, values: Sequence[Array], size: int = 2) -> list[Fault]:
+    """Whether the batching rule gives what one example at a time gives, for each operand batched alone and for all."""
+    if node.op.batch is None or node.op.kind is Kind.LEAF or not node.args:
+        return []
+    alone = Alone(node, values)
+    stacks = [_stacked(v, size) for v in alone.values]
+    every = tuple(range(len(values)))
+    for chosen in dict.fromkeys([every, *((i,) for i in every)]):
+        words = _batch_problem(alone, stacks, chosen, size)
+        if words:
+            return [Fault(node, "batching rule", words)]
+    return []
+
+
+def _stacked(value: Array, size: int) -> Array:
+    """Examples that differ: the value and its elements in reverse order, and so on."""
+    flipped = value[tuple(slice(None, None, -1) for _ in value.shape)]
+    return np.stack([value if k % 2 == 0 else flipped for k in range(size)])
+
+
+def _batch_problem(alone: Alone, stacks: Sequence[Array], chosen: tuple[int, ...], size: int) -> str:
+    flags = [i in chosen for i in range(len(stacks))]
+    args = [
+        _leaf(Aval((size, *x.shape), x.dtype)) if has else x for x, has in zip(alone.leaves, flags, strict=True)
+    ]
+    given = [s if has else v for s, v, has in zip(stacks, alone.values, flags, strict=True)]
+    which = "all operands" if len(chosen) == len(stacks) else f"operand {chosen[0]}"
+    try:
+        batched = batch_node(alone.copy, args, flags, size)
+        got = running_errors([batched], dict(zip(args, given, strict=True)))[0][batched]
+    except (GradcError, ValueError, IndexError, AssertionError, TypeError) as error:
+        return f"with {which} batched it raised {type(error).__name__}: {error}"
+    for k in range(size):
+        one = [g[k] if has else g for g, has in zip(given, flags, strict=True)]
+        expected, bound = running_errors([alone.copy], dict(zip(alone.leaves, one, strict=True)))
+        if got.shape != (size, *alone.node.shape):
+            return f"with {which} batched the result has shape {got.shape}, expected {(size, *alone.node.shape)}"
+        if not _same(got[k], expected[alone.copy], 2 * bound[alone.copy]):
+            return f"with {which} batched, example {k} is not what it is alone"
+    return ""
+
+
+def _same(a: Array, b: Array, allowed: Array) -> bool:
+    with np.errstate(all="ignore"):
+        gap = np.abs(a.astype(np.float64) - b.astype(np.float64)) if a.dtype != bool else (a != b).astype(np.float64)
+    return bool(np.all((gap <= allowed) | (a == b) | (_nan(a) & _nan(b))))
+
+
+def _nan(a: Array) -> Array:
+    return np.isnan(a) if a.dtype.kind == "f" else np.zeros(a.shape, bool)

@@ -1,0 +1,118 @@
+"""The witnesses of one gradient: the same function in float64, and its derivative by each method.
+
+Enters: the graph of the user's function.  Leaves: the same graph with every float32 node in float64, a scalar to
+differentiate, and for each method a gradient graph.
+Invariant: widening changes dtypes only; node k of the widened graph is node k of the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Aval
+from gradc.diff.forward import push_forward
+from gradc.diff.reverse import pull_back
+from gradc.diff.symbolic import symbolic_pull_back
+from gradc.errors import DTypeError
+from gradc.graph import Graph
+from gradc.node import OPS, Node, constant, here
+from gradc.ops.leaves import full
+from gradc.oracle.rounding import wide
+
+Array = np.ndarray[Any, Any]
+
+
+def widen(graph: Graph) -> Graph:
+    """The graph with float64 in place of float32, node for node."""
+    new: dict[Node, Node] = {}
+    for node in graph.nodes:
+        new[node] = _widened(node, tuple(new[a] for a in node.args))
+    names = {new[n]: name for n, name in graph.names.items() if n in new}
+    return Graph(
+        tuple(new[n] for n in graph.inputs), tuple(new[n] for n in graph.outputs), names, title=graph.title
+    )
+
+
+def _widened(node: Node, args: tuple[Node, ...]) -> Node:
+    dtype = np.dtype(np.float64) if node.aval.is_float else node.dtype
+    aval = Aval(node.shape, dtype, node.aval.weak)
+    attrs = dict(node.attrs)
+    if "dtype" in attrs and node.aval.is_float:
+        attrs["dtype"] = dtype
+    if node.op.name == "constant":
+        attrs["value"] = wide(node.attrs["value"])
+    if node.op.name == "input":
+        attrs["aval"] = aval
+    return Node(node.op, args, attrs, aval, node.where, None, node.replica)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is checked: a graph, the values of its inputs, the float inputs, and one cotangent per float output.
+
+    A scalar function is its own gradient's subject; anything else is paired with fixed random cotangents.
+    """
+
+    graph: Graph
+    arrays: tuple[Array, ...]
+    wanted: tuple[int, ...]
+    weights: Mapping[Node, Array]
+
+    @property
+    def leaves(self) -> list[Node]:
+        return [self.graph.inputs[i] for i in self.wanted]
+
+    @property
+    def values(self) -> dict[Node, Array]:
+        return dict(zip(self.graph.inputs, self.arrays, strict=True))
+
+    def total(self, outputs: Sequence[Array]) -> float:
+        """The scalar that is differentiated: Σ weight · output."""
+        pairs = zip(self.graph.outputs, outputs, strict=True)
+        return float(sum(np.sum(self.weights[node] * y) for node, y in pairs if node in self.weights))
+
+    def widened(self) -> Subject:
+        """The same subject in float64."""
+        graph = widen(self.graph)
+        partner = dict(zip(self.graph.outputs, graph.outputs, strict=True))
+        weights = {partner[n]: w.astype(np.float64) for n, w in self.weights.items()}
+        return Subject(graph, tuple(wide(a) for a in self.arrays), self.wanted, weights)
+
+    def gradient_graph(self, method: str) -> Graph:
+        """Outputs, then the gradient of each wanted input, by ``"reverse"`` or ``"symbolic"``."""
+        cotangents = [constant(self.weights[n]) if n in self.weights else None for n in self.graph.outputs]
+        pull = pull_back if method == "reverse" else symbolic_pull_back
+        pulled = pull(self.graph.outputs, self.leaves, cotangents)
+        gradients = [
+            full(x.shape, 0, x.dtype) if g is None else g for x, g in zip(self.leaves, pulled, strict=True)
+        ]
+        return self.graph.replace(outputs=(*self.graph.outputs, *gradients), in_tree=None, out_tree=None)
+
+    def tangent_graph(self) -> tuple[list[Node], list[Node], list[Node]]:
+        """Tangent leaves, the weighted outputs' tangents (present ones only), and the outputs they belong to."""
+        tangents = [Node(OPS["input"], (), {"aval": x.aval, "name": "tangent", "trace": None}, x.aval) for x in self.leaves]
+        pushed = push_forward(self.graph.outputs, self.leaves, tangents)
+        pairs = [(t, y) for t, y in zip(pushed, self.graph.outputs, strict=True) if t is not None and y in self.weights]
+        return tangents, [t for t, _ in pairs], [y for _, y in pairs]
+
+
+def subject_of(graph: Graph, arrays: Sequence[Any], seed: int = 0) -> Subject:
+    """The subject for a traced function at a point; raises DTypeError where there is nothing to differentiate."""
+    wanted = tuple(i for i, x in enumerate(graph.inputs) if x.aval.is_float)
+    if not wanted or not any(y.aval.is_float for y in graph.outputs):
+        given = ", ".join(f"{graph.name(x)}: {x.aval}" for x in graph.inputs)
+        raise DTypeError(f"{here()}: {graph.title}({given}) has nothing to differentiate: no float input, or no float output")
+    random = np.random.default_rng(seed)
+    weights = {y: _weight(y, len(graph.outputs), random) for y in graph.outputs if y.aval.is_float}
+    return Subject(graph, tuple(np.asarray(a, x.dtype) for a, x in zip(arrays, graph.inputs, strict=True)), wanted, weights)
+
+
+def _weight(y: Node, outputs: int, random: np.random.Generator) -> Array:
+    """1 for a scalar function; otherwise numbers from {±½, ±1, ±1½, ±2}, exact in every dtype."""
+    if outputs == 1 and y.shape == ():
+        return np.ones((), y.dtype)
+    return np.asarray(random.choice([-2.0, -1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0], y.shape), y.dtype)

@@ -1,0 +1,96 @@
+"""Graph to schedule: which loops run, in which order, on which memory.
+
+Enters: an optimised `Graph`.  Leaves: a `Schedule`, which names no instruction of any machine.
+Start reading at `schedule`; the road is `partition` (what is stored), `fuse` (what is computed together), `weave` and
+`nests` (loops and scalar code), `product` (matrix products), `memory` (order and arena).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from gradc.graph import Graph
+from gradc.node import Node
+from gradc.schedule.assemble import Workshop, copy_kernel, kernel_of
+from gradc.schedule.fuse import clusters, visible
+from gradc.schedule.kernel import Buffer, Kernel, Place
+from gradc.schedule.lanes import Widths
+from gradc.schedule.memory import Plan, hidden_arrays, lay_out, ordered
+from gradc.schedule.partition import stored_nodes
+from gradc.schedule.plan import Schedule
+
+__all__ = ["Schedule", "schedule"]
+
+
+def schedule(graph: Graph, *, donated: Mapping[int, int] | None = None, target: Widths) -> Schedule:
+    """Plan the run of ``graph``.
+
+    ``donated`` maps input positions to the output positions that take over their storage; both must have one shape and
+    dtype, and no input or output may occur twice.  ``target`` says how many elements of a dtype fill a vector register.
+    """
+    donated = dict(donated or {})
+    stored = stored_nodes(graph)
+    groups = clusters(graph, stored)
+    buffers, home = _buffers(graph, visible(graph, stored, groups))
+    shop = Workshop(home, graph.index, target)
+    drafts = [
+        kernel_of(sorted(c.nodes, key=graph.index.__getitem__), shop) for c in groups if c.nodes[0].aval.size
+    ]
+    plan = Plan(drafts, buffers, lambda source, to: copy_kernel(source, to, plan.buffers, shop))
+    outputs = _output_copies(graph, plan, home, donated)
+    storage = {outputs[j]: home[graph.inputs[i]] for i, j in donated.items()}
+    kernels = [_with_bytes(k, plan.buffers) for k in ordered(plan, storage)]
+    placed, temporary_bytes = lay_out(kernels, plan.buffers)
+    hidden = [b for b in placed if b.place is Place.HIDDEN]
+    return Schedule(
+        title=graph.title, buffers=tuple(placed), kernels=tuple(kernels),
+        inputs=tuple(home[n] for n in graph.inputs), outputs=tuple(outputs),
+        hidden=tuple(b.number for b in hidden), arrays=hidden_arrays([graph.nodes[b.node] for b in hidden]),
+        donated=donated, temporary_bytes=temporary_bytes,
+        names={graph.index[n]: name for n, name in graph.names.items() if n in graph.index},
+    )  # fmt: skip
+
+
+def _buffers(graph: Graph, stored: Mapping[Node, None]) -> tuple[list[Buffer], dict[Node, int]]:
+    """A buffer for every stored node, and the number of each node's."""
+    inputs = {n: k for k, n in enumerate(graph.inputs)}
+    outputs: dict[Node, int] = {}
+    for k, n in enumerate(graph.outputs):
+        outputs.setdefault(n, k)
+    buffers: list[Buffer] = []
+    captured = 0
+    for node in stored:
+        if node in inputs:
+            place, at = Place.INPUT, inputs[node]
+        elif node.op.name == "constant":
+            place, at = Place.HIDDEN, captured
+            captured += 1
+        else:
+            place, at = (Place.OUTPUT, outputs[node]) if node in outputs else (Place.ARENA, 0)
+        buffers.append(Buffer(len(buffers), place, str(node.dtype), node.shape, graph.index[node], at))
+    return buffers, {graph.nodes[b.node]: b.number for b in buffers}
+
+
+def _output_copies(graph: Graph, plan: Plan, home: Mapping[Node, int], donated: Mapping[int, int]) -> list[int]:
+    """The buffer of each output; one that is an input, a constant or an earlier output gets a buffer and a copy."""
+    same = {(i, j) for i, j in donated.items()}
+    outputs: list[int] = []
+    for j, node in enumerate(graph.outputs):
+        own = plan.buffers[home[node]]
+        if own.place is Place.OUTPUT and own.at == j:
+            outputs.append(own.number)
+            continue
+        number = len(plan.buffers)
+        plan.buffers.append(replace(own, number=number, place=Place.OUTPUT, at=j))
+        outputs.append(number)
+        if node.aval.size and not (own.place is Place.INPUT and (own.at, j) in same):
+            plan.drafts.append(plan.copy(own.number, number))
+    return outputs
+
+
+def _with_bytes(kernel: Kernel, buffers: list[Buffer]) -> Kernel:
+    touched = [kernel.slots[s] for s in {*kernel.reads} | {*kernel.writes}]
+    return replace(kernel, bytes=sum(buffers[b].size * np.dtype(buffers[b].dtype).itemsize for b in touched))

@@ -1,0 +1,165 @@
+"""Clusters to kernels.
+
+Enters: a cluster of nodes.  Leaves: one `Kernel`, whose scratch buffers have numbers below zero until memory is planned.
+Start reading at `kernel_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gradc.node import Node
+from gradc.ops.index import row_major_strides
+from gradc.ops.record import Kind
+from gradc.schedule import nests
+from gradc.schedule.fuse import is_map
+from gradc.schedule.kernel import Apply, Buffer, Kernel, Nest, Product, Search, Sort, Work
+from gradc.schedule.lanes import Widths, flops
+from gradc.schedule.partition import COST, CHEAP, TRANSCENDENTAL
+from gradc.schedule.product import contract_work
+from gradc.schedule.weave import Slots, Weaver
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A kernel, and the dtype and size of each of its scratch buffers (slot number −1 − k)."""
+
+    kernel: Kernel
+    scratch: tuple[tuple[str, int], ...]
+
+
+class Workshop:
+    """What all kernels of a graph are made with."""
+
+    def __init__(self, buffers: Mapping[Node, int], number: Mapping[Node, int], widths: Widths):
+        self.buffers, self.number, self.widths = buffers, number, widths
+
+    def woven(self, slots: Slots, body: Callable[[Weaver], Nest]) -> Nest:
+        return nests.woven(slots, self.number, self.widths, body)
+
+
+def kernel_of(nodes: list[Node], shop: Workshop) -> Draft:
+    """The kernel that computes ``nodes``, which are in topological order and none of them empty."""
+    slots = Slots(shop.buffers)
+    return _draft(tuple(_work(nodes, slots, shop)), slots, tuple(shop.number[n] for n in nodes))
+
+
+def copy_kernel(source: int, to: int, buffers: Sequence[Buffer], shop: Workshop) -> Draft:
+    """The kernel that copies buffer number ``source`` into buffer number ``to``, of the same shape and dtype."""
+    slots = Slots(shop.buffers)
+    dtype = buffers[source].dtype
+    read, write = slots.slot(source, dtype), slots.slot(to, dtype)
+    slots.reads.add(read)
+    slots.writes.add(write)
+    nest = shop.woven(slots, lambda w: nests.copy_nest_between(w, read, write, buffers[source].size, dtype))
+    return _draft((nest,), slots, ())
+
+
+def _draft(work: tuple[Work, ...], slots: Slots, nodes: tuple[int, ...]) -> Draft:
+    kernel = Kernel(
+        slots=tuple(slots.numbers), dtypes=tuple(slots.dtypes), work=work,
+        reads=tuple(sorted(slots.reads)), writes=tuple(sorted(slots.writes)), nodes=nodes,
+        flops=sum(map(_flops, work)),
+    )  # fmt: skip
+    return Draft(kernel, tuple(slots.scratch))
+
+
+def _flops(work: Work) -> int:
+    if isinstance(work, Nest):
+        return flops(work, _weight)
+    if isinstance(work, Product):
+        total = 2 * work.m * work.n * work.k
+        for extent in work.batch:
+            total *= extent
+        return total
+    return 0
+
+
+def _weight(x: Apply) -> float:
+    return COST.get(x.op.name, 1.0 if x.op.name in CHEAP else TRANSCENDENTAL)
+
+
+# -- by kind -----------------------------------------------------------------------------------------------------------
+
+
+def _work(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
+    first = nodes[0]
+    if is_map(first) and all(map(is_map, nodes)):
+        return [shop.woven(slots, lambda w: nests.map_nest(w, nodes))]
+    if first.op.kind is Kind.REDUCE:
+        return _reduction(nodes, slots, shop)
+    return _BY_KIND[first.op.kind](first, slots, shop)
+
+
+def _reduction(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
+    if nodes[0].args[0].aval.size:
+        return [shop.woven(slots, lambda w: nests.reduce_nest(w, nodes))]
+    work: list[Work] = []
+    for node in nodes:
+        if node.op.kind is Kind.REDUCE:
+            work.append(shop.woven(slots, lambda w, node=node: nests.empty_reduce_nest(w, node)))  # type: ignore[misc]
+        else:
+            work.append(shop.woven(slots, lambda w, node=node: nests.map_nest(w, [node])))  # type: ignore[misc]
+    return work
+
+
+def _contract(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
+    if all(a.aval.size for a in node.args):
+        return contract_work(node, slots, shop.number, shop.widths)
+    return [shop.woven(slots, lambda w: nests.fill_nest(w, node, 0))]
+
+
+def _prefix(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
+    return [shop.woven(slots, lambda w: nests.prefix_nest(w, node))]
+
+
+def _scatter(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
+    work: list[Work] = [shop.woven(slots, lambda w: nests.copy_nest(w, node, node.args[0]))]
+    if node.args[1].aval.size:
+        work.append(shop.woven(slots, lambda w: nests.scatter_nest(w, node)))
+    return work
+
+
+def _pieces(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
+    work: list[Work] = []
+    if nests.needs_fill(node):
+        work.append(shop.woven(slots, lambda w: nests.fill_nest(w, node, node.attrs.get("fill", 0))))
+    for which in range(nests.piece_count(node)):
+        work.append(shop.woven(slots, lambda w, k=which: nests.piece_nest(w, node, k)))  # type: ignore[misc]
+    return work
+
+
+def _sort(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
+    return [_argsort(node, slots) if node.op.name == "argsort" else _searchsorted(node, slots)]
+
+
+def _argsort(node: Node, slots: Slots) -> Sort:
+    axis = node.attrs["axis"]
+    steps = row_major_strides(node.shape)
+    rows = tuple((n, s) for a, (n, s) in enumerate(zip(node.shape, steps, strict=True)) if a != axis and n != 1)
+    return Sort(
+        source=slots.reading(node.args[0]), out=slots.writing(node), scratch=slots.own("int64", 2 * node.shape[axis]),
+        dtype=str(node.args[0].dtype), rows=rows, length=node.shape[axis], step=steps[axis],
+    )  # fmt: skip
+
+
+def _searchsorted(node: Node, slots: Slots) -> Search:
+    table, values = node.args
+    rows = 1
+    for extent in table.shape[:-1]:
+        rows *= extent
+    return Search(
+        table=slots.reading(table), values=slots.reading(values), out=slots.writing(node), dtype=str(table.dtype),
+        rows=rows, length=table.shape[-1], per_row=values.aval.size // rows, side=node.attrs["side"],
+    )  # fmt: skip
+
+
+_BY_KIND: Mapping[Kind, Callable[[Node, Slots, Workshop], list[Work]]] = {
+    Kind.CONTRACT: _contract,
+    Kind.PREFIX: _prefix,
+    Kind.SCATTER: _scatter,
+    Kind.SORT: _sort,
+    Kind.VIEW: _pieces,
+    Kind.FOLD: _pieces,
+}

@@ -1,0 +1,190 @@
+"""Which stored nodes are computed by one kernel.
+
+Enters: a graph and its stored nodes.  Leaves: `Cluster`s, each the nodes of one kernel.
+Invariant: the clusters form a DAG, and inside a cluster a node reads another only at its own index, so one pass of the
+loops computes both.  Start reading at `clusters`.
+
+A node joins an earlier cluster if that is legal (no path leaves the cluster and comes back) and pays: they share what
+they load, or one reads the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from gradc.graph import Graph
+from gradc.node import Node
+from gradc.ops.record import Kind
+from gradc.schedule.partition import cost, inlinable, is_multiply
+
+#: Below this many elements, a kernel of one's own costs more than sharing loops with strangers.
+SMALL = 2048
+#: How many clusters of one shape are tried; keeps fusion linear in the number of nodes.
+TRIED = 6
+#: Arithmetic that may follow a reduction along rows, where it is done one scalar at a time.
+SCALAR_WORK = 8.0
+
+
+@dataclass
+class Cluster:
+    """Nodes computed by one kernel, and the bits of the clusters on which it depends, directly or not."""
+
+    number: int
+    nodes: list[Node]
+    reads: set[Node] = field(default_factory=set)  #: stored nodes
+    before: int = 0  #: bit set of cluster numbers
+    deps: int = 0  #: the direct ones of them
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The stored nodes that a node reads, at its own index or elsewhere, and the cost of what it computes between."""
+
+    here: frozenset[Node]
+    elsewhere: frozenset[Node]
+    work: float
+
+
+def clusters(graph: Graph, stored: Mapping[Node, None]) -> list[Cluster]:
+    """Clusters in an order of creation, which need not be an order in which they can run."""
+    made: list[Cluster] = []
+    home: dict[Node, Cluster] = {}
+    by_key: dict[object, list[Cluster]] = {}
+    for node in stored:
+        if node.op.name == "input" or node.op.name == "constant":
+            continue
+        reads = _reads(node, stored)
+        key = _key(node)
+        candidates = by_key.setdefault(key, []) if key is not None else []
+        cluster = _join(node, reads, candidates, home, made)
+        if cluster is None:
+            cluster = Cluster(len(made), [])
+            made.append(cluster)
+            candidates.append(cluster)
+            del candidates[:-TRIED]
+        _enter(node, reads, cluster, home, made)
+    return made
+
+
+def visible(graph: Graph, stored: Mapping[Node, None], made: Iterable[Cluster]) -> dict[Node, None]:
+    """The stored nodes that anything outside their own cluster reads: those that need a buffer."""
+    read: set[Node] = set(graph.outputs)
+    for cluster in made:
+        read |= cluster.reads - {*cluster.nodes}
+        read.update(n for n in cluster.nodes if not is_map(n) and n.op.kind is not Kind.REDUCE)
+    return {n: None for n in stored if n in read or n.op.kind is Kind.LEAF}
+
+
+def is_map(node: Node) -> bool:
+    """Whether a node's kernel is a plain loop over its elements."""
+    return inlinable(node) or (node.op.kind is Kind.CONTRACT and is_multiply(node))
+
+
+def _key(node: Node) -> object:
+    """Nodes with equal keys may share loops; None: never."""
+    return node.shape if is_map(node) or node.op.kind is Kind.REDUCE else None
+
+
+def _reads(node: Node, stored: Mapping[Node, None]) -> Reads:
+    """Walk down from ``node`` to the stored nodes below it."""
+    here: set[Node] = set()
+    elsewhere: set[Node] = set()
+    seen: set[tuple[int, bool]] = set()
+    work = 0.0
+    pending = [(node, True)]
+    while pending:
+        current, same = pending.pop()
+        if (id(current), same) in seen:
+            continue
+        seen.add((id(current), same))
+        work += cost(current)
+        same = same and current.op.kind is Kind.ELEMENTWISE
+        for arg in current.args:
+            if arg in stored:
+                (here if same else elsewhere).add(arg)
+            else:
+                pending.append((arg, same))
+    return Reads(frozenset(here), frozenset(elsewhere), work)
+
+
+def _join(
+    node: Node, reads: Reads, candidates: Iterable[Cluster], home: Mapping[Node, Cluster], made: list[Cluster]
+) -> Cluster | None:
+    direct = _bits(home, reads)
+    for cluster in reversed([*candidates]):
+        if _fits(node, reads, cluster) and not _comes_back(cluster, direct, made):
+            return cluster
+    return None
+
+
+def _fits(node: Node, reads: Reads, cluster: Cluster) -> bool:
+    members = set(cluster.nodes)
+    if members & reads.elsewhere:
+        return False
+    if node.op.kind is Kind.REDUCE:
+        return all(_same_loops(node, other) for other in cluster.nodes) and _related(node, reads, cluster, members)
+    first = cluster.nodes[0]
+    if first.op.kind is Kind.REDUCE:
+        return bool(members & reads.here) and (reads.work <= SCALAR_WORK or _keeps_last_axis(first) or node.aval.size <= 4)
+    return _related(node, reads, cluster, members)
+
+
+def _same_loops(a: Node, b: Node) -> bool:
+    if a.op.kind is not Kind.REDUCE or b.op.kind is not Kind.REDUCE:
+        return False
+    return a.args[0].shape == b.args[0].shape and a.attrs["axes"] == b.attrs["axes"]
+
+
+def _keeps_last_axis(reduce: Node) -> bool:
+    operand = reduce.args[0]
+    return operand.ndim - 1 not in reduce.attrs["axes"]
+
+
+def _related(node: Node, reads: Reads, cluster: Cluster, members: set[Node]) -> bool:
+    mine = reads.here | reads.elsewhere
+    return bool(members & reads.here or cluster.reads & mine) or node.aval.size <= SMALL
+
+
+def _bits(home: Mapping[Node, Cluster], reads: Reads) -> int:
+    bits = 0
+    for read in reads.here | reads.elsewhere:
+        if read in home:
+            bits |= 1 << home[read].number
+    return bits
+
+
+def _comes_back(cluster: Cluster, direct: int, made: list[Cluster]) -> bool:
+    """Whether something read (other than the cluster itself) depends on the cluster."""
+    bit = 1 << cluster.number
+    others = direct & ~bit
+    while others:
+        lowest = others & -others
+        if made[lowest.bit_length() - 1].before & bit:
+            return True
+        others ^= lowest
+    return False
+
+
+def _enter(node: Node, reads: Reads, cluster: Cluster, home: dict[Node, Cluster], made: list[Cluster]) -> None:
+    home[node] = cluster
+    cluster.nodes.append(node)
+    cluster.reads |= reads.here | reads.elsewhere
+    bit = 1 << cluster.number
+    new = _bits(home, reads) & ~bit
+    cluster.deps |= new
+    before = cluster.before | new
+    for other in _numbers(new):
+        before |= made[other].before
+    if before != cluster.before:
+        cluster.before = before
+        for later in made:
+            if later.before & bit:
+                later.before |= before
+
+
+def _numbers(bits: int) -> Iterable[int]:
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest

@@ -1,0 +1,236 @@
+"""Order and memory: when each kernel runs, and where each temporary lies.
+
+Enters: drafts of kernels, buffers without places, the donated inputs.  Leaves: kernels in an order that respects data
+and storage, and an arena in which buffers that are never alive together share bytes.
+Invariant: a kernel that overwrites a donated input runs after every other reader of the old value.
+Start reading at `ordered`.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradc.schedule.affine import Affine
+from gradc.schedule.assemble import Draft
+from gradc.schedule.kernel import Buffer, Kernel, Load, Nest, Place
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+#: Arena buffers start on cache lines.
+ALIGN = 64
+
+CopyKernel = Callable[[int, int], Draft]  #: (from buffer, to buffer)
+
+
+class Plan:
+    """Kernels and buffers while they are put in order."""
+
+    def __init__(self, drafts: Sequence[Draft], buffers: Sequence[Buffer], copy: CopyKernel):
+        self.drafts = list(drafts)
+        self.buffers = list(buffers)
+        self.copy = copy
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        return [d.kernel for d in self.drafts]
+
+    def add_temporary(self, like: Buffer) -> int:
+        number = len(self.buffers)
+        self.buffers.append(replace(like, number=number, place=Place.ARENA, at=0))
+        return number
+
+    def writer(self, number: int) -> int | None:
+        """The kernel that writes a buffer."""
+        return next((k for k, kernel in enumerate(self.kernels) if _touches(kernel, kernel.writes, number)), None)
+
+    def readers(self, number: int) -> list[int]:
+        return [k for k, kernel in enumerate(self.kernels) if _touches(kernel, kernel.reads, number)]
+
+    def redirect(self, old: int, new: int) -> None:
+        """Every kernel that names buffer ``old`` names ``new`` instead."""
+        for k, draft in enumerate(self.drafts):
+            if old in draft.kernel.slots:
+                slots = tuple(new if s == old else s for s in draft.kernel.slots)
+                self.drafts[k] = replace(draft, kernel=replace(draft.kernel, slots=slots))
+
+    def number_scratch(self) -> None:
+        """Give scratch buffers real numbers."""
+        for k, draft in enumerate(self.drafts):
+            mapping: dict[int, int] = {}
+            for at, (dtype, size) in enumerate(draft.scratch):
+                number = len(self.buffers)
+                self.buffers.append(Buffer(number, Place.ARENA, dtype, (size,), -1))
+                mapping[-1 - at] = number
+            if mapping:
+                slots = tuple(mapping.get(s, s) for s in draft.kernel.slots)
+                self.drafts[k] = Draft(replace(draft.kernel, slots=slots), ())
+
+
+def _touches(kernel: Kernel, slots: Sequence[int], number: int) -> bool:
+    return any(kernel.slots[s] == number for s in slots)
+
+
+# -- order -------------------------------------------------------------------------------------------------------------
+
+
+def ordered(plan: Plan, storage: Mapping[int, int]) -> list[Kernel]:
+    """The kernels in running order; ``storage`` maps an output buffer to the input buffer whose memory it takes over."""
+    import networkx as nx
+
+    for output, donor in storage.items():
+        _settle(plan, output, donor)
+    plan.number_scratch()
+    graph = data_edges(plan)
+    for output, donor in storage.items():
+        writer = plan.writer(output)
+        graph.add_edges_from((r, writer) for r in plan.readers(donor) if r != writer and writer is not None)
+    first = [min(k.nodes, default=len(plan.buffers) + i) for i, k in enumerate(plan.kernels)]
+    order = nx.lexicographical_topological_sort(graph, key=lambda k: (first[k], k))
+    return [plan.kernels[k] for k in order]
+
+
+def data_edges(plan: Plan) -> nx.DiGraph[int]:
+    """The kernel DAG: an edge from each buffer's writer to each of its readers."""
+    import networkx as nx
+
+    kernels = plan.kernels
+    writer = {k.slots[s]: number for number, k in enumerate(kernels) for s in k.writes}
+    graph: nx.DiGraph[int] = nx.DiGraph()
+    graph.add_nodes_from(range(len(kernels)))
+    for number, kernel in enumerate(kernels):
+        sources = {writer.get(kernel.slots[s], number) for s in kernel.reads}
+        graph.add_edges_from((source, number) for source in sources if source != number)
+    return graph
+
+
+def _settle(plan: Plan, output: int, donor: int) -> None:
+    """Let the writer of ``output`` go through a temporary if it cannot overwrite ``donor`` directly."""
+    import networkx as nx
+
+    writer = plan.writer(output)
+    if writer is None:
+        return
+    graph = data_edges(plan)
+    later = nx.descendants(graph, writer)
+    if in_step(plan.kernels[writer], donor, output) and later.isdisjoint(plan.readers(donor)):
+        graph.add_edges_from((r, writer) for r in plan.readers(donor) if r != writer)
+        return
+    temporary = plan.add_temporary(plan.buffers[output])
+    plan.redirect(output, temporary)
+    plan.drafts.append(plan.copy(temporary, output))
+
+
+def in_step(kernel: Kernel, source: int, target: int) -> bool:
+    """Whether a kernel may write buffer ``target`` onto the memory of ``source``.
+
+    True if it reads ``source`` at no place but the one that it writes next, before anything else was written.
+    """
+    sources = {s for s, number in enumerate(kernel.slots) if number == source and s in kernel.reads}
+    targets = {s for s, number in enumerate(kernel.slots) if number == target}
+    written = False
+    for work in kernel.work:
+        if not isinstance(work, Nest):
+            if sources:
+                return False
+            continue
+        reads = _places(work, sources)
+        if reads is None or (reads and (written or not _written_at(work, targets, reads))):
+            return False
+        written = written or any(s.slot in targets for s in work.stores)
+    return True
+
+
+def _places(nest: Nest, slots: set[int]) -> set[Affine] | None:
+    """Where a nest reads ``slots``; None if that is not known before it runs."""
+    found: set[Affine] = set()
+    for x in nest.code:
+        if getattr(x, "slot", None) in slots:
+            if not isinstance(x, Load):
+                return None
+            found.add(x.offset)
+    return found
+
+
+def _written_at(nest: Nest, slots: set[int], reads: set[Affine]) -> bool:
+    """Whether each place read is the one that the nest's only pass writes."""
+    return all(s.offset in reads and s.how == "set" for s in nest.stores if s.slot in slots) and len(reads) == 1
+
+
+# -- the arena ---------------------------------------------------------------------------------------------------------
+
+
+def lay_out(kernels: Sequence[Kernel], buffers: Sequence[Buffer]) -> tuple[list[Buffer], int]:
+    """Arena offsets by best fit over live ranges; returns the placed buffers and the size of the arena in bytes."""
+    first, last = _lifetimes(kernels, buffers)
+    born: list[list[int]] = [[] for _ in kernels]
+    for number, time in first.items():
+        born[time].append(number)
+    dying: list[list[int]] = [[] for _ in kernels]
+    for number, time in last.items():
+        dying[time].append(number)
+    heap, placed = _Heap(), list(buffers)
+    for time in range(len(kernels)):
+        for number in sorted(born[time], key=lambda n: -_bytes(buffers[n])):
+            placed[number] = replace(buffers[number], at=heap.take(_bytes(buffers[number])))
+        for number in dying[time]:
+            heap.give(placed[number].at, _bytes(buffers[number]))
+    return placed, heap.top
+
+
+def _bytes(buffer: Buffer) -> int:
+    size = buffer.size * np.dtype(buffer.dtype).itemsize
+    return max(ALIGN, -(-size // ALIGN) * ALIGN)
+
+
+def _lifetimes(kernels: Sequence[Kernel], buffers: Sequence[Buffer]) -> tuple[dict[int, int], dict[int, int]]:
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for time, kernel in enumerate(kernels):
+        for number in kernel.slots:
+            if buffers[number].place is Place.ARENA:
+                first.setdefault(number, time)
+                last[number] = time
+    return first, last
+
+
+class _Heap:
+    """Free holes below ``top``, sorted by offset; neighbours are merged."""
+
+    def __init__(self) -> None:
+        self.holes: list[tuple[int, int]] = []  # (offset, size)
+        self.top = 0
+
+    def take(self, size: int) -> int:
+        fitting = [(hole[1], k) for k, hole in enumerate(self.holes) if hole[1] >= size]
+        if fitting:
+            _, k = min(fitting)
+            offset, room = self.holes.pop(k)
+            if room > size:
+                self.holes.insert(k, (offset + size, room - size))
+            return offset
+        if self.holes and sum(self.holes[-1]) == self.top:
+            offset, _ = self.holes.pop()
+        else:
+            offset = self.top
+        self.top = offset + size
+        return offset
+
+    def give(self, offset: int, size: int) -> None:
+        k = bisect.bisect(self.holes, (offset, size))
+        if k < len(self.holes) and offset + size == self.holes[k][0]:
+            size += self.holes.pop(k)[1]
+        if k and sum(self.holes[k - 1]) == offset:
+            before, room = self.holes.pop(k - 1)
+            offset, size, k = before, room + size, k - 1
+        self.holes.insert(k, (offset, size))
+
+
+def hidden_arrays(nodes: Sequence[Any]) -> tuple[Any, ...]:
+    """The values of captured constants, contiguous."""
+    return tuple(np.ascontiguousarray(n.attrs["value"]).reshape(n.shape) for n in nodes)

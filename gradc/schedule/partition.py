@@ -1,0 +1,173 @@
+"""What is stored and what is computed where it is read.
+
+Enters: a graph.  Leaves: the nodes that get memory, in order.
+Invariant: results, operands that some kernel needs in memory, and everything that is not elementwise or a plain view are
+stored; of the rest, what is dear and read by several kernels.  Start reading at `stored_nodes`.
+
+The cost model counts one for an addition; it ranks "compute again" against "store once and load", no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from gradc.graph import Graph
+from gradc.node import Node
+from gradc.ops.index import linear_index
+from gradc.ops.record import Kind
+from gradc.schedule.affine import Affine, Var
+from gradc.schedule.weave import is_plain_view, through_view
+
+#: Cost of one element of an elementwise op, where it is not 1.
+COST = {
+    "divide": 4, "sqrt": 4, "reciprocal": 4, "remainder": 8, "floor_divide": 8, "rsqrt": 6, "hypot": 8, "fmod": 8,
+    "cast": 0.5, "stop_gradient": 0, "positive": 0, "where": 0.5,
+}  # fmt: skip
+TRANSCENDENTAL = 16.0
+#: Ops as cheap as an addition.
+CHEAP = frozenset((
+    "add", "subtract", "multiply", "negative", "square", "absolute", "sign", "maximum", "minimum", "relu",
+    "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan", "isinf", "isfinite",
+    "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor",
+    "bitwise_invert", "bitwise_left_shift", "bitwise_right_shift", "floor", "ceil", "trunc", "rint", "copysign",
+))  # fmt: skip
+#: Storing and loading again costs about this much per element.
+STORE_COST = 4.0
+#: Longest chain of inlined nodes; keeps code blocks, and the recursion over them, small.
+MAX_DEPTH = 60
+
+#: Kinds whose nodes can be computed at the place where they are read.
+INLINE = (Kind.ELEMENTWISE, Kind.VIEW, Kind.GATHER, Kind.LEAF)
+
+
+def cost(node: Node) -> float:
+    """Cost of one element of an elementwise node."""
+    if node.op.kind is not Kind.ELEMENTWISE:
+        return 1.0 if node.op.kind is Kind.GATHER else 0.0
+    name = node.op.name
+    return COST.get(name, 1.0 if name in CHEAP else TRANSCENDENTAL)
+
+
+def is_scalar_constant(node: Node) -> bool:
+    return node.op.name == "constant" and node.aval.size == 1
+
+
+def inlinable(node: Node) -> bool:
+    """Whether a node may be computed where it is read."""
+    if node.op.kind is Kind.LEAF:
+        return node.op.name == "iota" or is_scalar_constant(node)
+    return node.op.kind in INLINE and (node.op.kind is not Kind.VIEW or is_plain_view(node))
+
+
+def stored_nodes(graph: Graph) -> dict[Node, None]:
+    """The nodes that get a buffer (inputs and captured arrays among them), in topological order."""
+    stored = _forced(graph)
+    _cut_long_chains(graph, stored)
+    _store_dear(graph, stored)
+    return {node: None for node in graph.nodes if node in stored}
+
+
+def _forced(graph: Graph) -> dict[Node, None]:
+    stored: dict[Node, None] = dict.fromkeys((*graph.inputs, *graph.outputs))
+    for node in graph.nodes:
+        if not inlinable(node):
+            stored[node] = None
+        if node.aval.size:
+            stored.update(dict.fromkeys(_needed_in_memory(node)))
+    return stored
+
+
+def _needed_in_memory(node: Node) -> Iterator[Node]:
+    """Operands that the kernel of ``node`` addresses by itself."""
+    kind = node.op.kind
+    if kind is Kind.GATHER:
+        yield node.args[0]
+    elif kind is Kind.SORT:
+        yield from node.args
+    elif kind is Kind.CONTRACT and not is_multiply(node):
+        yield from (memory_operand(a) for a in node.args)
+
+
+def is_multiply(contract: Node) -> bool:
+    """Whether nothing is summed, so that a contract is an elementwise product."""
+    summed = {*contract.attrs["left"], *contract.attrs["right"]} - {*contract.attrs["out"]}
+    return not summed
+
+
+def memory_operand(node: Node) -> Node:
+    """The node below plain views whose buffer an operand of a product is read from by strides."""
+    index = tuple(Affine.of(Var(k, n)) for k, n in enumerate(node.shape))
+    best = node
+    while is_plain_view(node) and node.aval.size:
+        node, index = through_view(node, index)
+        if Affine.of(linear_index(index, node.shape)).quotients:
+            break
+        best = node
+    return best
+
+
+def _cut_long_chains(graph: Graph, stored: dict[Node, None]) -> None:
+    depth: dict[Node, int] = {}
+    for node in graph.nodes:
+        depth[node] = 0 if node in stored else 1 + max((depth[a] for a in node.args), default=0)
+        if depth[node] > MAX_DEPTH:
+            stored[node] = None
+            depth[node] = 0
+
+
+def _store_dear(graph: Graph, stored: dict[Node, None]) -> None:
+    """Walk from the users down: a node whose recomputation by its readers costs more than memory is stored."""
+    work = _inlined_cost(graph, stored)
+    readers: dict[Node, Readers] = {node: {} for node in graph.nodes}
+    for number in range(len(graph.nodes) - 1, -1, -1):
+        node = graph.nodes[number]
+        if node.op.kind is Kind.ELEMENTWISE and node not in stored and _dear(node, work[node], readers[node]):
+            stored[node] = None
+        reading = {_loop_key(node, number): _elements(node)} if node in stored else readers[node]
+        hoisted = _hoisted(node)
+        for arg in node.args:
+            for key, count in reading.items():
+                readers[arg][key] = max(readers[arg].get(key, 0.0), count / hoisted)
+
+
+#: The loops that read a node, each with how many of its elements it would compute if the node were inlined.
+Readers = dict[int, float]
+
+
+def _loop_key(node: Node, number: int) -> int:
+    """Stored elementwise nodes of one shape tend to become one loop; anything else is its own."""
+    return -1 - hash(node.shape) % (1 << 60) if node.op.kind is Kind.ELEMENTWISE else number
+
+
+def _elements(node: Node) -> float:
+    return float(max(a.aval.size for a in (node, *node.args)))
+
+
+def _hoisted(node: Node) -> int:
+    """How many neighbouring elements of a view show the same operand element, which a loop then computes once."""
+    if node.op.kind is not Kind.VIEW or not node.aval.size or not is_plain_view(node):
+        return 1
+    variables = [Var(k, n) for k, n in enumerate(node.shape)]
+    _, place = through_view(node, tuple(map(Affine.of, variables)))
+    used = frozenset().union(*(i.variables for i in place))
+    repeats = 1
+    for var in reversed(variables):
+        if var.extent > 1 and var in used:
+            break
+        repeats *= var.extent
+    return repeats
+
+
+def _dear(node: Node, work: float, readers: Readers) -> bool:
+    times = sum(readers.values()) / max(node.aval.size, 1)
+    return work >= STORE_COST and work * (times - 1) > STORE_COST
+
+
+def _inlined_cost(graph: Graph, stored: Mapping[Node, None]) -> dict[Node, float]:
+    work: dict[Node, float] = {}
+    for node in graph.nodes:
+        if node in stored or node.op.kind is Kind.LEAF:
+            work[node] = 0.0
+        else:
+            work[node] = min(cost(node) + sum(work[a] for a in node.args), 1e6)
+    return work

@@ -1,0 +1,191 @@
+"""Contract nodes to strided matrix products.
+
+Enters: a contract node whose operands are, below plain views, in memory.  Leaves: a `Product`, and nests that copy an
+operand whose summed axes lie so that no single stride walks through them.
+Invariant: transposes, slices and broadcasts of operands become strides and cost nothing.  Start reading at
+`contract_work`.
+
+Labels fall into four groups: batch (both operands and result), rows (left and result), columns (right and result), and
+summed (not in the result; a label of one operand alone has stride 0 in the other).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gradc.node import Node
+from gradc.ops.index import linear_index, row_major_strides
+from gradc.schedule.affine import Affine, Var
+from gradc.schedule.kernel import Nest, Product, Stage, Store, View, Work
+from gradc.schedule.lanes import Widths, arranged
+from gradc.schedule.partition import is_plain_view
+from gradc.schedule.weave import Place, Slots, Weaver, through_view
+
+Label = int
+
+
+@dataclass(frozen=True)
+class _Strided:
+    """A slot read by strides: one for each label."""
+
+    slot: int
+    offset: int
+    strides: Mapping[Label, int]
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Labels by role, those of extent one left out."""
+
+    batch: tuple[Label, ...]
+    rows: tuple[Label, ...]
+    columns: tuple[Label, ...]
+    summed: tuple[Label, ...]
+    sizes: Mapping[Label, int]
+
+
+def contract_work(node: Node, slots: Slots, number: Mapping[Node, int], widths: Widths) -> list[Work]:
+    """The product of ``node``, behind the copies that it needs."""
+    groups = _grouped(node)
+    sides = [_operand(a, labels, groups, slots) for a, labels in zip(node.args, _sides(node), strict=True)]
+    out = _result(node, slots)
+    work: list[Work] = []
+    order = _summing_order(groups, sides)
+    for k in (0, 1):
+        if _single_stride(order, groups, sides[k].strides) is None:
+            nest, sides[k] = _copied(node, k, order, groups, slots, number, widths)
+            work.append(nest)
+    work.append(_product(str(node.dtype), groups, order, sides[0], sides[1], out))
+    return work
+
+
+def _sides(node: Node) -> tuple[tuple[Label, ...], tuple[Label, ...]]:
+    return node.attrs["left"], node.attrs["right"]
+
+
+def _grouped(node: Node) -> _Groups:
+    left, right = _sides(node)
+    out = node.attrs["out"]
+    sizes = dict(zip(left, node.args[0].shape, strict=True)) | dict(zip(right, node.args[1].shape, strict=True))
+    real = [k for k in out if sizes[k] != 1]
+    summed = tuple(k for k in dict.fromkeys((*left, *right)) if k not in out and sizes[k] != 1)
+    return _Groups(
+        batch=tuple(k for k in real if k in left and k in right),
+        rows=tuple(k for k in real if k not in right),
+        columns=tuple(k for k in real if k not in left),
+        summed=summed,
+        sizes=sizes,
+    )
+
+
+# -- operands ----------------------------------------------------------------------------------------------------------
+
+
+def _operand(node: Node, labels: Sequence[Label], groups: _Groups, slots: Slots) -> _Strided:
+    variables = {k: Var(at, groups.sizes[k]) for at, k in enumerate(labels)}
+    base, place = _in_memory(node, tuple(Affine.of(variables[k]) for k in labels), slots)
+    offset = Affine.of(linear_index(place, base.shape))
+    strides = {k: offset.terms.get(v, 0) for k, v in variables.items()}
+    return _Strided(slots.reading(base), offset.const, strides)
+
+
+def _in_memory(node: Node, place: Place, slots: Slots) -> tuple[Node, Place]:
+    """The first stored node below plain views in which ``place`` is affine."""
+    while node not in slots.buffers or Affine.of(linear_index(place, node.shape)).quotients:
+        if not is_plain_view(node):
+            raise AssertionError(f"operand {node.op.name} of a product is not in memory")
+        node, place = through_view(node, place)
+    return node, place
+
+
+def _result(node: Node, slots: Slots) -> _Strided:
+    strides = dict(zip(node.attrs["out"], row_major_strides(node.shape), strict=True))
+    return _Strided(slots.writing(node), 0, strides)
+
+
+def _stride(side: _Strided, label: Label) -> int:
+    return side.strides.get(label, 0)
+
+
+def _single_stride(labels: Sequence[Label], groups: _Groups, strides: Mapping[Label, int]) -> int | None:
+    """The stride that walks through ``labels`` as one axis, in that order; None if there is none."""
+    if not labels:
+        return 0
+    step = strides.get(labels[-1], 0)
+    reach = step
+    for label in reversed(labels):
+        if strides.get(label, 0) != reach:
+            return None
+        reach *= groups.sizes[label]
+    return step
+
+
+def _summing_order(groups: _Groups, sides: Sequence[_Strided]) -> tuple[Label, ...]:
+    """The order of the summed labels in which fewer operands have to be copied."""
+    orders = [tuple(sorted(groups.summed, key=lambda k: -abs(_stride(side, k)))) for side in sides]
+
+    def copies(order: tuple[Label, ...]) -> int:
+        return sum(_single_stride(order, groups, side.strides) is None for side in sides)
+
+    return min(orders, key=copies)
+
+
+def _copied(
+    node: Node, which: int, order: tuple[Label, ...], groups: _Groups, slots: Slots, number: Mapping[Node, int],
+    widths: Widths,
+) -> tuple[Nest, _Strided]:  # fmt: skip
+    """Operand ``which`` copied into scratch as (batch, free, summed), and how the product reads the copy."""
+    labels = _sides(node)[which]
+    free = groups.rows if which == 0 else groups.columns
+    layout = [k for k in (*groups.batch, *free, *order) if k in labels]
+    shape = tuple(groups.sizes[k] for k in layout)
+    slot = slots.own(str(node.dtype), math.prod(shape))
+    w = Weaver(slots, number)
+    outer, place = w.loops(shape)
+    at = dict(zip(layout, place, strict=True))
+    index = tuple(at.get(k, Affine()) for k in labels)
+    base, source = _in_memory(node.args[which], index, slots)
+    value = w.load(base, source)
+    offset = Affine.of(linear_index(place, shape))
+    store = Store(slot, offset, value, str(node.dtype))
+    nest = arranged(Nest(outer, tuple(w.code), (Stage(stores=(store,)),)), widths)
+    strides = dict(zip(layout, row_major_strides(shape), strict=True))
+    return nest, _Strided(slot, 0, strides)
+
+
+# -- the product -------------------------------------------------------------------------------------------------------
+
+
+def _product(
+    dtype: str, groups: _Groups, order: tuple[Label, ...], left: _Strided, right: _Strided, out: _Strided
+) -> Product:
+    rows, more_rows = _main_axis(groups.rows, groups, left, out)
+    columns, more_columns = _main_axis(groups.columns, groups, right, out)
+    batch = (*groups.batch, *more_rows, *more_columns)
+
+    def extent(labels: Sequence[Label]) -> int:
+        return math.prod(groups.sizes[k] for k in labels)
+
+    def view(side: _Strided, first: Sequence[Label], second: Sequence[Label]) -> View:
+        steps = tuple(_single_stride(g, groups, side.strides) or 0 for g in (first, second))
+        return View(side.slot, side.offset, (steps[0], steps[1]), tuple(_stride(side, k) for k in batch))
+
+    return Product(
+        m=extent(rows), n=extent(columns), k=extent(order), batch=tuple(groups.sizes[k] for k in batch), dtype=dtype,
+        left=view(left, rows, order), right=view(right, order, columns), out=view(out, rows, columns),
+    )  # fmt: skip
+
+
+def _main_axis(
+    labels: tuple[Label, ...], groups: _Groups, operand: _Strided, out: _Strided
+) -> tuple[tuple[Label, ...], tuple[Label, ...]]:
+    """The largest run of neighbouring labels that one stride walks in the operand and in the result; and the others."""
+    runs = [labels[a:b] for a in range(len(labels)) for b in range(a + 1, len(labels) + 1)]
+    even = [
+        run for run in runs
+        if _single_stride(run, groups, operand.strides) is not None and _single_stride(run, groups, out.strides) is not None
+    ]  # fmt: skip
+    best = max(even, key=lambda run: math.prod(groups.sizes[k] for k in run), default=())
+    return best, tuple(k for k in labels if k not in best)

@@ -1,0 +1,90 @@
+"""A schedule as text: buffers, then each kernel with its loops and scalar code.
+
+Enters: a `Schedule`.  Leaves: lines that read like a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradc.schedule.affine import Var
+from gradc.schedule.kernel import Buffer, Kernel, Nest, Place, Product, Search, Sort, Work
+from gradc.schedule.lanes import dependences
+
+if TYPE_CHECKING:
+    from gradc.schedule.plan import Schedule
+
+
+def show_schedule(s: Schedule) -> str:
+    """The whole plan."""
+    counts = f"{len(s.kernels)} kernels, {s.flops} flops, {s.bytes} bytes moved, {s.temporary_bytes} bytes of temporaries"
+    lines = [f"schedule {s.title}: {counts}"]
+    lines += [f"  {_buffer(b, s)}" for b in s.buffers]
+    for number, kernel in enumerate(s.kernels):
+        lines += show_kernel(number, kernel, s)
+    return "\n".join(lines)
+
+
+def _buffer(b: Buffer, s: Schedule) -> str:
+    where = f"arena+{b.at}" if b.place is Place.ARENA else f"{b.place.value} {b.at}"
+    donors = [i for i, j in s.donated.items() if b.place is Place.OUTPUT and j == b.at]
+    where += "".join(f" (in place of input {i})" for i in donors)
+    name = s.names.get(b.node, "")
+    holds = f"%{b.node} {name}".rstrip() if b.node >= 0 else "scratch"
+    size = b.size * np.dtype(b.dtype).itemsize
+    return f"{b!s:<5} {b.dtype}[{','.join(map(str, b.shape))}] {where}, {size} bytes: {holds}"
+
+
+def show_kernel(number: int, kernel: Kernel, s: Schedule) -> Iterator[str]:
+    """One kernel: what it does, its slots, its loops."""
+    nodes = " ".join(f"%{n}" for n in kernel.nodes)
+    yield f"  kernel {number} {kernel.title} -> {nodes or 'copy'}: {kernel.flops} flops, {kernel.bytes} bytes"
+    names = (f"s{k} = {s.buffers[b]}" for k, b in enumerate(kernel.slots))
+    reads = " ".join(str(s.buffers[kernel.slots[k]]) for k in kernel.reads)
+    writes = " ".join(str(s.buffers[kernel.slots[k]]) for k in kernel.writes)
+    yield f"    reads {reads or 'nothing'}, writes {writes}; {', '.join(names)}"
+    for work in kernel.work:
+        yield from ("    " + line for line in _work(work))
+
+
+def _work(work: Work) -> Iterator[str]:
+    if isinstance(work, Nest):
+        yield from _nest(work)
+    elif isinstance(work, Product):
+        batch = f" batch {work.batch}" if work.batch else ""
+        yield f"product {work.m}x{work.n}x{work.k}{batch} {work.dtype}"
+        for name, v in (("left", work.left), ("right", work.right), ("out", work.out)):
+            yield f"  {name:<5} s{v.slot}+{v.offset} strides {v.strides}" + (f" batch {v.batch}" if v.batch else "")
+    elif isinstance(work, Sort):
+        yield f"argsort s{work.source} -> s{work.out}: {work.length} elements, {work.step} apart, rows {work.rows}"
+    elif isinstance(work, Search):
+        yield f"search s{work.values} in s{work.table} ({work.side}) -> s{work.out}: {work.rows} rows of {work.length}"
+
+
+def _nest(nest: Nest) -> Iterator[str]:
+    depends = dependences(nest)
+    outer = frozenset(nest.outer)
+    how = " in order" if nest.sequential else ""
+    yield "for " + (", ".join(_loop(v, nest) for v in nest.outer) or "once") + how
+    shown: set[int] = set()
+    for stage in nest.stages:
+        inside = outer | frozenset(stage.inner)
+        indent = "  "
+        if stage.inner:
+            yield "  for " + ", ".join(_loop(v, nest) for v in stage.inner)
+            indent = "    "
+        for k in nest.needed(stage):
+            if k not in shown and depends[k] <= inside:
+                shown.add(k)
+                yield f"{indent}%{k} = {nest.code[k]}"
+        yield from (f"{indent}{r.how} of %{r.value}" for r in stage.reduces)
+        if stage.scan is not None:
+            yield f"{indent}{stage.scan.how} of %{stage.scan.value} -> {stage.scan.store}"
+        yield from (f"{indent}{store}" for store in stage.stores)
+
+
+def _loop(var: Var, nest: Nest) -> str:
+    return f"{var}<{var.extent}" + (f" by {nest.lanes} lanes" if var == nest.lane else "")

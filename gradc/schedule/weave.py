@@ -1,0 +1,232 @@
+"""Nodes to scalar code: the value of a node at an index, through all that is computed on the way.
+
+Enters: a node and an index in loop variables.  Leaves: numbered `Instruction`s of one nest.
+Invariant: stored nodes are loaded, everything else is computed where it is read; the same node at the same index is one
+instruction.  Start reading at `Weaver.value`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Shape
+from gradc.errors import CompileError
+from gradc.node import Node, describe
+from gradc.ops.index import linear_index, row_major_strides
+from gradc.ops.indexing import rest_axes
+from gradc.ops.record import Kind
+from gradc.schedule.affine import Affine, Var
+from gradc.schedule.kernel import Apply, Bounded, Constant, Index, Instruction, Load, Lookup, Store, Term
+
+Place = tuple[Affine, ...]
+#: First variable of an axis -> the factors of its extent, innermost first.
+Splits = Mapping[int, tuple[int, ...]]
+MAX_FACTORS = 16
+
+
+def refined(splits: Splits, var: Var, size: int) -> Splits | None:
+    """``splits`` with ``var`` cut into ``size`` times the rest; None if its axis has been cut too often."""
+    first = var.number - var.number % MAX_FACTORS
+    factors = list(splits.get(first, (var.extent,)))
+    if len(factors) == MAX_FACTORS:
+        return None
+    at = var.number - first
+    factors[at : at + 1] = [size, var.extent // size]
+    return {**splits, first: tuple(factors)}
+
+
+class Slots:
+    """The buffers of one kernel, numbered as they are met, with which of them it reads and writes."""
+
+    def __init__(self, buffers: Mapping[Node, int]):
+        self.buffers = buffers
+        self.numbers: list[int] = []
+        self.dtypes: list[str] = []
+        self.reads: set[int] = set()
+        self.writes: set[int] = set()
+        self.scratch: list[tuple[str, int]] = []  # dtype and size of buffers of the kernel's own
+
+    def slot(self, number: int, dtype: str) -> int:
+        if number not in self.numbers:
+            self.numbers.append(number)
+            self.dtypes.append(dtype)
+        return self.numbers.index(number)
+
+    def reading(self, node: Node) -> int:
+        slot = self.slot(self.buffers[node], str(node.dtype))
+        self.reads.add(slot)
+        return slot
+
+    def own(self, dtype: str, size: int) -> int:
+        """A slot for scratch of ``size`` elements; it gets a number below zero until memory is planned."""
+        self.scratch.append((dtype, size))
+        return self.slot(-len(self.scratch), dtype)
+
+    def writing(self, node: Node) -> int:
+        slot = self.slot(self.buffers[node], str(node.dtype))
+        self.writes.add(slot)
+        return slot
+
+
+class Weaver:
+    """Scalar code of one nest under construction.
+
+    ``own`` maps nodes that this nest computes itself to the index at which it does so.
+    """
+
+    def __init__(self, slots: Slots, number: Mapping[Node, int], splits: Splits | None = None):
+        self.slots, self.number = slots, number
+        self.code: list[Instruction] = []
+        self.own: dict[Node, Place] = {}
+        self._known: dict[Any, int] = {}
+        self._splits = splits or {}
+        self._vars = 0
+
+    # -- loop variables ----------------------------------------------------------------------------------------------
+    def loops(self, shape: Shape) -> tuple[tuple[Var, ...], Place]:
+        """Variables over ``shape`` and the index they form; an axis of length one needs none."""
+        made: list[Var] = []
+        index: list[Affine] = []
+        for extent in shape:
+            parts = self._axis(extent)
+            made += [v for v, _ in parts]
+            index.append(sum((Affine.of(v) * step for v, step in parts), Affine()))
+        return tuple(made), tuple(index)
+
+    def _axis(self, extent: int) -> list[tuple[Var, int]]:
+        """Variables of one axis, outermost first, with their steps: one, unless an earlier attempt asked for a split."""
+        first, self._vars = self._vars, self._vars + MAX_FACTORS
+        if extent == 1:
+            return []
+        parts, step = [], 1
+        for k, factor in enumerate(self._splits.get(first, (extent,))):
+            parts.append((Var(first + k, factor), step))
+            step *= factor
+        return parts[::-1]
+
+    # -- instructions ------------------------------------------------------------------------------------------------
+    def emit(self, instruction: Instruction) -> int:
+        """The number of ``instruction``, which is appended if it is new."""
+        key = (type(instruction), instruction)
+        if key not in self._known:
+            self._known[key] = len(self.code)
+            self.code.append(instruction)
+        return self._known[key]
+
+    def constant(self, value: Any, dtype: np.dtype[Any]) -> int:
+        scalar = np.asarray(value, dtype).reshape(-1)[0]
+        return self.emit(Constant(scalar.item(), str(dtype), scalar.tobytes()))
+
+    def load(self, node: Node, index: Place) -> int:
+        offset = Affine.of(linear_index(index, node.shape))
+        return self.emit(Load(self.slots.reading(node), offset, str(node.dtype)))
+
+    def store(self, node: Node, index: Place, value: int, how: str = "set") -> Store:
+        offset = Affine.of(linear_index(index, node.shape))
+        return Store(self.slots.writing(node), offset, value, str(node.dtype), how)
+
+    # -- values ------------------------------------------------------------------------------------------------------
+    def value(self, node: Node, index: Place) -> int:
+        """The instruction that holds ``node`` at ``index``."""
+        key = (id(node), index)
+        if key not in self._known:
+            if node in self.own:
+                if self.own[node] != index:
+                    raise AssertionError(f"{describe(node)} is read at another index than it is computed at")
+                raise AssertionError(f"{describe(node)} is read before it is computed")
+            self._known[key] = self.load(node, index) if self._in_memory(node) else self.compute(node, index)
+        return self._known[key]
+
+    def define(self, node: Node, index: Place, value: int) -> None:
+        """From here on ``node`` at ``index`` is instruction ``value``; at another index it cannot be read."""
+        self.own[node] = index
+        self._known[id(node), index] = value
+
+    def _in_memory(self, node: Node) -> bool:
+        if node.op.name == "constant" and node.aval.size == 1:
+            return False
+        return node in self.slots.buffers
+
+    def compute(self, node: Node, index: Place) -> int:
+        """The instruction that computes ``node`` at ``index`` from its operands."""
+        rule = _RULES.get(node.op.kind)
+        if rule is None:
+            raise CompileError(f"{describe(node)}: op {node.op.name} cannot stand inside a loop")
+        return rule(self, node, index)
+
+    def terms(self, node: Node, indices: Sequence[Node], index: Place, shape: Shape) -> tuple[Term, ...]:
+        """The computed indices of a gather or scatter ``node`` into a row-major array of ``shape``."""
+        strides, number = row_major_strides(shape), self.number.get(node, -1)
+        terms = []
+        for operand, axis in zip(indices, node.attrs["axes"], strict=True):
+            bounded = Bounded(self.value(operand, index), shape[axis], number)
+            terms.append(Term(self.emit(bounded), strides[axis]))
+        return tuple(terms)
+
+
+def _leaf(w: Weaver, node: Node, index: Place) -> int:
+    if node.op.name == "constant":
+        return w.constant(node.attrs["value"], node.dtype)
+    if node.op.name == "iota":
+        return w.emit(Index(index[node.attrs["axis"]], str(node.dtype)))
+    raise CompileError(f"{describe(node)} belongs to another graph: a leaf that is no input of this one")
+
+
+def _elementwise(w: Weaver, node: Node, index: Place) -> int:
+    args = tuple(w.value(a, index) for a in node.args)
+    if node.op.lower is None:
+        raise CompileError(f"{describe(node)}: op {node.op.name} has no lowering")
+    failing = w.number.get(node, -1) if node.op.name in CAN_FAIL and node.dtype.kind == "i" else -1
+    return w.emit(Apply(node.op, args, tuple(node.attrs.items()), str(node.dtype), failing))
+
+
+def _view(w: Weaver, node: Node, index: Place) -> int:
+    operand, place = through_view(node, index)
+    return w.value(operand, place)
+
+
+def _gather(w: Weaver, node: Node, index: Place) -> int:
+    x, *indices = node.args
+    outer = indices[0].ndim
+    terms = w.terms(node, indices, index[:outer], x.shape)
+    strides, rest = row_major_strides(x.shape), rest_axes(x.ndim, node.attrs["axes"])
+    offset = sum((i * strides[a] for i, a in zip(index[outer:], rest, strict=True)), Affine())
+    return w.emit(Lookup(w.slots.reading(x), offset, terms, str(node.dtype), x.aval.size == 0))
+
+
+#: Ops that report a failure: an integer to a negative power.
+CAN_FAIL = {"power"}
+
+_RULES: dict[Kind, Callable[[Weaver, Node, Place], int]] = {
+    Kind.LEAF: _leaf,
+    Kind.ELEMENTWISE: _elementwise,
+    Kind.VIEW: _view,
+    Kind.GATHER: _gather,
+}
+
+
+def through_view(node: Node, index: Place) -> tuple[Node, Place]:
+    """The operand element that a view without guards shows at ``index``."""
+    (piece,) = view_pieces(node, index)
+    return node.args[piece.arg], tuple(Affine.of(i) for i in piece.index)
+
+
+def view_pieces(node: Node, index: Place) -> list[Any]:
+    """The pieces of a view or fold at ``index``."""
+    source = node.op.source
+    if source is None:
+        raise CompileError(f"{describe(node)}: op {node.op.name} has no index formula")
+    return source(index, *[a.aval for a in node.args], **node.attrs)
+
+
+def is_plain_view(node: Node) -> bool:
+    """Whether every element of a view is one operand element, without guards (so that a loop can read through it)."""
+    if node.op.kind is not Kind.VIEW:
+        return False
+    if node.aval.size == 0 or node.op.name == "broadcast":
+        return True
+    pieces = view_pieces(node, tuple(Affine.of(Var(k, n)) for k, n in enumerate(node.shape)))
+    return len(pieces) == 1 and not pieces[0].guards

@@ -1,0 +1,138 @@
+"""Tracing: names, source lines, containers, free variables, leaks."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+
+import numpy as np
+import pytest
+
+import gradc as gc
+
+
+def test_nodes_keep_the_users_names_and_lines():
+    def model(x, p):
+        h = np.sin(x)
+        y = h * p["W"]
+        return y
+
+    graph = gc.trace(model, gc.spec((3,)), {"W": np.ones(3)})
+    names = set(graph.names.values())
+    assert {"x", "W", "h", "y"} <= names
+    first = inspect.getsourcelines(model)[1]
+    sine = next(n for n in graph.nodes if n.op.name == "sin")
+    assert sine.where.line == first + 1 and sine.where.file == __file__
+
+
+def test_equal_leaf_names_are_told_apart():
+    graph = gc.trace(lambda a, b: a["w"] + b["w"], {"w": 1.0}, {"w": 2.0})
+    assert [graph.names[x] for x in graph.inputs] == ["a.w", "b.w"]
+
+
+def test_any_callable_can_be_traced():
+    class Model:
+        def __call__(self, x, *, scale=1.0):
+            return x * scale
+
+    f = functools.partial(lambda a, b, *rest, k: a + b + rest[0] * k, k=2.0)
+    assert gc.trace(f, 1.0, 2.0, 3.0).evaluate(1.0, 2.0, 3.0)[0] == 9.0
+    assert gc.trace(Model(), 2.0, scale=3.0).evaluate(2.0, 3.0)[0] == 6.0
+
+
+def test_static_leaves_stay_python_values():
+    def f(x, options):
+        return np.sum(x, axis=0) if options["first"] and options["mode"] == "sum" else x
+
+    graph = gc.trace(f, gc.spec((2, 3)), {"first": True, "mode": "sum"})
+    assert len(graph.inputs) == 1 and graph.outputs[0].shape == (3,)
+
+
+def test_captured_arrays_are_snapshotted():
+    table = np.arange(3.0)
+    graph = gc.trace(lambda x: x + table, gc.spec((3,)))
+    table[:] = 99
+    np.testing.assert_array_equal(graph.evaluate(np.zeros(3))[0], [0, 1, 2])
+
+
+def test_a_leaked_traced_value_is_named():
+    kept = []
+    gc.trace(lambda x: kept.append(x) or x * 2, 1.0)
+    with pytest.raises(gc.TraceError, match=r"leaked traced value.*'x'"):
+        gc.trace(lambda y: y + kept[0], 1.0)
+
+
+@pytest.mark.parametrize("result", [None, "text", object()])
+def test_results_must_be_arrays(result):
+    with pytest.raises(gc.GradcError):
+        gc.trace(lambda x: result, 1.0)
+
+
+def test_a_python_if_names_the_line_and_the_remedy():
+    def f(x):
+        if x > 0:
+            return x
+        return -x
+
+    with pytest.raises(gc.TraceError, match=rf"{__file__}:\d+.*if.*no value while tracing(.|\n)*np\.where"):
+        gc.trace(f, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (float, r"float\(x\)"),
+        (int, "static="),
+        (lambda x: range(x), "static="),
+        (lambda x: np.zeros(3)[x], "no value|asarray"),
+        (lambda x: np.asarray(x), "no values yet"),
+        (lambda x: x.item(), r"\.item\(\)"),
+        (lambda x: np.linalg.svd(x), "cannot be traced"),
+        (lambda x: x.__setitem__(0, 1.0), r"\.at\[index\]\.set"),
+        (lambda x: 1.0 in x, "values"),
+        (lambda x: np.add(x, 1.0, out=np.zeros(3)), "immutable"),
+    ],
+)
+def test_what_needs_values_says_so(use, words):
+    with pytest.raises(gc.TraceError, match=words):
+        gc.trace(use, np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        (np.array([1j]), "complex"),
+        (np.array([object()]), "object"),
+        (np.array(["a"]), "<U1"),
+        (np.zeros(2, np.float16), "float16"),
+    ],
+)
+def test_arguments_of_no_use_are_named(argument, words):
+    with pytest.raises(gc.DTypeError, match=rf"x.*{words}"):
+        gc.trace(lambda x: x, argument)
+
+
+def test_big_endian_arrays_work():
+    x = np.arange(3.0).astype(">f8")
+    np.testing.assert_array_equal(gc.grad(lambda x: (x * x).sum())(x), 2 * np.arange(3.0))
+
+
+def test_shape_errors_show_both_operands_and_the_line():
+    with pytest.raises(gc.ShapeError, match=rf"{__file__}:\d+: add: shapes \(3,\) and \(4,\)"):
+        gc.trace(lambda x, y: x + y, np.ones(3), np.ones(4))
+
+
+def test_widening_by_a_float64_constant_warns():
+    with pytest.warns(gc.PromotionWarning, match="stay in float32"):
+        gc.trace(lambda x: x / np.sqrt(64), np.ones(3, np.float32))
+
+
+def test_python_numbers_are_weak():
+    assert gc.trace(lambda x: x * 2.5 + 1, np.ones(3, np.float32)).outputs[0].dtype == np.float32
+    assert gc.trace(lambda x, k: x * k, np.ones(3, np.float32), 2.0).outputs[0].dtype == np.float32
+
+
+def test_graph_prints_and_draws():
+    graph = gc.trace(lambda x: np.sin(x) * x, gc.spec((3,)))
+    assert "sin(x)" in str(graph) and graph.dot().startswith("digraph")
+    assert graph.nx.number_of_edges() == 3
