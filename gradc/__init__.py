@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from gradc import nn, numpy, optim, special
+from gradc.api.compiled import Jitted, compile, jit, train_step
 from gradc.api.derivatives import grad, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp, vmap
+from gradc.api.executable import Executable
 from gradc.aval import spec
 from gradc.errors import (
     CompileError,

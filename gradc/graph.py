@@ -93,7 +93,9 @@ class Graph:
 
     # -- values ----------------------------------------------------------------------------------------------------
     def evaluate(self, *arrays: Any, observe: Observer | None = None) -> list[np.ndarray[Any, Any]]:
-        """The flat outputs for flat inputs, by each op's NumPy meaning: the oracle that compiled code is held against."""
+        """The flat outputs for flat inputs, by each op's NumPy meaning: the oracle that compiled code is held
+        against.
+        """
         if len(arrays) != len(self.inputs):
             raise TypeError(f"{self.title} takes {len(self.inputs)} arrays, got {len(arrays)}")
         values = {

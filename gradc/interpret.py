@@ -18,7 +18,9 @@ Observer = Callable[[Node, Any], None]
 
 
 def topological(outputs: Iterable[Node], stop: Mapping[Node, Any] | None = None) -> list[Node]:
-    """All nodes that the outputs depend on, operands first, in a deterministic order; nodes in ``stop`` are not entered."""
+    """All nodes that the outputs depend on, operands first, in a deterministic order; nodes in ``stop`` are not
+    entered.
+    """
     order: list[Node] = []
     seen: set[int] = set()
     for root in outputs:
@@ -45,7 +47,9 @@ def topological(outputs: Iterable[Node], stop: Mapping[Node, Any] | None = None)
 def interpret(
     outputs: Sequence[Node], values: MutableMapping[Node, Any], observe: Observer | None = None
 ) -> list[np.ndarray[Any, Any]]:
-    """Evaluate ``outputs``; ``values`` holds the leaves, receives every node's value, and may hold inner nodes already."""
+    """Evaluate ``outputs``; ``values`` holds the leaves, receives every node's value, and may hold inner nodes
+    already.
+    """
     for node in topological(outputs, values):
         if node not in values:
             if node.op.name == "input":

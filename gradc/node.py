@@ -2,8 +2,8 @@
 
 Enters: operators, methods and NumPy functions applied by user code.  Leaves: `Node(op, args, attrs, aval, where)`.
 Invariant: a Node never changes, hashes by identity, and ``==`` builds a comparison; so no stage uses ``==``, ``in`` or
-``index`` on Nodes.  `OPS` (records of primitives) and `FUNCTIONS` (NumPy-named functions written in the DSL) are declared
-empty here and filled by `gradc.ops` and `gradc.numpy`: the one late binding in the house.
+``index`` on Nodes.  `OPS` (records of primitives) and `FUNCTIONS` (NumPy-named functions written in the DSL) are
+declared empty here and filled by `gradc.ops` and `gradc.numpy`: the one late binding in the house.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def derived_from(where: Where | None) -> Iterator[None]:
 
 
 class Node:
-    """A traced array: what ``x`` is inside a function that gradc traces.  Behaves like a NumPy array that has no values.
+    """A traced array: what ``x`` is inside a function that gradc traces.  Behaves like a NumPy array that has no
+    values.
 
     Operators, methods, indexing and NumPy functions on it build further Nodes.  Updates are functional:
     ``x.at[i].set(v)`` returns a new array.
@@ -311,7 +312,7 @@ class Node:
     def __contains__(self, item: Any) -> NoReturn:
         raise TraceError(f"{here()}: `in` needs values; {describe(self)} is traced. Use (x == item).any() and where.")
 
-    # -- methods ---------------------------------------------------------------------------------------------------------
+    # -- methods -------------------------------------------------------------------------------------------------------
     def astype(self, dtype: DTypeLike, copy: bool = True) -> Node:
         return self._call("astype", dtype)
 
@@ -411,13 +412,15 @@ class Node:
     def searchsorted(self, v: Any, side: str = "left") -> Node:
         return self._call("searchsorted", v, side=side)
 
-    # -- NumPy's protocols ------------------------------------------------------------------------------------------------
+    # -- NumPy's protocols ---------------------------------------------------------------------------------------------
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """NEP 13: ``np.sin(x)``, ``array + x``."""
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         name = {"add.reduce": "sum", "multiply.reduce": "prod", "maximum.reduce": "max", "minimum.reduce": "min"}.get(
             name, name
         )
+        if method in ("reduce", "accumulate"):
+            kwargs.setdefault("axis", 0)  # a ufunc's method runs along the first axis, np.sum over all of them
         if kwargs.get("out") is not None:
             raise TraceError(f"{here()}: out= in np.{name}: traced arrays are immutable; use the returned array")
         function = FUNCTIONS.get(name)

@@ -42,8 +42,8 @@ _open: ContextVar[tuple[Trace, ...]] = ContextVar("gradc_open_traces", default=(
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     """The Graph of ``f`` at the shapes and dtypes of ``args``.
 
-    Args: arrays, Python numbers, or `gradc.spec(shape, dtype)`, in any nesting of tuple, list, dict and dataclass; bool,
-    str, None, Enum, dtype and callable leaves are static.  Raises TraceError where the function needs values.
+    Args: arrays, Python numbers, or `gradc.spec(shape, dtype)`, in any nesting of tuple, list, dict and dataclass;
+    bool, str, None, Enum, dtype and callable leaves are static.  Raises TraceError where the function needs values.
 
     >>> import gradc as gc
     >>> print(gc.trace(lambda x: x * 2, gc.spec((3,))).outputs[0].shape)
@@ -92,8 +92,8 @@ def aval_of(value: Any, name: str = "argument") -> Aval:
         raise DTypeError(f"{name}: {type(value).__name__} is not an array: {error}") from None
     if array.dtype.kind not in "biuf":
         raise DTypeError(
-            f"{name} has dtype {array.dtype} ({type(value).__name__}): gradc computes with float32, float64, integers and "
-            "bool. Convert it, or pass it as a static argument if it is not data."
+            f"{name} has dtype {array.dtype} ({type(value).__name__}): "
+            "gradc computes with float32, float64, integers and bool. Convert it, or pass it as a static argument if it is not data."
         )
     try:
         return Aval(array.shape, canonical_dtype(array.dtype))
@@ -146,11 +146,13 @@ def _refuse_leaks(graph: Graph) -> None:
             )
 
 
-# -- running a graph ---------------------------------------------------------------------------------------------------------
+# -- running a graph ---------------------------------------------------------------------------------------------------
 
 
 def run(graph: Graph, arrays: Sequence[Any]) -> list[Any]:
-    """The flat outputs: inlined as Nodes if an argument is traced or the graph reads an open trace, NumPy values otherwise."""
+    """The flat outputs: inlined as Nodes if an argument is traced or the graph reads an open trace, NumPy values
+    otherwise.
+    """
     if graph.free or any(isinstance(a, Node) for a in arrays):
         return list(substitute(graph.outputs, dict(zip(graph.inputs, map(as_node, arrays), strict=True))))
     values = {
@@ -167,7 +169,7 @@ def as_result(value: np.ndarray[Any, Any]) -> Any:
     return np.array(value, order="C", copy=True)
 
 
-# -- names -------------------------------------------------------------------------------------------------------------------
+# -- names -------------------------------------------------------------------------------------------------------------
 
 
 def function_name(f: Any) -> str:

@@ -1,8 +1,9 @@
-"""Containers of arrays: how a user's nesting of tuple, list, dict, named tuple and dataclass becomes a flat list and back.
+"""Containers of arrays: how a user's nesting of tuple, list, dict, named tuple and dataclass becomes a flat list and
+back.
 
-Enters: any nesting.  Leaves: leaves with their paths, and a hashable `Structure`.  optree does the work; plain dataclasses
-are registered with it the first time they are met.  Strings, bools, None, Enums, dtypes and callables are static by
-nature: part of the structure, never arrays.
+Enters: any nesting.  Leaves: leaves with their paths, and a hashable `Structure`.  optree does the work; plain
+dataclasses are registered with it the first time they are met.  Strings, bools, None, Enums, dtypes and callables are
+static by nature: part of the structure, never arrays.
 """
 
 from __future__ import annotations

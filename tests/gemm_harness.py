@@ -83,13 +83,14 @@ class Products:
         return native
 
     def scratch(self, i: int) -> np.ndarray:
-        """Scratch of exactly the promised size, full of NaN bytes."""
-        return aligned(gemm_scratch_bytes(self.gemms[i], self.target), fill=0xFF)
+        """Scratch of exactly the promised size, full of NaN bytes, with more of them behind it (`overrun`)."""
+        return aligned(gemm_scratch_bytes(self.gemms[i], self.target))
 
     def __call__(self, i: int, a: np.ndarray, b: np.ndarray, c: np.ndarray, *extra: np.ndarray) -> None:
         scratch = self.scratch(i)
         pointers = [x.ctypes.data for x in (a, b, c, scratch, *extra)]
         self.function(i, len(extra))(*pointers)
+        assert not overrun(scratch)
 
 
 def bound(a: np.ndarray, b: np.ndarray, c: np.ndarray | None = None, alpha: float = 1.0) -> np.ndarray:
@@ -105,8 +106,19 @@ def bound(a: np.ndarray, b: np.ndarray, c: np.ndarray | None = None, alpha: floa
     return magnitude * float((steps / (1 - steps)).sum())
 
 
-def aligned(size: int, fill: int = 0) -> np.ndarray:
-    """``size`` bytes on a 64-byte boundary."""
-    room = np.full(size + 64, fill, np.uint8)
+MARGIN = 1 << 14
+
+
+def aligned(size: int) -> np.ndarray:
+    """``size`` bytes on a 64-byte boundary, and a margin behind them, all ones."""
+    room = np.full(size + 64 + MARGIN, 0xFF, np.uint8)
     start = -room.ctypes.data % 64
     return room[start : start + size]
+
+
+def overrun(scratch: np.ndarray) -> bool:
+    """Whether something was written to the margin of scratch made by `aligned`."""
+    room = scratch.base
+    assert room is not None
+    start = -room.ctypes.data % 64
+    return bool((room[start + scratch.size :] != 0xFF).any())

@@ -35,7 +35,7 @@ def traced(f: Callable[..., Any], *arrays: Any) -> Any:
 
 
 def same(actual: Any, expected: Any, ulps: float = 0) -> None:
-    """Equal shape, dtype and values; ``ulps`` is the stated bound on the relative error, in units of the dtype's epsilon.
+    """Equal shape, dtype and values; ``ulps`` is the bound on the relative error, in units of the dtype's epsilon.
 
     The bound is relative to the largest magnitude of the result: sums and products of the same terms in another order.
     """
@@ -49,7 +49,9 @@ def same(actual: Any, expected: Any, ulps: float = 0) -> None:
     assert a.dtype == e.dtype, (a.dtype, e.dtype)
     if not ulps or e.dtype.kind != "f" or not e.size:
         np.testing.assert_array_equal(a, e)
-        np.testing.assert_array_equal(np.signbit(a), np.signbit(e)) if e.dtype.kind == "f" and not np.isnan(e).any() else None
+        np.testing.assert_array_equal(np.signbit(a), np.signbit(e)) if e.dtype.kind == "f" and not np.isnan(
+            e
+        ).any() else None
         return
     finite = e[np.isfinite(e)]
     scale = np.abs(finite).max() if finite.size else 1

@@ -45,11 +45,8 @@ class Jitted:
         if self.static:
             args, kwargs = self._pin(args, kwargs)
         leaves, structure = leaves_of((args, kwargs))
-        try:
-            key = (structure, tuple([(x.shape, x.dtype) if type(x) is np.ndarray else _leaf_key(x) for x in leaves]))
-            executable = self._cache.get(key)
-        except TypeError as error:
-            raise TypeError(f"{here()}: {self.title}: a static argument must be hashable: {error}") from None
+        key = (structure, tuple([(x.shape, x.dtype) if type(x) is np.ndarray else _leaf_key(x) for x in leaves]))
+        executable = self._cache.get(key)
         if executable is None or _open.get():
             made = self._compile_or_inline(args, kwargs, leaves, key)
             if isinstance(made, _Inlined):
@@ -102,10 +99,19 @@ class Jitted:
 
     def _pin(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         fixed = self._positions(self.static)
-        pinned = tuple(Pinned(a) if i in fixed else a for i, a in enumerate(args))
-        for i in (p for p in self.static.positions if p >= len(args) and not kwargs):
-            raise TypeError(f"{here()}: {self.title}: static argument {i} was not given")
-        return pinned, {k: Pinned(v) if k in self.static.names else v for k, v in kwargs.items()}
+        pinned = tuple(self._pinned(a, i) if i in fixed else a for i, a in enumerate(args))
+        return pinned, {k: self._pinned(v, k) if k in self.static.names else v for k, v in kwargs.items()}
+
+    def _pinned(self, value: Any, which: int | str) -> Pinned:
+        """A static value must be hashable: a mutable one could change behind the compiled function's back."""
+        try:
+            hash(value)
+        except TypeError:
+            raise TypeError(
+                f"{here()}: {self.title}: static argument {which!r} must be hashable, got {type(value).__name__}; "
+                "pass a tuple instead of a list, or a frozen dataclass"
+            ) from None
+        return Pinned(value)
 
     def _donated_arguments(self, args: Any) -> list[int]:
         return sorted(p for p in self._positions(self.donate) if p < len(args))
@@ -200,10 +206,10 @@ def donation(graph: Graph, arguments: Sequence[int], args: Any, kwargs: Any) -> 
 def jit(f: Callable[..., Any] | None = None, *, static: Names = (), donate: Names = (), fp: str = "ieee") -> Any:
     """Compile ``f`` to one native function, lazily per shape.
 
-    ``static``: arguments (positions or names) that are Python values, part of the cache key; bool, str, None, Enum, dtype
-    and callable leaves are static by nature.  ``donate``: arguments whose storage becomes the result at the same place in
-    the tree: updated in place, the same ndarray comes back.  ``fp``: "ieee" (default: + − × ÷ √ bit-equal to NumPy),
-    "contract" or "fast".  Usable as a decorator.
+    ``static``: arguments (positions or names) that are Python values, part of the cache key; bool, str, None, Enum,
+    dtype and callable leaves are static by nature.  ``donate``: arguments whose storage becomes the result at the same
+    place in the tree: updated in place, the same ndarray comes back.  ``fp``: "ieee" (default: + − × ÷ √ bit-equal to
+    NumPy), "contract" or "fast".  Usable as a decorator.
 
     >>> import gradc as gc, numpy as np
     >>> gc.jit(lambda x: np.sin(x) * x)(np.arange(3.0)).shape
@@ -227,8 +233,8 @@ def train_step(loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool = F
     """One training step as one native function: ``step(params, state, *batch) -> (params, state, loss)``.
 
     ``loss(params, *batch)`` returns a float scalar (or ``(scalar, aux)`` with ``has_aux=True``; then the step returns
-    ``(params, state, loss, aux)``).  With ``donate`` params and state are updated in place: pass arrays you own, and use
-    what comes back.  Inside another trace the step is inlined.
+    ``(params, state, loss, aux)``).  With ``donate`` params and state are updated in place: pass arrays you own, and
+    use what comes back.  Inside another trace the step is inlined.
     """
     value_of = value_and_grad(loss, 0, has_aux)
     _, update = optimizer

@@ -1,8 +1,8 @@
 """Derivatives of Python functions: grad, value_and_grad, jvp, vjp, jacobian, hessian, hvp, vmap.
 
 Each transform traces its function on fresh leaves, differentiates the graph, and then runs it on the NumPy interpreter,
-or inlines it if it was called inside a trace (`gradc.trace.run` decides).  So transforms nest, and under `gradc.jit` they
-become part of the compiled graph.
+or inlines it if it was called inside a trace (`gradc.trace.run` decides).  So transforms nest, and under `gradc.jit`
+they become part of the compiled graph.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.widen import widen, widen_array
 from gradc.errors import ShapeError, TraceError
 from gradc.graph import Graph
-from gradc.node import OPS, Node, as_node, dsl, here
+from gradc.node import FUNCTIONS, OPS, Node, dsl, here
 from gradc.ops.leaves import full, iota
 from gradc.passes import FORWARD, run_passes
 from gradc.trace import as_result, aval_of, function_name, new_input, run, trace
@@ -105,7 +105,7 @@ def _zeros_if_absent(gradients: Sequence[Node | None], inputs: Sequence[Node]) -
     return [g if g is not None else full(x.shape, 0, x.dtype) for g, x in zip(gradients, inputs, strict=True)]
 
 
-# -- grad ---------------------------------------------------------------------------------------------------------------
+# -- grad --------------------------------------------------------------------------------------------------------------
 
 
 def value_and_grad(
@@ -113,10 +113,10 @@ def value_and_grad(
 ) -> Callable[..., Any]:
     """A function that returns ``(f(*args), gradient)``.
 
-    ``f`` returns one float scalar, or ``(scalar, aux)`` with ``has_aux=True`` (then the value is that pair).  ``argnums`` is
-    an int, or a tuple (then a tuple of gradients comes back); a gradient has the nesting and shapes of its argument.
-    ``method``: "reverse" or "forward" AD, "symbolic" (SymPy on the ops' own formulas), or "finite" (central differences
-    with Richardson extrapolation).
+    ``f`` returns one float scalar, or ``(scalar, aux)`` with ``has_aux=True`` (then the value is that pair).
+    ``argnums`` is an int, or a tuple (then a tuple of gradients comes back); a gradient has the nesting and shapes of
+    its argument. ``method``: "reverse" or "forward" AD, "symbolic" (SymPy on the ops' own formulas), or "finite"
+    (central differences with Richardson extrapolation).
     """
     title = function_name(f)
     if method not in _METHODS:
@@ -248,7 +248,7 @@ _METHODS: dict[str, Callable[[Graph, Sequence[Node], Sequence[Any]], Flat]] = {
     "finite": _by_finite,
 }
 
-# -- jvp, vjp -----------------------------------------------------------------------------------------------------------
+# -- jvp, vjp ----------------------------------------------------------------------------------------------------------
 
 
 def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -307,7 +307,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
     return out_tree.unflatten(values), pullback
 
 
-# -- jacobian, hessian, hvp ---------------------------------------------------------------------------------------------------
+# -- jacobian, hessian, hvp --------------------------------------------------------------------------------------------
 
 
 def jacobian(
@@ -389,14 +389,14 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     return jvp(grad(f, numbers), primals, tangents)[1]
 
 
-# -- vmap -----------------------------------------------------------------------------------------------------------------
+# -- vmap --------------------------------------------------------------------------------------------------------------
 
 
 def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable[..., Any]:
     """``f`` applied along an axis of its arguments, as one batched graph.
 
-    ``in_axes``: an int, or a tuple with one int or None per positional argument (None: the same for all); each applies to
-    every array in that argument.  ``out_axes``: where the new axis stands in every result.
+    ``in_axes``: an int, or a tuple with one int or None per positional argument (None: the same for all); each applies
+    to every array in that argument.  ``out_axes``: where the new axis stands in every result.
     """
     title = function_name(f)
 
@@ -475,12 +475,7 @@ def _with_axis(node: Node, has: bool, size: int, out_axis: int) -> Node:
 
 def stop_gradient(x: Any) -> Any:
     """The identity, with derivative zero; any nesting of arrays."""
-
-    def gate(leaf: Any) -> Any:
-        node = as_node(leaf)
-        return OPS["stop_gradient"].make((node,)) if isinstance(leaf, Node) else leaf
-
-    return tree_map(gate, x)
+    return tree_map(lambda leaf: FUNCTIONS["stop_gradient"](leaf) if isinstance(leaf, Node) else leaf, x)
 
 
 __all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "stop_gradient", "value_and_grad", "vjp", "vmap"]

@@ -1,11 +1,13 @@
 """Compilation: a Graph becomes one native function, and a Python callable around it.
 
-Enters: a Graph and options.  Leaves: `Executable`.  The stages run in the order of the house and each is timed; texts for
-people (LLVM IR, assembly, the printed schedule) are made only when asked for.
+Enters: a Graph and options.  Leaves: `Executable`.  The stages run in the order of the house and each is timed; texts
+for people (LLVM IR, assembly, the printed schedule) are made only when asked for.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.codegen import emit
+from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
 from gradc.errors import CompileError, DTypeError, IndexingError, ShapeError
 from gradc.graph import Graph
@@ -30,6 +32,8 @@ from gradc.tree import Structure, leaves_of
 SYMBOL = "gradc_step"
 #: a rough rate that decides whether a call is long enough to let other Python threads run
 FLOPS_PER_SECOND = 2e10
+#: what ``show=`` and GRADC_SHOW can print while a function compiles
+STAGES = ("graph", "optimised", "schedule", "llvm", "asm")
 #: status word: what the low byte means
 STATUS = {1: "index out of range", 2: "integer to a negative integer power"}
 
@@ -41,18 +45,26 @@ class Options:
     fp: str = "ieee"
     donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage
     observe: Observe | None = None
-    check: bool = False
+    check: bool = field(default_factory=lambda: os.environ.get("GRADC_CHECK") == "1")  #: verify between passes
+    show: tuple[str, ...] = field(default_factory=lambda: _stages(os.environ.get("GRADC_SHOW", "")))  #: printed stages
 
     def __post_init__(self) -> None:
         if self.fp not in ("ieee", "contract", "fast"):
             raise ValueError(f"fp={self.fp!r}: expected 'ieee', 'contract' or 'fast'")
+        for stage in self.show:
+            if stage not in STAGES:
+                raise ValueError(f"show: unknown stage {stage!r}; expected some of {', '.join(STAGES)}")
+
+
+def _stages(text: str) -> tuple[str, ...]:
+    return tuple(s.strip() for s in text.split(",") if s.strip())
 
 
 class Executable:
     """A compiled function: call it with arrays shaped as at compile time.
 
-    ``.graph`` is the optimised graph, ``.schedule`` the kernels and the memory plan, ``.llvm`` and ``.asm`` the generated
-    code, ``.stats`` seconds per stage, flops, bytes moved, arena bytes.
+    ``.graph`` is the optimised graph, ``.schedule`` the kernels and the memory plan, ``.llvm`` and ``.asm`` the
+    generated code, ``.stats`` seconds per stage, flops, bytes moved, arena bytes.
     """
 
     def __init__(self, graph: Graph, options: Options | None = None, traced_seconds: float = 0.0):
@@ -66,10 +78,13 @@ class Executable:
         self.schedule: Schedule = self._timed(
             "schedule", lambda: schedule(self.lowered, donated=options.donate, target=target)
         )
+        self.arena_bytes = arena_bytes(self.schedule, target)
         self._text: str = self._timed("emit", lambda: str(emit(self.schedule, target, SYMBOL, options.fp)))
         self._loaded: Loaded = load(self._text, SYMBOL)
         self._seconds |= {f"llvm {k}": v for k, v in self._loaded.seconds.items()}
         self.native: NativeFunction = self._timed("entry", self._native)
+        for stage in options.show:
+            print(f"── {graph.title}: {stage}\n{self.text(stage)}", file=sys.stderr)
 
     def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
         start = perf_counter()
@@ -86,9 +101,9 @@ class Executable:
             self._loaded.address,
             inputs,
             outputs,
-            self.schedule.arena_bytes,
+            self.arena_bytes,
             self.options.donate,
-            self.schedule.hidden,
+            self.schedule.arrays,
             self._failure,
             self._mismatch,
             names,
@@ -96,9 +111,11 @@ class Executable:
             seconds_estimate=self.schedule.flops / FLOPS_PER_SECOND,
         )
 
-    # -- calling ---------------------------------------------------------------------------------------------------------
+    # -- calling -------------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
-        """Run on arrays nested as at compile time; ``out`` nests like the result and is filled instead of new arrays."""
+        """Run on arrays nested as at compile time; ``out`` nests like the result and is filled instead of new
+        arrays.
+        """
         leaves, structure = leaves_of((args, kwargs))
         if structure != self.graph.in_tree:
             raise TypeError(
@@ -114,11 +131,28 @@ class Executable:
         return self.graph.out_tree.unflatten(results)
 
     def bind(self, *args: Any, out: Any = None, **kwargs: Any) -> Callable[[], Any]:
-        """Fix the buffers once: a callable without arguments that reads ``args`` and returns the same arrays each time."""
+        """Fix the buffers once: a callable without arguments that reads ``args`` and returns the same arrays each
+        time.
+        """
         flat_out = None if out is None else leaves_of(out)[0]
         return self.native.bind(*leaves_of((args, kwargs))[0], out=flat_out)
 
-    # -- looking at it -----------------------------------------------------------------------------------------------------
+    # -- looking at it -------------------------------------------------------------------------------------------------
+    def text(self, stage: str) -> str:
+        """One stage in words: "graph" as traced, "optimised", "schedule", "llvm" or "asm"."""
+        match stage:
+            case "graph":
+                return str(self.source_graph)
+            case "optimised":
+                return str(self.graph)
+            case "schedule":
+                return str(self.schedule)
+            case "llvm":
+                return self.llvm
+            case "asm":
+                return self.asm
+        raise ValueError(f"unknown stage {stage!r}; expected one of {', '.join(STAGES)}")
+
     @property
     def llvm(self) -> str:
         """The LLVM IR."""
@@ -141,7 +175,7 @@ class Executable:
             "seconds": dict(self._seconds),
             "flops": self.schedule.flops,
             "bytes": self.schedule.bytes,
-            "arena_bytes": self.schedule.arena_bytes,
+            "arena_bytes": self.arena_bytes,
             "kernels": len(self.schedule.kernels),
             "cached": self._loaded.cached,
             "fp": self.options.fp,
@@ -153,7 +187,7 @@ class Executable:
         seconds = sum(self._seconds.values())
         return f"<compiled {self.graph.title}({inputs}), {len(self.schedule.kernels)} kernels, {1e3 * seconds:.0f} ms>"
 
-    # -- errors --------------------------------------------------------------------------------------------------------------
+    # -- errors --------------------------------------------------------------------------------------------------------
     def _mismatch(self, i: int, given: object) -> Exception:
         node = self.lowered.inputs[i]
         name = self.lowered.names.get(node, f"argument {i}")

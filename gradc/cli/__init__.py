@@ -1,7 +1,7 @@
 """The command line: ``gradc demo | show | explain | check | compile | doctor``.
 
-Enters: words a user types.  Leaves: text on standard output and an exit status: 0 fine, 1 the check failed, 2 bad usage or
-bad input, told in one clear line.  `GRADC_TRACEBACK=full` shows the whole Python traceback instead.
+Enters: words a user types.  Leaves: text on standard output and an exit status: 0 fine, 1 the check failed, 2 bad usage
+or bad input, told in one clear line.  `GRADC_TRACEBACK=full` shows the whole Python traceback instead.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Batching: one graph for many inputs at once, by one rule per kind of op.
 
-Enters: a graph's outputs and, for some inputs, operands with a new leading axis.  Leaves: the outputs with that axis (or
-without it, where they depend on no batched input).
+Enters: a graph's outputs and, for some inputs, operands with a new leading axis.  Leaves: the outputs with that axis
+(or without it, where they depend on no batched input).
 """
 
 from __future__ import annotations

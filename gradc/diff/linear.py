@@ -75,6 +75,7 @@ def refuse_without_tangent(node: Node, name: str) -> None:
     """Asking for the derivative with respect to integers or bools is an error that names them."""
     if not has_tangent(node):
         raise DTypeError(
-            f"{here()}: cannot differentiate with respect to {name!r} ({node.aval}): integers and bools have no tangent.\n"
+            f"{here()}: cannot differentiate with respect to {name!r} ({node.aval}): "
+            "integers and bools have no tangent.\n"
             f"  Pass it as float (e.g. {name}.astype(float)), or leave it out of argnums.  {describe(node)}"
         )

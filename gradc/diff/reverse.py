@@ -1,8 +1,8 @@
 """Reverse mode: pull cotangents back through the graph.
 
 Each node is linearised by its one rule and the linear map is transposed on the spot: an elementwise node multiplies the
-cotangent by its partials, a linear op uses its `transpose`, any other op's JVP is built on a placeholder tangent and that
-(structurally linear) little graph is transposed.  There is no table of VJPs.
+cotangent by its partials, a linear op uses its `transpose`, any other op's JVP is built on a placeholder tangent and
+that (structurally linear) little graph is transposed.  There is no table of VJPs.
 
 A cotangent is a value and an optional mask: where the mask is false the cotangent is zero, whatever the value says.
 Masks come from selections; they are applied once, by a select, so an infinite partial in a branch that was not taken
@@ -121,7 +121,7 @@ def _any_over_broadcast(mask: Node, node: Node) -> Node:
     return dsl.reshape(reduced, x.shape)
 
 
-# -- ops that have a JVP only: linearise on a placeholder, then transpose ------------------------------------------------------
+# -- ops that have a JVP only: linearise on a placeholder, then transpose ----------------------------------------------
 
 
 def _transposed_rule(node: Node, i: int, ct: Cotangent) -> list[Cotangent]:

@@ -10,11 +10,12 @@ can be one, no sum inside a sum, no like terms.  Start reading at `Product`.
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from math import isqrt
 from typing import Any, NamedTuple
 
 from gradc.aval import Shape
@@ -27,9 +28,10 @@ Labels = tuple[int, ...]
 #: the label of an axis of length 1: there is nothing to index and nothing to sum
 UNIT = -1
 ONE = Fraction(1)
+EPSILON = sys.float_info.epsilon
 
 #: functions of formulas that act element by element although no op has their name
-POINTWISE = frozenset({"indicator", "real", "excess", "guarded", "normal_cdf", "normal_pdf"})
+POINTWISE = frozenset({"indicator", "real", "excess", "normal_cdf", "normal_pdf"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,10 +234,18 @@ def number_power(c: Number, e: Number) -> Number | None:
     if c < 0 or (c == 0 and e < 0):
         return None
     if isinstance(c, Fraction) and isinstance(e, Fraction) and e.denominator == 2:
-        top, bottom = isqrt(c.numerator), isqrt(c.denominator)
+        top, bottom = math.isqrt(c.numerator), math.isqrt(c.denominator)
         if top * top == c.numerator and bottom * bottom == c.denominator:
             return Fraction(top, bottom) ** e.numerator
     return float(c) ** float(e)
+
+
+def snapped(c: Number) -> Number:
+    """The simple fraction that ``c`` is but for the rounding of irrational numbers that cancelled."""
+    if isinstance(c, Fraction):
+        return c
+    near = Fraction(c).limit_denominator(1000) if math.isfinite(c) else Fraction(0)
+    return near if near and abs(float(near) - c) <= 8 * EPSILON * abs(c) else c
 
 
 def split(x: Formula) -> tuple[Number, Formula]:
@@ -279,9 +289,8 @@ def product(shape: Shape, factors: Iterable[Factor], coef: Number = ONE, nodes: 
             flat.coef = flat.coef * n
     if flat.coef == 0:
         return number(0, shape)
-    return _bare(
-        Product(shape, nodes=frozenset(flat.nodes), coef=flat.coef, factors=tuple(renumbered(merged, len(shape))))
-    )
+    factors = tuple(renumbered(merged, len(shape)))
+    return _bare(Product(shape, nodes=frozenset(flat.nodes), coef=snapped(flat.coef), factors=factors))
 
 
 def _unit_labels(f: Factor) -> Factor:

@@ -7,6 +7,7 @@ the algebra has no form for becomes a function of that name.  Start reading at `
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from itertools import count
@@ -77,10 +78,11 @@ class Lifter:
     def definition(self, node: Node) -> Formula:
         """What ``node`` is, in terms of named quantities."""
         if node not in self._known:
-            stop = {n: None for n in (*self.symbols, *self._known) if n is not node}
-            for inner in topological([node], stop):
+            stop = ChainMap[Node, Any](self.symbols, self._known)
+            for inner in topological(node.args, stop):
                 if inner not in stop:
                     self._known[inner] = self._lifted(inner)
+            self._known[node] = self._lifted(node)
         return self._known[node]
 
     def _lifted(self, node: Node) -> Formula:
@@ -245,7 +247,7 @@ def _counts_along(index: Formula, extent: int) -> int | None:
     """The axis along which ``index`` is 0, 1, …, extent−1, constant along the others."""
     if isinstance(index, Product) and len(index.factors) == 1 and not index.summed:
         base, labels, _ = index.factors[0]
-        if _is_positions(base) and base.shape == (extent,):
+        if _is_positions(base) and base.shape == (extent,) and labels[0] != UNIT:
             return labels[0]
     return 0 if _is_positions(index) and index.shape == (extent,) else None
 

@@ -1,7 +1,7 @@
 """Activation functions: names, arguments and meaning of torch.nn.functional.
 
-Enters: a floating array of any shape (integers are taken as float64).  Leaves: an array of the same shape.
-Invariant: stable for every finite argument, and so are the derivatives.
+Enters: a floating array of any shape (integers are taken as float64).  Leaves: an array of the same shape. Invariant:
+stable for every finite argument, and so are the derivatives.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
+import gradc.numpy as gnp
 from gradc.aval import Shape
 from gradc.errors import TraceError
 from gradc.node import OPS, Node, as_node, here
@@ -20,8 +19,8 @@ from gradc.numpy.reductions import inexact, reduced
 from gradc.ops.elementwise import apply
 
 __all__ = [
-    "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "relu",
-    "relu6", "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh",
+    "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish",
+    "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh",
 ]  # fmt: skip
 
 
@@ -44,7 +43,7 @@ def relu6(input: ArrayLike) -> Array:
 @function("nn.hardtanh")
 def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> Array:
     """x held between ``min_val`` and ``max_val``."""
-    return np.clip(_lifted(input), min_val, max_val)  # type: ignore[call-overload]
+    return gnp.clip(_lifted(input), min_val, max_val)
 
 
 @function("nn.hardsigmoid")
@@ -68,7 +67,7 @@ def leaky_relu(input: ArrayLike, negative_slope: ArrayLike = 0.01) -> Array:
 
 @composite("leaky_relu")
 def _leaky_relu(x: Node, slope: Node) -> Node:
-    return np.where(x > 0, x, slope * x)  # type: ignore[call-overload, no-any-return]
+    return gnp.where(x > 0, x, slope * x)
 
 
 @function("nn.elu")
@@ -79,16 +78,16 @@ def elu(input: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
 
 @composite("elu")
 def _elu(x: Node, alpha: Node) -> Node:
-    below = np.where(x > 0, 0.0, x)  # the branch not taken must not overflow
-    return np.where(x > 0, x, alpha * np.expm1(below))  # type: ignore[call-overload, no-any-return]
+    below = gnp.where(x > 0, 0.0, x)  # the branch not taken must not overflow
+    return gnp.where(x > 0, x, alpha * gnp.expm1(below))
 
 
 @function("nn.celu")
 def celu(input: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
     """max(x, 0) + min(0, α(e^(x/α) − 1)) (Barron 2017)."""
     x = _lifted(input)
-    below = np.where(x > 0, 0.0, x)
-    return np.where(x > 0, x, alpha * np.expm1(below / alpha))  # type: ignore[operator]
+    below = gnp.where(x > 0, 0.0, x)
+    return gnp.where(x > 0, x, alpha * gnp.expm1(below / alpha))
 
 
 @function("nn.selu")
@@ -142,7 +141,7 @@ def gelu(input: ArrayLike, approximate: str = "none") -> Array:
 @composite("gelu")
 def _gelu(x: Node, *, approximate: str) -> Node:
     if approximate == "tanh":
-        return 0.5 * x * (1.0 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))  # type: ignore[no-any-return]
+        return 0.5 * x * (1.0 + gnp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     return 0.5 * x * apply(OPS["erfc"], x * -math.sqrt(0.5))  # erfc(−x/√2) = 1 + erf(x/√2), without its cancellation
 
 
@@ -165,7 +164,7 @@ def mish(input: ArrayLike) -> Array:
 
 @composite("mish")
 def _mish(x: Node) -> Node:
-    return x * np.tanh(apply(OPS["softplus"], x))  # type: ignore[call-overload, no-any-return]
+    return x * gnp.tanh(apply(OPS["softplus"], x))
 
 
 @function("nn.softmax")
@@ -190,7 +189,7 @@ def softmin(input: ArrayLike, dim: Any = -1, *, axis: Any = None) -> Array:
 
 @composite("softmax")
 def _softmax(x: Node, *, axes: Shape) -> Node:
-    return np.exp(x - reduced("logsumexp", x, axes, True))  # type: ignore[call-overload, no-any-return]
+    return gnp.exp(x - reduced("logsumexp", x, axes, True))
 
 
 @composite("log_softmax")

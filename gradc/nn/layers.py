@@ -1,6 +1,7 @@
 """Layers without state: affine maps, embeddings, normalisation.  Layouts of torch.nn.functional.
 
-Enters: activations and parameters.  Leaves: activations.  Invariant: parameters keep PyTorch's layout, (out, in) for weights.
+Enters: activations and parameters.  Leaves: activations.  Invariant: parameters keep PyTorch's layout, (out, in) for
+weights.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import gradc.numpy as gnp
 from gradc.aval import Shape
 from gradc.errors import DTypeError, ShapeError, TraceError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here, static_int
@@ -27,10 +29,10 @@ def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike = None) -> Array
     x, w = as_node(input), as_node(weight)
     if x.ndim == 0 or w.ndim not in (1, 2) or x.shape[-1] != w.shape[-1]:
         raise ShapeError(
-            f"{here()}: linear: input {x.shape} and weight {w.shape}: the last axes must be equal; weight is (out, in).\n"
+            f"{here()}: linear: input {x.shape} and weight {w.shape}: last axes must be equal; weight is (out, in).\n"
             f"  operands: {describe(x)}; {describe(w)}"
         )
-    product = FUNCTIONS["matmul"](x, np.transpose(w))  # type: ignore[call-overload]
+    product = FUNCTIONS["matmul"](x, gnp.transpose(w))
     return product if bias is None else product + bias
 
 
@@ -62,7 +64,7 @@ def one_hot(labels: ArrayLike, num_classes: int = -1, *, dtype: Any = np.int64) 
 def layer_norm(
     input: ArrayLike, normalized_shape: Any, weight: ArrayLike = None, bias: ArrayLike = None, eps: float = 1e-5
 ) -> Array:
-    """(x − mean)/√(variance + eps)·weight + bias over the last axes, whose extents are ``normalized_shape`` (Ba et al. 2016)."""
+    """(x − mean)/√(variance + eps)·weight + bias over the last axes, of extents ``normalized_shape`` (Ba et al. 2016)."""
     x = inexact(as_node(input))
     y = _layer_norm(x, axes=_last_axes("layer_norm", x, normalized_shape), eps=eps)
     y = y if weight is None else y * weight
@@ -71,9 +73,9 @@ def layer_norm(
 
 @composite("layer_norm")
 def _layer_norm(x: Node, *, axes: Shape, eps: float) -> Node:
-    deviation = x - np.mean(x, axis=axes, keepdims=True)  # type: ignore[call-overload]
-    variance = np.mean(deviation * deviation, axis=axes, keepdims=True)
-    return deviation * apply(OPS["rsqrt"], variance + eps)  # type: ignore[no-any-return]
+    deviation = x - gnp.mean(x, axis=axes, keepdims=True)
+    variance = gnp.mean(deviation * deviation, axis=axes, keepdims=True)
+    return deviation * apply(OPS["rsqrt"], variance + eps)
 
 
 @function("nn.rms_norm")
@@ -87,7 +89,7 @@ def rms_norm(input: ArrayLike, normalized_shape: Any, weight: ArrayLike = None, 
 
 @composite("rms_norm")
 def _rms_norm(x: Node, *, axes: Shape, eps: float) -> Node:
-    return x * apply(OPS["rsqrt"], np.mean(x * x, axis=axes, keepdims=True) + eps)  # type: ignore[call-overload]
+    return x * apply(OPS["rsqrt"], gnp.mean(x * x, axis=axes, keepdims=True) + eps)
 
 
 def _last_axes(name: str, x: Node, normalized_shape: Any) -> Shape:
@@ -105,4 +107,4 @@ def normalize(input: ArrayLike, p: float = 2.0, dim: Axes = 1, eps: float = 1e-1
         size = reduced("norm", x, axes_of(dim, x), True)
     else:
         size = FUNCTIONS["linalg.vector_norm"](x, axis=dim, ord=p, keepdims=True)
-    return x / np.maximum(size, eps)  # type: ignore[call-overload]
+    return x / gnp.maximum(size, eps)

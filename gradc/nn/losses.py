@@ -1,7 +1,8 @@
 """Losses: names, arguments and meaning of torch.nn.functional.
 
-Enters: predictions (`input`) and targets.  Leaves: a scalar for ``reduction`` "mean" and "sum", one number per example for
-"none".  Invariant: from logits the loss is computed in its stable form; no probability is ever divided by or logged there.
+Enters: predictions (`input`) and targets.  Leaves: a scalar for ``reduction`` "mean" and "sum", one number per
+example for "none".  Invariant: from logits the loss is computed in its stable form; no probability is ever divided by
+or logged there.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import gradc.numpy as gnp
 from gradc.errors import DTypeError, ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here
 from gradc.numpy.public import Array, ArrayLike, composite, function
@@ -19,8 +21,8 @@ from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full, iota
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "gaussian_nll_loss", "huber_loss", "kl_div",
-    "l1_loss", "mse_loss", "nll_loss", "poisson_nll_loss", "smooth_l1_loss",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "gaussian_nll_loss", "huber_loss",
+    "kl_div", "l1_loss", "mse_loss", "nll_loss", "poisson_nll_loss", "smooth_l1_loss",
 ]  # fmt: skip
 
 
@@ -30,7 +32,7 @@ def _reduced(loss: Node, reduction: str) -> Node:
         return loss
     if reduction not in ("mean", "sum"):
         raise DTypeError(f"{here()}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-    return FUNCTIONS[reduction](loss)  # type: ignore[no-any-return]
+    return FUNCTIONS[reduction](loss)
 
 
 def _pair(name: str, input: ArrayLike, target: ArrayLike) -> tuple[Node, Node]:
@@ -44,7 +46,7 @@ def _pair(name: str, input: ArrayLike, target: ArrayLike) -> tuple[Node, Node]:
     return x, y
 
 
-# -- classes -------------------------------------------------------------------------------------------------------------
+# -- classes ----------------------------------------------------------------------------------------------------------
 
 
 @function("nn.cross_entropy")
@@ -60,8 +62,8 @@ def cross_entropy(
     """−log softmax(input) at the target class: logits (N, C, …) or (C,), integer targets (N, …) or ().
 
     A floating target of the shape of the logits holds class probabilities.  ``weight`` (C,) weights the classes; "mean"
-    divides by the weights of the targets.  Targets equal to ``ignore_index`` do not count; unlike in PyTorch none is ignored
-    unless said.  ShapeError or DTypeError if the target is neither.
+    divides by the weights of the targets.  Targets equal to ``ignore_index`` do not count; unlike in PyTorch there is none
+    by default.  ShapeError or DTypeError if the target is neither.
     """
     z, y = inexact(as_node(input)), as_node(target)
     if not 0 <= label_smoothing <= 1:
@@ -88,8 +90,8 @@ def _check_classes(name: str, z: Node, y: Node) -> None:
         raise DTypeError(f"{here()}: {name}: targets must be integer classes or class probabilities, got {describe(y)}")
     if z.ndim == 0 or y.shape != z.shape[:axis] + z.shape[axis + 1 :]:
         raise ShapeError(
-            f"{here()}: {name}: input {z.shape} is (N, C, …), so integer targets must be {z.shape[:axis] + z.shape[axis + 1:]}, "
-            f"got {y.shape}.\n  operands: {describe(z)}; {describe(y)}"
+            f"{here()}: {name}: input {z.shape} is (N, C, …), so integer targets must be "
+            f"{z.shape[:axis] + z.shape[axis + 1 :]}, got {y.shape}.\n  operands: {describe(z)}; {describe(y)}"
         )
 
 
@@ -106,7 +108,7 @@ def _cross_entropy(z: Node, y: Node, *, reduction: str, label_smoothing: float) 
     axes = (_class_axis(z),)
     hit = _picked(z, y)
     if label_smoothing:
-        hit = (1 - label_smoothing) * hit + label_smoothing * np.mean(z, axis=axes)  # type: ignore[call-overload]
+        hit = (1 - label_smoothing) * hit + label_smoothing * gnp.mean(z, axis=axes)
     return _reduced(reduced("logsumexp", z, axes) - hit, reduction)
 
 
@@ -119,10 +121,10 @@ def _soft_cross_entropy(z: Node, p: Node, *weight: Node, reduction: str, label_s
     log_probability = FUNCTIONS["nn.log_softmax"](z, axis)
     for w in weight:
         p = p * _per_class(w, z)
-    loss = -np.sum(p * log_probability, axis=axis)
+    loss = -gnp.sum(p * log_probability, axis=axis)
     if reduction != "mean":
         return _reduced(loss, reduction)
-    return np.sum(loss) / float(loss.size)  # type: ignore[no-any-return]
+    return gnp.sum(loss) / float(loss.size)
 
 
 def _per_class(weight: Node, z: Node) -> Node:
@@ -130,7 +132,7 @@ def _per_class(weight: Node, z: Node) -> Node:
     axis = _class_axis(z)
     if weight.shape != (z.shape[axis],):
         raise ShapeError(f"{here()}: weight must have shape ({z.shape[axis]},), one per class, got {describe(weight)}")
-    return np.reshape(weight, [-1 if k == axis else 1 for k in range(z.ndim)])  # type: ignore[call-overload, no-any-return]
+    return gnp.reshape(weight, [-1 if k == axis else 1 for k in range(z.ndim)])
 
 
 @composite("cross_entropy")
@@ -142,27 +144,32 @@ def _weighted_cross_entropy(
     if label_smoothing:
         axis = _class_axis(z)
         spread = log_probability * _per_class(weight[0], z) if weight else log_probability
-        smooth = -np.mean(spread, axis=axis)
+        smooth = -gnp.mean(spread, axis=axis)
         if ignore_index is not None:
-            smooth = np.where(y == ignore_index, 0.0, smooth)
+            smooth = gnp.where(y == ignore_index, 0.0, smooth)
         loss = (1 - label_smoothing) * loss + label_smoothing * smooth
-    return np.sum(loss) / np.sum(weights) if reduction == "mean" else _reduced(loss, reduction)  # type: ignore[no-any-return]
+    return gnp.sum(loss) / gnp.sum(weights) if reduction == "mean" else _reduced(loss, reduction)
 
 
 def _weighted_nll(x: Node, y: Node, weight: tuple[Node, ...], ignore_index: int | None) -> tuple[Node, Node]:
     """−w[y]·x[y] for each example, and its weight w[y]; both 0 where the example is ignored."""
-    safe = y if ignore_index is None else np.where(y == ignore_index, 0, y)
-    weights = np.take(weight[0], safe) if weight else full(y.shape, 1, x.dtype)
+    safe = y if ignore_index is None else gnp.where(y == ignore_index, 0, y)
+    weights = gnp.take(weight[0], safe) if weight else full(y.shape, 1, x.dtype)
     if ignore_index is not None:
-        weights = np.where(y == ignore_index, 0.0, weights)
-    return -weights * _picked(x, safe), weights  # type: ignore[return-value, operator, arg-type]
+        weights = gnp.where(y == ignore_index, 0.0, weights)
+    return -weights * _picked(x, safe), weights
 
 
 @function("nn.nll_loss")
 def nll_loss(
-    input: ArrayLike, target: ArrayLike, weight: ArrayLike = None, *, ignore_index: int | None = None, reduction: str = "mean"
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike = None,
+    *,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
 ) -> Array:
-    """−input at the target class: log-probabilities (N, C, …) or (C,), integer targets; arguments as in `cross_entropy`."""
+    """−input at the target class: log-probabilities (N, C, …) or (C,), integer targets, as in `cross_entropy`."""
     x, y = inexact(as_node(input)), as_node(target)
     _check_classes("nll_loss", x, y)
     given = () if weight is None else (cast(as_node(weight), x.dtype),)
@@ -176,14 +183,16 @@ def _nll_loss(x: Node, y: Node, *weight: Node, ignore_index: int | None, reducti
     if not weight and ignore_index is None:
         return _reduced(-_picked(x, y), reduction)
     loss, weights = _weighted_nll(x, y, weight, ignore_index)
-    return np.sum(loss) / np.sum(weights) if reduction == "mean" else _reduced(loss, reduction)  # type: ignore[no-any-return]
+    return gnp.sum(loss) / gnp.sum(weights) if reduction == "mean" else _reduced(loss, reduction)
 
 
-# -- probabilities -------------------------------------------------------------------------------------------------------
+# -- probabilities ----------------------------------------------------------------------------------------------------
 
 
 @function("nn.binary_cross_entropy")
-def binary_cross_entropy(input: ArrayLike, target: ArrayLike, weight: ArrayLike = None, *, reduction: str = "mean") -> Array:
+def binary_cross_entropy(
+    input: ArrayLike, target: ArrayLike, weight: ArrayLike = None, *, reduction: str = "mean"
+) -> Array:
     """−(y·log p + (1 − y)·log(1 − p)) of probabilities p; logarithms not below −100, as in PyTorch."""
     p, y = _pair("binary_cross_entropy", input, target)
     return _binary_cross_entropy(p, y, *_scaled(weight), reduction=reduction)
@@ -199,13 +208,18 @@ def _times(loss: Node, weight: tuple[Node, ...]) -> Node:
 
 @composite("binary_cross_entropy")
 def _binary_cross_entropy(p: Node, y: Node, *weight: Node, reduction: str) -> Node:
-    log_p, log_q = (np.maximum(f, -100.0) for f in (np.log(p), np.log1p(-p)))  # type: ignore[call-overload]
+    log_p, log_q = (gnp.maximum(f, -100.0) for f in (gnp.log(p), gnp.log1p(-p)))
     return _reduced(_times(-(y * log_p + (1 - y) * log_q), weight), reduction)
 
 
 @function("nn.binary_cross_entropy_with_logits")
 def binary_cross_entropy_with_logits(
-    input: ArrayLike, target: ArrayLike, weight: ArrayLike = None, *, reduction: str = "mean", pos_weight: ArrayLike = None
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: ArrayLike = None,
 ) -> Array:
     """`binary_cross_entropy` of sigmoid(input), stable; ``pos_weight`` scales the term of the positive class."""
     z, y = _pair("binary_cross_entropy_with_logits", input, target)
@@ -225,7 +239,7 @@ def _logistic_loss(z: Node, y: Node, positive: Node, *weight: Node, reduction: s
 
 @function("nn.kl_div")
 def kl_div(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", log_target: Any = False) -> Array:
-    """Σ-less Kullback-Leibler terms y·(log y − input), input being log-probabilities; "batchmean" divides by the first extent."""
+    """The terms y·(log y − input) of the divergence, for log-probabilities; "batchmean" divides by the first extent."""
     x, y = _pair("kl_div", input, target)
     batch = reduction == "batchmean"
     loss = _kl_div(x, y, reduction="sum" if batch else reduction, log_target=bool(log_target))
@@ -235,31 +249,39 @@ def kl_div(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", log_
 @composite("kl_div")
 def _kl_div(x: Node, y: Node, *, reduction: str, log_target: bool) -> Node:
     if log_target:
-        return _reduced(np.exp(y) * (y - x), reduction)  # type: ignore[call-overload]
+        return _reduced(gnp.exp(y) * (y - x), reduction)
     positive = y > 0
-    entropy = y * np.log(np.where(positive, y, 1.0))  # 0·log 0 is 0
+    entropy = y * gnp.log(gnp.where(positive, y, 1.0))  # 0·log 0 is 0
     return _reduced(entropy - y * x, reduction)
 
 
 @function("nn.poisson_nll_loss")
-def poisson_nll_loss(input: ArrayLike, target: ArrayLike, log_input: Any = True, *, eps: float = 1e-8, reduction: str = "mean") -> Array:
-    """e^input − target·input, or input − target·log(input + eps) if the input is no logarithm; without Stirling's term."""
+def poisson_nll_loss(
+    input: ArrayLike, target: ArrayLike, log_input: Any = True, *, eps: float = 1e-8, reduction: str = "mean"
+) -> Array:
+    """e^input − target·input, or input − target·log(input + eps) if the input is no logarithm; no Stirling term."""
     x, y = _pair("poisson_nll_loss", input, target)
-    return _reduced(np.exp(x) - y * x if log_input else x - y * np.log(x + eps), reduction)
+    return _reduced(gnp.exp(x) - y * x if log_input else x - y * gnp.log(x + eps), reduction)
 
 
 @function("nn.gaussian_nll_loss")
 def gaussian_nll_loss(
-    input: ArrayLike, target: ArrayLike, var: ArrayLike, full: Any = False, *, eps: float = 1e-6, reduction: str = "mean"
+    input: ArrayLike,
+    target: ArrayLike,
+    var: ArrayLike,
+    full: Any = False,
+    *,
+    eps: float = 1e-6,
+    reduction: str = "mean",
 ) -> Array:
     """½(log v + (input − target)²/v) with v = max(var, eps); ``full`` adds ½·log 2π."""
     x, y = _pair("gaussian_nll_loss", input, target)
-    v = np.maximum(inexact(as_node(var)), eps)  # type: ignore[call-overload]
-    loss = 0.5 * (np.log(v) + (x - y) * (x - y) / v)
+    v = gnp.maximum(inexact(as_node(var)), eps)
+    loss = 0.5 * (gnp.log(v) + (x - y) * (x - y) / v)
     return _reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 
-# -- distances -----------------------------------------------------------------------------------------------------------
+# -- distances --------------------------------------------------------------------------------------------------------
 
 
 @function("nn.mse_loss")
@@ -294,7 +316,7 @@ def huber_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", 
 def _huber_loss(x: Node, y: Node, *, reduction: str, delta: float) -> Node:
     d = x - y
     size = abs(d)
-    return _reduced(np.where(size <= delta, 0.5 * d * d, delta * (size - 0.5 * delta)), reduction)  # type: ignore[arg-type]
+    return _reduced(gnp.where(size <= delta, 0.5 * d * d, delta * (size - 0.5 * delta)), reduction)
 
 
 @function("nn.smooth_l1_loss")

@@ -1,18 +1,20 @@
 """NumPy's names, and the array API's, over traced values; outside a trace they are NumPy: arrays in, arrays out.
 
-Every function is written over the primitives of `gradc.ops` and also serves ``np.…`` on traced values, through NumPy's
-protocols.  Start reading at `public` (how a function becomes both), then any of the modules of functions.
+Every function is written over the primitives of `gradc.ops` and also serves ``np.…`` on traced values, through
+NumPy's protocols.  Start reading at `public` (how a function becomes both), then any of the modules of functions.
 """
 
 # Each module lists in `__all__` what it gives to this namespace; repeating 280 names here would be a second truth.
 # ruff: noqa: F403
 from __future__ import annotations
 
-from gradc.numpy import creation, einsum as _einsum, elementwise, indexing, linalg, linear, reductions, shapes
+from gradc.numpy import creation, elementwise, indexing, joining, linalg, linear, reductions, shapes
+from gradc.numpy import einsum as _einsum
 from gradc.numpy.creation import *
 from gradc.numpy.einsum import *
 from gradc.numpy.elementwise import *
 from gradc.numpy.indexing import *
+from gradc.numpy.joining import *
 from gradc.numpy.linear import *
 from gradc.numpy.reductions import *
 from gradc.numpy.shapes import *
@@ -22,6 +24,7 @@ __all__ += creation.__all__
 __all__ += _einsum.__all__
 __all__ += elementwise.__all__
 __all__ += indexing.__all__
+__all__ += joining.__all__
 __all__ += linear.__all__
 __all__ += reductions.__all__
 __all__ += shapes.__all__

@@ -1,7 +1,7 @@
 """Axes and shapes as users write them, brought to the graph's form.
 
-Enters: ints (also negative), tuples, None.  Leaves: non-negative ints and tuples of ints.  Invariant: what a message names is
-what the user wrote.
+Enters: ints (also negative), tuples, None.  Leaves: non-negative ints and tuples of ints.  Invariant: what a message
+names is what the user wrote.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Arrays from nothing, from numbers, and like other arrays; dtypes and their rules.
 
-Enters: static shapes and numbers.  Leaves: NumPy arrays, which a trace takes in as constants; where a Node is among the
-arguments, Nodes.  Invariant: no shape depends on a traced value.
+Enters: static shapes and numbers.  Leaves: NumPy arrays, which a trace takes in as constants; where a Node is among
+the arguments, Nodes.  Invariant: no shape depends on a traced value.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from gradc.ops.leaves import iota
 __all__ = [
     "arange", "array", "asanyarray", "asarray", "ascontiguousarray", "astype", "bool", "bool_", "broadcast_shapes",
     "can_cast", "dtype", "e", "empty", "empty_like", "euler_gamma", "eye", "finfo", "float32", "float64", "full",
-    "full_like", "identity", "iinfo", "indices", "inf", "int16", "int32", "int64", "int8", "isdtype", "linspace",
+    "full_like", "identity", "iinfo", "indices", "inf", "int8", "int16", "int32", "int64", "isdtype", "linspace",
     "logspace", "nan", "ndim", "newaxis", "ones", "ones_like", "pi", "promote_types", "result_type", "shape", "size",
-    "tri", "tril_indices", "triu_indices", "uint16", "uint32", "uint64", "uint8", "zeros", "zeros_like",
+    "tri", "tril_indices", "triu_indices", "uint8", "uint16", "uint32", "uint64", "zeros", "zeros_like",
 ]  # fmt: skip
 
 pi, e, inf, nan, euler_gamma, newaxis = np.pi, np.e, np.inf, np.nan, np.euler_gamma, None
@@ -49,7 +49,7 @@ def full(shape: Any, fill_value: ArrayLike, dtype: Any = None) -> Array:
     return broadcast_to(cast(value, dtype if dtype is not None else value.dtype), shape_of(shape))
 
 
-# -- like another array --------------------------------------------------------------------------------------------------
+# -- like another array -----------------------------------------------------------------------------------------------
 
 
 @function("full_like")
@@ -74,16 +74,18 @@ def ones_like(a: ArrayLike, dtype: Any = None, *, shape: Any = None) -> Array:
 
 @function("empty_like")
 def empty_like(prototype: ArrayLike, dtype: Any = None, *, shape: Any = None) -> Array:
-    """An array in the shape and dtype of ``prototype``, unless others are given; its values, which none may use, are zeros."""
+    """An array in the shape and dtype of ``prototype``, unless others are given; of zeros."""
     return _uniform_like(prototype, 0, dtype, shape)
 
 
 def _uniform_like(a: ArrayLike, value: int, dtype: Any, shape: Any) -> Node:
     x = as_node(a)
-    return full_node(x.shape if shape is None else shape_of(shape), value, x.dtype if dtype is None else canonical_dtype(dtype))
+    return full_node(
+        x.shape if shape is None else shape_of(shape), value, x.dtype if dtype is None else canonical_dtype(dtype)
+    )
 
 
-# -- from values ---------------------------------------------------------------------------------------------------------
+# -- from values ------------------------------------------------------------------------------------------------------
 
 
 @function("asarray", "asanyarray", "ascontiguousarray")
@@ -112,7 +114,13 @@ def astype(x: ArrayLike, dtype: Any, *, copy: Any = True) -> Array:
 
 @function("linspace")
 def linspace(
-    start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: Any = True, retstep: Any = False, dtype: Any = None, axis: int = 0
+    start: ArrayLike,
+    stop: ArrayLike,
+    num: int = 50,
+    endpoint: Any = True,
+    retstep: Any = False,
+    dtype: Any = None,
+    axis: int = 0,
 ) -> Array:
     """``num`` evenly spaced numbers from ``start`` to ``stop``, along a new ``axis``; the ends may be traced.
 
@@ -147,14 +155,20 @@ def _ramp(first: Node, delta: Node, step: Node, count: int, gaps: int) -> Node:
 
 @function("logspace")
 def logspace(
-    start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: Any = True, base: ArrayLike = 10.0, dtype: Any = None, axis: int = 0
+    start: ArrayLike,
+    stop: ArrayLike,
+    num: int = 50,
+    endpoint: Any = True,
+    base: ArrayLike = 10.0,
+    dtype: Any = None,
+    axis: int = 0,
 ) -> Array:
     """``base`` to the power of `linspace`."""
     y = FUNCTIONS["power"](base, linspace(as_node(start), as_node(stop), num, endpoint, axis=axis))
     return y if dtype is None else cast(y, dtype)
 
 
-# -- what is known of an array -------------------------------------------------------------------------------------------
+# -- what is known of an array ----------------------------------------------------------------------------------------
 
 
 @function("shape")

@@ -1,8 +1,8 @@
 """Einstein summation: every product of arrays brought to contract nodes of two operands.
 
-Enters: operands and subscripts, as a string or as lists of labels.  Leaves: contract nodes; diagonals, private sums, squeezed
-axes and transpositions are views and reductions around them.  Invariant: labels are ints, sizes agree once an axis of length
-1 is dropped, and no operand repeats a label.  Start reading at `contraction`.
+Enters: operands and subscripts, as a string or as lists of labels.  Leaves: contract nodes; diagonals, private sums,
+squeezed axes and transpositions are views and reductions around them.  Invariant: labels are ints, sizes agree once
+an axis of length 1 is dropped, and no operand repeats a label.  Start reading at `contraction`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import Shape
-from gradc.errors import DTypeError, ShapeError
+from gradc.errors import ShapeError
 from gradc.node import OPS, Node, as_node, describe, here
-from gradc.numpy.public import Array, ArrayLike, function
+from gradc.numpy.public import Array, function
 from gradc.numpy.shapes import diagonal, moveaxis, permuted, reshaped, spread
 from gradc.ops.contraction import contract
 from gradc.ops.elementwise import apply, cast, loop_dtypes
@@ -29,7 +29,7 @@ Term = tuple[Node, Labels]
 
 @function("einsum")
 def einsum(*operands: Any, dtype: Any = None, optimize: Any = True) -> Array:
-    """Σ over the labels that the output lacks: ``einsum("ij,jk->ik", a, b)`` or ``einsum(a, [0, 1], b, [1, 2], [0, 2])``.
+    """Σ over labels that the output lacks: ``einsum("ij,jk->ik", a, b)`` or ``einsum(a, [0, 1], b, [1, 2], [0, 2])``.
 
     ``...`` stands for leading axes, which broadcast; without ``->`` the output has the labels that occur once, in
     alphabetical order.  More than two operands are contracted pair by pair, cheapest first.
@@ -64,11 +64,11 @@ def _sized(shape: Shape) -> np.ndarray[Any, Any]:
     return np.broadcast_to(np.float64(0), shape)
 
 
-# -- subscripts ----------------------------------------------------------------------------------------------------------
+# -- subscripts -------------------------------------------------------------------------------------------------------
 
 
 def _read(operands: Sequence[Any]) -> tuple[list[Node], list[list[Any]], list[Any] | None, str]:
-    """Operands, their labels (letters or ints, and Ellipsis), the output's labels or None, and the subscripts as text."""
+    """Operands, their labels (letters or ints, and Ellipsis), the output's labels or None, and the text of it all."""
     if operands and isinstance(operands[0], str):
         text = operands[0].replace(" ", "")
         head, arrow, tail = text.partition("->")
@@ -123,16 +123,18 @@ def _check_output(out: Sequence[Any], number: dict[Any, int], deepest: int, text
         fault = f"label {unknown[0]!r} of the output is in no operand" if unknown else "the output repeats a label"
         raise ShapeError(f"{here()}: einsum {text!r}: {fault}")
     if deepest and len(named) == len(out):
-        raise ShapeError(f"{here()}: einsum {text!r}: the axes of '...' are neither in the output nor summed; write '...' after '->'")
+        raise ShapeError(
+            f"{here()}: einsum {text!r}: the axes of '...' are neither in the output nor summed; write '...' after '->'"
+        )
 
 
-# -- contraction ---------------------------------------------------------------------------------------------------------
+# -- contraction ------------------------------------------------------------------------------------------------------
 
 
 def contraction(arrays: Sequence[Node], inputs: Sequence[Labels], out: Labels, text: str) -> Node:
     """Σ of the product of the operands over all labels not in ``out``; axes of length 1 broadcast."""
     dtype = _product_dtype(arrays, text)
-    if dtype == bool:  # or of ands: counted, then compared
+    if dtype.kind == "b":  # or of ands: counted, then compared
         return contraction([cast(x, np.int64) for x in arrays], inputs, out, text) != 0
     sizes = _sizes(arrays, inputs, text)
     terms = [_without_ones(*_simple(cast(x, dtype), labels), sizes) for x, labels in zip(arrays, inputs, strict=True)]
@@ -163,7 +165,7 @@ def _sizes(arrays: Sequence[Node], inputs: Sequence[Labels], text: str) -> dict[
             elif n not in (1, sizes[k]):
                 shapes = " and ".join(describe(a) for a in arrays)
                 raise ShapeError(
-                    f"{here()}: {text}: one summed or shared axis has length {sizes[k]} in one operand and {n} in another.\n"
+                    f"{here()}: {text}: an axis has length {sizes[k]} in one operand and {n} in another.\n"
                     f"  operands: {shapes}"
                 )
     return sizes
@@ -176,7 +178,9 @@ def _simple(x: Node, labels: Labels) -> Term:
             i = labels.index(k)
             j = labels.index(k, i + 1)
             if x.shape[i] != x.shape[j]:
-                raise ShapeError(f"{here()}: einsum: a label that is repeated in {describe(x)} has extents {x.shape[i]} and {x.shape[j]}")
+                raise ShapeError(
+                    f"{here()}: einsum: a label repeated in {describe(x)} has extents {x.shape[i]} and {x.shape[j]}"
+                )
             x = moveaxis(diagonal(x, 0, i, j), -1, i)
             labels = labels[:j] + labels[j + 1 :]
     return x, labels

@@ -1,7 +1,7 @@
 """Elementwise functions: the primitives under NumPy's and the array API's names, and what is composed of them.
 
-Enters: arrays that broadcast together.  Leaves: elementwise nodes, bit-equal to NumPy where NumPy's result is defined by
-IEEE arithmetic.  Invariant: a name here means what it means in NumPy.
+Enters: arrays that broadcast together.  Leaves: elementwise nodes, bit-equal to NumPy where NumPy's result is defined
+by IEEE arithmetic.  Invariant: a name here means what it means in NumPy.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from gradc.numpy.public import Array, ArrayLike, composite, exported, function
 from gradc.ops.elementwise import apply, cast, loop_dtypes
 
 __all__ = [
-    "abs", "absolute", "acos", "acosh", "add", "allclose", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2",
-    "arctanh", "around", "array_equal", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_invert",
-    "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "cbrt", "ceil", "clip", "conj",
-    "conjugate", "cos", "cosh", "deg2rad", "degrees", "divide", "divmod", "equal", "exp", "exp2", "expm1", "fabs", "fix",
-    "float_power", "floor", "floor_divide", "fmax", "fmin", "greater", "greater_equal", "heaviside", "hypot", "invert",
-    "isclose", "isfinite", "isinf", "isnan", "isneginf", "isposinf", "left_shift", "less", "less_equal", "log", "log10",
-    "log1p", "log2", "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
-    "minimum", "mod", "multiply", "nan_to_num", "negative", "not_equal", "positive", "pow", "power", "rad2deg", "radians",
-    "real", "reciprocal", "remainder", "right_shift", "rint", "round", "sign", "sin", "sinh", "sqrt", "square", "subtract",
-    "tan", "tanh", "true_divide", "trunc",
+    "abs", "absolute", "acos", "acosh", "add", "allclose", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
+    "arctan2", "arctanh", "around", "array_equal", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
+    "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "cbrt",
+    "ceil", "clip", "conj", "conjugate", "cos", "cosh", "deg2rad", "degrees", "divide", "divmod", "equal", "exp",
+    "exp2", "expm1", "fabs", "fix", "float_power", "floor", "floor_divide", "fmax", "fmin", "greater", "greater_equal",
+    "heaviside", "hypot", "invert", "isclose", "isfinite", "isinf", "isnan", "isneginf", "isposinf", "left_shift",
+    "less", "less_equal", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "maximum", "minimum", "mod", "multiply", "nan_to_num", "negative", "not_equal",
+    "positive", "pow", "power", "rad2deg", "radians", "real", "reciprocal", "remainder", "right_shift", "rint",
+    "round", "sign", "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "true_divide", "trunc",
 ]  # fmt: skip
 
-# -- primitives --------------------------------------------------------------------------------------------------------------
+# -- primitives -------------------------------------------------------------------------------------------------------
 add, subtract, multiply, divide = exported("add"), exported("subtract"), exported("multiply"), exported("divide")
 floor_divide, remainder, power = exported("floor_divide"), exported("remainder"), exported("power")
 negative, positive, absolute, sign = exported("negative"), exported("positive"), exported("absolute"), exported("sign")
@@ -52,7 +52,7 @@ bitwise_invert, bitwise_left_shift = exported("bitwise_invert"), exported("bitwi
 bitwise_right_shift = exported("bitwise_right_shift")
 floor, ceil, trunc, rint = exported("floor"), exported("ceil"), exported("trunc"), exported("rint")
 
-# -- other names of the same (array API; the names that ufuncs give themselves) --------------------------------------------------
+# -- other names of the same (array API; the names that ufuncs give themselves) ---------------------------------------
 abs, pow, mod, true_divide = absolute, power, remainder, divide
 acos, asin, atan, atan2 = arccos, arcsin, arctan, arctan2
 acosh, asinh, atanh = arccosh, arcsinh, arctanh
@@ -63,8 +63,8 @@ FUNCTIONS.update(
     {
         alias: FUNCTIONS[name]
         for alias, name in (
-            ("abs", "absolute"), ("invert", "bitwise_invert"), ("left_shift", "bitwise_left_shift"), ("mod", "remainder"),
-            ("right_shift", "bitwise_right_shift"), ("true_divide", "divide"), ("pow", "power"),
+            ("abs", "absolute"), ("invert", "bitwise_invert"), ("left_shift", "bitwise_left_shift"),
+            ("mod", "remainder"), ("right_shift", "bitwise_right_shift"), ("true_divide", "divide"), ("pow", "power"),
         )
     }
 )  # fmt: skip
@@ -96,7 +96,7 @@ def _inexact(x: Node) -> Node:
     return cast(x, loop_dtypes("sqrt", [Aval((), x.dtype)])[-1]) if not x.aval.is_float else x
 
 
-# -- rounding ----------------------------------------------------------------------------------------------------------------
+# -- rounding ---------------------------------------------------------------------------------------------------------
 
 
 @function("round", "around")
@@ -123,11 +123,13 @@ def fix(x: ArrayLike) -> Array:
     return apply(OPS["trunc"], x)
 
 
-# -- bounds ------------------------------------------------------------------------------------------------------------------
+# -- bounds -----------------------------------------------------------------------------------------------------------
 
 
 @function("clip")
-def clip(a: ArrayLike, a_min: ArrayLike = None, a_max: ArrayLike = None, *, min: ArrayLike = None, max: ArrayLike = None) -> Array:
+def clip(
+    a: ArrayLike, a_min: ArrayLike = None, a_max: ArrayLike = None, *, min: ArrayLike = None, max: ArrayLike = None
+) -> Array:
     """min(max(a, a_min), a_max); a bound that is None does not bind.  At a bound the derivative is one half."""
     low, high = a_min if min is None else min, a_max if max is None else max
     if (min is not None and a_min is not None) or (max is not None and a_max is not None):
@@ -159,11 +161,13 @@ def fmin(x1: ArrayLike, x2: ArrayLike) -> Array:
 
 def _ignoring_nan(name: str, x: Node, y: Node) -> Node:
     where = FUNCTIONS["where"]
-    return where(isnan(x), y, where(isnan(y), x, apply(OPS[name], x, y)))  # type: ignore[no-any-return]
+    return where(isnan(x), y, where(isnan(y), x, apply(OPS[name], x, y)))
 
 
 @function("nan_to_num")
-def nan_to_num(x: ArrayLike, copy: Any = True, nan: ArrayLike = 0.0, posinf: ArrayLike = None, neginf: ArrayLike = None) -> Array:
+def nan_to_num(
+    x: ArrayLike, copy: Any = True, nan: ArrayLike = 0.0, posinf: ArrayLike = None, neginf: ArrayLike = None
+) -> Array:
     """NaN and infinities replaced: by 0 and the largest finite numbers of the dtype unless others are given."""
     node, where = as_node(x), FUNCTIONS["where"]
     if not node.aval.is_float:
@@ -176,7 +180,7 @@ def nan_to_num(x: ArrayLike, copy: Any = True, nan: ArrayLike = 0.0, posinf: Arr
     return where(node != node, fitted[0], bounded)
 
 
-# -- angles, logarithms, powers ----------------------------------------------------------------------------------------------
+# -- angles, logarithms, powers ---------------------------------------------------------------------------------------
 
 
 @function("deg2rad", "radians")
@@ -221,7 +225,7 @@ def divmod(x1: ArrayLike, x2: ArrayLike) -> tuple[Array, Array]:
     return FUNCTIONS["floor_divide"](x1, x2), FUNCTIONS["remainder"](x1, x2)
 
 
-# -- comparison --------------------------------------------------------------------------------------------------------------
+# -- comparison -------------------------------------------------------------------------------------------------------
 
 
 @function("isposinf")
@@ -237,7 +241,9 @@ def isneginf(x: ArrayLike) -> Array:
 
 
 @function("isclose")
-def isclose(a: ArrayLike, b: ArrayLike, rtol: ArrayLike = 1e-5, atol: ArrayLike = 1e-8, equal_nan: Any = False) -> Array:
+def isclose(
+    a: ArrayLike, b: ArrayLike, rtol: ArrayLike = 1e-5, atol: ArrayLike = 1e-8, equal_nan: Any = False
+) -> Array:
     """Whether |a − b| <= atol + rtol·|b|; infinities are close to themselves."""
     x, y = as_node(a), as_node(b)
     y = y * 1.0 if y.aval.weak else _inexact(y)
@@ -246,7 +252,9 @@ def isclose(a: ArrayLike, b: ArrayLike, rtol: ArrayLike = 1e-5, atol: ArrayLike 
 
 
 @function("allclose")
-def allclose(a: ArrayLike, b: ArrayLike, rtol: ArrayLike = 1e-5, atol: ArrayLike = 1e-8, equal_nan: Any = False) -> Array:
+def allclose(
+    a: ArrayLike, b: ArrayLike, rtol: ArrayLike = 1e-5, atol: ArrayLike = 1e-8, equal_nan: Any = False
+) -> Array:
     """Whether all elements are close, by `isclose`."""
     return FUNCTIONS["all"](isclose(as_node(a), b, rtol, atol, equal_nan))
 

@@ -1,8 +1,9 @@
 """NumPy index expressions, read: what each entry selects, and where the axes of the result come from.
 
-Enters: an array and whatever the user wrote between the brackets.  Leaves: a `Selection`, the same for reading (`getitem`) and
-for writing (`x.at`).  Invariant: static positions are in range and non-negative; traced ones are int64 Nodes.
-Rules: NumPy's manual, "Indexing on ndarrays"; a run of advanced entries stays in place, separated ones go to the front.
+Enters: an array and whatever the user wrote between the brackets.  Leaves: a `Selection`, the same for reading
+(`getitem`) and for writing (`x.at`).  Invariant: static positions are in range and non-negative; traced ones are
+int64 Nodes. Rules: NumPy's manual, "Indexing on ndarrays"; a run of advanced entries stays in place, separated ones
+go to the front.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,9 +30,9 @@ class Selection:
     """What an index expression selects.
 
     ``parts[k]`` are the elements of axis k that a slice or an int takes (all of them where an array indexes the axis).
-    ``dropped`` are the axes taken by ints.  ``arrays`` maps axes to advanced indices, all of which broadcast to ``lead``, the
-    shape that replaces them.  ``layout`` lists the axes of the result without ``lead``: an axis of the operand, or None for
-    a new one; ``lead`` stands before ``layout[place]``.
+    ``dropped`` are the axes taken by ints.  ``arrays`` maps axes to advanced indices, all of which broadcast to ``lead``,
+    the shape that replaces them.  ``layout`` lists the axes of the result without ``lead``: an axis of the operand, or None
+    for a new one; ``lead`` stands before ``layout[place]``.
     """
 
     parts: tuple[range, ...]
@@ -77,12 +79,12 @@ def selection(x: Node, index: Any) -> Selection:
             advanced.append(position)
             places.append(len(layout))
     lead = _joint_shape(arrays, x)
-    together = all(b == a + 1 for a, b in zip(advanced, advanced[1:], strict=False))
+    together = all(b == a + 1 for a, b in pairwise(advanced))
     place = places[0] if arrays and together else 0
     return Selection(tuple(parts), frozenset(dropped), arrays, lead, tuple(layout), place)
 
 
-# -- entries -------------------------------------------------------------------------------------------------------------
+# -- entries ----------------------------------------------------------------------------------------------------------
 
 
 def _entry(entry: Any) -> Any:
@@ -126,7 +128,7 @@ def _integer(entry: Any) -> int:
 def _traced(index: Node) -> Node:
     if index.dtype == bool:
         raise TraceError(
-            f"{here()}: indexing with the traced boolean {describe(index)}: the result's shape would depend on its values.\n"
+            f"{here()}: indexing with the traced boolean {describe(index)}: the shape would depend on its values.\n"
             "  Use np.where(mask, x, fill), or x * mask; to write, x.at[mask].set(scalar) works."
         )
     if index.dtype.kind not in "iu":
@@ -135,7 +137,7 @@ def _traced(index: Node) -> Node:
 
 
 def _expanded(x: Node, entries: list[Any]) -> list[Any]:
-    """Boolean masks as positions, and one entry for each axis of ``x``: the ellipsis, marked, and missing ends filled in."""
+    """Boolean masks as positions, and one entry for each axis of ``x``, where the ellipsis was and at the end."""
     taken = sum(_axes_taken(e) for e in entries)
     if taken > x.ndim:
         raise IndexingError(f"{here()}: too many indices: {taken} for the {x.ndim} dimensions of {describe(x)}")
@@ -169,15 +171,18 @@ def _masks_as_positions(x: Node, entries: list[Any]) -> list[Any]:
 
 def _check_mask(mask: np.ndarray[Any, Any], x: Node, axis: int) -> None:
     if mask.ndim == 0:
-        raise IndexingError(f"{here()}: a single boolean is not an index here; use x[None] or np.where({bool(mask)}, …)")
+        raise IndexingError(
+            f"{here()}: a single boolean is not an index here; use x[None] or np.where({bool(mask)}, …)"
+        )
     covered = x.shape[axis : axis + mask.ndim]
     if mask.shape != covered:
         raise IndexingError(
-            f"{here()}: a boolean index of shape {mask.shape} does not match the extents {covered} of {describe(x)} from axis {axis}"
+            f"{here()}: a boolean index of shape {mask.shape} does not match the extents {covered} "
+            f"of {describe(x)} from axis {axis}"
         )
 
 
-# -- positions -----------------------------------------------------------------------------------------------------------
+# -- positions --------------------------------------------------------------------------------------------------------
 
 
 def _static_slice(entry: slice, x: Node, axis: int) -> slice:
@@ -208,7 +213,9 @@ def _in_range(positions: Positions, x: Node, axis: int) -> Positions:
     n = x.shape[axis]
     bad = positions[(positions < -n) | (positions >= n)]
     if bad.size:
-        raise IndexingError(f"{here()}: index {bad.flat[0]} is out of range for axis {axis} with size {n} of {describe(x)}")
+        raise IndexingError(
+            f"{here()}: index {bad.flat[0]} is out of range for axis {axis} with size {n} of {describe(x)}"
+        )
     return np.where(positions < 0, positions + n, positions)
 
 
@@ -220,4 +227,6 @@ def _joint_shape(arrays: dict[int, Positions], x: Node) -> Shape:
         return broadcast_shapes(shapes)
     except ValueError:
         shown = ", ".join(map(str, shapes))
-        raise IndexingError(f"{here()}: index arrays of shapes {shown} do not broadcast together, on {describe(x)}") from None
+        raise IndexingError(
+            f"{here()}: index arrays of shapes {shown} do not broadcast together, on {describe(x)}"
+        ) from None

@@ -1,8 +1,9 @@
 """Reading and functional writing at indices, sorting and searching.
 
-Enters: arrays and index expressions.  Leaves: slices and reshapes where the index is basic, a few slices where a constant
-index is a few runs, else gather and scatter.  Invariant: a static index never costs a gather that slices could do, so its
-transpose is no scatter either.  Start reading at `getitem` and `At`; index expressions are read in `index_forms`.
+Enters: arrays and index expressions.  Leaves: slices and reshapes where the index is basic, a few slices where a
+constant index is a few runs, else gather and scatter.  Invariant: a static index never costs a gather that slices
+could do, so its transpose is no scatter either.  Start reading at `getitem` and `At`; index expressions are read in
+`index_forms`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import Shape
-from gradc.errors import DTypeError, IndexingError, ShapeError, TraceError
+from gradc.errors import DTypeError, IndexingError, ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
 from gradc.numpy.axes import axis_of
 from gradc.numpy.index_forms import Positions, Selection, selection
@@ -24,11 +25,11 @@ from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full, iota
 
 __all__ = [
-    "argsort", "argwhere", "compress", "extract", "flatnonzero", "median", "nonzero", "searchsorted", "select", "sort", "take",
-    "take_along_axis", "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "where",
+    "argsort", "argwhere", "compress", "extract", "flatnonzero", "median", "nonzero", "searchsorted", "select", "sort",
+    "take", "take_along_axis", "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "where",
 ]  # fmt: skip
 
-# -- reading -------------------------------------------------------------------------------------------------------------
+# -- reading ----------------------------------------------------------------------------------------------------------
 
 
 @function("getitem")
@@ -125,7 +126,7 @@ def take_along_axis(arr: ArrayLike, indices: ArrayLike, axis: int | None = -1) -
         x, axis = reshaped(x, (x.size,)), 0
     if at.dtype.kind not in "iu" or at.ndim != x.ndim:
         raise IndexingError(
-            f"{here()}: take_along_axis needs integer indices with {x.ndim} dimensions for {describe(x)}, got {describe(at)}"
+            f"{here()}: take_along_axis of {describe(x)} needs {x.ndim}-dimensional integer indices, got {describe(at)}"
         )
     k = axis_of(axis, x)
     shape = _along_shape(x, at, k)
@@ -137,7 +138,8 @@ def _along_shape(x: Node, at: Node, axis: int) -> Shape:
     pairs = [(1 if k == axis else n, m) for k, (n, m) in enumerate(zip(x.shape, at.shape, strict=True))]
     if any(n != m and 1 not in (n, m) for n, m in pairs):
         raise IndexingError(
-            f"{here()}: take_along_axis: indices of shape {at.shape} do not fit {describe(x)}; other axes than {axis} must agree"
+            f"{here()}: take_along_axis: indices of shape {at.shape} do not fit {describe(x)}; "
+            f"other axes than {axis} must agree"
         )
     return tuple(m if n == 1 else n for n, m in pairs)
 
@@ -147,7 +149,7 @@ def _own(x: Node, axis: int, shape: Shape) -> Node:
     return iota(shape, axis) if x.shape[axis] != 1 else full(shape, 0, np.int64)
 
 
-# -- writing -------------------------------------------------------------------------------------------------------------
+# -- writing ----------------------------------------------------------------------------------------------------------
 
 
 @function("at")
@@ -179,7 +181,7 @@ class Update:
 
     def get(self) -> Node:
         """``x[index]``."""
-        return getitem(self.array, self.index)  # type: ignore[no-any-return]
+        return getitem(self.array, self.index)
 
     def set(self, values: ArrayLike) -> Node:
         """``x`` with ``v`` at the index; where positions repeat, the last one counts."""
@@ -215,7 +217,7 @@ class Update:
 def _fitting_dtype(v: Node, x: Node, how: str) -> Node:
     if not (v.aval.weak and v.dtype.kind == x.dtype.kind) and not np.can_cast(v.dtype, x.dtype, "same_kind"):
         raise DTypeError(
-            f"{here()}: .at[…].{how}: {describe(v)} does not fit into {describe(x)} without loss; convert one with .astype"
+            f"{here()}: .at[…].{how}: {describe(v)} does not fit into {describe(x)} without loss; use .astype on one"
         )
     return cast(v, x.dtype)
 
@@ -228,7 +230,7 @@ def _fitting_shape(v: Node, shape: Shape, x: Node) -> Node:
     lead = len(shape) - v.ndim
     if lead < 0 or any(n not in (1, m) for n, m in zip(v.shape, shape[lead:], strict=True)):
         raise ShapeError(
-            f"{here()}: x.at[…]: values of shape {v.shape} do not broadcast to the indexed shape {shape} of {describe(x)}"
+            f"{here()}: .at[…]: values of shape {v.shape} do not broadcast to the indexed shape {shape} of {describe(x)}"
         )
     return spread(v, shape, range(lead, len(shape)))
 
@@ -282,7 +284,9 @@ def _scattered(x: Node, v: Node, chosen: Selection, how: str) -> Node:
     indices: dict[int, Node] = {k: spread(_shown(p, chosen.lead), shape, range(rank)) for k, p in chosen.arrays.items()}
     for k in cut:
         r = np.array(chosen.parts[k], np.int64)
-        indices[k] = full(shape, r[0], np.int64) if k in chosen.dropped else spread(constant(r), shape, (rank + grid.index(k),))
+        indices[k] = (
+            full(shape, r[0], np.int64) if k in chosen.dropped else spread(constant(r), shape, (rank + grid.index(k),))
+        )
     for k in chosen.dropped - set(cut):  # an int on an axis of length 1
         indices[k] = full(shape, 0, np.int64)
     axes = tuple(sorted(indices))
@@ -301,7 +305,7 @@ def _updates_in_order(v: Node, chosen: Selection, grid: Sequence[int]) -> Node:
     return reshaped(arranged, arranged.shape[: v.ndim - len(fresh)])
 
 
-# -- choosing ------------------------------------------------------------------------------------------------------------
+# -- choosing ---------------------------------------------------------------------------------------------------------
 
 _traced_where = FUNCTIONS["where"]
 
@@ -327,12 +331,14 @@ def select(condlist: Sequence[ArrayLike], choicelist: Sequence[ArrayLike], defau
     return result
 
 
-# -- sorting and searching -------------------------------------------------------------------------------------------------
+# -- sorting and searching --------------------------------------------------------------------------------------------
 
 
 @function("argsort")
-def argsort(a: ArrayLike, axis: int | None = -1, kind: Any = None, *, stable: Any = None, descending: Any = False) -> Array:
-    """The stable permutation that sorts along ``axis`` (None: the flattened array), int64, NaN last (first if descending)."""
+def argsort(
+    a: ArrayLike, axis: int | None = -1, kind: Any = None, *, stable: Any = None, descending: Any = False
+) -> Array:
+    """The stable permutation that sorts along ``axis`` (None: the flattened array), int64, NaN last (else first)."""
     x = as_node(a)
     if axis is None:
         x, axis = reshaped(x, (x.size,)), 0
@@ -345,7 +351,9 @@ def argsort(a: ArrayLike, axis: int | None = -1, kind: Any = None, *, stable: An
 
 
 @function("sort")
-def sort(a: ArrayLike, axis: int | None = -1, kind: Any = None, *, stable: Any = None, descending: Any = False) -> Array:
+def sort(
+    a: ArrayLike, axis: int | None = -1, kind: Any = None, *, stable: Any = None, descending: Any = False
+) -> Array:
     """Elements in ascending order along ``axis`` (None: of the flattened array), NaN last."""
     x = as_node(a)
     if axis is None:
@@ -372,7 +380,7 @@ def searchsorted(a: ArrayLike, v: ArrayLike, side: str = "left", sorter: ArrayLi
 
 @function("median")
 def median(a: ArrayLike, axis: int | None = None, *, keepdims: Any = False) -> Array:
-    """The middle of the sorted elements along ``axis``, the mean of the two middle ones of an even number; NaN if there is one."""
+    """The middle of the sorted elements along ``axis``, or the mean of the two middle ones; NaN if there is a NaN."""
     x = as_node(a)
     line = reshaped(x, (x.size,)) if axis is None else x
     k = 0 if axis is None else axis_of(axis, x)
@@ -389,7 +397,7 @@ def median(a: ArrayLike, axis: int | None = None, *, keepdims: Any = False) -> A
     return reshaped(middle, (1,) * x.ndim) if axis is None else middle
 
 
-# -- results whose shape depends on values -----------------------------------------------------------------------------------
+# -- results whose shape depends on values ----------------------------------------------------------------------------
 _MASKS = "Outside a trace it works. Inside, keep the full shape: np.where(mask, x, fill), or a weight of 0 or 1."
 _SETS = "Outside a trace it works. Inside, np.sort keeps the shape; compare neighbours to mark first occurrences."
 

@@ -19,8 +19,7 @@ from gradc.numpy.axes import axes_of
 from gradc.numpy.linear import cross, matmul, outer, tensordot, vecdot
 from gradc.numpy.public import Array, ArrayLike, Axes, function
 from gradc.numpy.reductions import inexact, kept, reduced
-from gradc.numpy.shapes import matrix_transpose, reshaped
-from gradc.ops.leaves import full
+from gradc.numpy.shapes import matrix_transpose
 
 __all__ = [
     "cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "matrix_transpose", "multi_dot", "norm", "outer",
@@ -32,8 +31,8 @@ __all__ = [
 def norm(x: ArrayLike, ord: Any = None, axis: Axes = None, keepdims: Any = False) -> Array:
     """Norm of vectors (one axis) or matrices (two axes); None: of all elements, Euclidean.
 
-    ``ord`` of a vector: 2, any positive number, 0 (count of non-zeros), ±inf; of a matrix: "fro", ±1, ±inf.  The 2-norm and
-    the nuclear norm of a matrix need singular values: TraceError.  Derivative 0 where the Euclidean norm is 0.
+    ``ord`` of a vector: 2, any positive number, 0 (count of non-zeros), ±inf; of a matrix: "fro", ±1, ±inf.  The 2-norm
+    and the nuclear norm of a matrix need singular values: TraceError.  Derivative 0 where the Euclidean norm is 0.
     """
     node = inexact(as_node(x))
     if axis is None and ord is None:
@@ -62,7 +61,7 @@ def _vector(x: Node, axes: tuple[int, ...], ord: Any, keepdims: Any) -> Node:
 
 
 def _over(name: str, x: Node, axes: tuple[int, ...], keepdims: Any) -> Node:
-    return FUNCTIONS[name](x, axis=axes, keepdims=keepdims)  # type: ignore[no-any-return]
+    return FUNCTIONS[name](x, axis=axes, keepdims=keepdims)
 
 
 def _matrix(x: Node, axes: tuple[int, ...], ord: Any, keepdims: Any) -> Node:
@@ -75,7 +74,6 @@ def _matrix(x: Node, axes: tuple[int, ...], ord: Any, keepdims: Any) -> Node:
     totals = _over("sum", FUNCTIONS["absolute"](x), (summed,), True)
     result = _over("max" if ord > 0 else "min", totals, (summed, other), False)
     return kept(result, x.shape, axes) if keepdims else result
-
 
 
 @function("linalg.diagonal")
@@ -143,7 +141,7 @@ def _chained(chain: Sequence[Node], split: dict[tuple[int, int], int], i: int, j
     if i == j:
         return chain[i]
     k = split[i, j]
-    return matmul(_chained(chain, split, i, k), _chained(chain, split, k + 1, j))  # type: ignore[no-any-return]
+    return matmul(_chained(chain, split, i, k), _chained(chain, split, k + 1, j))
 
 
 @function("linalg.matrix_power")
@@ -153,7 +151,9 @@ def matrix_power(a: ArrayLike, n: int) -> Array:
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ShapeError(f"{here()}: matrix_power needs square matrices, got {describe(x)}")
     if exponent < 0:
-        raise TraceError(f"{here()}: matrix_power: the power must be >= 0 (a negative one needs an inverse), got {exponent}")
+        raise TraceError(
+            f"{here()}: matrix_power: the power must be >= 0 (a negative one needs an inverse), got {exponent}"
+        )
     if exponent == 0:
         eye = as_node(np.eye(x.shape[-1], dtype=x.dtype))
         return FUNCTIONS["broadcast_to"](eye, x.shape)

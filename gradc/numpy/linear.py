@@ -1,28 +1,26 @@
 """Products of vectors and matrices, all of them contractions.
 
-Enters: arrays whose axes fit.  Leaves: contract nodes (by way of `contraction`).  Invariant: NumPy's rules for vectors and for
-broadcasting leading axes; a message shows both shapes and the axes that disagree.
+Enters: arrays whose axes fit.  Leaves: contract nodes (by way of `contraction`).  Invariant: NumPy's rules for
+vectors and for broadcasting leading axes; a message shows both shapes and the axes that disagree.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from gradc.errors import ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here, static_int
 from gradc.numpy.axes import axes_of, axis_of
 from gradc.numpy.einsum import contraction
-from gradc.numpy.public import Array, ArrayLike, Axes, function
-from gradc.numpy.reductions import accumulated
-from gradc.numpy.shapes import diagonal, moveaxis, ravel, reshaped, sliced, stack
+from gradc.numpy.joining import stack
+from gradc.numpy.public import Array, ArrayLike, function
+from gradc.numpy.shapes import diagonal, moveaxis, ravel, reshaped, sliced
 from gradc.ops.elementwise import apply
 
 __all__ = [
-    "convolve", "cross", "dot", "inner", "kron", "matmul", "matvec", "outer", "tensordot", "trace", "vdot", "vecdot", "vecmat",
+    "convolve", "cross", "dot", "inner", "kron", "matmul", "matvec", "outer", "tensordot", "trace", "vdot", "vecdot",
+    "vecmat",
 ]  # fmt: skip
 
 # Labels of the named axes; leading axes are numbered from the right as -1, -2, …
@@ -33,7 +31,9 @@ def _lead(x: Node, core: int) -> tuple[int, ...]:
     return tuple(range(core - x.ndim, 0))
 
 
-def _broadcast_contraction(name: str, x: Node, left: tuple[int, ...], y: Node, right: tuple[int, ...], out: tuple[int, ...]) -> Node:
+def _broadcast_contraction(
+    name: str, x: Node, left: tuple[int, ...], y: Node, right: tuple[int, ...], out: tuple[int, ...]
+) -> Node:
     """A product of the last axes of each operand, leading axes broadcast."""
     for node, core in ((x, left), (y, right)):
         if node.ndim < len(core):
@@ -130,8 +130,8 @@ def _summed_pair(name: str, x: Node, left: Sequence[int], y: Node, right: Sequen
     """Σ over paired axes; the result has the other axes of ``x``, then those of ``y``."""
     if len(left) != len(right) or any(x.shape[i] != y.shape[j] for i, j in zip(left, right, strict=True)):
         raise ShapeError(
-            f"{here()}: {name} of shapes {x.shape} and {y.shape}: summed axes {tuple(left)} of the first and {tuple(right)} "
-            f"of the second must have equal lengths.\n  operands: {describe(x)}; {describe(y)}"
+            f"{here()}: {name} of shapes {x.shape} and {y.shape}: summed axes {tuple(left)} of the first and "
+            f"{tuple(right)} of the second must have equal lengths.\n  operands: {describe(x)}; {describe(y)}"
         )
     of_x = list(range(x.ndim))
     of_y = [x.ndim + j for j in range(y.ndim)]
@@ -164,7 +164,9 @@ def cross(a: ArrayLike, b: ArrayLike, *, axis: int = -1) -> Array:
     x, y = as_node(a), as_node(b)
     i, j = axis_of(axis, x), axis_of(axis, y)
     if x.shape[i] != 3 or y.shape[j] != 3:
-        raise ShapeError(f"{here()}: cross needs vectors of length 3 along axis {axis}, got {describe(x)} and {describe(y)}")
+        raise ShapeError(
+            f"{here()}: cross needs vectors of length 3 along axis {axis}, got {describe(x)} and {describe(y)}"
+        )
     (a1, a2, a3), (b1, b2, b3) = FUNCTIONS["unstack"](x, axis=i), FUNCTIONS["unstack"](y, axis=j)
     return stack([a2 * b3 - a3 * b2, a3 * b1 - a1 * b3, a1 * b2 - a2 * b1], axis)
 
@@ -174,7 +176,10 @@ def convolve(a: ArrayLike, v: ArrayLike, mode: str = "full") -> Array:
     """Σ a[m]·v[n − m] of two vectors; ``mode`` "full", "same" or "valid" (NumPy's meanings)."""
     x, y = as_node(a), as_node(v)
     if x.ndim != 1 or y.ndim != 1 or not x.size or not y.size or mode not in ("full", "same", "valid"):
-        raise ShapeError(f"{here()}: convolve takes two non-empty vectors and full, same or valid, got {describe(x)}, {describe(y)}, {mode!r}")
+        raise ShapeError(
+            f"{here()}: convolve takes two non-empty vectors and full, same or valid, "
+            f"got {describe(x)}, {describe(y)}, {mode!r}"
+        )
     x, y = (y, x) if y.size > x.size else (x, y)
     margin = y.size - 1
     shown = FUNCTIONS["sliding_window_view"](FUNCTIONS["pad"](x, margin), y.size)

@@ -1,9 +1,9 @@
 """How a function over Nodes becomes a function of the user's namespace.
 
-Enters: a function that takes Nodes (or anything `as_node` lifts) and returns Nodes.  Leaves: its entry in `FUNCTIONS`, which
-serves operators, methods and NumPy's protocols, and the public function, which is NumPy outside a trace.
-Invariant: with a Node among the arguments a public function traces; without one it returns NumPy values.
-Start reading at `function`.
+Enters: a function that takes Nodes (or anything `as_node` lifts) and returns Nodes.  Leaves: its entry in
+`FUNCTIONS`, which serves operators, methods and NumPy's protocols, and the public function, which is NumPy outside a
+trace. Invariant: with a Node among the arguments a public function traces; without one it returns NumPy values. Start
+reading at `function`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar, cast
-
-import numpy as np
 
 from gradc.errors import TraceError
 from gradc.interpret import interpret
@@ -52,7 +50,7 @@ def function(*names: str) -> Callable[[F], F]:
 
 def _entry(traced: F, name: str) -> F:
     """``traced``, telling in gradc's words when an argument of the NumPy function is not supported."""
-    code = traced.__code__  # type: ignore[attr-defined]
+    code = traced.__code__
     accepted = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
 
     @functools.wraps(traced)
@@ -109,7 +107,7 @@ def evaluated(result: Any) -> Any:
 
 def static(numpy: F, remedy: str) -> F:
     """A NumPy function whose result's shape is read off its arguments' values: computed at once, never traced."""
-    name = numpy.__name__  # type: ignore[attr-defined]
+    name = numpy.__name__
 
     @functools.wraps(numpy)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -124,8 +122,8 @@ def static(numpy: F, remedy: str) -> F:
 def composite(name: str) -> Callable[[Callable[..., Node]], Callable[..., Node]]:
     """Label what a function over Nodes returns with the composite's name, so that explain can print it by that name.
 
-    Positional arguments are the composite's operands, keyword arguments its attributes.  The function must return a node
-    of its own making.
+    Positional arguments are the composite's operands, keyword arguments its attributes.  The function must return a
+    node of its own making.
     """
 
     def decorate(build: Callable[..., Node]) -> Callable[..., Node]:

@@ -1,8 +1,8 @@
 """Reductions and running reductions with NumPy's arguments and NumPy's result dtypes.
 
-Enters: an array, ``axis`` (None, int, tuple), ``keepdims``, ``dtype``, ``where``, ``initial``.  Leaves: reduce and prefix nodes,
-whose axes vanish; keepdims is a reshape.  Invariant: integer sums and products are 64-bit, means of integers are float64,
-float32 stays float32.
+Enters: an array, ``axis`` (None, int, tuple), ``keepdims``, ``dtype``, ``where``, ``initial``.  Leaves: reduce and
+prefix nodes, whose axes vanish; keepdims is a reshape.  Invariant: integer sums and products are 64-bit, means of
+integers are float64, float32 stays float32.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import Aval, Shape
-from gradc.errors import DTypeError, ShapeError, TraceError
-from gradc.node import OPS, FUNCTIONS, Node, as_node, describe, here, static_int
+from gradc.errors import DTypeError, ShapeError
+from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here
 from gradc.numpy.axes import axes_of, axis_of
 from gradc.numpy.public import Array, ArrayLike, Axes, composite, function
-from gradc.numpy.shapes import broadcast_to, concatenate, expand_dims, reshaped, sliced
+from gradc.numpy.shapes import broadcast_to, reshaped, sliced
 from gradc.ops.elementwise import cast, loop_dtypes
 from gradc.ops.leaves import full
 from gradc.ops.reductions import kept_shape
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "cumprod", "cumsum", "cumulative_prod",
-    "cumulative_sum", "logsumexp", "max", "mean", "min", "nanmax", "nanmean", "nanmin", "nanprod", "nansum", "prod", "ptp", "std",
-    "sum", "trapezoid", "var",
+    "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "cumprod", "cumsum",
+    "cumulative_prod", "cumulative_sum", "logsumexp", "max", "mean", "min", "nanmax", "nanmean", "nanmin", "nanprod",
+    "nansum", "prod", "ptp", "std", "sum", "trapezoid", "var",
 ]  # fmt: skip
 
 _where = FUNCTIONS["where"]
 
 
-# -- building blocks over Nodes ------------------------------------------------------------------------------------------
+# -- building blocks over Nodes ---------------------------------------------------------------------------------------
 
 
 def reduced(name: str, x: Node, axes: Shape, keepdims: Any = False, **attrs: Any) -> Node:
@@ -66,10 +66,10 @@ def _selected(x: Node, where: Any, identity: Any, initial: Any = None) -> Node:
     if identity is None and initial is None:
         raise ShapeError(f"{here()}: a reduction without identity needs initial= together with where=")
     filler = identity if initial is None else initial
-    return _where(where, x, cast(as_node(filler), x.dtype))  # type: ignore[no-any-return]
+    return _where(where, x, cast(as_node(filler), x.dtype))
 
 
-# -- sums and products -----------------------------------------------------------------------------------------------------
+# -- sums and products ------------------------------------------------------------------------------------------------
 
 
 @function("sum")
@@ -103,7 +103,7 @@ def count_nonzero(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False) -> 
     return reduced("sum", cast(cast(x, bool), np.int64), axes_of(axis, x), keepdims)
 
 
-# -- logic -------------------------------------------------------------------------------------------------------------------
+# -- logic ------------------------------------------------------------------------------------------------------------
 
 
 @function("any", "logical_or.reduce")
@@ -120,7 +120,7 @@ def all(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False, where: Any = 
     return reduced("all", x, axes_of(axis, x), keepdims)
 
 
-# -- extrema -----------------------------------------------------------------------------------------------------------------
+# -- extrema ----------------------------------------------------------------------------------------------------------
 
 
 @function("max", "amax")
@@ -161,13 +161,13 @@ def _refuse_empty(text: str, name: str, x: Node) -> None:
 
 @function("argmax")
 def argmax(a: ArrayLike, axis: Any = None, *, keepdims: Any = False) -> Array:
-    """The first position of the maximum along ``axis`` (None: in the flattened array), int64; NaN counts as largest."""
+    """The first position of the maximum along ``axis`` (None: when flattened), int64; NaN counts as largest."""
     return _position("argmax", a, axis, keepdims)
 
 
 @function("argmin")
 def argmin(a: ArrayLike, axis: Any = None, *, keepdims: Any = False) -> Array:
-    """The first position of the minimum along ``axis`` (None: in the flattened array), int64; NaN counts as smallest."""
+    """The first position of the minimum along ``axis`` (None: when flattened), int64; NaN counts as smallest."""
     return _position("argmin", a, axis, keepdims)
 
 
@@ -189,7 +189,7 @@ def ptp(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False) -> Array:
     return max(x, axis, keepdims=keepdims) - min(x, axis, keepdims=keepdims)
 
 
-# -- moments -----------------------------------------------------------------------------------------------------------------
+# -- moments ----------------------------------------------------------------------------------------------------------
 
 
 def _count(x: Node, axes: Shape) -> int:
@@ -225,7 +225,13 @@ def _mean(x: Node, *, axes: Shape, keepdims: Any) -> Node:
 
 @function("var")
 def var(
-    a: ArrayLike, axis: Axes = None, dtype: Any = None, *, ddof: float = 0, keepdims: Any = False, correction: Any = None
+    a: ArrayLike,
+    axis: Axes = None,
+    dtype: Any = None,
+    *,
+    ddof: float = 0,
+    keepdims: Any = False,
+    correction: Any = None,
 ) -> Array:
     """Variance over ``axis``: the mean squared deviation, divided by n − ``ddof`` (alias ``correction``)."""
     x = _averaged(as_node(a), dtype)
@@ -242,7 +248,13 @@ def _var(x: Node, *, axes: Shape, ddof: float, keepdims: Any) -> Node:
 
 @function("std")
 def std(
-    a: ArrayLike, axis: Axes = None, dtype: Any = None, *, ddof: float = 0, keepdims: Any = False, correction: Any = None
+    a: ArrayLike,
+    axis: Axes = None,
+    dtype: Any = None,
+    *,
+    ddof: float = 0,
+    keepdims: Any = False,
+    correction: Any = None,
 ) -> Array:
     """Standard deviation over ``axis``: the square root of `var`."""
     x = _averaged(as_node(a), dtype)
@@ -251,7 +263,7 @@ def std(
 
 @composite("std")
 def _std(x: Node, *, axes: Shape, ddof: float, keepdims: Any) -> Node:
-    return FUNCTIONS["sqrt"](_var(x, axes=axes, ddof=ddof, keepdims=keepdims))  # type: ignore[no-any-return]
+    return FUNCTIONS["sqrt"](_var(x, axes=axes, ddof=ddof, keepdims=keepdims))
 
 
 def _freedom(ddof: float, correction: Any) -> float:
@@ -263,8 +275,10 @@ def _freedom(ddof: float, correction: Any) -> float:
 
 
 @function("average")
-def average(a: ArrayLike, axis: Axes = None, weights: ArrayLike = None, returned: Any = False, *, keepdims: Any = False) -> Array:
-    """Mean over ``axis`` weighted by ``weights`` (of the shape of ``a`` or of the axis); with ``returned`` also their sum."""
+def average(
+    a: ArrayLike, axis: Axes = None, weights: ArrayLike = None, returned: Any = False, *, keepdims: Any = False
+) -> Array:
+    """Mean over ``axis`` with ``weights`` of the shape of ``a`` or of the axis; with ``returned`` also their sum."""
     x = as_node(a)
     if weights is None:
         result = mean(x, axis, keepdims=keepdims)
@@ -297,11 +311,11 @@ def logsumexp(a: ArrayLike, axis: Axes = None, *, b: ArrayLike = None, keepdims:
     return reduced("logsumexp", x, axes_of(axis, x), keepdims)
 
 
-# -- ignoring NaN ------------------------------------------------------------------------------------------------------------
+# -- ignoring NaN -----------------------------------------------------------------------------------------------------
 
 
 def _nan_replaced(x: Node, value: float) -> Node:
-    return _where(x != x, value, x) if x.aval.is_float else x  # type: ignore[no-any-return]
+    return _where(x != x, value, x) if x.aval.is_float else x
 
 
 @function("nansum")
@@ -338,11 +352,11 @@ def nanmin(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False) -> Array:
 def _nan_extremum(extremum: Any, identity: float, x: Node, axis: Axes, keepdims: Any) -> Node:
     found = extremum(_nan_replaced(x, identity), axis, keepdims=keepdims)
     if not x.aval.is_float:
-        return found  # type: ignore[no-any-return]
-    return _where(all(x != x, axis, keepdims=keepdims), math.nan, found)  # type: ignore[no-any-return]
+        return found
+    return _where(all(x != x, axis, keepdims=keepdims), math.nan, found)
 
 
-# -- running -----------------------------------------------------------------------------------------------------------------
+# -- running ----------------------------------------------------------------------------------------------------------
 
 
 @function("cumsum", "add.accumulate")

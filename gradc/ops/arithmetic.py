@@ -223,7 +223,7 @@ elementwise("bitwise_invert", np.invert, lower=lambda b, x: b.not_(x), **PREDICA
 elementwise("bitwise_left_shift", np.left_shift, lower=lambda b, x, y: b.shift_left(x, y), **PREDICATE)
 elementwise("bitwise_right_shift", np.right_shift, lower=lambda b, x, y: b.shift_right(x, y), **PREDICATE)
 
-# -- rounding ------------------------------------------------------------------------------------------------------------
+# -- rounding ----------------------------------------------------------------------------------------------------------
 
 
 def _rounding(name: str, method: str) -> None:
@@ -239,7 +239,7 @@ def _rounding(name: str, method: str) -> None:
 for _name in ("floor", "ceil", "trunc", "rint"):
     _rounding(_name, _name)
 
-# -- selection, casts, gates ---------------------------------------------------------------------------------------------
+# -- selection, casts, gates -------------------------------------------------------------------------------------------
 
 
 def _where_infer(mask: Aval, x: Aval, y: Aval) -> Aval:
@@ -292,18 +292,22 @@ cast = register(
         doc="Conversion to another dtype.",
     )
 )
-stop_gradient = register(
-    Op(
-        name="stop_gradient",
-        kind=Kind.ELEMENTWISE,
-        infer=lambda x: x,
-        numpy=lambda x: x,
-        sympy=lambda S, x: step(S, "stop_gradient")(x),
-        partials=lambda z, x: (None,),
-        batch=kind.batch,
-        lower=lambda b, x: x,
-        singular="0 everywhere, by definition",
-        doc="The identity, with derivative zero.",
-    )
+stop_gradient = elementwise(
+    "stop_gradient",
+    lambda x: x,
+    like=np.positive,
+    public=False,
+    sympy=lambda S, x: step(S, "stop_gradient")(x),
+    partials=lambda z, x: (None,),
+    lower=lambda b, x: x,
+    singular="0 everywhere, by definition",
+    doc="The identity, with derivative zero.",
 )
-FUNCTIONS["stop_gradient"] = lambda x: stop_gradient.make((as_node(x),))
+
+
+def _stop_gradient(x: Any) -> Node:
+    node = as_node(x)
+    return stop_gradient.make((node,)) if node.aval.is_float else node
+
+
+FUNCTIONS["stop_gradient"] = _stop_gradient

@@ -41,8 +41,8 @@ def _numpy(x: Any, y: Any, left: Labels, right: Labels, out: Labels) -> Any:
 def contract(x: Node, left: Labels, y: Node, right: Labels, out: Labels) -> Node:
     """The contract node, after summing or repeating what einsum's transpose rules leave to views.
 
-    A label of one operand only that is not in the output is summed beforehand; an output label in neither operand is not
-    allowed here.
+    A label of one operand only that is not in the output is summed beforehand; an output label in neither operand is
+    not allowed here.
     """
     x, left = _sum_private(x, left, {*right, *out})
     y, right = _sum_private(y, right, {*left, *out})

@@ -33,8 +33,8 @@ def elementwise(
     """Declare an elementwise op.
 
     ``numpy`` defaults to the NumPy function of the same name, ``sympy`` to SymPy's, ``lower`` to the builder's method.
-    Dtypes follow ``numpy`` if it is a ufunc, else the ufunc ``like`` (default: that of `np.sqrt`, or of `np.add` for two
-    operands made inexact).
+    Dtypes follow ``numpy`` if it is a ufunc, else the ufunc ``like`` (default: that of `np.sqrt`, or of `np.add` for
+    two operands made inexact).
     """
     reference = numpy or getattr(np, name)
     _PROMOTION[name] = reference if isinstance(reference, np.ufunc) else like or np.sqrt
@@ -106,7 +106,8 @@ def loop_dtypes(name: str, avals: Sequence[Aval]) -> tuple[np.dtype[Any], ...]:
     except DTypeError:
         shown = ", ".join(str(a) for a in avals)
         raise DTypeError(
-            f"{here()}: NumPy computes {name}({shown}) in {resolved[-1]}, which is not supported; cast to float32 or float64"
+            f"{here()}: NumPy computes {name}({shown}) in {resolved[-1]}, which is not supported; "
+            "cast to float32 or float64"
         ) from None
 
 
@@ -140,7 +141,8 @@ def common_shape(name: str, args: Sequence[Node]) -> Shape:
         shapes = " and ".join(str(a.shape) for a in args)
         made = "; ".join(describe(a) for a in args)
         raise ShapeError(
-            f"{here()}: {name}: shapes {shapes} do not broadcast: every axis, counted from the right, must be equal or 1.\n"
+            f"{here()}: {name}: shapes {shapes} do not broadcast: "
+            "every axis, counted from the right, must be equal or 1.\n"
             f"  operands: {made}"
         ) from None
 

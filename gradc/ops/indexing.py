@@ -1,8 +1,8 @@
 """Gather, scatter and sort: indices that are data.
 
-Canonical form: integer arrays of one shape index the operand's axes ``axes`` (ascending); the result has the index shape
-first and the remaining axes after it.  Negative indices wrap once, an index out of range is an error that names the
-user's line.  Batched operands get an index array that counts the new axis, so one rule serves every vmap.
+Canonical form: integer arrays of one shape index the operand's axes ``axes`` (ascending); the result has the index
+shape first and the remaining axes after it.  Negative indices wrap once, an index out of range is an error that names
+the user's line.  Batched operands get an index array that counts the new axis, so one rule serves every vmap.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _front(x: Array, axes: Shape) -> Array:
     return np.transpose(x, (*axes, *rest_axes(x.ndim, axes)))
 
 
-# -- gather ------------------------------------------------------------------------------------------------------------------
+# -- gather ------------------------------------------------------------------------------------------------------------
 
 
 def _gather_infer(x: Aval, *indices: Aval, axes: Shape) -> Aval:
@@ -88,7 +88,7 @@ register(
     )
 )
 
-# -- scatter -------------------------------------------------------------------------------------------------------------------
+# -- scatter -----------------------------------------------------------------------------------------------------------
 _COMBINE = {"add": np.add, "max": np.maximum, "min": np.minimum}
 
 
@@ -124,7 +124,9 @@ def _placed_sum(tx: Node | None, tv: Node | None, x: Node, indices: Sequence[Nod
 
 
 def _writer(node: Node) -> tuple[Node, Node]:
-    """For scatter-set: the number (from 1) of the update that lands on each element, 0 for none; and each update's own."""
+    """For scatter-set: the number (from 1) of the update that lands on each element, 0 for none; and each update's
+    own.
+    """
     x, v, *indices = node.args
     count = dsl.reshape(iota((v.size,)) + 1, v.shape)
     last = OPS["scatter"].make((full(x.shape, 0, np.int64), count, *indices), axes=node.attrs["axes"], how="set")
@@ -193,7 +195,7 @@ register(
     )
 )
 
-# -- sort ------------------------------------------------------------------------------------------------------------------------
+# -- sort --------------------------------------------------------------------------------------------------------------
 
 
 def _sort_batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:

@@ -51,14 +51,14 @@ class Op:
 
     ``infer(*avals, **attrs)`` is the shape rule.  ``numpy(*arrays, **attrs)`` is the reference meaning.
     ``sympy(S, *exprs, **attrs)`` is the same meaning for one element, with the SymPy module handed in as ``S``.
-    Exactly one of these makes an op differentiable: ``partials(y, *args, **attrs)`` (elementwise: ∂y/∂argᵢ, each a Node,
-    a Python number, or None for structurally zero); ``transpose(ct, node, i)`` (linear in the operands named by ``linear``:
-    the cotangent of operand i); ``jvp(node, tangents)`` (tangents may be None = structurally zero; returns a Node built
-    from linear ops of the tangents).  An op with none of them has integer or boolean results, or is locally constant.
-    ``batch(node, args, batched, size)`` returns the node for operands that carry a new leading axis where ``batched[i]``.
-    ``lower(b, *values, **attrs)`` emits one element (elementwise); ``expand(*args, **attrs)`` rewrites the op into others
-    before scheduling.  ``source(index, *avals, **attrs)`` is the index formula of a view: for an output index, the pieces
-    it may come from.
+    Exactly one of these makes an op differentiable: ``partials(y, *args, **attrs)`` (elementwise: ∂y/∂argᵢ, each a
+    Node, a Python number, or None for structurally zero); ``transpose(ct, node, i)`` (linear in the operands named by
+    ``linear``: the cotangent of operand i); ``jvp(node, tangents)`` (tangents may be None = structurally zero; returns
+    a Node built from linear ops of the tangents).  An op with none of them has integer or boolean results, or is
+    locally constant. ``batch(node, args, batched, size)`` returns the node for operands that carry a new leading axis
+    where ``batched[i]``. ``lower(b, *values, **attrs)`` emits one element (elementwise); ``expand(*args, **attrs)``
+    rewrites the op into others before scheduling.  ``source(index, *avals, **attrs)`` is the index formula of a view:
+    for an output index, the pieces it may come from.
     """
 
     name: str

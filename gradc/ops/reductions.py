@@ -64,7 +64,7 @@ reduction(
 )
 
 
-# -- prod, max, min --------------------------------------------------------------------------------------------------------------
+# -- prod, max, min ----------------------------------------------------------------------------------------------------
 
 
 def _prod_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
@@ -137,7 +137,7 @@ def _even(S: Any, row: list[Any], better: str) -> Any:
 _extremum("max", "Max")
 _extremum("min", "Min")
 
-# -- logic and positions -----------------------------------------------------------------------------------------------------------
+# -- logic and positions -----------------------------------------------------------------------------------------------
 reduction("any", numpy=lambda x, axes: np.any(x, axis=axes), dtype=bool, samples=REDUCE_SAMPLES + EMPTY)
 reduction("all", numpy=lambda x, axes: np.all(x, axis=axes), dtype=bool, samples=REDUCE_SAMPLES + EMPTY)
 
@@ -170,7 +170,7 @@ reduction(
     doc="First position of the minimum.",
 )
 
-# -- norm and logsumexp: stable values, declared derivatives ---------------------------------------------------------------------
+# -- norm and logsumexp: stable values, declared derivatives -----------------------------------------------------------
 
 
 def _norm_numpy(x: Array, axes: Shape) -> Any:
@@ -237,7 +237,7 @@ reduction(
     doc="log Σ exp x over axes, shifted by the maximum.",
 )
 
-# -- prefix ------------------------------------------------------------------------------------------------------------------------
+# -- prefix ------------------------------------------------------------------------------------------------------------
 
 
 def prefix(name: str, **facets: Any) -> Op:

@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 POSITIVE = ((0.1, 4.0),)
 UNIT = ((-0.9, 0.9),)
 
-# -- exponentials and logarithms -----------------------------------------------------------------------------------------
+# -- exponentials and logarithms ---------------------------------------------------------------------------------------
 exp = elementwise("exp", partials=lambda y, x: (y,))
 exp2 = elementwise("exp2", sympy=lambda S, x: 2**x, partials=lambda y, x: (y * math.log(2),))
 expm1 = elementwise("expm1", sympy=lambda S, x: S.exp(x) - 1, partials=lambda y, x: (y + 1,))
@@ -46,7 +46,7 @@ def _sigmoid_of(x: Node, y: Node) -> Node:
     return apply(OPS["sigmoid"], np.where(x == y, 0, x - y))
 
 
-# -- roots ---------------------------------------------------------------------------------------------------------------
+# -- roots -------------------------------------------------------------------------------------------------------------
 sqrt = elementwise("sqrt", partials=lambda y, x: (0.5 / y,), domain=POSITIVE, text="√{0}", singular="+inf at 0")
 rsqrt = elementwise(
     "rsqrt",
@@ -75,7 +75,7 @@ def _zero_at_zero(x: Node, radius: Node) -> Node:
     return dsl.where(radius == 0, 0, x / np.where(radius == 0, 1, radius))
 
 
-# -- trigonometric and hyperbolic ------------------------------------------------------------------------------------------
+# -- trigonometric and hyperbolic --------------------------------------------------------------------------------------
 sin = elementwise("sin", partials=lambda y, x: (np.cos(x),))
 cos = elementwise("cos", partials=lambda y, x: (-np.sin(x),))
 tan = elementwise("tan", partials=lambda y, x: (1 + y * y,), domain=((-1.2, 1.2),))
@@ -112,7 +112,7 @@ arccosh = elementwise(
 )
 arctanh = elementwise("arctanh", sympy=lambda S, x: S.atanh(x), partials=lambda y, x: (1 / (1 - x * x),), domain=UNIT)
 
-# -- activations that are worth their own stable arithmetic --------------------------------------------------------------
+# -- activations that are worth their own stable arithmetic ------------------------------------------------------------
 
 
 def _stable_sigmoid(x: Array) -> Array:
@@ -135,7 +135,7 @@ softplus = elementwise(
     doc="log(1 + eˣ).",
 )
 
-# -- special functions -----------------------------------------------------------------------------------------------------
+# -- special functions -------------------------------------------------------------------------------------------------
 
 
 def _by_element(function: Callable[[float], float]) -> Callable[[Array], Array]:

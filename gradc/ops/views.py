@@ -36,7 +36,7 @@ def _repeated(node: Node, size: int) -> Node:
     return OPS["broadcast"].make((node,), shape=(size, *node.shape), axes=tuple(range(1, node.ndim + 1)))
 
 
-# -- broadcast: out axis axes[k] shows operand axis k, repeating it where it has length 1 ----------------------------------
+# -- broadcast: out axis axes[k] shows operand axis k, repeating it where it has length 1 ------------------------------
 
 
 def _broadcast_numpy(x: Array, shape: Shape, axes: tuple[int, ...]) -> Array:
@@ -74,7 +74,7 @@ view(
     doc="Repeat along new axes and along axes of length 1.",
 )
 
-# -- reshape, transpose ------------------------------------------------------------------------------------------------------
+# -- reshape, transpose ------------------------------------------------------------------------------------------------
 view(
     "reshape",
     infer=lambda x, shape: Aval(shape, x.dtype),
@@ -108,7 +108,7 @@ view(
     doc="Axes permuted: output axis k is operand axis axes[k].",
 )
 
-# -- slice and its adjoints: pad, superpose ------------------------------------------------------------------------------------
+# -- slice and its adjoints: pad, superpose ----------------------------------------------------------------------------
 
 
 def _extent(start: int, stop: int, step: int) -> int:
@@ -122,7 +122,7 @@ def _slice_numpy(x: Array, starts: Shape, stops: Shape, steps: Shape) -> Array:
 
 def _slice_transpose(ct: Node, node: Node, i: int) -> Node:
     """Flip axes of negative step, then place at the lowest index."""
-    starts, stops, steps = (node.attrs[k] for k in ("starts", "stops", "steps"))
+    starts, steps = node.attrs["starts"], node.attrs["steps"]
     if any(s < 0 for s in steps):
         ct = dsl.flip(ct, tuple(k for k, s in enumerate(steps) if s < 0))
         starts = tuple(a + s * (n - 1) if s < 0 and n else a for a, s, n in zip(starts, steps, ct.shape, strict=True))
@@ -186,7 +186,7 @@ view(
         "shape": (size, *a["shape"]),
         "starts": (0, *a["starts"]),
         "steps": (1, *a["steps"]),
-    },  # fmt: skip
+    },
     samples=(
         Sample(((3,),), {"shape": (6,), "starts": (1,), "steps": (1,), "fill": 2.5}),
         Sample(((2, 2),), {"shape": (2, 5), "starts": (0, 1), "steps": (1, 2), "fill": 0}),
@@ -223,7 +223,7 @@ view(
     doc="Zeros, plus each operand added where it is placed: the adjoint of taking slices.",
 )
 
-# -- concatenate ---------------------------------------------------------------------------------------------------------------
+# -- concatenate -------------------------------------------------------------------------------------------------------
 
 
 def _concatenate_infer(*xs: Aval, axis: int) -> Aval:
@@ -262,7 +262,7 @@ view(
     doc="Operands one after another along an axis.",
 )
 
-# -- windows and fold ------------------------------------------------------------------------------------------------------------
+# -- windows and fold --------------------------------------------------------------------------------------------------
 
 
 def window_count(size: int, window: int, stride: int, dilation: int) -> int:

@@ -1,8 +1,8 @@
 """Gradient transformations: small pure steps from gradients to updates, chained into optimizers.
 
-The names, arguments and meaning are optax's.  Everything here is written in the traced DSL: inside `gradc.train_step` or
-`gradc.jit` an update becomes part of the compiled graph; outside it runs on NumPy.  What changes at run time lives in the
-state, so nothing recompiles.
+The names, arguments and meaning are optax's.  Everything here is written in the traced DSL: inside `gradc.train_step`
+or `gradc.jit` an update becomes part of the compiled graph; outside it runs on NumPy.  What changes at run time lives
+in the state, so nothing recompiles.
 """
 
 from __future__ import annotations

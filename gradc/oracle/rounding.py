@@ -28,6 +28,9 @@ EXACT = frozenset(
     ("negative", "positive", "absolute", "sign", "maximum", "minimum", "relu", "where", "stop_gradient", "floor", "ceil")
 ) | {"trunc", "rint"}
 ORDERED = frozenset(("less", "less_equal", "greater", "greater_equal"))
+ROUNDED = frozenset(("add", "subtract", "multiply", "divide", "sqrt", "square", "reciprocal", "cast"))
+#: whole numbers below this are exact in every float dtype, and so is arithmetic that stays among them
+SMALL = 2.0**24
 #: units in the last place that NumPy's and our functions may be off, where no closer bound is stated (NumPy's own: 4)
 DEFAULT_ULP = 4.0
 #: series and recurrences that are accurate relative to their largest term, not to their value
@@ -76,14 +79,24 @@ def _finite_or_inf(error: Any) -> Array:
     return np.where(np.isnan(array), np.inf, array)
 
 
-def own_error(node: Node, value: Array) -> Array:
+def own_error(node: Node, args: Sequence[Array], value: Array) -> Array:
     """What one elementwise evaluation in the node's dtype may add."""
-    if node.op.name in EXACT or not node.aval.is_float:
+    name = node.op.name
+    if name in EXACT or not node.aval.is_float:
         return np.zeros(node.shape)
-    stated = ULP.get(node.op.name, {}).get(str(node.dtype), DEFAULT_ULP)
-    size = np.abs(value) + (1.0 if node.op.name in BY_TERMS else 0.0)
+    stated = 0.5 if name in ROUNDED else ULP.get(name, {}).get(str(node.dtype), DEFAULT_ULP)
+    size = np.abs(value) + (1.0 if name in BY_TERMS else 0.0)
     smallest = np.finfo(node.dtype).smallest_subnormal
-    return np.asarray(2 * stated * unit_roundoff(node.dtype) * size + smallest)
+    error = 2 * stated * unit_roundoff(node.dtype) * size + smallest
+    if name in ROUNDED or name == "power":
+        whole = np.all([_is_small_whole(a) for a in (*args, value)], axis=0)
+        error = np.where(whole, 0.0, error)
+    return np.asarray(error)
+
+
+def _is_small_whole(value: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return (value == np.rint(value)) & (np.abs(value) < SMALL)
 
 
 def _bound(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Any:
@@ -104,7 +117,7 @@ def _leaf(node: Node, args: Any, errors: Any, value: Array) -> Array:
 def _elementwise(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
     if not node.aval.is_float:
         return _uncertain(node, args, errors)
-    total = own_error(node, value)
+    total = own_error(node, args, value)
     for i, error in enumerate(errors):
         if np.any(error > 0):
             total = total + _moved_by(node, args, i, error, value)

@@ -71,7 +71,7 @@ class Alone:
 
     def difference(self) -> Difference:
         """The NumPy meaning's derivative along the directions."""
-        noise = np.maximum(own_error(self.copy, self.value), _summed(self))
+        noise = np.maximum(own_error(self.copy, self.values, self.value), _summed(self))
         return difference_along(lambda a: evaluate_wide(self.copy, a), self.values, self.directions, noise)
 
     def pushed(self) -> tuple[Array, Array, list[Node]]:
@@ -220,7 +220,7 @@ def meaning_faults(node: Node, values: Sequence[Array]) -> list[Fault]:
         point = {leaf: float(v[k]) for leaf, v in zip(alone.leaves, flat, strict=True)}
         expected = float(alone.value.reshape(-1)[k])
         got = _at(fragment, point)
-        allowed = float(own_error(alone.copy, alone.value).reshape(-1)[k]) + 1e-14 * (1 + abs(expected))
+        allowed = float(own_error(alone.copy, alone.values, alone.value).reshape(-1)[k]) + 1e-14 * (1 + abs(expected))
         if got is not None and np.isfinite(expected) and abs(got - expected) > allowed:
             words = f"its value is {got:.6g}, the NumPy meaning's is {expected:.6g} at {tuple(point.values())}"
             return [Fault(node, "SymPy meaning", words)]

@@ -1,8 +1,8 @@
 """Graph -> Graph rewrites and the one literal pipeline that runs them.
 
-Enters: a Graph.  Leaves: a Graph with the same inputs and the same meaning.  A pass is a plain function whose docstring is
-its contract; `PIPELINE` names them in order; `observe(name, before, after)` is the only hook (printing, timing, golden
-tests and the oracle all use it).
+Enters: a Graph.  Leaves: a Graph with the same inputs and the same meaning.  A pass is a plain function whose docstring
+is its contract; `PIPELINE` names them in order; `observe(name, before, after)` is the only hook (printing, timing,
+golden tests and the oracle all use it).
 """
 
 from __future__ import annotations

@@ -17,7 +17,9 @@ MOST_ELEMENTS = 4096
 
 
 def fold(graph: Graph) -> Graph:
-    """Evaluate nodes whose operands are constants; an elementwise op on broadcast scalars becomes a broadcast scalar."""
+    """Evaluate nodes whose operands are constants; an elementwise op on broadcast scalars becomes a broadcast
+    scalar.
+    """
 
     def folded(node: Node, args: tuple[Node, ...]) -> Node | None:
         if not args or node.op.name == "broadcast":

@@ -26,7 +26,7 @@ def _is(node: Node, value: float) -> bool:
     return held is not None and bool(held == value) and not (value == 0 and np.signbit(held))
 
 
-# -- arithmetic ----------------------------------------------------------------------------------------------------------
+# -- arithmetic --------------------------------------------------------------------------------------------------------
 
 
 def times_one(node: Node) -> Node | None:
@@ -123,7 +123,7 @@ def square_of_itself(node: Node) -> Node | None:
     return apply(OPS["square"], x) if x is y and x.dtype.kind == "f" else None
 
 
-# -- selection and casts ----------------------------------------------------------------------------------------------------
+# -- selection and casts -----------------------------------------------------------------------------------------------
 
 
 def constant_mask(node: Node) -> Node | None:
@@ -160,7 +160,7 @@ def cast_of_scalar(node: Node) -> Node | None:
     return x.op.make((OPS["cast"].make((x.args[0],), **node.attrs),), **x.attrs)
 
 
-# -- views ---------------------------------------------------------------------------------------------------------------------
+# -- views -------------------------------------------------------------------------------------------------------------
 
 
 def nothing_moves(node: Node) -> Node | None:
@@ -236,7 +236,7 @@ def sum_over_nothing(node: Node) -> Node | None:
     return FUNCTIONS["reshape"](x, node.shape) if axes else x
 
 
-# -- contraction --------------------------------------------------------------------------------------------------------------
+# -- contraction -------------------------------------------------------------------------------------------------------
 
 
 def contract_of_transpose(node: Node) -> Node | None:

@@ -44,7 +44,7 @@ def _pair(node: Node, value: float) -> Node | None:
     return y if _constant(x, value) else x if _constant(y, value) else None
 
 
-# -- logarithms ------------------------------------------------------------------------------------------------------------
+# -- logarithms --------------------------------------------------------------------------------------------------------
 
 
 def log_of_exp(node: Node) -> Node | None:
@@ -125,7 +125,7 @@ def log1p_of_minus_sigmoid(node: Node) -> Node | None:
     return None
 
 
-# -- quotients ---------------------------------------------------------------------------------------------------------------
+# -- quotients ---------------------------------------------------------------------------------------------------------
 
 
 def softmax_quotient(node: Node) -> Node | None:
@@ -174,7 +174,7 @@ def one_over_sqrt(node: Node) -> Node | None:
     return _call("rsqrt", bottom.args[0]) if _constant(top, 1) and _is(bottom, "sqrt") else None
 
 
-# -- differences, roots ----------------------------------------------------------------------------------------------------
+# -- differences, roots ------------------------------------------------------------------------------------------------
 
 
 def one_minus_sigmoid(node: Node) -> Node | None:

@@ -1,11 +1,11 @@
 """Generated matrix products against NumPy's BLAS, interleaved, on one thread.
 
-    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE OPENBLAS_NUM_THREADS=1 python -m tests.bench.gemm [--dtype D] [--only WORD]
+    OPENBLAS_NUM_THREADS=1 python -m tests.bench.gemm [--dtype float64] [--only squares|layouts|mlp|skinny]
 
 Every row: the shape m x n x k, the layouts of A and B (N as written, T transposed), the plan, GFLOP/s of both from the
-shortest of interleaved runs, and their ratio.  Set OPENBLAS_CORETYPE=SkylakeX to see OpenBLAS's AVX-512 kernels on a CPU
-whose name it does not know.  Both are called from one native loop, BLAS through SciPy's function pointer, so neither pays
-for Python.
+shortest of interleaved runs, and their ratio.  Set OPENBLAS_CORETYPE=SkylakeX where OpenBLAS does not use the AVX-512
+kernels that it has.  Both are called from one native loop, BLAS through SciPy's function pointer, so neither pays for
+Python.
 """
 
 from __future__ import annotations

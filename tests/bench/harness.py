@@ -2,8 +2,8 @@
 
 Enters: contenders, each a zero-argument callable that does the same work.  Leaves: a `Row`.
 Rules: one thread each; every contender is called once (compiled, caches filled) and its answer compared with the
-reference before it is timed; rounds go A B C A B C …, so drift of the machine hits all alike; results are dropped before
-the next call.
+reference before it is timed; rounds go A B C A B C …, so drift of the machine hits all alike; results are dropped
+before the next call.
 """
 
 from __future__ import annotations

@@ -383,27 +383,24 @@ class Exponential(Lanes):
 
     @elementary
     def arcsinh(self, x: Value) -> Value:
-        """log1p(a + a²/(1 + √(1 + a²))) for a = |x|; log a + ln2 where a² would drown the 1."""
-        form = FORMATS[x.dtype]
+        """log1p(a + a²/(1 + √(1 + a²))) for a = |x|, and log a + ln2 before a² overflows."""
         a = self.abs(x)
-        large = self.gt(a, 2.0 ** (form.mantissa / 2 + 2))
         square = self.mul(a, a)
         root = self.sqrt(self.add(square, 1.0))
-        argument = self.add(a, self.div(square, self.add(root, 1.0)))
-        return self.copysign(self._log1p_or_log_twice(a, argument, large), x)
+        return self.copysign(self._log1p_unless_huge(a, self.add(a, self.div(square, self.add(root, 1.0)))), x)
 
     @elementary
     def arccosh(self, x: Value) -> Value:
-        """log1p(t + √(t·(t + 2))) for t = x − 1; log x + ln2 for large x, NaN below 1."""
-        form = FORMATS[x.dtype]
+        """log1p(t + √(t·(t + 2))) for t = x − 1, and log x + ln2 before t² overflows; NaN below 1."""
         t = self.sub(x, 1.0)
-        large = self.gt(x, 2.0 ** (form.mantissa / 2 + 2))
         argument = self.add(t, self.sqrt(self.mul(t, self.add(t, 2.0))))
-        return self.select(self.lt(x, 1.0), nan, self._log1p_or_log_twice(x, argument, large))
+        return self.select(self.lt(x, 1.0), nan, self._log1p_unless_huge(x, argument))
 
-    def _log1p_or_log_twice(self, x: Value, argument: Value, large: Value) -> Value:
-        """log1p(argument), or log(2x) where ``large``."""
-        return self.select(large, self.add(self.log(x), sum(LN2[x.dtype])), self.log1p(argument))
+    def _log1p_unless_huge(self, x: Value, argument: Value) -> Value:
+        """log1p(argument); where x is so large that its square is near overflow, log(2x)."""
+        huge = self.gt(x, 2.0 ** (FORMATS[x.dtype].bias // 2 - 3))
+        addend = self.select(huge, self.const(sum(LN2[x.dtype]), x), 0.0)
+        return self.add(self.log1p(self.select(huge, x, argument)), addend)
 
     @elementary
     def arctanh(self, x: Value) -> Value:

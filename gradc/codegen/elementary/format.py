@@ -10,11 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TypeVar
 
 from gradc.codegen.ir import Lanes, Scalar, Value
-
-L = TypeVar("L", bound=Lanes)
 
 
 @dataclass(frozen=True, slots=True)

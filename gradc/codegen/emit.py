@@ -1,0 +1,131 @@
+"""Schedules to one LLVM module.
+
+Enters: a `Schedule` and a `Target`.  Leaves: a `Module` that defines
+
+    void @name(ptr %inputs, ptr %outputs, ptr %arena, ptr %status)
+
+``inputs`` and ``outputs`` are arrays of pointers to contiguous row-major arrays (also for 0-d), hidden arrays behind the
+inputs; ``arena`` is 64-byte aligned scratch of `arena_bytes`; ``status`` is one int64, 0 if all went well, else the kind
+of the first failure in the low byte and the number of its node above.
+Invariant: kernels of equal work are one internal function; the outer function only finds pointers and calls.
+Start reading at `emit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gradc.codegen.contract import emit_contract, scratch_bytes
+from gradc.codegen.ir import Function, Module
+from gradc.codegen.nest import emit_nest
+from gradc.codegen.order import emit_search, emit_sort
+from gradc.codegen.target import Target
+from gradc.schedule.kernel import Buffer, Kernel, Nest, Place, Product, Sort, Work
+from gradc.schedule.plan import Schedule
+
+PARAMS = [("ptr noalias", "inputs"), ("ptr noalias", "outputs"), ("ptr noalias", "arena"), ("ptr noalias", "status")]
+
+
+def emit(schedule: Schedule, target: Target, name: str, fp: str = "ieee") -> Module:
+    """The module of a whole schedule; ``fp`` is "ieee", "contract" or "fast"."""
+    module = Module(fp)
+    library = _Library(module, target)
+    functions = [library.function(k) for k in schedule.kernels]
+    main = _Main(module, name, schedule)
+    for kernel, function in zip(schedule.kernels, functions, strict=True):
+        main.call(function, [main.pointer(b) for b in kernel.slots])
+    main.f.finish()
+    return module
+
+
+def emit_kernel(schedule: Schedule, number: int, target: Target, name: str, fp: str = "ieee") -> Module:
+    """The module of kernel ``number`` alone.
+
+    Its inputs are the buffers that the kernel reads, in the order of `Kernel.reads`, its outputs those that it writes,
+    in the order of `Kernel.writes`; its own scratch lies in the arena, which is laid out as in the whole schedule.
+    """
+    kernel = schedule.kernels[number]
+    module = Module(fp)
+    function = _Library(module, target).function(kernel)
+    main = _Main(module, name, schedule)
+    alone = {s: main.argument("%inputs", k) for k, s in enumerate(kernel.reads) if s not in kernel.writes}
+    alone |= {s: main.argument("%outputs", k) for k, s in enumerate(kernel.writes)}
+    main.call(function, [alone.get(s) or main.pointer(b) for s, b in enumerate(kernel.slots)])
+    main.f.finish()
+    return module
+
+
+def arena_bytes(schedule: Schedule, target: Target) -> int:
+    """The scratch that the emitted function needs: temporaries, and behind them what its products pack."""
+    products = (w for k in schedule.kernels for w in k.work if isinstance(w, Product))
+    return schedule.temporary_bytes + max((scratch_bytes(p, target) for p in products), default=0)
+
+
+class _Library:
+    """The functions of kernels, each emitted once however many kernels do the same."""
+
+    def __init__(self, module: Module, target: Target):
+        self.module, self.target = module, target
+        self._known: dict[object, str] = {}
+
+    def function(self, kernel: Kernel) -> str:
+        """The name of the function of ``kernel``: its slots as pointers, then scratch, then the status word."""
+        key = (kernel.work, kernel.dtypes)
+        if key not in self._known:
+            self._known[key] = self._emit(kernel, f"k{len(self._known)}.{kernel.title}")
+        return self._known[key]
+
+    def _emit(self, kernel: Kernel, name: str) -> str:
+        slots = [f"%s{k}" for k in range(len(kernel.slots))]
+        params = [("ptr", s[1:]) for s in slots]
+        f = Function(self.module, name, [*params, ("ptr", "scratch"), ("ptr", "status")], result="internal void")
+        for work in kernel.work:
+            self._piece(f, work, slots)
+        f.finish()
+        return name
+
+    def _piece(self, f: Function, work: Work, slots: Sequence[str]) -> None:
+        if isinstance(work, Nest):
+            emit_nest(f, work, slots, "%status")
+        elif isinstance(work, Product):
+            emit_contract(f, work, slots, "%scratch", self.target)
+        elif isinstance(work, Sort):
+            emit_sort(f, work, slots)
+        else:
+            emit_search(f, work, slots)
+
+
+class _Main:
+    """The outer function: pointers and calls."""
+
+    def __init__(self, module: Module, name: str, schedule: Schedule):
+        self.f = Function(module, name, PARAMS)
+        self.schedule = schedule
+        self._pointers: dict[int, str] = {}
+        self._scratch = ""
+
+    def argument(self, array: str, position: int) -> str:
+        """The pointer at ``position`` of an array of pointers."""
+        place = self.f.let(f"getelementptr ptr, ptr {array}, i64 {position}")
+        return self.f.let(f"load ptr, ptr {place}, align 8")
+
+    def pointer(self, number: int) -> str:
+        if number not in self._pointers:
+            self._pointers[number] = _FIND[self.schedule.buffers[number].place](self, self.schedule.buffers[number])
+        return self._pointers[number]
+
+    def arena(self, offset: int) -> str:
+        return self.f.let(f"getelementptr i8, ptr %arena, i64 {offset}")
+
+    def call(self, function: str, pointers: Sequence[str]) -> None:
+        self._scratch = self._scratch or self.arena(self.schedule.temporary_bytes)
+        arguments = ", ".join(f"ptr {p}" for p in [*pointers, self._scratch, "%status"])
+        self.f.line(f"call void @{function}({arguments})")
+
+
+_FIND: dict[Place, Callable[[_Main, Buffer], str]] = {
+    Place.INPUT: lambda m, b: m.argument("%inputs", b.at),
+    Place.HIDDEN: lambda m, b: m.argument("%inputs", len(m.schedule.inputs) + b.at),
+    Place.OUTPUT: lambda m, b: m.argument("%outputs", b.at),
+    Place.ARENA: lambda m, b: m.arena(b.at),
+}

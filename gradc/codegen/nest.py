@@ -1,0 +1,120 @@
+"""Nests to loops of instructions.
+
+Enters: a `Nest` and the pointers of its kernel's slots.  Leaves: its loops, in a function under construction.
+Invariant: the lane loop takes whole vectors; what is left at its end is one block under a constant mask, so nothing is
+read or written outside an array.  Start reading at `emit_nest`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gradc.codegen.ir import Function, Lanes, Value, const
+from gradc.codegen.loops import each
+from gradc.codegen.memory import first_lanes
+from gradc.codegen.reduce import emit_reduction
+from gradc.codegen.scalars import Point, Scalars
+from gradc.schedule.affine import Var
+from gradc.schedule.kernel import Nest, Scan, Stage, Total
+Step = Callable[[Value, Point], Value]
+
+
+def emit_nest(f: Function, nest: Nest, slots: Sequence[str], status: str) -> None:
+    """Emit the loops of ``nest`` into ``f``; ``slots`` and ``status`` are pointers."""
+    _Nest(Scalars(f, nest, slots, status)).run()
+
+
+class _Nest:
+    def __init__(self, s: Scalars):
+        self.s, self.f, self.nest = s, s.f, s.nest
+        self.needed = [self.nest.needed(stage) for stage in self.nest.stages]
+        self.all = sorted({k for part in self.needed for k in part})
+
+    def run(self) -> None:
+        point = Point()
+        self.s.advance(self.all, point)
+        self._outer(self.nest.outer, point)
+
+    def _outer(self, variables: Sequence[Var], point: Point) -> None:
+        if not variables:
+            for stage, needed in zip(self.nest.stages, self.needed, strict=True):
+                self._stage(stage, needed, point)
+            return
+        var, *rest = variables
+        if var == self.nest.lane and self.nest.lanes > 1:
+            self._lanes(var, point)
+            return
+        with each(self.f, 0, var.extent) as index:
+            inside = point.at(var, index)
+            self.s.advance(self.all, inside)
+            self._outer(rest, inside)
+
+    def _lanes(self, var: Var, point: Point) -> None:
+        """The lane axis, the last of the outer ones."""
+        lanes = self.nest.lanes
+        whole = var.extent // lanes * lanes
+        if whole:
+            with each(self.f, 0, whole, lanes) as index:
+                inside = point.at(var, index)
+                self.s.advance(self.all, inside)
+                self._outer((), inside)
+        if var.extent > whole:
+            inside = point.at(var, const(whole, "int64"))
+            inside.mask = first_lanes(var.extent - whole, lanes)
+            self.s.advance(self.all, inside)
+            self._outer((), inside)
+
+    # -- stages ------------------------------------------------------------------------------------------------------
+    def _stage(self, stage: Stage, needed: Sequence[int], point: Point) -> None:
+        if stage.reduces:
+            self._reduce(stage, needed, point)
+        elif stage.scan is not None:
+            self._scan(stage.scan, stage, needed, point)
+        else:
+            self._store(stage, needed, stage.inner, point)
+
+    def _store(self, stage: Stage, needed: Sequence[int], variables: Sequence[Var], point: Point) -> None:
+        if not variables:
+            self.s.advance(needed, point)
+            for store in stage.stores:
+                self.s.store(store, point)
+            return
+        var, *rest = variables
+        with each(self.f, 0, var.extent) as index:
+            inside = point.at(var, index)
+            self.s.advance(needed, inside)
+            self._store(stage, needed, rest, inside)
+
+    def _reduce(self, stage: Stage, needed: Sequence[int], point: Point) -> None:
+        number = self.nest.stages.index(stage)
+        results = emit_reduction(self.s, stage, needed, point)
+        for k, x in enumerate(self.nest.code):
+            if isinstance(x, Total) and x.stage == number:
+                self.s.set(k, results[x.which], point)
+
+    def _scan(self, scan: Scan, stage: Stage, needed: Sequence[int], point: Point) -> None:
+        """One element after another; every partial result is stored."""
+        lanes = self.nest.lanes
+        b = Lanes(self.f, lanes)
+        first = self.nest.code[scan.value].dtype
+        start = const(-0.0 if first.startswith("float") else 0, first, lanes)
+        total = start if scan.how == "cumsum" else const(1, first, lanes)
+
+        def step(total: Value, inside: Point) -> Value:
+            self.s.advance(needed, inside)
+            x = self.s.value(scan.value, inside, lanes > 1)
+            total = b.add(total, x) if scan.how == "cumsum" else b.mul(total, x)
+            self.s.write_scan(scan.store, total, inside)
+            return total
+
+        self._along(stage.inner, total, point, step)
+
+    def _along(self, variables: Sequence[Var], total: Value, point: Point, step: Step) -> Value:
+        """Carry ``total`` through the loops over ``variables``."""
+        if not variables:
+            return step(total, point)
+        var, *rest = variables
+        with self.f.loop(0, var.extent, carry=[total]) as loop:
+            inside = point.at(var, loop.index)
+            loop.next = [self._along(rest, loop.carry[0], inside, step)]
+        return loop.result[0]

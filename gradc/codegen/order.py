@@ -1,0 +1,118 @@
+"""Sorting and searching, in NumPy's order: NaN behind every number, −0 and 0 equal.
+
+Enters: `Sort` and `Search` of a schedule.  Leaves: scalar loops without a data-dependent branch.
+Invariant: no index leaves its row, also while a merge looks past the end of a run.  Start reading at `emit_sort`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gradc.codegen.ir import Function, Lanes, Value, const
+from gradc.codegen.loops import each
+from gradc.codegen.memory import load, offset_pointer, store
+from gradc.schedule.kernel import Search, Sort
+
+Key = Callable[[Value], Value]
+
+
+def less(b: Lanes, x: Value, y: Value) -> Value:
+    """Whether x comes before y."""
+    if not x.is_float:
+        return b.lt(x, y)
+    return b.or_(b.lt(x, y), b.and_(b.isnan(y), b.not_(b.isnan(x))))
+
+
+# -- argsort -----------------------------------------------------------------------------------------------------------
+
+
+def emit_sort(f: Function, sort: Sort, slots: Sequence[str]) -> None:
+    """A merge sort of positions for every row, from runs of one element up."""
+    _rows(f, sort, sort.rows, const(0, "int64"), slots)
+
+
+def _rows(f: Function, sort: Sort, rows: Sequence[tuple[int, int]], start: Value, slots: Sequence[str]) -> None:
+    if not rows:
+        _sort_row(f, sort, start, slots)
+        return
+    (extent, stride), *rest = rows
+    i = Lanes(f)
+    with each(f, 0, extent) as index:
+        _rows(f, sort, rest, i.add(start, i.mul(index, stride)), slots)
+
+
+def _sort_row(f: Function, sort: Sort, start: Value, slots: Sequence[str]) -> None:
+    i, n = Lanes(f), sort.length
+    keys = offset_pointer(f, slots[sort.source], start, sort.dtype)
+    out = offset_pointer(f, slots[sort.out], start, "int64")
+    halves = slots[sort.scratch]
+
+    def key(position: Value) -> Value:
+        return load(f, offset_pointer(f, keys, i.mul(position, sort.step), sort.dtype), sort.dtype)
+
+    with f.loop(0, n) as fill:
+        store(f, fill.index, offset_pointer(f, halves, fill.index, "int64"))
+    with f.loop(0, (n - 1).bit_length(), carry=[const(0, "int64"), const(n, "int64")]) as level:
+        source, target = level.carry
+        _merge_level(f, n, i.shl(const(1, "int64"), level.index), source, target, halves, key)
+        level.next = [target, source]
+    sorted_half = level.result[0]
+    with f.loop(0, n) as copy:
+        position = load(f, offset_pointer(f, halves, i.add(sorted_half, copy.index), "int64"), "int64")
+        store(f, position, offset_pointer(f, out, i.mul(copy.index, sort.step), "int64"))
+
+
+def _merge_level(f: Function, n: int, width: Value, source: Value, target: Value, halves: str, key: Key) -> None:
+    """Merge neighbouring runs of ``width`` positions from one half of scratch into the other."""
+    i = Lanes(f)
+    double = i.add(width, width)
+    pairs = i.idiv(i.add(double, n - 1), double)
+    with f.loop(0, pairs) as pair:
+        low = i.mul(pair.index, double)
+        middle = i.min(i.add(low, width), n)
+        high = i.min(i.add(low, double), n)
+        with f.loop(low, high, carry=[low, middle]) as merge:
+            left, right = merge.carry
+            x = _position(f, halves, source, i.min(left, i.sub(middle, 1)))
+            y = _position(f, halves, source, i.min(right, i.sub(high, 1)))
+            second = i.or_(i.ge(left, middle), i.and_(i.lt(right, high), less(i, key(y), key(x))))
+            store(f, i.select(second, y, x), offset_pointer(f, halves, i.add(target, merge.index), "int64"))
+            merge.next = [i.select(second, left, i.add(left, 1)), i.select(second, i.add(right, 1), right)]
+
+
+def _position(f: Function, halves: str, half: Value, at: Value) -> Value:
+    return load(f, offset_pointer(f, halves, Lanes(f).add(half, at), "int64"), "int64")
+
+
+# -- searchsorted ------------------------------------------------------------------------------------------------------
+
+
+def emit_search(f: Function, search: Search, slots: Sequence[str]) -> None:
+    """A binary search of fixed length for every value."""
+    i = Lanes(f)
+    if not search.rows * search.per_row:
+        return
+    with each(f, 0, search.rows) as row:
+        table = offset_pointer(f, slots[search.table], i.mul(row, search.length), search.dtype)
+        first = i.mul(row, search.per_row)
+        with each(f, 0, search.per_row) as k:
+            at = i.add(first, k)
+            value = load(f, offset_pointer(f, slots[search.values], at, search.dtype), search.dtype)
+            found = _search(f, search, table, value)
+            store(f, found, offset_pointer(f, slots[search.out], at, "int64"))
+
+
+def _search(f: Function, search: Search, table: str, value: Value) -> Value:
+    """The result lies in [low, high], which halves in every step."""
+    i = Lanes(f)
+    zero, length = const(0, "int64"), const(search.length, "int64")
+    if not search.length:
+        return zero
+    with f.loop(0, search.length.bit_length(), carry=[zero, length]) as loop:
+        low, high = loop.carry
+        middle = i.shr(i.add(low, high), 1)
+        entry = load(f, offset_pointer(f, table, i.min(middle, search.length - 1), search.dtype), search.dtype)
+        before = less(i, entry, value) if search.side == "left" else i.not_(less(i, value, entry))
+        up = i.and_(before, i.lt(low, high))
+        loop.next = [i.select(up, i.add(middle, 1), low), i.select(up, high, middle)]
+    return loop.result[0]

@@ -1,0 +1,122 @@
+"""Where it went wrong: the first wrong rule, rewrite or kernel.
+
+Enters: a `Subject` and the graphs made from it.  Leaves: `Finding`s with op and source line.
+*Rule*: each node alone, at the values it received (`rules`).  *Pass*: the graph evaluated before and after each pass, then
+node by node.  Compiled code is `kernels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradc.diff.linear import active_nodes
+from gradc.graph import Graph
+from gradc.node import Node
+from gradc.ops.record import Kind
+from gradc.oracle.report import Finding
+from gradc.oracle.rounding import running_errors
+from gradc.oracle.rules import Fault, batching_faults, derivative_faults, meaning_faults
+from gradc.oracle.witness import Subject
+from gradc.passes import FORWARD, LOWERING, PIPELINE, Pass, run_passes
+from gradc.passes.cse import attrs_key
+
+Array = np.ndarray[Any, Any]
+Check = Callable[[Node, Sequence[Array]], list[Fault]]
+
+
+def rule_findings(subject: Subject, checks: Sequence[Check], distinct: bool = False) -> list[Finding]:
+    """Faults of each node at the values it received, in the order of the graph; ``distinct``: one node per kind of call."""
+    graph = subject.graph
+    values, _ = running_errors(graph.outputs, subject.values)
+    seen: set[Any] = set()
+    found = []
+    for node in graph.nodes:
+        key = (node.op.name, attrs_key(node), tuple(a.aval for a in node.args))
+        if node.op.kind is not Kind.LEAF and not (distinct and key in seen):
+            seen.add(key)
+            for check in checks:
+                faults = check(node, [values[a] for a in node.args])
+                found += [_finding("rule", f.facet, f.node, graph.index[node], f.words, node) for f in faults]
+    return found
+
+
+def derivative_findings(subject: Subject) -> list[Finding]:
+    """Wrong derivative facets among the nodes that carry a derivative, `stop_gradient` excepted."""
+    _, active = active_nodes(subject.graph.outputs, subject.leaves)
+
+    def check(node: Node, values: Sequence[Array]) -> list[Fault]:
+        return derivative_faults(node, values) if node in active else []
+
+    return rule_findings(subject, [check])
+
+
+def record_findings(subject: Subject) -> list[Finding]:
+    """Wrong batching rules and SymPy meanings, which no gradient need show: one node per kind of call."""
+    return rule_findings(subject, [meaning_faults, batching_faults], distinct=True)
+
+
+def _finding(stage: str, facet: str, node: Node, index: int, words: str, seen_at: Node) -> Finding:
+    where = seen_at.where
+    via = "" if node.op is seen_at.op else f" (used by the rule of {seen_at.op.name})"
+    return Finding(stage, facet, node.op.name, index, where, words + via)
+
+
+# -- passes -------------------------------------------------------------------------------------------------------------------
+
+
+def pass_findings(subject: Subject) -> list[Finding]:
+    """The first pass after which the function or its gradient has other values, and the node where that begins."""
+    steps: list[tuple[str, Graph, Graph]] = []
+
+    def observe(name: str, before: Graph, after: Graph) -> None:
+        steps.append((name, before, after))
+
+    run_passes(subject.graph, FORWARD, observe)
+    forward = [_step_finding(subject, *s, FORWARD) for s in steps]
+    if any(forward):
+        return [f for f in forward if f is not None][:1]
+    steps.clear()
+    run_passes(subject.gradient_graph("reverse"), (*PIPELINE, *LOWERING), observe)
+    later = (_step_finding(subject, *s, (*PIPELINE, *LOWERING)) for s in steps)
+    return [f for f in later if f is not None][:1]
+
+
+def _step_finding(subject: Subject, name: str, before: Graph, after: Graph, passes: Iterable[Pass]) -> Finding | None:
+    if not _changed(subject, before.outputs, before, after.outputs, after):
+        return None
+    step = next(p for p in passes if p.__name__ == name)
+    inner = [n for n in before.nodes if n.op.kind is not Kind.LEAF]
+    whole = before.replace(outputs=tuple(inner), in_tree=None, out_tree=None)
+    rewritten = step(whole)
+    changed = _changed(subject, inner, before, rewritten.outputs, rewritten)
+    node = changed[0] if changed else before.outputs[0]
+    words = f"pass {name} changed the value of this node"
+    notes = [n for n in after.notes if n not in before.notes]
+    return Finding("pass", name, node.op.name, before.index[node], node.where, "; ".join([words, *notes]))
+
+
+def _changed(
+    subject: Subject, old: Sequence[Node], before: Graph, new: Sequence[Node], after: Graph
+) -> list[Node]:
+    """Nodes of ``old`` whose partner in ``new`` has a value that rounding does not explain."""
+    first, first_errors = _values(subject, before, old)
+    second, second_errors = _values(subject, after, new)
+    pairs = zip(old, new, strict=True)
+    return [a for a, b in pairs if _differs(first[a], second[b], first_errors[a] + second_errors[b])]
+
+
+def _values(subject: Subject, graph: Graph, nodes: Sequence[Node]) -> tuple[dict[Node, Array], dict[Node, Array]]:
+    return running_errors(nodes, dict(zip(graph.inputs, subject.arrays, strict=True)))
+
+
+def _differs(a: Array, b: Array, allowed: Array) -> bool:
+    """A finite value became another one; what was not finite may become finite (that is what stabilising is for)."""
+    if a.shape != b.shape:
+        return True
+    with np.errstate(all="ignore"):
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        inside = (np.abs(x - y) <= allowed) | ~np.isfinite(x)
+    return not bool(np.all(inside))

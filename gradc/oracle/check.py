@@ -1,0 +1,138 @@
+"""`check_gradients`: one gradient by five methods, compared in pairs, and the first wrong node named.
+
+Enters: a Python function and a point.  Leaves: a `Report`.  Start reading at `check_gradients`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gradc.errors import GradcError
+from gradc.graph import Graph
+from gradc.oracle import estimates as by
+from gradc.oracle.blame import derivative_findings, pass_findings, record_findings
+from gradc.oracle.compare import Estimate, Probes, Row, Verdict, compare, pairs
+from gradc.oracle.estimates import CompileGraph
+from gradc.oracle.report import Finding, Report
+from gradc.oracle.witness import Subject, subject_of
+from gradc.trace import trace
+from gradc.tree import leaves_of
+
+METHODS = ("symbolic", "forward", "reverse", "finite", "compiled")
+
+
+def check_gradients(
+    f: Callable[..., Any],
+    *args: Any,
+    methods: Sequence[str] = METHODS,
+    compiled: CompileGraph | None = None,
+    **kwargs: Any,
+) -> Report:
+    """Compare the gradient of ``f`` at ``args`` by several methods that share as little as possible.
+
+    ``f`` may return a scalar, or any nesting of arrays (then their sum with fixed random weights is differentiated).  All
+    float inputs are examined; with more than 2,000 elements by 8 random directions and 16 sampled elements per input.
+    ``methods``: of "symbolic" (SymPy on each op's meaning), "forward", "reverse" (the ops' rules), "finite" (Richardson
+    differences), all in float64 on the graph as written, and "compiled" (machine code in the model's own dtypes).
+    ``compiled`` turns a Graph into a function of flat arrays; the default is gradc's compiler.
+
+    ``report.ok``, ``str(report)`` (a table), ``report.first_wrong`` (stage, op, source line, words).
+    """
+    unknown = [m for m in methods if m not in METHODS]
+    if unknown or not methods:
+        raise ValueError(f"methods={tuple(methods)!r}: expected some of {', '.join(METHODS)}")
+    graph = trace(f, *args, **kwargs)
+    return check_graph(graph, leaves_of((args, kwargs))[0], methods, compiled)
+
+
+def check_graph(
+    graph: Graph, arrays: Sequence[Any], methods: Sequence[str] = METHODS, compiled: CompileGraph | None = None
+) -> Report:
+    """`check_gradients` for a graph and its flat arguments."""
+    subject = subject_of(graph, arrays)
+    witness = subject.widened()
+    probes = by.probes_for(witness)
+    compile_graph = compiled or default_compiler()
+    found, findings = _estimates(subject, witness, probes, methods, compile_graph)
+    rows = _rows(subject, found, probes)
+    findings += record_findings(witness) + pass_findings(witness)
+    if not all(row.ok for row in rows) or findings:
+        findings = derivative_findings(witness) + findings
+    if not findings and "compiled" in methods and _only_compiled_wrong(rows):
+        findings += _kernel_findings(subject, compile_graph)
+    if not findings:
+        rows = [_excused(row) for row in rows]
+    return Report(graph.title, tuple(methods), tuple(rows), tuple(findings), tuple(_notes(witness, probes)))
+
+
+def default_compiler() -> CompileGraph:
+    """gradc's own compiler: a Graph to a function from flat arrays to flat arrays."""
+    from gradc.api.executable import Executable
+
+    def compile_graph(graph: Graph) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        native = Executable(graph).native
+
+        def call(arrays: Sequence[Any]) -> Sequence[Any]:
+            return native(*arrays)
+
+        return call
+
+    return compile_graph
+
+
+def _estimates(
+    subject: Subject, witness: Subject, probes: dict[int, Probes], methods: Sequence[str], compile_graph: CompileGraph
+) -> tuple[list[Estimate], list[Finding]]:
+    makers: dict[str, Callable[[], Estimate]] = {
+        "symbolic": lambda: by.by_pull_back(witness, "symbolic"),
+        "forward": lambda: by.forward(witness, probes),
+        "reverse": lambda: by.by_pull_back(witness, "reverse"),
+        "finite": lambda: by.finite(witness, probes),
+        "compiled": lambda: by.compiled(subject, compile_graph)[0],
+    }
+    found, findings = [], []
+    for method in methods:
+        try:
+            found.append(makers[method]())
+        except (GradcError, AssertionError) as error:
+            words = f"{method} raised {type(error).__name__}: {error}"
+            findings.append(Finding("rule", method, "?", -1, None, words))
+    return found, findings
+
+
+def _rows(subject: Subject, found: Sequence[Estimate], probes: dict[int, Probes]) -> list[Row]:
+    rows = []
+    for k, i in enumerate(subject.wanted):
+        node = subject.graph.inputs[i]
+        name = subject.graph.names.get(node, f"argument {i}")
+        rows += [compare(name, str(node.aval), a, b, k, probes.get(i)) for a, b in pairs(found)]
+    return rows
+
+
+def _only_compiled_wrong(rows: Sequence[Row]) -> bool:
+    wrong = [row for row in rows if not row.ok]
+    return bool(wrong) and all("compiled" in row.pair for row in wrong)
+
+
+def _kernel_findings(subject: Subject, compile_graph: CompileGraph) -> list[Finding]:
+    from gradc.oracle.kernels import kernel_findings
+
+    return kernel_findings(subject, compile_graph)
+
+
+def _excused(row: Row) -> Row:
+    """One method is not finite where another is, and every rule is right there: the point is singular."""
+    if row.ok or not row.singular:
+        return row
+    words = row.words.replace("NOT FINITE", "not comparable: singular or overflowing")
+    return replace(row, verdict=Verdict.UNSURE, words=words)
+
+
+def _notes(witness: Subject, probes: dict[int, Probes]) -> list[str]:
+    if not probes:
+        return []
+    total = sum(witness.arrays[i].size for i in witness.wanted)
+    each = f"{by.DIRECTIONS} random directions and {by.COORDINATES} sampled elements"
+    return [f"{total} input elements: forward and finite looked along {each} of each input, not at every element"]

@@ -1,0 +1,171 @@
+"""The gradient by each method, with a bound on its error.
+
+Enters: a `Subject` (in float64 for the witnesses, in the model's dtypes for compiled code) and probes.  Leaves: `Estimate`s.
+Invariant: witnesses run on the graph as the user wrote it, unstabilised, on the NumPy interpreter; `stop_gradient` is held
+at its value, so a difference quotient does not see through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradc.diff.finite import Difference, difference_along
+from gradc.graph import Graph
+from gradc.interpret import interpret, topological
+from gradc.node import Node
+from gradc.oracle.compare import Estimate, Probes, Slope
+from gradc.oracle.rounding import running_errors
+from gradc.oracle.witness import Subject
+from gradc.passes import FORWARD, run_passes
+
+Array = np.ndarray[Any, Any]
+CompileGraph = Callable[[Graph], Callable[[Sequence[Any]], Sequence[Any]]]
+
+#: inputs with more elements in all are examined by random directions and sampled elements
+MOST_ELEMENTS = 2000
+DIRECTIONS, COORDINATES = 8, 16
+
+
+def probes_for(subject: Subject, seed: int = 0) -> dict[int, Probes]:
+    """Probes per wanted input if the inputs are large, else none."""
+    sizes = [subject.arrays[i].size for i in subject.wanted]
+    if sum(sizes) <= MOST_ELEMENTS:
+        return {}
+    random = np.random.default_rng(seed)
+    return {i: _probes(subject.arrays[i].shape, random) for i in subject.wanted}
+
+
+def _probes(shape: tuple[int, ...], random: np.random.Generator) -> Probes:
+    size = int(np.prod(shape, dtype=np.int64))
+    directions = tuple(random.choice([-1.0, 1.0], shape) for _ in range(DIRECTIONS))
+    chosen = random.choice(size, min(COORDINATES, size), replace=False) if size else []
+    return Probes(directions, tuple(tuple(int(k) for k in np.unravel_index(c, shape)) for c in chosen))
+
+
+def by_pull_back(subject: Subject, method: str) -> Estimate:
+    """The whole gradient by reverse or symbolic mode, evaluated by the interpreter, with its running error."""
+    graph = subject.gradient_graph(method)
+    return _evaluated(graph, subject, method)
+
+
+def _evaluated(graph: Graph, subject: Subject, method: str) -> Estimate:
+    values, errors = running_errors(graph.outputs, dict(zip(graph.inputs, subject.arrays, strict=True)))
+    gradients = graph.outputs[len(subject.graph.outputs) :]
+    slopes = [Slope(values[g], errors[g], np.zeros(g.shape, bool)) for g in gradients]
+    return Estimate(method, tuple(slopes), tuple(x.dtype for x in subject.leaves))
+
+
+def forward(subject: Subject, probes: dict[int, Probes]) -> Estimate:
+    """One tangent at a time: every element, or the probes."""
+    tangents, pushed, outputs = subject.tangent_graph()
+    primal, primal_errors = running_errors(subject.graph.outputs, subject.values)
+    fixed = {n: primal[n] for n in topological(pushed) if n in primal}
+    slopes = []
+    for leaf, i in zip(tangents, subject.wanted, strict=True):
+        zeros = {t: np.zeros(t.shape) for t in tangents if t is not leaf}
+
+        def one(v: Array, leaf: Node = leaf, zeros: dict[Node, Array] = zeros) -> tuple[float, float]:
+            start = {**fixed, **zeros, leaf: v}
+            values, errors = running_errors(pushed, start, {n: primal_errors[n] for n in fixed})
+            return _weighted(subject, [values[t] for t in pushed], [errors[t] for t in pushed], outputs)
+
+        slopes.append(_along(one, subject.arrays[i].shape, probes.get(i)))
+    return Estimate("forward", tuple(slopes), tuple(x.dtype for x in subject.leaves))
+
+
+def _weighted(
+    subject: Subject, values: Sequence[Array], errors: Sequence[Array], outputs: Sequence[Node]
+) -> tuple[float, float]:
+    total, bound = 0.0, 0.0
+    for v, e, y in zip(values, errors, outputs, strict=True):
+        w = subject.weights[y]
+        total += float(np.sum(w * v))
+        rounding = np.finfo(np.float64).eps * v.size * float(np.sum(np.abs(w * v))) if v.size > 1 else 0.0
+        bound += float(np.sum(np.abs(w) * e)) + rounding
+    return total, bound
+
+
+def _along(one: Callable[[Array], tuple[float, float]], shape: tuple[int, ...], probes: Probes | None) -> Slope:
+    if probes is not None:
+        found = [one(v) for v in probes.along()]
+        value, error = np.array([f[0] for f in found]), np.array([f[1] for f in found])
+        return Slope(value, error, np.zeros(value.shape, bool), True)
+    value, error = np.zeros(shape), np.zeros(shape)
+    for index in np.ndindex(shape):
+        unit = np.zeros(shape)
+        unit[index] = 1.0
+        value[index], error[index] = one(unit)
+    return Slope(value, error, np.zeros(shape, bool))
+
+
+def finite(subject: Subject, probes: dict[int, Probes]) -> Estimate:
+    """Richardson differences of the interpreted function, with their own error estimate."""
+    held = _held_constant(subject)
+    noise = _noise(subject)
+
+    def evaluate(arrays: Sequence[Array]) -> float:
+        values: dict[Node, Any] = {**dict(zip(subject.graph.inputs, arrays, strict=True)), **held}
+        return subject.total(interpret(subject.graph.outputs, values))
+
+    def along(i: int, v: Array) -> Difference:
+        return difference_along(evaluate, subject.arrays, {i: v}, noise)
+
+    slopes = []
+    for i in subject.wanted:
+        shape, chosen = subject.arrays[i].shape, probes.get(i)
+        if chosen is not None:
+            slopes.append(_gathered([along(i, v) for v in chosen.along()]))
+        else:
+            found = [along(i, _unit(shape, k)) for k in np.ndindex(shape)]
+            slopes.append(_gathered(found, shape))
+    return Estimate("finite", tuple(slopes), tuple(np.dtype(np.float64) for _ in subject.wanted))
+
+
+def _unit(shape: tuple[int, ...], place: tuple[int, ...]) -> Array:
+    unit = np.zeros(shape)
+    unit[place] = 1.0
+    return unit
+
+
+def _gathered(found: Sequence[Difference], shape: tuple[int, ...] | None = None) -> Slope:
+    value, error, jump = (np.array([float(getattr(d, k)) for d in found]) for k in ("value", "error", "jump"))
+    to = (len(found),) if shape is None else shape
+    return Slope(value.reshape(to), error.reshape(to), (jump != 0).reshape(to), shape is None)
+
+
+def _held_constant(subject: Subject) -> dict[Node, Array]:
+    gates = [n for n in subject.graph.nodes if n.op.name == "stop_gradient"]
+    return dict(zip(gates, interpret(gates, dict(subject.values)), strict=True)) if gates else {}
+
+
+def _noise(subject: Subject) -> float | None:
+    """Rounding error of one value of the function; None where the analysis gives no bound."""
+    _, errors = running_errors(subject.graph.outputs, subject.values)
+    total = sum(float(np.sum(np.abs(w) * errors[y])) for y, w in subject.weights.items())
+    return total if np.isfinite(total) else None
+
+
+def compiled(subject: Subject, compile_graph: CompileGraph) -> tuple[Estimate, Graph]:
+    """The gradient by compiled code in the model's dtypes, and the graph that was compiled.
+
+    Its bound is what rounding in those dtypes can do, in the graph that was compiled and in the one that was written.
+    """
+    graph = compiled_subject(subject)
+    gradients = compile_graph(graph)(list(subject.arrays))[len(subject.graph.outputs) :]
+    bounds = [_evaluated(g, subject, "compiled") for g in (graph, subject.gradient_graph("reverse"))]
+    slopes = []
+    for k, g in enumerate(gradients):
+        error = np.maximum(*(b.slopes[k].error for b in bounds))
+        slopes.append(Slope(np.asarray(g), error, np.zeros(np.shape(g), bool)))
+    return Estimate("compiled", tuple(slopes), tuple(x.dtype for x in subject.leaves)), graph
+
+
+def compiled_subject(subject: Subject) -> Graph:
+    """Value and gradient as `gradc.jit` would see them: stabilised, then differentiated in reverse."""
+    graph = run_passes(subject.graph, FORWARD)
+    weights = {y: subject.weights[old] for y, old in zip(graph.outputs, subject.graph.outputs, strict=True)
+               if old in subject.weights}  # fmt: skip
+    return Subject(graph, subject.arrays, subject.wanted, weights).gradient_graph("reverse")

@@ -1,0 +1,118 @@
+"""What `check_gradients` returns: a table of pairwise errors, and the first wrong node if there is one.
+
+Enters: rows and findings.  Leaves: text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gradc.node import Where
+from gradc.oracle.compare import Row, Verdict
+
+_STAGES = {
+    "rule": "a derivative facet of the op's record",
+    "pass": "a graph rewrite",
+    "kernel": "the compiled code of a kernel",
+    "plan": "the order or the memory of the kernels",
+}
+HEAD = ("input", "methods", "max |Δ|", "max |Δ|/|g|", "ulp", "verdict")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong: in which ``stage`` (rule, pass, kernel, plan), at which node, and why."""
+
+    stage: str
+    facet: str
+    op: str
+    node: int
+    where: Where | None
+    words: str
+
+    def __str__(self) -> str:
+        place = f"{self.where.file}:{self.where.line}" if self.where else "unknown line"
+        return f"{self.stage}: {self.facet} of {self.op} (%{self.node}, {place}): {self.words}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of `gradc.check_gradients`; ``str(report)`` is the table."""
+
+    title: str
+    methods: tuple[str, ...]
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every comparison that could be made came out right and no part was found wrong."""
+        return not self.findings and all(row.ok for row in self.rows)
+
+    @property
+    def first_wrong(self) -> Finding | None:
+        """The first wrong node, in the order of the data: rule, then pass, then compiled code."""
+        return self.findings[0] if self.findings else None
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        head = f"gradients of {self.title}: {', '.join(self.methods)}"
+        return "\n".join([head, "", *_table(self.rows), "", *self._ending()])
+
+    def _ending(self) -> list[str]:
+        lines = [f"note: {note}" for note in self.notes]
+        if self.ok:
+            unsure = sum(row.verdict is Verdict.UNSURE for row in self.rows)
+            tail = f", {unsure} not fully comparable" if unsure else ""
+            return [*lines, f"ok: {len(self.rows)} comparisons, no disagreement beyond the error bounds{tail}"]
+        wrong = sum(not row.ok for row in self.rows)
+        lines.append(f"WRONG: {wrong} of {len(self.rows)} comparisons disagree beyond their error bounds")
+        if not self.findings:
+            lines.append("no single node could be made responsible")
+        lines += [f"  {finding}" for finding in self.findings]
+        return lines
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    cells = [HEAD] + [_cells(row) for row in rows]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(HEAD))]
+    lines, last = [], None
+    for number, (line, row) in enumerate(zip(cells, [None, *rows], strict=True)):
+        shown = ("",) + line[1:] if row is not None and row.name == last else line
+        last = row.name if row is not None else None
+        lines.append("  ".join(_padded(text, k, widths[k]) for k, text in enumerate(shown)).rstrip())
+        if number == 0:
+            lines.append("  ".join("─" * w for w in widths))
+    return lines
+
+
+def _padded(text: str, column: int, width: int) -> str:
+    return text.rjust(width) if 2 <= column <= 4 else text.ljust(width)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    mark = {Verdict.WRONG: "✗", Verdict.UNSURE: "?"}.get(row.verdict, "✓")
+    return (
+        f"{row.name}: {row.aval}", f"{row.pair[0]} – {row.pair[1]}", _number(row.absolute), _number(row.relative),
+        _ulps(row.ulp), f"{mark} {row.words}",
+    )  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def _ulps(value: float) -> str:
+    if not math.isfinite(value):
+        return "—"
+    return f"{value:.0f}" if value < 1e6 else f"{value:.0e}"

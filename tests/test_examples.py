@@ -1,0 +1,76 @@
+"""Every example runs and gives the answer it promises."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from examples import black_scholes_greeks, logistic_regression, mlp_digits, read_the_gradient, rosenbrock_scipy
+
+
+def test_every_example_is_run_here():
+    files = {p.stem for p in (Path(__file__).parent.parent / "examples").glob("*.py")} - {"__init__"}
+    assert files == {
+        "black_scholes_greeks",
+        "logistic_regression",
+        "mlp_digits",
+        "read_the_gradient",
+        "rosenbrock_scipy",
+    }
+
+
+def test_logistic_regression_converges(capsys):
+    accuracy, slope = logistic_regression.main()
+    assert accuracy >= 0.95 and slope < 1e-10
+    assert "∂" in capsys.readouterr().out
+
+
+def test_mlp_reaches_the_promised_accuracy():
+    assert mlp_digits.main() >= 0.97
+
+
+def test_demo_model_reaches_the_promised_accuracy():
+    """What `gradc demo` prints with its defaults."""
+    import gradc as gc
+    from gradc import data, optim
+    from gradc.cli import demo
+
+    train, test = data.digits().split(seed=0)
+    params, optimizer = demo.initial(0), optim.adam(demo.LEARNING_RATE)
+    state, step, rng = optimizer.init(params), gc.train_step(demo.loss, optimizer), np.random.default_rng(0)
+    for _ in range(40):
+        for x, y in demo._batches(train, rng):
+            params, state, _ = step(params, state, x, y)
+    assert np.mean(gc.jit(demo.model)(params, test.images).argmax(axis=1) == test.labels) >= 0.97
+
+
+def test_rosenbrock_reaches_the_minimum():
+    result = rosenbrock_scipy.main()
+    np.testing.assert_allclose(result.x, np.ones(20), atol=1e-6)
+
+
+def test_greeks_match_the_closed_forms():
+    (s, k, t, r, v), (price, delta, theta, rho, vega, gamma) = black_scholes_greeks.main()
+    d1 = (np.log(s / k) + (r + 0.5 * v**2) * t) / (v * np.sqrt(t))
+    d2 = d1 - v * np.sqrt(t)
+    cdf = np.vectorize(lambda x: 0.5 * math.erfc(-x / math.sqrt(2)))
+    density = np.exp(-0.5 * d1**2) / math.sqrt(2 * math.pi)
+    np.testing.assert_allclose(price, s * cdf(d1) - k * np.exp(-r * t) * cdf(d2), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(delta, cdf(d1), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(vega, s * density * np.sqrt(t), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(gamma, density / (s * v * np.sqrt(t)), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(rho, k * t * np.exp(-r * t) * cdf(d2), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        theta, -s * density * v / (2 * np.sqrt(t)) - r * k * np.exp(-r * t) * cdf(d2), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_the_tour_of_gradients_reads_right():
+    product, distance, quadratic, squares, entropy = read_the_gradient.main()
+    assert "cos(x)" in product
+    assert "X − Y" in distance or "X - Y" in distance
+    assert "Aᵀ" in quadratic
+    assert "Xᵀ" in squares
+    assert "softmax" in entropy
