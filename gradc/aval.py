@@ -66,7 +66,7 @@ def canonical_dtype(dtype: DTypeLike) -> np.dtype[Any]:
         known = ", ".join(sorted(str(d) for d in SUPPORTED))
         remedy = "cast to float32 or float64 first" if result.kind in "fc" else "use a supported dtype"
         raise DTypeError(f"dtype {result} is not supported ({known}); {remedy}")
-    return result
+    return np.dtype(result.type)  # NumPy's own instance: generated code compares dtypes by address
 
 
 def _is_extent(size: object) -> bool:

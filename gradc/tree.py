@@ -23,6 +23,8 @@ from gradc.node import Node
 
 NAMESPACE = "gradc"
 _registered: set[type] = set()
+#: leaves that are arrays for sure, the usual case
+_PLAIN = {np.ndarray, float, int, np.float32, np.float64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,15 @@ class Structure:
     spec: Any
     static: tuple[tuple[int, Any], ...] = ()
 
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the tree is one array and nothing else."""
+        return not self.static and bool(self.spec.is_leaf())
+
     def unflatten(self, arrays: Iterable[Any]) -> Any:
         """The user's nesting, filled with ``arrays`` in order."""
+        if not self.static:
+            return optree.tree_unflatten(self.spec, arrays)
         leaves = list(arrays)
         for position, value in self.static:
             leaves.insert(position, value.value if isinstance(value, Static) else value)
@@ -89,6 +98,11 @@ def flatten(tree: Any) -> tuple[list[Any], list[tuple[Any, ...]], Structure]:
 def leaves_of(tree: Any) -> tuple[list[Any], Structure]:
     """`flatten` without paths: the fast way on every call."""
     leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
+    for leaf in leaves:
+        if type(leaf) not in _PLAIN:
+            break
+    else:
+        return leaves, Structure(spec)
     if any(_register_dataclass(leaf) for leaf in leaves):
         return leaves_of(tree)
     static = tuple((i, Static(type(v), v)) for i, v in enumerate(leaves) if is_static(v))

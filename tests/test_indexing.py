@@ -135,7 +135,8 @@ def written(x: np.ndarray, index: Any, v: Any, how: str) -> np.ndarray:
 
 PLACES = [
     np.s_[0], np.s_[-1], np.s_[1:], np.s_[::-1], np.s_[::2, 1:3], np.s_[..., 0], np.s_[None], np.s_[:, None, 1],
-    np.s_[...], np.s_[()], np.s_[[0, 2]], np.s_[:, [3, 0]], np.s_[[0, 1], [1, 2]], np.s_[0, :, [1, 2]], np.s_[[0, 1], :, [1, 2]],
+    np.s_[...], np.s_[()], np.s_[[0, 2]], np.s_[:, [3, 0]], np.s_[[0, 1], [1, 2]], np.s_[0, :, [1, 2]],
+    np.s_[[0, 1], :, [1, 2]],
     np.s_[:, [0, 1], [1, 2]], np.s_[:, 0, [1, 2]], np.s_[[0], 0], np.s_[[[0, 1], [2, 0]]], np.s_[None, [1, 2], None],
     np.s_[[0, 1], ..., [1, 2]], np.s_[0, ..., [1, 2]], np.s_[[0, 1], None, [1, 2]], np.s_[np.array(1)],
     np.s_[np.array(1), [0, 1]],

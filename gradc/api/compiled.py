@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from gradc.api.derivatives import value_and_grad
-from gradc.api.executable import Executable, Options
+from gradc.api.executable import Executable, Options, WrongArgument
 from gradc.errors import TraceError
 from gradc.graph import Graph
 from gradc.node import Node, here
 from gradc.optim import Optimizer, apply_updates
 from gradc.trace import _open, aval_of, function_name, run, trace
-from gradc.tree import Pinned, flatten, leaves_of
+from gradc.tree import Pinned, Structure, flatten, leaves_of
 
 Names = int | str | Sequence[int | str]
 
@@ -39,12 +39,30 @@ class Jitted:
         self.fp = fp
         Options(fp=fp)
         self._cache: dict[Hashable, Executable] = {}
+        self._last: Executable | None = None  #: the version called last
         self._signature = _signature(f) if self.static.names or self.donate.names else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # The usual call: the version called last fits again.  The native entry checks shapes and dtypes anyway.
+        last = self._last
+        usual = last is not None and not _open.get()
+        if usual and len(args) == last.arity and not kwargs and _all_arrays(args):  # type: ignore[union-attr]
+            try:
+                return last.call_flat(args)  # type: ignore[union-attr]
+            except WrongArgument:
+                pass
         if self.static:
             args, kwargs = self._pin(args, kwargs)
         leaves, structure = leaves_of((args, kwargs))
+        if usual and structure == last.graph.in_tree and _all_arrays(leaves):  # type: ignore[union-attr]
+            try:
+                return last.call_flat(leaves)  # type: ignore[union-attr]
+            except WrongArgument:
+                pass
+        return self._call_other(args, kwargs, leaves, structure)
+
+    def _call_other(self, args: Any, kwargs: Any, leaves: Sequence[Any], structure: Structure) -> Any:
+        """Find the version for these arguments, or compile it, or inline into an open trace."""
         key = (structure, tuple([(x.shape, x.dtype) if type(x) is np.ndarray else _leaf_key(x) for x in leaves]))
         executable = self._cache.get(key)
         if executable is None or _open.get():
@@ -52,6 +70,7 @@ class Jitted:
             if isinstance(made, _Inlined):
                 return made.value
             executable = made
+        self._last = executable
         return executable.call_flat(leaves)
 
     def lower(self, *args: Any, **kwargs: Any) -> Executable:
@@ -67,6 +86,7 @@ class Jitted:
     def clear(self) -> None:
         """Forget every compiled version."""
         self._cache.clear()
+        self._last = None
 
     def _compile_or_inline(self, args: Any, kwargs: Any, leaves: Sequence[Any], key: Hashable) -> Executable | _Inlined:
         start = perf_counter()
@@ -170,6 +190,13 @@ def _signature(f: Callable[..., Any]) -> inspect.Signature | None:
 
 def _unpin(value: Any) -> Any:
     return value.value if isinstance(value, Pinned) else value
+
+
+def _all_arrays(leaves: Sequence[Any]) -> bool:
+    for leaf in leaves:  # a plain loop: this is on the path of every call
+        if type(leaf) is not np.ndarray:
+            return False
+    return True
 
 
 def _leaf_key(leaf: Any) -> Hashable:

@@ -83,6 +83,11 @@ class Executable:
         self._loaded: Loaded = load(self._text, SYMBOL)
         self._seconds |= {f"llvm {k}": v for k, v in self._loaded.seconds.items()}
         self.native: NativeFunction = self._timed("entry", self._native)
+        self._entry = self.native.entry
+        assert graph.out_tree is not None
+        self._unflatten = graph.out_tree.unflatten
+        self._single = graph.out_tree.is_leaf
+        self.arity = _flat_arity(graph)
         for stage in options.show:
             print(f"── {graph.title}: {stage}\n{self.text(stage)}", file=sys.stderr)
 
@@ -126,9 +131,8 @@ class Executable:
 
     def call_flat(self, leaves: Sequence[Any], out: Any = None) -> Any:
         """Run on flat arrays; the result nests as the function's."""
-        results = self.native(*leaves) if out is None else self.native(*leaves, out=leaves_of(out)[0])
-        assert self.graph.out_tree is not None
-        return self.graph.out_tree.unflatten(results)
+        results = self._entry(*leaves) if out is None else self.native(*leaves, out=leaves_of(out)[0])
+        return results[0] if self._single else self._unflatten(results)
 
     def bind(self, *args: Any, out: Any = None, **kwargs: Any) -> Callable[[], Any]:
         """Fix the buffers once: a callable without arguments that reads ``args`` and returns the same arrays each
@@ -201,19 +205,39 @@ class Executable:
         return error(f"{node.where}: {node.op.name}: {words} in {self.graph.title} ({node.aval})")
 
 
+def _flat_arity(graph: Graph) -> int | None:
+    """How many positional arguments the function takes, if each is one array and nothing else is passed."""
+    assert isinstance(graph.in_tree, Structure)
+    positional, named = graph.in_tree.spec.children()
+    plain = not graph.in_tree.static and named.num_leaves == 0 and all(c.is_leaf() for c in positional.children())
+    return len(positional.children()) if plain else None
+
+
+class WrongArgument(Exception):  # noqa: N818 - a mark on the two errors below
+    """The argument does not fit what was compiled; `jit` compiles for it, an Executable reports it."""
+
+
+class WrongShape(WrongArgument, ShapeError):
+    """An argument of another shape."""
+
+
+class WrongDType(WrongArgument, DTypeError):
+    """An argument of another dtype, or no array."""
+
+
 def mismatch(title: str, name: str, node: Node, given: object) -> Exception:
     """The error for an argument that does not fit: what was given, what was expected, what to do."""
     try:
         array = np.asarray(given)
     except Exception:
-        return DTypeError(f"{title}: {name} is a {type(given).__name__}, expected {node.aval}")
+        return WrongDType(f"{title}: {name} is a {type(given).__name__}, expected {node.aval}")
     if array.dtype.kind not in "biuf":
-        return DTypeError(f"{title}: {name} is {given!r:.60} (dtype {array.dtype}), expected an array {node.aval}")
+        return WrongDType(f"{title}: {name} is {given!r:.60} (dtype {array.dtype}), expected an array {node.aval}")
     if array.shape != node.shape:
-        return ShapeError(
+        return WrongShape(
             f"{title}: {name} has shape {array.shape}, compiled for {node.shape}; compile for that shape too"
         )
-    return DTypeError(
+    return WrongDType(
         f"{title}: {name} has dtype {array.dtype}, compiled for {node.dtype}; use {name}.astype('{node.dtype}')"
     )
 

@@ -64,7 +64,7 @@ def one_hot(labels: ArrayLike, num_classes: int = -1, *, dtype: Any = np.int64) 
 def layer_norm(
     input: ArrayLike, normalized_shape: Any, weight: ArrayLike = None, bias: ArrayLike = None, eps: float = 1e-5
 ) -> Array:
-    """(x − mean)/√(variance + eps)·weight + bias over the last axes, of extents ``normalized_shape`` (Ba et al. 2016)."""
+    """(x − mean)/√(var + eps)·weight + bias over the last axes, of shape ``normalized_shape`` (Ba et al. 2016)."""
     x = inexact(as_node(input))
     y = _layer_norm(x, axes=_last_axes("layer_norm", x, normalized_shape), eps=eps)
     y = y if weight is None else y * weight

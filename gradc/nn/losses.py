@@ -62,8 +62,8 @@ def cross_entropy(
     """−log softmax(input) at the target class: logits (N, C, …) or (C,), integer targets (N, …) or ().
 
     A floating target of the shape of the logits holds class probabilities.  ``weight`` (C,) weights the classes; "mean"
-    divides by the weights of the targets.  Targets equal to ``ignore_index`` do not count; unlike in PyTorch there is none
-    by default.  ShapeError or DTypeError if the target is neither.
+    divides by the weights of the targets.  Targets equal to ``ignore_index`` do not count; unlike in PyTorch there
+    is none by default.  ShapeError or DTypeError if the target is neither.
     """
     z, y = inexact(as_node(input)), as_node(target)
     if not 0 <= label_smoothing <= 1:

@@ -30,9 +30,9 @@ class Selection:
     """What an index expression selects.
 
     ``parts[k]`` are the elements of axis k that a slice or an int takes (all of them where an array indexes the axis).
-    ``dropped`` are the axes taken by ints.  ``arrays`` maps axes to advanced indices, all of which broadcast to ``lead``,
-    the shape that replaces them.  ``layout`` lists the axes of the result without ``lead``: an axis of the operand, or None
-    for a new one; ``lead`` stands before ``layout[place]``.
+    ``dropped`` are the axes taken by ints.  ``arrays`` maps axes to advanced indices, all of which broadcast to
+    ``lead``, the shape that replaces them.  ``layout`` lists the axes of the result without ``lead``: an axis of the
+    operand, or None for a new one; ``lead`` stands before ``layout[place]``.
     """
 
     parts: tuple[range, ...]

@@ -230,7 +230,8 @@ def _fitting_shape(v: Node, shape: Shape, x: Node) -> Node:
     lead = len(shape) - v.ndim
     if lead < 0 or any(n not in (1, m) for n, m in zip(v.shape, shape[lead:], strict=True)):
         raise ShapeError(
-            f"{here()}: .at[…]: values of shape {v.shape} do not broadcast to the indexed shape {shape} of {describe(x)}"
+            f"{here()}: .at[…]: values of shape {v.shape} do not broadcast to the indexed shape {shape} "
+            f"of {describe(x)}"
         )
     return spread(v, shape, range(lead, len(shape)))
 

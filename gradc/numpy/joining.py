@@ -191,7 +191,7 @@ def tile(A: ArrayLike, reps: Any) -> Array:
 
 @function("repeat")
 def repeat(a: ArrayLike, repeats: Any, axis: int | None = None) -> Array:
-    """Each element ``repeats`` times (a static int, or one per position) along ``axis`` (None: of the flattened array)."""
+    """Each element ``repeats`` times (a static int, or one per position) along ``axis`` (None: when flattened)."""
     x = as_node(a)
     if axis is None:
         x, axis = reshaped(x, (x.size,)), 0

@@ -82,7 +82,7 @@ def joined(parts: Sequence[Node], axis: int) -> Node:
 
 
 def static_take(x: Node, index: np.ndarray[Any, Any], axis: int) -> Node | None:
-    """Elements at in-range constant positions along an axis as a few slices and broadcasts; None if it takes too many."""
+    """Elements at in-range constant positions along an axis as a few slices and broadcasts; None if many."""
     runs = affine_runs(index)
     if len(runs) > MAX_RUNS:
         return None

@@ -15,10 +15,11 @@ from gradc.oracle import estimates as by
 from gradc.oracle.blame import derivative_findings, pass_findings, record_findings
 from gradc.oracle.compare import Estimate, Probes, Row, Verdict, compare, pairs
 from gradc.oracle.estimates import CompileGraph
+from gradc.oracle.kernels import kernel_findings, truncation_findings
 from gradc.oracle.report import Finding, Report
 from gradc.oracle.witness import Subject, subject_of
 from gradc.trace import trace
-from gradc.tree import leaves_of
+from gradc.tree import flatten, leaves_of
 
 METHODS = ("symbolic", "forward", "reverse", "finite", "compiled")
 
@@ -61,7 +62,7 @@ def check_graph(
     if not all(row.ok for row in rows) or findings:
         findings = derivative_findings(witness) + findings
     if not findings and "compiled" in methods and _only_compiled_wrong(rows):
-        findings += _kernel_findings(subject, compile_graph)
+        findings += _compiled_findings(subject, compiled)
     if not findings:
         rows = [_excused(row) for row in rows]
     return Report(graph.title, tuple(methods), tuple(rows), tuple(findings), tuple(_notes(witness, probes)))
@@ -72,7 +73,9 @@ def default_compiler() -> CompileGraph:
     from gradc.api.executable import Executable
 
     def compile_graph(graph: Graph) -> Callable[[Sequence[Any]], Sequence[Any]]:
-        native = Executable(graph).native
+        in_tree = flatten((tuple(0.0 for _ in graph.inputs), {}))[2]
+        out_tree = flatten(tuple(0.0 for _ in graph.outputs))[2]
+        native = Executable(graph.replace(in_tree=in_tree, out_tree=out_tree)).native
 
         def call(arrays: Sequence[Any]) -> Sequence[Any]:
             return native(*arrays)
@@ -116,10 +119,12 @@ def _only_compiled_wrong(rows: Sequence[Row]) -> bool:
     return bool(wrong) and all("compiled" in row.pair for row in wrong)
 
 
-def _kernel_findings(subject: Subject, compile_graph: CompileGraph) -> list[Finding]:
-    from gradc.oracle.kernels import kernel_findings
-
-    return kernel_findings(subject, compile_graph)
+def _compiled_findings(subject: Subject, compiled: CompileGraph | None) -> list[Finding]:
+    """gradc's own kernels one by one; a compiler that was handed in can only be cut short."""
+    graph = by.compiled_subject(subject)
+    if compiled is None:
+        return kernel_findings(graph, subject.arrays, default_compiler())
+    return truncation_findings(graph, subject.arrays, compiled)
 
 
 def _excused(row: Row) -> Row:

@@ -63,6 +63,7 @@ class Slope:
     error: Array
     kink: Array
     probed: bool = False
+    differenced: bool = False  #: the error is a difference quotient's own estimate, not a rounding bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ def _row(name: str, aval: str, pair: tuple[str, str], a: Slope, b: Slope, dtype:
         lone = (np.isfinite(x) ^ np.isfinite(y)) & np.isfinite(allowed)
         seen = finite & (np.minimum(np.abs(x), np.abs(y)) > allowed)
         ulps = np.where(seen, gap / np.spacing(np.maximum(np.abs(x), np.abs(y)).astype(dtype)).astype(float), 0.0)
-    vague = finite & (allowed > VAGUE * max(scale, float(np.finfo(np.float64).tiny))) & ~(a.kink | b.kink)
+        own = sum((s.error for s in (a, b) if s.differenced), np.zeros(x.shape))
+    vague = finite & (own > VAGUE * max(scale, float(np.finfo(np.float64).tiny))) & ~(a.kink | b.kink)
     verdict, words = _verdict(x, y, wrong, lone, finite, a.kink | b.kink, vague)
     biggest = float(np.max(gap, initial=0.0))
     return Row(name, aval, pair, biggest, biggest / scale if scale else 0.0, float(np.max(ulps, initial=0.0)),

@@ -133,7 +133,7 @@ def _unit(shape: tuple[int, ...], place: tuple[int, ...]) -> Array:
 def _gathered(found: Sequence[Difference], shape: tuple[int, ...] | None = None) -> Slope:
     value, error, jump = (np.array([float(getattr(d, k)) for d in found]) for k in ("value", "error", "jump"))
     to = (len(found),) if shape is None else shape
-    return Slope(value.reshape(to), error.reshape(to), (jump != 0).reshape(to), shape is None)
+    return Slope(value.reshape(to), error.reshape(to), (jump != 0).reshape(to), shape is None, True)
 
 
 def _held_constant(subject: Subject) -> dict[Node, Array]:

@@ -168,16 +168,11 @@ def nothing_moves(node: Node) -> Node | None:
     (x,) = node.args
     if node.shape != x.shape:
         return None
-    axes = tuple(range(x.ndim))
-    fixed = {
-        "reshape": True,
-        "transpose": node.attrs.get("axes") == axes,
-        "broadcast": node.attrs.get("axes") == axes,
-        "slice": all(s > 0 for s in node.attrs.get("steps", ())) and not any(node.attrs.get("starts", ())),
-        "pad": True,
-        "superpose": True,
-    }
-    return x if fixed[node.op.name] else None
+    if node.op.name in ("transpose", "broadcast"):
+        return x if node.attrs["axes"] == tuple(range(x.ndim)) else None
+    if node.op.name == "slice":
+        return x if all(s > 0 for s in node.attrs["steps"]) and not any(node.attrs["starts"]) else None
+    return x  # reshape, pad, superpose: there is only one way to fill the same shape
 
 
 def single_superpose(node: Node) -> Node | None:

@@ -53,7 +53,7 @@ class ArraySpec:
 
 def _canonical(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """NumPy's own instance of a built-in dtype, so that arrays can be recognised by identity."""
-    return np.dtype(dtype.str) if dtype.isbuiltin == 1 else dtype
+    return np.dtype(dtype.type) if dtype.isnative and dtype.kind in "biuf" else dtype
 
 
 def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -8,15 +8,21 @@ Start reading at `exponential.Exponential.exp`.
 
 from __future__ import annotations
 
-from gradc.codegen.elementary import exponential, power, special, trigonometric
+from gradc.codegen.elementary import exponential, polygamma, power, special, trigonometric
+from gradc.codegen.elementary.polygamma import Polygamma
 from gradc.codegen.elementary.power import Power
-from gradc.codegen.elementary.special import Special
 from gradc.codegen.elementary.trigonometric import Trigonometric
 
 
-class Elementary(Special, Trigonometric, Power):
+class Elementary(Polygamma, Trigonometric, Power):
     """All elementary functions, as methods of a `Lanes`."""
 
 
 #: function -> dtype -> largest error in units in the last place of the exact result, over all arguments.
-ULP: dict[str, dict[str, float]] = {**exponential.ULP, **power.ULP, **trigonometric.ULP, **special.ULP}
+ULP: dict[str, dict[str, float]] = {
+    **exponential.ULP,
+    **power.ULP,
+    **trigonometric.ULP,
+    **special.ULP,
+    **polygamma.ULP,
+}

@@ -7,7 +7,7 @@ The order of every sum is a function of shapes, strides and target, never of add
 - tiles (nearly every shape): k is cut into blocks of `Plan.depth`; within a block one FMA chain adds k = 0, 1, 2, …
   starting from zero; the sums of the blocks are added to C in order, the first of them to C's old value if the product
   accumulates.  ``alpha`` multiplies the sum of a block (``fma(alpha, sum, C)``), not the elements;
-- inner products (up to four rows or columns, both operands contiguous along k): lanes lie along k, in the order that
+- inner products (few rows, or long sums, of operands contiguous along k): lanes lie along k, in the order that
   `gemm.dot` states.
 
 Error: |C - fl(C)| <= gamma(k + 2) * |A||B| elementwise, the bound of any order of summation (Higham, Accuracy and

@@ -167,8 +167,7 @@ def _rows(p: Product, region: Region, first: Index, panels: Index, depth: Depth)
         top = _tile_start(p, tile)
         a = _read_a(p, depth, top, tile, count)
         with _pairs(p, panels, count) as (panel, t):
-            start = _tile_start(p, plus(p.f, tile, t))
-            skip = Lanes(p.f).sub(times(p.f, plus(p.f, tile, t), plan.rows), start)
+            start, skip = _moved_up(p, plus(p.f, tile, t), plan.rows, plan.problem.m)
             a_at = p.at(a.base, times(p.f, Lanes(p.f).sub(start, top), a.row))
             b_at = p.at(b.base, times(p.f, panel, panel_stride))
             col = plus(p.f, columns, times(p.f, panel, region.columns))
@@ -186,11 +185,17 @@ def _pairs(p: Product, panels: Index, tiles: Index) -> Iterator[tuple[Index, Ind
             yield panel, tile
 
 
+def _moved_up(p: Product, piece: Index, size: int, extent: int) -> tuple[Value, Value]:
+    """(start, overlap) of a piece: the last one is moved up to end with the extent, over what is done already."""
+    start = times(p.f, piece, size)
+    if extent % size == 0:
+        return start, const(0, "int64")
+    moved = smaller(p.f, start, extent - size)
+    return moved, Lanes(p.f).sub(start, moved)
+
+
 def _tile_start(p: Product, tile: Index) -> Value:
-    """The first row of a tile: the last one is moved up to end with the matrix."""
-    start = times(p.f, tile, p.plan.rows)
-    m = p.plan.problem.m
-    return start if m % p.plan.rows == 0 else smaller(p.f, start, m - p.plan.rows)
+    return _moved_up(p, tile, p.plan.rows, p.plan.problem.m)[0]
 
 
 def _read_b(p: Product, region: Region, depth: Depth, columns: Value, panels: Index) -> tuple[Source, Index]:
@@ -268,12 +273,12 @@ def _dots(p: Product) -> None:
     output = p.output(first=True)
     dot = Dot(plan.width, plan.rows, plan.columns, plan.chains, output)
     name = emit_dot(p.f.module, dot)
-    with each(p.f, -(-g.n // dot.cols)) as t:
-        col = times(p.f, t, dot.cols)
-        start = smaller(p.f, col, g.n - dot.cols)
-        skip = Lanes(p.f).sub(col, start)
-        b = p.at(p.b, times(p.f, start, g.b_strides[1]))
-        c = p.at(p.c, times(p.f, start, g.c_strides[1]))
-        call(p.f, name, a, a_row, b, g.b_strides[1], c, *g.c_strides, g.k, skip, *p.alpha(output))
+    with each(p.f, -(-g.n // dot.cols)) as across, each(p.f, -(-g.m // dot.rows)) as down:
+        row, above = _moved_up(p, down, dot.rows, g.m)
+        col, skip = _moved_up(p, across, dot.cols, g.n)
+        a_at = p.at(a, times(p.f, row, a_row))
+        b_at = p.at(p.b, times(p.f, col, g.b_strides[1]))
+        c_at = p.at(p.c, times(p.f, row, g.c_strides[0]), times(p.f, col, g.c_strides[1]))
+        call(p.f, name, a_at, a_row, b_at, g.b_strides[1], c_at, *g.c_strides, g.k, above, skip, *p.alpha(output))
     if p.finish:
         p.finish(p.c, p.c, 0, g.m, 0, g.n)

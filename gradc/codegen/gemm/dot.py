@@ -1,4 +1,4 @@
-"""Inner products with lanes along k: for products of a few rows whose operands both run along k.
+"""Inner products with lanes along k: for products of few rows, or of long ones, whose operands both run along k.
 
 Enters: pointers and run-time strides.  Leaves: one internal function per kind, shared by all products of a module.
 Invariant, the order of the sum: chain c of lane l adds the products at k = (c + chains*t)*width + l for t = 0, 1, …;
@@ -44,10 +44,10 @@ class Dot:
 
     @property
     def params(self) -> list[tuple[str, str]]:
-        """Strides in elements, the stride along k being one; the first %skip columns are not written."""
+        """Strides in elements, that along k being one; the first %above rows and %skip columns are not written."""
         return [
             ("ptr noalias readonly", "a"), ("i64", "a_row"), ("ptr noalias readonly", "b"), ("i64", "b_col"),
-            ("ptr noalias", "c"), ("i64", "c_row"), ("i64", "c_col"), ("i64", "k"), ("i64", "skip"),
+            ("ptr noalias", "c"), ("i64", "c_row"), ("i64", "c_col"), ("i64", "k"), ("i64", "above"), ("i64", "skip"),
             *self.output.params,
         ]  # fmt: skip
 
@@ -61,8 +61,7 @@ def emit_dot(module: Module, dot: Dot) -> str:
         f = Function(module, dot.name, dot.params, result="internal void")
         totals = [_join(f, dot, chains) for chains in _accumulate(f, dot)]
         for r in range(dot.rows):
-            line = address(f, "%c", times(f, r, argument("c_row")), dot.dtype)
-            _write(f, dot, sum_by(f, dot, totals[r * dot.cols : (r + 1) * dot.cols]), line)
+            _write_row(f, dot, totals[r * dot.cols : (r + 1) * dot.cols], r)
         f.finish()
     return dot.name
 
@@ -113,13 +112,11 @@ def _join(f: Function, dot: Dot, chains: Sums) -> Value:
     return chains[0]
 
 
-def sum_by(f: Function, dot: Dot, totals: Sums) -> Value:
-    """One lane per element of a row of the result."""
-    return sum_lanes(f, totals, lambda b, x, y: add(b, dot.dtype, x, y))
-
-
-def _write(f: Function, dot: Dot, sums: Value, line: str) -> None:
-    for c in range(dot.cols):
-        with f.when(Lanes(f).le(argument("skip"), c)):
-            pointer = address(f, line, times(f, c, argument("c_col")), dot.dtype)
-            dot.output.write(f, extract(f, sums, c), pointer)
+def _write_row(f: Function, dot: Dot, totals: Sums, r: int) -> None:
+    with f.when(Lanes(f).le(argument("above"), r)):
+        sums = sum_lanes(f, totals, lambda b, x, y: add(b, dot.dtype, x, y))
+        line = address(f, "%c", times(f, r, argument("c_row")), dot.dtype)
+        for c in range(dot.cols):
+            with f.when(Lanes(f).le(argument("skip"), c)):
+                pointer = address(f, line, times(f, c, argument("c_col")), dot.dtype)
+                dot.output.write(f, extract(f, sums, c), pointer)

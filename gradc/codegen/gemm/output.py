@@ -18,8 +18,9 @@ from gradc.codegen.ir import REGISTER, Function, Lanes, Module, Value, const
 class Epilogue(Protocol):
     """Elementwise work on C while it is still in the nearest cache, right after a tile of it is finished.
 
-    ``extra_params`` are (IR type with attributes, name without %) of parameters that the product gets behind
-    ``%scratch``; ``apply`` may use them as ``%name``.  ``apply`` gets a builder of ``acc.lanes`` lanes, the finished
+    ``extra_params`` are (scalar IR type with attributes, name without %) of parameters that the product gets behind
+    ``%scratch``; ``apply`` may use them as ``%name``.  The names a, b, c, scratch, source, rows, cols, row, col, batch
+    and alpha are taken.  ``apply`` gets a builder of ``acc.lanes`` lanes, the finished
     elements C[row, col : col + lanes] of the matrix numbered ``%batch`` (int64, in C order over `Gemm.batch`), and
     the bool mask of live lanes, or None when all are live; what it returns is stored.  ``row`` and ``col`` are int64.
     It sees every element once and must not touch memory for dead lanes.
@@ -48,11 +49,6 @@ class Output:
     def params(self) -> list[tuple[str, str]]:
         """Parameters that a function needs to write such an output."""
         return [(REGISTER[storage(self.dtype)], "alpha")] if self.scaled else []
-
-    @property
-    def plain(self) -> bool:
-        """Whether sums are stored as they are."""
-        return not (self.add or self.scaled)
 
     def write(self, f: Function, acc: Value, pointer: str, mask: Value | None = None) -> None:
         """Write finished sums to neighbouring elements of C at ``pointer``."""

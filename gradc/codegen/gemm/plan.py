@@ -30,7 +30,7 @@ FLIP_COST = 10.0
 STAGE_BYTES = 64 << 10
 #: B of this many bytes stays in the first-level cache beside the rest: then C is walked row by row.
 RESIDENT_BYTES = 16 << 10
-#: Rows up to which an inner-product kernel is considered.
+#: Rows that an inner-product kernel computes at once.
 DOT_ROWS = 4
 #: An operand is read where it lies up to this many bytes; above, it is packed if enough rows or columns share the copy.
 UNPACKED_BYTES = 600 << 10
@@ -147,7 +147,7 @@ def make_plan(gemm: Gemm, target: Target) -> Plan:
 
 
 def _ways(g: Gemm, width: int, registers: int) -> Iterator[Plan]:
-    if g.m <= DOT_ROWS and g.b_strides[0] == 1 and g.k >= width:
+    if g.b_strides[0] == 1 and g.k >= width and (g.m <= DOT_ROWS or g.a_strides[1] == 1):
         yield _dot_plan(g, width, registers)
     if g.c_strides[1] == 1:
         yield _tile_plan(g, width, registers)
@@ -199,14 +199,14 @@ def _rows(g: Gemm, vectors: int, limit: int) -> tuple[int, float]:
 
 
 def _dot_plan(g: Gemm, width: int, registers: int) -> Plan:
-    cols = 8
-    while cols > 1 and (cols > min(g.n, width) or g.m * cols + g.m + 1 > registers):
+    rows, cols = _even(g.m, DOT_ROWS), 8
+    while cols > 1 and (cols > min(g.n, width) or rows * cols + rows + 1 > registers):
         cols //= 2
-    chains = max(1, CHAINS // (g.m * cols))
-    tiles = -(-g.n // cols)
-    cost = tiles * (g.m * cols * (-(-g.k // width) + 4) + 16)
+    chains = max(1, CHAINS // (rows * cols))
+    tiles = -(-g.m // rows) * -(-g.n // cols)
+    cost = tiles * (rows * cols * (-(-g.k // width) + 4) + 16)
     pack_a = None if g.a_strides[1] == 1 else Pack.GATHER
-    return replace(_plan(g, "dot", width, g.m, cols, cost), chains=chains, pack_a=pack_a)
+    return replace(_plan(g, "dot", width, rows, cols, cost), chains=chains, pack_a=pack_a)
 
 
 def _plan(g: Gemm, kernel: str, width: int, rows: int, vectors: int, cost: float) -> Plan:

@@ -1,0 +1,187 @@
+"""Notation as text: Unicode, or plain ASCII for terminals that have no more.
+
+Enters: a `Layout`.  Leaves: one line.  Invariant: brackets stand where precedence needs them and nowhere else.  ASCII writes
+``^T`` for a transpose, ``.*`` and ``./`` for elementwise product and quotient, ``sum_i`` for Σᵢ.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from gradc.explain import notation as n
+from gradc.explain.formula import EPSILON, Number
+from gradc.explain.notation import Layout
+
+#: how tightly each piece binds
+SUM, PRODUCT, POSTFIX, ATOM = 1, 2, 4, 5
+SIDE = 3  #: juxtaposition binds tighter than ⊙ and /
+
+_SUBSCRIPTS = str.maketrans("0123456789ijklmrstuvaexnhop", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₘᵣₛₜᵤᵥₐₑₓₙₕₒₚ")
+_SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+CONSTANTS: tuple[tuple[float, str, str], ...] = (
+    (math.pi, "π", "pi"), (2 * math.pi, "2π", "(2 pi)"), (math.sqrt(2), "√2", "sqrt(2)"),
+    (math.sqrt(math.pi), "√π", "sqrt(pi)"), (math.sqrt(2 * math.pi), "√(2π)", "sqrt(2 pi)"), (math.e, "e", "e"),
+    (math.sqrt(0.5), "1/√2", "1/sqrt(2)"), (1 / math.sqrt(2 * math.pi), "1/√(2π)", "1/sqrt(2 pi)"),
+    (2 / math.sqrt(math.pi), "2/√π", "2/sqrt(pi)"), (math.sqrt(2 / math.pi), "√(2/π)", "sqrt(2/pi)"),
+    (math.log(2), "log 2", "log(2)"), (math.log(10), "log 10", "log(10)"),
+)  # fmt: skip
+"""Irrational numbers that are shown by name."""
+
+_ASCII = {
+    "σ": "sigmoid", "Φ": "Phi", "φ": "phi", "logΓ": "lgamma", "ψ": "psi", "δ": "delta_", "≠": "!=", "≤": "<=", "≥": ">=",
+    "∂": "d",
+}  # fmt: skip
+
+
+class TextPrinter:
+    """Prints layouts in one line of text."""
+
+    def __init__(self, ascii: bool = False):
+        self.ascii = ascii
+
+    def __call__(self, x: Layout) -> str:
+        return self._text(x)[0]
+
+    def at_least(self, x: Layout, binding: int) -> str:
+        """``x``, in brackets if it binds less tightly than ``binding``."""
+        text, mine = self._text(x)
+        return text if mine >= binding else f"({text})"
+
+    def _text(self, x: Layout) -> tuple[str, int]:
+        match x:
+            case n.Ident():
+                return self.ident(x), ATOM
+            case n.Num(value):
+                return self.number(value)
+            case n.Literal(text):
+                return self._plain(text), ATOM
+            case n.Ones():
+                return "1", ATOM
+            case n.Minus(inner):
+                return self._minus() + self.at_least(inner, PRODUCT), SUM
+            case n.Plus(terms):
+                return self._plus(terms), SUM
+            case n.Juxtaposed(items):
+                return self._side_by_side(items), SIDE
+            case n.Hadamard(items):
+                return f" {self._pick('⊙', '.*')} ".join(self.at_least(i, SIDE) for i in items), PRODUCT
+            case n.Quotient(top, bottom, pointwise):
+                return self._quotient(top, bottom, pointwise), PRODUCT
+            case _:
+                return self._tight(x)
+
+    def _tight(self, x: Layout) -> tuple[str, int]:
+        """Pieces that bind more tightly than a product."""
+        match x:
+            case n.Transposed(inner):
+                return self.at_least(inner, ATOM) + self._pick("ᵀ", "^T"), POSTFIX
+            case n.Raised(base, exponent):
+                return self.at_least(base, ATOM) + self._exponent(exponent), POSTFIX
+            case n.Root(inner):
+                text = self(inner) if self.ascii else self.at_least(inner, ATOM)
+                return (f"sqrt({text})" if self.ascii else f"√{text}"), ATOM
+            case n.Call(name, args, options):
+                inside = ", ".join([*(self(a) for a in args), *(self._plain(o) for o in options)])
+                return f"{self._plain(name)}({inside})", ATOM
+            case n.Mask(condition):
+                return f"1[{self(condition)}]", ATOM
+            case n.Relation(left, sign, right):
+                return f"{self.at_least(left, SUM)} {self._plain(sign)} {self.at_least(right, SUM)}", 0
+            case n.Fenced(inner, double):
+                bar = self._pick("‖", "||") if double else "|"
+                return f"{bar}{self(inner)}{bar}", ATOM
+            case n.Summed(indices, body):
+                return self._sum_sign(indices) + self.at_least(body, SIDE if indices else POSTFIX), SIDE
+            case n.Indexed(base, indices):
+                return f"{self.at_least(base, ATOM)}[{', '.join(map(self, indices))}]", ATOM
+            case n.Tensor(indices, body):
+                return f"[{self(body)}]{self._below(''.join(indices))}", ATOM
+        raise AssertionError(x)
+
+    # -- pieces ------------------------------------------------------------------------------------------------------
+
+    def ident(self, x: n.Ident) -> str:
+        """A name with its subscript."""
+        return self._plain(x.name) + (x.below if self.ascii else self._below(x.below))
+
+    def _below(self, text: str) -> str:
+        small = text.translate(_SUBSCRIPTS)
+        fits = all(a != b for a, b in zip(text, small, strict=True))
+        return small if fits and not self.ascii else f"_{text}"
+
+    def _plus(self, terms: tuple[Layout, ...]) -> str:
+        text = ""
+        for i, term in enumerate(terms):
+            negative = isinstance(term, n.Minus)
+            body = self.at_least(term.inner if isinstance(term, n.Minus) else term, PRODUCT)
+            sign = self._minus() if negative else ""
+            text += f" {sign or '+'} {body}" if i else sign + body
+        return text
+
+    def _side_by_side(self, items: tuple[Layout, ...]) -> str:
+        texts = [self.at_least(i, POSTFIX) for i in items]
+        result = texts[0]
+        for previous, item, text in zip(items, items[1:], texts[1:], strict=False):
+            result += self._gap(previous, result, item, text) + text
+        return result
+
+    def _gap(self, left: Layout, before: str, right: Layout, after: str) -> str:
+        if self.ascii:
+            return " "
+        if isinstance(left, n.Num) and not (after[0].isdigit() or before[-1].isalpha()):
+            return ""
+        return "" if _is_short(left, before) and _is_short(right, after) and not after[0].isdigit() else "·"
+
+    def _quotient(self, top: Layout, bottom: Layout, pointwise: bool) -> str:
+        sign = f" {self._pick('⊘', './')} " if pointwise else "/"
+        return self.at_least(top, PRODUCT if not isinstance(top, n.Quotient) else SIDE) + sign + self.at_least(bottom, POSTFIX)
+
+    def _exponent(self, x: Layout) -> str:
+        if isinstance(x, n.Num) and isinstance(x.value, Fraction) and x.value.denominator == 1 and not self.ascii:
+            return str(x.value).translate(_SUPERSCRIPTS)
+        return "^" + self.at_least(x, ATOM)
+
+    def _sum_sign(self, indices: tuple[str, ...]) -> str:
+        if self.ascii:
+            return f"sum_{''.join(indices)} " if indices else "sum "
+        return "Σ" + (self._below("".join(indices)) + " " if indices else " ")
+
+    def number(self, value: Number) -> tuple[str, int]:
+        """A number ≥ 0, as short as it is exact."""
+        if isinstance(value, Fraction):
+            if value.denominator == 1:
+                return str(value.numerator), ATOM
+            if value == Fraction(1, 2):
+                return ("½", ATOM) if not self.ascii else ("1/2", PRODUCT)
+            if 10**4 % value.denominator == 0:
+                return repr(float(value)), ATOM
+            return f"{value.numerator}/{value.denominator}", PRODUCT
+        for known, text, plain in CONSTANTS:
+            if abs(value - known) <= 4 * EPSILON * known:
+                shown = plain if self.ascii else text
+                return shown, PRODUCT if "/" in shown else ATOM
+        return f"{value:.6g}", ATOM
+
+    def _minus(self) -> str:
+        return self._pick("−", "-")
+
+    def _pick(self, unicode: str, plain: str) -> str:
+        return plain if self.ascii else unicode
+
+    def _plain(self, text: str) -> str:
+        if not self.ascii:
+            return text
+        for sign, plain in _ASCII.items():
+            text = text.replace(sign, plain)
+        return text.replace("×", "x").replace("…", "...")
+
+
+def _is_short(x: Layout, text: str) -> bool:
+    """Whether ``x`` can stand beside another factor without a dot between."""
+    while isinstance(x, n.Transposed | n.Raised | n.Indexed):
+        x = x.inner if isinstance(x, n.Transposed) else x.base
+    if isinstance(x, n.Call | n.Root | n.Summed | n.Literal):
+        return False
+    return not isinstance(x, n.Ident) or len(x.name) == 1

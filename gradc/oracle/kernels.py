@@ -1,0 +1,202 @@
+"""Which compiled kernel is wrong: each alone on the interpreter's inputs, then node by node, then the plan.
+
+Enters: the graph that was compiled and its arguments.  Leaves: `Finding`s.
+*Kernel*: `emit_kernel` makes a module of one kernel; what it writes is held against the interpreter's values.  A wrong one
+is cut short: the graph up to each of its nodes is compiled on its own until the value is wrong.  *Plan*: if every kernel
+is right alone, the schedule is run up to each kernel in its own arena; the first that goes wrong there reads memory that
+another one wrote over, or runs too early.
+Invariant: a value is wrong only beyond the running error bound of the node's own dtype.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradc.codegen.emit import arena_bytes, emit, emit_kernel
+from gradc.codegen.target import Target
+from gradc.errors import GradcError
+from gradc.graph import Graph, rewrite
+from gradc.interpret import interpret, topological
+from gradc.node import OPS, Node
+from gradc.ops.record import Kind
+from gradc.oracle.report import Finding
+from gradc.oracle.rounding import running_errors
+from gradc.passes import LOWERING, PIPELINE, run_passes
+from gradc.runtime.load import load
+from gradc.schedule import Schedule, schedule
+from gradc.schedule.kernel import Buffer, Place
+
+if TYPE_CHECKING:
+    from gradc.oracle.estimates import CompileGraph
+
+Array = np.ndarray[Any, Any]
+Values = Mapping[Node, Array]
+Run = Callable[[Sequence[Any], Sequence[Any]], int]
+
+SYMBOL = "gradc_alone"
+ALIGNMENT = 64
+
+
+def kernel_findings(graph: Graph, arrays: Sequence[Any], compile_graph: CompileGraph) -> list[Finding]:
+    """The first node whose compiled value is wrong in gradc's own schedule of ``graph``; [] if all are right."""
+    lowered = run_passes(graph, (*PIPELINE, *LOWERING))
+    values: dict[Node, Any] = dict(zip(lowered.inputs, map(np.asarray, arrays), strict=True))
+    interpret(lowered.nodes, values)
+    plan = schedule(lowered, target=Target.host())
+    for number in range(len(plan.kernels)):
+        found = _kernel_finding(plan, number, lowered, values, compile_graph)
+        if found is not None:
+            return [found]
+    found = _plan_finding(plan, lowered, values)
+    return [] if found is None else [found]
+
+
+def truncation_findings(graph: Graph, arrays: Sequence[Any], compile_graph: CompileGraph) -> list[Finding]:
+    """The first node of ``graph`` whose value is wrong when ``compile_graph`` compiles the graph up to it."""
+    values: dict[Node, Any] = dict(zip(graph.inputs, map(np.asarray, arrays), strict=True))
+    interpret(graph.outputs, values)
+    node = _first_wrong(graph.nodes, graph.inputs, values, compile_graph)
+    if node is None:
+        return []
+    words = "its compiled value is wrong when the graph ends here"
+    return [Finding("kernel", "lowering", node.op.name, graph.index[node], node.where, words)]
+
+
+# -- one kernel ----------------------------------------------------------------------------------------------------------------
+
+
+def _kernel_finding(
+    plan: Schedule, number: int, graph: Graph, values: Values, compile_graph: CompileGraph
+) -> Finding | None:
+    kernel = plan.kernels[number]
+    reads = [plan.buffers[kernel.slots[s]] for s in kernel.reads]
+    writes = [plan.buffers[kernel.slots[s]] for s in kernel.writes]
+    results = [np.zeros(b.shape, b.dtype) for b in writes]
+    run = _loaded(str(emit_kernel(plan, number, Target.host(), SYMBOL)), plan)
+    status = run([_value(b, graph, values) for b in reads], results)
+    wrong = [b for b, got in zip(writes, results, strict=True) if not _right(b, got, reads, graph, values)]
+    if not status and not wrong:
+        return None
+    boundary = [graph.nodes[b.node] for b in reads if b.node >= 0]
+    last = graph.nodes[wrong[0].node if wrong else kernel.nodes[-1]]
+    inside = topological([last], dict.fromkeys(boundary))
+    first = _first_wrong(inside, boundary, values, compile_graph)
+    node = last if first is None else first
+    words = f"kernel {number} ({kernel.title}) alone, on the interpreter's inputs, " + (
+        f"reported status {status}" if status else "computes other values"
+    )
+    return Finding("kernel", "lowering", node.op.name, graph.index[node], node.where, words)
+
+
+def _value(buffer: Buffer, graph: Graph, values: Values) -> Array:
+    if buffer.node < 0:
+        return np.zeros(buffer.shape, buffer.dtype)
+    return np.ascontiguousarray(values[graph.nodes[buffer.node]], buffer.dtype).reshape(buffer.shape)
+
+
+def _right(buffer: Buffer, got: Array, reads: Sequence[Buffer], graph: Graph, values: Values) -> bool:
+    if buffer.node < 0:
+        return True
+    node = graph.nodes[buffer.node]
+    given = {graph.nodes[b.node]: values[graph.nodes[b.node]] for b in reads if b.node >= 0}
+    return node in given or agrees(node, got.reshape(node.shape), given, values)
+
+
+def agrees(node: Node, got: Array, given: Values, values: Values) -> bool:
+    """Whether ``got`` is the node's value, up to the rounding of its own dtype from exact values ``given``."""
+    leaves = {n: values[n] for n in topological([node], given) if n not in given and n.op.name == "input"}
+    known, bounds = running_errors([node], {**given, **leaves})
+    with np.errstate(all="ignore"):
+        expected = known[node].astype(node.dtype).astype(np.float64)
+        found = got.astype(np.float64)
+        inside = np.abs(found - known[node].astype(np.float64)) <= bounds[node]
+    same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+    return bool(np.all(inside | same | ~np.isfinite(bounds[node])))
+
+
+def _first_wrong(
+    nodes: Sequence[Node], boundary: Sequence[Node], values: Values, compile_graph: CompileGraph
+) -> Node | None:
+    """The first of ``nodes`` whose value, compiled from exact values of ``boundary``, is wrong."""
+    leaves = {n: Node(OPS["input"], (), {"aval": n.aval, "name": "x", "trace": None}, n.aval) for n in boundary}
+    for node in nodes:
+        if node.op.kind is Kind.LEAF or node in leaves:
+            continue
+        (cut,) = rewrite([node], lambda n, args: None, leaves)
+        needed = [n for n in boundary if leaves[n] in set(topological([cut]))]
+        graph = Graph(tuple(leaves[n] for n in needed), (cut,))
+        try:
+            (got,) = compile_graph(graph)([np.ascontiguousarray(values[n]) for n in needed])
+        except GradcError:
+            return node
+        if not agrees(node, np.asarray(got).reshape(node.shape), {n: values[n] for n in needed}, values):
+            return node
+    return None
+
+
+# -- the plan ------------------------------------------------------------------------------------------------------------------
+
+
+def _plan_finding(plan: Schedule, graph: Graph, values: Values) -> Finding | None:
+    """Run the first k kernels in the real arena, for every k, and look at what the k-th wrote."""
+    arguments = [_value(plan.buffers[b], graph, values) for b in plan.inputs] + [np.ascontiguousarray(a) for a in plan.arrays]
+    for count, kernel in enumerate(plan.kernels, 1):
+        outputs = [np.zeros(plan.buffers[b].shape, plan.buffers[b].dtype) for b in plan.outputs]
+        arena = _aligned(arena_bytes(plan, Target.host()))
+        run = _loaded(str(emit(replace(plan, kernels=plan.kernels[:count]), Target.host(), SYMBOL)), plan, arena)
+        run(arguments, outputs)
+        reads = [plan.buffers[kernel.slots[s]] for s in kernel.reads]
+        for buffer in (plan.buffers[kernel.slots[s]] for s in kernel.writes):
+            got = _stored(buffer, outputs, arena)
+            if got is not None and not _right(buffer, got, reads, graph, values):
+                node = graph.nodes[buffer.node]
+                words = (
+                    f"kernel {count - 1} is right alone but wrong in the schedule: an operand ({_places(reads)}) was "
+                    "overwritten or not yet written"
+                )
+                return Finding("plan", "memory plan", node.op.name, graph.index[node], node.where, words)
+    return None
+
+
+def _stored(buffer: Buffer, outputs: Sequence[Array], arena: Array) -> Array | None:
+    if buffer.place is Place.OUTPUT:
+        return outputs[buffer.at]
+    if buffer.place is Place.ARENA:
+        size = buffer.size * np.dtype(buffer.dtype).itemsize
+        return arena[buffer.at : buffer.at + size].view(buffer.dtype).reshape(buffer.shape).copy()
+    return None
+
+
+def _places(buffers: Sequence[Buffer]) -> str:
+    return ", ".join(f"{b} in {b.place.value}" for b in buffers)
+
+
+# -- calling -------------------------------------------------------------------------------------------------------------------
+
+
+def _loaded(text: str, plan: Schedule, arena: Array | None = None) -> Run:
+    """The function in ``text``, called with arrays for its pointer blocks; returns the status word."""
+    loaded = load(text, SYMBOL)
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(loaded.address)
+    space = _aligned(arena_bytes(plan, Target.host())) if arena is None else arena
+
+    def run(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+        status = ctypes.c_int64(0)
+        blocks = [(ctypes.c_void_p * max(1, len(arrays)))(*[a.ctypes.data for a in arrays]) for arrays in (inputs, outputs)]
+        function(*blocks, space.ctypes.data, ctypes.byref(status))
+        assert loaded.address, "the code stays mapped during the call"
+        return int(status.value)
+
+    return run
+
+
+def _aligned(size: int) -> Array:
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
