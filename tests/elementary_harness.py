@@ -89,9 +89,8 @@ def module_text(method: str, dtype: str, lanes: int, arity: int, fp: str = "ieee
     return str(module)
 
 
-@cache
-def _compile(method: str, dtype: str, lanes: int, arity: int, fp: str, cpu: str | None) -> Kernel:
-    text = module_text(method, dtype, lanes, arity, fp)
+def load(text: str, cpu: str | None = None) -> Any:
+    """A module compiled for this machine, or for another CPU of this architecture (its default features)."""
     features = llvm.get_host_cpu_features().flatten() if cpu is None else ""
     target = llvm.Target.from_triple(llvm.get_process_triple())
     machine = target.create_target_machine(cpu=cpu or llvm.get_host_cpu_name(), features=features, opt=2, jit=True)
@@ -99,6 +98,12 @@ def _compile(method: str, dtype: str, lanes: int, arity: int, fp: str, cpu: str 
     module.verify()
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
+    return engine
+
+
+@cache
+def _compile(method: str, dtype: str, lanes: int, arity: int, fp: str, cpu: str | None) -> Kernel:
+    engine = load(module_text(method, dtype, lanes, arity, fp), cpu)
     signature = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[ctypes.c_void_p] * (1 + arity))
     return Kernel(engine, signature(engine.get_function_address("f")), dtype, lanes)
 
@@ -115,7 +120,12 @@ def compile_binary(method: str, dtype: str, lanes: int = 16, fp: str = "ieee", c
 
 def ptx(method: str, dtype: str, arity: int = 1) -> str:
     """The PTX of the function as a kernel of one thread."""
-    text = module_text(method, dtype, 1, arity).replace("define void @f", "define ptx_kernel void @f")
+    return ptx_of(module_text(method, dtype, 1, arity))
+
+
+def ptx_of(text: str) -> str:
+    """The PTX of a module whose function ``f`` becomes a kernel."""
+    text = text.replace("define void @f", "define ptx_kernel void @f")
     target = llvm.Target.from_triple("nvptx64-nvidia-cuda")
     machine = target.create_target_machine(cpu="sm_90", features="+ptx80", opt=2)
     module = llvm.parse_assembly('target triple = "nvptx64-nvidia-cuda"\n' + text)

@@ -25,7 +25,8 @@ SHAPES = [
     (2, 3, 70),
     (31, 47, 16),
 ]
-SHAPES += [(100, 35, 1700)]  # k in blocks, B packed
+SHAPES += [(7, 33, 300), (11, 10, 133)]  # inner products in both directions
+SHAPES += [(100, 35, 1700)]  # k in blocks, A packed
 NARROWER = ("x86-64-v3", "x86-64")
 PROT_NONE = 0
 

@@ -189,13 +189,13 @@ def test_tiles_add_in_the_order_of_k(shape: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.skipif(not HAS_FMA, reason="without FMA a step has two roundings")
-@pytest.mark.parametrize("shape", [(1, 1, 1000), (1, 7, 333), (3, 20, 100), (4, 9, 64)])
+@pytest.mark.parametrize("shape", [(1, 1, 1000), (1, 7, 333), (3, 20, 100), (4, 9, 64), (12, 10, 999)])
 def test_inner_products_add_as_stated(shape: tuple[int, int, int]) -> None:
     m, n, k = shape
     rng = np.random.default_rng(3)
     a, b, got = random_array(rng, (m, k), "float32"), random_array(rng, (n, k), "float32").T, np.empty((m, n), "f4")
     plan = plan_of(a, b, got)
-    assert plan.kernel == "dot" and not plan.swapped
+    assert plan.kernel == "dot"
     stride = plan.width * plan.chains
     steps = -(-k // stride)
     wide = [np.pad(x, ((0, 0), (0, steps * stride - k))).reshape(-1, steps, plan.chains, plan.width) for x in (a, b.T)]
@@ -296,6 +296,8 @@ EPILOGUE_CASES = [
     (20, 30, 9, "rows", "rows", "columns"),
     (20, 30, 9, "rows", "rows", "strided"),
     (40, 400, 400, "rows", "rows", "rows"),
+    (12, 10, 200, "rows", "columns", "rows"),
+    (19, 33, 20, "rows", "rows", "rows"),  # the second tile overlaps the first
 ]
 
 
@@ -363,7 +365,7 @@ def test_no_flags_and_no_libcalls() -> None:
 
 def test_names_tell_kernels_apart() -> None:
     outputs = [Output("float32", add, scaled) for add in (False, True) for scaled in (False, True)]
-    assert len({Dot(16, 1, 8, 1, output).name for output in outputs}) == 4
+    assert len({Dot(16, 1, 8, 1, True, output).name for output in outputs}) == 4
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,14 @@ def test_compiles_once_per_shape_dtype_and_structure():
     assert "3 compiled" in repr(f)
 
 
+def test_python_numbers_and_arrays_are_told_apart():
+    f = gc.jit(lambda x, k: x * k)
+    x = np.ones(2, np.float32)
+    assert f(x, 2.0).dtype == np.float32
+    assert f(x, np.array(2.0)).dtype == np.float64
+    assert f(x, 2.0).dtype == np.float32
+
+
 def test_decorator_with_options():
     @gc.jit(static="n")
     def power(x, n):

@@ -361,7 +361,7 @@ def _parameters_agree(name: str, ours: Any) -> None:
 def test_creation_is_numpy():
     texts = (
         "zeros((2, 3)); ones(3, 'f4'); full((2,), 7); arange(2, 9, 3); eye(3, k=1); identity(2); tri(3);"
-        "linspace(0, 1, 5);asarray([1, 2]); array([1., 2.], ndmin=2); linspace(0, 5, 3, dtype=int); full((2, 2), [1, 2])"
+        "linspace(0, 1, 5); asarray([1, 2]); array([1., 2.], ndmin=2); linspace(0, 5, 3, dtype=int); full(2, [1, 2])"
     )
     for text in texts.split(";"):
         text = text.strip()

@@ -45,7 +45,7 @@ class Jitted:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # The usual call: the version called last fits again.  The native entry checks shapes and dtypes anyway.
         last = self._last
-        usual = last is not None and not _open.get()
+        usual = last is not None and not last.weak and not _open.get()
         if usual and len(args) == last.arity and not kwargs and _all_arrays(args):  # type: ignore[union-attr]
             try:
                 return last.call_flat(args)  # type: ignore[union-attr]

@@ -88,6 +88,7 @@ class Executable:
         self._unflatten = graph.out_tree.unflatten
         self._single = graph.out_tree.is_leaf
         self.arity = _flat_arity(graph)
+        self.weak = any(x.aval.weak for x in graph.inputs)
         for stage in options.show:
             print(f"── {graph.title}: {stage}\n{self.text(stage)}", file=sys.stderr)
 

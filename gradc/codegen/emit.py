@@ -72,7 +72,7 @@ class _Library:
         """The name of the function of ``kernel``: its slots as pointers, then scratch, then the status word."""
         key = (kernel.work, kernel.dtypes)
         if key not in self._known:
-            self._known[key] = self._emit(kernel, f"k{len(self._known)}.{kernel.title}")
+            self._known[key] = self._emit(kernel, f"k{len(self._known)}.{kernel.title.replace('+', '.')}")
         return self._known[key]
 
     def _emit(self, kernel: Kernel, name: str) -> str:

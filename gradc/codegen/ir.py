@@ -11,7 +11,7 @@ The text route is used instead of llvmlite.ir because it is several times faster
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -465,17 +465,17 @@ class Lanes:
         return Value(self.f.let(f"icmp ne i{mask.lanes} {packed}, 0"), "bool")
 
     def max(self, x: Value | Scalar, y: Value | Scalar) -> Value:
-        """np.maximum: NaN wins, the first operand on ties."""
-        return self._pick(self.ge, x, y)
+        """np.maximum: NaN wins; of two zeros the second operand, as x86's instruction (and NumPy there) has it."""
+        return self._pick(self.gt, x, y)
 
     def min(self, x: Value | Scalar, y: Value | Scalar) -> Value:
-        """np.minimum: NaN wins, the first operand on ties."""
-        return self._pick(self.le, x, y)
+        """np.minimum: NaN wins; of two zeros the second operand."""
+        return self._pick(self.lt, x, y)
 
-    def _pick(self, better, x: Value | Scalar, y: Value | Scalar) -> Value:  # type: ignore[no-untyped-def]
+    def _pick(self, better: Callable[[Value, Value], Value], x: Value | Scalar, y: Value | Scalar) -> Value:
         a, b = self.lift(x, y)
-        first = better(a, b)
-        return self.select(self.or_(first, self.isnan(a)) if a.is_float else first, a, b)
+        picked = self.select(better(a, b), a, b)  # one instruction where the target has it; b if either is NaN
+        return self.select(self.isnan(a), a, picked) if a.is_float else picked
 
     def and_(self, x: Value | Scalar, y: Value | Scalar) -> Value:
         return self._binary("", "and", x, y)

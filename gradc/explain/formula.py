@@ -279,7 +279,7 @@ def product(shape: Shape, factors: Iterable[Factor], coef: Number = ONE, nodes: 
     """coef · Σ Π baseᵉ in normal form; a summed label that no remaining factor carries counts as its extent."""
     given = [_unit_labels(f) for f in factors]
     sums = {k: n for k, n in extents(given).items() if k >= len(shape)}
-    flat = _Flat(coef, set(nodes), sums, max([len(shape) - 1, *(k for f in given for k in f.labels)]) + 1)
+    flat = _Flat(coef, set(nodes), len(shape), sums, max([len(shape) - 1, *(k for f in given for k in f.labels)]) + 1)
     for i, f in enumerate(given):
         flat.add(f, given[:i] + given[i + 1 :])
     merged = _merged(flat.factors)
@@ -311,6 +311,7 @@ class _Flat:
 
     coef: Number
     nodes: set[Node]
+    ndim: int
     sums: dict[int, int]  #: every summed label and its extent
     fresh: int
     factors: list[Factor] = field(default_factory=list)
@@ -325,8 +326,8 @@ class _Flat:
             self.factors.append(f)
             return
         self.coef = self.coef * outside
-        if not _dissolves(inner, f, others):
-            self.factors.append(Factor(split(inner)[1], f.labels, f.exponent))
+        if not _dissolves(inner, f, others, self.ndim):
+            self._keep(inner, f)
             return
         self.nodes |= inner.nodes
         names = {a: f.labels[a] for a in range(inner.ndim)}
@@ -338,7 +339,18 @@ class _Flat:
             self.factors.append(Factor(base, moved, exponent * f.exponent))
 
 
-def _dissolves(inner: Product, f: Factor, others: Sequence[Factor]) -> bool:
+    def _keep(self, inner: Product, f: Factor) -> None:
+        """The inner product stays one factor, but for its number and its scalars."""
+        bare = split(inner)[1]
+        scalars = [g for g in inner.factors if all(k == UNIT for k in g.labels)]
+        if isinstance(bare, Product) and scalars and is_integer(f.exponent) and len(scalars) < len(inner.factors):
+            rest = tuple(g for g in bare.factors if not any(g is s for s in scalars))
+            bare = _bare(replace(bare, factors=rest))
+            self.factors += [Factor(g.base, g.labels, g.exponent * f.exponent) for g in scalars]
+        self.factors.append(Factor(bare, f.labels, f.exponent))
+
+
+def _dissolves(inner: Product, f: Factor, others: Sequence[Factor], ndim: int) -> bool:
     """Whether (Σ Π baseᵉ)ᶠ inside a product may become factors of that product."""
     if not inner.summed:
         return is_integer(f.exponent) or _one_signed(inner)
@@ -347,7 +359,7 @@ def _dissolves(inner: Product, f: Factor, others: Sequence[Factor]) -> bool:
     labelled = [o for o in others if any(k != UNIT for k in o.labels)]
     if not labelled:
         return inner.ndim > 0 or not others
-    return inner.ndim > 0 and _continues_chain(f, labelled, inner.ndim)
+    return inner.ndim > 0 and inner.ndim <= 2 and _continues_chain(f, labelled, ndim)
 
 
 def _one_signed(inner: Product) -> bool:
@@ -355,14 +367,12 @@ def _one_signed(inner: Product) -> bool:
     return len(inner.factors) == 1 and not (is_integer(inner.factors[0].exponent) and inner.factors[0].exponent % 2 == 0)
 
 
-def _continues_chain(f: Factor, others: Sequence[Factor], rank: int) -> bool:
-    """A·B·C: the product f shares at most one label with each neighbour, and each label with one neighbour alone."""
+def _continues_chain(f: Factor, others: Sequence[Factor], ndim: int) -> bool:
+    """A·B·C: the product f shares at most one label, a summed one, with each neighbour, and each with one alone."""
     mine = {k for k in f.labels if k != UNIT}
     shared = [mine & set(o.labels) for o in others]
     met = [k for s in shared for k in s]
-    if rank > 2 or any(len(s) > 1 for s in shared) or len(met) != len(set(met)):
-        return False
-    return all(sum(k in o.labels for o in others) <= 1 for k in mine)
+    return all(len(s) <= 1 for s in shared) and len(met) == len(set(met)) and all(k >= ndim for k in met)
 
 
 def arranged(x: Formula, labels: Labels, shape: Shape, nodes: Iterable[Node] = ()) -> Formula:

@@ -156,12 +156,22 @@ class Ones(Layout):
     """The vector of ones."""
 
 
+@dataclass(frozen=True)
+class Derivative(Layout):
+    """∂of/∂by, or ∂by for a cotangent."""
+
+    of: Layout | None
+    by: Layout
+
+
 INDEX_LETTERS = "ijklmrstuvab"
 RELATIONS = {"equal": "=", "not_equal": "≠", "less": "<", "less_equal": "≤", "greater": ">", "greater_equal": "≥"}
 CALL_NAMES = {
     "sigmoid": "σ", "normal_cdf": "Φ", "normal_pdf": "φ", "logsumexp": "lse", "maximum": "max", "minimum": "min",
     "logical_and": "and", "logical_or": "or", "logical_not": "not", "bitwise_invert": "not", "lgamma": "logΓ", "digamma": "ψ",
 }  # fmt: skip
+#: attribute values that go without saying
+USUAL = (None, False, 0, "mean", "none")
 REDUCTIONS = {"softmax", "logsumexp", "max", "min", "prod", "any", "all", "argmax", "argmin"}
 
 
@@ -277,7 +287,7 @@ def _options(x: Apply) -> tuple[str, ...]:
         axis = x.attrs.get("axis", x.attrs.get("axes"))
         last = axis in (None, -1, rank - 1, (-1,), (rank - 1,), tuple(range(rank)))
         return () if last else (f"axis={axis}",)
-    return tuple(f"{k}={v}".replace(" ", "") for k, v in x.attrs.items() if v is not None)
+    return tuple(f"{k}={v}".replace(" ", "") for k, v in x.attrs.items() if v not in USUAL)
 
 
 # -- scalars around an array part ----------------------------------------------------------------------------------------
@@ -295,13 +305,24 @@ def _with_scalars(coef: Number, top: Sequence[Layout], bottom: Sequence[Layout],
     body: Layout
     if array is None:
         body = _side_by_side(over)
-    elif isinstance(array, Hadamard | Plus | Tensor) or (isinstance(array, Quotient) and over):
-        body = _side_by_side([*over, array])
+    elif isinstance(array, Hadamard | Quotient) and over:
+        body = _scaled(over, array)
     else:
         body = _side_by_side([*over, *(array.items if isinstance(array, Juxtaposed) else (array,))])
     if under:
         body = Quotient(body, _side_by_side(under))
     return Minus(body) if coef < 0 else body
+
+
+def _scaled(scalars: Sequence[Layout], x: Layout) -> Layout:
+    """Scalars in front of the first factor of an elementwise product or quotient."""
+    if isinstance(x, Hadamard):
+        return replace(x, items=(_scaled(scalars, x.items[0]), *x.items[1:]))
+    if isinstance(x, Quotient):
+        return replace(x, top=_scaled(scalars, x.top))
+    if isinstance(x, Num) and x.value == 1:
+        return _side_by_side(scalars)
+    return _side_by_side([*scalars, *(x.items if isinstance(x, Juxtaposed) else (x,))])
 
 
 def _reads_as_decimal(c: Fraction) -> bool:
@@ -501,7 +522,7 @@ class _Matrices:
                 return right
             if right is not None:
                 return _side_by_side([left, transposed(right)])
-            return left if row in self.columns else _side_by_side([left, Transposed(Ones())])
+            return left if row in self.columns else _repeated(left)
         top, bottom = [self.edges[0].from_(row).layout], list[Layout]()
         for k in (row, column):
             above, below = self.vectors.get(k, ([], []))
@@ -520,7 +541,8 @@ def _real(labels: Labels) -> Labels:
 
 
 def _repeated(column: Layout) -> Layout:
-    return _side_by_side([column, Transposed(Ones())])
+    items = column.items if isinstance(column, Juxtaposed) else (column,)
+    return _side_by_side([*items, Transposed(Ones())])
 
 
 def _inner_product(top: Sequence[Layout], bottom: Sequence[Layout]) -> Layout:

@@ -196,6 +196,33 @@ def softmax_from_logsumexp(x: Formula, names: Names) -> Formula | None:
     return None
 
 
+def softmax_quotient(x: Formula, names: Names) -> Formula | None:
+    """exp(z) / Σ exp(z), the sum taken over axes of z."""
+    if not isinstance(x, Product):
+        return None
+    for f in x.factors:
+        call = _call(f.base, "exp")
+        if call is None or f.exponent != 1 or not call.parts:
+            continue
+        for g in x.factors:
+            axes = _summed_axes(names.meaning(g.base), call) if g.exponent == -1 else None
+            kept = [k for a, k in enumerate(f.labels) if axes is not None and a not in axes and k != UNIT]
+            if axes and [k for k in g.labels if k != UNIT] == kept:
+                soft = apply("softmax", call.args, call.shape, {"axes": axes}, attrs_key=("axes", axes))
+                return product(x.shape, [Factor(soft, f.labels), *_without(x.factors, f, g)], x.coef)
+    return None
+
+
+def _summed_axes(x: Formula, inner: Formula) -> Labels | None:
+    """The axes over which ``x`` is the sum of ``inner``."""
+    coef, factors = factors_of(x)
+    if coef != 1 or len(factors) != 1 or factors[0].base != inner or factors[0].exponent != 1:
+        return None
+    axes = tuple(a for a, k in enumerate(factors[0].labels) if k >= x.ndim)
+    kept = [k for k in factors[0].labels if 0 <= k < x.ndim]
+    return axes if kept == sorted(kept) else None
+
+
 def sigmoid_of_negative(x: Formula, names: Names) -> Formula | None:
     call = _call(x, "sigmoid")
     if call is None or not _leads_with_minus(call.args[0]):
@@ -344,6 +371,35 @@ def mask_is_idempotent(x: Formula, names: Names) -> Formula | None:
         Factor(f.base, f.labels) if _call(f.base, "indicator", "onehot") and f.exponent > 0 else f for f in x.factors
     ]
     return product(x.shape, changed, x.coef, x.nodes)
+
+
+def zeroth_power(x: Formula, names: Names) -> Formula | None:
+    """x^where(k = 0, 1, k − 1) is x^(k − 1) but at k = 0."""
+    call = _call(x, "power")
+    if call is None:
+        return None
+    coef, factors = factors_of(call.args[1])
+    where = _call(factors[0].base, "where") if coef == 1 and len(factors) == 1 else None
+    if where is None or factors[0].exponent != 1 or value_of(where.args[1]) != 1:
+        return None
+    mask = _call(where.args[0], "equal")
+    if mask is None or all(value_of(c) != 0 for c in mask.args):
+        return None
+    exponent = product(x.shape, [Factor(where.args[2], factors[0].labels)])
+    return apply("power", (call.args[0], exponent), x.shape)
+
+
+def mask_of_nonzero(x: Formula, names: Names) -> Formula | None:
+    """k·1[k ≠ 0] = k."""
+    if not isinstance(x, Product):
+        return None
+    for f in x.factors:
+        call = _call(f.base, "indicator")
+        mask = _call(call.args[0], "not_equal") if call is not None else None
+        for k, zero in (mask.args, mask.args[::-1]) if mask is not None else ():
+            if value_of(zero) == 0 and any(g.base == k and g.labels == f.labels and g.exponent > 0 for g in x.factors):
+                return product(x.shape, _without(x.factors, f), x.coef)
+    return None
 
 
 def positive_part(x: Formula, names: Names) -> Formula | None:
@@ -538,6 +594,7 @@ def _rest_term(
 RULES: tuple[Rule, ...] = (
     Rule("log-sum-exp shift", "lse(z + c) = lse(z) + c, for c constant along the axes of lse", logsumexp_shift),
     Rule("softmax", "exp(z − lse z) = softmax z", softmax_from_logsumexp),
+    Rule("softmax quotient", "exp z / Σ exp z = softmax z", softmax_quotient),
     Rule("sigmoid of a negative", "σ(−x) = 1 − σ(x)", sigmoid_of_negative),
     Rule("exponential", "expm1(x) + 1 = exp x", exp_from_expm1),
     Rule("normal distribution function", "(1 + erf(x/√2))/2 = erfc(−x/√2)/2 = Φ(x)", normal_cdf),
@@ -547,6 +604,8 @@ RULES: tuple[Rule, ...] = (
     Rule("shared tie", "where(a > b, 1, where(a = b, ½, 0)) = 1[a > b], one half at a tie", tie_is_shared),
     Rule("mask", "where(m, a, 0) = a ⊙ 1[m]", selection_is_mask),
     Rule("mask squared", "1[m]² = 1[m]", mask_is_idempotent),
+    Rule("zeroth power", "x^where(k = 0, 1, k − 1) = x^(k − 1) but at k = 0", zeroth_power),
+    Rule("mask of a factor", "k·1[k ≠ 0] = k", mask_of_nonzero),
     Rule("positive part", "1[x > 0] = 1[relu x > 0]", positive_part),
     Rule("arg max", "1[a = max a] / Σ 1[a = max a] = onehot(argmax a), shared where elements tie", extremum_mask),
     Rule("one-hot", "1[y = j] = onehot(y)[j]", class_indicator),
@@ -556,4 +615,7 @@ RULES: tuple[Rule, ...] = (
 )
 """In the order in which they are tried."""
 
-__all__ = ["RULES", "Names", "Rule", "Simplifier", "factors_of", "identity", "power"]
+FORWARD_RULES = tuple(r for r in RULES if r.name in ("opposite comparison", "mask", "one-hot", "mask squared"))
+"""What the user's own formulas are shown with: notation, no algebra."""
+
+__all__ = ["FORWARD_RULES", "RULES", "Names", "Rule", "Simplifier", "factors_of", "identity", "power"]

@@ -17,6 +17,7 @@ from gradc.explain.notation import Layout
 SUM, PRODUCT, POSTFIX, ATOM = 1, 2, 4, 5
 SIDE = 3  #: juxtaposition binds tighter than ⊙ and /
 
+DIGITS = "0123456789"
 _SUBSCRIPTS = str.maketrans("0123456789ijklmrstuvaexnhop", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₘᵣₛₜᵤᵥₐₑₓₙₕₒₚ")
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
@@ -56,9 +57,9 @@ class TextPrinter:
             case n.Num(value):
                 return self.number(value)
             case n.Literal(text):
-                return self._plain(text), ATOM
+                return self.plain(text), ATOM
             case n.Ones():
-                return "1", ATOM
+                return self._pick("𝟏", "ones"), ATOM
             case n.Minus(inner):
                 return self._minus() + self.at_least(inner, PRODUCT), SUM
             case n.Plus(terms):
@@ -83,12 +84,12 @@ class TextPrinter:
                 text = self(inner) if self.ascii else self.at_least(inner, ATOM)
                 return (f"sqrt({text})" if self.ascii else f"√{text}"), ATOM
             case n.Call(name, args, options):
-                inside = ", ".join([*(self(a) for a in args), *(self._plain(o) for o in options)])
-                return f"{self._plain(name)}({inside})", ATOM
+                inside = ", ".join([*(self(a) for a in args), *(self.plain(o) for o in options)])
+                return f"{self.plain(name)}({inside})", ATOM
             case n.Mask(condition):
                 return f"1[{self(condition)}]", ATOM
             case n.Relation(left, sign, right):
-                return f"{self.at_least(left, SUM)} {self._plain(sign)} {self.at_least(right, SUM)}", 0
+                return f"{self.at_least(left, SUM)} {self.plain(sign)} {self.at_least(right, SUM)}", 0
             case n.Fenced(inner, double):
                 bar = self._pick("‖", "||") if double else "|"
                 return f"{bar}{self(inner)}{bar}", ATOM
@@ -96,6 +97,9 @@ class TextPrinter:
                 return self._sum_sign(indices) + self.at_least(body, SIDE if indices else POSTFIX), SIDE
             case n.Indexed(base, indices):
                 return f"{self.at_least(base, ATOM)}[{', '.join(map(self, indices))}]", ATOM
+            case n.Derivative(of, by):
+                d = self._pick("∂", "d")
+                return (f"{d}{self(of)}/" if of is not None else "") + d + self(by), ATOM
             case n.Tensor(indices, body):
                 return f"[{self(body)}]{self._below(''.join(indices))}", ATOM
         raise AssertionError(x)
@@ -104,7 +108,7 @@ class TextPrinter:
 
     def ident(self, x: n.Ident) -> str:
         """A name with its subscript."""
-        return self._plain(x.name) + (x.below if self.ascii else self._below(x.below))
+        return self.plain(x.name) + (x.below if self.ascii else self._below(x.below))
 
     def _below(self, text: str) -> str:
         small = text.translate(_SUBSCRIPTS)
@@ -130,9 +134,9 @@ class TextPrinter:
     def _gap(self, left: Layout, before: str, right: Layout, after: str) -> str:
         if self.ascii:
             return " "
-        if isinstance(left, n.Num) and not (after[0].isdigit() or before[-1].isalpha()):
+        if isinstance(left, n.Num) and not (after[0] in DIGITS or before[-1].isalpha()):
             return ""
-        return "" if _is_short(left, before) and _is_short(right, after) and not after[0].isdigit() else "·"
+        return "" if _is_short(left, before) and _is_short(right, after) and after[0] not in DIGITS else "·"
 
     def _quotient(self, top: Layout, bottom: Layout, pointwise: bool) -> str:
         sign = f" {self._pick('⊘', './')} " if pointwise else "/"
@@ -170,7 +174,8 @@ class TextPrinter:
     def _pick(self, unicode: str, plain: str) -> str:
         return plain if self.ascii else unicode
 
-    def _plain(self, text: str) -> str:
+    def plain(self, text: str) -> str:
+        """``text`` in the printer's alphabet."""
         if not self.ascii:
             return text
         for sign, plain in _ASCII.items():

@@ -156,46 +156,57 @@ def _lgamma(x: float) -> float:
 
 
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798)  # B2, B4, …
+_DIGAMMA_ROOT = (1.4616321449683622, 9.549995429965697e-17)  # the positive zero of ψ: the nearest number and the rest
 
 
-def _polygamma(x: float, n: int) -> float:
-    """ψ⁽ⁿ⁾(x): recurrence up to x >= 20, then the asymptotic series (A&S 6.4.11); reflection for x < 0 (6.4.7)."""
-    if math.isnan(x) or x == -math.inf:
-        return math.nan
-    if x == 0 or (x < 0 and x == math.floor(x)):
-        return math.nan if x < 0 and n == 0 else math.copysign(math.inf, -x) if n % 2 == 0 else math.inf
-    if x < 0:
-        sign = -1.0 if n % 2 else 1.0
-        return sign * _polygamma(1 - x, n) - math.pi * _cotangent_derivative(x, n)
-    if x == math.inf:
-        return math.inf if n == 0 else 0.0
-    return _polygamma_positive(x, n)
+def _polygamma(x: Array, n: int) -> Array:
+    """ψ⁽ⁿ⁾(x) in float64: a sum and an asymptotic series for x ≥ 0, reflection for x < 0 (A&S 6.4.7).
+
+    At 0 the sign of the zero decides between the infinities; at a negative integer an odd n gives +∞ and an even n NaN,
+    because the two sides differ.
+    """
+    wide = np.asarray(x, np.float64)
+    reflected = wide < 0
+    y = np.where(reflected, 1 - wide, wide)
+    right = _digamma_right(y) if n == 0 else _polygamma_right(y, n)
+    left = (right if n % 2 == 0 else -right) - _cotangent_derivative(wide, n)
+    return np.asarray(np.where(reflected, left, right), x.dtype)
 
 
-def _polygamma_positive(x: float, n: int) -> float:
-    sign = -1.0 if n % 2 else 1.0
-    factorial = float(math.factorial(n))
-    total = 0.0
-    while x < 20 + n:
-        total -= sign * factorial / x ** (n + 1)
-        x += 1
-    if n == 0:
-        series = math.log(x) - 0.5 / x - sum(b / (2 * k * x ** (2 * k)) for k, b in enumerate(_BERNOULLI, 1))
-        return total + series
-    head = math.factorial(n - 1) / x**n + factorial / (2 * x ** (n + 1))
-    tail = sum(
-        b * math.factorial(2 * k + n - 1) / (math.factorial(2 * k) * x ** (2 * k + n))
-        for k, b in enumerate(_BERNOULLI, 1)
+def _polygamma_right(x: Array, n: int) -> Array:
+    """(−1)ⁿ⁺¹·n!·Σ 1/(x + k)ⁿ⁺¹: the first terms as they are, the rest by 6.4.11. All terms have one sign."""
+    count = 20 + n
+    total = sum((x + k) ** -float(n + 1) for k in reversed(range(1, count))) + x ** -float(n + 1)
+    y = x + count
+    series = sum(
+        b * math.comb(2 * k + n - 1, n - 1) * y ** -float(2 * k) for k, b in reversed([*enumerate(_BERNOULLI, 1)])
     )
-    return total - sign * (head + tail)
+    rest = math.factorial(n - 1) * (1 + (n / (2 * y) + series)) * y ** -float(n - 1) / y
+    return np.asarray((-1) ** (n + 1) * (math.factorial(n) * total + rest))
 
 
-def _cotangent_derivative(x: float, n: int) -> float:
-    """dⁿ/dxⁿ cot(πx), as a polynomial in c = cot(πx): each derivative is −π(1 + c²) times the last one's."""
-    polynomial = np.polynomial.Polynomial([0.0, 1.0])
-    for _ in range(n):
-        polynomial = -math.pi * np.polynomial.Polynomial([1.0, 0.0, 1.0]) * polynomial.deriv()
-    return float(polynomial(1 / math.tan(math.pi * (x - math.floor(x)))))
+def _digamma_right(x: Array) -> Array:
+    """ψ(x) = ψ(x) − ψ(root): 6.3.16 for the first terms and 6.3.18 for the rest, both as differences with the factor
+    x − root, so that the result is accurate where it is small."""
+    root, count = _DIGAMMA_ROOT[0], 20
+    gap = (x - root) - _DIGAMMA_ROOT[1]
+    y, z = x + count, root + count
+    logarithm = np.log1p(gap / z)
+    series = sum(b / (2 * k) * z ** (-2 * k) * np.expm1(-2 * k * logarithm) for k, b in enumerate(_BERNOULLI, 1))
+    rest = gap / z / y / 2 + (logarithm - series)
+    total = sum(gap / (root + k) / (x + k) for k in reversed(range(1, count))) + gap / root / x
+    return np.where(np.isinf(x), x, total + rest)
+
+
+def _cotangent_derivative(x: Array, n: int) -> Array:
+    """π·dⁿ/dxⁿ cot πx = (−1)ⁿ·πⁿ⁺¹·R(cos πx)/sinⁿ⁺¹ πx, where R₀ = c and Rₙ = (1 − c²)·Rₙ₋₁′ + n·c·Rₙ₋₁."""
+    cosine = numerator = np.polynomial.Polynomial([0.0, 1.0])
+    for m in range(1, n + 1):
+        numerator = (1 - cosine * cosine) * numerator.deriv() + m * cosine * numerator
+    turn = x - np.rint(x)
+    rising, falling = np.sin(np.pi * np.abs(turn)), np.sin(np.pi * (0.5 - np.abs(turn)))
+    value = (-math.pi) ** n * math.pi * numerator(falling) * np.copysign(rising, turn) ** -float(n + 1)
+    return np.where((turn == 0) & (n % 2 == 0), np.nan, value)
 
 
 erf = elementwise(
@@ -217,7 +228,7 @@ lgamma = elementwise(
 )
 digamma = elementwise(
     "digamma",
-    _by_element(lambda x: _polygamma(x, 0)),
+    lambda x: _polygamma(x, 0),
     sympy=lambda S, x: S.polygamma(0, x),
     partials=lambda y, x: (apply(OPS["polygamma"], x, n=1),),
     domain=POSITIVE,
@@ -225,7 +236,7 @@ digamma = elementwise(
 )
 polygamma = elementwise(
     "polygamma",
-    lambda x, n: _by_element(lambda v: _polygamma(v, n))(x),
+    _polygamma,
     sympy=lambda S, x, n: S.polygamma(n, x),
     partials=lambda y, x, n: (apply(OPS["polygamma"], x, n=n + 1),),
     lower=lambda b, x, n: b.polygamma(x, n),

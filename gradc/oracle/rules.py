@@ -22,6 +22,7 @@ from gradc.diff.linear import partials_of, passes
 from gradc.diff.reverse import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.symbolic.fragments import fragment_at
+from gradc.diff.symbolic.indexed import index_equality
 from gradc.errors import GradcError
 from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
@@ -30,8 +31,8 @@ from gradc.oracle.rounding import evaluate_wide, own_error, running_errors, wide
 
 Array = np.ndarray[Any, Any]
 
-#: what each wrong comparison means for the record
-FACETS = {"jvp": "derivative rule", "transpose": "transpose", "sympy": "SymPy meaning", "batch": "batching rule"}
+#: elements of all operands together up to which a structured op's SymPy meaning is evaluated
+SYMBOLS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,21 +211,63 @@ def _words(what: str, got: tuple[float, float], expected: tuple[float, float]) -
 
 
 def meaning_faults(node: Node, values: Sequence[Array]) -> list[Fault]:
-    """Whether the SymPy meaning of an elementwise op has the value of its NumPy meaning at (a few of) these operands."""
-    if node.op.kind is not Kind.ELEMENTWISE or node.op.sympy is None or not node.aval.is_float or not node.size:
+    """Whether the op's second meaning, in SymPy or as an index formula, has the value of its NumPy meaning.
+
+    Elementwise ops are looked at in three elements, index formulas in all, and other SymPy meanings where the operands
+    are small enough for one symbol per element.
+    """
+    if not node.aval.is_float or not node.size:
         return []
     alone = Alone(node, values)
+    if node.op.source is not None:
+        words = _index_problem(alone)
+        return [Fault(node, "index formula", words)] if words else []
+    if node.op.sympy is None:
+        return []
+    words = _element_problem(alone) if node.op.kind is Kind.ELEMENTWISE else _array_problem(alone)
+    return [Fault(node, "SymPy meaning", words)] if words else []
+
+
+def _element_problem(alone: Alone) -> str:
+    node = alone.node
     fragment = fragment_at(alone.copy, set(), exact=False)
     flat = [np.broadcast_to(v, node.shape).reshape(-1) for v in alone.values]
+    own = own_error(alone.copy, alone.values, alone.value).reshape(-1)
     for k in sorted({0, node.size // 2, node.size - 1}):
         point = {leaf: float(v[k]) for leaf, v in zip(alone.leaves, flat, strict=True)}
         expected = float(alone.value.reshape(-1)[k])
         got = _at(fragment, point)
-        allowed = float(own_error(alone.copy, alone.values, alone.value).reshape(-1)[k]) + 1e-14 * (1 + abs(expected))
-        if got is not None and np.isfinite(expected) and abs(got - expected) > allowed:
-            words = f"its value is {got:.6g}, the NumPy meaning's is {expected:.6g} at {tuple(point.values())}"
-            return [Fault(node, "SymPy meaning", words)]
-    return []
+        if got is not None and np.isfinite(expected) and not abs(got - expected) <= own[k]:
+            return f"its value is {got:.6g}, the NumPy meaning's is {expected:.6g} at {tuple(point.values())}"
+    return ""
+
+
+def _index_problem(alone: Alone) -> str:
+    """Follow the index formula of a view or fold element by element (all at once)."""
+    total = np.full(alone.node.shape, alone.node.attrs.get("fill", 0), np.float64).reshape(-1)
+    for i, value in enumerate(alone.values):
+        outs, ins = index_equality(alone.copy, i)
+        if alone.node.op.kind is Kind.VIEW:
+            total[outs] = value.reshape(-1)[ins]
+        else:
+            np.add.at(total, outs, value.reshape(-1)[ins])
+    bound = running_errors([alone.copy], alone.known)[1][alone.copy]
+    right = _same(total.reshape(alone.node.shape), alone.value, 2 * bound)
+    return "" if right else "the elements that it names are not those of the NumPy meaning"
+
+
+def _array_problem(alone: Alone) -> str:
+    import sympy
+
+    if sum(v.size for v in alone.values) > SYMBOLS or not all(np.all(np.isfinite(v)) for v in alone.values):
+        return ""
+    objects = [np.vectorize(sympy.Float, otypes=[object])(v) if v.dtype.kind == "f" else v for v in alone.values]
+    result = np.asarray(alone.node.op.sympy(sympy, *objects, **alone.copy.attrs), object)  # type: ignore[misc]
+    if result.shape != alone.node.shape:
+        return f"its shape is {result.shape}, the NumPy meaning's is {alone.node.shape}"
+    got = np.vectorize(float, otypes=[np.float64])(result)
+    bound = running_errors([alone.copy], alone.known)[1][alone.copy]
+    return "" if _same(got, alone.value, 2 * bound) else f"its value is {got.reshape(-1)[0]:.6g} (first element)"
 
 
 def _at(fragment: Any, point: dict[Node, float]) -> float | None:

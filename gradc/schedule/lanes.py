@@ -130,13 +130,9 @@ def dependences(nest: Nest) -> list[frozenset[Var]]:
         elif isinstance(x, Index):
             own = x.value.variables
         elif isinstance(x, Total):
-            own = _total_depends(nest, x, result) & outer
+            own = outer  # computed once for each outer index, whatever the reduced elements depend on
         result.append(own.union(*(result[a] for a in operands(x))))
     return result
-
-
-def _total_depends(nest: Nest, total: Total, known: list[frozenset[Var]]) -> frozenset[Var]:
-    return known[nest.stages[total.stage].reduces[total.which].value]
 
 
 def _with_lane(nest: Nest, widths: Widths) -> Nest:

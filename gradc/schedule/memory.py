@@ -83,20 +83,19 @@ def ordered(plan: Plan, storage: Mapping[int, int]) -> list[Kernel]:
     """The kernels in running order; ``storage`` maps an output buffer to the input buffer whose memory it takes over."""
     import networkx as nx
 
+    settled: dict[int, int] = {}
     for output, donor in storage.items():
-        _settle(plan, output, donor)
+        _settle(plan, output, donor, settled)
+        settled[output] = donor
     plan.number_scratch()
-    graph = data_edges(plan)
-    for output, donor in storage.items():
-        writer = plan.writer(output)
-        graph.add_edges_from((r, writer) for r in plan.readers(donor) if r != writer and writer is not None)
+    graph = run_edges(plan, storage)
     first = [min(k.nodes, default=len(plan.buffers) + i) for i, k in enumerate(plan.kernels)]
     order = nx.lexicographical_topological_sort(graph, key=lambda k: (first[k], k))
     return [plan.kernels[k] for k in order]
 
 
-def data_edges(plan: Plan) -> nx.DiGraph[int]:
-    """The kernel DAG: an edge from each buffer's writer to each of its readers."""
+def run_edges(plan: Plan, storage: Mapping[int, int]) -> nx.DiGraph[int]:
+    """The kernel DAG: from each buffer's writer to its readers, and from a donor's readers to who overwrites it."""
     import networkx as nx
 
     kernels = plan.kernels
@@ -106,20 +105,21 @@ def data_edges(plan: Plan) -> nx.DiGraph[int]:
     for number, kernel in enumerate(kernels):
         sources = {writer.get(kernel.slots[s], number) for s in kernel.reads}
         graph.add_edges_from((source, number) for source in sources if source != number)
+    for output, donor in storage.items():
+        if output in writer:
+            graph.add_edges_from((r, writer[output]) for r in plan.readers(donor) if r != writer[output])
     return graph
 
 
-def _settle(plan: Plan, output: int, donor: int) -> None:
+def _settle(plan: Plan, output: int, donor: int, settled: Mapping[int, int]) -> None:
     """Let the writer of ``output`` go through a temporary if it cannot overwrite ``donor`` directly."""
     import networkx as nx
 
     writer = plan.writer(output)
     if writer is None:
         return
-    graph = data_edges(plan)
-    later = nx.descendants(graph, writer)
+    later = nx.descendants(run_edges(plan, settled), writer)
     if in_step(plan.kernels[writer], donor, output) and later.isdisjoint(plan.readers(donor)):
-        graph.add_edges_from((r, writer) for r in plan.readers(donor) if r != writer)
         return
     temporary = plan.add_temporary(plan.buffers[output])
     plan.redirect(output, temporary)

@@ -136,10 +136,13 @@ def _copied(
     node: Node, which: int, order: tuple[Label, ...], groups: _Groups, slots: Slots, number: Mapping[Node, int],
     widths: Widths,
 ) -> tuple[Nest, _Strided]:  # fmt: skip
-    """Operand ``which`` copied into scratch as (batch, free, summed), and how the product reads the copy."""
+    """Operand ``which`` copied into scratch as (batch, free, summed), and how the product reads the copy.
+
+    A summed label that the operand lacks is there in the copy: its elements are repeated.
+    """
     labels = _sides(node)[which]
     free = groups.rows if which == 0 else groups.columns
-    layout = [k for k in (*groups.batch, *free, *order) if k in labels]
+    layout = (*groups.batch, *free, *order)
     shape = tuple(groups.sizes[k] for k in layout)
     slot = slots.own(str(node.dtype), math.prod(shape))
     w = Weaver(slots, number)
@@ -169,8 +172,10 @@ def _product(
         return math.prod(groups.sizes[k] for k in labels)
 
     def view(side: _Strided, first: Sequence[Label], second: Sequence[Label]) -> View:
-        steps = tuple(_single_stride(g, groups, side.strides) or 0 for g in (first, second))
-        return View(side.slot, side.offset, (steps[0], steps[1]), tuple(_stride(side, k) for k in batch))
+        one, two = (_single_stride(g, groups, side.strides) for g in (first, second))
+        if one is None or two is None:
+            raise AssertionError("an operand without single strides was not copied")
+        return View(side.slot, side.offset, (one, two), tuple(_stride(side, k) for k in batch))
 
     return Product(
         m=extent(rows), n=extent(columns), k=extent(order), batch=tuple(groups.sizes[k] for k in batch), dtype=dtype,

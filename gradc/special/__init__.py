@@ -1,134 +1,92 @@
-"""Special functions under SciPy's names; they also serve SciPy's own ufuncs on traced values.
+"""SciPy's special functions over traced values, under SciPy's names.
 
-Enters: arrays of any shape.  Leaves: elementwise nodes of the same shape.  Invariant: a name means what it means in
-`scipy.special`, the limits at 0 included.
+``scipy.special``'s own functions work on traced values too: each is a NumPy ufunc, so its name finds the one here.
+Outside a trace they are NumPy: arrays in, arrays out.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import gradc.numpy as gnp
-from gradc.errors import DTypeError
-from gradc.node import FUNCTIONS, OPS, Node, as_node, here, static_int
-from gradc.numpy.axes import axes_of
-from gradc.numpy.public import Array, ArrayLike, Axes, composite, exported, function
-from gradc.numpy.reductions import inexact
+from gradc.node import FUNCTIONS, OPS
+from gradc.numpy.public import exported, function
 from gradc.ops.elementwise import apply
 
-__all__ = [
-    "digamma", "entr", "erf", "erfc", "expit", "gammaln", "log_expit", "log_softmax", "logit", "logsumexp", "ndtr",
-    "polygamma", "psi", "rel_entr", "softmax", "xlog1py", "xlogy",
-]  # fmt: skip
-
-erf, erfc, digamma = exported("erf"), exported("erfc"), exported("digamma")
-logsumexp = gnp.logsumexp
-
-
-@function("gammaln")
-def gammaln(x: ArrayLike) -> Array:
-    """log |Γ(x)|."""
-    return apply(OPS["lgamma"], x)
-
-
-@function("psi")
-def psi(x: ArrayLike) -> Array:
-    """ψ(x) = Γ'(x)/Γ(x)."""
-    return apply(OPS["digamma"], x)
-
-
-@function("polygamma")
-def polygamma(n: int, x: ArrayLike) -> Array:
-    """ψ⁽ⁿ⁾(x), the n-th derivative of ψ; ``n`` >= 0 is static."""
-    order = static_int(n, "the order n")
-    if order < 0:
-        raise DTypeError(f"{here()}: polygamma: the order must be >= 0, got {order}")
-    return apply(OPS["polygamma"], x, n=order) if order else psi(as_node(x))
-
-
-@function("expit")
-def expit(x: ArrayLike) -> Array:
-    """1/(1 + e⁻ˣ)."""
-    return apply(OPS["sigmoid"], x)
+erf = exported("erf")
+erfc = exported("erfc")
+digamma = psi = exported("digamma")
+expit = exported("sigmoid")
+gammaln = exported("lgamma")
+log1p = exported("log1p")
+expm1 = exported("expm1")
+cbrt = exported("cbrt")
+exp2 = exported("exp2")
+logsumexp = exported("logsumexp")
+FUNCTIONS |= {"psi": FUNCTIONS["digamma"], "expit": FUNCTIONS["sigmoid"], "gammaln": FUNCTIONS["lgamma"]}
 
 
 @function("log_expit")
-def log_expit(x: ArrayLike) -> Array:
-    """log(1/(1 + e⁻ˣ)), without overflow."""
-    return -apply(OPS["softplus"], -as_node(x))
+def log_expit(x: Any) -> Any:
+    """log(1/(1 + e⁻ˣ)) without overflow."""
+    return -apply(OPS["softplus"], -FUNCTIONS["positive"](x))
 
 
 @function("logit")
-def logit(x: ArrayLike) -> Array:
-    """log(x/(1 − x)), the inverse of `expit`."""
-    node = inexact(as_node(x))
-    return gnp.log(node / (1.0 - node))
-
-
-@function("ndtr")
-def ndtr(x: ArrayLike) -> Array:
-    """The normal distribution function ½·erfc(−x/√2)."""
-    return 0.5 * apply(OPS["erfc"], as_node(x) * -math.sqrt(0.5))
+def logit(p: Any) -> Any:
+    """log(p/(1 − p)), the inverse of expit."""
+    return FUNCTIONS["log"](p) - FUNCTIONS["log1p"](FUNCTIONS["negative"](p))
 
 
 @function("xlogy")
-def xlogy(x: ArrayLike, y: ArrayLike) -> Array:
-    """x·log y, 0 where x is 0 (and y is a number)."""
-    return _zero_times(as_node(x), as_node(y), "log", 1.0)
-
-
-@function("xlog1py")
-def xlog1py(x: ArrayLike, y: ArrayLike) -> Array:
-    """x·log(1 + y), 0 where x is 0 (and y is a number)."""
-    return _zero_times(as_node(x), as_node(y), "log1p", 0.0)
-
-
-def _zero_times(x: Node, y: Node, name: str, harmless: float) -> Array:
-    """x·f(y) with x = 0 winning over every value of y but NaN; the branch not taken stays finite."""
-    idle = (x == 0) & ~gnp.isnan(y)
-    return gnp.where(idle, 0.0, x * FUNCTIONS[name](gnp.where(idle, harmless, y)))
+def xlogy(x: Any, y: Any) -> Any:
+    """x·log y, and 0 where x is 0."""
+    where = FUNCTIONS["where"]
+    return where(x == 0, 0, FUNCTIONS["multiply"](x, FUNCTIONS["log"](where(x == 0, 1, y))))
 
 
 @function("entr")
-def entr(x: ArrayLike) -> Array:
-    """−x·log x; 0 at 0, −∞ below."""
-    node = inexact(as_node(x))
-    inside = gnp.where(node > 0, node, 1.0)
-    return gnp.where(
-        node < 0, -math.inf, gnp.where(node == 0, 0.0, gnp.where(node != node, node, -inside * gnp.log(inside)))
-    )
-
-
-@function("rel_entr")
-def rel_entr(x: ArrayLike, y: ArrayLike) -> Array:
-    """x·log(x/y) for x, y > 0; 0 for x = 0 <= y; +∞ elsewhere."""
-    p, q = inexact(as_node(x)), inexact(as_node(y))
-    proper = (p > 0) & (q > 0)
-    ratio = gnp.where(proper, p, 1.0) / gnp.where(proper, q, 1.0)
-    outside = gnp.where((p == 0) & (q >= 0), 0.0, gnp.where(gnp.isnan(p) | gnp.isnan(q), math.nan, math.inf))
-    return gnp.where(proper, p * gnp.log(ratio), outside)
+def entr(x: Any) -> Any:
+    """−x·log x, and 0 at 0."""
+    return FUNCTIONS["negative"](FUNCTIONS["xlogy"](x, x))
 
 
 @function("special.softmax")
-def softmax(x: ArrayLike, axis: Axes = None) -> Array:
-    """eˣ/Σeˣ over ``axis`` (None: all elements)."""
-    node = inexact(as_node(x))
-    return _softmax(node, axes=axes_of(axis, node))
-
-
-@composite("softmax")
-def _softmax(x: Node, *, axes: tuple[int, ...]) -> Any:
-    return gnp.exp(x - gnp.logsumexp(x, axes, keepdims=True))
+def softmax(x: Any, axis: Any = None) -> Any:
+    """eˣ/Σeˣ over ``axis``, by default over all of them."""
+    return FUNCTIONS["exp"](FUNCTIONS["special.log_softmax"](x, axis))
 
 
 @function("special.log_softmax")
-def log_softmax(x: ArrayLike, axis: Axes = None) -> Array:
-    """log of `softmax`, without cancellation."""
-    node = inexact(as_node(x))
-    return _log_softmax(node, axes=axes_of(axis, node))
+def log_softmax(x: Any, axis: Any = None) -> Any:
+    """x − logsumexp(x) over ``axis``, by default over all of them."""
+    return FUNCTIONS["subtract"](x, FUNCTIONS["logsumexp"](x, axis=axis, keepdims=True))
 
 
-@composite("log_softmax")
-def _log_softmax(x: Node, *, axes: tuple[int, ...]) -> Any:
-    return x - gnp.logsumexp(x, axes, keepdims=True)
+@function("polygamma")
+def polygamma(n: int, x: Any) -> Any:
+    """The n-th derivative of digamma; ``n`` is a static integer >= 0."""
+    if not isinstance(n, int) or n < 0:
+        raise ValueError(f"polygamma: n must be an integer >= 0, got {n!r}")
+    return apply(OPS["digamma"], x) if n == 0 else apply(OPS["polygamma"], x, n=n)
+
+
+__all__ = [
+    "cbrt",
+    "digamma",
+    "entr",
+    "erf",
+    "erfc",
+    "exp2",
+    "expit",
+    "expm1",
+    "gammaln",
+    "log1p",
+    "log_expit",
+    "log_softmax",
+    "logit",
+    "logsumexp",
+    "polygamma",
+    "psi",
+    "softmax",
+    "xlogy",
+]

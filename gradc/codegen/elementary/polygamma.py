@@ -1,9 +1,9 @@
 """Derivatives of digamma as lane arithmetic.
 
 Enters: a `Value` of float32 or float64 (float16 is computed in float32) and the order n >= 1, a Python int.  Leaves: a
-`Value` of the same dtype.  Invariant: for n up to 5 the errors in `ULP` hold, with or without FMA; branch-free but for
-the reflection, a real branch that is taken only when some lane is negative; no intermediate result overflows or
-underflows before the result does.  Start reading at `Polygamma.polygamma`.
+`Value` of the same dtype.  Invariant: the error is within `ulp`, with or without FMA; branch-free but for the
+reflection, a real branch that is taken only when some lane is negative; no intermediate result overflows or underflows
+before the result does.  Start reading at `Polygamma.polygamma`.
 
 All constants are generated in Python for the order at hand, exactly, and rounded once.
 Reference: Abramowitz & Stegun, Handbook of Mathematical Functions, 6.4.
@@ -22,16 +22,28 @@ from gradc.codegen.elementary.special import Special
 from gradc.codegen.ir import Value
 from gradc.errors import CompileError
 
-#: Largest errors for orders up to `MEASURED_ORDER`, in units in the last place of the exact result for x >= 0, and of the
-#: larger of the two terms of the reflection for x < 0, where even orders have zeros that no number hits.  Errors grow
-#: with the order, by less than 2 units for each: every factor of 1/x^(n + 1) rounds x and the product.
-ULP: dict[str, dict[str, float]] = {"polygamma": {"float32": 8.0, "float64": 8.0}}
-MEASURED_ORDER = 5
+#: Up to this order the bound `ulp` is tested.
+TESTED_ORDER = 5
+
+
+def ulp(n: int) -> float:
+    """The largest error of order n, in units in the last place of the exact result, for x ≥ 0.
+
+    For x < 0 it is twice that, in units of the larger term of the reflection: even orders have zeros that no number
+    hits. It grows with the order because each of the n + 1 factors of 1/(x + k)ⁿ⁺¹ is rounded.
+    """
+    return n + 2.0
+
+
+#: Over all arguments and the tested orders.
+ULP: dict[str, dict[str, float]] = {"polygamma": dict.fromkeys(FORMATS, 2 * ulp(TESTED_ORDER))}
 
 #: How many terms of the asymptotic series follow its first two.
 TERMS = {"float32": 5, "float64": 11}
-#: The largest n for which n!·πⁿ⁺¹, a bound of all constants, is finite.
-LARGEST_ORDER = {"float32": 25, "float64": 139}
+#: How many terms of sin(πt)/πt follow its first one, for |t| ≤ 1/2: the next one is below 2^-31 and 2^-60.
+SINE_TERMS = {"float32": 6, "float64": 10}
+#: The largest n for which n! and the powers of `Polygamma._polygamma_size`, up to (2·shift)ⁿ⁺¹, are finite.
+LARGEST_ORDER = {"float32": 22, "float64": 129}
 
 
 class Polygamma(Special):
@@ -56,7 +68,7 @@ class Polygamma(Special):
         return other.result[0]
 
     def _polygamma_size(self, x: Value, n: int) -> Value:
-        """n!·Σ 1/(x + k)^(n + 1) = |ψ⁽ⁿ⁾(x)| for x ≥ 0: the first terms as they are, the rest by its series (6.4.10)."""
+        """n!·Σ 1/(x + k)^(n + 1) = |ψ⁽ⁿ⁾(x)| for x ≥ 0 (6.4.10): the first terms as they are, then a series."""
         steps = shift(n, x.dtype)
         low = self.lt(x, float(steps))
         rest = self._polygamma_far(self.select(low, self.add(x, float(steps)), x), n)
@@ -76,15 +88,16 @@ class Polygamma(Special):
         return self._divided(self.fma(first, bend, first), x, n)
 
     def _cotangent_term(self, x: Value, n: int) -> Value:
-        """−π·dⁿ/dxⁿ cot πx (6.4.7) = ±πⁿ⁺¹·R(cos πt)/sinⁿ⁺¹ πt, where t is x less the nearest integer."""
+        """−π·dⁿ/dxⁿ cot πx (6.4.7) = ±R(cos πt)/(sin(πt)/π)ⁿ⁺¹, where t is x less the nearest integer."""
         turn = self.sub(x, self.rint(x))
-        size = self.abs(turn)
-        sine = self.copysign(self._sine_pi(size), turn)
-        cosine = self._sine_pi(self.sub(0.5, size))
-        inner = self.polynomial(self.mul(cosine, cosine), [math.pi ** (n + 1) * c for c in cotangent_numerator(n)])
+        square = self.mul(turn, turn)
+        bend = self.mul(square, self.polynomial(square, sine_coefficients(SINE_TERMS[x.dtype])))
+        sine = self.fma(turn, bend, turn)
+        cosine = self._sine_pi(self.sub(0.5, self.abs(turn)))
+        numerator = self.polynomial(self.mul(cosine, cosine), cotangent_numerator(n))
         if n % 2:
-            return self._divided(inner, sine, n + 1)
-        term = self._divided(self.mul(self.neg(cosine), inner), sine, n + 1)
+            return self._divided(numerator, sine, n + 1)
+        term = self._divided(self.mul(self.neg(cosine), numerator), sine, n + 1)
         return self.select(self.eq(turn, 0.0), nan, term)
 
     def _divided(self, x: Value, base: Value, exponent: int) -> Value:
@@ -125,6 +138,11 @@ def shift(n: int, dtype: str) -> int:
     return math.ceil((omitted * 16 / FORMATS[dtype].epsilon) ** (0.5 / (TERMS[dtype] + 1)))
 
 
+def sine_coefficients(terms: int) -> Sequence[float]:
+    """The Taylor series of sin(πt)/πt in t² without its first term, 1: the coefficients from the highest power down."""
+    return [(-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k + 1) for k in range(terms, 0, -1)]
+
+
 def cotangent_numerator(n: int) -> Sequence[int]:
     """R in dⁿ/dθⁿ cot θ = (−1)ⁿ·R(cos θ)/sinⁿ⁺¹ θ, n ≥ 1: its coefficients of every other power, the highest first.
 
@@ -133,7 +151,7 @@ def cotangent_numerator(n: int) -> Sequence[int]:
     rising = [0, 1]
     for m in range(1, n + 1):
         # (R/sin^m)′ = −((1 − c²)·R′ + m·c·R)/sin^(m + 1), with c = cos θ.
-        slope = [k * c for k, c in enumerate(rising)][1:] + [0, 0, 0]
+        slope = [*(k * c for k, c in enumerate(rising) if k), 0, 0, 0]
         lifted = [0, *rising, 0]
         rising = [slope[k] - (slope[k - 2] if k > 1 else 0) + m * lifted[k] for k in range(len(lifted))]
         while rising[-1] == 0:

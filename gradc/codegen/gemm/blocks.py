@@ -2,13 +2,13 @@
 
 Enters: a `Plan` and the pointers of one product.  Leaves: loops and calls in the function under construction.
 Invariant: blocks of k come in order, and the first one alone may overwrite C; a tile that would reach over the last row
-is moved up, and writes only rows that no tile before it wrote.  Start reading at `emit_product`.
+is moved up, and adds only to rows that no tile before it had.  Start reading at `emit_product`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +20,7 @@ from gradc.codegen.gemm.registers import Index, address, index, plus, smaller, s
 from gradc.codegen.gemm.tile import Tile, emit_tile
 from gradc.codegen.ir import Function, Lanes, Value, const
 
-#: Called with (sums, C, row, rows, column, columns) when the sums of a block are complete: two pointers to its corner.
+#: Called with (sums, C, row, rows, column, columns) for every block of complete sums: two pointers to its corner.
 Finish = Callable[[str, str, Index, Index, Index, Index], None]
 
 
@@ -106,22 +106,23 @@ class Region:
 
 @dataclass(frozen=True)
 class Depth:
-    """A block of k: where it starts, how long it is, whether it is the first, and (a bool) whether it is the last."""
+    """A block of k: where it starts, how long it is, and whether it is the first."""
 
     start: Index
     count: Index
     first: bool
-    last: Value | bool
 
 
 def emit_product(p: Product) -> None:
     """Emit everything that computes one product into C."""
     if p.plan.kernel == "dot":
         _dots(p)
-        return
-    for region in _regions(p.plan):
-        with blocks(p.f, region.panels, p.plan.panels) as (first, panels):
-            _depths(p, partial(_rows, p, region, first, panels))
+    else:
+        for region in _regions(p.plan):
+            with blocks(p.f, region.panels, p.plan.panels) as (first, panels):
+                _depths(p, partial(_rows, p, region, first, panels))
+    if p.finish and not p.buffer:
+        p.finish(p.c, p.c, 0, p.plan.problem.m, 0, p.plan.problem.n)
 
 
 def _regions(plan: Plan) -> list[Region]:
@@ -139,12 +140,10 @@ def _regions(plan: Plan) -> list[Region]:
 def _depths(p: Product, body: Callable[[Depth], None]) -> None:
     """The first block of k, and a loop over the others."""
     k, size = p.plan.problem.k, p.plan.depth
-    body(Depth(0, min(k, size), True, k <= size))
+    body(Depth(0, min(k, size), first=True))
     if k > size:
         with p.f.loop(size, k, size) as loop:
-            i = Lanes(p.f)
-            count = smaller(p.f, size, i.sub(k, loop.index))
-            body(Depth(loop.index, count, False, i.ge(plus(p.f, loop.index, size), k)))
+            body(Depth(loop.index, smaller(p.f, size, Lanes(p.f).sub(k, loop.index)), first=False))
 
 
 # -- tiles -------------------------------------------------------------------------------------------------------------
@@ -246,20 +245,18 @@ def _whole(p: Product, cols: Index) -> Index:
 
 
 def _tile(p: Product, region: Region, depth: Depth, a: Source, b: Source, row: Value, skip: Value, col: Value) -> None:
-    """One tile; and where it is the last of its elements, their epilogue."""
+    """One tile, in C or in the buffer and from there to C."""
     plan = p.plan
     output = Output(plan.problem.dtype) if p.buffer else p.output(depth.first)
     tile = Tile(plan.width, plan.rows, region.vectors, region.last, output, region.masked)
     down, along = plan.problem.c_strides
     corner = p.at(p.c, times(p.f, row, down), times(p.f, col, along))
     place, stride = (p.buffer, plan.columns) if p.buffer else (corner, down)
-    live = [region.live] if region.masked else []
-    call(p.f, emit_tile(p.f.module, tile), a.base, a.row, a.col, b.base, b.row, place, stride, depth.count, skip,
-         *live, *p.alpha(output))  # fmt: skip
-    if p.finish is None or depth.last is False:
-        return
-    with p.f.when(depth.last) if isinstance(depth.last, Value) else nullcontext():
-        sums, new = p.at(place, times(p.f, skip, stride)), p.at(corner, times(p.f, skip, down))
+    live: list[Index] = [region.live] if tile.masked else []
+    optional = [*live, *([skip] if output.add else []), *p.alpha(output)]
+    call(p.f, emit_tile(p.f.module, tile), a.base, a.row, a.col, b.base, b.row, place, stride, depth.count, *optional)
+    if p.finish and p.buffer:
+        sums, new = p.at(p.buffer, times(p.f, skip, stride)), p.at(corner, times(p.f, skip, down))
         p.finish(sums, new, plus(p.f, row, skip), Lanes(p.f).sub(plan.rows, skip), col, region.columns)
 
 
@@ -271,7 +268,7 @@ def _dots(p: Product) -> None:
         a, a_row = p.a_pack, plan.padded(plan.depth)
         _pack(p, plan.pack_a, p.a, g.a_strides, g.m, g.k, a, a_row)
     output = p.output(first=True)
-    dot = Dot(plan.width, plan.rows, plan.columns, plan.chains, output)
+    dot = Dot(plan.width, plan.rows, plan.columns, plan.chains, g.c_strides[1] == 1, output)
     name = emit_dot(p.f.module, dot)
     with each(p.f, -(-g.n // dot.cols)) as across, each(p.f, -(-g.m // dot.rows)) as down:
         row, above = _moved_up(p, down, dot.rows, g.m)
@@ -279,6 +276,5 @@ def _dots(p: Product) -> None:
         a_at = p.at(a, times(p.f, row, a_row))
         b_at = p.at(p.b, times(p.f, col, g.b_strides[1]))
         c_at = p.at(p.c, times(p.f, row, g.c_strides[0]), times(p.f, col, g.c_strides[1]))
-        call(p.f, name, a_at, a_row, b_at, g.b_strides[1], c_at, *g.c_strides, g.k, above, skip, *p.alpha(output))
-    if p.finish:
-        p.finish(p.c, p.c, 0, g.m, 0, g.n)
+        optional = [*([above, skip] if output.add else []), *p.alpha(output)]
+        call(p.f, name, a_at, a_row, b_at, g.b_strides[1], c_at, *g.c_strides, g.k, *optional)

@@ -26,12 +26,16 @@ from gradc.codegen.ir import Function, Lanes, Module, Value, const
 
 @dataclass(frozen=True)
 class Dot:
-    """``rows`` x ``cols`` elements of C at once (``cols`` a power of two <= width), ``chains`` registers for each."""
+    """``rows`` x ``cols`` elements of C at once (``cols`` a power of two <= width), ``chains`` registers for each.
+
+    ``contiguous``: the elements of a row of C are neighbours.
+    """
 
     width: int
     rows: int
     cols: int
     chains: int
+    contiguous: bool
     output: Output
 
     @property
@@ -40,14 +44,19 @@ class Dot:
 
     @property
     def name(self) -> str:
-        return f"gemm.dot.{self.dtype}.{self.rows}x{self.cols}x{self.chains}x{self.width}.{self.output.tag}"
+        shape = f"{self.rows}x{self.cols}x{self.chains}x{self.width}"
+        return f"gemm.dot.{self.dtype}.{shape}.{'row' * self.contiguous}{self.output.tag}"
 
     @property
     def params(self) -> list[tuple[str, str]]:
-        """Strides in elements, that along k being one; the first %above rows and %skip columns are not written."""
+        """Strides in elements, that along k being one.
+
+        Where sums are added, the first %above rows and %skip columns are left alone: a piece before had them.
+        """
+        done = [("i64", "above"), ("i64", "skip")] if self.output.add else []
         return [
             ("ptr noalias readonly", "a"), ("i64", "a_row"), ("ptr noalias readonly", "b"), ("i64", "b_col"),
-            ("ptr noalias", "c"), ("i64", "c_row"), ("i64", "c_col"), ("i64", "k"), ("i64", "above"), ("i64", "skip"),
+            ("ptr noalias", "c"), ("i64", "c_row"), ("i64", "c_col"), ("i64", "k"), *done,
             *self.output.params,
         ]  # fmt: skip
 
@@ -113,10 +122,15 @@ def _join(f: Function, dot: Dot, chains: Sums) -> Value:
 
 
 def _write_row(f: Function, dot: Dot, totals: Sums, r: int) -> None:
-    with f.when(Lanes(f).le(argument("above"), r)):
+    with dot.output.unless_done(f, "above", r):
         sums = sum_lanes(f, totals, lambda b, x, y: add(b, dot.dtype, x, y))
         line = address(f, "%c", times(f, r, argument("c_row")), dot.dtype)
+        if dot.contiguous and dot.cols > 1:
+            b = Lanes(f, dot.cols)
+            mask = b.not_(first_lanes(f, argument("skip"), dot.cols)) if dot.output.add else None
+            dot.output.write(f, sums, line, mask)
+            return
         for c in range(dot.cols):
-            with f.when(Lanes(f).le(argument("skip"), c)):
+            with dot.output.unless_done(f, "skip", c):
                 pointer = address(f, line, times(f, c, argument("c_col")), dot.dtype)
                 dot.output.write(f, extract(f, sums, c), pointer)

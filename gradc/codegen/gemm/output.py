@@ -7,6 +7,7 @@ Invariant: an element of C is read and written only where its mask is set.  Star
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +50,10 @@ class Output:
     def params(self) -> list[tuple[str, str]]:
         """Parameters that a function needs to write such an output."""
         return [(REGISTER[storage(self.dtype)], "alpha")] if self.scaled else []
+
+    def unless_done(self, f: Function, name: str, place: int) -> AbstractContextManager[None]:
+        """Guard of a piece that counts from %name on: written twice, sums stay what they are, unless they are added."""
+        return f.when(Lanes(f).le(argument(name), place)) if self.add else nullcontext()
 
     def write(self, f: Function, acc: Value, pointer: str, mask: Value | None = None) -> None:
         """Write finished sums to neighbouring elements of C at ``pointer``."""

@@ -30,8 +30,8 @@ FLIP_COST = 10.0
 STAGE_BYTES = 64 << 10
 #: B of this many bytes stays in the first-level cache beside the rest: then C is walked row by row.
 RESIDENT_BYTES = 16 << 10
-#: Rows that an inner-product kernel computes at once.
-DOT_ROWS = 4
+#: Rows of A that are copied, if need be, for inner products: their lanes lie along k.
+GATHERED_ROWS = 4
 #: An operand is read where it lies up to this many bytes; above, it is packed if enough rows or columns share the copy.
 UNPACKED_BYTES = 600 << 10
 PACKING_ROWS = 96
@@ -147,7 +147,7 @@ def make_plan(gemm: Gemm, target: Target) -> Plan:
 
 
 def _ways(g: Gemm, width: int, registers: int) -> Iterator[Plan]:
-    if g.b_strides[0] == 1 and g.k >= width and (g.m <= DOT_ROWS or g.a_strides[1] == 1):
+    if g.b_strides[0] == 1 and g.k >= width and (g.m <= GATHERED_ROWS or g.a_strides[1] == 1):
         yield _dot_plan(g, width, registers)
     if g.c_strides[1] == 1:
         yield _tile_plan(g, width, registers)
@@ -199,12 +199,13 @@ def _rows(g: Gemm, vectors: int, limit: int) -> tuple[int, float]:
 
 
 def _dot_plan(g: Gemm, width: int, registers: int) -> Plan:
-    rows, cols = _even(g.m, DOT_ROWS), 8
+    rows, cols = _even(g.m, (registers - 1) // 5), 8  # rows x 4 sums and as many of A fit the registers
     while cols > 1 and (cols > min(g.n, width) or rows * cols + rows + 1 > registers):
         cols //= 2
     chains = max(1, CHAINS // (rows * cols))
     tiles = -(-g.m // rows) * -(-g.n // cols)
-    cost = tiles * (rows * cols * (-(-g.k // width) + 4) + 16)
+    reduction = 4 if g.c_strides[1] == 1 else 6
+    cost = tiles * (rows * cols * (-(-g.k // width) + reduction) + 16)
     pack_a = None if g.a_strides[1] == 1 else Pack.GATHER
     return replace(_plan(g, "dot", width, rows, cols, cost), chains=chains, pack_a=pack_a)
 

@@ -53,12 +53,13 @@ class Tile:
 
     @property
     def params(self) -> list[tuple[str, str]]:
-        """Strides in elements; the first %skip rows are computed and not written (another tile has written them)."""
+        """Strides in elements. Where sums are added, the first %skip rows are left alone: a tile before had them."""
         live = [("i64", "live")] if self.masked else []
+        skip = [("i64", "skip")] if self.output.add else []
         return [
             ("ptr noalias readonly", "a"), ("i64", "a_row"), ("i64", "a_col"),
             ("ptr noalias readonly", "b"), ("i64", "b_row"),
-            ("ptr noalias", "c"), ("i64", "c_row"), ("i64", "k"), ("i64", "skip"), *live, *self.output.params,
+            ("ptr noalias", "c"), ("i64", "c_row"), ("i64", "k"), *live, *skip, *self.output.params,
         ]  # fmt: skip
 
 
@@ -106,8 +107,9 @@ def _row_step(f: Function, tile: Tile, one: Value, vectors: list[Value], sums: l
 
 
 def _write(f: Function, tile: Tile, sums: list[list[Value]], edge: Value | None) -> None:
+    masks = [None] * (tile.vectors - 1) + [edge]
     for r, row in enumerate(sums):
-        with f.when(Lanes(f).le(argument("skip"), r)):
-            for v, value in enumerate(row):
+        with tile.output.unless_done(f, "skip", r):
+            for v, (value, mask) in enumerate(zip(row, masks, strict=True)):
                 pointer = address(f, "%c", plus(f, times(f, r, argument("c_row")), v * tile.width), tile.dtype)
-                tile.output.write(f, value, pointer, edge if v == tile.vectors - 1 else None)
+                tile.output.write(f, value, pointer, mask)

@@ -1,0 +1,164 @@
+"""Write the generated pages of docs/: ``python docs/generate.py`` (or ``make docs``).
+
+``ops.md`` is the registry as tables, ``tour.md`` one function at every stage.  `tests/test_docs.py` regenerates them and
+compares, so neither can drift.  The tour compiles for one fixed CPU (x86-64-v3), so that it reads the same everywhere.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+import gradc as gc
+from gradc.codegen.emit import emit
+from gradc.codegen.target import Target
+from gradc.node import FUNCTIONS, OPS
+from gradc.ops import Kind, Op
+from gradc.passes import LOWERING, optimise, run_passes
+from gradc.runtime.load import assemble
+from gradc.schedule import schedule
+
+DOCS = Path(__file__).resolve().parent
+
+#: every name a NumPy user may expect of the first release, by family; `ops.md` says which are missing
+EXPECTED = {
+    "elementwise": """add subtract multiply divide floor_divide remainder negative positive absolute sign sqrt rsqrt cbrt
+        square reciprocal power exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh
+        arcsinh arccosh arctanh sigmoid softplus relu erf erfc lgamma digamma maximum minimum where equal not_equal less
+        less_equal greater greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
+        bitwise_invert bitwise_left_shift bitwise_right_shift floor ceil trunc round isnan isinf isfinite hypot logaddexp
+        clip astype""",
+    "views": """broadcast_to reshape transpose permute_dims moveaxis swapaxes expand_dims squeeze flip roll pad concatenate
+        stack split tile repeat diagonal tril triu sliding_window_view""",
+    "reductions": """sum mean prod max min var std argmax argmin any all logsumexp linalg.norm cumsum cumprod""",
+    "contraction": "einsum matmul dot vdot inner outer tensordot trace kron",
+    "indexing": "getitem at take take_along_axis nn.one_hot sort argsort searchsorted",
+    "creation": "zeros ones full arange linspace eye zeros_like ones_like full_like",
+    "composites": "nn.softmax nn.log_softmax nn.gelu nn.silu nn.cross_entropy nn.binary_cross_entropy",
+    "later": "float16 bfloat16 complex scan fori_loop while_loop cond checkpoint custom_derivative linalg.solve random.normal",
+}
+
+
+def missing() -> dict[str, list[str]]:
+    """Expected names that do not exist, by family."""
+    known = set(FUNCTIONS) | {name.rpartition(".")[2] for name in FUNCTIONS}
+    gone = {family: [n for n in names.split() if n not in known] for family, names in EXPECTED.items()}
+    return {family: names for family, names in gone.items() if names}
+
+
+def rule_of(op: Op) -> str:
+    """Which facet makes the op differentiable."""
+    for facet in ("partials", "transpose", "jvp"):
+        if getattr(op, facet) is not None:
+            return facet
+    return "locally constant"
+
+
+def code_of(op: Op) -> str:
+    """How the op reaches machine code."""
+    if op.expand is not None:
+        return "as other ops"
+    return "per element" if op.kind is Kind.ELEMENTWISE else "by kind"
+
+
+def ops_page() -> str:
+    parts = [
+        "# Ops\n",
+        "Generated from the registry by `make docs`; a test holds this page against it. Every op here traces,",
+        "differentiates (unless it is locally constant), batches and compiles for the CPU. `gradc.numpy`, `gradc.nn` and",
+        f"`gradc.special` write some {len(FUNCTIONS) - len(OPS)} more functions in these {len(OPS)}.\n",
+        "## What is not there yet\n",
+        *(f"- {family}: {', '.join(f'`{n}`' for n in names)}" for family, names in missing().items()),
+        "",
+    ]
+    for kind in Kind:
+        members = [op for op in OPS.values() if op.kind is kind]
+        parts += [f"## {kind.value} ({len(members)})\n", *_table(members), ""]
+    return "\n".join(parts)
+
+
+def _table(ops: Iterable[Op]) -> list[str]:
+    rows = ["| op | derivative | at singular points | SymPy meaning | code | what |", "|" + " --- |" * 6]
+    for op in sorted(ops, key=lambda o: o.name):
+        sympy = "yes" if op.sympy or op.source else "—"
+        rows.append(f"| `{op.name}` | {rule_of(op)} | {op.singular or '—'} | {sympy} | {code_of(op)} | {op.doc or '—'} |")
+    return rows
+
+
+# -- the tour --------------------------------------------------------------------------------------------------------
+
+
+def bump(x):
+    e = np.exp(-(x**2) / 2)
+    return np.sum(x * e)
+
+
+SOURCE = """\
+def bump(x):
+    e = np.exp(-(x**2) / 2)
+    return np.sum(x * e)
+"""
+
+
+def block(text: str, language: str = "", most: int = 60) -> str:
+    """A fenced block, cut after ``most`` lines with a count of what is left."""
+    lines = text.rstrip().split("\n")
+    rest = [f"… {len(lines) - most} more lines"] if len(lines) > most else []
+    return "\n".join([f"```{language}", *lines[:most], *rest, "```"])
+
+
+def tour_page() -> str:
+    x = gc.spec((1000,))
+    primal = gc.trace(bump, x)
+    both = gc.trace(gc.value_and_grad(bump), x)
+    optimised = optimise(both)
+    target = Target.of("x86_64-unknown-linux-gnu", "x86-64-v3", "")
+    plan = schedule(run_passes(optimised, LOWERING), target=target)
+    text = str(emit(plan, target, "gradc_step"))
+    assembly = assemble(text, target.triple, target.cpu, target.features, "asm")
+    sections = (
+        ("A function", "Ordinary NumPy.", block(SOURCE, "python")),
+        ("trace: the graph", "`print(gc.trace(bump, gc.spec((1000,))))`", block(_clean(primal))),
+        ("explain: the gradient as a formula", "`print(gc.explain(bump, gc.spec((1000,))))`",
+         block(_clean(gc.explain(bump, x)))),
+        ("differentiate: value and gradient in one graph", "`print(gc.trace(gc.value_and_grad(bump), gc.spec((1000,))))`",
+         block(_clean(both))),
+        ("optimise", "Fold, simplify, merge equal work, stabilise, drop what is dead.", block(_clean(optimised))),
+        ("prove", "`print(gc.check_gradients(bump, np.linspace(-2, 2, 9)))`",
+         block(_clean(gc.check_gradients(bump, np.linspace(-2, 2, 9))))),
+        ("schedule: kernels and memory", "`print(gc.jit(gc.value_and_grad(bump)).lower(...).schedule)`", block(_clean(plan))),
+        ("emit: LLVM IR", "`.llvm`; here for x86-64-v3.", block(text, "llvm")),
+        ("load: assembly", "`.asm`", block(_kernel(assembly), "asm")),
+    )  # fmt: skip
+    head = ["# One function at every stage\n", "Generated by `make docs`: every block below is output.\n"]
+    return "\n".join(head + [f"## {title}\n\n{words}\n\n{body}\n" for title, words, body in sections])
+
+
+def _clean(value: object) -> str:
+    """Text without line numbers of this file, which mean nothing to a reader of the page."""
+    import re
+
+    return textwrap.dedent(re.sub(r" *# generate\.py:\d+", "", re.sub(r"generate\.py:\d+", "model.py", str(value))))
+
+
+def _kernel(assembly: str) -> str:
+    """The loop of the assembly: from the first label of a body on."""
+    lines = [line for line in assembly.splitlines() if not line.lstrip().startswith((".cfi", "#", ".p2align"))]
+    start = next((i for i, line in enumerate(lines) if line.startswith(".LBB")), 0)
+    return "\n".join(lines[start:])
+
+
+PAGES = {"ops.md": ops_page, "tour.md": tour_page}
+
+
+def main() -> None:
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+        print(f"wrote docs/{name}")
+
+
+if __name__ == "__main__":
+    main()

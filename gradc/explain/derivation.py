@@ -1,0 +1,379 @@
+"""The derivation of a gradient: lines of formulas, in the order in which a textbook writes them.
+
+Enters: a traced Graph and the inputs whose gradient is wanted.  Leaves: a `Derivation`, whose lines are formulas over named
+quantities, and whose `graph` computes the gradient by exactly the displayed formulas.
+What gets a line: every quantity that the user named and the result needs; the cotangent of a quantity that is used more
+than once, as δ; other shared or long parts; each wanted gradient.  δ carries the number at the end of the user's name of the
+quantity it belongs to (δ₁ for z1), the whole name where that is not unique, nothing where there is only one.
+Start reading at `explain_graph`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradc.diff.linear import active_nodes
+from gradc.diff.reverse import pull_back
+from gradc.explain.extents import Extents, with_named_extents
+from gradc.explain.formula import Formula, Symbol, rebuilt, split, value_of
+from gradc.explain.latex import LatexPrinter
+from gradc.explain.lift import Lifter
+from gradc.explain.naming import Naming
+from gradc.explain.notation import Ident, Layout, Notation
+from gradc.explain.page import Page
+from gradc.explain.reasons import conventions, why_zero
+from gradc.explain.rules import FORWARD_RULES, Names, Rule, Simplifier
+from gradc.explain.text import TextPrinter
+from gradc.explain.values import Evaluator
+from gradc.graph import Graph, substitute
+from gradc.interpret import topological
+from gradc.node import Node, Where, constant, derived_from
+from gradc.ops.elementwise import cast
+from gradc.ops.leaves import full
+from gradc.passes import FORWARD, cse, fold, run_passes, simplify
+from gradc.trace import new_input
+
+#: a part that is used more than once gets a name if there is at least this much to read
+SHARED = 6
+#: … and a cotangent with at least this much
+COTANGENT = 4
+#: a formula with more to read than this is cut
+LONGEST = 60
+
+
+@dataclass(frozen=True)
+class Line:
+    """``target`` = ``formula``; a gradient that is structurally zero has no formula but a reason."""
+
+    kind: str  #: "forward", "quantity" or "gradient"
+    target: Layout
+    formula: Formula | None
+    layout: Layout | None
+    name: str
+    where: tuple[Where, ...] = ()
+    reason: str = ""
+
+    @property
+    def nodes(self) -> frozenset[Node]:
+        """The compiled nodes that the whole line stands for."""
+        return frozenset(_nodes_of(self.formula)) if self.formula is not None else frozenset()
+
+
+def _nodes_of(x: Formula) -> set[Node]:
+    found, stack = set[Node](), [x]
+    while stack:
+        part = stack.pop()
+        if not isinstance(part, Symbol):
+            found |= part.nodes
+            stack += part.parts
+    return found
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """How the gradient follows from the function; `str` prints it.
+
+    ``lines`` are in reading order.  ``graph`` takes the function's inputs (and the cotangents ``G`` of results that are not
+    scalar) and computes the wanted gradients by the displayed formulas; ``compiled`` is the graph they were derived from.
+    """
+
+    lines: tuple[Line, ...]
+    graph: Graph
+    compiled: Graph
+    legend: tuple[tuple[Ident, str], ...] = ()
+    conventions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    rewrites: tuple[Rule, ...] = field(default=())
+
+    def text(self, *, lines: bool = False, ascii: bool = False, width: int | None = None) -> str:
+        """The derivation as text; ``lines`` adds the user's source lines, ``width`` breaks long formulas."""
+        return Page(TextPrinter(ascii), lines, width).render(self)
+
+    def latex(self) -> str:
+        """An ``aligned`` environment with one line per formula."""
+        return LatexPrinter().aligned([(line.target, line.layout, line.reason) for line in self.lines])
+
+    def line(self, name: str) -> Line:
+        """The line that defines ``name``, or the gradient line of the input ``name``."""
+        for line in self.lines:
+            if line.name == name:
+                return line
+        raise KeyError(f"no line for {name!r}; there are {', '.join(line.name for line in self.lines)}")
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_latex_(self) -> str:
+        return f"$${self.latex()}$$"
+
+
+def explain_graph(primal: Graph, wanted: Sequence[Node]) -> Derivation:
+    """The derivation of the gradient of ``primal`` with respect to the inputs ``wanted``.
+
+    A result that is not one scalar is explained as the vector–Jacobian product with cotangents named G.
+    """
+    return _Deriver(primal, wanted).derivation()
+
+
+class _Deriver:
+    """The steps of one derivation and what they share."""
+
+    def __init__(self, primal: Graph, wanted: Sequence[Node]):
+        self.primal, self.wanted = primal, tuple(wanted)
+        self.naming = Naming(primal)
+        self.marked, self.extents = with_named_extents(primal, set(self.naming.taken))
+        self.naming.reserve(s.name for s in self.extents.symbols.values())
+        self.stable = run_passes(self.marked, FORWARD)
+        self.cotangents = self._seeds()
+        self.compiled, self.gradients, self.belongs_to = self._differentiated()
+
+    # -- the graph to explain ------------------------------------------------------------------------------------------
+
+    def _seeds(self) -> list[Node]:
+        outputs = self.stable.outputs
+        if len(outputs) == 1 and outputs[0].shape == ():
+            with derived_from(outputs[0].where):
+                return [constant(np.ones((), outputs[0].dtype))] if outputs[0].aval.is_float else []
+        return [new_input(y.aval, self.naming.fresh("G")) for y in outputs if y.aval.is_float]
+
+    @property
+    def scalar(self) -> bool:
+        return len(self.stable.outputs) == 1 and self.stable.outputs[0].shape == ()
+
+    def _differentiated(self) -> tuple[Graph, list[Node | None], dict[Node, Node]]:
+        """Forward quantities and cotangents of everything on the way, optimised as one graph."""
+        outputs = [y for y in self.stable.outputs if y.aval.is_float]
+        order, active = active_nodes(outputs, self.wanted)
+        way = [n for n in order if n in active]
+        found = dict(zip(way, pull_back(outputs, way, self.cotangents), strict=True))
+        present = [n for n in way if found.get(n) is not None]
+        names = {**self.marked.names, **self.stable.names}  # what stabilise made superfluous keeps its name
+        named = [n for n in topological([*names]) if n in names]
+        leaves = [*self.primal.inputs, *self.extents.leaves.values(), *(c for c in self.cotangents if c.op.name == "input")]
+        graph = Graph(tuple(leaves), (*named, *present, *(found[n] for n in present)), names)  # type: ignore[arg-type]
+        graph = run_passes(graph, (fold, simplify, cse, simplify))
+        forward = graph.outputs[len(named) : len(named) + len(present)]
+        pulled = graph.outputs[len(named) + len(present) :]
+        by_forward = dict(zip(present, pulled, strict=True))
+        belongs = self._owners(graph, forward, pulled)
+        return graph, [by_forward.get(x) for x in self.wanted], belongs
+
+    def _owners(self, graph: Graph, forward: Sequence[Node], pulled: Sequence[Node]) -> dict[Node, Node]:
+        """For each cotangent the forward node it belongs to: one that has a name, if possible no input."""
+        owners: dict[Node, Node] = {}
+        inputs = set(graph.inputs)
+        for rank in (lambda n: n in graph.names and n not in inputs, lambda n: n not in inputs, lambda n: True):
+            for n, ct in zip(reversed(forward), reversed(pulled), strict=True):
+                if rank(n):
+                    owners.setdefault(ct, n)
+        return owners
+
+    # -- lines ---------------------------------------------------------------------------------------------------------
+
+    def derivation(self) -> Derivation:
+        forward = self._forward_lines()
+        quantities = _Quantities(self)
+        gradients = quantities.gradient_formulas()
+        notation = Notation(self.naming.idents)
+        lines = [*self._laid_out(forward, "forward", notation)]
+        lines += self._in_textbook_order(quantities, gradients, notation)
+        return Derivation(
+            tuple(lines),
+            self._displayed_graph(quantities, gradients),
+            self.compiled,
+            self._legend(quantities),
+            conventions(self.stable, self.belongs_to, lines),
+            self.stable.notes,
+            tuple(quantities.simplifier.applied.values()),
+        )
+
+    def _forward_lines(self) -> list[tuple[str, Formula]]:
+        """Every named quantity that the result needs, as the user wrote it."""
+        names = Names({}, {})
+        simplifier = Simplifier(names, FORWARD_RULES)
+        symbols = {n: self.naming.symbol(n, name) for n, name in self.marked.names.items() if n.op.name == "input"}
+        symbols |= {leaf: self.extents.symbols[size] for size, leaf in self.extents.leaves.items()}
+        lifter = Lifter(symbols, simplifier, self.extents.symbols, composites=True)
+        result = []
+        outputs = dict(zip(self.marked.outputs, self.naming.output_names, strict=True))
+        for node in topological(self.marked.outputs):
+            name = self.marked.names.get(node) or outputs.get(node)
+            if name is None or node in symbols:
+                continue
+            meaning = lifter.definition(node)
+            symbols[node] = self.naming.symbol(node, name)
+            result.append((name, meaning.including((node,)) if meaning.parts else meaning))
+        return result
+
+    def _laid_out(self, found: Sequence[tuple[str, Formula]], kind: str, notation: Notation) -> list[Line]:
+        return [Line(kind, self.naming.idents[name], x, notation.layout(x), name, x.where) for name, x in found]
+
+    def _in_textbook_order(
+        self, quantities: _Quantities, gradients: Sequence[Formula | None], notation: Notation
+    ) -> list[Line]:
+        """Each gradient as soon as everything it is made of has its line."""
+        lines: list[Line] = []
+        waiting = list(range(len(self.wanted)))
+        said = set[str]()
+
+        def say_what_is_ready() -> None:
+            for i in [i for i in waiting if _quantities_in(gradients[i]) & quantities.meanings.keys() <= said]:
+                waiting.remove(i)
+                lines.append(self._gradient_line(i, gradients[i], notation))
+
+        for name, meaning in quantities.meanings.items():
+            lines += self._laid_out([(name, meaning)], "quantity", notation)
+            said.add(name)
+            if name in quantities.deltas or not any(n not in said for n in quantities.deltas):
+                say_what_is_ready()
+        say_what_is_ready()
+        return lines
+
+    def _gradient_line(self, i: int, x: Formula | None, notation: Notation) -> Line:
+        name = self.primal.names.get(self.wanted[i], f"argument {i}")
+        target = self.naming.derivative(name, self.scalar)
+        if x is None:
+            return Line("gradient", target, None, None, name, (), why_zero(self.primal, self.wanted[i], self.naming))
+        return Line("gradient", target, x, notation.layout(x), name, x.where)
+
+    def _legend(self, quantities: _Quantities) -> tuple[tuple[Ident, str], ...]:
+        return self.naming.legend(self.extents.symbols, self.cotangents, quantities.deltas, self.scalar)
+
+    # -- the displayed formulas as a graph -----------------------------------------------------------------------------
+
+    def _displayed_graph(self, quantities: _Quantities, gradients: Sequence[Formula | None]) -> Graph:
+        leaves = (*self.primal.inputs, *(c for c in self.cotangents if c.op.name == "input"))
+        nodes = {symbol.name: node for node, symbol in quantities.forward_symbols.items()}
+        dtype = np.result_type(*[n.dtype for n in self.wanted if n.aval.is_float], np.float32)
+        evaluator = Evaluator(nodes, dtype)
+        for name, meaning in quantities.meanings.items():
+            evaluator.symbols[name] = evaluator.node(meaning)
+        outputs = [
+            cast(evaluator.node(x), w.dtype) if x is not None else full(w.shape, 0, w.dtype)
+            for x, w in zip(gradients, self.wanted, strict=True)
+        ]
+        counts = {leaf: constant(np.asarray(size, leaf.dtype)) for size, leaf in self.extents.leaves.items()}
+        names = {leaf: self.primal.names.get(leaf) or leaf.attrs["name"] for leaf in leaves}
+        return Graph(leaves, tuple(substitute(outputs, counts)), names, title=f"gradient of {self.primal.title}")
+
+
+def _quantities_in(x: Formula | None) -> set[str]:
+    found, stack = set[str](), [x] if x is not None else []
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Symbol):
+            found.add(part.name)
+        stack += part.parts
+    return found
+
+
+class _Quantities:
+    """Formulas of the gradients, and of the quantities that they share."""
+
+    def __init__(self, deriver: _Deriver):
+        self.deriver, self.naming = deriver, deriver.naming
+        graph, extents = deriver.compiled, deriver.extents
+        self.meanings: dict[str, Formula] = {}  #: quantities with a line, in the order of their definition
+        self.deltas: dict[str, Node] = {}  #: which of them are cotangents, and of which node
+        self.names = Names({}, {})
+        self.simplifier = Simplifier(self.names)
+        self.forward_symbols = self._forward_symbols(graph, extents)
+        self.lifter = Lifter(dict(self.forward_symbols), self.simplifier, extents.symbols)
+        self._lift_all(graph)
+
+    def _forward_symbols(self, graph: Graph, extents: Extents) -> dict[Node, Symbol]:
+        symbols = {n: self.naming.symbol(n, name) for n, name in graph.names.items()}
+        symbols |= {leaf: extents.symbols[size] for size, leaf in extents.leaves.items()}
+        for leaf in graph.inputs:
+            symbols.setdefault(leaf, self.naming.symbol(leaf, leaf.attrs["name"]))
+        return symbols
+
+    def _lift_all(self, graph: Graph) -> None:
+        """Operands first, so that a name is known before anything that could be said with it."""
+        live = topological([g for g in self.deriver.gradients if g is not None])
+        uses: dict[Node, int] = {}
+        for node in live:
+            for arg in set(node.args):
+                uses[arg] = uses.get(arg, 0) + 1
+        for node in live:
+            if node in self.forward_symbols:
+                if node.op.name != "input":
+                    self._know(self.forward_symbols[node], self.lifter.definition(node))
+            else:
+                self._name_if_worth_it(node, uses.get(node, 0))
+
+    def _know(self, symbol: Symbol, meaning: Formula) -> None:
+        self.names.define(symbol, meaning)
+        self.simplifier.forget()
+
+    def _name_if_worth_it(self, node: Node, uses: int) -> None:
+        x = self.lifter.definition(node)
+        bare = split(x)[1]
+        if isinstance(bare, Symbol) or value_of(x) is not None or not node.aval.is_float:
+            return
+        owner = self.deriver.belongs_to.get(node)
+        softmax = getattr(x, "name", "") == "softmax"
+        if softmax or x.size > LONGEST or (uses > 1 and x.size >= (COTANGENT if owner is not None else SHARED)):
+            name = self.naming.quantity(self.deriver.compiled, owner, "p" if softmax else "t")
+            if owner is not None:
+                self.deltas[name] = owner
+            symbol = Symbol(node.shape, name=name, nodes=frozenset((node,)))
+            self.meanings[name] = x
+            self.lifter.symbols[node] = symbol
+            self._know(symbol, x)
+
+    # -- after everything is lifted ------------------------------------------------------------------------------------
+
+    def gradient_formulas(self) -> list[Formula | None]:
+        """The wanted gradients; quantities that turned out to be used once are written where they are used."""
+        found = [None if g is None else self.lifter.formula(g) for g in self.deriver.gradients]
+        while True:
+            once = self._used_once(found)
+            if once is None:
+                break
+            meaning = self.meanings.pop(once)
+            self.deltas.pop(once, None)
+            self.names.known.pop(meaning, None)
+            self.simplifier.forget()
+            found = [None if x is None else self._inlined(x, once, meaning) for x in found]
+            self.meanings = {n: self._inlined(x, once, meaning) for n, x in self.meanings.items()}
+        self.naming.settle(self.deriver.compiled, self.deltas)
+        return found
+
+    def _used_once(self, gradients: Sequence[Formula | None]) -> str | None:
+        """A quantity that need not have a line: read at most once, or only as the whole of gradients."""
+        counts: dict[str, int] = dict.fromkeys(self.meanings, 0)
+        for x in (*gradients, *self.meanings.values()):
+            for name, times in _occurrences(x).items():
+                if name in counts:
+                    counts[name] += times
+        for name, x in self.meanings.items():
+            keep = getattr(x, "name", "") == "softmax" or x.size > LONGEST // 2
+            if counts[name] == 0 or (counts[name] == 1 and not keep):
+                return name
+        return None
+
+    def _inlined(self, x: Formula, name: str, meaning: Formula) -> Formula:
+        if isinstance(x, Symbol):
+            return meaning if x.name == name else x
+        if name not in _quantities_in(x):
+            return x
+        return self.simplifier(rebuilt(x, lambda part: self._inlined(part, name, meaning)))
+
+
+def _occurrences(x: Formula | None) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    stack = [x] if x is not None else []
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Symbol):
+            counts[part.name] = counts.get(part.name, 0) + 1
+        stack += part.parts
+    return counts
+
+
+__all__ = ["Derivation", "Ident", "Line", "explain_graph"]

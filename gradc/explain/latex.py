@@ -1,0 +1,163 @@
+"""Notation as LaTeX (amsmath).
+
+Enters: a `Layout`.  Leaves: source for math mode.  Brackets stand where `gradc.explain.text` puts them; quotients of scalars
+become fractions, so their parts need none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from gradc.explain import notation as n
+from gradc.explain.formula import EPSILON, Number
+from gradc.explain.notation import Layout
+from gradc.explain.text import ATOM, CONSTANTS, POSTFIX, PRODUCT, SIDE, SUM
+
+GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
+    "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
+).split()
+_LETTERS = {
+    "δ": r"\delta", "σ": r"\sigma", "Φ": r"\Phi", "φ": r"\varphi", "ψ": r"\psi", "∂": r"\partial ", "λ": r"\lambda",
+    "μ": r"\mu", "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "θ": r"\theta", "ρ": r"\rho", "ε": r"\varepsilon",
+}  # fmt: skip
+_SIGNS = {"≠": r"\ne", "≤": r"\le", "≥": r"\ge"}
+_OPERATORS = {"exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "max", "min", "arcsin", "arccos", "arctan"}
+_CONSTANTS = {
+    "π": r"\pi", "2π": r"2\pi", "√2": r"\sqrt{2}", "√π": r"\sqrt{\pi}", "√(2π)": r"\sqrt{2\pi}", "e": "e",
+    "1/√2": r"\tfrac{1}{\sqrt{2}}", "1/√(2π)": r"\tfrac{1}{\sqrt{2\pi}}", "2/√π": r"\tfrac{2}{\sqrt{\pi}}",
+    "√(2/π)": r"\sqrt{2/\pi}", "log 2": r"\log 2", "log 10": r"\log 10",
+}  # fmt: skip
+
+
+class LatexPrinter:
+    """Prints layouts as LaTeX."""
+
+    def __call__(self, x: Layout) -> str:
+        return self._text(x)[0]
+
+    def aligned(self, lines: Sequence[tuple[Layout, Layout | None, str]]) -> str:
+        """Lines target = body, aligned at the equals signs; a line without body is 0 for a reason."""
+        rows = [
+            f"  {self(target)} &= {self(body) if body is not None else _zero(reason)}" for target, body, reason in lines
+        ]
+        return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
+
+    def at_least(self, x: Layout, binding: int) -> str:
+        """``x``, in brackets if it binds less tightly than ``binding``."""
+        text, mine = self._text(x)
+        return text if mine >= binding else rf"\left({text}\right)"
+
+    def _text(self, x: Layout) -> tuple[str, int]:
+        match x:
+            case n.Ident():
+                return self._ident(x), ATOM
+            case n.Num(value):
+                return self._number(value)
+            case n.Literal(text):
+                return _LETTERS.get(text, rf"\texttt{{{_escaped(text)}}}"), ATOM
+            case n.Ones():
+                return r"\mathbf{1}", ATOM
+            case n.Minus(inner):
+                return "-" + self.at_least(inner, PRODUCT), SUM
+            case n.Plus(terms):
+                return self._plus(terms), SUM
+            case n.Juxtaposed(items):
+                return self._side_by_side(items), SIDE
+            case n.Hadamard(items):
+                return r" \odot ".join(self.at_least(i, SIDE) for i in items), PRODUCT
+            case n.Quotient(top, bottom, True):
+                return f"{self.at_least(top, SIDE)} \\oslash {self.at_least(bottom, POSTFIX)}", PRODUCT
+            case n.Quotient(top, bottom, False):
+                return rf"\frac{{{self(top)}}}{{{self(bottom)}}}", SIDE
+            case _:
+                return self._tight(x)
+
+    def _tight(self, x: Layout) -> tuple[str, int]:
+        """Pieces that bind more tightly than a product."""
+        match x:
+            case n.Transposed(inner):
+                return self.at_least(inner, ATOM) + r"^{\top}", POSTFIX
+            case n.Raised(base, exponent):
+                return f"{self.at_least(base, ATOM)}^{{{self(exponent)}}}", POSTFIX
+            case n.Root(inner):
+                return rf"\sqrt{{{self(inner)}}}", ATOM
+            case n.Call(name, args, options):
+                inside = ", ".join([*(self(a) for a in args), *(rf"\texttt{{{_escaped(o)}}}" for o in options)])
+                return rf"{self._function(name)}\left({inside}\right)", ATOM
+            case n.Mask(condition):
+                return rf"\mathbf{{1}}\left[{self(condition)}\right]", ATOM
+            case n.Relation(left, sign, right):
+                return f"{self.at_least(left, SUM)} {_SIGNS.get(sign, sign)} {self.at_least(right, SUM)}", 0
+            case n.Fenced(inner, double):
+                bar = r"\|" if double else "|"
+                return rf"\left{bar}{self(inner)}\right{bar}", ATOM
+            case n.Summed(indices, body):
+                sign = rf"\sum_{{{','.join(indices)}}} " if indices else r"\sum "
+                return sign + self.at_least(body, SIDE if indices else POSTFIX), SIDE
+            case n.Indexed(base, indices):
+                return f"{self.at_least(base, ATOM)}_{{[{', '.join(map(self, indices))}]}}", ATOM
+            case n.Derivative(None, by):
+                return rf"\partial {self(by)}", ATOM
+            case n.Derivative(of, by):
+                assert of is not None
+                return rf"\frac{{\partial {self(of)}}}{{\partial {self(by)}}}", ATOM
+            case n.Tensor(indices, body):
+                return rf"\left[{self(body)}\right]_{{{''.join(indices)}}}", ATOM
+        raise AssertionError(x)
+
+    def _ident(self, x: n.Ident) -> str:
+        return _name(x.name) + (f"_{{{_escaped(x.below)}}}" if x.below else "")
+
+    def _function(self, name: str) -> str:
+        if name in _LETTERS:
+            return _LETTERS[name]
+        return rf"\{name}" if name in _OPERATORS else rf"\operatorname{{{_escaped(name)}}}"
+
+    def _plus(self, terms: tuple[Layout, ...]) -> str:
+        text = ""
+        for i, term in enumerate(terms):
+            negative = isinstance(term, n.Minus)
+            body = self.at_least(term.inner if isinstance(term, n.Minus) else term, PRODUCT)
+            text += f" {'-' if negative else '+'} {body}" if i else ("-" if negative else "") + body
+        return text
+
+    def _side_by_side(self, items: tuple[Layout, ...]) -> str:
+        texts = [self.at_least(i, SIDE if isinstance(i, n.Quotient) else POSTFIX) for i in items]
+        result = texts[0]
+        for previous, text in zip(items, texts[1:], strict=False):
+            dot = isinstance(previous, n.Num) and text[0].isdigit()
+            result += (r" \cdot " if dot else " ") + text
+        return result
+
+    def _number(self, value: Number) -> tuple[str, int]:
+        if isinstance(value, Fraction):
+            if value.denominator == 1:
+                return str(value.numerator), ATOM
+            if 10**4 % value.denominator == 0 and value.denominator != 2:
+                return repr(float(value)), ATOM
+            return rf"\tfrac{{{value.numerator}}}{{{value.denominator}}}", ATOM
+        for known, text, _ in CONSTANTS:
+            if abs(value - known) <= 4 * EPSILON * known:
+                return _CONSTANTS[text], ATOM
+        mantissa, e, exponent = f"{value:.6g}".partition("e")
+        return (rf"{mantissa} \cdot 10^{{{int(exponent)}}}", PRODUCT) if e else (mantissa, ATOM)
+
+
+def _name(name: str) -> str:
+    if name in GREEK:
+        return rf"\{name}"
+    if name in _LETTERS:
+        return _LETTERS[name]
+    return name if len(name) == 1 else rf"\mathrm{{{_escaped(name)}}}"
+
+
+def _escaped(text: str) -> str:
+    for sign in "_%&#$":
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("×", r"$\times$").replace("…", r"\ldots ")
+
+
+def _zero(reason: str) -> str:
+    return rf"0 \quad \text{{({_escaped(reason)})}}"

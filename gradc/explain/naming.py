@@ -1,0 +1,120 @@
+"""What quantities are called.
+
+Enters: the user's names in the graph.  Leaves: a unique name for every quantity and how it is written.
+Conventions: digits at the end of a name are its subscript (W1 is W₁).  A cotangent is δ with the subscript of the quantity
+it belongs to; of an unnamed quantity, that of the nearest named one that is computed from it.  Where two would be written
+alike, the whole name is the subscript; where there is one δ without number it stands alone.  The gradient of a scalar L is
+∂L/∂W; for other results ∂W is the cotangent of W, and G that of the result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from gradc.explain.formula import Symbol
+from gradc.explain.notation import Derivative, Ident
+from gradc.graph import Graph
+from gradc.node import Node
+
+
+class Naming:
+    """The names of one derivation; ``idents`` says how each is written."""
+
+    def __init__(self, primal: Graph):
+        self.primal = primal
+        self.taken: set[str] = set(primal.names.values())
+        self.idents: dict[str, Ident] = {name: written(name) for name in self.taken}
+        self.output_names = self._output_names(primal)
+
+    def _output_names(self, primal: Graph) -> list[str]:
+        """The user's name of each result, or L for a scalar and Y for an array."""
+        names = []
+        for y in primal.outputs:
+            name = primal.names.get(y) or self.fresh("L" if y.shape == () else "Y")
+            self.idents.setdefault(name, written(name))
+            names.append(name)
+        return names
+
+    def fresh(self, wish: str) -> str:
+        """``wish``, or with a number if it is taken."""
+        name, number = wish, 2
+        while name in self.taken:
+            name, number = f"{wish}{number}", number + 1
+        self.taken.add(name)
+        self.idents[name] = written(name)
+        return name
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Names that something else has."""
+        for name in names:
+            self.taken.add(name)
+            self.idents[name] = written(name)
+
+    def symbol(self, node: Node, name: str) -> Symbol:
+        """The symbol of a node that has a name."""
+        role = "input" if node.op.name == "input" else "quantity"
+        return Symbol(node.shape, name=name, role=role, nodes=frozenset((node,)))
+
+    def quantity(self, graph: Graph, owner: Node | None, letter: str) -> str:
+        """A name for a shared part; a cotangent's is settled when all are known."""
+        if owner is None:
+            return self.fresh(letter)
+        return self.fresh(f"δ#{graph.index.get(owner, 0)}")
+
+    def settle(self, graph: Graph, deltas: Mapping[str, Node]) -> None:
+        """Decide how cotangents are written, now that it is known which have a line."""
+        users = graph.users
+        below = {name: self._nearest_name(graph, users, owner) for name, owner in deltas.items()}
+        short = {name: _digits(text) for name, text in below.items()}
+        used: set[str] = set()
+        for name, text in below.items():
+            alone = list(short.values()).count(short[name]) == 1 and f"δ{short[name]}" not in self.taken
+            chosen = short[name] if alone else text
+            while chosen in used:
+                chosen += "'"
+            used.add(chosen)
+            self.idents[name] = Ident("δ", chosen)
+
+    def _nearest_name(self, graph: Graph, users: Mapping[Node, tuple[Node, ...]], owner: Node) -> str:
+        """The name of ``owner``, or of the nearest named quantity computed from it."""
+        seen, front = {owner}, [owner]
+        while front:
+            for node in front:
+                if node in graph.names:
+                    return graph.names[node]
+            front = [u for node in front for u in users.get(node, ()) if u not in seen]
+            seen.update(front)
+        return self.output_names[0]
+
+    # -- how things are written ----------------------------------------------------------------------------------------
+
+    def derivative(self, name: str, scalar: bool) -> Derivative:
+        """∂L/∂name, or ∂name for the cotangent of an input when the result is no scalar."""
+        return Derivative(self.idents[self.output_names[0]] if scalar else None, self.idents.get(name) or written(name))
+
+    def legend(
+        self, extents: Mapping[int, Symbol], cotangents: Sequence[Node], deltas: Mapping[str, Node], scalar: bool
+    ) -> tuple[tuple[Ident, str], ...]:
+        """What the derivation's own letters stand for."""
+        lines = [
+            (self.idents[symbol.name], f"= {size}") for size, symbol in extents.items()
+        ]
+        if not scalar:
+            for ct, name in zip(cotangents, self.output_names, strict=False):
+                lines.append((self.idents[ct.attrs["name"]], f"is the cotangent of {name}"))
+        return tuple(lines)
+
+
+def written(name: str) -> Ident:
+    """A name with the digits at its end as subscript; what is no identifier is shown as it is."""
+    found = re.fullmatch(r"([^\W\d_]+)_?(\d+)", name)
+    return Ident(found.group(1), found.group(2)) if found else Ident(name)
+
+
+def _digits(name: str) -> str:
+    found = re.search(r"\d+$", name)
+    return found.group() if found else ""
+
+
+__all__ = ["Naming", "written"]

@@ -1,0 +1,67 @@
+"""A derivation on a page of text: aligned lines, a legend, conventions and notes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradc.explain.text import TextPrinter
+
+if TYPE_CHECKING:
+    from gradc.explain.derivation import Derivation, Line
+
+
+class Page:
+    """Renders with one printer; ``lines`` adds source lines, ``width`` breaks what is longer."""
+
+    def __init__(self, printer: TextPrinter, lines: bool, width: int | None):
+        self.printer, self.lines, self.width = printer, lines, width
+
+    def render(self, derivation: Derivation) -> str:
+        forward = [line for line in derivation.lines if line.kind == "forward"]
+        backward = [line for line in derivation.lines if line.kind != "forward"]
+        blocks = [self._block(forward), self._block(backward), self._remarks(derivation)]
+        return "\n\n".join("\n".join(block) for block in blocks if block)
+
+    def _block(self, lines: list[Line]) -> list[str]:
+        shown = [(self._line(line), line) for line in lines]
+        column = max((len(text) for text, _ in shown if "\n" not in text), default=0)
+        return [self._with_source(text, line, column) for text, line in shown]
+
+    def _line(self, line: Line) -> str:
+        head = self.printer(line.target) + " = "
+        if line.layout is None:
+            return f"{head}0   ({line.reason})"
+        return self._broken(head, self.printer(line.layout))
+
+    def _with_source(self, text: str, line: Line, column: int) -> str:
+        if not self.lines or not line.where:
+            return text
+        return f"{text:<{column}}   # {', '.join(dict.fromkeys(str(w) for w in line.where))}"
+
+    def _broken(self, head: str, body: str) -> str:
+        """``body`` after ``head``, broken before operators where the page ends."""
+        if self.width is None or len(head) + len(body) <= self.width:
+            return head + body
+        result, indent = [head], " " * len(head)
+        for word in _words(body):
+            if len(result[-1]) + len(word.rstrip()) > self.width and result[-1].strip() != head.strip() and result[-1] != indent:
+                result.append(indent)
+            result[-1] += word
+        return "\n".join(part.rstrip() for part in result)
+
+    def _remarks(self, derivation: Derivation) -> list[str]:
+        remarks = [f"{self.printer(ident)} {text}" for ident, text in derivation.legend]
+        remarks += [f"at singular points, {self.printer.plain(text)}" for text in derivation.conventions]
+        remarks += [f"stabilised, {self.printer.plain(text)}" for text in derivation.notes]
+        return remarks
+
+
+def _words(body: str) -> list[str]:
+    """Pieces between which a line may break: before + and − outside of brackets as well as inside, and before ⊙ and ⊘."""
+    words, current = [], ""
+    for token in body.split(" "):
+        if token in ("+", "−", "-", "⊙", "⊘", ".*", "./") and current:
+            words.append(current)
+            current = ""
+        current += token + " "
+    return [*words, current]

@@ -1,0 +1,96 @@
+"""Where the conformance tests sample an op: operands, attributes and dtypes for every record in the registry.
+
+Enters: an `Op`.  Leaves: `Case`s.  Elementwise ops are sampled in their `domain`, structured ones by their `samples`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Aval
+from gradc.node import OPS, Node
+from gradc.ops.record import Kind, Op
+
+Array = np.ndarray[Any, Any]
+
+#: attributes of the elementwise ops that have some
+ATTRS: dict[str, dict[str, Any]] = {"cast": {"dtype": np.dtype("float64")}, "polygamma": {"n": 2}}
+LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
+BITWISE = {name for name in OPS if name.startswith("bitwise_")}
+#: the operand dtypes where they are not all floats
+OPERANDS: dict[str, tuple[str, ...]] = {"where": ("bool", "float", "float")}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Operands and attributes of one application of an op."""
+
+    op: Op
+    arrays: tuple[Array, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def node(self) -> Node:
+        """The application, on fresh leaves."""
+        return self.op.make([leaf(Aval(a.shape, a.dtype)) for a in self.arrays], **self.attrs)
+
+
+def leaf(aval: Aval, name: str = "x") -> Node:
+    return Node(OPS["input"], (), {"aval": aval, "name": name, "trace": None}, aval)
+
+
+def operand_count(op: Op) -> int:
+    """How many operands an elementwise op takes."""
+    if op.name in OPERANDS:
+        return len(OPERANDS[op.name])
+    if isinstance(op.numpy, np.ufunc):
+        return op.numpy.nin
+    positional = [p for p in inspect.signature(op.numpy).parameters.values() if p.default is p.empty]
+    return len(positional) - len(ATTRS.get(op.name, {}))
+
+
+def cases(op: Op, dtype: Any = np.float64, shape: tuple[int, ...] = (5,)) -> list[Case]:
+    """The op's samples in ``dtype``; ``shape`` is that of elementwise operands."""
+    random = np.random.default_rng(zlib.crc32(op.name.encode()))
+    if op.kind is not Kind.ELEMENTWISE:
+        return [_structured(op, sample, dtype, random) for sample in op.samples]
+    count = operand_count(op)
+    kinds = OPERANDS.get(op.name) or (_kind(op),) * count
+    domain = (*op.domain, *[op.domain[-1]] * count)
+    attrs = ATTRS.get(op.name, {})
+    if op.name == "cast":
+        attrs = {"dtype": np.dtype(dtype)}
+    return [Case(op, tuple(_array(k, shape, dtype, random, d) for k, d in zip(kinds, domain, strict=False)), attrs)]
+
+
+def _kind(op: Op) -> str:
+    return "bool" if op.name in LOGICAL else "index:8" if op.name in BITWISE else "float"
+
+
+def _structured(op: Op, sample: Any, dtype: Any, random: np.random.Generator) -> Case:
+    kinds = sample.dtypes or ("float",) * len(sample.shapes)
+    low, high = op.domain[0]
+    arrays = [_array(k, s, dtype, random, (low, high)) for k, s in zip(kinds, sample.shapes, strict=True)]
+    if op.name == "searchsorted":
+        arrays[0] = np.sort(arrays[0], axis=-1)
+    attrs = dict(sample.attrs)
+    if op.name == "iota":
+        attrs["dtype"] = np.dtype(dtype)
+    return Case(op, tuple(arrays), attrs)
+
+
+def _array(
+    kind: str, shape: Sequence[int], dtype: Any, random: np.random.Generator, domain: tuple[float, float]
+) -> Array:
+    if kind == "bool":
+        return random.random(shape) < 0.5
+    if kind.startswith("index:"):
+        bound = int(kind.removeprefix("index:"))
+        low = 0 if bound == 8 else -bound  # shifts by negative amounts have no meaning
+        return random.integers(low, bound, shape)
+    return np.asarray(random.uniform(*domain, shape)).astype(dtype)

@@ -1,0 +1,57 @@
+"""The generated pages are what the code says now, and README's example prints what README shows."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import llvmlite.binding as llvm
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _generator():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_ops_page_is_the_registry():
+    assert (ROOT / "docs" / "ops.md").read_text(encoding="utf-8") == _generator().ops_page(), "run `make docs`"
+
+
+def test_the_page_names_what_is_missing():
+    """A name that does not exist is listed; one that exists is not."""
+    missing = {n for names in _generator().missing().values() for n in names}
+    assert "bfloat16" in missing and "sin" not in missing
+
+
+@pytest.mark.skipif(llvm.llvm_version_info[0] != 22, reason="the tour shows the assembly of LLVM 22")
+def test_tour_is_what_the_stages_print():
+    assert (ROOT / "docs" / "tour.md").read_text(encoding="utf-8") == _generator().tour_page(), "run `make docs`"
+
+
+def _blocks(language):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+
+
+def test_readme_example_prints_what_it_shows(tmp_path):
+    """The first Python block is run as a script; its output is the block that follows it."""
+    code, shown = _blocks("python")[0], _blocks("text")[0]
+    path = tmp_path / "example.py"
+    path.write_text(code)
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == shown.strip()
+
+
+def test_every_linked_file_exists():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"

@@ -1,0 +1,305 @@
+"""The conformance test: every facet of every op in the registry, against every other.
+
+Compiled = NumPy; SymPy = NumPy; JVP = SymPy derivative = difference quotient; ⟨ct, J t⟩ = ⟨Jᵀct, t⟩; second order; float32
+and float64; broadcast, zero-size and zero-dim shapes; batching rule = loop; singular points as declared.  A new op is
+tested by being registered.  The comparisons are those of `gradc.oracle.rules`, which test_oracle.py proves by planting
+faults.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy
+
+import gradc.numpy  # noqa: F401  fills the functions that derivative rules are written in
+from gradc.aval import Aval
+from gradc.codegen.elementary import ULP
+from gradc.diff.reverse import pull_back
+from gradc.diff.symbolic import symbolic_pull_back
+from gradc.graph import Graph
+from gradc.interpret import interpret
+from gradc.node import OPS, Node, constant
+from gradc.ops.elementwise import apply
+from gradc.ops.record import Kind, Op
+from gradc.oracle.check import check_graph
+from gradc.oracle.rounding import EXACT, RENAMED, ROUNDED, running_errors
+from gradc.oracle.rules import batching_faults, derivative_faults, meaning_faults
+from tests.compiled_graph import compiled, same_bits
+from tests.op_cases import BITWISE, LOGICAL, Case, cases, leaf, operand_count
+
+ALL = sorted(OPS)
+COMPUTED = [name for name in ALL if name not in ("input", "constant")]
+FLOATING = [n for n in COMPUTED if OPS[n].differentiable and n != "stop_gradient"]
+ELEMENTWISE = [n for n in COMPUTED if OPS[n].kind is Kind.ELEMENTWISE]
+
+#: ops without a SymPy meaning or index formula, each with its reason
+WITHOUT_SYMPY = {
+    **dict.fromkeys(("input", "constant", "iota"), "a leaf has no operands"),
+    **dict.fromkeys(BITWISE, "bits of integers"),
+    **dict.fromkeys(LOGICAL, "boolean operands"),
+    **dict.fromkeys(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"), "a predicate"),
+    **dict.fromkeys(("isnan", "isinf", "isfinite"), "a predicate on number formats"),
+    **dict.fromkeys(("any", "all"), "boolean result"),
+    **dict.fromkeys(("argmax", "argmin", "argsort", "searchsorted"), "integer result"),
+    "scatter": "combining at computed places; symbolic mode derives it from gather, equality and sums",
+}
+
+
+def test_who_may_lack_a_sympy_meaning():
+    lacking = {name for name in ALL if OPS[name].sympy is None and OPS[name].source is None}
+    assert lacking == set(WITHOUT_SYMPY)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_record_is_whole(name):
+    op = OPS[name]
+    rules = [k for k in ("partials", "jvp") if getattr(op, k) is not None]
+    assert len(rules) <= 1, f"one derivative rule, not {rules}"
+    assert not (op.partials is not None and op.transpose is not None)
+    assert op.batch is not None or op.kind is Kind.LEAF
+    if op.kind is Kind.ELEMENTWISE:
+        assert op.lower is not None
+        assert op.partials is not None or op.transpose is not None
+    elif op.kind not in (Kind.LEAF,):
+        assert op.samples, "a structured op says where to test it"
+    if op.kind in (Kind.VIEW, Kind.FOLD):
+        assert op.source is not None
+        assert op.transpose is not None
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_shape_rule_and_dtype_are_numpys(name):
+    for dtype in (np.float32, np.float64):
+        for case in cases(OPS[name], dtype):
+            node = case.node()
+            value = np.asarray(node.op.evaluate(*case.arrays, **case.attrs))
+            assert (value.shape, value.dtype) == (node.shape, node.dtype)
+
+
+@pytest.mark.parametrize("name", [n for n in COMPUTED if OPS[n].kind is not Kind.LEAF])
+def test_second_meanings_have_the_value_of_numpys(name):
+    for case in cases(OPS[name]):
+        assert meaning_faults(case.node(), case.arrays) == []
+
+
+@pytest.mark.parametrize("name", FLOATING)
+def test_derivatives_agree(name):
+    """JVP = difference quotient, SymPy derivative = difference quotient, ⟨ct, J t⟩ = ⟨Jᵀct, t⟩."""
+    for case in [*cases(OPS[name]), *cases(OPS[name], shape=()), *cases(OPS[name], shape=(2, 3))]:
+        assert derivative_faults(case.node(), case.arrays) == []
+
+
+@pytest.mark.parametrize("name", [n for n in COMPUTED if OPS[n].kind not in (Kind.LEAF,)])
+def test_batching_is_one_example_at_a_time(name):
+    for case in cases(OPS[name]):
+        assert batching_faults(case.node(), case.arrays, size=3) == []
+
+
+STRUCTURED_SYMPY = [n for n in FLOATING if OPS[n].kind is not Kind.ELEMENTWISE and OPS[n].sympy is not None]
+
+
+@pytest.mark.parametrize("name", STRUCTURED_SYMPY)
+def test_structured_ops_have_the_derivative_of_their_sympy_meaning(name):
+    """∂(Σ ct·y)/∂x by sympy.diff on an array of symbols, against reverse mode."""
+    for case in cases(OPS[name]):
+        if case.node().size:
+            _hold_against_symbols(case)
+
+
+def _hold_against_symbols(case: Case) -> None:
+    node = case.node()
+    floats = [i for i, a in enumerate(case.arrays) if a.dtype.kind == "f"]
+    symbols = {i: np.array(sympy.symbols(f"x{i}_:{case.arrays[i].size}", real=True), object) for i in floats}
+    operands = [symbols[i].reshape(a.shape) if i in floats else a for i, a in enumerate(case.arrays)]
+    meaning = np.asarray(case.op.sympy(sympy, *operands, **case.attrs), object)
+    ct = np.random.default_rng(0).normal(size=node.shape)
+    total = sum(float(c) * m for c, m in zip(ct.reshape(-1), meaning.reshape(-1), strict=True))
+    point = {s: float(v) for i in floats for s, v in zip(symbols[i], case.arrays[i].reshape(-1), strict=True)}
+    pulled = pull_back([node], [node.args[i] for i in floats], [constant(ct)])
+    values, bounds = running_errors(pulled, dict(zip(node.args, case.arrays, strict=True)))
+    for i, g in zip(floats, pulled, strict=True):
+        expected = [float(sympy.diff(total, s).xreplace(point)) for s in symbols[i]]
+        gap = np.abs(values[g].reshape(-1) - expected)
+        assert np.all(gap <= 4 * bounds[g].reshape(-1) + 1e-15)
+
+
+@pytest.mark.parametrize("name", FLOATING)
+def test_second_order(name):
+    """The gradient of the op's own gradient, by all four methods."""
+    for case in cases(OPS[name])[:2]:
+        node = case.node()
+        if not node.aval.is_float or not node.size:
+            continue
+        leaves = [a for a in node.args if a.aval.is_float]
+        ct = constant(np.random.default_rng(1).uniform(0.5, 1.5, node.shape))
+        pulled = [g for g in pull_back([node], leaves, [ct]) if g is not None and g.size]
+        if not pulled:
+            continue  # locally constant: there is no gradient to differentiate
+        report = check_graph(
+            Graph(node.args, tuple(pulled)), case.arrays, ("symbolic", "forward", "reverse", "finite")
+        )
+        assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("name", FLOATING)
+def test_float32_derivatives_stay_float32(name):
+    for case in cases(OPS[name], np.float32):
+        node = case.node()
+        leaves = [a for a in node.args if a.aval.is_float]
+        for pull in (pull_back, symbolic_pull_back):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                pulled = pull([node], leaves, [constant(np.ones(node.shape, np.float32))])
+            assert all(g is None or (g.dtype, g.shape) == (x.dtype, x.shape) for g, x in zip(pulled, leaves, strict=True))
+
+
+@pytest.mark.parametrize("name", [n for n in ELEMENTWISE if operand_count(OPS[n]) >= 2 and n != "where"])
+def test_broadcasting_is_numpys(name):
+    op = OPS[name]
+    (wide,), (narrow,) = cases(op, shape=(2, 1, 4)), cases(op, shape=(3, 1))
+    a, b = wide.arrays[0], narrow.arrays[1]
+    node = apply(op, leaf(Aval(a.shape, a.dtype)), leaf(Aval(b.shape, b.dtype)))
+    expected = op.evaluate(a, b)
+    assert node.shape == (2, 3, 4)
+    values: dict[Node, Any] = dict(zip(_leaves(node), (a, b), strict=True))
+    assert np.array_equal(interpret([node], values)[0], expected, equal_nan=expected.dtype.kind == "f")
+
+
+def _leaves(node: Node) -> list[Node]:
+    return [n for n in Graph((), (node,)).nodes if n.op.name == "input"]
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 0), ()])
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_empty_and_zero_dimensional_operands(name, shape):
+    (case,) = cases(OPS[name], shape=shape)
+    node = case.node()
+    assert node.shape == shape
+    leaves = [a for a in node.args if a.aval.is_float]
+    if node.aval.is_float and OPS[name].differentiable:
+        pulled = pull_back([node], leaves, [constant(np.ones(shape))])
+        known: dict[Node, Any] = dict(zip(node.args, case.arrays, strict=True))
+        for g in (g for g in pulled if g is not None):
+            assert interpret([g], dict(known))[0].shape == shape
+
+
+# -- singular points -----------------------------------------------------------------------------------------------------------
+
+INF = float("inf")
+#: op -> (operands, expected ∂/∂operand at them); every op that declares a singular point has a row
+SINGULAR: dict[str, list[tuple[Any, ...]]] = {
+    "absolute": [((0.0,), (0.0,))],
+    "sign": [((0.0,), (0.0,))],
+    "relu": [((0.0,), (0.0,))],
+    "maximum": [((1.0, 1.0), (0.5, 0.5))],
+    "minimum": [((1.0, 1.0), (0.5, 0.5))],
+    "floor_divide": [((4.0, 2.0), (0.0, 0.0))],
+    "remainder": [((4.0, 2.0), (1.0, -2.0))],
+    "floor": [((2.0,), (0.0,))],
+    "ceil": [((2.0,), (0.0,))],
+    "trunc": [((2.0,), (0.0,))],
+    "rint": [((0.5,), (0.0,))],
+    "power": [((0.0, 0.0), (0.0, 0.0)), ((0.0, 2.0), (0.0, 0.0)), ((3.0, 0.0), (0.0, np.log(3.0)))],
+    "sqrt": [((0.0,), (INF,))],
+    "cbrt": [((0.0,), (INF,))],
+    "hypot": [((0.0, 0.0), (0.0, 0.0))],
+    "arctan2": [((0.0, 0.0), (0.0, 0.0))],
+    "where": [((True, 1.0, 2.0), (None, 1.0, 0.0)), ((False, 1.0, 2.0), (None, 0.0, 1.0))],
+    "stop_gradient": [((2.0,), (0.0,))],
+    "prod": [(([0.0, 2.0, 3.0],), ([6.0, 0.0, 0.0],)), (([0.0, 0.0, 3.0],), ([0.0, 0.0, 0.0],))],
+    "cumprod": [(([0.0, 2.0, 3.0],), ([1 + 2 + 6.0, 0.0, 0.0],))],
+    "max": [(([2.0, 1.0, 2.0],), ([0.5, 0.0, 0.5],))],
+    "min": [(([2.0, 1.0, 1.0],), ([0.0, 0.5, 0.5],))],
+    "norm": [(([0.0, 0.0],), ([0.0, 0.0],))],
+    "scatter": [
+        (([1.0, 2.0], [1.0, 3.0], [0, 0]), "max", ([0.0, 1.0], [0.0, 1.0])),
+        (([3.0, 2.0], [3.0, 3.0], [0, 0]), "max", ([1 / 3, 1.0], [1 / 3, 1 / 3])),
+        (([3.0, 2.0], [5.0, 7.0], [0, 0]), "set", ([0.0, 1.0], [0.0, 1.0])),
+    ],
+}
+
+
+def test_every_declared_singular_point_is_tested():
+    assert set(SINGULAR) == {name for name in ALL if OPS[name].singular}
+
+
+@pytest.mark.parametrize("name", sorted(SINGULAR))
+def test_singular_points_are_what_the_record_declares(name):
+    for operands, *how, expected in SINGULAR[name]:
+        arrays = tuple(np.asarray(v) for v in operands)
+        attrs: dict[str, Any] = {
+            Kind.REDUCE: {"axes": (0,)},
+            Kind.PREFIX: {"axis": 0, "reverse": False},
+            Kind.SCATTER: {"axes": (0,), "how": "".join(how)},
+        }.get(OPS[name].kind, {})
+        node = Case(OPS[name], arrays, attrs).node()
+        leaves = [a for a in node.args if a.aval.is_float]
+        pulled = pull_back([node], leaves, [constant(np.ones(node.shape))])
+        want = [e for e in expected if e is not None]
+        known: dict[Node, Any] = dict(zip(node.args, arrays, strict=True))
+        got = [np.zeros(x.shape) if g is None else interpret([g], dict(known))[0] for g, x in zip(pulled, leaves, strict=True)]
+        for g, w in zip(got, want, strict=True):
+            np.testing.assert_array_equal(g, w)
+
+
+# -- compiled = NumPy ------------------------------------------------------------------------------------------------------------
+
+SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, INF, -INF, np.nan, 0.5, -2.5, 1e-3, 30.0, -30.0, 3e38, -3e38])
+#: elementwise ops that are a few correctly rounded operations
+BY_ARITHMETIC = {"remainder", "floor_divide"}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_compiled_is_numpy(name):
+    """All samples of an op in both dtypes, and IEEE's special values, in one module."""
+    applied = [c for dtype in (np.float64, np.float32) for c in _compiled_cases(OPS[name], dtype)]
+    nodes = [case.node() for case in applied]
+    run = compiled(*nodes, inputs=[a for n in nodes for a in n.args])
+    results = run(*[a for case in applied for a in case.arrays])
+    for case, node, got in zip(applied, nodes, results, strict=True):
+        _hold_against_numpy(case, node, got)
+
+
+def _compiled_cases(op: Op, dtype: Any) -> list[Case]:
+    found = cases(op, dtype)
+    if op.kind is not Kind.ELEMENTWISE or op.name in LOGICAL | BITWISE | {"where"}:
+        return found
+    special = SPECIAL.astype(dtype)
+    left, right = np.meshgrid(special, special)
+    operands = (special,) if operand_count(op) == 1 else (left.ravel(), right.ravel())
+    plain = cases(op, dtype, shape=(37,))
+    return [*found, *plain, Case(op, operands, found[0].attrs), *_shaped(op, dtype)]
+
+
+def _shaped(op: Op, dtype: Any) -> list[Case]:
+    return [case for shape in ((), (0,), (3, 1, 5)) for case in cases(op, dtype, shape)]
+
+
+def _hold_against_numpy(case: Case, node: Node, got: Any) -> None:
+    expected = np.asarray(case.op.evaluate(*case.arrays, **case.attrs)).astype(node.dtype)
+    exact = case.op.name in EXACT | ROUNDED or node.dtype.kind != "f" or case.op.kind in (Kind.VIEW, Kind.GATHER, Kind.LEAF)
+    if exact:
+        assert same_bits(got, expected), (case, got, expected)
+        return
+    values, bounds = running_errors([node], dict(zip(node.args, case.arrays, strict=True)))
+    exact_value = values[node].astype(np.float64)
+    with np.errstate(all="ignore"):
+        inside = np.abs(np.asarray(got, np.float64) - exact_value) <= bounds[node] + _largest(case, node, exact_value)
+        same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    assert np.all(inside | same), (case, got, expected)
+
+
+def _largest(case: Case, node: Node, value: Any) -> Any:
+    """Near overflow a correctly bounded result may round to infinity in one and to the largest number in the other."""
+    top = float(np.finfo(node.dtype).max)
+    near = np.abs(value) > top * (1 - 16 * float(np.finfo(node.dtype).eps))
+    return np.where(near, INF, 0.0)
+
+
+def test_every_transcendental_op_states_its_bound():
+    named = {n for n in FLOATING if OPS[n].kind is Kind.ELEMENTWISE and cases(OPS[n])[0].node().aval.is_float}
+    assert {n for n in named - EXACT - ROUNDED - BY_ARITHMETIC if RENAMED.get(n, n) not in ULP} == set()
