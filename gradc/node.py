@@ -61,18 +61,57 @@ class Label:
 _inherited: ContextVar[Where | None] = ContextVar("gradc_where", default=None)
 
 
+class Witnesses:
+    """The user's frames in which nodes of one trace were made, with their depth; a finished frame keeps its locals."""
+
+    def __init__(self, root: FrameType):
+        self.root = root  #: the frame of the tracer: what lies above it is not part of the traced function
+        self.depth: dict[FrameType, int] = {}
+
+    def add(self, frame: FrameType) -> None:
+        """Note a user frame and the user frames that called it."""
+        chain: list[FrameType] = []
+        current: FrameType | None = frame
+        while current is not None and current is not self.root and current not in self.depth:
+            if is_user_code(current):
+                chain.append(current)
+            current = current.f_back
+        below = self.depth.get(current, 0) if current is not None else 0
+        for i, one in enumerate(reversed(chain), 1):
+            self.depth[one] = below + i
+
+    def names(self) -> dict[Node, str]:
+        """Local variables that hold Nodes, as their functions left them; outer functions have the last word."""
+        found: dict[Node, str] = {}
+        for frame in sorted(self.depth, key=self.depth.__getitem__, reverse=True):
+            for key, value in frame.f_locals.items():
+                if isinstance(value, Node) and not key.startswith(("_", ".")):
+                    found[value] = key
+        return found
+
+
+watching: ContextVar[Witnesses | None] = ContextVar("gradc_watching", default=None)
+
+
+def is_user_code(frame: FrameType) -> bool:
+    """Whether a frame runs neither gradc nor NumPy."""
+    return not frame.f_code.co_filename.startswith(_FOREIGN)
+
+
 def user_location() -> Where | None:
     """The innermost frame that is neither gradc nor NumPy; None when there is none."""
     inherited = _inherited.get()
     if inherited is not None:
         return inherited
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        if not code.co_filename.startswith(_FOREIGN):
-            return Where(code.co_filename, frame.f_lineno, code.co_name)
+    while frame is not None and not is_user_code(frame):
         frame = frame.f_back
-    return None
+    if frame is None:
+        return None
+    witnesses = watching.get()
+    if witnesses is not None and frame not in witnesses.depth:
+        witnesses.add(frame)
+    return Where(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
 @contextmanager

@@ -14,26 +14,26 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from gradc.aval import Aval, canonical_dtype
 from gradc.errors import DTypeError, TraceError
-from gradc.graph import Graph, fit_argument, substitute
+from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
-from gradc.node import _FOREIGN, OPS, Node, as_node, describe
+from gradc.node import OPS, Node, Witnesses, as_node, describe, watching
 from gradc.tree import Structure, flatten
 
 
 class Trace:
-    """Identity of one tracing run; its leaves point to it."""
+    """Identity of one tracing run; its leaves point to it.  ``inlined`` are names from graphs inlined into it."""
 
-    __slots__ = ("title",)
+    __slots__ = ("inlined", "title")
 
     def __init__(self, title: str):
         self.title = title
+        self.inlined: dict[Node, str] = {}
 
 
 _open: ContextVar[tuple[Trace, ...]] = ContextVar("gradc_open_traces", default=())
@@ -54,10 +54,11 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     labels = argument_names(f, args, kwargs, paths)
     me = Trace(title)
     inputs = tuple(_leaf(aval_of(v, n), n, me) for v, n in zip(leaves, labels, strict=True))
-    names: dict[Node, str] = {}
-    with _opened(me), _watching(names):
+    witnesses = Witnesses(sys._getframe())
+    with _opened(me), _watching(witnesses):
         traced_args, traced_kwargs = structure.unflatten(inputs)
         result = f(*traced_args, **traced_kwargs)
+    names = me.inlined | witnesses.names()
     outputs, out_tree = _outputs(result, title)
     graph = Graph(inputs, outputs, {}, structure, out_tree, title)
     _refuse_leaks(graph)
@@ -154,12 +155,24 @@ def run(graph: Graph, arrays: Sequence[Any]) -> list[Any]:
     otherwise.
     """
     if graph.free or any(isinstance(a, Node) for a in arrays):
-        return list(substitute(graph.outputs, dict(zip(graph.inputs, map(as_node, arrays), strict=True))))
+        return _inlined(graph, arrays)
     values = {
         node: fit_argument(a, node.aval, graph.names.get(node, f"argument {i}"))
         for i, (node, a) in enumerate(zip(graph.inputs, arrays, strict=True))
     }
     return [as_result(v) for v in interpret(graph.outputs, dict(values))]
+
+
+def _inlined(graph: Graph, arrays: Sequence[Any]) -> list[Node]:
+    """The outputs on other leaves; the user's names inside go to the enclosing trace."""
+    known: dict[Node, Node] = {}
+    leaves = dict(zip(graph.inputs, map(as_node, arrays), strict=True))
+    outputs = rewrite(graph.outputs, lambda node, args: None, leaves, known)
+    open_traces = _open.get()
+    if open_traces:
+        inner = {known[n]: name for n, name in graph.names.items() if n in known and n not in leaves}
+        open_traces[-1].inlined = inner | open_traces[-1].inlined
+    return outputs
 
 
 def as_result(value: np.ndarray[Any, Any]) -> Any:
@@ -215,23 +228,12 @@ def _short_name(path: tuple[Any, ...], full: str) -> str:
 
 
 @contextmanager
-def _watching(names: dict[Node, str]) -> Iterator[None]:
-    """Note which local variables hold Nodes whenever a user function returns; outer frames have the last word."""
-    previous = sys.getprofile()
-
-    def observe(frame: FrameType, event: Any, argument: Any) -> None:
-        if event == "return" and not frame.f_code.co_filename.startswith(_FOREIGN):
-            for key, value in frame.f_locals.items():
-                if isinstance(value, Node) and not key.startswith(("_", ".")):
-                    names[value] = key
-        if previous is not None:
-            previous(frame, event, argument)
-
-    sys.setprofile(observe)
+def _watching(witnesses: Witnesses) -> Iterator[None]:
+    token = watching.set(witnesses)
     try:
         yield
     finally:
-        sys.setprofile(previous)
+        watching.reset(token)
 
 
 def _unique_names(graph: Graph, labels: Sequence[str], found: dict[Node, str]) -> dict[Node, str]:

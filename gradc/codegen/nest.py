@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from gradc.codegen.gemm.registers import transpose
 from gradc.codegen.ir import Function, Lanes, Value, const
 from gradc.codegen.loops import each
-from gradc.codegen.memory import first_lanes
+from gradc.codegen.memory import first_lanes, load, offset_pointer
 from gradc.codegen.reduce import emit_reduction
 from gradc.codegen.scalars import Point, Scalars
 from gradc.schedule.affine import Var
-from gradc.schedule.kernel import Nest, Scan, Stage, Total
+from gradc.schedule.kernel import Load, Nest, Scan, Stage, Total
 Step = Callable[[Value, Point], Value]
 
 
@@ -70,9 +71,41 @@ class _Nest:
             self._reduce(stage, needed, point)
         elif stage.scan is not None:
             self._scan(stage.scan, stage, needed, point)
+        elif point.mask is None and (far := self._far_loads(stage)):
+            self._square(stage, needed, far, point)
         else:
             self._store(stage, needed, stage.inner, point)
 
+    # -- squares -----------------------------------------------------------------------------------------------------
+    def _far_loads(self, stage: Stage) -> list[int]:
+        """Loads whose lanes lie apart, but whose inner axis lies in a row, in a square of lanes by inner steps."""
+        nest = self.nest
+        if len(stage.inner) != 1 or stage.inner[0].extent != nest.lanes or nest.lane is None:
+            return []
+        (inner,) = stage.inner
+        steps = {k: (x.offset.coefficient(nest.lane), x.offset.coefficient(inner)) for k, x in enumerate(nest.code) if isinstance(x, Load)}
+        return [k for k, (lane, row) in steps.items() if lane not in (0, 1, None) and row == 1]
+
+    def _square(self, stage: Stage, needed: Sequence[int], far: Sequence[int], point: Point) -> None:
+        """Read far loads by rows, transpose them in registers, then take the inner axis step by step."""
+        (inner,), lanes = stage.inner, self.nest.lanes
+        start = point.at(inner, const(0, "int64"))
+        columns = {k: transpose(self.f, [self._row(k, row, start) for row in range(lanes)]) for k in far}
+        for step in range(lanes):
+            inside = point.at(inner, const(step, "int64"))
+            for k in far:
+                self.s.set(k, columns[k][step], inside)
+            self._store(stage, needed, (), inside)
+
+    def _row(self, k: int, row: int, point: Point) -> Value:
+        """The elements of load ``k`` along the inner axis, for lane ``row``."""
+        x, lane = self.nest.code[k], self.nest.lane
+        assert isinstance(x, Load) and lane is not None
+        offset = x.offset + (x.offset.coefficient(lane) or 0) * row
+        pointer = offset_pointer(self.f, self.s.slots[x.slot], self.s.form(offset, point, False), x.dtype)
+        return load(self.f, pointer, x.dtype, self.nest.lanes)
+
+    # -- plain and running stores ------------------------------------------------------------------------------------
     def _store(self, stage: Stage, needed: Sequence[int], variables: Sequence[Var], point: Point) -> None:
         if not variables:
             self.s.advance(needed, point)

@@ -17,6 +17,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from gradc.codegen.ir import Function, Lanes, Value, const
 from gradc.codegen.loops import each
 from gradc.codegen.memory import first_lanes
@@ -30,6 +32,8 @@ BLOCK = 64
 #: Interleaved accumulators: these hide the latency of an addition, if the body is short.
 INTERLEAVE = 4
 SHORT_BODY = 12
+#: Lanes of this many bytes are several vectors, which are accumulators enough.
+WIDE_BYTES = 128
 
 States = tuple[State, ...]
 
@@ -53,7 +57,8 @@ class _Reduction:
     def _interleave(self, nest: Nest) -> int:
         body = sum(isinstance(nest.code[k], Apply) for k in self.needed)
         extent = self.stage.inner[-1].extent if self.stage.inner else 1
-        most = INTERLEAVE if body <= SHORT_BODY else 1
+        widest = max(nest.lanes * np.dtype(nest.code[r.value].dtype).itemsize for r in self.stage.reduces)
+        most = INTERLEAVE if body <= SHORT_BODY and widest < WIDE_BYTES else 1
         return next(u for u in (most, 2, 1) if u <= most and (u == 1 or extent >= 2 * u * self.width))
 
     def run(self, point: Point) -> list[Value]:

@@ -56,7 +56,7 @@ def check_graph(
     witness = subject.widened()
     probes = by.probes_for(witness)
     compile_graph = compiled or default_compiler()
-    found, findings = _estimates(subject, witness, probes, methods, compile_graph)
+    found, findings = _estimates(methods, _makers(subject, witness, probes, compile_graph))
     rows = _rows(subject, found, probes)
     findings += record_findings(witness) + pass_findings(witness)
     if not all(row.ok for row in rows) or findings:
@@ -66,6 +66,17 @@ def check_graph(
     if not findings:
         rows = [_excused(row) for row in rows]
     return Report(graph.title, tuple(methods), tuple(rows), tuple(findings), tuple(_notes(witness, probes)))
+
+
+def agreement(
+    graph: Graph, arrays: Sequence[Any], methods: Sequence[str], compiled: CompileGraph | None = None
+) -> list[Row]:
+    """The rows of the table alone, without looking for who is to blame; a method that raises, raises."""
+    subject = subject_of(graph, arrays)
+    witness = subject.widened()
+    probes = by.probes_for(witness)
+    makers = _makers(subject, witness, probes, compiled or default_compiler())
+    return _rows(subject, [makers[m]() for m in methods], probes)
 
 
 def default_compiler() -> CompileGraph:
@@ -85,23 +96,29 @@ def default_compiler() -> CompileGraph:
     return compile_graph
 
 
-def _estimates(
-    subject: Subject, witness: Subject, probes: dict[int, Probes], methods: Sequence[str], compile_graph: CompileGraph
-) -> tuple[list[Estimate], list[Finding]]:
-    makers: dict[str, Callable[[], Estimate]] = {
+def _makers(
+    subject: Subject, witness: Subject, probes: dict[int, Probes], compile_graph: CompileGraph
+) -> dict[str, Callable[[], Estimate]]:
+    return {
         "symbolic": lambda: by.by_pull_back(witness, "symbolic"),
         "forward": lambda: by.forward(witness, probes),
         "reverse": lambda: by.by_pull_back(witness, "reverse"),
         "finite": lambda: by.finite(witness, probes),
         "compiled": lambda: by.compiled(subject, compile_graph)[0],
     }
-    found, findings = [], []
+
+
+def _estimates(
+    methods: Sequence[str], makers: dict[str, Callable[[], Estimate]]
+) -> tuple[list[Estimate], list[Finding]]:
+    found: list[Estimate] = []
+    findings: list[Finding] = []
     for method in methods:
         try:
             found.append(makers[method]())
         except (GradcError, AssertionError) as error:
             words = f"{method} raised {type(error).__name__}: {error}"
-            findings.append(Finding("rule", method, "?", -1, None, words))
+            findings.append(Finding("kernel" if method == "compiled" else "rule", method, "?", -1, None, words))
     return found, findings
 
 

@@ -12,6 +12,9 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+#: Numbers that belong to the variables of one axis, which may be split.
+MAX_FACTORS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Var:

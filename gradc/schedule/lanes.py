@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from gradc.schedule.affine import Affine, Var
+from gradc.schedule.affine import MAX_FACTORS, Affine, Var
 from gradc.schedule.kernel import (
     Apply,
     Constant,
@@ -26,6 +26,14 @@ from gradc.schedule.kernel import (
     Total,
     operands,
 )
+
+
+#: Ops of one or two instructions.
+LIGHT = frozenset((
+    "add", "subtract", "multiply", "divide", "sqrt", "negative", "square", "absolute", "maximum", "minimum", "relu",
+    "where", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or",
+    "logical_xor", "logical_not", "cast", "stop_gradient", "positive",
+))  # fmt: skip
 
 
 class Widths(Protocol):
@@ -139,11 +147,70 @@ def _with_lane(nest: Nest, widths: Widths) -> Nest:
     """Try every axis that may run through the lanes; keep the cheapest."""
     most = _lanes(nest, widths)
     options = [_across(nest, var) for var in reversed(nest.outer)]
+    if any(s.scan is not None for s in nest.stages):  # scattered lanes lose against one element after another
+        options = [o for o in options if all(_is_even(f, o) for f in forms(o))]
     options += [_along(nest, k) for k in reversed(range(_inner_axes(nest)))]
     if not options or most == 1:
         return nest
     wide = [replace(o, lanes=min(most, _round_up(o.lane.extent))) for o in options if o.lane is not None]
-    return min(wide, key=_estimate) if len(wide) > 1 else wide[0]
+    best = min(wide, key=_estimate) if len(wide) > 1 else wide[0]
+    if not best.across or best.lanes < most:
+        return best
+    return _blocked(best) or _widened(best)
+
+
+#: Lanes that lie this many elements apart share no cache line.
+FAR = 16
+
+
+def _blocked(nest: Nest) -> Nest | None:
+    """``nest`` in squares, if lanes read far apart what another axis reads in a row: each line is then fetched once."""
+    if any(s.inner for s in nest.stages) or len(nest.stages) != 1:
+        return None
+    lane, used = nest.lane, list(forms(nest))
+    assert lane is not None
+    for var in nest.outer[:-1]:
+        if any(abs(f.coefficient(lane) or 0) >= FAR and f.coefficient(var) == 1 for f in used):
+            side = next((k for k in (nest.lanes, 8, 4) if var.extent % k == 0 and var.extent > k), None)
+            return _squared(nest, var, side) if side is not None else None
+    return None
+
+
+def _squared(nest: Nest, var: Var, side: int) -> Nest:
+    """``var`` cut into ``side`` elements, walked inside the lane loop, and the squares, walked outside.
+
+    The new variable's number is one that splitting an axis does not reach.
+    """
+    inner, outer = Var(var.number, side), Var(var.number + MAX_FACTORS // 2, var.extent // side)
+    mapping = {var: Affine(0, {outer: side, inner: 1})}
+    moved = tuple(outer if v == var else v for v in nest.outer)
+    stage = replace(nest.stages[0], inner=(inner,))
+    return _renamed(replace(nest, outer=moved, stages=(stage,)), mapping)
+
+
+#: Vectors side by side in one step of a short loop: they hide latencies, and read more of a row at a time.
+SIDE_BY_SIDE = (4, 2)
+#: How many instructions of a loop body are short.
+SHORT = 12
+
+
+def _widened(nest: Nest) -> Nest:
+    """``nest`` with several vectors a step, if its body is short, reads no scattered element, and goes on for long."""
+    body = [x for x, d in zip(nest.code, dependences(nest), strict=True) if nest.lane in d]
+    simple = all(isinstance(x, Load | Total) or (isinstance(x, Apply) and x.op.name in LIGHT) for x in body)
+    if len(body) > SHORT or not simple or not all(_is_even(f, nest) for f in forms(nest)):
+        return nest
+    assert nest.lane is not None
+    for factor in SIDE_BY_SIDE:
+        lanes, extent = nest.lanes * factor, nest.lane.extent
+        if len(body) * factor <= 2 * SHORT and (extent >= 8 * lanes or extent % lanes == 0):
+            return replace(nest, lanes=lanes)
+    return nest
+
+
+def _is_even(form: Affine, nest: Nest) -> bool:
+    assert nest.lane is not None
+    return form.coefficient(nest.lane) in (0, 1)
 
 
 def _round_up(extent: int) -> int:

@@ -18,13 +18,12 @@ from gradc.node import Node, describe
 from gradc.ops.index import linear_index, row_major_strides
 from gradc.ops.indexing import rest_axes
 from gradc.ops.record import Kind
-from gradc.schedule.affine import Affine, Var
+from gradc.schedule.affine import MAX_FACTORS, Affine, Var
 from gradc.schedule.kernel import Apply, Bounded, Constant, Index, Instruction, Load, Lookup, Store, Term
 
 Place = tuple[Affine, ...]
 #: First variable of an axis -> the factors of its extent, innermost first.
 Splits = Mapping[int, tuple[int, ...]]
-MAX_FACTORS = 16
 
 
 def refined(splits: Splits, var: Var, size: int) -> Splits | None:

@@ -30,8 +30,8 @@ FLIP_COST = 10.0
 STAGE_BYTES = 64 << 10
 #: B of this many bytes stays in the first-level cache beside the rest: then C is walked row by row.
 RESIDENT_BYTES = 16 << 10
-#: Rows of A that are copied, if need be, for inner products: their lanes lie along k.
-GATHERED_ROWS = 4
+#: Beyond so many bytes of operands a tile of inner products streams them from the second-level cache, at a price.
+STREAMED_BYTES, STREAMED = 32 << 10, 1.5
 #: An operand is read where it lies up to this many bytes; above, it is packed if enough rows or columns share the copy.
 UNPACKED_BYTES = 600 << 10
 PACKING_ROWS = 96
@@ -147,7 +147,7 @@ def make_plan(gemm: Gemm, target: Target) -> Plan:
 
 
 def _ways(g: Gemm, width: int, registers: int) -> Iterator[Plan]:
-    if g.b_strides[0] == 1 and g.k >= width and (g.m <= GATHERED_ROWS or g.a_strides[1] == 1):
+    if g.b_strides[0] == 1 and g.k >= width:
         yield _dot_plan(g, width, registers)
     if g.c_strides[1] == 1:
         yield _tile_plan(g, width, registers)
@@ -181,7 +181,7 @@ def _tile_plan(g: Gemm, width: int, registers: int) -> Plan:
     vectors = _vectors(g, width, registers)
     rows, row_cost = _rows(g, vectors, _row_limit(vectors, registers))
     panels = g.n / (vectors * width) if g.n > vectors * width else 1
-    cost = row_cost * panels + _packing_cost(g, width)
+    cost = row_cost * panels + _packing_cost(pack_kind(*g.b_strides), g.n * g.k, width)
     return _blocked(_plan(g, "tile", width, rows, vectors, cost))
 
 
@@ -205,9 +205,12 @@ def _dot_plan(g: Gemm, width: int, registers: int) -> Plan:
     chains = max(1, CHAINS // (rows * cols))
     tiles = -(-g.m // rows) * -(-g.n // cols)
     reduction = 4 if g.c_strides[1] == 1 else 6
-    cost = tiles * (rows * cols * (-(-g.k // width) + reduction) + 16)
-    pack_a = None if g.a_strides[1] == 1 else Pack.GATHER
-    return replace(_plan(g, "dot", width, rows, cols, cost), chains=chains, pack_a=pack_a)
+    cost = float(tiles * (rows * cols * (-(-g.k // width) + reduction) + 16))
+    if (rows + cols) * g.k * np.dtype(g.dtype).itemsize > STREAMED_BYTES:
+        cost *= STREAMED
+    kind = pack_kind(*g.a_strides)
+    plan = _plan(g, "dot", width, rows, cols, cost + _packing_cost(kind, g.m * g.k, width))
+    return replace(plan, chains=chains, pack_a=None if kind is Pack.COPY else kind)
 
 
 def _plan(g: Gemm, kernel: str, width: int, rows: int, vectors: int, cost: float) -> Plan:
@@ -216,11 +219,8 @@ def _plan(g: Gemm, kernel: str, width: int, rows: int, vectors: int, cost: float
     return Plan(g, g.c_strides, False, Stage.NONE, kernel, width, rows, vectors, cost, g.k, g.m, panels)
 
 
-def _packing_cost(g: Gemm, width: int) -> float:
-    elements = g.n * g.k
-    return {Pack.COPY: 0.0, Pack.FLIP: FLIP_COST * elements / width, Pack.GATHER: 3.0 * elements}[
-        pack_kind(*g.b_strides)
-    ]
+def _packing_cost(kind: Pack, elements: int, width: int) -> float:
+    return {Pack.COPY: 0.0, Pack.FLIP: FLIP_COST * elements / width, Pack.GATHER: 3.0 * elements}[kind]
 
 
 def _even(extent: int, limit: int) -> int:
