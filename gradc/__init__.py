@@ -1,4 +1,13 @@
-"""gradc: trace NumPy code, differentiate it, read the gradient, prove it, compile it."""
+"""gradc: trace NumPy code, differentiate it, read the gradient, prove it, compile it.
+
+>>> import gradc as gc, numpy as np
+>>> f = lambda w, x: (np.tanh(x @ w) ** 2).sum()
+>>> g = gc.jit(gc.grad(f))
+>>> g(np.ones((3, 2)), np.ones((4, 3))).shape
+(3, 2)
+
+Start with README.md; `docs/rooms.md` shows how the package is laid out.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +26,47 @@ from gradc.errors import (
     StorageError,
     TraceError,
 )
+from gradc.explain import Derivation, explain
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.oracle import Report, check_gradients
 from gradc.trace import trace
 from gradc.version import __version__
+
+__all__ = [
+    "CompileError",
+    "DTypeError",
+    "Derivation",
+    "Executable",
+    "GradcError",
+    "Graph",
+    "IndexingError",
+    "Jitted",
+    "Node",
+    "PromotionWarning",
+    "Report",
+    "ShapeError",
+    "StorageError",
+    "TraceError",
+    "__version__",
+    "check_gradients",
+    "compile",
+    "explain",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jit",
+    "jvp",
+    "nn",
+    "numpy",
+    "optim",
+    "spec",
+    "special",
+    "stop_gradient",
+    "trace",
+    "train_step",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]

@@ -34,6 +34,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 dsl: Any = np
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_COMMANDS = os.path.join(_PACKAGE, "cli", "")  # the demo's model is user code
 _FOREIGN = (_PACKAGE, os.path.dirname(os.path.abspath(np.__file__)) + os.sep)
 
 
@@ -95,7 +96,8 @@ watching: ContextVar[Witnesses | None] = ContextVar("gradc_watching", default=No
 
 def is_user_code(frame: FrameType) -> bool:
     """Whether a frame runs neither gradc nor NumPy."""
-    return not frame.f_code.co_filename.startswith(_FOREIGN)
+    file = frame.f_code.co_filename
+    return not file.startswith(_FOREIGN) or file.startswith(_COMMANDS)
 
 
 def user_location() -> Where | None:

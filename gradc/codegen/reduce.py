@@ -49,8 +49,9 @@ class _Reduction:
         nest = s.nest
         self.along = nest.lane is not None and bool(stage.inner) and stage.inner[-1] == nest.lane and not nest.across
         self.width = nest.lanes if self.along else 1
+        self.counter = "int32" if math.prod(v.extent for v in stage.inner) < 2**31 else "int64"
         self.reducers: list[Reducer] = [
-            REDUCERS[r.how](self.f, nest.code[r.value].dtype, r.dtype, nest.lanes) for r in stage.reduces
+            REDUCERS[r.how](self.f, nest.code[r.value].dtype, r.dtype, nest.lanes, self.counter) for r in stage.reduces
         ]
         self.interleave = self._interleave(nest)
 
@@ -91,8 +92,8 @@ class _Reduction:
             form, step = form + Affine(0, {var: step}), step * var.extent
         nest = self.s.nest
         if self.along:
-            return self.s.form(form, point, True)
-        return Lanes(self.f, nest.lanes).splat(self.s.form(form, point, False))
+            return self.s.form(form, point, True, self.counter)
+        return Lanes(self.f, nest.lanes).splat(self.s.form(form, point, False, self.counter))
 
     # -- rows and blocks ---------------------------------------------------------------------------------------------
     def _blocks(self, point: Point) -> States:

@@ -20,8 +20,9 @@ State = tuple[Value, ...]
 class Reducer:
     """A reduction of elements of ``dtype``, ``lanes`` at a time, into a result of ``result``."""
 
-    def __init__(self, f: Function, dtype: str, result: str, lanes: int):
-        self.f, self.dtype, self.result, self.lanes = f, dtype, result, lanes
+    def __init__(self, f: Function, dtype: str, result: str, lanes: int, counter: str = "int64"):
+        """``counter`` is the dtype in which elements are counted."""
+        self.f, self.dtype, self.result, self.lanes, self.counter = f, dtype, result, lanes, counter
 
     def start(self) -> State:
         return (const(self.identity, self.kept, self.lanes),)
@@ -161,7 +162,7 @@ class ArgMax(Reducer):
         return lowest(self.kept)
 
     def start(self) -> State:
-        return const(self.worst, self.kept, self.lanes), const(0, "int64", self.lanes)
+        return const(self.worst, self.kept, self.lanes), const(0, self.counter, self.lanes)
 
     def step(self, state: State, x: Value, position: Value | None, mask: Value | None) -> State:
         assert position is not None
@@ -180,7 +181,7 @@ class ArgMax(Reducer):
         return b.select(chosen, second[0], first[0]), b.select(chosen, second[1], first[1])
 
     def end(self, state: State) -> Value:
-        return state[1]
+        return Builder(self.f, state[1].lanes).convert(state[1], self.result)
 
     def above(self, b: Builder, x: Value, y: Value) -> Value:
         return b.gt(x, y)

@@ -2,9 +2,8 @@
 
 Enters: a traced Graph and the inputs whose gradient is wanted.  Leaves: a `Derivation`, whose lines are formulas over named
 quantities, and whose `graph` computes the gradient by exactly the displayed formulas.
-What gets a line: every quantity that the user named and the result needs; the cotangent of a quantity that is used more
-than once, as δ; other shared or long parts; each wanted gradient.  δ carries the number at the end of the user's name of the
-quantity it belongs to (δ₁ for z1), the whole name where that is not unique, nothing where there is only one.
+A line stands for every quantity that the user named and the result needs, for what the gradients share (`quantities`), and
+for each wanted gradient.
 Start reading at `explain_graph`.
 """
 
@@ -19,12 +18,13 @@ import numpy as np
 from gradc.diff.linear import active_nodes
 from gradc.diff.reverse import pull_back
 from gradc.explain.extents import Extents, with_named_extents
-from gradc.explain.formula import Formula, Symbol, rebuilt, split, value_of
+from gradc.explain.formula import Formula, Symbol
 from gradc.explain.latex import LatexPrinter
 from gradc.explain.lift import Lifter
 from gradc.explain.naming import Naming
 from gradc.explain.notation import Ident, Layout, Notation
 from gradc.explain.page import Page
+from gradc.explain.quantities import Quantities, symbols_in
 from gradc.explain.reasons import conventions, why_zero
 from gradc.explain.rules import FORWARD_RULES, Names, Rule, Simplifier
 from gradc.explain.text import TextPrinter
@@ -36,13 +36,6 @@ from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
 from gradc.passes import FORWARD, cse, fold, run_passes, simplify
 from gradc.trace import new_input
-
-#: a part that is used more than once gets a name if there is at least this much to read
-SHARED = 6
-#: … and a cotangent with at least this much
-COTANGENT = 4
-#: a formula with more to read than this is cut
-LONGEST = 60
 
 
 @dataclass(frozen=True)
@@ -176,8 +169,8 @@ class _Deriver:
 
     def derivation(self) -> Derivation:
         forward = self._forward_lines()
-        quantities = _Quantities(self)
-        gradients = quantities.gradient_formulas()
+        quantities = Quantities(self.compiled, self.gradients, self.belongs_to, self.extents, self.naming)
+        gradients = quantities.gradients
         notation = Notation(self.naming.idents)
         lines = [*self._laid_out(forward, "forward", notation)]
         lines += self._in_textbook_order(quantities, gradients, notation)
@@ -213,7 +206,7 @@ class _Deriver:
         return [Line(kind, self.naming.idents[name], x, notation.layout(x), name, x.where) for name, x in found]
 
     def _in_textbook_order(
-        self, quantities: _Quantities, gradients: Sequence[Formula | None], notation: Notation
+        self, quantities: Quantities, gradients: Sequence[Formula | None], notation: Notation
     ) -> list[Line]:
         """Each gradient as soon as everything it is made of has its line."""
         lines: list[Line] = []
@@ -221,7 +214,7 @@ class _Deriver:
         said = set[str]()
 
         def say_what_is_ready() -> None:
-            for i in [i for i in waiting if _quantities_in(gradients[i]) & quantities.meanings.keys() <= said]:
+            for i in [i for i in waiting if symbols_in(gradients[i]) & quantities.meanings.keys() <= said]:
                 waiting.remove(i)
                 lines.append(self._gradient_line(i, gradients[i], notation))
 
@@ -240,12 +233,12 @@ class _Deriver:
             return Line("gradient", target, None, None, name, (), why_zero(self.primal, self.wanted[i], self.naming))
         return Line("gradient", target, x, notation.layout(x), name, x.where)
 
-    def _legend(self, quantities: _Quantities) -> tuple[tuple[Ident, str], ...]:
+    def _legend(self, quantities: Quantities) -> tuple[tuple[Ident, str], ...]:
         return self.naming.legend(self.extents.symbols, self.cotangents, quantities.deltas, self.scalar)
 
     # -- the displayed formulas as a graph -----------------------------------------------------------------------------
 
-    def _displayed_graph(self, quantities: _Quantities, gradients: Sequence[Formula | None]) -> Graph:
+    def _displayed_graph(self, quantities: Quantities, gradients: Sequence[Formula | None]) -> Graph:
         leaves = (*self.primal.inputs, *(c for c in self.cotangents if c.op.name == "input"))
         nodes = {symbol.name: node for node, symbol in quantities.forward_symbols.items()}
         dtype = np.result_type(*[n.dtype for n in self.wanted if n.aval.is_float], np.float32)
@@ -259,121 +252,6 @@ class _Deriver:
         counts = {leaf: constant(np.asarray(size, leaf.dtype)) for size, leaf in self.extents.leaves.items()}
         names = {leaf: self.primal.names.get(leaf) or leaf.attrs["name"] for leaf in leaves}
         return Graph(leaves, tuple(substitute(outputs, counts)), names, title=f"gradient of {self.primal.title}")
-
-
-def _quantities_in(x: Formula | None) -> set[str]:
-    found, stack = set[str](), [x] if x is not None else []
-    while stack:
-        part = stack.pop()
-        if isinstance(part, Symbol):
-            found.add(part.name)
-        stack += part.parts
-    return found
-
-
-class _Quantities:
-    """Formulas of the gradients, and of the quantities that they share."""
-
-    def __init__(self, deriver: _Deriver):
-        self.deriver, self.naming = deriver, deriver.naming
-        graph, extents = deriver.compiled, deriver.extents
-        self.meanings: dict[str, Formula] = {}  #: quantities with a line, in the order of their definition
-        self.deltas: dict[str, Node] = {}  #: which of them are cotangents, and of which node
-        self.names = Names({}, {})
-        self.simplifier = Simplifier(self.names)
-        self.forward_symbols = self._forward_symbols(graph, extents)
-        self.lifter = Lifter(dict(self.forward_symbols), self.simplifier, extents.symbols)
-        self._lift_all(graph)
-
-    def _forward_symbols(self, graph: Graph, extents: Extents) -> dict[Node, Symbol]:
-        symbols = {n: self.naming.symbol(n, name) for n, name in graph.names.items()}
-        symbols |= {leaf: extents.symbols[size] for size, leaf in extents.leaves.items()}
-        for leaf in graph.inputs:
-            symbols.setdefault(leaf, self.naming.symbol(leaf, leaf.attrs["name"]))
-        return symbols
-
-    def _lift_all(self, graph: Graph) -> None:
-        """Operands first, so that a name is known before anything that could be said with it."""
-        live = topological([g for g in self.deriver.gradients if g is not None])
-        uses: dict[Node, int] = {}
-        for node in live:
-            for arg in set(node.args):
-                uses[arg] = uses.get(arg, 0) + 1
-        for node in live:
-            if node in self.forward_symbols:
-                if node.op.name != "input":
-                    self._know(self.forward_symbols[node], self.lifter.definition(node))
-            else:
-                self._name_if_worth_it(node, uses.get(node, 0))
-
-    def _know(self, symbol: Symbol, meaning: Formula) -> None:
-        self.names.define(symbol, meaning)
-        self.simplifier.forget()
-
-    def _name_if_worth_it(self, node: Node, uses: int) -> None:
-        x = self.lifter.definition(node)
-        bare = split(x)[1]
-        if isinstance(bare, Symbol) or value_of(x) is not None or not node.aval.is_float:
-            return
-        owner = self.deriver.belongs_to.get(node)
-        softmax = getattr(x, "name", "") == "softmax"
-        if softmax or x.size > LONGEST or (uses > 1 and x.size >= (COTANGENT if owner is not None else SHARED)):
-            name = self.naming.quantity(self.deriver.compiled, owner, "p" if softmax else "t")
-            if owner is not None:
-                self.deltas[name] = owner
-            symbol = Symbol(node.shape, name=name, nodes=frozenset((node,)))
-            self.meanings[name] = x
-            self.lifter.symbols[node] = symbol
-            self._know(symbol, x)
-
-    # -- after everything is lifted ------------------------------------------------------------------------------------
-
-    def gradient_formulas(self) -> list[Formula | None]:
-        """The wanted gradients; quantities that turned out to be used once are written where they are used."""
-        found = [None if g is None else self.lifter.formula(g) for g in self.deriver.gradients]
-        while True:
-            once = self._used_once(found)
-            if once is None:
-                break
-            meaning = self.meanings.pop(once)
-            self.deltas.pop(once, None)
-            self.names.known.pop(meaning, None)
-            self.simplifier.forget()
-            found = [None if x is None else self._inlined(x, once, meaning) for x in found]
-            self.meanings = {n: self._inlined(x, once, meaning) for n, x in self.meanings.items()}
-        self.naming.settle(self.deriver.compiled, self.deltas)
-        return found
-
-    def _used_once(self, gradients: Sequence[Formula | None]) -> str | None:
-        """A quantity that need not have a line: read at most once, or only as the whole of gradients."""
-        counts: dict[str, int] = dict.fromkeys(self.meanings, 0)
-        for x in (*gradients, *self.meanings.values()):
-            for name, times in _occurrences(x).items():
-                if name in counts:
-                    counts[name] += times
-        for name, x in self.meanings.items():
-            keep = getattr(x, "name", "") == "softmax" or x.size > LONGEST // 2
-            if counts[name] == 0 or (counts[name] == 1 and not keep):
-                return name
-        return None
-
-    def _inlined(self, x: Formula, name: str, meaning: Formula) -> Formula:
-        if isinstance(x, Symbol):
-            return meaning if x.name == name else x
-        if name not in _quantities_in(x):
-            return x
-        return self.simplifier(rebuilt(x, lambda part: self._inlined(part, name, meaning)))
-
-
-def _occurrences(x: Formula | None) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    stack = [x] if x is not None else []
-    while stack:
-        part = stack.pop()
-        if isinstance(part, Symbol):
-            counts[part.name] = counts.get(part.name, 0) + 1
-        stack += part.parts
-    return counts
 
 
 __all__ = ["Derivation", "Ident", "Line", "explain_graph"]

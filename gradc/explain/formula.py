@@ -289,8 +289,20 @@ def product(shape: Shape, factors: Iterable[Factor], coef: Number = ONE, nodes: 
             flat.coef = flat.coef * n
     if flat.coef == 0:
         return number(0, shape)
+    if flat.coef < 0:
+        flat.coef, merged = _sign_inside(flat.coef, merged)
     factors = tuple(renumbered(merged, len(shape)))
     return _bare(Product(shape, nodes=frozenset(flat.nodes), coef=snapped(flat.coef), factors=factors))
+
+
+def _sign_inside(coef: Number, factors: list[Factor]) -> tuple[Number, list[Factor]]:
+    """−(a − b)·c = (b − a)·c."""
+    for i, (base, labels, exponent) in enumerate(factors):
+        odd = is_integer(exponent) and exponent % 2 == 1
+        if odd and isinstance(base, Sum) and any(split(t)[0] < 0 for t in base.terms):
+            flipped = replace(base, terms=tuple(map(negative, base.terms)))
+            return -coef, [*factors[:i], Factor(flipped, labels, exponent), *factors[i + 1 :]]
+    return coef, factors
 
 
 def _unit_labels(f: Factor) -> Factor:

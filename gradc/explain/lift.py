@@ -55,7 +55,8 @@ class Lifter:
 
     ``symbols`` holds the nodes that are shown by name and may grow; ``simplified`` is applied to each node's formula;
     ``extents`` are the symbols of array extents that are shown by name; with ``composites`` a node that is the value of a
-    function the user called by name (softmax, layer norm, …) is shown as that function.
+    function the user called by name (softmax, layer norm, …) is shown as that function.  Sums of cotangents, the adds among
+    ``accumulated``, are read in the order of the forward computation, which is not the order in which reverse mode meets them.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Lifter:
         simplified: Callable[[Formula], Formula],
         extents: Mapping[int, Symbol],
         composites: bool = False,
+        accumulated: frozenset[Node] = frozenset(),
     ):
         self.symbols = symbols
         self.simplified = simplified
         self.extents = extents
         self.composites = composites
+        self.accumulated = accumulated
         self._known: dict[Node, Formula] = {}
 
     def formula(self, node: Node) -> Formula:
@@ -159,6 +162,12 @@ def _for_floats(form: Callable[..., Formula | None]) -> Form:
     return lambda lifter, node, args: form(*args) if node.dtype.kind == "f" else None
 
 
+def _add(lifter: Lifter, node: Node, args: Args) -> Formula | None:
+    if node.dtype.kind != "f":
+        return None
+    return total(node.shape, reversed(args) if node in lifter.accumulated else args)
+
+
 def _power(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     exponent = splat_value(node.args[1])
     if exponent is None or node.dtype.kind != "f":
@@ -167,12 +176,12 @@ def _power(lifter: Lifter, node: Node, args: Args) -> Formula | None:
 
 
 def _cast(lifter: Lifter, node: Node, args: Args) -> Formula | None:
-    source = node.args[0].dtype.kind
-    if node.dtype.kind != "f":
+    source, target = node.args[0].dtype.kind, node.dtype.kind
+    if target == "b" or (source == "f" and target != "f"):
         return None
-    if source == "f":
-        return args[0]
-    return apply("indicator" if source == "b" else "real", args, node.shape)
+    if source == "b":
+        return apply("indicator", args, node.shape)
+    return args[0] if source == "f" else apply("real", args, node.shape)
 
 
 # -- axes --------------------------------------------------------------------------------------------------------------
@@ -292,7 +301,7 @@ def _reordered(factors: Sequence[Factor], out: Sequence[int], shape: Shape) -> F
 FORMS: dict[str, Form] = {
     "constant": _constant,
     "iota": _iota,
-    "add": _for_floats(lambda x, y: total(x.shape, (x, y))),
+    "add": _add,
     "subtract": _for_floats(lambda x, y: total(x.shape, (x, negative(y)))),
     "multiply": _for_floats(times),
     "divide": _for_floats(lambda x, y: product(x.shape, [in_place(x), in_place(y, Fraction(-1))])),

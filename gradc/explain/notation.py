@@ -172,7 +172,6 @@ CALL_NAMES = {
 }  # fmt: skip
 #: attribute values that go without saying
 USUAL = (None, False, 0, "mean", "none")
-REDUCTIONS = {"softmax", "logsumexp", "max", "min", "prod", "any", "all", "argmax", "argmin"}
 
 
 class Notation:
@@ -270,24 +269,23 @@ def _reading_order(x: Layout) -> int:
     """Scalars: names, then powers, brackets and functions."""
     while isinstance(x, Raised):
         x = x.base
-    return 0 if isinstance(x, Ident) else 2 if isinstance(x, Call) else 1
+    return 0 if isinstance(x, Ident) else 3 if isinstance(x, Summed) else 2 if isinstance(x, Call) else 1
 
 
 def _options(x: Apply) -> tuple[str, ...]:
     """Attributes a reader needs; the last axis of a reduction goes without saying."""
+    rank = x.args[0].ndim if x.args else 0
     composite = x.attrs_key[:1] == ("composite",)  # type: ignore[index]
-    if x.name in REDUCTIONS and not composite:
-        axes = x.attrs["axes"]
-        rank = x.args[0].ndim
-        whole = len(axes) == rank
-        usual = axes == (rank - 1,) and x.name in ("softmax", "logsumexp")
-        return () if whole or usual else (f"axis={','.join(map(str, axes))}",)
-    if composite and set(x.attrs) <= {"axis", "axes", "keepdims"}:
-        rank = x.args[0].ndim if x.args else 0
-        axis = x.attrs.get("axis", x.attrs.get("axes"))
-        last = axis in (None, -1, rank - 1, (-1,), (rank - 1,), tuple(range(rank)))
-        return () if last else (f"axis={axis}",)
-    return tuple(f"{k}={v}".replace(" ", "") for k, v in x.attrs.items() if v not in USUAL)
+    assumed = (-1, rank - 1, (-1,), (rank - 1,)) if composite or x.name in ("softmax", "logsumexp") else ()
+    shown = []
+    for key, value in x.attrs.items():
+        if key in ("axis", "axes") and (value in (*assumed, None) or value == tuple(range(rank))):
+            continue
+        name = "axis" if key == "axes" else key
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        if name == "axis" or (value not in USUAL and key not in ("keepdims", "of")):
+            shown.append(f"{name}={text}")
+    return tuple(shown)
 
 
 # -- scalars around an array part ----------------------------------------------------------------------------------------
@@ -551,8 +549,11 @@ def _inner_product(top: Sequence[Layout], bottom: Sequence[Layout]) -> Layout:
         return Raised(Fenced(top[0].base, double=True), top[0].exponent)
     if len(top) < 2:
         return Summed((), _quotient(top, bottom, pointwise=True))
-    first, *rest = top
-    return _side_by_side([transposed(first), _quotient(rest, bottom, pointwise=True)])
+    chain = next((v for v in top if isinstance(v, Juxtaposed)), top[-1])
+    rest = [v for v in top if v is not chain]
+    items = [transposed(_quotient(rest, bottom, pointwise=True)), *(chain.items if isinstance(chain, Juxtaposed) else (chain,))]
+    back = [transposed(i) for i in reversed(items)]
+    return _side_by_side(min(items, back, key=lambda side: sum(isinstance(i, Transposed) for i in side)))
 
 
 def _batch_labels(x: Product, factors: Sequence[Factor]) -> tuple[int, ...] | None:

@@ -201,11 +201,11 @@ def softmax_quotient(x: Formula, names: Names) -> Formula | None:
     if not isinstance(x, Product):
         return None
     for f in x.factors:
-        call = _call(f.base, "exp")
-        if call is None or f.exponent != 1 or not call.parts:
+        call = _call(names.meaning(f.base), "exp")
+        if call is None or f.exponent != 1:
             continue
         for g in x.factors:
-            axes = _summed_axes(names.meaning(g.base), call) if g.exponent == -1 else None
+            axes = _summed_axes(names.meaning(g.base), f.base) if g.exponent == -1 else None
             kept = [k for a, k in enumerate(f.labels) if axes is not None and a not in axes and k != UNIT]
             if axes and [k for k in g.labels if k != UNIT] == kept:
                 soft = apply("softmax", call.args, call.shape, {"axes": axes}, attrs_key=("axes", axes))
@@ -221,6 +221,15 @@ def _summed_axes(x: Formula, inner: Formula) -> Labels | None:
     axes = tuple(a for a, k in enumerate(factors[0].labels) if k >= x.ndim)
     kept = [k for k in factors[0].labels if 0 <= k < x.ndim]
     return axes if kept == sorted(kept) else None
+
+
+def softmax_shift(x: Formula, names: Names) -> Formula | None:
+    call = _call(x, "softmax")
+    if call is None or not isinstance(call.args[0], Sum):
+        return None
+    z, axes = call.args[0], set(attrs_axes(call))
+    varying = [t for t in z.terms if varying_axes(t) & axes]
+    return rebuilt(call, lambda _: total(z.shape, varying)) if 0 < len(varying) < len(z.terms) else None
 
 
 def sigmoid_of_negative(x: Formula, names: Names) -> Formula | None:
@@ -479,6 +488,42 @@ def class_indicator(x: Formula, names: Names) -> Formula | None:
     return None
 
 
+def number_of_mask(x: Formula, names: Names) -> Formula | None:
+    """An indicator is the number 0 or 1 already."""
+    call = _call(x, "real")
+    inner = call.args[0] if call is not None else None
+    return inner if inner is not None and _call(names.meaning(_single_base(inner)), "indicator", "onehot") else None
+
+
+def _single_base(x: Formula) -> Formula:
+    coef, factors = factors_of(x)
+    return factors[0].base if coef == 1 and len(factors) == 1 and factors[0].exponent == 1 else x
+
+
+def selected_element(x: Formula, names: Names) -> Formula | None:
+    """onehot ⊙ a = onehot ⊙ (Σ a ⊙ onehot): under a one-hot only the selected element counts."""
+    if not isinstance(x, Product):
+        return None
+    for hot in x.factors:
+        if not _call(names.meaning(hot.base), "onehot") or hot.exponent != 1:
+            continue
+        for f, g in itertools.permutations(x.factors, 2):
+            if f.exponent == -g.exponent and f.labels == hot.labels and _selects(g, f, hot):
+                return product(x.shape, _without(x.factors, f, g), x.coef)
+    return None
+
+
+def _selects(g: Factor, f: Factor, hot: Factor) -> bool:
+    """Whether ``g`` is Σ f ⊙ hot over the last axis of ``hot``."""
+    rank = hot.base.ndim - 1
+    row = product(hot.base.shape[:-1], [Factor(f.base, identity_of(f.base)), Factor(hot.base, identity_of(hot.base))])
+    return g.base == row and len(g.labels) == rank and g.labels == hot.labels[:-1]
+
+
+def identity_of(x: Formula) -> Labels:
+    return tuple(range(x.ndim))
+
+
 def sums_to_one(x: Formula, names: Names) -> Formula | None:
     """Σ softmax = 1, Σ onehot = 1 and Σ of the mask of an extremum = 1, over their own axes."""
     if not isinstance(x, Product):
@@ -512,7 +557,9 @@ def multiplied_out(x: Formula, names: Names) -> Formula | None:
     if terms is None:
         return None
     result = total(x.shape, terms)
-    return result if result.size < x.size else None
+    inside = split(result)[1]
+    left = len(inside.terms) if isinstance(inside, Sum) else 1
+    return result if left < len(terms) and result.size < x.size else None
 
 
 def _expanded(x: Formula) -> list[Formula] | None:
@@ -595,6 +642,7 @@ RULES: tuple[Rule, ...] = (
     Rule("log-sum-exp shift", "lse(z + c) = lse(z) + c, for c constant along the axes of lse", logsumexp_shift),
     Rule("softmax", "exp(z − lse z) = softmax z", softmax_from_logsumexp),
     Rule("softmax quotient", "exp z / Σ exp z = softmax z", softmax_quotient),
+    Rule("softmax shift", "softmax(z + c) = softmax z, for c constant along the axes of softmax", softmax_shift),
     Rule("sigmoid of a negative", "σ(−x) = 1 − σ(x)", sigmoid_of_negative),
     Rule("exponential", "expm1(x) + 1 = exp x", exp_from_expm1),
     Rule("normal distribution function", "(1 + erf(x/√2))/2 = erfc(−x/√2)/2 = Φ(x)", normal_cdf),
@@ -609,13 +657,15 @@ RULES: tuple[Rule, ...] = (
     Rule("positive part", "1[x > 0] = 1[relu x > 0]", positive_part),
     Rule("arg max", "1[a = max a] / Σ 1[a = max a] = onehot(argmax a), shared where elements tie", extremum_mask),
     Rule("one-hot", "1[y = j] = onehot(y)[j]", class_indicator),
+    Rule("number of a mask", "a truth value is 0 or 1", number_of_mask),
+    Rule("selected element", "onehot ⊙ a ⊘ (Σ onehot ⊙ a)𝟏ᵀ = onehot", selected_element),
     Rule("distribution", "Σ softmax = 1, Σ onehot = 1, over their own axes", sums_to_one),
     Rule("multiplied out", "(a + b)·c = a·c + b·c, where terms cancel", multiplied_out),
     Rule("common factor", "a·b + a·c = a·(b + c)", common_factor),
 )
 """In the order in which they are tried."""
 
-FORWARD_RULES = tuple(r for r in RULES if r.name in ("opposite comparison", "mask", "one-hot", "mask squared"))
+FORWARD_RULES = tuple(r for r in RULES if r.name in ("opposite comparison", "mask", "one-hot", "mask squared", "number of a mask"))
 """What the user's own formulas are shown with: notation, no algebra."""
 
 __all__ = ["FORWARD_RULES", "RULES", "Names", "Rule", "Simplifier", "factors_of", "identity", "power"]

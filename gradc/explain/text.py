@@ -31,7 +31,7 @@ CONSTANTS: tuple[tuple[float, str, str], ...] = (
 """Irrational numbers that are shown by name."""
 
 _ASCII = {
-    "σ": "sigmoid", "Φ": "Phi", "φ": "phi", "logΓ": "lgamma", "ψ": "psi", "δ": "delta_", "≠": "!=", "≤": "<=", "≥": ">=",
+    "σ": "sigmoid", "Φ": "Phi", "φ": "phi", "logΓ": "lgamma", "ψ": "psi", "δ": "delta", "≠": "!=", "≤": "<=", "≥": ">=",
     "∂": "d",
 }  # fmt: skip
 
@@ -108,6 +108,8 @@ class TextPrinter:
 
     def ident(self, x: n.Ident) -> str:
         """A name with its subscript."""
+        if not x.below.isdigit():
+            return self.plain(x.name) + (f"_{x.below}" if x.below else "")
         return self.plain(x.name) + (x.below if self.ascii else self._below(x.below))
 
     def _below(self, text: str) -> str:
@@ -125,7 +127,8 @@ class TextPrinter:
         return text
 
     def _side_by_side(self, items: tuple[Layout, ...]) -> str:
-        texts = [self.at_least(i, POSTFIX) for i in items]
+        texts = [self.at_least(i, POSTFIX) for i in items[:-1]]
+        texts.append(self.at_least(items[-1], SIDE if isinstance(items[-1], n.Summed) else POSTFIX))
         result = texts[0]
         for previous, item, text in zip(items, items[1:], texts[1:], strict=False):
             result += self._gap(previous, result, item, text) + text

@@ -44,7 +44,7 @@ class Evaluator:
         if isinstance(x, Product):
             return self._product(x)
         if isinstance(x, Sum):
-            first, *rest = map(self.node, x.terms)
+            first, *rest = (cast(self.node(t), self.dtype) for t in x.terms)
             for term in rest:
                 first = apply(OPS["add"], first, term)
             return first
@@ -60,14 +60,16 @@ class Evaluator:
     def _product(self, x: Product) -> Node:
         if not x.factors:
             return full(x.shape, float(x.coef), self.dtype)
-        parts = [_without_unit_axes(self._power(f), f.labels) for f in x.factors]
+        moved = len(x.factors) == 1 and x.factors[0].exponent == 1 and x.coef == 1  # integers and bools stay what they are
+        parts = [_without_unit_axes(self._power(f, moved), f.labels) for f in x.factors]
         node, labels = _contracted(parts, x.ndim)
         if x.coef != 1:
             node = apply(OPS["multiply"], cast(node, self.dtype), constant(np.asarray(float(x.coef), self.dtype)))
         return _placed(node, labels, x.shape)
 
-    def _power(self, f: Factor) -> Node:
+    def _power(self, f: Factor, moved: bool) -> Node:
         base, e = self.node(f.base), f.exponent
+        base = base if moved else cast(base, self.dtype)
         if e == 1:
             return base
         if is_integer(e) and abs(e) <= 2:

@@ -159,6 +159,8 @@ def _with_lane(nest: Nest, widths: Widths) -> Nest:
     return _blocked(best) or _widened(best)
 
 
+#: A square of registers is transposed by unrolled code, so it must not be too large.
+LARGEST_SQUARE = 16
 #: Lanes that lie this many elements apart share no cache line.
 FAR = 16
 
@@ -171,7 +173,8 @@ def _blocked(nest: Nest) -> Nest | None:
     assert lane is not None
     for var in nest.outer[:-1]:
         if any(abs(f.coefficient(lane) or 0) >= FAR and f.coefficient(var) == 1 for f in used):
-            side = next((k for k in (nest.lanes, 8, 4) if var.extent % k == 0 and var.extent > k), None)
+            sides = (min(nest.lanes, LARGEST_SQUARE), 8, 4)
+            side = next((k for k in sides if var.extent % k == 0 and var.extent > k), None)
             return _squared(nest, var, side) if side is not None else None
     return None
 

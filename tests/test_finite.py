@@ -1,0 +1,120 @@
+"""Difference quotients: as accurate as they say, honest about kinks, edges and noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradc.diff.finite import (
+    LEAST_LEVELS,
+    LEVELS,
+    derivative_along,
+    difference_along,
+    difference_of,
+    finite_difference,
+    first_step,
+)
+
+SMOOTH = [
+    (np.sin, np.cos, 1.3),
+    (np.exp, np.exp, 2.0),
+    (np.log, lambda x: 1 / x, 0.1),
+    (np.sqrt, lambda x: 0.5 / np.sqrt(x), 1e-3),
+    (lambda x: x**5, lambda x: 5 * x**4, 1.0),
+    (np.tanh, lambda x: 1 - np.tanh(x) ** 2, 3.0),
+    (lambda x: np.sin(50 * x), lambda x: 50 * np.cos(50 * x), 1.0),
+    (lambda x: 1 / x, lambda x: -1 / x**2, 1e-8),
+    (lambda x: 1e6 + np.sin(x), np.cos, 1.0),
+    (lambda x: np.abs(x) ** 3, lambda x: 3 * x * abs(x), 1e-3),
+]
+
+
+@pytest.mark.parametrize(("f", "derivative", "x"), SMOOTH)
+def test_the_error_estimate_covers_the_error(f, derivative, x):
+    (g,), (e,) = finite_difference(lambda a: f(a[0]), [np.array(x)], [0])
+    assert abs(g - derivative(x)) <= e
+
+
+@pytest.mark.parametrize(("f", "derivative", "x"), SMOOTH[:6])
+def test_ten_digits_of_smooth_functions(f, derivative, x):
+    (g,), (e,) = finite_difference(lambda a: f(a[0]), [np.array(x)], [0])
+    assert abs(g / derivative(x) - 1) < 1e-10
+    assert e < 1e-9 * abs(g)
+
+
+@given(st.floats(-3, 3), st.floats(0.1, 3), st.floats(-5, 5))
+def test_the_estimate_holds_for_a_family(x, scale, shift):
+    d = difference_of(lambda a: np.sin(scale * a[0]) * np.exp(a[0]) + shift, [np.array(x)], 0)
+    exact = np.exp(x) * (scale * np.cos(scale * x) + np.sin(scale * x))
+    assert abs(d.value - exact) <= 2 * d.error
+
+
+@pytest.mark.parametrize(
+    ("f", "at", "jump"),
+    [(np.abs, 0.0, 2.0), (lambda x: np.maximum(x, 0), 0.0, 1.0), (lambda x: np.maximum(x, 2 - x), 1.0, 2.0)],
+)
+def test_a_kink_is_reported_and_its_error_covers_both_sides(f, at, jump):
+    d = difference_of(lambda a: f(a[0]), [np.array(at)], 0)
+    assert d.jump == pytest.approx(jump)
+    assert d.error >= jump / 2
+
+
+@pytest.mark.parametrize("distance", [1e-2, 1e-3, 1e-4])
+def test_a_kink_beside_the_point_is_stepped_around(distance):
+    d = difference_of(lambda a: np.maximum(a[0], 0), [np.array(distance)], 0)
+    assert abs(d.value - 1) <= d.error
+    assert d.error < 1e-6
+
+
+def test_no_estimate_is_said_where_there_is_none():
+    d = difference_of(lambda a: np.sqrt(a[0]), [np.array(-1.0)], 0)
+    assert np.isnan(d.value)
+    assert np.isinf(d.error)
+
+
+def test_noise_enters_the_estimate():
+    random = np.random.default_rng(0)
+    d = derivative_along(lambda t: np.sin(1 + t) + 1e-9 * random.uniform(-1, 1), first_step(1.0), noise=1e-9)
+    assert abs(d.value - np.cos(1)) <= d.error
+    assert d.error > 1e-8
+
+
+def test_gradients_of_arrays_and_only_of_those_asked_for():
+    x, y = np.arange(6.0).reshape(2, 3), np.array([1, 2, 3])
+    gradients, errors = finite_difference(lambda a: np.sum(a[0] ** 2 * a[1]), [x, y], [0])
+    np.testing.assert_allclose(gradients[0], 2 * x * y, atol=1e-9)
+    assert errors[0].shape == x.shape
+    assert len(gradients) == 1
+
+
+def test_float32_points_are_evaluated_in_float64():
+    seen = set()
+
+    def f(a):
+        seen.add(a[0].dtype)
+        return np.sum(np.sin(a[0]))
+
+    finite_difference(f, [np.ones(2, np.float32)], [0])
+    assert seen == {np.dtype(np.float64)}
+
+
+def test_a_direction_moves_several_arguments_of_an_array_valued_function():
+    x, w = np.array([0.5, -1.0]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    v, u = np.array([1.0, 2.0]), np.ones((2, 2))
+    d = difference_along(lambda a: np.tanh(a[1] @ a[0]), [x, w], {0: v, 1: u})
+    exact = (1 - np.tanh(w @ x) ** 2) * (u @ x + w @ v)
+    assert np.all(np.abs(d.value - exact) <= d.error)
+
+
+@pytest.mark.parametrize("f", [np.sin, np.abs, lambda x: np.float64(0.0)])
+def test_the_number_of_evaluations_is_bounded(f):
+    calls = []
+    finite_difference(lambda a: calls.append(1) or f(a[0]), [np.array(0.0)], [0])
+    assert 2 * LEAST_LEVELS + 1 <= len(calls) <= 2 * LEVELS + 1
+
+
+def test_empty_arguments_have_empty_gradients():
+    gradients, errors = finite_difference(lambda a: np.sum(a[0]), [np.zeros((0, 3))], [0])
+    assert gradients[0].shape == errors[0].shape == (0, 3)

@@ -1,0 +1,205 @@
+"""Symbolic mode: right on every kind of op, fast on shared subexpressions, and independent of every derivative rule."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+import gradc.numpy  # noqa: F401  fills the functions behind NumPy's names
+from gradc.aval import Aval
+from gradc.diff.reverse import pull_back
+from gradc.diff.symbolic import symbolic_pull_back
+from gradc.diff.symbolic.fragments import LARGEST, interior_nodes, partials_at
+from gradc.errors import TraceError
+from gradc.graph import Graph
+from gradc.interpret import interpret, topological
+from gradc.node import OPS, constant
+from gradc.ops.elementwise import apply
+from gradc.trace import trace
+from tests.op_cases import leaf
+from tests.programs import programs
+from tests.test_forward_reverse import agree
+
+
+def gradients(pull, f, *args):
+    """Gradients of the sum of what ``f`` returns, by ``pull``."""
+    graph = trace(f, *args)
+    ones = [constant(np.ones(y.shape, y.dtype)) for y in graph.outputs]
+    pulled = pull(graph.outputs, graph.inputs, ones)
+    known = dict(zip(graph.inputs, args, strict=True))
+    return [np.zeros(x.shape) if g is None else interpret([g], dict(known))[0] for g, x in zip(pulled, graph.inputs, strict=True)]
+
+
+@contextmanager
+def no_rules():
+    """Every derivative rule in the registry raises when it is called."""
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("a derivative rule was called")
+
+    with ExitStack() as restore:
+        for op in OPS.values():
+            for facet in ("partials", "jvp", "transpose"):
+                if getattr(op, facet) is not None:
+                    restore.callback(object.__setattr__, op, facet, getattr(op, facet))
+                    object.__setattr__(op, facet, forbidden)
+        yield
+
+
+X = np.random.default_rng(0).uniform(0.2, 1.5, (4, 3))
+W = np.random.default_rng(1).normal(size=(3, 5))
+ZOO = {
+    "product": lambda x: np.sin(x) * x,
+    "network": lambda x: np.tanh(np.tanh(x @ W) @ W.T),
+    "softmax": lambda x: np.exp(x) / np.sum(np.exp(x), axis=1, keepdims=True) * W.T[:4],
+    "extrema": lambda x: np.max(x, axis=0) - np.min(x, axis=1)[:3] + np.maximum(x, 1.0),
+    "norms": lambda x: np.sqrt(np.sum(x * x, axis=1)) + OPS["norm"].make((x,), axes=(0, 1)),
+    "logsumexp": lambda x: np.logaddexp(x, 2 * x) + OPS["logsumexp"].make((x,), axes=(1,))[:, None],
+    "products": lambda x: np.prod(x, axis=0) + np.cumprod(x, axis=1)[::-1, :],
+    "running sums": lambda x: np.cumsum(np.cumsum(x, axis=0) ** 2, axis=1),
+    "views": lambda x: np.pad(np.concatenate([x, x[::-1]], axis=0).reshape(6, 4).T, 1)[::2] * 2,
+    "triangles": lambda x: np.tril(x[:3]) @ np.roll(x, 1, axis=0)[:3].T,
+    "windows": lambda x: OPS["windows"].make((x,), axes=(0,), sizes=(2,), strides=(1,), dilations=(2,)) ** 2,
+    "gather": lambda x: x[np.array([0, 2, 2, -1])] ** 3,
+    "scatter set": lambda x: x.at[np.array([1, 1, 2])].set(x[:3] * 2) * x,
+    "scatter add": lambda x: x.at[np.array([1, 1, 2])].add(np.sin(x[:3])),
+    "scatter max": lambda x: x.at[np.array([1, 1, 2])].max(x[:3] * 1.5),
+    "sorted": lambda x: np.sort(x, axis=0)[::2] * W[:2, :3],
+    "statistics": lambda x: (x - np.mean(x, axis=0)) / np.std(x, axis=0),
+    "masked": lambda x: np.where(x > 0.7, np.sqrt(x - 0.7), x**2),
+    "powers": lambda x: x**2.5 + x**x + 2.0**x + 1 / x**2 + np.cbrt(x),
+    "special": lambda x: np.hypot(x, x * x) + np.arctan2(x, 1 + x) + np.log1p(x) * np.expm1(x),
+}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_it_agrees_with_reverse_and_calls_no_rule(name):
+    expected = gradients(pull_back, ZOO[name], X)
+    with no_rules():
+        found = gradients(symbolic_pull_back, ZOO[name], X)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+def test_the_guard_of_that_test_works():
+    with no_rules(), pytest.raises(AssertionError, match="a derivative rule was called"):
+        gradients(pull_back, ZOO["product"], X)
+
+
+@given(programs(steps=True, most_ops=8, scalar=True))
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=60)
+def test_random_programs(program):
+    agree(program, ("symbolic", "reverse"))
+
+
+def test_a_dag_of_sixty_ops_takes_seconds():
+    """As one expression it would have millions of operations: every value is read twice."""
+    random = np.random.default_rng(0)
+
+    def dag(x):
+        values = [x, np.sin(x)]
+        for _ in range(60):
+            a, b = (values[k] for k in random.integers(max(0, len(values) - 4), len(values), 2))
+            values.append([np.tanh(a * b), np.sin(a) + b, a * np.cos(b), np.maximum(a, b), a / (1 + b * b)][random.integers(5)])
+        return np.sum(values[-1])
+
+    graph = trace(dag, X)
+    start = time.perf_counter()
+    (g,) = symbolic_pull_back(graph.outputs, graph.inputs, [constant(1.0)])
+    seconds = time.perf_counter() - start
+    (r,) = pull_back(graph.outputs, graph.inputs, [constant(1.0)])
+    a, b = interpret([g, r], {graph.inputs[0]: X})
+    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    assert seconds < 10
+
+
+def test_fragments_stay_small():
+    """A chain of unary ops is cut at LARGEST; operands that a meaning repeats are cut at once."""
+    x = leaf(Aval((3,), np.dtype(float)))
+    y = x
+    for _ in range(100):
+        y = np.sin(y)
+    order = topological([y])
+    inside = interior_nodes(order, set(order), {x, y})
+    assert len(order) // LARGEST - 1 <= len(set(order) - inside) - 2 <= 2 * len(order) // LARGEST
+    z = np.maximum(np.maximum(np.maximum(x, np.sin(x)), 1.0), 0.5)
+    order = topological([z])
+    assert not any(n.op.name == "maximum" for n in interior_nodes(order, set(order), {x, z}))
+
+
+def test_a_branch_that_is_not_taken_never_poisons():
+    x = np.array([-1.0, 0.0, 4.0])
+    (g,) = gradients(symbolic_pull_back, lambda x: np.where(x > 0, np.sqrt(x), 0.0), x)
+    np.testing.assert_array_equal(g, [0.0, 0.0, 0.25])
+
+    def through_broadcast(s):
+        root = np.sqrt(s)
+        return np.where(np.array([False, False]), root, 1.0) + 0 * root.sum() if False else np.where(False, root, 1.0)
+
+    assert gradients(symbolic_pull_back, through_broadcast, np.array(-2.0))[0] == 0
+
+
+def test_a_nan_in_the_branch_that_is_taken_stays():
+    (g,) = gradients(symbolic_pull_back, lambda x: np.where(x < 0, np.sqrt(x), 0.0), np.array([-1.0, 1.0]))
+    assert np.isnan(g[0])
+    assert g[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("f", "at", "expected"),
+    [
+        (lambda x: np.abs(x), [0.0], [0.0]),
+        (lambda x: np.maximum(x, 1.0), [1.0, 2.0], [0.5, 1.0]),
+        (lambda x: np.max(x), [2.0, 1.0, 2.0], [0.5, 0.0, 0.5]),
+        (lambda x: np.prod(x), [0.0, 2.0, 3.0], [6.0, 0.0, 0.0]),
+        (lambda x: OPS["norm"].make((x,), axes=(0,)), [0.0, 0.0], [0.0, 0.0]),
+        (lambda x: np.floor(x) + np.sign(x), [1.0, 0.0], [0.0, 0.0]),
+    ],
+)
+def test_singular_points_as_declared(f, at, expected):
+    np.testing.assert_array_equal(gradients(symbolic_pull_back, f, np.array(at))[0], expected)
+
+
+def test_second_derivatives_by_applying_it_twice():
+    def slope(x):
+        (g,) = symbolic_pull_back([np.sum(np.tanh(x) * np.exp(x))], [x], [constant(1.0)])
+        return g
+
+    t = np.tanh(X)
+    d, dd = 1 - t**2, -2 * t * (1 - t**2)
+    (found,) = gradients(symbolic_pull_back, slope, X)
+    np.testing.assert_allclose(found, np.exp(X) * (t + 2 * d + dd), rtol=1e-12)
+
+
+def test_float32_stays_float32():
+    x = X.astype(np.float32)
+    graph = trace(lambda x: np.sum(np.log(x) / np.sqrt(x) + x**3), x)
+    (g,) = symbolic_pull_back(graph.outputs, graph.inputs, [constant(np.float32(1))])
+    assert {n.dtype for n in Graph(graph.inputs, (g,)).nodes if n.aval.is_float} == {np.dtype(np.float32)}
+
+
+def test_a_function_without_an_op_is_named():
+    tanh = OPS["tanh"]
+    old = tanh.sympy
+    object.__setattr__(tanh, "sympy", lambda S, x: S.besselj(0, x))
+    try:
+        x = leaf(Aval((), np.dtype(float)))
+        with pytest.raises(TraceError, match=r"tanh contains besselj"):
+            partials_at(apply(tanh, x), set(), {x})
+    finally:
+        object.__setattr__(tanh, "sympy", old)
+
+
+def test_an_op_without_a_meaning_is_named():
+    tanh = OPS["tanh"]
+    old = tanh.sympy
+    object.__setattr__(tanh, "sympy", None)
+    try:
+        with pytest.raises(TraceError, match="op tanh has no SymPy meaning"):
+            gradients(symbolic_pull_back, np.tanh, X)
+    finally:
+        object.__setattr__(tanh, "sympy", old)
