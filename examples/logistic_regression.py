@@ -31,17 +31,22 @@ def prepared():
     return design(train.features), train.labels.astype(float), design(test.features), test.labels
 
 
-def newton(X, y, steps=10):
-    """Newton's method; returns the weights and the norm of the last gradient."""
+def newton(X, y, steps=20):
+    """Newton's method with step halving; returns the weights, the loss and the norm of the last gradient."""
 
     def derivatives(w, X, y):
         return *gc.value_and_grad(loss)(w, X, y), gc.hessian(loss)(w, X, y)
 
-    compiled = gc.jit(derivatives)
+    compiled, value_at = gc.jit(derivatives), gc.jit(loss)
     w = np.zeros(X.shape[1])
     for _ in range(steps):
         value, gradient, hessian = compiled(w, X, y)
-        w = w - np.linalg.solve(hessian, gradient)
+        step = np.linalg.solve(hessian, gradient)
+        while value_at(w - step, X, y) > value:
+            step = step / 2
+            if np.linalg.norm(step) < 1e-14:
+                return w, float(value), float(np.linalg.norm(gradient))
+        w = w - step
     return w, float(value), float(np.linalg.norm(gradient))
 
 

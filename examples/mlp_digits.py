@@ -21,7 +21,7 @@ def predict(params, x):
     return np.argmax(h @ params["W2"] + params["b2"], axis=1)
 
 
-def initial(rng, hidden=64):
+def initial(rng, hidden=128):
     return {
         "W1": (rng.standard_normal((64, hidden)) / 8).astype(np.float32),
         "b1": np.zeros(hidden, np.float32),
@@ -30,7 +30,7 @@ def initial(rng, hidden=64):
     }
 
 
-def train(epochs=30, batch=64):
+def train(epochs=60, batch=64):
     rng = np.random.default_rng(0)
     digits, test = data.digits().split(seed=0)
     optimizer = gc.optim.adam(gc.optim.cosine_decay_schedule(3e-3, epochs * (len(digits.labels) // batch)))

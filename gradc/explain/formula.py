@@ -416,11 +416,11 @@ def power(x: Formula, e: Number | int) -> Formula:
 
 def total(shape: Shape, terms: Iterable[Formula], nodes: Iterable[Node] = ()) -> Formula:
     """The sum in normal form: flat, like terms collected, axes that no term varies along left to a broadcast."""
-    collected: dict[Formula, Number] = {}
-    every = set(nodes)
-    for c, x in _flat_terms(ONE, terms, every):
-        collected[x] = collected.get(x, Fraction(0)) + c
-    present = [(c, x) for x, c in collected.items() if c != 0]
+    every, given = set(nodes), list(terms)
+    deep = list(_flat_terms(ONE, given, every, deep=True))
+    present = _collected(deep)
+    if len(present) == len(deep):  # nothing met its like: c·(a + b) may stay as it is
+        present = _collected(_flat_terms(ONE, given, every, deep=False))
     if not present:
         return number(0, shape)
     if len(present) == 1:
@@ -432,12 +432,23 @@ def total(shape: Shape, terms: Iterable[Formula], nodes: Iterable[Node] = ()) ->
     return _with_common_number(shape, present, every)
 
 
-def _flat_terms(c: Number, terms: Iterable[Formula], nodes: set[Node]) -> Iterable[tuple[Number, Formula]]:
+def _collected(terms: Iterable[tuple[Number, Formula]]) -> list[tuple[Number, Formula]]:
+    """Like terms added up."""
+    collected: dict[Formula, Number] = {}
+    for c, x in terms:
+        collected[x] = collected.get(x, Fraction(0)) + c
+    return [(c, x) for x, c in collected.items() if c != 0]
+
+
+def _flat_terms(
+    c: Number, terms: Iterable[Formula], nodes: set[Node], deep: bool
+) -> Iterable[tuple[Number, Formula]]:
+    """The terms of sums inside sums; multiples of sums only if ``deep``."""
     for term in terms:
         d, x = split(term)
-        if isinstance(x, Sum):
+        if isinstance(x, Sum) and (deep or abs(d) == 1):
             nodes |= x.nodes
-            yield from _flat_terms(c * d, x.terms, nodes)
+            yield from _flat_terms(c * d, x.terms, nodes, deep)
         elif value_of(x) == 0:
             continue
         else:

@@ -553,7 +553,7 @@ def _distribution_axes(x: Formula) -> Labels | None:
 
 def multiplied_out(x: Formula, names: Names) -> Formula | None:
     """(a + b)·c = a·c + b·c, if terms cancel so that the result is shorter."""
-    terms = _expanded(x)
+    terms = _expanded(x, names)
     if terms is None:
         return None
     result = total(x.shape, terms)
@@ -562,9 +562,9 @@ def multiplied_out(x: Formula, names: Names) -> Formula | None:
     return result if left < len(terms) and result.size < x.size else None
 
 
-def _expanded(x: Formula) -> list[Formula] | None:
+def _expanded(x: Formula, names: Names) -> list[Formula] | None:
     if isinstance(x, Sum):
-        parts = [_expanded(t) or [t] for t in x.terms]
+        parts = [_expanded(t, names) or [t] for t in x.terms]
         terms = [t for part in parts for t in part]
         return terms if any(len(p) > 1 for p in parts) and len(terms) <= MOST_TERMS else None
     if not isinstance(x, Product):
@@ -577,7 +577,16 @@ def _expanded(x: Formula) -> list[Formula] | None:
     copies = [f for f in sums for _ in range(int(f.exponent))]
     choices = itertools.product(*[[Factor(t, f.labels) for t in f.base.parts] for f in copies])
     products = [product(x.shape, [*rest, *choice], x.coef) for choice in choices]
-    return [t for p in products for t in (_expanded(p) or [p])]
+    return [_sums_taken(t, names) for p in products for t in (_expanded(p, names) or [p])]
+
+
+def _sums_taken(x: Formula, names: Names) -> Formula:
+    """``x`` with sums of distributions replaced by 1."""
+    while True:
+        shorter = sums_to_one(x, names)
+        if shorter is None:
+            return x
+        x = shorter
 
 
 def common_factor(x: Formula, names: Names) -> Formula | None:

@@ -197,10 +197,10 @@ for _name in ("isnan", "isinf", "isfinite"):
     elementwise(_name, lower=_not_finite_part(_name), **PREDICATE)
 
 _LOGIC = {
-    "logical_and": lambda b, x, y: b.and_(x, y),
-    "logical_or": lambda b, x, y: b.or_(x, y),
-    "logical_xor": lambda b, x, y: b.xor(x, y),
-    "logical_not": lambda b, x: b.not_(x),
+    "logical_and": lambda b, x, y: b.and_(b.convert(x, "bool"), b.convert(y, "bool")),
+    "logical_or": lambda b, x, y: b.or_(b.convert(x, "bool"), b.convert(y, "bool")),
+    "logical_xor": lambda b, x, y: b.xor(b.convert(x, "bool"), b.convert(y, "bool")),
+    "logical_not": lambda b, x: b.not_(b.convert(x, "bool")),
 }
 
 

@@ -55,9 +55,9 @@ def check_graph(
     subject = subject_of(graph, arrays)
     witness = subject.widened()
     probes = by.probes_for(witness)
-    compile_graph = compiled or default_compiler()
-    found, findings = _estimates(methods, _makers(subject, witness, probes, compile_graph))
-    rows = _rows(subject, found, probes)
+    runs: list[by.Run] = []
+    found, findings = _estimates(methods, _makers(subject, witness, probes, compiled or default_compiler(), runs))
+    rows = _rows(subject, found, probes) + [row for run in runs for row in _value_rows(subject, run)]
     findings += record_findings(witness) + pass_findings(witness)
     if not all(row.ok for row in rows) or findings:
         findings = derivative_findings(witness) + findings
@@ -75,7 +75,7 @@ def agreement(
     subject = subject_of(graph, arrays)
     witness = subject.widened()
     probes = by.probes_for(witness)
-    makers = _makers(subject, witness, probes, compiled or default_compiler())
+    makers = _makers(subject, witness, probes, compiled or default_compiler(), [])
     return _rows(subject, [makers[m]() for m in methods], probes)
 
 
@@ -97,14 +97,20 @@ def default_compiler() -> CompileGraph:
 
 
 def _makers(
-    subject: Subject, witness: Subject, probes: dict[int, Probes], compile_graph: CompileGraph
+    subject: Subject, witness: Subject, probes: dict[int, Probes], compile_graph: CompileGraph, runs: list[by.Run]
 ) -> dict[str, Callable[[], Estimate]]:
+    """How to make each method's estimate; what compiled code returned besides is added to ``runs``."""
+
+    def run_compiled() -> Estimate:
+        runs.append(by.compiled(subject, compile_graph))
+        return runs[-1].gradient
+
     return {
         "symbolic": lambda: by.by_pull_back(witness, "symbolic"),
         "forward": lambda: by.forward(witness, probes),
         "reverse": lambda: by.by_pull_back(witness, "reverse"),
         "finite": lambda: by.finite(witness, probes),
-        "compiled": lambda: by.compiled(subject, compile_graph)[0],
+        "compiled": run_compiled,
     }
 
 
@@ -128,6 +134,15 @@ def _rows(subject: Subject, found: Sequence[Estimate], probes: dict[int, Probes]
         node = subject.graph.inputs[i]
         name = subject.graph.names.get(node, f"argument {i}")
         rows += [compare(name, str(node.aval), a, b, k, probes.get(i)) for a, b in pairs(found)]
+    return rows
+
+
+def _value_rows(subject: Subject, run: by.Run) -> list[Row]:
+    """The function's own values, compiled against interpreted."""
+    rows = []
+    for k, y in enumerate(run.outputs):
+        name = subject.graph.names.get(y, "value" if len(run.outputs) == 1 else f"value {k}")
+        rows.append(compare(f"= {name}", str(y.aval), run.interpreted, run.values, k, None))
     return rows
 
 

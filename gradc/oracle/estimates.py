@@ -8,6 +8,7 @@ at its value, so a difference quotient does not see through it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,20 +42,14 @@ def probes_for(subject: Subject, seed: int = 0) -> dict[int, Probes]:
 def _probes(shape: tuple[int, ...], random: np.random.Generator) -> Probes:
     size = int(np.prod(shape, dtype=np.int64))
     directions = tuple(random.choice([-1.0, 1.0], shape) for _ in range(DIRECTIONS))
-    chosen = random.choice(size, min(COORDINATES, size), replace=False) if size else []
+    chosen = random.choice(size, min(COORDINATES, size), replace=False) if size else np.zeros(0, int)
     return Probes(directions, tuple(tuple(int(k) for k in np.unravel_index(c, shape)) for c in chosen))
 
 
 def by_pull_back(subject: Subject, method: str) -> Estimate:
     """The whole gradient by reverse or symbolic mode, evaluated by the interpreter, with its running error."""
-    graph = subject.gradient_graph(method)
-    return _evaluated(graph, subject, method)
-
-
-def _evaluated(graph: Graph, subject: Subject, method: str) -> Estimate:
-    values, errors = running_errors(graph.outputs, dict(zip(graph.inputs, subject.arrays, strict=True)))
-    gradients = graph.outputs[len(subject.graph.outputs) :]
-    slopes = [Slope(values[g], errors[g], np.zeros(g.shape, bool)) for g in gradients]
+    found = _bounds(subject.gradient_graph(method), subject)[len(subject.graph.outputs) :]
+    slopes = [Slope(v, e, np.zeros(v.shape, bool)) for v, e in found]
     return Estimate(method, tuple(slopes), tuple(x.dtype for x in subject.leaves))
 
 
@@ -148,19 +143,45 @@ def _noise(subject: Subject) -> float | None:
     return total if np.isfinite(total) else None
 
 
-def compiled(subject: Subject, compile_graph: CompileGraph) -> tuple[Estimate, Graph]:
-    """The gradient by compiled code in the model's dtypes, and the graph that was compiled.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of compiled code: its gradient, and the function's own float values beside the interpreter's."""
 
-    Its bound is what rounding in those dtypes can do, in the graph that was compiled and in the one that was written.
+    gradient: Estimate
+    values: Estimate
+    interpreted: Estimate
+    outputs: tuple[Node, ...]
+
+
+def compiled(subject: Subject, compile_graph: CompileGraph) -> Run:
+    """Value and gradient by compiled code in the model's dtypes.
+
+    The bounds are what rounding in those dtypes can do, in the graph that was compiled and in the one that was written.
     """
     graph = compiled_subject(subject)
-    gradients = compile_graph(graph)(list(subject.arrays))[len(subject.graph.outputs) :]
-    bounds = [_evaluated(g, subject, "compiled") for g in (graph, subject.gradient_graph("reverse"))]
-    slopes = []
-    for k, g in enumerate(gradients):
-        error = np.maximum(*(b.slopes[k].error for b in bounds))
-        slopes.append(Slope(np.asarray(g), error, np.zeros(np.shape(g), bool)))
-    return Estimate("compiled", tuple(slopes), tuple(x.dtype for x in subject.leaves)), graph
+    results = compile_graph(graph)(list(subject.arrays))
+    written = subject.gradient_graph("reverse")
+    bounds = [_bounds(g, subject) for g in (graph, written)]
+    slopes = [
+        Slope(np.asarray(got), np.maximum(e, f), np.zeros(np.shape(got), bool))
+        for got, (_, e), (_, f) in zip(results, *bounds, strict=True)
+    ]
+    known = [Slope(v, np.zeros(v.shape), np.zeros(v.shape, bool)) for v, _ in bounds[1]]
+    count = len(subject.graph.outputs)
+    floats = [k for k, y in enumerate(subject.graph.outputs) if y.aval.is_float]
+    outputs = tuple(subject.graph.outputs[k] for k in floats)
+    kinds = tuple(y.dtype for y in outputs)
+    return Run(
+        Estimate("compiled", tuple(slopes[count:]), tuple(x.dtype for x in subject.leaves)),
+        Estimate("compiled", tuple(slopes[k] for k in floats), kinds),
+        Estimate("interpreter", tuple(known[k] for k in floats), kinds),
+        outputs,
+    )
+
+
+def _bounds(graph: Graph, subject: Subject) -> list[tuple[Array, Array]]:
+    values, errors = running_errors(graph.outputs, dict(zip(graph.inputs, subject.arrays, strict=True)))
+    return [(values[y], errors[y]) for y in graph.outputs]
 
 
 def compiled_subject(subject: Subject) -> Graph:
