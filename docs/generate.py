@@ -84,7 +84,9 @@ def _table(ops: Iterable[Op]) -> list[str]:
     rows = ["| op | derivative | at singular points | SymPy meaning | code | what |", "|" + " --- |" * 6]
     for op in sorted(ops, key=lambda o: o.name):
         sympy = "yes" if op.sympy or op.source else "—"
-        rows.append(f"| `{op.name}` | {rule_of(op)} | {op.singular or '—'} | {sympy} | {code_of(op)} | {op.doc or '—'} |")
+        rows.append(
+            f"| `{op.name}` | {rule_of(op)} | {op.singular or '—'} | {sympy} | {code_of(op)} | {op.doc or '—'} |"
+        )
     return rows
 
 

@@ -94,7 +94,8 @@ def aval_of(value: Any, name: str = "argument") -> Aval:
     if array.dtype.kind not in "biuf":
         raise DTypeError(
             f"{name} has dtype {array.dtype} ({type(value).__name__}): "
-            "gradc computes with float32, float64, integers and bool. Convert it, or pass it as a static argument if it is not data."
+            "gradc computes with float32, float64, integers and bool. "
+            "Convert it, or pass it as a static argument if it is not data."
         )
     try:
         return Aval(array.shape, canonical_dtype(array.dtype))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradc.runtime.arrays import Span, StorageError, admit, find_conflict, span
+from gradc.errors import StorageError
+from gradc.runtime.arrays import Span, admit, find_conflict, span
 from tests.runtime_harness import (
     HEAD,
     FailureError,

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradc.errors import StorageError
 from gradc.runtime import arena, entry, objects
-from gradc.runtime.arrays import StorageError
 from gradc.runtime.load import Loaded, load
 from gradc.runtime.native import NativeFunction
 from tests.runtime_harness import (

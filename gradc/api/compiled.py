@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradc.api.derivatives import value_and_grad
-from gradc.api.executable import Executable, Options, WrongArgument
+from gradc.api.executable import ArgumentError, Executable, Options
 from gradc.errors import TraceError
 from gradc.graph import Graph
 from gradc.node import Node, here
@@ -25,6 +25,7 @@ from gradc.trace import _open, aval_of, function_name, run, trace
 from gradc.tree import Pinned, Structure, flatten, leaves_of
 
 Names = int | str | Sequence[int | str]
+_ARRAY = {np.ndarray}
 
 
 class Jitted:
@@ -49,7 +50,7 @@ class Jitted:
         if usual and len(args) == last.arity and not kwargs and _all_arrays(args):  # type: ignore[union-attr]
             try:
                 return last.call_flat(args)  # type: ignore[union-attr]
-            except WrongArgument:
+            except ArgumentError:
                 pass
         if self.static:
             args, kwargs = self._pin(args, kwargs)
@@ -57,7 +58,7 @@ class Jitted:
         if usual and structure == last.graph.in_tree and _all_arrays(leaves):  # type: ignore[union-attr]
             try:
                 return last.call_flat(leaves)  # type: ignore[union-attr]
-            except WrongArgument:
+            except ArgumentError:
                 pass
         return self._call_other(args, kwargs, leaves, structure)
 
@@ -193,10 +194,7 @@ def _unpin(value: Any) -> Any:
 
 
 def _all_arrays(leaves: Sequence[Any]) -> bool:
-    for leaf in leaves:  # a plain loop: this is on the path of every call
-        if type(leaf) is not np.ndarray:
-            return False
-    return True
+    return set(map(type, leaves)) <= _ARRAY
 
 
 def _leaf_key(leaf: Any) -> Hashable:

@@ -18,7 +18,7 @@ import numpy as np
 
 from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
-from gradc.errors import CompileError, DTypeError, IndexingError, ShapeError
+from gradc.errors import CompileError, DTypeError, GradcError, IndexingError, ShapeError
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.passes import LOWERING, PIPELINE, Observe, run_passes
@@ -214,15 +214,15 @@ def _flat_arity(graph: Graph) -> int | None:
     return len(positional.children()) if plain else None
 
 
-class WrongArgument(Exception):  # noqa: N818 - a mark on the two errors below
+class ArgumentError(GradcError):
     """The argument does not fit what was compiled; `jit` compiles for it, an Executable reports it."""
 
 
-class WrongShape(WrongArgument, ShapeError):
+class ArgumentShapeError(ArgumentError, ShapeError):
     """An argument of another shape."""
 
 
-class WrongDType(WrongArgument, DTypeError):
+class ArgumentDTypeError(ArgumentError, DTypeError):
     """An argument of another dtype, or no array."""
 
 
@@ -231,14 +231,16 @@ def mismatch(title: str, name: str, node: Node, given: object) -> Exception:
     try:
         array = np.asarray(given)
     except Exception:
-        return WrongDType(f"{title}: {name} is a {type(given).__name__}, expected {node.aval}")
+        return ArgumentDTypeError(f"{title}: {name} is a {type(given).__name__}, expected {node.aval}")
     if array.dtype.kind not in "biuf":
-        return WrongDType(f"{title}: {name} is {given!r:.60} (dtype {array.dtype}), expected an array {node.aval}")
+        return ArgumentDTypeError(
+            f"{title}: {name} is {given!r:.60} (dtype {array.dtype}), expected an array {node.aval}"
+        )
     if array.shape != node.shape:
-        return WrongShape(
+        return ArgumentShapeError(
             f"{title}: {name} has shape {array.shape}, compiled for {node.shape}; compile for that shape too"
         )
-    return WrongDType(
+    return ArgumentDTypeError(
         f"{title}: {name} has dtype {array.dtype}, compiled for {node.dtype}; use {name}.astype('{node.dtype}')"
     )
 

@@ -1,18 +1,21 @@
 """Products of a schedule to calls of emitted matrix products.
 
-Enters: a `Product`.  Leaves: one function for each different product of a module, and the call.
+Enters: a `Product`, perhaps with an epilogue.  Leaves: a function for each different product of a module, and the call.
+Start reading at `Products.call`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from gradc.codegen.gemm.emit import emit_gemm, gemm_scratch_bytes
-from gradc.codegen.gemm.problem import Gemm
-from gradc.codegen.ir import Function
+from gradc.codegen.builder import Builder
+from gradc.codegen.gemm import Gemm, emit_gemm, gemm_scratch_bytes
+from gradc.codegen.ir import Function, Value
 from gradc.codegen.memory import offset_pointer
+from gradc.codegen.scalars import Point, Scalars
 from gradc.codegen.target import Target
-from gradc.schedule.kernel import Product
+from gradc.schedule.kernel import Epilogue, Product, Total
 
 
 def problem(p: Product) -> Gemm:
@@ -28,11 +31,51 @@ def scratch_bytes(p: Product, target: Target) -> int:
     return gemm_scratch_bytes(problem(p), target)
 
 
-def emit_contract(f: Function, p: Product, slots: Sequence[str], scratch: str, target: Target) -> None:
-    """Call the function of the product, which is emitted on its first use."""
-    gemm = problem(p)
-    name = "gemm." + "".join(c if c.isalnum() else "_" for c in repr(gemm).removeprefix("Gemm"))
-    if name not in f.module.functions:
-        emit_gemm(f.module, gemm, target, name)
-    pointers = [offset_pointer(f, slots[v.slot], v.offset, p.dtype) for v in (p.left, p.right, p.out)]
-    f.line(f"call void @{name}({', '.join(f'ptr {x}' for x in [*pointers, scratch])})")
+class Products:
+    """The product functions of a module, each emitted on its first use."""
+
+    def __init__(self, target: Target):
+        self.target = target
+        self._known: dict[tuple[Gemm, Epilogue | None], str] = {}
+
+    def call(self, f: Function, p: Product, slots: Sequence[str], scratch: str) -> None:
+        """Emit the call of ``p`` into ``f``."""
+        gemm = problem(p)
+        fused = _Fused(p.epilogue) if p.epilogue is not None else None
+        key = (gemm, p.epilogue)
+        if key not in self._known:
+            self._known[key] = f"product{len(self._known)}"
+            emit_gemm(f.module, gemm, self.target, self._known[key], fused)
+        pointers = [offset_pointer(f, slots[v.slot], v.offset, p.dtype) for v in (p.left, p.right, p.out)]
+        pointers += [scratch, *([slots[s] for s in fused.slots] if fused is not None else [])]
+        f.line(f"call void @{self._known[key]}({', '.join(f'ptr {x}' for x in pointers)})")
+
+
+class _Fused:
+    """An epilogue in the form that the matrix product emitter asks for."""
+
+    def __init__(self, epilogue: Epilogue):
+        self.epilogue = epilogue
+        nest = epilogue.nest
+        stores = [s for k, s in enumerate(nest.stores) if k != epilogue.result]
+        used = {s.slot for s in stores} | {x.slot for x in nest.code if hasattr(x, "slot")}
+        self.slots = sorted(used)
+        self.extra_params = [("ptr", f"e{s}") for s in self.slots]
+
+    def apply(self, b: Builder, acc: Value, row: Value, col: Value, mask: Value | None) -> Value:
+        e = self.epilogue
+        nest = replace(e.nest, lanes=b.lanes)
+        pointers = [f"%e{s}" for s in range(max(self.slots, default=-1) + 1)]
+        scalars = Scalars(b.f, nest, pointers, "")
+        place = ((e.batch, Value("%batch", "int64")), (e.row, row), (e.column, col))
+        point = Point({var: value for var, value in place if var is not None}, mask=mask)
+        (element,) = (k for k, x in enumerate(nest.code) if isinstance(x, Total))
+        scalars.set(element, acc, point)
+        (stage,) = nest.stages
+        scalars.advance(nest.needed(stage), point)
+        for k, store in enumerate(stage.stores):
+            if k != e.result:
+                scalars.store(store, point)
+        if e.result < 0:
+            return acc
+        return scalars.value(stage.stores[e.result].value, point, b.lanes > 1)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gradc.codegen.contract import emit_contract, scratch_bytes
+from gradc.codegen.contract import Products, scratch_bytes
 from gradc.codegen.ir import Function, Module
 from gradc.codegen.nest import emit_nest
 from gradc.codegen.order import emit_search, emit_sort
@@ -65,7 +65,7 @@ class _Library:
     """The functions of kernels, each emitted once however many kernels do the same."""
 
     def __init__(self, module: Module, target: Target):
-        self.module, self.target = module, target
+        self.module, self.products = module, Products(target)
         self._known: dict[object, str] = {}
 
     def function(self, kernel: Kernel) -> str:
@@ -88,7 +88,7 @@ class _Library:
         if isinstance(work, Nest):
             emit_nest(f, work, slots, "%status")
         elif isinstance(work, Product):
-            emit_contract(f, work, slots, "%scratch", self.target)
+            self.products.call(f, work, slots, "%scratch")
         elif isinstance(work, Sort):
             emit_sort(f, work, slots)
         else:

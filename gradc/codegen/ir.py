@@ -75,7 +75,7 @@ def literal(value: Scalar, dtype: str) -> str:
         return "0xH" + np.float16(value).view(np.uint16).item().to_bytes(2, "big").hex().upper()
     if dtype == "float32":
         with np.errstate(over="ignore"):
-            value = np.float32(value)
+            value = float(np.float32(value))
         return "0x" + struct.pack(">d", float(value)).hex().upper()
     if dtype == "float64":
         return "0x" + struct.pack(">d", float(value)).hex().upper()

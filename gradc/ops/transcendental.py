@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -147,17 +148,6 @@ def _by_element(function: Callable[[float], float]) -> Callable[[Array], Array]:
     return evaluate
 
 
-def _lgamma(x: float) -> float:
-    if math.isinf(x):
-        return x  # the limit from the left does not exist; SciPy's convention
-    if x <= 0 and x == math.floor(x):
-        return math.inf
-    try:
-        return math.lgamma(x)
-    except OverflowError:
-        return math.inf
-
-
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798)  # B2, B4, …
 _DIGAMMA_ROOT = (1.4616321449683622, 9.549995429965697e-17)  # the positive zero of ψ: the nearest number and the rest
 
@@ -212,6 +202,36 @@ def _cotangent_derivative(x: Array, n: int) -> Array:
     return np.where((turn == 0) & (n % 2 == 0), np.nan, value)
 
 
+def _lgamma(x: Array) -> Array:
+    """log |Γ(x)| in float64, by reflection for x < 0 (A&S 6.1.17); at −∞, where there is no limit, SciPy's −∞."""
+    wide = np.asarray(x, np.float64)
+    size = np.abs(wide)
+    right = _lgamma_right(size)
+    sine = np.sin(np.pi * np.abs(size - np.rint(size)))
+    left = np.where(sine == 0, np.inf, np.log(np.pi / (size * sine)) - right)
+    return np.asarray(np.where(wide < 0, np.where(np.isinf(wide), wide, left), right), x.dtype)
+
+
+def _lgamma_right(x: Array) -> Array:
+    """x = 2 + e + m with |e| ≤ 1/2: log Γ(2 + e) by its Taylor series, and |m| factors; from 10 on 6.1.41."""
+    near = np.where(x < 10, x, 2.0)
+    m = np.maximum(np.floor(near - 1.5), -2)
+    factors = math.prod(np.where(m >= k, near - k, 1.0) for k in range(1, 9))
+    divisors = np.where(m < 0, near, 1.0) * np.where(m < -1, near + 1, 1.0)
+    bend = np.polynomial.polynomial.polyval(near - m - 2, _lgamma_at_two())
+    series = sum(b / (2 * k * (2 * k - 1)) * x ** -float(2 * k - 1) for k, b in enumerate(_BERNOULLI, 1))
+    far = (x - 0.5) * (np.log(x) - 1) + ((math.log(2 * math.pi) - 1) / 2 + series)
+    return np.where(x < 10, bend + np.log(factors) - np.log(divisors), far)
+
+
+@cache
+def _lgamma_at_two() -> tuple[float, ...]:
+    """Taylor coefficients of log Γ at 2, where it is 0: ψ⁽ᵏ⁻¹⁾(2)/k!."""
+    two = np.float64(2)
+    derivatives = [_digamma_right(two), *(_polygamma_right(two, n) for n in range(1, 28))]
+    return (0.0, *(float(value) / math.factorial(k) for k, value in enumerate(derivatives, 1)))
+
+
 erf = elementwise(
     "erf",
     _by_element(math.erf),
@@ -223,7 +243,7 @@ erfc = elementwise(
 )
 lgamma = elementwise(
     "lgamma",
-    _by_element(_lgamma),
+    _lgamma,
     sympy=lambda S, x: S.loggamma(x),
     partials=lambda y, x: (apply(OPS["digamma"], x),),
     domain=POSITIVE,

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradc.errors import StorageError
 from gradc.runtime.objects import address
 
 Array = NDArray[Any]

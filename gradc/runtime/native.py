@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from gradc.errors import StorageError
 from gradc.runtime.arena import Lease, LeaseLayout, LeasePool, aligned_bytes, make_pools
 from gradc.runtime.arrays import (
     Array,
     ArraySpec,
-    StorageError,
     admit,
     argument_names,
     find_conflict,

@@ -15,7 +15,7 @@ import numpy as np
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.schedule.assemble import Workshop, copy_kernel, kernel_of
-from gradc.schedule.fuse import clusters, visible
+from gradc.schedule.fuse import clusters, read_outside, visible
 from gradc.schedule.kernel import Buffer, Kernel, Place
 from gradc.schedule.lanes import Widths
 from gradc.schedule.memory import Plan, hidden_arrays, lay_out, ordered
@@ -34,8 +34,9 @@ def schedule(graph: Graph, *, donated: Mapping[int, int] | None = None, target: 
     donated = dict(donated or {})
     stored = stored_nodes(graph)
     groups = clusters(graph, stored)
-    buffers, home = _buffers(graph, visible(graph, stored, groups))
-    shop = Workshop(home, graph.index, target)
+    read = read_outside(graph, groups)
+    buffers, home = _buffers(graph, visible(stored, read, groups))
+    shop = Workshop(home, graph.index, target, read)
     drafts = [
         kernel_of(sorted(c.nodes, key=graph.index.__getitem__), shop) for c in groups if c.nodes[0].aval.size
     ]

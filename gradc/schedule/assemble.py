@@ -6,7 +6,7 @@ Start reading at `kernel_of`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from gradc.node import Node
@@ -17,6 +17,7 @@ from gradc.schedule.fuse import is_map
 from gradc.schedule.kernel import Apply, Buffer, Kernel, Nest, Product, Search, Sort, Work
 from gradc.schedule.lanes import Widths, flops
 from gradc.schedule.partition import COST, CHEAP, TRANSCENDENTAL
+from gradc.schedule.epilogue import with_epilogue
 from gradc.schedule.product import contract_work
 from gradc.schedule.weave import Slots, Weaver
 
@@ -32,8 +33,9 @@ class Draft:
 class Workshop:
     """What all kernels of a graph are made with."""
 
-    def __init__(self, buffers: Mapping[Node, int], number: Mapping[Node, int], widths: Widths):
-        self.buffers, self.number, self.widths = buffers, number, widths
+    def __init__(self, buffers: Mapping[Node, int], number: Mapping[Node, int], widths: Widths, read: Set[Node]):
+        """``read`` are the nodes whose values leave their kernel."""
+        self.buffers, self.number, self.widths, self.read = buffers, number, widths, read
 
     def woven(self, slots: Slots, body: Callable[[Weaver], Nest]) -> Nest:
         return nests.woven(slots, self.number, self.widths, body)
@@ -72,7 +74,7 @@ def _flops(work: Work) -> int:
         total = 2 * work.m * work.n * work.k
         for extent in work.batch:
             total *= extent
-        return total
+        return total + (_flops(work.epilogue.nest) if work.epilogue is not None else 0)
     return 0
 
 
@@ -89,6 +91,8 @@ def _work(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
         return [shop.woven(slots, lambda w: nests.map_nest(w, nodes))]
     if first.op.kind is Kind.REDUCE:
         return _reduction(nodes, slots, shop)
+    if first.op.kind is Kind.CONTRACT:
+        return _contract(nodes, slots, shop)
     return _BY_KIND[first.op.kind](first, slots, shop)
 
 
@@ -104,10 +108,22 @@ def _reduction(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
     return work
 
 
-def _contract(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
-    if all(a.aval.size for a in node.args):
-        return contract_work(node, slots, shop.number, shop.widths)
-    return [shop.woven(slots, lambda w: nests.fill_nest(w, node, 0))]
+def _contract(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
+    """A product and the maps that follow it: in its epilogue, or in loops of their own behind it."""
+    first, *rest = nodes
+    if not all(a.aval.size for a in first.args):
+        work: list[Work] = [shop.woven(slots, lambda w: nests.fill_nest(w, first, 0))]
+    else:
+        work = contract_work(first, slots, shop.number, shop.widths)
+        product = work[-1]
+        if rest and isinstance(product, Product):
+            fused = with_epilogue(product, first, rest, slots, shop.number, first in shop.read)
+            if fused is not None:
+                return [*work[:-1], fused]
+    if rest:
+        work.append(shop.woven(slots, lambda w: nests.map_nest(w, rest)))
+        slots.reading(first)
+    return work
 
 
 def _prefix(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
@@ -156,7 +172,6 @@ def _searchsorted(node: Node, slots: Slots) -> Search:
 
 
 _BY_KIND: Mapping[Kind, Callable[[Node, Slots, Workshop], list[Work]]] = {
-    Kind.CONTRACT: _contract,
     Kind.PREFIX: _prefix,
     Kind.SCATTER: _scatter,
     Kind.SORT: _sort,

@@ -67,13 +67,18 @@ def clusters(graph: Graph, stored: Mapping[Node, None]) -> list[Cluster]:
     return made
 
 
-def visible(graph: Graph, stored: Mapping[Node, None], made: Iterable[Cluster]) -> dict[Node, None]:
-    """The stored nodes that anything outside their own cluster reads: those that need a buffer."""
+def read_outside(graph: Graph, made: Iterable[Cluster]) -> set[Node]:
+    """The nodes whose values leave their cluster."""
     read: set[Node] = set(graph.outputs)
     for cluster in made:
         read |= cluster.reads - {*cluster.nodes}
-        read.update(n for n in cluster.nodes if not is_map(n) and n.op.kind is not Kind.REDUCE)
-    return {n: None for n in stored if n in read or n.op.kind is Kind.LEAF}
+    return read
+
+
+def visible(stored: Mapping[Node, None], read: set[Node], made: Iterable[Cluster]) -> dict[Node, None]:
+    """The stored nodes that need a buffer: those read outside their cluster, and what no loop can keep in a register."""
+    bulky = {n for cluster in made for n in cluster.nodes if not is_map(n) and n.op.kind is not Kind.REDUCE}
+    return {n: None for n in stored if n in read or n in bulky or n.op.kind is Kind.LEAF}
 
 
 def is_map(node: Node) -> bool:
@@ -83,7 +88,7 @@ def is_map(node: Node) -> bool:
 
 def _key(node: Node) -> object:
     """Nodes with equal keys may share loops; None: never."""
-    return node.shape if is_map(node) or node.op.kind is Kind.REDUCE else None
+    return node.shape if is_map(node) or node.op.kind in (Kind.REDUCE, Kind.CONTRACT) else None
 
 
 def _reads(node: Node, stored: Mapping[Node, None]) -> Reads:
@@ -120,11 +125,13 @@ def _join(
 
 def _fits(node: Node, reads: Reads, cluster: Cluster) -> bool:
     members = set(cluster.nodes)
-    if members & reads.elsewhere:
+    if members & reads.elsewhere or node.op.kind is Kind.CONTRACT and not is_map(node):
         return False
     if node.op.kind is Kind.REDUCE:
         return all(_same_loops(node, other) for other in cluster.nodes) and _related(node, reads, cluster, members)
     first = cluster.nodes[0]
+    if first.op.kind is Kind.CONTRACT and not is_map(first):
+        return bool(members & reads.here)
     if first.op.kind is Kind.REDUCE:
         return bool(members & reads.here) and (reads.work <= SCALAR_WORK or _keeps_last_axis(first) or node.aval.size <= 4)
     return _related(node, reads, cluster, members)

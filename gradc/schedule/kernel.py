@@ -299,8 +299,24 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Epilogue:
+    """What is done with each element of a product while it is near: ``nest`` without its loops.
+
+    The product's element is ``Total(0, 0)``.  ``batch``, ``row`` and ``column`` are the variables of its place, None
+    where there is only one; the lanes run along the columns.  Store number ``result`` of the nest is the product's own
+    output; -1: the output is the product itself.
+    """
+
+    nest: Nest
+    batch: Var | None
+    row: Var | None
+    column: Var
+    result: int
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
-    """out[i, j] = Σₖ left[i, k] · right[k, j] for every batch index."""
+    """out[i, j] = Σₖ left[i, k] · right[k, j] for every batch index, or what the epilogue makes of it."""
 
     m: int
     n: int
@@ -310,6 +326,7 @@ class Product:
     left: View
     right: View
     out: View
+    epilogue: Epilogue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,4 +387,6 @@ def _title(work: Work) -> str:
     if isinstance(work, Nest):
         actions = [r.how for s in work.stages for r in s.reduces] + [s.scan.how for s in work.stages if s.scan is not None]
         return "+".join(dict.fromkeys(actions)) if actions else "scatter" if work.sequential else "map"
+    if isinstance(work, Product) and work.epilogue is not None:
+        return "product+map"
     return type(work).__name__.lower()

@@ -66,7 +66,7 @@ def forms(nest: Nest) -> Iterator[Affine]:
 
 
 def _collapsed(nest: Nest) -> Nest:
-    used = list({f: None for f in forms(nest)})
+    used = list(dict.fromkeys(forms(nest)))
     groups: list[Sequence[Var]] = [nest.outer, *(s.inner for s in nest.stages if s.scan is None)]
     mapping: dict[Var, Affine] = {}
     for group in groups:
@@ -90,6 +90,19 @@ def _merge(group: list[Var], used: list[Affine], mapping: dict[Var, Affine]) -> 
             mapping.update(step)
             group[at - 1 : at + 1] = [merged]
         at -= 1
+
+
+def grouped(nest: Nest, groups: Sequence[Sequence[Var]]) -> tuple[Nest, list[Var | None]] | None:
+    """``nest`` with each group of outer variables merged into one (None if the group is empty), or None if one cannot be."""
+    used = list(dict.fromkeys(forms(nest)))
+    mapping: dict[Var, Affine] = {}
+    for group in groups:
+        _merge(list(group), used, mapping)
+    left = [_variables(group, mapping) for group in groups]
+    if any(len(g) > 1 for g in left):
+        return None
+    merged = _renamed(nest, mapping) if mapping else nest
+    return merged, [g[0] if g else None for g in left]
 
 
 def _continues(f: Affine, a: Var, b: Var) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradc.schedule.affine import Affine
 from gradc.schedule.assemble import Draft
-from gradc.schedule.kernel import Buffer, Kernel, Load, Nest, Place
+from gradc.schedule.kernel import Buffer, Kernel, Load, Nest, Place, Product, Search, Sort, Work
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -135,15 +135,25 @@ def in_step(kernel: Kernel, source: int, target: int) -> bool:
     targets = {s for s, number in enumerate(kernel.slots) if number == target}
     written = False
     for work in kernel.work:
-        if not isinstance(work, Nest):
-            if sources:
-                return False
-            continue
-        reads = _places(work, sources)
-        if reads is None or (reads and (written or not _written_at(work, targets, reads))):
+        nest = work.epilogue.nest if isinstance(work, Product) and work.epilogue is not None else work
+        if sources & _operands(work):
             return False
-        written = written or any(s.slot in targets for s in work.stores)
+        if not isinstance(nest, Nest):
+            continue
+        reads = _places(nest, sources)
+        if reads is None or (reads and (written or not _written_at(nest, targets, reads))):
+            return False
+        written = written or any(s.slot in targets for s in nest.stores)
     return True
+
+
+def _operands(work: Work) -> set[int]:
+    """Slots that are read in no step with what is written."""
+    if isinstance(work, Product):
+        return {work.left.slot, work.right.slot}
+    if isinstance(work, Sort):
+        return {work.source}
+    return {work.table, work.values} if isinstance(work, Search) else set()
 
 
 def _places(nest: Nest, slots: set[int]) -> set[Affine] | None:

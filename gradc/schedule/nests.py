@@ -52,11 +52,12 @@ def _forms(nest: Nest) -> Iterator[Affine]:
 def map_nest(w: Weaver, nodes: Sequence[Node]) -> Nest:
     """All ``nodes``, of one shape, in one pass over its elements."""
     outer, index = w.loops(nodes[0].shape)
-    stores = _stored_at(w, nodes, index)
+    stores = stored_at(w, nodes, index)
     return Nest(outer, tuple(w.code), (Stage(stores=stores),))
 
 
-def _stored_at(w: Weaver, nodes: Sequence[Node], index: Place) -> tuple[Store, ...]:
+def stored_at(w: Weaver, nodes: Sequence[Node], index: Place) -> tuple[Store, ...]:
+    """``nodes`` computed at ``index``, each readable by the next, and the stores of those that have a buffer."""
     stores = []
     for node in nodes:
         value = _computed(w, node, index)
@@ -96,7 +97,7 @@ def reduce_nest(w: Weaver, nodes: Sequence[Node]) -> Nest:
         w.define(node, kept, total)
         if node in w.slots.buffers:
             stores.append(w.store(node, kept, total))
-    rest = _stored_at(w, [n for n in nodes if n.op.kind is not Kind.REDUCE], kept)
+    rest = stored_at(w, [n for n in nodes if n.op.kind is not Kind.REDUCE], kept)
     return Nest(outer, tuple(w.code), (Stage(inner, actions), Stage(stores=(*stores, *rest))))
 
 

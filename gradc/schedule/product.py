@@ -80,6 +80,13 @@ def _grouped(node: Node) -> _Groups:
     )
 
 
+def out_groups(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The axes of the result by role (batch, rows, columns), those of length one left out."""
+    groups, axis = _grouped(node), {k: a for a, k in enumerate(node.attrs["out"])}
+    batch, rows, columns = (tuple(axis[k] for k in part) for part in (groups.batch, groups.rows, groups.columns))
+    return batch, rows, columns
+
+
 # -- operands ----------------------------------------------------------------------------------------------------------
 
 

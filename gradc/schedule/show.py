@@ -22,7 +22,8 @@ def show_schedule(s: Schedule) -> str:
     """The whole plan."""
     counts = f"{len(s.kernels)} kernels, {s.flops} flops, {s.bytes} bytes moved, {s.temporary_bytes} bytes of temporaries"
     lines = [f"schedule {s.title}: {counts}"]
-    lines += [f"  {_buffer(b, s)}" for b in s.buffers]
+    used = {b for k in s.kernels for b in k.slots}
+    lines += [f"  {_buffer(b, s)}" for b in s.buffers if b.place is not Place.ARENA or b.number in used]
     for number, kernel in enumerate(s.kernels):
         lines += show_kernel(number, kernel, s)
     return "\n".join(lines)
@@ -58,6 +59,8 @@ def _work(work: Work) -> Iterator[str]:
         yield f"product {work.m}x{work.n}x{work.k}{batch} {work.dtype}"
         for name, v in (("left", work.left), ("right", work.right), ("out", work.out)):
             yield f"  {name:<5} s{v.slot}+{v.offset} strides {v.strides}" + (f" batch {v.batch}" if v.batch else "")
+        if work.epilogue is not None:
+            yield from (f"  then {line}" for line in _nest(work.epilogue.nest))
     elif isinstance(work, Sort):
         yield f"argsort s{work.source} -> s{work.out}: {work.length} elements, {work.step} apart, rows {work.rows}"
     elif isinstance(work, Search):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradc.node import FUNCTIONS, OPS
+from gradc.node import FUNCTIONS, OPS, static_int
 from gradc.numpy.public import exported, function
 from gradc.ops.elementwise import apply
 
@@ -65,8 +65,8 @@ def log_softmax(x: Any, axis: Any = None) -> Any:
 @function("polygamma")
 def polygamma(n: int, x: Any) -> Any:
     """The n-th derivative of digamma; ``n`` is a static integer >= 0."""
-    if not isinstance(n, int) or n < 0:
-        raise ValueError(f"polygamma: n must be an integer >= 0, got {n!r}")
+    if static_int(n, "polygamma's n") < 0:
+        raise ValueError(f"polygamma: n must be >= 0, got {n}")
     return apply(OPS["digamma"], x) if n == 0 else apply(OPS["polygamma"], x, n=n)
 
 

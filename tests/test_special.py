@@ -1,0 +1,41 @@
+"""gradc.special against SciPy: values eager, traced and compiled, and SciPy's own ufuncs on traced values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.special
+
+import gradc as gc
+
+X = np.array([0.1, 0.5, 0.9, 0.99])
+NAMES = ("erf", "erfc", "digamma", "psi", "expit", "gammaln", "log1p", "expm1", "cbrt", "exp2", "log_expit", "logit", "entr")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_values_and_scipys_own_function(name):
+    mine, theirs = getattr(gc.special, name), getattr(scipy.special, name)
+    np.testing.assert_allclose(mine(X), theirs(X), rtol=1e-14)
+    np.testing.assert_allclose(gc.trace(theirs, X).evaluate(X)[0], theirs(X), rtol=1e-14)
+    np.testing.assert_allclose(gc.jit(mine)(X), theirs(X), rtol=2e-15)
+
+
+def test_xlogy_and_softmax():
+    x = np.array([0.0, 0.0, 2.0])
+    np.testing.assert_array_equal(gc.special.xlogy(x, np.array([0.0, 1.0, 1.0])), np.zeros(3))
+    z = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_allclose(gc.special.softmax(z), scipy.special.softmax(z), rtol=1e-14)
+    np.testing.assert_allclose(gc.special.log_softmax(z, axis=1), scipy.special.log_softmax(z, axis=1), rtol=1e-14)
+    np.testing.assert_allclose(gc.special.logsumexp(z), scipy.special.logsumexp(z), rtol=1e-14)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_polygamma_is_the_derivative_of_the_one_before(n):
+    np.testing.assert_allclose(gc.special.polygamma(n, X), scipy.special.polygamma(n, X), rtol=1e-12)
+    slope = gc.grad(lambda x: gc.special.polygamma(n, x).sum())(X)
+    np.testing.assert_allclose(slope, scipy.special.polygamma(n + 1, X), rtol=1e-12)
+
+
+def test_polygamma_needs_a_static_order():
+    with pytest.raises(ValueError, match=">= 0"):
+        gc.special.polygamma(-1, X)
