@@ -1,7 +1,7 @@
 """Random programs built from the registry, for hypothesis: what the fuzz tests compile, differentiate and compare.
 
-Enters: `draw` of a hypothesis strategy.  Leaves: a `Program`: a graph of a few float inputs and arrays for them.
-Every differentiable elementwise op of the registry takes part in the middle of its own `domain`, so a new op is fuzzed by
+Enters: `draw` of a hypothesis strategy.  Leaves: a `Program`: a graph of a few float inputs and arrays for them. Every
+differentiable elementwise op of the registry takes part in the middle of its own `domain`, so a new op is fuzzed by
 being registered; structured ops are chosen so that sizes stay small.  Start reading at `programs`.
 """
 
@@ -27,6 +27,7 @@ Draw = Callable[[Any], Any]
 
 #: no array of a program has more elements
 MOST_ELEMENTS = 48
+SHAPES = ((3,), (2, 3), (4, 2), (), (5,), (2, 2, 2), (1, 3))
 ARITHMETIC = ("add", "subtract", "multiply")
 ELEMENTWISE = tuple(
     n for n, op in sorted(OPS.items())
@@ -56,7 +57,7 @@ def programs(
 ) -> Program:
     """A program of up to ``most_ops`` ops; with ``scalar`` its one output is a scalar, else its last values are."""
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    shapes = draw(st.lists(st.sampled_from([(3,), (2, 3), (4, 2), (), (5,), (2, 2, 2), (1, 3)]), min_size=1, max_size=3))
+    shapes = draw(st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3))
     inputs = [leaf(Aval(s, np.dtype(dtype)), f"x{k}") for k, s in enumerate(shapes)]
     pool = list(inputs)
     builders = [b for b in BUILDERS if steps or b is not _step]
@@ -92,7 +93,7 @@ def _into(x: Node, low: float, high: float) -> Node:
     return apply(OPS["sigmoid"], x) * (high - low) + low
 
 
-# -- one op each ---------------------------------------------------------------------------------------------------------------
+# -- one op each -------------------------------------------------------------------------------------------------------
 
 
 def _elementwise(draw: Draw, pool: list[Node], random: np.random.Generator, names: tuple[str, ...] = ()) -> Node:
@@ -118,8 +119,8 @@ def _arithmetic(draw: Draw, pool: list[Node], random: np.random.Generator) -> No
     x = _pick(draw, pool)
     y = _pick(draw, pool, lambda n: _broadcast(n, x))
     if not _broadcast(y, x):
-        y = np.sum(y)  # type: ignore[call-overload]
-    return apply(OPS[draw(st.sampled_from(ARITHMETIC))], np.tanh(x), y)  # type: ignore[call-overload]
+        y = np.sum(y)
+    return apply(OPS[draw(st.sampled_from(ARITHMETIC))], np.tanh(x), y)
 
 
 def _broadcast(a: Node, b: Node) -> bool:
@@ -144,31 +145,31 @@ def _where(draw: Draw, pool: list[Node], random: np.random.Generator) -> Node:
     mask = apply(OPS[draw(st.sampled_from(PREDICATES))], x, draw(st.sampled_from([0.0, 0.25, -1.0])))
     other = y if y.shape == x.shape else x
     safe = draw(st.sampled_from([np.sqrt, np.log, np.sin]))
-    return np.where(mask, safe(x) if draw(st.booleans()) else x * 2, other)  # type: ignore[return-value]
+    return np.where(mask, safe(x) if draw(st.booleans()) else x * 2, other)
 
 
 def _reduce(draw: Draw, pool: list[Node], random: np.random.Generator) -> Node:
     x = _pick(draw, pool, lambda n: n.ndim > 0)
     if not x.ndim:
-        return np.sin(x)  # type: ignore[call-overload, no-any-return]
+        return np.sin(x)
     axes = tuple(sorted(draw(st.sets(st.integers(0, x.ndim - 1), min_size=1))))
     name = draw(st.sampled_from(["sum", "max", "min", "prod", "norm", "logsumexp"]))
-    return OPS[name].make((np.tanh(x),), axes=axes)  # type: ignore[call-overload]
+    return OPS[name].make((np.tanh(x),), axes=axes)
 
 
 def _prefix(draw: Draw, pool: list[Node], random: np.random.Generator) -> Node:
     x = _pick(draw, pool, lambda n: n.ndim > 0)
     if not x.ndim:
-        return np.cos(x)  # type: ignore[call-overload, no-any-return]
+        return np.cos(x)
     axis = draw(st.integers(0, x.ndim - 1))
-    return OPS[draw(st.sampled_from(["cumsum", "cumprod"]))].make((np.tanh(x),), axis=axis, reverse=draw(st.booleans()))  # type: ignore[call-overload]
+    return OPS[draw(st.sampled_from(["cumsum", "cumprod"]))].make((np.tanh(x),), axis=axis, reverse=draw(st.booleans()))
 
 
 def _view(draw: Draw, pool: list[Node], random: np.random.Generator) -> Node:
     x = _pick(draw, pool, lambda n: n.ndim > 0)
     if not x.ndim:
-        return np.broadcast_to(x, (2, 3))  # type: ignore[return-value]
-    return draw(st.sampled_from(VIEWS))(draw, x)  # type: ignore[no-any-return]
+        return np.broadcast_to(x, (2, 3))
+    return draw(st.sampled_from(VIEWS))(draw, x)
 
 
 def _slice(draw: Draw, x: Node) -> Node:
@@ -180,11 +181,11 @@ def _slice(draw: Draw, x: Node) -> Node:
 
 
 def _concatenate(draw: Draw, x: Node) -> Node:
-    return np.concatenate([x, np.sin(x)], axis=draw(st.integers(0, x.ndim - 1)))  # type: ignore[return-value, call-overload]
+    return np.concatenate([x, np.sin(x)], axis=draw(st.integers(0, x.ndim - 1)))
 
 
 def _pad(draw: Draw, x: Node) -> Node:
-    return np.pad(x, [(draw(st.integers(0, 2)), draw(st.integers(0, 1))) for _ in x.shape])  # type: ignore[return-value, call-overload]
+    return np.pad(x, [(draw(st.integers(0, 2)), draw(st.integers(0, 1))) for _ in x.shape])
 
 
 def _windows(draw: Draw, x: Node) -> Node:
@@ -193,44 +194,44 @@ def _windows(draw: Draw, x: Node) -> Node:
 
 
 def _permuted(draw: Draw, x: Node) -> Node:
-    return np.transpose(x, draw(st.permutations(range(x.ndim))))  # type: ignore[return-value, call-overload]
+    return np.transpose(x, draw(st.permutations(range(x.ndim))))
 
 
 VIEWS: tuple[Callable[[Draw, Node], Node], ...] = (
     _slice, _concatenate, _pad, _windows, _permuted,
     lambda draw, x: x.reshape(-1),
-    lambda draw, x: np.roll(x, 1, axis=0),  # type: ignore[return-value, call-overload]
+    lambda draw, x: np.roll(x, 1, axis=0),
     lambda draw, x: x[..., None] + np.zeros((2,), x.dtype),
-    lambda draw, x: np.tril(x) if x.ndim >= 2 else x[::-1],  # type: ignore[call-overload]
+    lambda draw, x: np.tril(x) if x.ndim >= 2 else x[::-1],
 )  # fmt: skip
 
 
 def _contract(draw: Draw, pool: list[Node], random: np.random.Generator) -> Node:
     x = _pick(draw, pool, lambda n: n.ndim == 2)
     if x.ndim != 2:
-        return np.sin(x)  # type: ignore[call-overload, no-any-return]
+        return np.sin(x)
     matrix = constant(random.uniform(-1, 1, (x.shape[1], 3)).astype(x.dtype))
-    options = [lambda: x @ matrix, lambda: x @ x.T, lambda: x.T @ np.cos(x), lambda: np.einsum("ij,ij->i", x, np.sin(x))]  # type: ignore[call-overload]
-    return draw(st.sampled_from(options))()  # type: ignore[no-any-return]
+    options = [lambda: x @ matrix, lambda: x @ x.T, lambda: x.T @ np.cos(x), lambda: np.einsum("ij,ij->i", x, np.sin(x))]
+    return draw(st.sampled_from(options))()
 
 
 def _gather(draw: Draw, pool: list[Node], random: np.random.Generator) -> Node:
     x = _pick(draw, pool, lambda n: n.ndim > 0 and n.shape[0] > 0)
     if not x.ndim or not x.shape[0]:
-        return np.sin(x)  # type: ignore[call-overload, no-any-return]
+        return np.sin(x)
     indices = random.integers(-x.shape[0], x.shape[0], draw(st.integers(1, 4)))
-    return x[indices] if draw(st.booleans()) else x[np.argsort(x, axis=0)[:, *[0] * (x.ndim - 1)]]  # type: ignore[call-overload]
+    return x[indices] if draw(st.booleans()) else x[np.argsort(x, axis=0)[:, *[0] * (x.ndim - 1)]]
 
 
 def _scatter(draw: Draw, pool: list[Node], random: np.random.Generator) -> Node:
     x = _pick(draw, pool, lambda n: n.ndim > 0 and n.shape[0] > 0)
     if not x.ndim or not x.shape[0]:
-        return np.cos(x)  # type: ignore[call-overload, no-any-return]
+        return np.cos(x)
     indices = random.integers(0, x.shape[0], 2)
-    update = np.sin(x)[:1] * 0.5  # type: ignore[call-overload]
+    update = np.sin(x)[:1] * 0.5
     place = x.at[indices]
     how = draw(st.sampled_from(["set", "add", "max", "min"]))
-    return getattr(place, how)(np.broadcast_to(update, (2, *x.shape[1:])))  # type: ignore[no-any-return]
+    return getattr(place, how)(np.broadcast_to(update, (2, *x.shape[1:])))
 
 
 BUILDERS: tuple[Callable[[Draw, list[Node], np.random.Generator], Node], ...] = (

@@ -483,6 +483,40 @@ def test_donated_inputs_are_overwritten_after_their_last_reader() -> None:
     check(compiled(b, inputs=(a, b), donated={0: 0}), *arrays)
 
 
+def product_step(fused_layout: bool) -> tuple[list[Node], list[Node]]:
+    """A product whose result goes into an in-place update, and one followed by bias and relu."""
+    x, w, m, b = leaf((9, 21), "float32"), leaf((21, 34), "float32"), leaf((9, 34), "float32"), leaf((34,), "float32")
+    out, shape = ((0, 2), (9, 34)) if fused_layout else ((2, 0), (34, 9))
+    z = apply("contract", x, w, left=(0, 1), right=(1, 2), out=out)
+    if not fused_layout:
+        z = apply("transpose", z, axes=(1, 0))
+    update = m * 0.5 + z * 0.25
+    bias = apply("broadcast", b, shape=(9, 34), axes=(1,))
+    return [x, w, m, b], [update, apply("relu", z + bias), apply("greater", z, bias)]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_epilogues_of_products(fused: bool) -> None:
+    inputs, outputs = product_step(fused)
+    graph = compiled(*outputs, inputs=inputs, donated={2: 0})
+    rng = np.random.default_rng(18)
+    check(graph, *(rng.integers(-4, 5, n.shape) for n in inputs))
+    assert [k.title for k in graph.schedule.kernels] == (["product+map"] if fused else ["product", "map"])
+
+
+def test_an_epilogue_in_a_batch_of_products() -> None:
+    x, w, b = leaf((3, 2, 5, 7), "float64"), leaf((3, 2, 7, 4), "float64"), leaf((2, 4), "float64")
+    z = apply("contract", x, w, left=(0, 1, 2, 3), right=(0, 1, 3, 4), out=(0, 1, 2, 4))
+    bias = apply("broadcast", b, shape=z.shape, axes=(1, 3))
+    row = apply("cast", iota(z.shape, 2), dtype=np.dtype("float64"))
+    graph = compiled(z * z + row, apply("relu", z), z, inputs=(x, w))
+    biased = compiled(z + bias, inputs=(x, w, b))  # the place in the batch alone does not say which row of b
+    rng = np.random.default_rng(19)
+    arrays = [rng.integers(-4, 5, n.shape) for n in (x, w, b)]
+    check(graph, *arrays[:2])
+    check(biased, *arrays)
+
+
 def test_scatter_into_a_donated_operand() -> None:
     x, i = leaf((6, 3), "float32"), leaf(4, "int64")
     other = apply("gather", x, i, axes=(0,))

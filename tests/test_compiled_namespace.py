@@ -118,6 +118,8 @@ def _reach(f: Callable[..., Any], args: tuple[Array, ...], result: Array) -> Arr
 SUMS = Bound(count=24, scale=_terms)
 #: Products and sums of positive terms have no cancellation: one epsilon for each of at most 24 roundings.
 FACTORS = Bound(count=24, scale=lambda f, args, result: np.abs(result))
+#: The stated bound of logaddexp counts in the last place of the largest of operands and result (it may cancel to 0).
+LOGADDEXP = Bound(count=2.5, scale=_reach)
 #: A formula of at most ten operations of at most 4 ulp each, over magnitudes up to that of arguments and result.
 FORMULA = Bound(count=40, scale=_reach)
 
@@ -187,13 +189,13 @@ ELEMENTARY = [
     ],
     row("np.hypot(x, y)", *EVERYTHING, bound=ulp("hypot")),
     row("np.arctan2(x, y); np.atan2(x, y)", *EVERYTHING, bound=ulp("arctan2")),
-    row("np.logaddexp(x, y)", *EVERYTHING, bound=ulp("logaddexp")),
+    row("np.logaddexp(x, y)", *EVERYTHING, bound=LOGADDEXP),
     row("np.logaddexp2(x, y)", *EVERYTHING, bound=FORMULA),
     row("np.power(x, y); np.pow(x, y); x ** y", "positive", "positive32", "scalar", *HOSTILE, bound=ulp("pow")),
     row("np.float_power(x, y)", "positive", "positive32", "int64", *HOSTILE, bound=ulp("pow")),
-    row("np.power(x, abs(y)); x ** 2; x ** 3", "int64", "edges"),
+    row("np.power(x, y & 63); x ** 2; x ** 3", "int64", "edges"),
     row("x ** 2; np.power(x, 2)", *EVERYTHING),
-    row("np.reciprocal(x)", *FLOATS, "scalar", "empty", "backward", *HOSTILE, "edges"),
+    row("np.reciprocal(x)", *FLOATS, "scalar", "empty", "backward", *HOSTILE),
     row("np.logspace(0, z, 4); np.logspace(z, 1.0, 3)", *FLOATS, bound=FORMULA),
     row("np.linspace(z, 2 * z + 1, 5); np.linspace(0, z, 4, endpoint=False); np.linspace(z, z, 3, retstep=True)", *FLOATS),
 ]  # fmt: skip
@@ -245,7 +247,7 @@ MOVES = [
         "np.take(x, [5, -7], axis=0, mode='clip'); np.take_along_axis(x, np.argsort(x, axis=0), axis=0);"
         "np.sort(x); np.sort(x, axis=0); np.sort(x, axis=None); np.argsort(x, kind='stable'); np.diff(x) if x.dtype == bool else x",
         *MOVED),
-    row("np.sort(x); np.argsort(x, kind='stable'); np.searchsorted(np.sort(z), x); np.searchsorted(np.sort(z), x, side='right')",
+    row("np.sort(x, kind='stable'); np.argsort(x, kind='stable'); np.searchsorted(np.sort(z), x); np.searchsorted(np.sort(z), x, side='right')",
         *HOSTILE, "edges", "float64", "int64"),
     row("np.diff(x); np.diff(x, n=2, axis=0); np.diff(x, prepend=x[:, :1], append=0)", *FLOATS, "int64", "backward"),
     row("np.max(x); np.amax(x, 0); np.min(x, axis=(0, 1)); np.amin(x, axis=1, keepdims=True); np.max(x, initial=1);"
@@ -282,7 +284,7 @@ REDUCED = [
         "np.sum(x, where=abs(x) > 1); np.mean(x); np.mean(x, axis=1, keepdims=True); np.mean(x, where=abs(x) > 1);"
         "np.average(x, axis=0); np.average(x, axis=1, weights=abs(z) + 1.); np.cumsum(x); np.cumsum(x, axis=0);"
         "np.cumulative_sum(x, axis=1, include_initial=True); np.nansum(x); np.nanmean(x, axis=1); np.trapezoid(x, dx=.5);"
-        "np.trapezoid(x, x=[0., 1., 4., 9.]); np.trace(x); np.linalg.trace(x)", *FLOATS, "int64", "backward", bound=SUMS),
+        "np.trapezoid(x, x=z); np.trace(x); np.linalg.trace(x)", *FLOATS, "int64", "backward", bound=SUMS),
     row("np.sum(x); np.mean(x, axis=0); np.cumsum(x); np.trace(x); np.prod(x); np.sum(x, dtype=bool)", "bool", bound=SUMS),
     row("np.sum(x); np.cumsum(x); np.prod(x); np.cumprod(x); np.trace(np.reshape(x, (18, 18)))", "edges"),
     row("np.prod(x); np.prod(x, axis=0, keepdims=True); np.cumprod(x, axis=1); np.cumulative_prod(x, axis=0); np.nanprod(x);"
@@ -290,15 +292,16 @@ REDUCED = [
         "np.linalg.norm(x, axis=0); np.linalg.norm(x, 1, axis=1); np.linalg.norm(x, np.inf); np.linalg.norm(x, 3, axis=0);"
         "np.linalg.vector_norm(x, axis=1); np.linalg.matrix_norm(x); np.linalg.matrix_norm(x, ord=1)",
         *FLOATS, "int64", "backward", bound=FACTORS),
-    row("np.logsumexp(x); np.logsumexp(x, axis=1); np.logsumexp(x, axis=0, keepdims=True); sp.logsumexp(x, axis=1)",
-        *FLOATS, "int64", "backward", "scalar", bound=FORMULA),
+    row("np.logsumexp(x, axis=1); np.logsumexp(x, axis=0, keepdims=True); sp.logsumexp(x, axis=1)",
+        *FLOATS, "int64", "backward", bound=FORMULA),
+    row("np.logsumexp(x)", *FLOATS, "int64", "backward", "scalar", bound=FORMULA),
     row("np.sum(x); np.mean(x); np.prod(x); np.nansum(x); np.cumsum(x); np.var(x); np.linalg.norm(x); np.logsumexp(x);"
         "np.median(x)", *HOSTILE, bound=FACTORS),
     row("np.matmul(x, y.T); x @ z; z @ x.T; np.dot(x, z); np.inner(x, y); np.vdot(x, y); np.outer(x, z); np.tensordot(x, y.T, 1);"
         "np.tensordot(x, y, ([1], [1])); np.kron(x, z); np.vecdot(x, y); np.matvec(x, z); np.vecmat(z, x.T); np.convolve(z, x[0]);"
         "np.convolve(z, x[0], 'same'); np.einsum('ij,kj->ik', x, y); np.einsum('ij,j->', x, z); np.einsum('...j->...', x);"
         "np.einsum(x, [0, 1], [1, 0]); np.einsum('ij,kj,k->i', x, y, y[:, 0]); np.linalg.matmul(x, y.T); np.linalg.outer(z, z);"
-        "np.linalg.tensordot(x, y.T, 1); np.linalg.vecdot(x, y); np.linalg.multi_dot([x, y.T, x, z])",
+        "np.linalg.tensordot(x, y.T, axes=1); np.linalg.vecdot(x, y); np.linalg.multi_dot([x, y.T, x, z])",
         *FLOATS, "int64", "backward", bound=SUMS),
     row("np.matmul(x, y.T); x @ z; np.einsum('ij,kj->ik', x, y)", "bool"),
     row("np.matmul(np.swapaxes(x, 1, 2), y); np.einsum('bij,ik->bjk', x, y); np.linalg.matrix_power(y, 5);"
@@ -374,8 +377,8 @@ def _flat(result: Any) -> list[Any]:
 
 
 @functools.cache
-def _compiled(group: str) -> dict[str, list[Any]]:
-    """Every text of a group, compiled as one function, and its flat results."""
+def _compiled(group: str) -> dict[str, list[Any]] | Exception:
+    """Every text of a group, compiled as one function: its flat results, or what went wrong (once, not per text)."""
     texts = [text for text, g in CASES if g == group]
     programs = {text: _program(text, OURS) for text in texts}
 
@@ -389,7 +392,10 @@ def _compiled(group: str) -> dict[str, list[Any]]:
                 raise
         return results
 
-    results: dict[str, list[Any]] = gc.jit(everything)(*GROUPS[group])
+    try:
+        results: dict[str, list[Any]] = gc.jit(everything)(*GROUPS[group])
+    except Exception as error:
+        return error
     return results
 
 
@@ -406,7 +412,10 @@ def test_compiled_is_numpy(text, group):
     program, bound = _program(text, THEIRS), CASES[text, group]
     expected = _flat(program(*GROUPS[group]))
     exact = expected if bound == EXACT else _flat(_reference(text, program, GROUPS[group]))
-    actual = _compiled(group)[text]
+    compiled = _compiled(group)
+    if isinstance(compiled, Exception):
+        raise compiled
+    actual = compiled[text]
     assert len(actual) == len(expected)
     for k, (a, e, wide) in enumerate(zip(actual, expected, exact, strict=True)):
         a, e = np.asarray(a), np.asarray(e)
@@ -438,9 +447,9 @@ def _widened(array: Array, dtype: Any) -> Array:
 
 
 def _by_mpmath(function: Callable[[Any], Any], x: Array, fallback: Any) -> Array:
-    """The exact values where argument and result are finite, SciPy's where they are not."""
+    """The exact values where argument and result are finite and not zero, SciPy's elsewhere."""
     result = np.asarray(fallback, WIDE).copy()
-    finite = np.isfinite(x) & np.isfinite(result)
+    finite = np.isfinite(x) & np.isfinite(result) & (x != 0)  # mpmath has no −0
     with mpmath.workdps(40):
         result[finite] = extended([function(mpmath.mpf(float(v))) for v in x[finite]])
     return result

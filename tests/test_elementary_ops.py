@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -32,7 +33,8 @@ HOST = Target.host()
 #: Ops whose bound stands in `ULP` under the builder's name.
 BOUND_OF = {"power": "pow"}
 #: Errors in units in the last place of float64 references that have no wider form: what the C library documents for
-#: those that Python's math module computes, what tests/test_elementary_polygamma.py tests for those of our own.
+#: those that Python's math module computes; for those of our own, what is tested below and in
+#: tests/test_elementary_polygamma.py.
 REFERENCE_ULP = {
     "erf": 1.0,
     "erfc": 5.0,
@@ -206,6 +208,16 @@ def test_every_elementwise_op_has_cases_in_both_floats_or_in_none() -> None:
     assert taken.keys() == elementwise
     assert {name for name, dtypes in taken.items() if not {"float32", "float64"} <= dtypes} == integral
     assert all({"int32", "int64", "uint8"} <= taken[name] for name in integral)
+
+
+def test_the_reference_of_lgamma_keeps_its_bound() -> None:
+    rng = np.random.default_rng(0)
+    roots = [root + sign * 2.0**-k for root in (1.0, 2.0) for sign in (-1, 1) for k in range(1, 53)]
+    x = np.concatenate([rng.uniform(-0.5, 3, 400), rng.uniform(2, 12, 200), np.exp(rng.uniform(-700, 700, 100)), roots])
+    with mpmath.workdps(40):
+        exact = [mpmath.re(mpmath.loggamma(mpmath.mpf(float(v)))) for v in x]
+    errors = ulp_errors(OPS["lgamma"].evaluate(x), exact, "float64")
+    assert errors.max() <= REFERENCE_ULP["lgamma"], (x[errors.argmax()], errors.max())
 
 
 def test_every_bound_belongs_to_an_op() -> None:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradc.graph import Graph
-from gradc.node import OPS, Node, constant
 from gradc.diff.forward import push_forward
 from gradc.diff.reverse import pull_back
+from gradc.graph import Graph
+from gradc.node import OPS, Node, constant
 from gradc.oracle import estimates as by
 from gradc.oracle.check import agreement, default_compiler
 from gradc.oracle.rounding import running_errors
@@ -47,7 +47,8 @@ def test_forward_is_the_adjoint_of_reverse(program):
     random = np.random.default_rng(0)
     tangents = {x: constant(random.normal(size=x.shape)) for x in subject.leaves}
     pushed = push_forward(subject.graph.outputs, subject.leaves, list(tangents.values()))
-    pulled = pull_back(subject.graph.outputs, subject.leaves, [constant(subject.weights[y]) if y in subject.weights else None for y in subject.graph.outputs])
+    weights = [constant(subject.weights[y]) if y in subject.weights else None for y in subject.graph.outputs]
+    pulled = pull_back(subject.graph.outputs, subject.leaves, weights)
     values, errors = running_errors([n for n in (*pushed, *pulled) if n is not None], subject.values)
     left = [(subject.weights[y], p) for y, p in zip(subject.graph.outputs, pushed, strict=True) if p is not None]
     right = [(tangents[x].attrs["value"], g) for x, g in zip(subject.leaves, pulled, strict=True) if g is not None]
@@ -106,7 +107,7 @@ def test_passes_keep_programs_valid_and_their_values(program):
         assert np.all(inside | ~np.isfinite(a)), repr(program)
 
 
-# -- fixed points of the two modes -----------------------------------------------------------------------------------------------
+# -- fixed points of the two modes -------------------------------------------------------------------------------------
 
 
 def test_a_structurally_zero_tangent_is_absent():

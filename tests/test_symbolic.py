@@ -31,7 +31,8 @@ def gradients(pull, f, *args):
     ones = [constant(np.ones(y.shape, y.dtype)) for y in graph.outputs]
     pulled = pull(graph.outputs, graph.inputs, ones)
     known = dict(zip(graph.inputs, args, strict=True))
-    return [np.zeros(x.shape) if g is None else interpret([g], dict(known))[0] for g, x in zip(pulled, graph.inputs, strict=True)]
+    pairs = zip(pulled, graph.inputs, strict=True)
+    return [np.zeros(x.shape) if g is None else interpret([g], dict(known))[0] for g, x in pairs]
 
 
 @contextmanager
@@ -104,7 +105,8 @@ def test_a_dag_of_sixty_ops_takes_seconds():
         values = [x, np.sin(x)]
         for _ in range(60):
             a, b = (values[k] for k in random.integers(max(0, len(values) - 4), len(values), 2))
-            values.append([np.tanh(a * b), np.sin(a) + b, a * np.cos(b), np.maximum(a, b), a / (1 + b * b)][random.integers(5)])
+            choices = (np.tanh(a * b), np.sin(a) + b, a * np.cos(b), np.maximum(a, b), a / (1 + b * b))
+            values.append(choices[random.integers(5)])
         return np.sum(values[-1])
 
     graph = trace(dag, X)

@@ -11,6 +11,7 @@ The text route is used instead of llvmlite.ir because it is several times faster
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -1,11 +1,10 @@
 """Finite differences: derivatives from function values alone, with an estimate of their own error.
 
-Enters: a function that can be evaluated, and a point.  Leaves: for each derivative its value, how far off it may be, and
-the jump between the two one-sided derivatives where there is one (a kink).
-Central differences at shrinking steps are extrapolated to step zero (Richardson); the error estimate adds what the last
-extrapolations disagree by, what rounding in the function values can do, and half the jump.  Reference: Ridders, "Accurate
-computation of F'(x) and F'(x)F''(x)", Adv. Eng. Software 4 (1982); Higham, Accuracy and Stability of Numerical
-Algorithms, §1.14.
+Enters: a function that can be evaluated, and a point.  Leaves: for each derivative its value, how far off it may be,
+and the jump between the two one-sided derivatives where there is one (a kink). Central differences at shrinking steps
+are extrapolated to step zero (Richardson); the error estimate adds what the last extrapolations disagree by, what
+rounding in the function values can do, and half the jump.  Reference: Ridders, "Accurate computation of F'(x) and
+F'(x)F''(x)", Adv. Eng. Software 4 (1982); Higham, Accuracy and Stability of Numerical Algorithms, §1.14.
 
 Invariant: arithmetic is in float64 whatever the dtype of the point.  Start reading at `derivative_along`.
 """
@@ -65,8 +64,8 @@ def derivative_along(
 ) -> Difference:
     """d g(t)/dt at t = 0, elementwise for an array-valued ``g``.
 
-    ``step`` is the first and largest |t|; ``noise`` bounds the rounding error of one value of g (default: one unit in the
-    last place); ``blur`` bounds the rounding error of t itself where g adds it to something.
+    ``step`` is the first and largest |t|; ``noise`` bounds the rounding error of one value of g (default: one unit in
+    the last place); ``blur`` bounds the rounding error of t itself where g adds it to something.
     """
     middle = np.asarray(g(0.0), np.float64)
     result = Difference.undefined(middle.shape)
@@ -111,7 +110,7 @@ def _significant(row: Sequence[Array], before: Sequence[Array], rounding: Array)
     return np.asarray(np.where(np.abs(row[-1]) > 2 * (spread + rounding), row[-1], 0.0))
 
 
-# -- gradients ---------------------------------------------------------------------------------------------------------------
+# -- gradients ---------------------------------------------------------------------------------------------------------
 
 
 def finite_difference(

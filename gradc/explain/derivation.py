@@ -179,7 +179,7 @@ class _Deriver:
             self._displayed_graph(quantities, gradients),
             self.compiled,
             self._legend(quantities),
-            conventions(self.stable, self.belongs_to, lines),
+            conventions(self.stable, lines),
             self.stable.notes,
             tuple(quantities.simplifier.applied.values()),
         )

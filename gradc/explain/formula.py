@@ -359,7 +359,8 @@ class _Flat:
             rest = tuple(g for g in bare.factors if not any(g is s for s in scalars))
             bare = _bare(replace(bare, factors=rest))
             self.factors += [Factor(g.base, g.labels, g.exponent * f.exponent) for g in scalars]
-        self.factors.append(Factor(bare, f.labels, f.exponent))
+        axes = sorted(varying_axes(bare))
+        self.factors.append(Factor(restricted(bare, axes), tuple(f.labels[a] for a in axes), f.exponent))
 
 
 def _dissolves(inner: Product, f: Factor, others: Sequence[Factor], ndim: int) -> bool:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from gradc.explain import notation as n
-from gradc.explain.formula import EPSILON, Number
+from gradc.explain.formula import Number
 from gradc.explain.notation import Layout
-from gradc.explain.text import ATOM, CONSTANTS, POSTFIX, PRODUCT, SIDE, SUM
+from gradc.explain.text import ATOM, POSTFIX, PRODUCT, SIDE, SUM
 
 GREEK = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
@@ -24,12 +24,6 @@ _LETTERS = {
 }  # fmt: skip
 _SIGNS = {"≠": r"\ne", "≤": r"\le", "≥": r"\ge"}
 _OPERATORS = {"exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "max", "min", "arcsin", "arccos", "arctan"}
-_CONSTANTS = {
-    "π": r"\pi", "2π": r"2\pi", "√2": r"\sqrt{2}", "√π": r"\sqrt{\pi}", "√(2π)": r"\sqrt{2\pi}", "e": "e",
-    "1/√2": r"\tfrac{1}{\sqrt{2}}", "1/√(2π)": r"\tfrac{1}{\sqrt{2\pi}}", "2/√π": r"\tfrac{2}{\sqrt{\pi}}",
-    "√(2/π)": r"\sqrt{2/\pi}", "log 2": r"\log 2", "log 10": r"\log 10",
-}  # fmt: skip
-
 
 class LatexPrinter:
     """Prints layouts as LaTeX."""
@@ -55,6 +49,8 @@ class LatexPrinter:
                 return self._ident(x), ATOM
             case n.Num(value):
                 return self._number(value)
+            case n.Known(names):
+                return names[2], ATOM
             case n.Literal(text):
                 return _LETTERS.get(text, rf"\texttt{{{_escaped(text)}}}"), ATOM
             case n.Ones():
@@ -135,12 +131,10 @@ class LatexPrinter:
         if isinstance(value, Fraction):
             if value.denominator == 1:
                 return str(value.numerator), ATOM
-            if 10**4 % value.denominator == 0 and value.denominator != 2:
-                return repr(float(value)), ATOM
-            return rf"\tfrac{{{value.numerator}}}{{{value.denominator}}}", ATOM
-        for known, text, _ in CONSTANTS:
-            if abs(value - known) <= 4 * EPSILON * known:
-                return _CONSTANTS[text], ATOM
+            decimal = repr(float(value))
+            if Fraction(decimal) != value or value.denominator == 2:
+                return rf"\tfrac{{{value.numerator}}}{{{value.denominator}}}", ATOM
+            value = float(value)
         mantissa, e, exponent = f"{value:.6g}".partition("e")
         return (rf"{mantissa} \cdot 10^{{{int(exponent)}}}", PRODUCT) if e else (mantissa, ATOM)
 

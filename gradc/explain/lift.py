@@ -38,6 +38,7 @@ from gradc.explain.formula import (
     value_of,
     varying_axes,
 )
+from gradc.explain.rules import unit_matrix
 from gradc.interpret import topological
 from gradc.node import Node
 from gradc.ops.indexing import rest_axes
@@ -138,6 +139,8 @@ def _constant(lifter: Lifter, node: Node, args: Args) -> Formula | None:
         return number(exact(value.flat[0], value.dtype), node.shape)
     if value.ndim == 1 and value.dtype.kind == "i" and np.array_equal(value, np.arange(len(value))):
         return positions(len(value), value.dtype)
+    if value.ndim == 2 and value.shape[0] == value.shape[1] > 1 and np.array_equal(value, np.eye(len(value))):
+        return unit_matrix(len(value))
     return None
 
 

@@ -71,10 +71,11 @@ class Naming:
         for name, text in below.items():
             alone = list(short.values()).count(short[name]) == 1 and f"δ{short[name]}" not in self.taken
             chosen = short[name] if alone else text
-            while chosen in used:
-                chosen += "'"
-            used.add(chosen)
-            self.idents[name] = Ident("δ", chosen)
+            if chosen in used:  # a second part on the way to the same quantity
+                self.idents[name] = self.idents[self.fresh("t")]
+            else:
+                used.add(chosen)
+                self.idents[name] = Ident("δ", chosen)
 
     def _nearest_name(self, graph: Graph, users: Mapping[Node, tuple[Node, ...]], owner: Node) -> str:
         """The name of ``owner``, or of the nearest named quantity computed from it."""

@@ -9,13 +9,26 @@ say is written with indices.  Start reading at `Notation.layout`, then `_Matrice
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import count
 from typing import Any
 
-from gradc.explain.formula import UNIT, Apply, Factor, Formula, Labels, Number, Product, Sum, Symbol, extents, split
+from gradc.explain.formula import (
+    UNIT,
+    Apply,
+    Factor,
+    Formula,
+    Labels,
+    Number,
+    Product,
+    Sum,
+    Symbol,
+    snapped,
+    split,
+    varying_axes,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,13 @@ class Num(Layout):
     """A number ≥ 0."""
 
     value: Number
+
+
+@dataclass(frozen=True)
+class Known(Layout):
+    """A number that has a name, in Unicode, ASCII and LaTeX."""
+
+    names: tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -293,7 +313,8 @@ def _options(x: Apply) -> tuple[str, ...]:
 
 def _with_scalars(coef: Number, top: Sequence[Layout], bottom: Sequence[Layout], array: Layout | None) -> Layout:
     """−c · (scalars) · array / (scalars)."""
-    over, under, number = list(top), list(bottom), abs(coef)
+    number, above, below = rational_part(abs(coef))
+    over, under = [*above, *top], [*below, *bottom]
     if isinstance(number, Fraction) and not _reads_as_decimal(number) and (number != Fraction(1, 2) or bottom):
         if number.denominator != 1:
             under.insert(0, Num(Fraction(number.denominator)))
@@ -312,6 +333,29 @@ def _with_scalars(coef: Number, top: Sequence[Layout], bottom: Sequence[Layout],
     return Minus(body) if coef < 0 else body
 
 
+#: irrational numbers that are shown by name: Unicode, ASCII, LaTeX
+CONSTANTS: tuple[tuple[float, tuple[str, str, str]], ...] = (
+    (math.pi, ("π", "pi", r"\pi")), (math.sqrt(math.pi), ("√π", "sqrt(pi)", r"\sqrt{\pi}")),
+    (math.sqrt(2 * math.pi), ("√(2π)", "sqrt(2 pi)", r"\sqrt{2\pi}")), (math.e, ("e", "e", "e")),
+    (math.log(2), ("log(2)", "log(2)", r"\log(2)")), (math.log(10), ("log(10)", "log(10)", r"\log(10)")),
+)  # fmt: skip
+
+
+def rational_part(c: Number) -> tuple[Number, list[Layout], list[Layout]]:
+    """``c`` > 0 as a number times named irrational numbers over others."""
+    if isinstance(c, Fraction):
+        return c, [], []
+    for value, names in CONSTANTS:
+        for outside, up in ((snapped(c / value), True), (snapped(c * value), False)):
+            if isinstance(outside, Fraction):
+                return outside, [Known(names)] if up else [], [] if up else [Known(names)]
+    square = snapped(c * c)
+    if not isinstance(square, Fraction):
+        return c, [], []
+    top, bottom = (Root(Num(Fraction(k))) if k != 1 else None for k in (square.numerator, square.denominator))
+    return Fraction(1), [top] if top is not None else [], [bottom] if bottom is not None else []
+
+
 def _scaled(scalars: Sequence[Layout], x: Layout) -> Layout:
     """Scalars in front of the first factor of an elementwise product or quotient."""
     if isinstance(x, Hadamard):
@@ -325,7 +369,7 @@ def _scaled(scalars: Sequence[Layout], x: Layout) -> Layout:
 
 def _reads_as_decimal(c: Fraction) -> bool:
     """Whether 0.05 is what one would write, rather than 1/20."""
-    return c.denominator not in (1, 2) and 10**4 % c.denominator == 0 and (c.denominator % 5 == 0 or c.denominator == 4)
+    return c.denominator not in (1, 2) and len(repr(float(c))) <= 7 and Fraction(repr(float(c))) == c
 
 
 def _side_by_side(items: Sequence[Layout]) -> Layout:
@@ -371,7 +415,18 @@ def transposed(x: Layout) -> Layout:
         return x.inner
     if isinstance(x, Juxtaposed):
         return Juxtaposed(tuple(transposed(i) for i in reversed(x.items)), source=x.source)
+    if isinstance(x, Plus):
+        inside = Plus(tuple(Minus(transposed(t.inner)) if isinstance(t, Minus) else transposed(t) for t in x.terms))
+        if _transposes(inside) <= _transposes(x):
+            return inside
     return Transposed(x, source=x.source)
+
+
+def _transposes(x: Layout) -> int:
+    """How many transposes are written in a sum of products."""
+    if isinstance(x, Plus | Juxtaposed):
+        return sum(map(_transposes, x.terms if isinstance(x, Plus) else x.items))
+    return _transposes(x.inner) if isinstance(x, Minus) else int(isinstance(x, Transposed))
 
 
 class _Matrices:
@@ -394,12 +449,15 @@ class _Matrices:
         self.notation = notation
         self.out = [k for k in range(max(0, x.ndim - 2), x.ndim)]
         self.row, self.column = self.out[0] if len(self.out) > 1 else None, self.out[-1] if self.out else None
+        self.batch = batch
+        self.first = notation.power(factors[0].base, abs(factors[0].exponent))
+        self.width = x.shape[-1] if x.ndim else 1
         self.edges: list[_Edge] = []
         self.vectors: dict[int, tuple[list[Layout], list[Layout]]] = {}
         self.columns: set[int] = set()  #: labels whose vectors are columns (n, 1) already
         self._collect([f for f in factors if f.labels])
         self.scalar_parts: list[Layout] = []
-        self.sums = [k for k in sorted({k for f in factors for k in f.labels}) if k not in self.out]
+        self.sums = sorted({k for f in factors for k in f.labels} - {UNIT, *self.out})
 
     def _collect(self, factors: Sequence[Factor]) -> None:
         groups: dict[frozenset[int], list[Factor]] = {}
@@ -415,7 +473,7 @@ class _Matrices:
                 (k,) = labels
                 parts = [(self.notation.power(f.base, abs(f.exponent)), f.exponent > 0) for f in members]
                 self.vectors[k] = ([p for p, up in parts if up], [p for p, up in parts if not up])
-                if all(f.base.ndim == 2 and f.labels[1] == UNIT for f in members):
+                if all(_is_column(f) for f in members) or self.width == 1:
                     self.columns.add(k)
 
     def _group(self, members: Sequence[Factor]) -> _Edge:
@@ -451,7 +509,8 @@ class _Matrices:
         if len(self.edges) != 1 or self.vectors or self.sums != [self.edges[0].row]:
             return None
         (item,) = self.edges[0].items
-        return Summed(("i",), Indexed(item, (Ident("i"),))) if isinstance(item, Ident) else None
+        letter = INDEX_LETTERS[self.batch]
+        return Summed((letter,), Indexed(item, (Ident(letter),))) if isinstance(item, Ident) else None
 
     def _touching(self, k: int) -> list[_Edge]:
         return [e for e in self.edges if k in (e.row, e.column)]
@@ -467,7 +526,7 @@ class _Matrices:
             raise _NoMatrixForm
         self.edges = [e for e in self.edges if e not in touching]
         if not touching:
-            self.scalar_parts.append(_inner_product(top, bottom))
+            self.scalar_parts.append(_inner_product(top, bottom, self.first))
         elif len(touching) == 1:
             self._times_vector(touching[0], k, _quotient(top, bottom, True) if top or bottom else Ones())
         else:
@@ -485,7 +544,8 @@ class _Matrices:
         start = a.row if a.column == k else a.column
         end = b.row if b.column == k else b.column
         if start == end:
-            raise _NoMatrixForm
+            self._trace(a, b, start, k, v)
+            return
         if start > end:
             a, b, start, end = b, a, end, start
         middle = [Call("diag", (v,))] if v is not None else []
@@ -496,6 +556,15 @@ class _Matrices:
             beside = [e.from_(start).layout for e in parallel]
             items = [Hadamard((_side_by_side(items), *beside))]
         self.edges.append(_Edge(start, end, items))
+
+    def _trace(self, a: _Edge, b: _Edge, start: int, k: int, v: Layout | None) -> None:
+        """A·B with both ends summed together."""
+        if start not in self.sums or self._touching(start) or start in self.vectors or v is not None:
+            raise _NoMatrixForm
+        self.sums.remove(start)
+        forth = [*a.from_(start).items, *b.from_(k).items]
+        back = [transposed(i) for i in reversed(forth)]
+        self.scalar_parts.append(Call("tr", (_side_by_side(min(forth, back, key=lambda side: sum(map(_transposes, side)))),)))
 
     def _assembled(self) -> Layout:
         if any(e.row not in self.out or e.column not in self.out for e in self.edges) or len(self.edges) > 1:
@@ -520,7 +589,9 @@ class _Matrices:
                 return right
             if right is not None:
                 return _side_by_side([left, transposed(right)])
-            return left if row in self.columns else _repeated(left)
+            return left if row in self.columns or self.width == 1 else _repeated(left)
+        if self.edges[0].items == [Ident("I")] and len(self.vectors) == 1:
+            return Call("diag", (self._vector(*self.vectors),))
         top, bottom = [self.edges[0].from_(row).layout], list[Layout]()
         for k in (row, column):
             above, below = self.vectors.get(k, ([], []))
@@ -528,6 +599,18 @@ class _Matrices:
             top += [_repeated(v) if repeat else v for v in above]
             bottom += [_repeated(v) if repeat else v for v in below]
         return _quotient(top, bottom, pointwise=True)
+
+
+def _is_column(f: Factor) -> bool:
+    """Whether a vector is written with columns (n, 1), so that it broadcasts as it stands."""
+    base = f.base
+    if base.ndim == 2 and base.shape[1] == 1:
+        return True
+    if isinstance(base, Product):
+        return all(_is_column(g) for g in base.factors if 0 in g.labels) and not base.summed
+    if isinstance(base, Sum):
+        return all(_is_column(Factor(t, (0,))) for t in base.terms if varying_axes(t))
+    return isinstance(base, Apply) and base.pointwise and all(_is_column(Factor(a, (0,))) for a in base.args if varying_axes(a))
 
 
 class _NoMatrixForm(Exception):
@@ -543,7 +626,7 @@ def _repeated(column: Layout) -> Layout:
     return _side_by_side([*items, Transposed(Ones())])
 
 
-def _inner_product(top: Sequence[Layout], bottom: Sequence[Layout]) -> Layout:
+def _inner_product(top: Sequence[Layout], bottom: Sequence[Layout], first: Layout) -> Layout:
     """Σ of an elementwise product of vectors: uᵀv where there are two."""
     if len(top) == 1 and not bottom and isinstance(top[0], Raised) and top[0].exponent == Num(Fraction(2)):
         return Raised(Fenced(top[0].base, double=True), top[0].exponent)
@@ -553,20 +636,17 @@ def _inner_product(top: Sequence[Layout], bottom: Sequence[Layout]) -> Layout:
     rest = [v for v in top if v is not chain]
     items = [transposed(_quotient(rest, bottom, pointwise=True)), *(chain.items if isinstance(chain, Juxtaposed) else (chain,))]
     back = [transposed(i) for i in reversed(items)]
-    return _side_by_side(min(items, back, key=lambda side: sum(isinstance(i, Transposed) for i in side)))
+    return _side_by_side(min(items, back, key=lambda side: (sum(map(_transposes, side)), side[0] != transposed(first))))
 
 
 def _batch_labels(x: Product, factors: Sequence[Factor]) -> tuple[int, ...] | None:
     """Leading labels that are not written because every factor of rank above two begins with them."""
-    depth = max(0, x.ndim - 2, max((len(_real(f.labels)) for f in factors), default=0) - 2)
-    if depth == 0:
-        return ()
-    deepest = max(factors, key=lambda f: len(_real(f.labels)))
-    common = _real(deepest.labels)[:depth]
     expected = tuple(range(max(0, x.ndim - 2)))
+    deepest = max((_real(f.labels) for f in factors), key=len)
+    common = deepest[: max(len(expected), len(deepest) - 2)] if len(deepest) > 2 else expected
     if common[: len(expected)] != expected or any(k < x.ndim for k in common[len(expected) :]):
         return None
-    fits = all(_real(f.labels)[:depth] == common or not set(f.labels) & set(common) for f in factors)
+    fits = all(_real(f.labels)[: len(common)] == common or not set(f.labels) & set(common) for f in factors)
     return common if fits else None
 
 
@@ -636,6 +716,7 @@ CALLS: dict[str, Callable[[tuple[Layout, ...], Apply], Layout]] = {
     "slice": _slice,
     "superpose": _placed,
     "constant": _constant,
+    "unit": lambda args, x: Ident("I"),
     "iota": lambda args, x: Literal(f"0…{x.shape[0] - 1}"),
     "gather": _gathered,
     "reshape": lambda args, x: Call("reshape", args, ("×".join(map(str, x.shape)) or "()",)),
@@ -643,4 +724,4 @@ CALLS: dict[str, Callable[[tuple[Layout, ...], Apply], Layout]] = {
 }
 """Functions that are not written name(arguments)."""
 
-__all__ = ["Layout", "Notation", "count", "extents", "transposed"]
+__all__ = ["Layout", "Notation", "transposed"]

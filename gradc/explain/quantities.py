@@ -72,7 +72,7 @@ class Quantities:
         """What the user named first, then operands before users: a name is known before it could be said."""
         for node in topological([*self.graph.names]):
             if node in self.forward_symbols and node.op.name != "input":
-                self._know(self.forward_symbols[node], self.lifter.definition(node))
+                self._know_forward(node)
         uses: dict[Node, int] = {}
         for node in live:
             for arg in set(node.args):
@@ -80,6 +80,14 @@ class Quantities:
         for node in live:
             if node not in self.forward_symbols:
                 self._name_if_worth_it(node, uses.get(node, 0))
+
+    def _know_forward(self, node: Node) -> None:
+        """A name of the user's; one that is a number times another quantity is written out instead."""
+        meaning = self.lifter.definition(node)
+        if meaning.parts and isinstance(split(meaning)[1], Symbol):
+            del self.forward_symbols[node], self.lifter.symbols[node]
+        else:
+            self._know(self.forward_symbols[node], meaning)
 
     def _know(self, symbol: Symbol, meaning: Formula) -> None:
         self.names.define(symbol, meaning)
@@ -118,14 +126,14 @@ class Quantities:
 
     def _try_without(self, name: str, uses: int) -> bool:
         meaning = self.meanings[name]
-        symbol = self.names.known.pop(meaning, None)
+        symbol = self.names.forget(meaning)
         self.simplifier.forget()
         readers = [x for x in self._formulas() if name in symbols_in(x)]
         written = {x: self._inlined(x, name, meaning) for x in readers}
         before = meaning.size + LINE + sum(x.size for x in readers)
         if uses > 1 and sum(x.size for x in written.values()) >= before:
             if symbol is not None:
-                self.names.known[meaning] = symbol
+                self._know(symbol, meaning)
             return False
         del self.meanings[name]
         self.deltas.pop(name, None)
@@ -139,7 +147,7 @@ class Quantities:
         for name, x in self.meanings.items():
             old = self.names.definitions.get(name)
             if old is not None and old != x:
-                symbol = self.names.known.pop(old, None)
+                symbol = self.names.forget(old)
                 if symbol is not None:
                     self.names.define(symbol, x)
         self.simplifier.forget()

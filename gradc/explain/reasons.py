@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gradc.diff.linear import active_nodes, has_tangent, partials_of, passes
+from gradc.explain.formula import Apply, Formula
 from gradc.explain.naming import Naming
 from gradc.graph import Graph
 from gradc.interpret import topological
@@ -53,12 +54,30 @@ def _lets_through(node: Node, i: int) -> bool:
     return passes(node.op, i)
 
 
-def conventions(graph: Graph, belongs_to: Mapping[Node, Node], lines: Sequence[Line]) -> tuple[str, ...]:
+#: ops whose derivative is a display function of its own
+SHOWS = {"max": "attains", "min": "attains", "maximum": "excess", "minimum": "excess", "absolute": "sign"}
+
+
+def _calls(x: Formula) -> set[str]:
+    """The functions that ``x`` is written with."""
+    found, stack = set[str](), [x]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Apply):
+            found.add(part.name)
+        stack += part.parts
+    return found
+
+
+def conventions(graph: Graph, lines: Sequence[Line]) -> tuple[str, ...]:
     """The declared derivative at singular points of every op that a displayed formula differentiates through."""
-    used = {node for line in lines if line.kind != "forward" for node in line.nodes}
-    places = {node.where for node in used}
+    shown = [line.formula for line in lines if line.kind != "forward" and line.formula is not None]
+    places = {node.where for line in lines if line.kind != "forward" for node in line.nodes}
+    calls = {name for x in shown for name in _calls(x)}
     found: dict[str, str] = {}
     for node in graph.nodes:
-        if node.op.singular and node.op.name != "where" and node.where in places and has_tangent(node):
-            found.setdefault(node.op.name, node.op.singular)
+        name = node.op.name
+        visible = SHOWS[name] in calls if name in SHOWS else node.where in places
+        if node.op.singular and name not in ("where", "scatter") and visible and has_tangent(node):
+            found.setdefault(name, node.op.singular)
     return tuple(f"{name}: {text}" for name, text in found.items())

@@ -58,26 +58,42 @@ class Names:
     known: dict[Formula, Symbol]
 
     def define(self, symbol: Symbol, meaning: Formula) -> None:
-        """``symbol`` is ``meaning`` from now on, also where it turns up in another line."""
+        """``symbol`` is ``meaning`` from now on, also where it turns up in another line, shown along more axes or not."""
         self.definitions[symbol.name] = meaning
         if meaning.parts and value_of(meaning) is None:
-            self.known.setdefault(meaning, symbol)
+            self.known.setdefault(_without_idle_axes(meaning), symbol)
+
+    def forget(self, meaning: Formula) -> Symbol | None:
+        """Take the name away from ``meaning``."""
+        return self.known.pop(_without_idle_axes(meaning), None)
 
     def named(self, x: Formula) -> Formula:
-        """``x`` or −x or a multiple of it by its name, if it has one."""
-        symbol = self.known.get(x)
-        if symbol is not None:
-            return symbol
+        """``x`` or a multiple of it by its name, if it has one."""
+        if not x.parts:
+            return x
         c, bare = split(x)
-        for sign, candidate in ((1, bare), (-1, negative(bare))):
+        small = _without_idle_axes(x)
+        inner = _without_idle_axes(bare)
+        for factor, candidate in ((ONE, small), (c, inner), (-c, negative(inner))):
             symbol = self.known.get(candidate)
             if symbol is not None:
-                return scaled(c * sign, symbol)
+                return product(x.shape, [Factor(symbol, _same_axes(symbol, x))], factor)
         return x
 
     def meaning(self, x: Formula) -> Formula:
         """What a symbol stands for; any other formula itself."""
         return self.definitions.get(x.name, x) if isinstance(x, Symbol) else x
+
+
+def _without_idle_axes(x: Formula) -> Formula:
+    """``x`` on the axes along which it varies."""
+    return restricted(x, sorted(varying_axes(x)))
+
+
+def _same_axes(symbol: Symbol, x: Formula) -> Labels:
+    """The axes of the symbol where the axes are along which ``x`` varies."""
+    axes = iter(sorted(varying_axes(x)))
+    return tuple(UNIT if n == 1 else next(axes) for n in symbol.shape)
 
 
 Rewrite = Callable[[Formula, Names], Formula | None]
@@ -548,6 +564,71 @@ def _distribution_axes(x: Formula) -> Labels | None:
     return None if call is None else attrs_axes(call)
 
 
+# -- the identity matrix -------------------------------------------------------------------------------------------------
+
+
+def unit_matrix(size: int) -> Formula:
+    """The identity matrix: a structure, never stored."""
+    return apply("unit", (), (size, size), attrs_key=(size,))
+
+
+def diagonal_by_stride(x: Formula, names: Names) -> Formula | None:
+    """Every (n+1)-th element of an n×n matrix in row-major order is its diagonal."""
+    call = _call(x, "slice")
+    flat = _call(call.args[0], "reshape") if call is not None else None
+    if call is None or flat is None or flat.args[0].ndim != 2 or flat.ndim != 1:
+        return None
+    matrix, n = flat.args[0], flat.args[0].shape[0]
+    if matrix.shape != (n, n) or call.attrs["starts"] != (0,) or call.attrs["steps"] != (n + 1,) or x.shape != (n,):
+        return None
+    return product(x.shape, [Factor(matrix, (0, 1)), Factor(unit_matrix(n), (0, 1))])
+
+
+def diagonal_placed(x: Formula, names: Names) -> Formula | None:
+    """A vector placed at every (n+1)-th element of an n×n matrix is diag(v)."""
+    call = _call(x, "reshape")
+    flat = _call(call.args[0], "superpose") if call is not None else None
+    if flat is None or x.ndim != 2 or flat.ndim != 1 or len(flat.args) != 1:
+        return None
+    n = x.shape[0]
+    if x.shape != (n, n) or flat.attrs["starts"] != ((0,),) or flat.attrs["steps"] != ((n + 1,),):
+        return None
+    return product(x.shape, [Factor(flat.args[0], (0,)), Factor(unit_matrix(n), (0, 1))])
+
+
+def unit_eliminates(x: Formula, names: Names) -> Formula | None:
+    """Σⱼ I[i, j] f(j) = f(i)."""
+    if not isinstance(x, Product):
+        return None
+    for f in x.factors:
+        if not _call(f.base, "unit") or f.exponent != 1:
+            continue
+        for gone, kept in (f.labels, f.labels[::-1]):
+            rest = _without(x.factors, f)
+            carriers = [g for g in rest if gone in g.labels]
+            if gone >= x.ndim and carriers and not any(kept in g.labels for g in carriers):
+                renamed = [Factor(g.base, tuple(kept if k == gone else k for k in g.labels), g.exponent) for g in rest]
+                return product(x.shape, renamed, x.coef)
+    return None
+
+
+def trace_of_product(x: Formula, names: Names) -> Formula | None:
+    """Σ I ⊙ (AB) is written with the factors of AB."""
+    if not isinstance(x, Product) or not any(_call(f.base, "unit") for f in x.factors):
+        return None
+    for f in x.factors:
+        inner = f.base
+        if isinstance(inner, Product) and inner.summed and f.exponent == 1:
+            shift = 1 + max(k for g in x.factors for k in g.labels)
+            name = {a: k for a, k in enumerate(f.labels)} | {k: k - inner.ndim + shift for k in inner.summed} | {UNIT: UNIT}
+            inside = [Factor(g.base, tuple(name[k] for k in g.labels), g.exponent) for g in inner.factors]
+            candidate = Product(
+                x.shape, coef=x.coef * inner.coef, factors=tuple([*_without(x.factors, f), *inside]), nodes=x.nodes
+            )
+            return unit_eliminates(candidate, names)
+    return None
+
+
 # -- polynomials -------------------------------------------------------------------------------------------------------
 
 
@@ -593,13 +674,16 @@ def common_factor(x: Formula, names: Names) -> Formula | None:
     """a·b + a·c = a·(b + c), also where a is a matrix and the product one of matrices."""
     if not isinstance(x, Sum):
         return None
-    terms = [factors_of(t) for t in x.terms]
+    terms = [(t, factors_of(t)[1]) for t in x.terms]
     best: Formula = x
-    for candidate in terms[0][1]:
-        shared = [_matching(factors, candidate, x.ndim) for _, factors in terms]
-        if all(s is not None for s in shared):
-            result = _factored(x, candidate, [s for s in shared if s is not None])
-            best = min(best, result, key=lambda f: f.size)
+    for _, factors in terms[:MOST_TERMS]:
+        for candidate in factors:
+            found = [(t, _matching(fs, candidate, x.ndim)) for t, fs in terms]
+            shared = [(t, f) for t, f in found if f is not None]
+            if len(shared) > 1:
+                rest = [t for t, f in found if f is None]
+                result = total(x.shape, [_factored(x, candidate, shared), *rest])
+                best = min(best, result, key=lambda f: f.size)
     return best
 
 
@@ -614,12 +698,13 @@ def _matching(factors: Sequence[Factor], wanted: Factor, ndim: int) -> Factor | 
     return None
 
 
-def _factored(x: Sum, wanted: Factor, found: Sequence[Factor]) -> Formula:
-    exponent = min((f.exponent for f in found), key=abs)
+def _factored(x: Sum, wanted: Factor, found: Sequence[tuple[Formula, Factor]]) -> Formula:
+    """The sum of the terms, with the factor that was found in each taken out."""
+    exponent = min((f.exponent for _, f in found), key=abs)
     inner = [k for k in dict.fromkeys(wanted.labels) if k >= x.ndim]
     sizes = extents([wanted])
     rests, used = [], set[int]()
-    for t, f in zip(x.terms, found, strict=True):
+    for t, f in found:
         coef, factors = factors_of(t)
         free = dict(zip((k for k in f.labels if k >= x.ndim), (k for k in wanted.labels if k >= x.ndim), strict=True))
         left = [g for g in factors if g is not f]
@@ -669,12 +754,19 @@ RULES: tuple[Rule, ...] = (
     Rule("number of a mask", "a truth value is 0 or 1", number_of_mask),
     Rule("selected element", "onehot ⊙ a ⊘ (Σ onehot ⊙ a)𝟏ᵀ = onehot", selected_element),
     Rule("distribution", "Σ softmax = 1, Σ onehot = 1, over their own axes", sums_to_one),
+    Rule("diagonal", "every (n+1)-th element of an n×n matrix is its diagonal", diagonal_by_stride),
+    Rule("diagonal matrix", "a vector at every (n+1)-th element of an n×n matrix of zeros is diag v", diagonal_placed),
+    Rule("identity matrix", "Σⱼ I[i, j] f(j) = f(i)", unit_eliminates),
+    Rule("trace", "Σ I ⊙ (AB) = tr(AB)", trace_of_product),
     Rule("multiplied out", "(a + b)·c = a·c + b·c, where terms cancel", multiplied_out),
     Rule("common factor", "a·b + a·c = a·(b + c)", common_factor),
 )
 """In the order in which they are tried."""
 
-FORWARD_RULES = tuple(r for r in RULES if r.name in ("opposite comparison", "mask", "one-hot", "mask squared", "number of a mask"))
+_NOTATION = (
+    "opposite comparison", "mask", "one-hot", "mask squared", "number of a mask", "diagonal", "trace", "identity matrix",
+)  # fmt: skip
+FORWARD_RULES = tuple(r for r in RULES if r.name in _NOTATION)
 """What the user's own formulas are shown with: notation, no algebra."""
 
 __all__ = ["FORWARD_RULES", "RULES", "Names", "Rule", "Simplifier", "factors_of", "identity", "power"]

@@ -6,11 +6,10 @@ Enters: a `Layout`.  Leaves: one line.  Invariant: brackets stand where preceden
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 
 from gradc.explain import notation as n
-from gradc.explain.formula import EPSILON, Number
+from gradc.explain.formula import Number
 from gradc.explain.notation import Layout
 
 #: how tightly each piece binds
@@ -20,15 +19,6 @@ SIDE = 3  #: juxtaposition binds tighter than ⊙ and /
 DIGITS = "0123456789"
 _SUBSCRIPTS = str.maketrans("0123456789ijklmrstuvaexnhop", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₘᵣₛₜᵤᵥₐₑₓₙₕₒₚ")
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-
-CONSTANTS: tuple[tuple[float, str, str], ...] = (
-    (math.pi, "π", "pi"), (2 * math.pi, "2π", "(2 pi)"), (math.sqrt(2), "√2", "sqrt(2)"),
-    (math.sqrt(math.pi), "√π", "sqrt(pi)"), (math.sqrt(2 * math.pi), "√(2π)", "sqrt(2 pi)"), (math.e, "e", "e"),
-    (math.sqrt(0.5), "1/√2", "1/sqrt(2)"), (1 / math.sqrt(2 * math.pi), "1/√(2π)", "1/sqrt(2 pi)"),
-    (2 / math.sqrt(math.pi), "2/√π", "2/sqrt(pi)"), (math.sqrt(2 / math.pi), "√(2/π)", "sqrt(2/pi)"),
-    (math.log(2), "log 2", "log(2)"), (math.log(10), "log 10", "log(10)"),
-)  # fmt: skip
-"""Irrational numbers that are shown by name."""
 
 _ASCII = {
     "σ": "sigmoid", "Φ": "Phi", "φ": "phi", "logΓ": "lgamma", "ψ": "psi", "δ": "delta", "≠": "!=", "≤": "<=", "≥": ">=",
@@ -56,6 +46,8 @@ class TextPrinter:
                 return self.ident(x), ATOM
             case n.Num(value):
                 return self.number(value)
+            case n.Known(names):
+                return names[1 if self.ascii else 0], ATOM
             case n.Literal(text):
                 return self.plain(text), ATOM
             case n.Ones():
@@ -162,13 +154,8 @@ class TextPrinter:
                 return str(value.numerator), ATOM
             if value == Fraction(1, 2):
                 return ("½", ATOM) if not self.ascii else ("1/2", PRODUCT)
-            if 10**4 % value.denominator == 0:
-                return repr(float(value)), ATOM
-            return f"{value.numerator}/{value.denominator}", PRODUCT
-        for known, text, plain in CONSTANTS:
-            if abs(value - known) <= 4 * EPSILON * known:
-                shown = plain if self.ascii else text
-                return shown, PRODUCT if "/" in shown else ATOM
+            decimal = repr(float(value))
+            return (decimal, ATOM) if Fraction(decimal) == value else (f"{value.numerator}/{value.denominator}", PRODUCT)
         return f"{value:.6g}", ATOM
 
     def _minus(self) -> str:
@@ -190,6 +177,6 @@ def _is_short(x: Layout, text: str) -> bool:
     """Whether ``x`` can stand beside another factor without a dot between."""
     while isinstance(x, n.Transposed | n.Raised | n.Indexed):
         x = x.inner if isinstance(x, n.Transposed) else x.base
-    if isinstance(x, n.Call | n.Root | n.Summed | n.Literal):
+    if isinstance(x, n.Call | n.Root | n.Summed | n.Literal | n.Known):
         return False
     return not isinstance(x, n.Ident) or len(x.name) == 1

@@ -188,5 +188,6 @@ DISPLAY: dict[str, Meaning] = {
     "excess": _excess,
     "normal_cdf": _normal_cdf,
     "normal_pdf": _normal_pdf,
+    "unit": lambda args, x, dtype: constant(np.eye(x.shape[0], dtype=dtype)),
 }
 """Functions that formulas have and the registry of ops does not."""

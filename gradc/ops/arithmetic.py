@@ -13,7 +13,7 @@ import numpy as np
 
 from gradc.aval import Aval
 from gradc.errors import DTypeError
-from gradc.node import FUNCTIONS, Node, as_node, dsl, here
+from gradc.node import FUNCTIONS, Node, as_node, describe, dsl, here
 from gradc.ops import elementwise as kind
 from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.record import Kind, Op, register
@@ -94,6 +94,17 @@ reciprocal = elementwise(
     domain=POSITIVE,
     text="1 / {0}",
 )
+
+
+def _reciprocal_of(x: Any) -> Node:
+    """1/x; NumPy's reciprocal of integers is 0 nearly everywhere, which nobody means: DTypeError."""
+    node = as_node(x)
+    if not node.aval.is_float:
+        raise DTypeError(f"{here()}: reciprocal of integers ({describe(node)}) is 0 except at ±1; write 1 / x")
+    return apply(reciprocal, node)
+
+
+FUNCTIONS["reciprocal"] = _reciprocal_of
 
 
 def _power_lower(b: Any, x: Any, y: Any) -> Any:

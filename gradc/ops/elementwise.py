@@ -52,7 +52,7 @@ def elementwise(
 def _infer(name: str) -> Callable[..., Aval]:
     def infer(*avals: Aval, **attrs: Any) -> Aval:
         result = loop_dtypes(name, avals)[-1]
-        return Aval(avals[0].shape, result, all(a.weak for a in avals))
+        return Aval(avals[0].shape, result, result.kind != "b" and all(a.weak for a in avals))
 
     return infer
 
@@ -77,13 +77,11 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Node:
     args = [as_node(x) for x in operands]
     dtypes = loop_dtypes(op.name, [a.aval for a in args])
     _warn_of_widening(op.name, args, dtypes)
+    # Asked before the casts: what is computed of Python numbers alone is one; but there is no weak bool.
+    weak = dtypes[-1].kind != "b" and all(a.aval.weak for a in args)
     args = [cast(a, d) for a, d in zip(args, dtypes[:-1], strict=True)]
     shape = common_shape(op.name, args)
-    return Node(op, tuple(broadcast_to(a, shape) for a in args), attrs, _result_aval(args, shape, dtypes[-1]))
-
-
-def _result_aval(args: Sequence[Node], shape: Shape, dtype: np.dtype[Any]) -> Aval:
-    return Aval(shape, dtype, all(a.aval.weak for a in args))
+    return Node(op, tuple(broadcast_to(a, shape) for a in args), attrs, Aval(shape, dtypes[-1], weak))
 
 
 def loop_dtypes(name: str, avals: Sequence[Aval]) -> tuple[np.dtype[Any], ...]:

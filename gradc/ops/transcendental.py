@@ -208,17 +208,17 @@ def _lgamma(x: Array) -> Array:
     size = np.abs(wide)
     right = _lgamma_right(size)
     sine = np.sin(np.pi * np.abs(size - np.rint(size)))
-    left = np.where(sine == 0, np.inf, np.log(np.pi / (size * sine)) - right)
+    left = np.where(sine == 0, np.inf, -np.log(size) - np.log(sine / np.pi) - right)
     return np.asarray(np.where(wide < 0, np.where(np.isinf(wide), wide, left), right), x.dtype)
 
 
 def _lgamma_right(x: Array) -> Array:
-    """x = 2 + e + m with |e| ≤ 1/2: log Γ(2 + e) by its Taylor series, and |m| factors; from 10 on 6.1.41."""
+    """x = 2 + e + m with |e| ≤ 3/4: log Γ(2 + e) by its Taylor series, and |m| factors; from 10 on 6.1.41."""
     near = np.where(x < 10, x, 2.0)
-    m = np.maximum(np.floor(near - 1.5), -2)
+    m = np.where((near >= 1.25) & (near < 1.5), 0, np.floor(near - 1.5))
     factors = math.prod(np.where(m >= k, near - k, 1.0) for k in range(1, 9))
     divisors = np.where(m < 0, near, 1.0) * np.where(m < -1, near + 1, 1.0)
-    bend = np.polynomial.polynomial.polyval(near - m - 2, _lgamma_at_two())
+    bend = np.polynomial.polynomial.polyval(near - (m + 2), _lgamma_at_two())
     series = sum(b / (2 * k * (2 * k - 1)) * x ** -float(2 * k - 1) for k, b in enumerate(_BERNOULLI, 1))
     far = (x - 0.5) * (np.log(x) - 1) + ((math.log(2 * math.pi) - 1) / 2 + series)
     return np.where(x < 10, bend + np.log(factors) - np.log(divisors), far)
@@ -227,8 +227,8 @@ def _lgamma_right(x: Array) -> Array:
 @cache
 def _lgamma_at_two() -> tuple[float, ...]:
     """Taylor coefficients of log Γ at 2, where it is 0: ψ⁽ᵏ⁻¹⁾(2)/k!."""
-    two = np.float64(2)
-    derivatives = [_digamma_right(two), *(_polygamma_right(two, n) for n in range(1, 28))]
+    two = np.array(2.0)
+    derivatives = [_digamma_right(two), *(_polygamma_right(two, n) for n in range(1, 40))]
     return (0.0, *(float(value) / math.factorial(k) for k, value in enumerate(derivatives, 1)))
 
 

@@ -1,8 +1,8 @@
 """Where it went wrong: the first wrong rule, rewrite or kernel.
 
-Enters: a `Subject` and the graphs made from it.  Leaves: `Finding`s with op and source line.
-*Rule*: each node alone, at the values it received (`rules`).  *Pass*: the graph evaluated before and after each pass, then
-node by node.  Compiled code is `kernels`.
+Enters: a `Subject` and the graphs made from it.  Leaves: `Finding`s with op and source line. *Rule*: each node alone,
+at the values it received (`rules`).  *Pass*: the graph evaluated before and after each pass, then node by node.
+Compiled code is `kernels`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Check = Callable[[Node, Sequence[Array]], list[Fault]]
 
 
 def rule_findings(subject: Subject, checks: Sequence[Check], distinct: bool = False) -> list[Finding]:
-    """Faults of each node at the values it received, in the order of the graph; ``distinct``: one node per kind of call."""
+    """Faults of each node at the values it received, in graph order; ``distinct``: one node per kind of call."""
     graph = subject.graph
     values, _ = running_errors(graph.outputs, subject.values)
     seen: set[Any] = set()
@@ -44,7 +44,7 @@ def rule_findings(subject: Subject, checks: Sequence[Check], distinct: bool = Fa
 
 
 def derivative_findings(subject: Subject) -> list[Finding]:
-    """Wrong derivative facets among the nodes that carry a derivative, `stop_gradient` excepted."""
+    """Wrong derivative facets among the nodes that carry a derivative."""
     _, active = active_nodes(subject.graph.outputs, subject.leaves)
 
     def check(node: Node, values: Sequence[Array]) -> list[Fault]:
@@ -64,7 +64,7 @@ def _finding(stage: str, facet: str, node: Node, index: int, words: str, seen_at
     return Finding(stage, facet, node.op.name, index, where, words + via)
 
 
-# -- passes -------------------------------------------------------------------------------------------------------------------
+# -- passes ------------------------------------------------------------------------------------------------------------
 
 
 def pass_findings(subject: Subject) -> list[Finding]:

@@ -33,11 +33,11 @@ def check_gradients(
 ) -> Report:
     """Compare the gradient of ``f`` at ``args`` by several methods that share as little as possible.
 
-    ``f`` may return a scalar, or any nesting of arrays (then their sum with fixed random weights is differentiated).  All
-    float inputs are examined; with more than 2,000 elements by 8 random directions and 16 sampled elements per input.
-    ``methods``: of "symbolic" (SymPy on each op's meaning), "forward", "reverse" (the ops' rules), "finite" (Richardson
-    differences), all in float64 on the graph as written, and "compiled" (machine code in the model's own dtypes).
-    ``compiled`` turns a Graph into a function of flat arrays; the default is gradc's compiler.
+    ``f`` may return a scalar, or any nesting of arrays (then their sum with fixed random weights is differentiated).
+    All float inputs are examined; with more than 2,000 elements by 8 random directions and 16 sampled elements per
+    input. ``methods``: of "symbolic" (SymPy on each op's meaning), "forward", "reverse" (the ops' rules), "finite"
+    (Richardson differences), all in float64 on the graph as written, and "compiled" (machine code in the model's own
+    dtypes). ``compiled`` turns a Graph into a function of flat arrays; the default is gradc's compiler.
 
     ``report.ok``, ``str(report)`` (a table), ``report.first_wrong`` (stage, op, source line, words).
     """
@@ -58,14 +58,24 @@ def check_graph(
     runs: list[by.Run] = []
     found, findings = _estimates(methods, _makers(subject, witness, probes, compiled or default_compiler(), runs))
     rows = _rows(subject, found, probes) + [row for run in runs for row in _value_rows(subject, run)]
-    findings += record_findings(witness) + pass_findings(witness)
-    if not all(row.ok for row in rows) or findings:
-        findings = derivative_findings(witness) + findings
-    if not findings and "compiled" in methods and _only_compiled_wrong(rows):
-        findings += _compiled_findings(subject, compiled)
+    findings = _faults(subject, witness, rows, findings, compiled)
     if not findings:
         rows = [_excused(row) for row in rows]
     return Report(graph.title, tuple(methods), tuple(rows), tuple(findings), tuple(_notes(witness, probes)))
+
+
+def _faults(
+    subject: Subject, witness: Subject, rows: Sequence[Row], raised: list[Finding], compiled: CompileGraph | None
+) -> list[Finding]:
+    """Who is to blame: rules that no gradient shows, then rewrites; on any trouble derivative rules, then kernels."""
+    found = raised + record_findings(witness)
+    found = found or pass_findings(witness)
+    wrong = [row for row in rows if not row.ok]
+    if wrong or found:
+        found = derivative_findings(witness) + found
+    if not found and wrong and all("compiled" in row.pair for row in wrong):
+        found = _compiled_findings(subject, compiled)
+    return found
 
 
 def agreement(
@@ -144,11 +154,6 @@ def _value_rows(subject: Subject, run: by.Run) -> list[Row]:
         name = subject.graph.names.get(y, "value" if len(run.outputs) == 1 else f"value {k}")
         rows.append(compare(f"= {name}", str(y.aval), run.interpreted, run.values, k, None))
     return rows
-
-
-def _only_compiled_wrong(rows: Sequence[Row]) -> bool:
-    wrong = [row for row in rows if not row.ok]
-    return bool(wrong) and all("compiled" in row.pair for row in wrong)
 
 
 def _compiled_findings(subject: Subject, compiled: CompileGraph | None) -> list[Finding]:

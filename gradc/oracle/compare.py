@@ -1,8 +1,8 @@
 """Two derivations of one gradient side by side: how far apart, and how far apart they may be.
 
-Enters: `Estimate`s, each a gradient with a bound on its own error.  Leaves: `Row`s of the report.
-Invariant: two numbers agree if they differ by no more than the sum of their bounds; a bound comes from an error analysis
-(rounding) or from the method itself (finite differences), never from a constant chosen here.
+Enters: `Estimate`s, each a gradient with a bound on its own error.  Leaves: `Row`s of the report. Invariant: two
+numbers agree if they differ by no more than the sum of their bounds; a bound comes from an error analysis (rounding) or
+from the method itself (finite differences), never from a constant chosen here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The gradient by each method, with a bound on its error.
 
-Enters: a `Subject` (in float64 for the witnesses, in the model's dtypes for compiled code) and probes.  Leaves: `Estimate`s.
-Invariant: witnesses run on the graph as the user wrote it, unstabilised, on the NumPy interpreter; `stop_gradient` is held
-at its value, so a difference quotient does not see through it.
+Enters: a `Subject` (in float64 for the witnesses, in the model's dtypes for compiled code) and probes.  Leaves:
+`Estimate`s. Invariant: witnesses run on the graph as the user wrote it, unstabilised, on the NumPy interpreter;
+`stop_gradient` is held at its value, so a difference quotient does not see through it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Which compiled kernel is wrong: each alone on the interpreter's inputs, then node by node, then the plan.
 
-Enters: the graph that was compiled and its arguments.  Leaves: `Finding`s.
-*Kernel*: `emit_kernel` makes a module of one kernel; what it writes is held against the interpreter's values.  A wrong one
-is cut short: the graph up to each of its nodes is compiled on its own until the value is wrong.  *Plan*: if every kernel
-is right alone, the schedule is run up to each kernel in its own arena; the first that goes wrong there reads memory that
-another one wrote over, or runs too early.
-Invariant: a value is wrong only beyond the running error bound of the node's own dtype.
+Enters: the graph that was compiled and its arguments.  Leaves: `Finding`s. *Kernel*: `emit_kernel` makes a module of
+one kernel; what it writes is held against the interpreter's values.  A wrong one is cut short: the graph up to each of
+its nodes is compiled on its own until the value is wrong.  *Plan*: if every kernel is right alone, the schedule is run
+up to each kernel in its own arena; the first that goes wrong there reads memory that another one wrote over, or runs
+too early. Invariant: a value is wrong only beyond the running error bound of the node's own dtype.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def truncation_findings(graph: Graph, arrays: Sequence[Any], compile_graph: Comp
     return [Finding("kernel", "lowering", node.op.name, graph.index[node], node.where, words)]
 
 
-# -- one kernel ----------------------------------------------------------------------------------------------------------------
+# -- one kernel --------------------------------------------------------------------------------------------------------
 
 
 def _kernel_finding(
@@ -139,12 +138,13 @@ def _first_wrong(
     return None
 
 
-# -- the plan ------------------------------------------------------------------------------------------------------------------
+# -- the plan ----------------------------------------------------------------------------------------------------------
 
 
 def _plan_finding(plan: Schedule, graph: Graph, values: Values) -> Finding | None:
     """Run the first k kernels in the real arena, for every k, and look at what the k-th wrote."""
-    arguments = [_value(plan.buffers[b], graph, values) for b in plan.inputs] + [np.ascontiguousarray(a) for a in plan.arrays]
+    arguments = [_value(plan.buffers[b], graph, values) for b in plan.inputs]
+    arguments += [np.ascontiguousarray(a) for a in plan.arrays]
     for count, kernel in enumerate(plan.kernels, 1):
         outputs = [np.zeros(plan.buffers[b].shape, plan.buffers[b].dtype) for b in plan.outputs]
         arena = _aligned(arena_bytes(plan, Target.host()))
@@ -176,7 +176,7 @@ def _places(buffers: Sequence[Buffer]) -> str:
     return ", ".join(f"{b} in {b.place.value}" for b in buffers)
 
 
-# -- calling -------------------------------------------------------------------------------------------------------------------
+# -- calling -----------------------------------------------------------------------------------------------------------
 
 
 def _loaded(text: str, plan: Schedule, arena: Array | None = None) -> Run:
@@ -187,12 +187,15 @@ def _loaded(text: str, plan: Schedule, arena: Array | None = None) -> Run:
 
     def run(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
         status = ctypes.c_int64(0)
-        blocks = [(ctypes.c_void_p * max(1, len(arrays)))(*[a.ctypes.data for a in arrays]) for arrays in (inputs, outputs)]
-        function(*blocks, space.ctypes.data, ctypes.byref(status))
+        function(_pointers(inputs), _pointers(outputs), space.ctypes.data, ctypes.byref(status))
         assert loaded.address, "the code stays mapped during the call"
         return int(status.value)
 
     return run
+
+
+def _pointers(arrays: Sequence[Any]) -> Any:
+    return (ctypes.c_void_p * max(1, len(arrays)))(*[a.ctypes.data for a in arrays])
 
 
 def _aligned(size: int) -> Array:

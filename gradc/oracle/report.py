@@ -88,7 +88,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
     widths = [max(len(line[k]) for line in cells) for k in range(len(HEAD))]
     lines, last = [], None
     for number, (line, row) in enumerate(zip(cells, [None, *rows], strict=True)):
-        shown = ("",) + line[1:] if row is not None and row.name == last else line
+        shown = ("", *line[1:]) if row is not None and row.name == last else line
         last = row.name if row is not None else None
         lines.append("  ".join(_padded(text, k, widths[k]) for k, text in enumerate(shown)).rstrip())
         if number == 0:

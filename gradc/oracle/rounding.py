@@ -1,11 +1,11 @@
 """How far rounding can move a computed value: a running error analysis.
 
-Enters: a graph, values of its leaves.  Leaves: for every node its value in float64 and a bound on the rounding error that
-the same computation makes when each operation rounds to the node's own dtype.
-Each node adds its own rounding (its stated bound times the value) to what the errors of its operands become, found by
-moving the operands by their errors and evaluating again: no derivative rule is involved.  To first order the bound holds
-for any order of summation.  A comparison that the errors can flip counts as uncertain, and so does what it selects.
-Reference: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., §3.3 and §4.2.
+Enters: a graph, values of its leaves.  Leaves: for every node its value in float64 and a bound on the rounding error
+that the same computation makes when each operation rounds to the node's own dtype. Each node adds its own rounding (its
+stated bound times the value) to what the errors of its operands become, found by moving the operands by their errors
+and evaluating again: no derivative rule is involved.  To first order the bound holds for any order of summation.  A
+comparison that the errors can flip counts as uncertain, and so does what it selects. Reference: Higham, Accuracy and
+Stability of Numerical Algorithms, 2nd ed., §3.3 and §4.2.
 
 Invariant: errors are arrays of the node's shape, never negative; inf where nothing can be said.
 """
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from gradc.codegen.elementary import ULP
+from gradc.diff.widen import widen_array
 from gradc.interpret import topological
 from gradc.node import Node
 from gradc.ops.record import Kind
@@ -25,8 +26,9 @@ from gradc.ops.record import Kind
 Array = np.ndarray[Any, Any]
 
 EXACT = frozenset(
-    ("negative", "positive", "absolute", "sign", "maximum", "minimum", "relu", "where", "stop_gradient", "floor", "ceil")
-) | {"trunc", "rint"}
+    ("negative", "positive", "absolute", "sign", "maximum", "minimum", "relu", "where", "stop_gradient")
+    + ("floor", "ceil", "trunc", "rint")
+)
 ORDERED = frozenset(("less", "less_equal", "greater", "greater_equal"))
 ROUNDED = frozenset(("add", "subtract", "multiply", "divide", "sqrt", "square", "reciprocal", "cast"))
 #: whole numbers below this are exact in every float dtype, and so is arithmetic that stays among them
@@ -44,26 +46,20 @@ def unit_roundoff(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype).eps) / 2 if dtype.kind == "f" else 0.0
 
 
-def wide(value: Any) -> Array:
-    """Floats in float64, everything else as it is."""
-    array = np.asarray(value)
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
-
-
 def evaluate_wide(node: Node, args: Sequence[Array]) -> Array:
     """The node's NumPy meaning with every float in float64."""
     if node.op.name == "cast":
         target = np.dtype(np.float64) if node.aval.is_float else node.dtype
         with np.errstate(all="ignore"):
             return args[0].astype(target)
-    return wide(node.op.evaluate(*args, **node.attrs)).reshape(node.shape)
+    return widen_array(node.op.evaluate(*args, **node.attrs)).reshape(node.shape)
 
 
 def running_errors(
     outputs: Sequence[Node], values: Mapping[Node, Array], errors: Mapping[Node, Array] | None = None
 ) -> tuple[dict[Node, Array], dict[Node, Array]]:
     """Values and error bounds of all nodes behind ``outputs``, from those of the leaves (or of inner nodes) given."""
-    known = {n: wide(v) for n, v in values.items()}
+    known = {n: widen_array(v) for n, v in values.items()}
     bounds = {n: np.zeros(n.shape) for n in known} | dict(errors or {})
     for node in topological(outputs, known):
         if node not in known:
@@ -119,7 +115,7 @@ def _bound(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Ar
     return rule(node, args, errors, value)
 
 
-# -- leaves and elementwise --------------------------------------------------------------------------------------------------
+# -- leaves and elementwise --------------------------------------------------------------------------------------------
 
 
 def _leaf(node: Node, args: Any, errors: Any, value: Array) -> Array:
@@ -170,7 +166,7 @@ def _uncertain(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Ar
     return np.where(np.sum([e > 0 for e in errors], axis=0) > 0, 1.0, 0.0)
 
 
-# -- structured --------------------------------------------------------------------------------------------------------------
+# -- structured --------------------------------------------------------------------------------------------------------
 
 
 def _linear(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:

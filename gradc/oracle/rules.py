@@ -1,9 +1,9 @@
 """One node alone, at the values it received: is each facet of its op's record right?
 
-Enters: a node and float64 values of its operands.  Leaves: `Fault`s, each naming the facet that is wrong.
-The NumPy meaning is the fixed point: its Richardson differences are compared with the JVP rule and with the derivative
-of the SymPy meaning; the transpose is held against the JVP by ⟨ct, J t⟩ = ⟨Jᵀ ct, t⟩, the batching rule against one example
-at a time.  Every comparison has a bound: running errors for what is computed, its own estimate for a difference.
+Enters: a node and float64 values of its operands.  Leaves: `Fault`s, each naming the facet that is wrong. The NumPy
+meaning is the fixed point: its Richardson differences are compared with the JVP rule and with the derivative of the
+SymPy meaning; the transpose is held against the JVP by ⟨ct, J t⟩ = ⟨Jᵀ ct, t⟩, the batching rule against one example at
+a time.  Every comparison has a bound: running errors for what is computed, its own estimate for a difference.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from gradc.aval import Aval
 from gradc.diff.batching import batch_node
 from gradc.diff.finite import Difference, difference_along
 from gradc.diff.forward import node_tangent
-from gradc.diff.linear import partials_of, passes
+from gradc.diff.linear import passes
 from gradc.diff.reverse import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.symbolic.fragments import fragment_at
 from gradc.diff.symbolic.indexed import index_equality
+from gradc.diff.widen import widen_array
 from gradc.errors import GradcError
 from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
 from gradc.ops.record import Kind
-from gradc.oracle.rounding import evaluate_wide, own_error, running_errors, wide
+from gradc.oracle.rounding import evaluate_wide, own_error, running_errors
 
 Array = np.ndarray[Any, Any]
 
@@ -50,7 +51,7 @@ class Alone:
     def __init__(self, node: Node, values: Sequence[Array], seed: int = 0):
         random = np.random.default_rng(seed)
         self.node = node
-        self.values = [wide(v) for v in values]
+        self.values = [widen_array(v) for v in values]
         self.leaves = [_leaf(_wide_aval(a.aval)) for a in node.args]
         attrs = dict(node.attrs)
         if "dtype" in attrs and node.aval.is_float:
@@ -71,7 +72,10 @@ class Alone:
         return dict(zip(self.leaves, self.values, strict=True))
 
     def difference(self) -> Difference:
-        """The NumPy meaning's derivative along the directions."""
+        """The NumPy meaning's derivative along the directions; zero for an op that is a constant by decree."""
+        if self.node.op.name == "stop_gradient":
+            zeros = np.zeros(self.node.shape)
+            return Difference(zeros, zeros, zeros)
         noise = np.maximum(own_error(self.copy, self.values, self.value), _summed(self))
         return difference_along(lambda a: evaluate_wide(self.copy, a), self.values, self.directions, noise)
 
@@ -112,7 +116,7 @@ def _summed(alone: Alone) -> Array:
     return running_errors([alone.copy], alone.known)[1][alone.copy]
 
 
-# -- the checks ----------------------------------------------------------------------------------------------------------------
+# -- the checks --------------------------------------------------------------------------------------------------------
 
 
 def derivative_faults(node: Node, values: Sequence[Array], depth: int = 2) -> list[Fault]:
@@ -153,7 +157,7 @@ def _inner_faults(built: Sequence[Node], alone: Alone, depth: int) -> list[Fault
     if alone.node.op.jvp is None or depth == 0:
         return []
     random = np.random.default_rng(1)
-    found = []
+    found: list[Fault] = []
     for inner in built:
         if inner.op.name not in ("input", "constant") and inner.op is not alone.node.op:
             values = [random.uniform(0.5, 1.5, a.shape) if a.aval.is_float else None for a in inner.args]
@@ -207,7 +211,7 @@ def _words(what: str, got: tuple[float, float], expected: tuple[float, float]) -
     return f"{what} {got[0]:.6g}, expected {expected[0]:.6g} ± {expected[1] + got[1]:.1g}"
 
 
-# -- value of the SymPy meaning, and batching ----------------------------------------------------------------------------------
+# -- value of the SymPy meaning, and batching --------------------------------------------------------------------------
 
 
 def meaning_faults(node: Node, values: Sequence[Array]) -> list[Fault]:
@@ -262,7 +266,8 @@ def _array_problem(alone: Alone) -> str:
     if sum(v.size for v in alone.values) > SYMBOLS or not all(np.all(np.isfinite(v)) for v in alone.values):
         return ""
     objects = [np.vectorize(sympy.Float, otypes=[object])(v) if v.dtype.kind == "f" else v for v in alone.values]
-    result = np.asarray(alone.node.op.sympy(sympy, *objects, **alone.copy.attrs), object)  # type: ignore[misc]
+    assert alone.node.op.sympy is not None
+    result: Any = np.asarray(alone.node.op.sympy(sympy, *objects, **alone.copy.attrs), dtype="O")
     if result.shape != alone.node.shape:
         return f"its shape is {result.shape}, the NumPy meaning's is {alone.node.shape}"
     got = np.vectorize(float, otypes=[np.float64])(result)
@@ -294,9 +299,12 @@ def batching_faults(node: Node, values: Sequence[Array], size: int = 2) -> list[
 
 
 def _stacked(value: Array, size: int) -> Array:
-    """Examples that differ: the value and its elements in reverse order, and so on."""
-    flipped = value[tuple(slice(None, None, -1) for _ in value.shape)]
-    return np.stack([value if k % 2 == 0 else flipped for k in range(size)])
+    """Examples that differ from each other and stay among the values: every second one reversed and moved upwards."""
+    other = value[tuple(slice(None, None, -1) for _ in value.shape)]
+    if value.dtype.kind == "f" and value.size:
+        with np.errstate(all="ignore"):
+            other = other + 0.5 * (np.max(other) - other) if value.size > 1 else other * (1 - 2.0**-10)
+    return np.stack([value if k % 2 == 0 else other for k in range(size)])
 
 
 def _batch_problem(alone: Alone, stacks: Sequence[Array], chosen: tuple[int, ...], size: int) -> str:

@@ -13,41 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval
 from gradc.diff.forward import push_forward
 from gradc.diff.reverse import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
+from gradc.diff.widen import widen, widen_array
 from gradc.errors import DTypeError
 from gradc.graph import Graph
-from gradc.node import OPS, Node, constant, here
+from gradc.node import Node, constant, here
 from gradc.ops.leaves import full
-from gradc.oracle.rounding import wide
+from gradc.trace import new_input
 
 Array = np.ndarray[Any, Any]
-
-
-def widen(graph: Graph) -> Graph:
-    """The graph with float64 in place of float32, node for node."""
-    new: dict[Node, Node] = {}
-    for node in graph.nodes:
-        new[node] = _widened(node, tuple(new[a] for a in node.args))
-    names = {new[n]: name for n, name in graph.names.items() if n in new}
-    return Graph(
-        tuple(new[n] for n in graph.inputs), tuple(new[n] for n in graph.outputs), names, title=graph.title
-    )
-
-
-def _widened(node: Node, args: tuple[Node, ...]) -> Node:
-    dtype = np.dtype(np.float64) if node.aval.is_float else node.dtype
-    aval = Aval(node.shape, dtype, node.aval.weak)
-    attrs = dict(node.attrs)
-    if "dtype" in attrs and node.aval.is_float:
-        attrs["dtype"] = dtype
-    if node.op.name == "constant":
-        attrs["value"] = wide(node.attrs["value"])
-    if node.op.name == "input":
-        attrs["aval"] = aval
-    return Node(node.op, args, attrs, aval, node.where, None, node.replica)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +56,7 @@ class Subject:
         graph = widen(self.graph)
         partner = dict(zip(self.graph.outputs, graph.outputs, strict=True))
         weights = {partner[n]: w.astype(np.float64) for n, w in self.weights.items()}
-        return Subject(graph, tuple(wide(a) for a in self.arrays), self.wanted, weights)
+        return Subject(graph, tuple(widen_array(a) for a in self.arrays), self.wanted, weights)
 
     def gradient_graph(self, method: str) -> Graph:
         """Outputs, then the gradient of each wanted input, by ``"reverse"`` or ``"symbolic"``."""
@@ -94,7 +70,7 @@ class Subject:
 
     def tangent_graph(self) -> tuple[list[Node], list[Node], list[Node]]:
         """Tangent leaves, the weighted outputs' tangents (present ones only), and the outputs they belong to."""
-        tangents = [Node(OPS["input"], (), {"aval": x.aval, "name": "tangent", "trace": None}, x.aval) for x in self.leaves]
+        tangents = [new_input(x.aval, "tangent") for x in self.leaves]
         pushed = push_forward(self.graph.outputs, self.leaves, tangents)
         pairs = [(t, y) for t, y in zip(pushed, self.graph.outputs, strict=True) if t is not None and y in self.weights]
         return tangents, [t for t, _ in pairs], [y for _, y in pairs]
@@ -105,10 +81,13 @@ def subject_of(graph: Graph, arrays: Sequence[Any], seed: int = 0) -> Subject:
     wanted = tuple(i for i, x in enumerate(graph.inputs) if x.aval.is_float)
     if not wanted or not any(y.aval.is_float for y in graph.outputs):
         given = ", ".join(f"{graph.name(x)}: {x.aval}" for x in graph.inputs)
-        raise DTypeError(f"{here()}: {graph.title}({given}) has nothing to differentiate: no float input, or no float output")
+        raise DTypeError(
+            f"{here()}: {graph.title}({given}) has nothing to differentiate: no float input, or no float output"
+        )
     random = np.random.default_rng(seed)
     weights = {y: _weight(y, len(graph.outputs), random) for y in graph.outputs if y.aval.is_float}
-    return Subject(graph, tuple(np.asarray(a, x.dtype) for a, x in zip(arrays, graph.inputs, strict=True)), wanted, weights)
+    point = tuple(np.asarray(a, x.dtype) for a, x in zip(arrays, graph.inputs, strict=True))
+    return Subject(graph, point, wanted, weights)
 
 
 def _weight(y: Node, outputs: int, random: np.random.Generator) -> Array:

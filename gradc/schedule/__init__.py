@@ -36,7 +36,7 @@ def schedule(graph: Graph, *, donated: Mapping[int, int] | None = None, target: 
     groups = clusters(graph, stored)
     read = read_outside(graph, groups)
     buffers, home = _buffers(graph, visible(stored, read, groups))
-    shop = Workshop(home, graph.index, target, read)
+    shop = Workshop(home, graph.index, target, read, {graph.outputs[j] for j in donated.values()})
     drafts = [
         kernel_of(sorted(c.nodes, key=graph.index.__getitem__), shop) for c in groups if c.nodes[0].aval.size
     ]
@@ -71,7 +71,7 @@ def _buffers(graph: Graph, stored: Mapping[Node, None]) -> tuple[list[Buffer], d
             captured += 1
         else:
             place, at = (Place.OUTPUT, outputs[node]) if node in outputs else (Place.ARENA, 0)
-        buffers.append(Buffer(len(buffers), place, str(node.dtype), node.shape, graph.index[node], at))
+        buffers.append(Buffer(len(buffers), place, dtype_name(node.dtype), node.shape, graph.index[node], at))
     return buffers, {graph.nodes[b.node]: b.number for b in buffers}
 
 

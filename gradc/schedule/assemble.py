@@ -7,7 +7,7 @@ Start reading at `kernel_of`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradc.node import Node
 from gradc.ops.index import row_major_strides
@@ -17,7 +17,7 @@ from gradc.schedule.fuse import is_map
 from gradc.schedule.kernel import Apply, Buffer, Kernel, Nest, Product, Search, Sort, Work
 from gradc.schedule.lanes import Widths, flops
 from gradc.schedule.partition import COST, CHEAP, TRANSCENDENTAL
-from gradc.schedule.epilogue import with_epilogue
+from gradc.schedule.epilogue import epilogue_of, output_node
 from gradc.schedule.product import contract_work
 from gradc.schedule.weave import Slots, Weaver
 
@@ -30,12 +30,18 @@ class Draft:
     scratch: tuple[tuple[str, int], ...]
 
 
+@dataclass(frozen=True)
 class Workshop:
-    """What all kernels of a graph are made with."""
+    """What all kernels of a graph are made with.
 
-    def __init__(self, buffers: Mapping[Node, int], number: Mapping[Node, int], widths: Widths, read: Set[Node]):
-        """``read`` are the nodes whose values leave their kernel."""
-        self.buffers, self.number, self.widths, self.read = buffers, number, widths, read
+    ``read`` are the nodes whose values leave their kernel, ``in_place`` the results that take over an input's storage.
+    """
+
+    buffers: Mapping[Node, int]
+    number: Mapping[Node, int]
+    widths: Widths
+    read: Set[Node]
+    in_place: Set[Node]
 
     def woven(self, slots: Slots, body: Callable[[Weaver], Nest]) -> Nest:
         return nests.woven(slots, self.number, self.widths, body)
@@ -97,33 +103,36 @@ def _work(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
 
 
 def _reduction(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
-    if nodes[0].args[0].aval.size:
-        return [shop.woven(slots, lambda w: nests.reduce_nest(w, nodes))]
-    work: list[Work] = []
-    for node in nodes:
-        if node.op.kind is Kind.REDUCE:
-            work.append(shop.woven(slots, lambda w, node=node: nests.empty_reduce_nest(w, node)))  # type: ignore[misc]
-        else:
-            work.append(shop.woven(slots, lambda w, node=node: nests.map_nest(w, [node])))  # type: ignore[misc]
-    return work
+    build = nests.reduce_nest if nodes[0].args[0].aval.size else nests.empty_reduce_nest
+    return [shop.woven(slots, lambda w: build(w, nodes))]
 
 
 def _contract(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
     """A product and the maps that follow it: in its epilogue, or in loops of their own behind it."""
     first, *rest = nodes
-    if not all(a.aval.size for a in first.args):
-        work: list[Work] = [shop.woven(slots, lambda w: nests.fill_nest(w, first, 0))]
-    else:
+    fused = _fused(first, rest, slots, shop) if rest and all(a.aval.size for a in first.args) else None
+    if fused is not None:
+        return fused
+    if all(a.aval.size for a in first.args):
         work = contract_work(first, slots, shop.number, shop.widths)
-        product = work[-1]
-        if rest and isinstance(product, Product):
-            fused = with_epilogue(product, first, rest, slots, shop.number, first in shop.read)
-            if fused is not None:
-                return [*work[:-1], fused]
+    else:
+        work = [shop.woven(slots, lambda w: nests.fill_nest(w, first, 0))]
     if rest:
         work.append(shop.woven(slots, lambda w: nests.map_nest(w, rest)))
-        slots.reading(first)
     return work
+
+
+def _fused(first: Node, rest: list[Node], slots: Slots, shop: Workshop) -> list[Work] | None:
+    """The product with an epilogue; ``slots`` change only if there is one."""
+    trial = Slots(shop.buffers)
+    target = first if first in shop.read else output_node(first, rest, trial, shop.in_place)
+    *copies, product = contract_work(first, trial, shop.number, shop.widths, target)
+    assert isinstance(product, Product)
+    epilogue = epilogue_of(product, first, rest, Weaver(trial, shop.number))
+    if epilogue is None:
+        return None
+    slots.become(trial)
+    return [*copies, replace(product, epilogue=epilogue)]
 
 
 def _prefix(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
@@ -156,7 +165,7 @@ def _argsort(node: Node, slots: Slots) -> Sort:
     rows = tuple((n, s) for a, (n, s) in enumerate(zip(node.shape, steps, strict=True)) if a != axis and n != 1)
     return Sort(
         source=slots.reading(node.args[0]), out=slots.writing(node), scratch=slots.own("int64", 2 * node.shape[axis]),
-        dtype=str(node.args[0].dtype), rows=rows, length=node.shape[axis], step=steps[axis],
+        dtype=dtype_name(node.args[0].dtype), rows=rows, length=node.shape[axis], step=steps[axis],
     )  # fmt: skip
 
 
@@ -166,7 +175,7 @@ def _searchsorted(node: Node, slots: Slots) -> Search:
     for extent in table.shape[:-1]:
         rows *= extent
     return Search(
-        table=slots.reading(table), values=slots.reading(values), out=slots.writing(node), dtype=str(table.dtype),
+        table=slots.reading(table), values=slots.reading(values), out=slots.writing(node), dtype=dtype_name(table.dtype),
         rows=rows, length=table.shape[-1], per_row=values.aval.size // rows, side=node.attrs["side"],
     )  # fmt: skip
 

@@ -1,12 +1,12 @@
 """Maps that follow a product, done while each part of it is still in the nearest cache.
 
-Enters: a `Product` and the nodes that read it element by element.  Leaves: the product with an `Epilogue`, or None where
-the product's places (batch, row, column) cannot say where an element's companions lie.
+Enters: a `Product` and the nodes that read it element by element.  Leaves: an `Epilogue`, or None where the product's
+places (batch, row, column) cannot say where an element's companions lie.  Start reading at `epilogue_of`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from gradc.node import Node
@@ -19,43 +19,33 @@ from gradc.schedule.product import out_groups
 from gradc.schedule.weave import Slots, Weaver
 
 
-def with_epilogue(
-    product: Product, node: Node, maps: Sequence[Node], slots: Slots, number: Mapping[Node, int], kept: bool
-) -> Product | None:
-    """``product``, the value of ``node``, followed by ``maps``; ``kept``: the product itself is wanted too."""
-    trial = Slots(slots.buffers)
-    trial.numbers, trial.dtypes = [*slots.numbers], [*slots.dtypes]
-    epilogue = _epilogue(product, node, maps, Weaver(trial, number), kept)
-    if epilogue is None:
-        return None
-    slots.numbers, slots.dtypes = trial.numbers, trial.dtypes
-    slots.reads |= trial.reads
-    slots.writes |= trial.writes
-    if epilogue.result < 0:
-        return replace(product, epilogue=epilogue)
-    slots.writes.discard(product.out.slot)
-    stores = tuple(epilogue.nest.stores)
-    return replace(product, out=replace(product.out, slot=stores[epilogue.result].slot), epilogue=epilogue)
+def output_node(node: Node, maps: Sequence[Node], slots: Slots, in_place: Set[Node]) -> Node:
+    """The node whose buffer the product writes: a map that fits, so that the product's own value needs no memory.
+
+    Not one of those that take over an input's storage ``in_place``: bare sums are written there before the epilogue
+    reads the old value.
+    """
+    fitting = (m for m in maps if m in slots.buffers and m.dtype == node.dtype and m not in in_place)
+    return next(fitting, node)
 
 
-def _epilogue(product: Product, node: Node, maps: Sequence[Node], w: Weaver, kept: bool) -> Epilogue | None:
-    if not node.aval.is_float or product.n == 1:
+def epilogue_of(product: Product, node: Node, maps: Sequence[Node], w: Weaver) -> Epilogue | None:
+    """``maps`` as the epilogue of ``product``, which computes ``node`` and writes the buffer of one of them."""
+    if not node.aval.is_float or product.n == 1 or product.batch != _batch_extents(node):
         return None
     outer, index = w.loops(node.shape)
-    w.define(node, index, w.emit(Total(0, 0, str(node.dtype))))
+    w.define(node, index, w.emit(Total(0, 0, dtype_name(node.dtype))))
     stores = stored_at(w, maps, index)
-    same = [k for k, s in enumerate(stores) if s.dtype == str(node.dtype)]
-    if not kept and not same:
-        return None
     nest = Nest(outer, tuple(w.code), (Stage(stores=stores),))
     by_axis = _variables(node, outer)
     found = grouped(nest, [[by_axis[a] for a in axes if a in by_axis] for axes in out_groups(node)])
-    if found is None or product.batch != _batch_extents(node) or not _is_light(found[0], found[1][2]):
+    if found is None:
         return None
-    nest, (batch, row, column) = found
-    if column is None:
+    merged, (batch, row, column) = found
+    if column is None or not _is_light(merged, column):
         return None
-    return Epilogue(replace(nest, lane=column), batch, row, column, -1 if kept else same[0])
+    own = (k for k, s in enumerate(merged.stores) if s.slot == product.out.slot)
+    return Epilogue(replace(merged, lane=column), batch, row, column, next(own, -1))
 
 
 def _variables(node: Node, outer: Sequence[Var]) -> dict[int, Var]:

@@ -24,6 +24,8 @@ SMALL = 2048
 TRIED = 6
 #: Arithmetic that may follow a reduction along rows, where it is done one scalar at a time.
 SCALAR_WORK = 8.0
+#: Arithmetic that may follow a product, tile by tile; with more, one more pass over the result costs nothing.
+EPILOGUE_WORK = 8.0
 
 
 @dataclass
@@ -32,9 +34,15 @@ class Cluster:
 
     number: int
     nodes: list[Node]
-    reads: set[Node] = field(default_factory=set)  #: stored nodes
+    here: set[Node] = field(default_factory=set)  #: stored nodes that are read at the index at which they are stored
+    elsewhere: set[Node] = field(default_factory=set)  #: those that are read at other places
+    work: float = 0.0
     before: int = 0  #: bit set of cluster numbers
     deps: int = 0  #: the direct ones of them
+
+    @property
+    def reads(self) -> set[Node]:
+        return self.here | self.elsewhere
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,40 @@ def clusters(graph: Graph, stored: Mapping[Node, None]) -> list[Cluster]:
             candidates.append(cluster)
             del candidates[:-TRIED]
         _enter(node, reads, cluster, home, made)
-    return made
+    return _with_epilogues(made, home)
+
+
+def _with_epilogues(made: list[Cluster], home: dict[Node, Cluster]) -> list[Cluster]:
+    """Clusters of light maps move into the cluster of the product that they follow."""
+    absorbed: set[int] = set()
+    for cluster in made:
+        product = _followed(cluster, home)
+        if product is not None and product.number not in absorbed and not _comes_back(product, cluster.deps, made):
+            absorbed.add(cluster.number)
+            _absorb(product, cluster, home, made)
+    return [c for c in made if c.number not in absorbed]
+
+
+def _followed(cluster: Cluster, home: Mapping[Node, Cluster]) -> Cluster | None:
+    """The product whose elements a cluster reads at its own index, and nowhere else."""
+    if cluster.work > EPILOGUE_WORK or not all(map(is_map, cluster.nodes)):
+        return None
+    for read in cluster.here - cluster.elsewhere:
+        if read.op.kind is Kind.CONTRACT and not is_map(read) and len(home[read].nodes) == 1:
+            return home[read]
+    return None
+
+
+def _absorb(product: Cluster, cluster: Cluster, home: dict[Node, Cluster], made: list[Cluster]) -> None:
+    old, new = 1 << cluster.number, 1 << product.number
+    for other in made:
+        if other.before & old:
+            other.before |= new
+        if other.deps & old:
+            other.deps = other.deps & ~old | new
+    for node in cluster.nodes:
+        reads = Reads(frozenset(cluster.here), frozenset(cluster.elsewhere), 0.0)
+        _enter(node, reads, product, home, made)
 
 
 def read_outside(graph: Graph, made: Iterable[Cluster]) -> set[Node]:
@@ -88,7 +129,7 @@ def is_map(node: Node) -> bool:
 
 def _key(node: Node) -> object:
     """Nodes with equal keys may share loops; None: never."""
-    return node.shape if is_map(node) or node.op.kind in (Kind.REDUCE, Kind.CONTRACT) else None
+    return node.shape if is_map(node) or node.op.kind is Kind.REDUCE else None
 
 
 def _reads(node: Node, stored: Mapping[Node, None]) -> Reads:
@@ -125,13 +166,11 @@ def _join(
 
 def _fits(node: Node, reads: Reads, cluster: Cluster) -> bool:
     members = set(cluster.nodes)
-    if members & reads.elsewhere or node.op.kind is Kind.CONTRACT and not is_map(node):
+    if members & reads.elsewhere:
         return False
     if node.op.kind is Kind.REDUCE:
         return all(_same_loops(node, other) for other in cluster.nodes) and _related(node, reads, cluster, members)
     first = cluster.nodes[0]
-    if first.op.kind is Kind.CONTRACT and not is_map(first):
-        return bool(members & reads.here)
     if first.op.kind is Kind.REDUCE:
         return bool(members & reads.here) and (reads.work <= SCALAR_WORK or _keeps_last_axis(first) or node.aval.size <= 4)
     return _related(node, reads, cluster, members)
@@ -176,7 +215,9 @@ def _comes_back(cluster: Cluster, direct: int, made: list[Cluster]) -> bool:
 def _enter(node: Node, reads: Reads, cluster: Cluster, home: dict[Node, Cluster], made: list[Cluster]) -> None:
     home[node] = cluster
     cluster.nodes.append(node)
-    cluster.reads |= reads.here | reads.elsewhere
+    cluster.here |= reads.here
+    cluster.elsewhere |= reads.elsewhere
+    cluster.work += reads.work
     bit = 1 << cluster.number
     new = _bits(home, reads) & ~bit
     cluster.deps |= new

@@ -166,10 +166,11 @@ def _with_lane(nest: Nest, widths: Widths) -> Nest:
     if not options or most == 1:
         return nest
     wide = [replace(o, lanes=min(most, _round_up(o.lane.extent))) for o in options if o.lane is not None]
-    best = min(wide, key=_estimate) if len(wide) > 1 else wide[0]
+    depends = dependences(nest)
+    best = min(wide, key=lambda o: _estimate(o, depends)) if len(wide) > 1 else wide[0]
     if not best.across or best.lanes < most:
         return best
-    return _blocked(best) or _widened(best)
+    return _blocked(best) or _widened(best, depends)
 
 
 #: A square of registers is transposed by unrolled code, so it must not be too large.
@@ -210,9 +211,9 @@ SIDE_BY_SIDE = (4, 2)
 SHORT = 12
 
 
-def _widened(nest: Nest) -> Nest:
+def _widened(nest: Nest, depends: Sequence[frozenset[Var]]) -> Nest:
     """``nest`` with several vectors a step, if its body is short, reads no scattered element, and goes on for long."""
-    body = [x for x, d in zip(nest.code, dependences(nest), strict=True) if nest.lane in d]
+    body = [x for x, d in zip(nest.code, depends, strict=True) if nest.lane in d]
     simple = all(isinstance(x, Load | Total) or (isinstance(x, Apply) and x.op.name in LIGHT) for x in body)
     if len(body) > SHORT or not simple or not all(_is_even(f, nest) for f in forms(nest)):
         return nest
@@ -267,12 +268,11 @@ def _lanes(nest: Nest, widths: Widths) -> int:
     return min(widths.lanes(d) for d in (floats or narrow))
 
 
-def _estimate(nest: Nest) -> float:
+def _estimate(nest: Nest, depends: Sequence[frozenset[Var]]) -> float:
     """Rough cycles of a nest with its lane axis chosen."""
     lane = nest.lane
     assert lane is not None
     trips = math.ceil(lane.extent / nest.lanes)
-    depends = dependences(nest)
 
     def times(variables: frozenset[Var]) -> float:
         return math.prod(trips if v == lane else v.extent for v in variables)
@@ -291,7 +291,7 @@ def _cost(x: Instruction) -> float:
     return 0.0 if isinstance(x, Constant | Total) else 1.0
 
 
-def _loads(nest: Nest, depends: list[frozenset[Var]]) -> Iterator[tuple[Load | Lookup, frozenset[Var]]]:
+def _loads(nest: Nest, depends: Sequence[frozenset[Var]]) -> Iterator[tuple[Load | Lookup, frozenset[Var]]]:
     for x, d in zip(nest.code, depends, strict=True):
         if isinstance(x, Load | Lookup):
             yield x, d

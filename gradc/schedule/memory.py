@@ -9,7 +9,7 @@ Start reading at `ordered`.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +45,17 @@ class Plan:
         self.buffers.append(replace(like, number=number, place=Place.ARENA, at=0))
         return number
 
-    def writer(self, number: int) -> int | None:
-        """The kernel that writes a buffer."""
-        return next((k for k, kernel in enumerate(self.kernels) if _touches(kernel, kernel.writes, number)), None)
+    def writers(self) -> dict[int, int]:
+        """The kernel that writes each buffer."""
+        return {k.slots[s]: at for at, k in enumerate(self.kernels) for s in k.writes}
 
-    def readers(self, number: int) -> list[int]:
-        return [k for k, kernel in enumerate(self.kernels) if _touches(kernel, kernel.reads, number)]
+    def readers(self) -> dict[int, set[int]]:
+        """The kernels that read each buffer."""
+        found: dict[int, set[int]] = {}
+        for at, kernel in enumerate(self.kernels):
+            for s in kernel.reads:
+                found.setdefault(kernel.slots[s], set()).add(at)
+        return found
 
     def redirect(self, old: int, new: int) -> None:
         """Every kernel that names buffer ``old`` names ``new`` instead."""
@@ -72,10 +77,6 @@ class Plan:
                 self.drafts[k] = Draft(replace(draft.kernel, slots=slots), ())
 
 
-def _touches(kernel: Kernel, slots: Sequence[int], number: int) -> bool:
-    return any(kernel.slots[s] == number for s in slots)
-
-
 # -- order -------------------------------------------------------------------------------------------------------------
 
 
@@ -83,10 +84,7 @@ def ordered(plan: Plan, storage: Mapping[int, int]) -> list[Kernel]:
     """The kernels in running order; ``storage`` maps an output buffer to the input buffer whose memory it takes over."""
     import networkx as nx
 
-    settled: dict[int, int] = {}
-    for output, donor in storage.items():
-        _settle(plan, output, donor, settled)
-        settled[output] = donor
+    _settle(plan, storage)
     plan.number_scratch()
     graph = run_edges(plan, storage)
     first = [min(k.nodes, default=len(plan.buffers) + i) for i, k in enumerate(plan.kernels)]
@@ -98,32 +96,39 @@ def run_edges(plan: Plan, storage: Mapping[int, int]) -> nx.DiGraph[int]:
     """The kernel DAG: from each buffer's writer to its readers, and from a donor's readers to who overwrites it."""
     import networkx as nx
 
-    kernels = plan.kernels
-    writer = {k.slots[s]: number for number, k in enumerate(kernels) for s in k.writes}
+    writer, readers = plan.writers(), plan.readers()
     graph: nx.DiGraph[int] = nx.DiGraph()
-    graph.add_nodes_from(range(len(kernels)))
-    for number, kernel in enumerate(kernels):
-        sources = {writer.get(kernel.slots[s], number) for s in kernel.reads}
-        graph.add_edges_from((source, number) for source in sources if source != number)
+    graph.add_nodes_from(range(len(plan.drafts)))
+    for number, reading in readers.items():
+        if number in writer:
+            graph.add_edges_from((writer[number], r) for r in reading if r != writer[number])
     for output, donor in storage.items():
         if output in writer:
-            graph.add_edges_from((r, writer[output]) for r in plan.readers(donor) if r != writer[output])
+            graph.add_edges_from(_before(writer[output], readers.get(donor, set())))
     return graph
 
 
-def _settle(plan: Plan, output: int, donor: int, settled: Mapping[int, int]) -> None:
-    """Let the writer of ``output`` go through a temporary if it cannot overwrite ``donor`` directly."""
+def _before(writer: int, readers: Set[int]) -> Iterator[tuple[int, int]]:
+    return ((r, writer) for r in readers if r != writer)
+
+
+def _settle(plan: Plan, storage: Mapping[int, int]) -> None:
+    """Let the writer of an output go through a temporary where it cannot overwrite the donor directly."""
     import networkx as nx
 
-    writer = plan.writer(output)
-    if writer is None:
-        return
-    later = nx.descendants(run_edges(plan, settled), writer)
-    if in_step(plan.kernels[writer], donor, output) and later.isdisjoint(plan.readers(donor)):
-        return
-    temporary = plan.add_temporary(plan.buffers[output])
-    plan.redirect(output, temporary)
-    plan.drafts.append(plan.copy(temporary, output))
+    graph = run_edges(plan, {})
+    writer, readers = plan.writers(), plan.readers()
+    for output, donor in storage.items():
+        if output not in writer:
+            continue
+        first, old = writer[output], readers.get(donor, set())
+        if not in_step(plan.drafts[first].kernel, donor, output) or not old.isdisjoint(nx.descendants(graph, first)):
+            temporary = plan.add_temporary(plan.buffers[output])
+            plan.redirect(output, temporary)
+            plan.drafts.append(plan.copy(temporary, output))
+            graph.add_edge(first, len(plan.drafts) - 1)
+            first = len(plan.drafts) - 1
+        graph.add_edges_from(_before(first, old))
 
 
 def in_step(kernel: Kernel, source: int, target: int) -> bool:
@@ -136,7 +141,7 @@ def in_step(kernel: Kernel, source: int, target: int) -> bool:
     written = False
     for work in kernel.work:
         nest = work.epilogue.nest if isinstance(work, Product) and work.epilogue is not None else work
-        if sources & _operands(work):
+        if sources & _operands(work) or (sources and isinstance(work, Product) and work.out.slot in targets):
             return False
         if not isinstance(nest, Nest):
             continue

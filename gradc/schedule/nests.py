@@ -78,7 +78,7 @@ def _product_of_elements(w: Weaver, node: Node, index: Place) -> int:
     at = dict(zip(node.attrs["out"], index, strict=True))
     sides = zip(node.args, (node.attrs["left"], node.attrs["right"]), strict=True)
     args = tuple(w.value(a, tuple(at[k] for k in labels)) for a, labels in sides)
-    return w.emit(Apply(OPS["multiply"], args, (), str(node.dtype), -1))
+    return w.emit(Apply(OPS["multiply"], args, (), dtype_name(node.dtype), -1))
 
 
 def reduce_nest(w: Weaver, nodes: Sequence[Node]) -> Nest:
@@ -90,10 +90,10 @@ def reduce_nest(w: Weaver, nodes: Sequence[Node]) -> Nest:
     sources = iter(kept), iter(reduced)
     full = tuple(next(sources[a in axes]) for a in range(len(shape)))
     reductions = [n for n in nodes if n.op.kind is Kind.REDUCE]
-    actions = tuple(Reduce(n.op.name, w.value(n.args[0], full), str(n.dtype)) for n in reductions)
+    actions = tuple(Reduce(n.op.name, w.value(n.args[0], full), dtype_name(n.dtype)) for n in reductions)
     stores = []
     for which, node in enumerate(reductions):
-        total = w.emit(Total(0, which, str(node.dtype)))
+        total = w.emit(Total(0, which, dtype_name(node.dtype)))
         w.define(node, kept, total)
         if node in w.slots.buffers:
             stores.append(w.store(node, kept, total))
@@ -101,11 +101,17 @@ def reduce_nest(w: Weaver, nodes: Sequence[Node]) -> Nest:
     return Nest(outer, tuple(w.code), (Stage(inner, actions), Stage(stores=(*stores, *rest))))
 
 
-def empty_reduce_nest(w: Weaver, node: Node) -> Nest:
-    """A reduction of no elements."""
-    outer, index = w.loops(node.shape)
-    value = w.constant(IDENTITY[node.op.name], node.dtype)
-    return Nest(outer, tuple(w.code), (Stage(stores=(w.store(node, index, value),)),))
+def empty_reduce_nest(w: Weaver, nodes: Sequence[Node]) -> Nest:
+    """Reductions of no elements, then maps over them."""
+    outer, index = w.loops(nodes[0].shape)
+    stores = []
+    for node in (n for n in nodes if n.op.kind is Kind.REDUCE):
+        value = w.constant(IDENTITY[node.op.name], node.dtype)
+        w.define(node, index, value)
+        if node in w.slots.buffers:
+            stores.append(w.store(node, index, value))
+    rest = stored_at(w, [n for n in nodes if n.op.kind is not Kind.REDUCE], index)
+    return Nest(outer, tuple(w.code), (Stage(stores=(*stores, *rest)),))
 
 
 def prefix_nest(w: Weaver, node: Node) -> Nest:

@@ -46,18 +46,20 @@ class _Groups:
     sizes: Mapping[Label, int]
 
 
-def contract_work(node: Node, slots: Slots, number: Mapping[Node, int], widths: Widths) -> list[Work]:
-    """The product of ``node``, behind the copies that it needs."""
+def contract_work(
+    node: Node, slots: Slots, number: Mapping[Node, int], widths: Widths, out_node: Node | None = None
+) -> list[Work]:
+    """The product of ``node``, behind the copies that it needs; written to the buffer of ``out_node`` if that is given."""
     groups = _grouped(node)
     sides = [_operand(a, labels, groups, slots) for a, labels in zip(node.args, _sides(node), strict=True)]
-    out = _result(node, slots)
+    out = _result(node, slots.writing(node if out_node is None else out_node))
     work: list[Work] = []
     order = _summing_order(groups, sides)
     for k in (0, 1):
         if _single_stride(order, groups, sides[k].strides) is None:
             nest, sides[k] = _copied(node, k, order, groups, slots, number, widths)
             work.append(nest)
-    work.append(_product(str(node.dtype), groups, order, sides[0], sides[1], out))
+    work.append(_product(dtype_name(node.dtype), groups, order, sides[0], sides[1], out))
     return work
 
 
@@ -107,9 +109,9 @@ def _in_memory(node: Node, place: Place, slots: Slots) -> tuple[Node, Place]:
     return node, place
 
 
-def _result(node: Node, slots: Slots) -> _Strided:
+def _result(node: Node, slot: int) -> _Strided:
     strides = dict(zip(node.attrs["out"], row_major_strides(node.shape), strict=True))
-    return _Strided(slots.writing(node), 0, strides)
+    return _Strided(slot, 0, strides)
 
 
 def _stride(side: _Strided, label: Label) -> int:
@@ -151,7 +153,7 @@ def _copied(
     free = groups.rows if which == 0 else groups.columns
     layout = (*groups.batch, *free, *order)
     shape = tuple(groups.sizes[k] for k in layout)
-    slot = slots.own(str(node.dtype), math.prod(shape))
+    slot = slots.own(dtype_name(node.dtype), math.prod(shape))
     w = Weaver(slots, number)
     outer, place = w.loops(shape)
     at = dict(zip(layout, place, strict=True))
@@ -159,7 +161,7 @@ def _copied(
     base, source = _in_memory(node.args[which], index, slots)
     value = w.load(base, source)
     offset = Affine.of(linear_index(place, shape))
-    store = Store(slot, offset, value, str(node.dtype))
+    store = Store(slot, offset, value, dtype_name(node.dtype))
     nest = arranged(Nest(outer, tuple(w.code), (Stage(stores=(store,)),)), widths)
     strides = dict(zip(layout, row_major_strides(shape), strict=True))
     return nest, _Strided(slot, 0, strides)

@@ -8,6 +8,7 @@ instruction.  Start reading at `Weaver.value`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,12 @@ def refined(splits: Splits, var: Var, size: int) -> Splits | None:
     return {**splits, first: tuple(factors)}
 
 
+@lru_cache(maxsize=None)
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """The name of a dtype (NumPy works it out anew each time)."""
+    return str(dtype)
+
+
 class Slots:
     """The buffers of one kernel, numbered as they are met, with which of them it reads and writes."""
 
@@ -54,8 +61,13 @@ class Slots:
             self.dtypes.append(dtype)
         return self.numbers.index(number)
 
+    def become(self, other: Slots) -> None:
+        """Take over the slots of another attempt at the same kernel."""
+        self.numbers, self.dtypes, self.scratch = other.numbers, other.dtypes, other.scratch
+        self.reads, self.writes = other.reads, other.writes
+
     def reading(self, node: Node) -> int:
-        slot = self.slot(self.buffers[node], str(node.dtype))
+        slot = self.slot(self.buffers[node], dtype_name(node.dtype))
         self.reads.add(slot)
         return slot
 
@@ -65,7 +77,7 @@ class Slots:
         return self.slot(-len(self.scratch), dtype)
 
     def writing(self, node: Node) -> int:
-        slot = self.slot(self.buffers[node], str(node.dtype))
+        slot = self.slot(self.buffers[node], dtype_name(node.dtype))
         self.writes.add(slot)
         return slot
 
@@ -117,15 +129,15 @@ class Weaver:
 
     def constant(self, value: Any, dtype: np.dtype[Any]) -> int:
         scalar = np.asarray(value, dtype).reshape(-1)[0]
-        return self.emit(Constant(scalar.item(), str(dtype), scalar.tobytes()))
+        return self.emit(Constant(scalar.item(), dtype_name(dtype), scalar.tobytes()))
 
     def load(self, node: Node, index: Place) -> int:
         offset = Affine.of(linear_index(index, node.shape))
-        return self.emit(Load(self.slots.reading(node), offset, str(node.dtype)))
+        return self.emit(Load(self.slots.reading(node), offset, dtype_name(node.dtype)))
 
     def store(self, node: Node, index: Place, value: int, how: str = "set") -> Store:
         offset = Affine.of(linear_index(index, node.shape))
-        return Store(self.slots.writing(node), offset, value, str(node.dtype), how)
+        return Store(self.slots.writing(node), offset, value, dtype_name(node.dtype), how)
 
     # -- values ------------------------------------------------------------------------------------------------------
     def value(self, node: Node, index: Place) -> int:
@@ -170,7 +182,7 @@ def _leaf(w: Weaver, node: Node, index: Place) -> int:
     if node.op.name == "constant":
         return w.constant(node.attrs["value"], node.dtype)
     if node.op.name == "iota":
-        return w.emit(Index(index[node.attrs["axis"]], str(node.dtype)))
+        return w.emit(Index(index[node.attrs["axis"]], dtype_name(node.dtype)))
     raise CompileError(f"{describe(node)} belongs to another graph: a leaf that is no input of this one")
 
 
@@ -179,7 +191,7 @@ def _elementwise(w: Weaver, node: Node, index: Place) -> int:
     if node.op.lower is None:
         raise CompileError(f"{describe(node)}: op {node.op.name} has no lowering")
     failing = w.number.get(node, -1) if node.op.name in CAN_FAIL and node.dtype.kind == "i" else -1
-    return w.emit(Apply(node.op, args, tuple(node.attrs.items()), str(node.dtype), failing))
+    return w.emit(Apply(node.op, args, tuple(node.attrs.items()), dtype_name(node.dtype), failing))
 
 
 def _view(w: Weaver, node: Node, index: Place) -> int:
@@ -193,7 +205,7 @@ def _gather(w: Weaver, node: Node, index: Place) -> int:
     terms = w.terms(node, indices, index[:outer], x.shape)
     strides, rest = row_major_strides(x.shape), rest_axes(x.ndim, node.attrs["axes"])
     offset = sum((i * strides[a] for i, a in zip(index[outer:], rest, strict=True)), Affine())
-    return w.emit(Lookup(w.slots.reading(x), offset, terms, str(node.dtype), x.aval.size == 0))
+    return w.emit(Lookup(w.slots.reading(x), offset, terms, dtype_name(node.dtype), x.aval.size == 0))
 
 
 #: Ops that report a failure: an integer to a negative power.

@@ -338,3 +338,18 @@ def call_overhead() -> Row:
         contender("NumPy", lambda: lambda: x + 1, lambda r: [r]),
     ]
     return race("call overhead: x + 1, 4 numbers", "one call from Python, a fresh output array", contenders, 0.0)
+
+
+def everything() -> list[Row]:
+    """The rows of docs/benchmarks.md."""
+    return [
+        mlp_step((64, 128, 10), 128),
+        mlp_step((64, 128, 128, 10), 128),
+        mlp_step((784, 128, 10), 64),
+        mlp_step((32, 64, 10), 16),
+        greeks(),
+        rosenbrock_gradient(10),
+        rosenbrock_gradient(1_000),
+        rosenbrock_gradient(1_000_000),
+        call_overhead(),
+    ]

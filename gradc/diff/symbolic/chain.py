@@ -1,9 +1,10 @@
 """The chain rule over fragments: how symbolic mode pulls cotangents back.
 
 Enters: outputs, inputs and cotangents, as in `gradc.diff.reverse.pull_back`.  Leaves: the cotangent of each input.
-Invariant: no derivative rule of any record is read.  Elementwise fragments go through `sympy.diff` (`fragments`), sums and
-moves of elements through their index formula (`indexed`), the rest through a definition in those two (`definitions`).
-A cotangent carries the condition that it is not zero, so a branch that was not taken never turns 0·inf into NaN.
+Invariant: no derivative rule of any record is read.  Elementwise fragments go through `sympy.diff` (`fragments`), sums
+and moves of elements through their index formula (`indexed`), the rest through a definition in those two
+(`definitions`). A cotangent carries the condition that it is not zero, so a branch that was not taken never turns 0·inf
+into NaN.
 """
 
 from __future__ import annotations

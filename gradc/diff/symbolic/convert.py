@@ -1,7 +1,7 @@
 """SymPy expressions back to Nodes.
 
-Enters: an expression over symbols that stand for Nodes.  Leaves: a Node, or a Python number where the expression is one.
-Invariant: every SymPy function becomes the op of the same meaning; one that has no op is an error that names it.
+Enters: an expression over symbols that stand for Nodes.  Leaves: a Node, or a Python number where the expression is
+one. Invariant: every SymPy function becomes the op of the same meaning; one that has no op is an error that names it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Reader:
             negative = term.could_extract_minus_sign()
             part = self.value(-term if negative else term)
             total = apply(OPS["subtract" if negative else "add"], total, part)
-        return total  # type: ignore[no-any-return]
+        return total
 
     def _product(self, expr: Any) -> Value:
         above = [f for f in expr.args if not _is_reciprocal(f)]
@@ -114,7 +114,7 @@ class Reader:
                 total = total if factor == 1 else apply(OPS["negative"], total)
             else:
                 total = apply(OPS["multiply"], total, factor)
-        return total  # type: ignore[no-any-return]
+        return total
 
     def _power(self, expr: Any) -> Node:
         base, exponent = expr.as_base_exp()

@@ -7,6 +7,7 @@ Invariant: nothing is unrolled per element, and ties and singular points come ou
 from __future__ import annotations
 
 from collections.abc import Callable
+
 import numpy as np
 
 from gradc.aval import Shape
@@ -38,7 +39,7 @@ def _constant_like(node: Node) -> Node:
     return _make("stop_gradient", node)
 
 
-# -- reductions ------------------------------------------------------------------------------------------------------------
+# -- reductions --------------------------------------------------------------------------------------------------------
 
 
 def _prod(node: Node) -> Node:
@@ -103,7 +104,7 @@ def _cumprod(node: Node) -> Node:
     return _make("transpose", products, axes=tuple(int(a) for a in np.argsort(order)))
 
 
-# -- scatter -----------------------------------------------------------------------------------------------------------------
+# -- scatter -----------------------------------------------------------------------------------------------------------
 
 
 def _scatter(node: Node) -> Node:

@@ -1,16 +1,16 @@
 """Tree-shaped elementwise fragments of a graph, and their derivatives by SymPy.
 
-Enters: a graph's nodes.  Leaves: for each fragment its expression and ∂root/∂leaf for every leaf that carries a tangent.
-Invariant: in a fragment's expression no inner node occurs twice, so the expression is as small as the graph: cut at every
-node that is read more than once, at every operand that an op's own meaning mentions more than once (max(x, y) compares
-and returns x), at every node that is not elementwise, and at `LARGEST` ops.
+Enters: a graph's nodes.  Leaves: for each fragment its expression and ∂root/∂leaf for every leaf that carries a
+tangent. Invariant: in a fragment's expression no inner node occurs twice, so the expression is as small as the graph:
+cut at every node that is read more than once, at every operand that an op's own meaning mentions more than once (max(x,
+y) compares and returns x), at every node that is not elementwise, and at `LARGEST` ops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ LARGEST = 16
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """``expression`` over ``symbols`` is the meaning of the root; ``leaves`` are the Nodes that the symbols stand for."""
+    """``expression`` over ``symbols`` is the meaning of the root; the symbols stand for the Nodes ``leaves``."""
 
     expression: Any
     symbols: tuple[Any, ...]
@@ -82,14 +82,14 @@ def meaning_of(op: Op) -> Any:
     return op.sympy
 
 
-@lru_cache(maxsize=None)
+@cache
 def mentions(meaning: Any, operands: int, attrs: tuple[tuple[str, Any], ...]) -> tuple[int, ...]:
     """How often each operand occurs in an op's SymPy meaning."""
-    import sympy as S
+    import sympy
 
-    symbols = S.symbols(f"a:{operands}", real=True)
-    expression = S.sympify(meaning(S, *symbols, **dict(attrs)))
-    found = [e for e in S.preorder_traversal(expression) if e.is_Symbol]
+    symbols = sympy.symbols(f"a:{operands}", real=True)
+    expression = sympy.sympify(meaning(sympy, *symbols, **dict(attrs)))
+    found = [e for e in sympy.preorder_traversal(expression) if e.is_Symbol]
     return tuple(found.count(s) for s in symbols)
 
 
@@ -98,21 +98,21 @@ def fragment_at(root: Node, inside: set[Node], exact: bool = True) -> Fragment:
 
     With ``exact``, constants that are small whole numbers or quarters take part as numbers (x² rather than xᵃ).
     """
-    import sympy as S
+    import sympy
 
     leaves: dict[Node, Any] = {}
     expressions: dict[Node, Any] = {}
     for node in _fragment_order(root, inside):
         if node is root or node in inside:
             operands = [expressions[a] for a in node.args]
-            expressions[node] = S.sympify(meaning_of(node.op)(S, *operands, **node.attrs))
+            expressions[node] = sympy.sympify(meaning_of(node.op)(sympy, *operands, **node.attrs))
         else:
             value = _exact_scalar(node) if exact else None
             if value is None:
-                leaves[node] = S.Symbol(f"s{len(leaves)}", real=True)
-            expressions[node] = leaves[node] if value is None else S.Rational(value)
+                leaves[node] = sympy.Symbol(f"s{len(leaves)}", real=True)
+            expressions[node] = leaves[node] if value is None else sympy.Rational(value)
     expression = expressions[root]
-    if exact and expression.has(S.zoo, S.nan, S.oo, -S.oo):
+    if exact and expression.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
         return fragment_at(root, inside, exact=False)
     return Fragment(expression, tuple(leaves.values()), tuple(leaves))
 
@@ -146,7 +146,7 @@ def _exact_scalar(node: Node) -> float | None:
 
 def partials_at(root: Node, inside: set[Node], wanted: set[Node]) -> list[Partial]:
     """∂root/∂leaf for the leaves in ``wanted``, as Nodes; structurally zero ones are left out."""
-    import sympy as S
+    import sympy
 
     fragment = fragment_at(root, inside)
     chosen = [(s, leaf) for s, leaf in zip(fragment.symbols, fragment.leaves, strict=True) if leaf in wanted]
@@ -157,7 +157,7 @@ def partials_at(root: Node, inside: set[Node], wanted: set[Node]) -> list[Partia
     partials = []
     for (_, leaf), (reduced, where) in zip(chosen, derivatives, strict=True):
         if reduced != 0:
-            mask = None if where == S.true else reader.mask(where)
+            mask = None if where == sympy.true else reader.mask(where)
             partials.append(Partial(leaf, reader.value(reduced), mask))
     return partials
 
@@ -165,12 +165,12 @@ def partials_at(root: Node, inside: set[Node], wanted: set[Node]) -> list[Partia
 @lru_cache(maxsize=4096)
 def differentiated(expression: Any, symbols: tuple[Any, ...]) -> tuple[list[tuple[Any, Any]], list[tuple[Any, Any]]]:
     """Common subexpressions, and per symbol the derivative in terms of them with the condition that it is not zero."""
-    import sympy as S
+    import sympy
 
-    raw = [S.diff(expression, s) for s in symbols]
-    where = [support(S, d) for d in raw]
-    names = S.numbered_symbols("t", real=True)
-    definitions, reduced = S.cse([*raw, *where], symbols=names, order="none")
+    raw = [sympy.diff(expression, s) for s in symbols]
+    where = [support(sympy, d) for d in raw]
+    names = sympy.numbered_symbols("t", real=True)
+    definitions, reduced = sympy.cse([*raw, *where], symbols=names, order="none")
     return definitions, list(zip(reduced[: len(raw)], reduced[len(raw) :], strict=True))
 
 
