@@ -1,8 +1,8 @@
 """Graphs compiled and called with ctypes alone, between guard bytes: what the tests of schedule and codegen stand on.
 
 Enters: a `Graph`.  Leaves: `Compiled`, a callable from arrays to arrays.
-Invariant: inputs end at a page that must not be read and outputs lie between bytes that must not change, so a vector that
-reaches outside an array is a crash or a failed test, never luck.
+Invariant: inputs end at a page that must not be read and outputs lie between bytes that must not change, so a vector
+that reaches outside an array is a crash or a failed test, never luck.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Compiled:
         self._run(_pointers(placed), _pointers(made), arena.ctypes.data + begin, status.ctypes.data)
         self.status = int(status[0])
         for raw, array in guarded:
-            assert (raw[:GUARD] == FILL).all() and (raw[GUARD + array.nbytes :] == FILL).all(), "wrote outside an output"
+            around = np.concatenate([raw[:GUARD], raw[GUARD + array.nbytes :]])
+            assert (around == FILL).all(), "wrote outside an output"
         assert (arena[begin + self.arena_bytes :] == FILL).all(), "wrote outside the arena"
         return made
 
@@ -147,4 +148,5 @@ def same_bits(x: Array, y: Array) -> bool:
     if x.dtype.kind != "f":
         return bool((x == y).all())
     whole = np.dtype(f"u{x.dtype.itemsize}")
-    return bool(((np.ascontiguousarray(x).view(whole) == np.ascontiguousarray(y).view(whole)) | (np.isnan(x) & np.isnan(y))).all())
+    equal = np.ascontiguousarray(x).view(whole) == np.ascontiguousarray(y).view(whole)
+    return bool((equal | (np.isnan(x) & np.isnan(y))).all())

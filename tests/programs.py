@@ -189,8 +189,8 @@ def _pad(draw: Draw, x: Node) -> Node:
 
 
 def _windows(draw: Draw, x: Node) -> Node:
-    size = draw(st.integers(1, min(2, x.shape[-1])))
-    return OPS["windows"].make((x,), axes=(x.ndim - 1,), sizes=(size,), strides=(draw(st.integers(1, 2)),), dilations=(1,))
+    size, stride = draw(st.integers(1, min(2, x.shape[-1]))), draw(st.integers(1, 2))
+    return OPS["windows"].make((x,), axes=(x.ndim - 1,), sizes=(size,), strides=(stride,), dilations=(1,))
 
 
 def _permuted(draw: Draw, x: Node) -> Node:
@@ -211,8 +211,13 @@ def _contract(draw: Draw, pool: list[Node], random: np.random.Generator) -> Node
     if x.ndim != 2:
         return np.sin(x)
     matrix = constant(random.uniform(-1, 1, (x.shape[1], 3)).astype(x.dtype))
-    options = [lambda: x @ matrix, lambda: x @ x.T, lambda: x.T @ np.cos(x), lambda: np.einsum("ij,ij->i", x, np.sin(x))]
-    return draw(st.sampled_from(options))()
+    products = (
+        lambda: x @ matrix,
+        lambda: x @ x.T,
+        lambda: x.T @ np.cos(x),
+        lambda: np.einsum("ij,ij->i", x, np.sin(x)),
+    )
+    return draw(st.sampled_from(products))()
 
 
 def _gather(draw: Draw, pool: list[Node], random: np.random.Generator) -> Node:

@@ -120,6 +120,8 @@ SUMS = Bound(count=24, scale=_terms)
 FACTORS = Bound(count=24, scale=lambda f, args, result: np.abs(result))
 #: The stated bound of logaddexp counts in the last place of the largest of operands and result (it may cancel to 0).
 LOGADDEXP = Bound(count=2.5, scale=_reach)
+#: Differences of two products.
+CROSS = Bound(count=4, scale=lambda f, args, result: np.abs(args[1]).max() * np.abs(args[2]).max())
 #: A formula of at most ten operations of at most 4 ulp each, over magnitudes up to that of arguments and result.
 FORMULA = Bound(count=40, scale=_reach)
 
@@ -172,13 +174,17 @@ ELEMENTARY = [
     *[
         row(f"np.{name}(x)", *EVERYTHING, bound=ulp(bound))
         for name, bound in [
-            *[(n, n) for n in "exp exp2 expm1 sin cos tan arctan tanh sinh cosh arcsinh cbrt".split()],
+            *[(n, n) for n in ("exp", "exp2", "expm1", "sin", "cos", "tan", "arctan", "tanh", "sinh", "cosh", "cbrt")],
+            ("arcsinh", "arcsinh"),
             ("atan", "arctan"), ("asinh", "arcsinh"),
         ]
     ],
     *[
         row(f"np.{name}(x)", "positive", "positive32", "int64", "scalar", *HOSTILE, bound=ulp(bound))
-        for name, bound in [*[(n, n) for n in "log log2 log10 log1p".split()], *[(n, "arccosh") for n in ("arccosh", "acosh")]]
+        for name, bound in [
+            ("log", "log"), ("log2", "log2"), ("log10", "log10"), ("log1p", "log1p"),
+            ("arccosh", "arccosh"), ("acosh", "arccosh"),
+        ]
     ],
     *[
         row(f"np.{name}(x)", "unit", *HOSTILE, bound=ulp(bound))
@@ -197,7 +203,8 @@ ELEMENTARY = [
     row("x ** 2; np.power(x, 2)", *EVERYTHING),
     row("np.reciprocal(x)", *FLOATS, "scalar", "empty", "backward", *HOSTILE),
     row("np.logspace(0, z, 4); np.logspace(z, 1.0, 3)", *FLOATS, bound=FORMULA),
-    row("np.linspace(z, 2 * z + 1, 5); np.linspace(0, z, 4, endpoint=False); np.linspace(z, z, 3, retstep=True)", *FLOATS),
+    row("np.linspace(z, 2 * z + 1, 5); np.linspace(0, z, 4, endpoint=False);"
+        "np.linspace(z, z, 3, retstep=True)", *FLOATS),
 ]  # fmt: skip
 
 ELEMENTWISE = [
@@ -205,9 +212,11 @@ ELEMENTWISE = [
     row(each(BINARY, "np.{}(x, y)"), *EVERYTHING),
     row(each("abs isfinite isinf isnan logical_not sign round square positive negative", "np.{}(x)"), "edges"),
     row(each(BINARY, "np.{}(x, y)"), "edges"),
-    row("np.round(x, 1); np.round(x, -1); np.clip(x, -1, 1); np.clip(x, None, 1); np.clip(x, 0, None); np.clip(x, y, 2)",
+    row("np.round(x, 1); np.round(x, -1); np.clip(x, -1, 1); np.clip(x, None, 1); np.clip(x, 0, None);"
+        "np.clip(x, y, 2)",
         *EVERYTHING),
-    row("np.isclose(x, y); np.isclose(x, x, equal_nan=True); np.allclose(x, y); np.allclose(x, x); np.array_equal(x, x);"
+    row("np.isclose(x, y); np.isclose(x, x, equal_nan=True); np.allclose(x, y); np.allclose(x, x);"
+        "np.array_equal(x, x);"
         "np.array_equal(x, y); np.nan_to_num(x, nan=1, posinf=2, neginf=3)", *EVERYTHING),
     row(each(f"{BITS} {SHIFTS}", "np.{}(x, y)"), "int64", "edges"),
     row(each(BITS, "np.{}(x, y)"), "bool"),
@@ -215,7 +224,8 @@ ELEMENTWISE = [
     row(each("logical_and logical_or logical_xor equal not_equal less greater_equal add multiply maximum minimum",
              "np.{}(x, y)") + "; np.logical_not(x); np.abs(x); x & True; x | False; ~x; x ^ y", "bool"),
     row("np.where(x > 0, x, y); np.where(x > 0, 1, y); np.select([x > 1, x < 0], [x, y], 7);"
-        "np.astype(x, np.float32); np.astype(x, np.float64); np.astype(x, np.bool_); np.astype(x, np.bool)", *EVERYTHING),
+        "np.astype(x, np.float32); np.astype(x, np.float64); np.astype(x, np.bool_);"
+        "np.astype(x, np.bool)", *EVERYTHING),
     row("np.astype(x, np.int8); np.astype(x, np.int16); np.astype(x, np.int32); np.astype(x, np.int64);"
         "np.astype(x, np.uint8); np.astype(x, np.uint16); np.astype(x, np.uint32); np.astype(x, np.uint64)",
         "int64", "bool", "edges", "scalar"),
@@ -227,50 +237,64 @@ ELEMENTWISE = [
 ]  # fmt: skip
 
 MOVES = [
-    row("np.reshape(x, (-1,)); np.reshape(x, (4, 3), order='F'); np.ravel(x); np.transpose(x); np.permute_dims(x, (1, 0));"
-        "np.swapaxes(x, 0, 1); np.moveaxis(x, 0, 1); np.rollaxis(x, 1); np.expand_dims(x, (0, -1)); np.matrix_transpose(x);"
+    row("np.reshape(x, (-1,)); np.reshape(x, (4, 3), order='F'); np.ravel(x); np.transpose(x);"
+        "np.permute_dims(x, (1, 0));"
+        "np.swapaxes(x, 0, 1); np.moveaxis(x, 0, 1); np.rollaxis(x, 1); np.expand_dims(x, (0, -1));"
+        "np.matrix_transpose(x);"
         "np.squeeze(np.expand_dims(x, 1), axis=1); np.flip(x); np.flip(x, 1); np.fliplr(x); np.flipud(x); np.rot90(x);"
         "np.rot90(x, -1); np.roll(x, 2); np.roll(x, -1, 1); np.roll(x, (1, 2), (0, 1)); np.broadcast_to(x, (2, 3, 4));"
         "np.atleast_1d(x); np.atleast_2d(x); np.atleast_3d(x); np.copy(x); np.tril(x); np.triu(x, 1); np.diagonal(x);"
-        "np.diagonal(x, 1); np.diag(x); np.diag(z, -2); np.diagflat(z, 1); np.repeat(x, 2); np.repeat(x, [0, 2, 1], axis=0);"
+        "np.diagonal(x, 1); np.diag(x); np.diag(z, -2); np.diagflat(z, 1); np.repeat(x, 2);"
+        "np.repeat(x, [0, 2, 1], axis=0);"
         "np.tile(x, 2); np.tile(x, (2, 1, 3)); np.pad(x, 1); np.pad(x, ((1, 2), (0, 3)), constant_values=1);"
         "np.pad(x, 2, mode='edge'); np.pad(x, 2, mode='reflect'); np.pad(x, (3, 1), mode='symmetric');"
         "np.pad(x, 5, mode='wrap'); np.concatenate([x, y]); np.concat([x, y], axis=1); np.concatenate((x, y), None);"
         "np.stack([x, y]); np.stack([x, y], axis=-1); np.vstack([x, z]); np.hstack([x, y]); np.dstack([x, y]);"
-        "np.column_stack([x[:, 0], x]); np.append(x, y); np.append(x, y, axis=1); np.split(x, 3); np.split(x, [1, 3], axis=1);"
+        "np.column_stack([x[:, 0], x]); np.append(x, y); np.append(x, y, axis=1); np.split(x, 3);"
+        "np.split(x, [1, 3], axis=1);"
         "np.array_split(x, 3, axis=1); np.hsplit(x, 2); np.vsplit(x, [1]); np.unstack(x, axis=1);"
         "np.meshgrid(z, x[:, 0]); np.meshgrid(z, x[0], indexing='ij'); np.broadcast_arrays(x, z);"
-        "np.sliding_window_view(x, (2, 3)); np.sliding_window_view(x, 2, axis=0); x[::-1, ::2]; x[2:0:-1]; x[-1]; x[..., None]",
+        "np.sliding_window_view(x, (2, 3)); np.sliding_window_view(x, 2, axis=0); x[::-1, ::2]; x[2:0:-1]; x[-1];"
+        "x[..., None]",
         *MOVED),
-    row("np.dsplit(x, 2); np.linalg.diagonal(x, offset=1); np.linalg.matrix_transpose(x); np.diagonal(x, 0, 0, 2)", "stack"),
+    row("np.dsplit(x, 2); np.linalg.diagonal(x, offset=1); np.linalg.matrix_transpose(x);"
+        "np.diagonal(x, 0, 0, 2)", "stack"),
     row("np.take(x, [0, -1, 2]); np.take(x, [[0, -1], [2, 1]], axis=1); np.take(x, [5, -7], axis=0, mode='wrap');"
         "np.take(x, [5, -7], axis=0, mode='clip'); np.take_along_axis(x, np.argsort(x, axis=0), axis=0);"
-        "np.sort(x); np.sort(x, axis=0); np.sort(x, axis=None); np.argsort(x, kind='stable'); np.diff(x) if x.dtype == bool else x",
+        "np.sort(x); np.sort(x, axis=0); np.sort(x, axis=None); np.argsort(x, kind='stable');"
+        "np.diff(x) if x.dtype == bool else x",
         *MOVED),
-    row("np.sort(x, kind='stable'); np.argsort(x, kind='stable'); np.searchsorted(np.sort(z), x); np.searchsorted(np.sort(z), x, side='right')",
+    row("np.sort(x, kind='stable'); np.argsort(x, kind='stable'); np.searchsorted(np.sort(z), x);"
+        "np.searchsorted(np.sort(z), x, side='right')",
         *HOSTILE, "edges", "float64", "int64"),
     row("np.diff(x); np.diff(x, n=2, axis=0); np.diff(x, prepend=x[:, :1], append=0)", *FLOATS, "int64", "backward"),
     row("np.max(x); np.amax(x, 0); np.min(x, axis=(0, 1)); np.amin(x, axis=1, keepdims=True); np.max(x, initial=1);"
         "np.ptp(x); np.ptp(x, axis=0); np.argmax(x); np.argmax(x, axis=0); np.argmin(x, axis=1, keepdims=True);"
         "np.argmin(x); np.any(x); np.any(x, axis=0); np.all(x, keepdims=True); np.all(x, axis=1); np.count_nonzero(x);"
-        "np.count_nonzero(x, axis=1); np.median(x, axis=0); np.nanmax(x, axis=0); np.nanmin(x)", *FLOATS, "int64", "backward"),
+        "np.count_nonzero(x, axis=1); np.median(x, axis=0); np.nanmax(x, axis=0);"
+        "np.nanmin(x)", *FLOATS, "int64", "backward"),
     row("np.max(x); np.min(x); np.argmax(x); np.argmin(x); np.any(x); np.all(x); np.count_nonzero(x); np.nanmax(x);"
         "np.nanmin(x); np.ptp(x)", *HOSTILE, "edges"),
     row("np.max(x); np.argmin(x); np.any(x); np.all(x, axis=0); np.count_nonzero(x); np.sort(x)", "bool"),
-    row("np.sum(x); np.sum(x, axis=0); np.prod(x, axis=1); np.max(x, axis=1); np.any(x); np.all(x); np.cumsum(x, axis=0);"
+    row("np.sum(x); np.sum(x, axis=0); np.prod(x, axis=1); np.max(x, axis=1); np.any(x); np.all(x);"
+        "np.cumsum(x, axis=0);"
         "np.max(x, initial=2.); np.argmax(x, axis=1); np.sort(x, axis=0); np.mean(x, axis=0); np.var(x); np.median(x);"
         "np.linalg.norm(x); np.count_nonzero(x); np.ptp(x, axis=1); np.logsumexp(x[:, :0], axis=1); x @ x.T; x.T @ x;"
         "np.einsum('ij,kj->ik', x, y); np.reshape(x, (2, 0, 3)); np.ravel(x); np.flip(x); np.roll(x, 1); np.pad(x, 1);"
         "np.tile(x, (2, 2)); np.repeat(x, 2, 0); np.concatenate([x, y]); np.stack([x, y]); np.tril(x); np.diff(x);"
         "np.take(x, [], axis=1) if False else x; np.outer(x, y); np.nansum(x); np.cumprod(x)", "empty"),
     row("np.sum(x); np.prod(x); np.mean(x); np.max(x); np.argmax(x); np.any(x); np.std(x); np.cumsum(x); np.ravel(x);"
-        "np.tile(x, 3); np.atleast_2d(x); np.stack([x, y, 2.0]); np.outer(x, y); np.sort(x, axis=None); np.dot(x, y)", "scalar"),
+        "np.tile(x, 3); np.atleast_2d(x); np.stack([x, y, 2.0]); np.outer(x, y); np.sort(x, axis=None);"
+        "np.dot(x, y)", "scalar"),
 ]  # fmt: skip
 
 MADE = [
-    row("np.zeros((2, 3)); np.ones(3, 'f4'); np.full((2,), 7); np.full((2, 3), z[0]); np.arange(2, 9, 3); np.eye(3, k=1);"
-        "np.identity(2); np.tri(3); np.indices((2, 3)); np.tril_indices(3); np.triu_indices(3, 1); np.linspace(0, 1, 5);"
-        "np.logspace(0, 2, 3); np.zeros_like(x); np.ones_like(x, dtype='int32'); np.full_like(x, 3); np.shape(np.empty((2, 3)));"
+    row("np.zeros((2, 3)); np.ones(3, 'f4'); np.full((2,), 7); np.full((2, 3), z[0]); np.arange(2, 9, 3);"
+        "np.eye(3, k=1);"
+        "np.identity(2); np.tri(3); np.indices((2, 3)); np.tril_indices(3); np.triu_indices(3, 1);"
+        "np.linspace(0, 1, 5);"
+        "np.logspace(0, 2, 3); np.zeros_like(x); np.ones_like(x, dtype='int32'); np.full_like(x, 3);"
+        "np.shape(np.empty((2, 3)));"
         "np.shape(np.empty_like(x)); np.asarray([[x, y], [y, x]]); np.asanyarray(x); np.ascontiguousarray(x.T);"
         "np.array([x, y], ndmin=4); np.array([1, 2]); np.asarray(x, dtype='float32');"
         "np.nonzero([0, 2]); np.argwhere([[0, 1], [2, 0]]); np.flatnonzero([0, 3]); np.compress([True, False], [1, 2]);"
@@ -280,16 +304,21 @@ MADE = [
 ]  # fmt: skip
 
 REDUCED = [
-    row("np.sum(x); np.sum(x, axis=0); np.sum(x, axis=(0, 1), keepdims=True); np.sum(x, axis=()); np.sum(x, axis=1, initial=3);"
+    row("np.sum(x); np.sum(x, axis=0); np.sum(x, axis=(0, 1), keepdims=True); np.sum(x, axis=());"
+        "np.sum(x, axis=1, initial=3);"
         "np.sum(x, where=abs(x) > 1); np.mean(x); np.mean(x, axis=1, keepdims=True); np.mean(x, where=abs(x) > 1);"
         "np.average(x, axis=0); np.average(x, axis=1, weights=abs(z) + 1.); np.cumsum(x); np.cumsum(x, axis=0);"
-        "np.cumulative_sum(x, axis=1, include_initial=True); np.nansum(x); np.nanmean(x, axis=1); np.trapezoid(x, dx=.5);"
+        "np.cumulative_sum(x, axis=1, include_initial=True); np.nansum(x); np.nanmean(x, axis=1);"
+        "np.trapezoid(x, dx=.5);"
         "np.trapezoid(x, x=z); np.trace(x); np.linalg.trace(x)", *FLOATS, "int64", "backward", bound=SUMS),
-    row("np.sum(x); np.mean(x, axis=0); np.cumsum(x); np.trace(x); np.prod(x); np.sum(x, dtype=bool)", "bool", bound=SUMS),
+    row("np.sum(x); np.mean(x, axis=0); np.cumsum(x); np.trace(x); np.prod(x);"
+        "np.sum(x, dtype=bool)", "bool", bound=SUMS),
     row("np.sum(x); np.cumsum(x); np.prod(x); np.cumprod(x); np.trace(np.reshape(x, (18, 18)))", "edges"),
-    row("np.prod(x); np.prod(x, axis=0, keepdims=True); np.cumprod(x, axis=1); np.cumulative_prod(x, axis=0); np.nanprod(x);"
+    row("np.prod(x); np.prod(x, axis=0, keepdims=True); np.cumprod(x, axis=1); np.cumulative_prod(x, axis=0);"
+        "np.nanprod(x);"
         "np.var(x); np.var(x, axis=0, ddof=1); np.std(x); np.std(x, axis=1, keepdims=True); np.linalg.norm(x);"
-        "np.linalg.norm(x, axis=0); np.linalg.norm(x, 1, axis=1); np.linalg.norm(x, np.inf); np.linalg.norm(x, 3, axis=0);"
+        "np.linalg.norm(x, axis=0); np.linalg.norm(x, 1, axis=1); np.linalg.norm(x, np.inf);"
+        "np.linalg.norm(x, 3, axis=0);"
         "np.linalg.vector_norm(x, axis=1); np.linalg.matrix_norm(x); np.linalg.matrix_norm(x, ord=1)",
         *FLOATS, "int64", "backward", bound=FACTORS),
     row("np.logsumexp(x, axis=1); np.logsumexp(x, axis=0, keepdims=True); sp.logsumexp(x, axis=1)",
@@ -297,16 +326,20 @@ REDUCED = [
     row("np.logsumexp(x)", *FLOATS, "int64", "backward", "scalar", bound=FORMULA),
     row("np.sum(x); np.mean(x); np.prod(x); np.nansum(x); np.cumsum(x); np.var(x); np.linalg.norm(x); np.logsumexp(x);"
         "np.median(x)", *HOSTILE, bound=FACTORS),
-    row("np.matmul(x, y.T); x @ z; z @ x.T; np.dot(x, z); np.inner(x, y); np.vdot(x, y); np.outer(x, z); np.tensordot(x, y.T, 1);"
-        "np.tensordot(x, y, ([1], [1])); np.kron(x, z); np.vecdot(x, y); np.matvec(x, z); np.vecmat(z, x.T); np.convolve(z, x[0]);"
-        "np.convolve(z, x[0], 'same'); np.einsum('ij,kj->ik', x, y); np.einsum('ij,j->', x, z); np.einsum('...j->...', x);"
-        "np.einsum(x, [0, 1], [1, 0]); np.einsum('ij,kj,k->i', x, y, y[:, 0]); np.linalg.matmul(x, y.T); np.linalg.outer(z, z);"
+    row("np.matmul(x, y.T); x @ z; z @ x.T; np.dot(x, z); np.inner(x, y); np.vdot(x, y); np.outer(x, z);"
+        "np.tensordot(x, y.T, 1);"
+        "np.tensordot(x, y, ([1], [1])); np.kron(x, z); np.vecdot(x, y); np.matvec(x, z); np.vecmat(z, x.T);"
+        "np.convolve(z, x[0]);"
+        "np.convolve(z, x[0], 'same'); np.einsum('ij,kj->ik', x, y); np.einsum('ij,j->', x, z);"
+        "np.einsum('...j->...', x);"
+        "np.einsum(x, [0, 1], [1, 0]); np.einsum('ij,kj,k->i', x, y, y[:, 0]); np.linalg.matmul(x, y.T);"
+        "np.linalg.outer(z, z);"
         "np.linalg.tensordot(x, y.T, axes=1); np.linalg.vecdot(x, y); np.linalg.multi_dot([x, y.T, x, z])",
         *FLOATS, "int64", "backward", bound=SUMS),
     row("np.matmul(x, y.T); x @ z; np.einsum('ij,kj->ik', x, y)", "bool"),
     row("np.matmul(np.swapaxes(x, 1, 2), y); np.einsum('bij,ik->bjk', x, y); np.linalg.matrix_power(y, 5);"
         "np.linalg.matrix_power(z, 0)", "stack", bound=SUMS),
-    row("np.cross(y, z); np.linalg.cross(y, z[0])", "stack", bound=Bound(count=4, scale=lambda f, a, r: np.abs(a[1]).max() * np.abs(a[2]).max())),
+    row("np.cross(y, z); np.linalg.cross(y, z[0])", "stack", bound=CROSS),
 ]  # fmt: skip
 
 #: The functions that SciPy has and NumPy lacks, exactly (mpmath), and the bound each is stated to keep.
@@ -336,19 +369,23 @@ ACTIVATIONS = (
 LAYERS = [
     row(each(ACTIVATIONS, "nn.{}(x)") + "; nn.gelu(x, approximate='tanh'); nn.elu(x, 2.0); nn.softplus(x, 2.0)",
         *PLAIN, bound=FORMULA),
-    row(each("relu relu6 hardtanh leaky_relu sigmoid logsigmoid tanh softplus selu", "nn.{}(x)"), *HOSTILE, bound=FORMULA),
+    row(each("relu relu6 hardtanh leaky_relu sigmoid logsigmoid tanh softplus selu",
+        "nn.{}(x)"), *HOSTILE, bound=FORMULA),
     row("nn.softmax(x); nn.softmax(x, dim=0); nn.softmax(x, axis=(0, 1)); nn.log_softmax(x); nn.softmin(x);"
-        "nn.linear(x, y, x[:, 0]); nn.layer_norm(x, 4, z, z); nn.rms_norm(x, 4, z); nn.normalize(x); nn.normalize(x, p=1, dim=0)",
+        "nn.linear(x, y, x[:, 0]); nn.layer_norm(x, 4, z, z); nn.rms_norm(x, 4, z); nn.normalize(x);"
+        "nn.normalize(x, p=1, dim=0)",
         *FLOATS, "int64", "backward", bound=FORMULA),
     row("nn.cross_entropy(x, y); nn.cross_entropy(x, y, reduction='none'); nn.cross_entropy(x, y, z, ignore_index=0);"
-        "nn.cross_entropy(x, y, label_smoothing=0.1); nn.nll_loss(nn.log_softmax(x), y); nn.nll_loss(x, y, z, reduction='sum');"
+        "nn.cross_entropy(x, y, label_smoothing=0.1); nn.nll_loss(nn.log_softmax(x), y);"
+        "nn.nll_loss(x, y, z, reduction='sum');"
         "nn.embedding(y, x); nn.one_hot(y, 3) * 1.0", "classes", bound=FORMULA),
     row("nn.one_hot(y, 3); nn.one_hot(y, 5, dtype='float32')", "classes"),
     row("nn.cross_entropy(x, y); nn.kl_div(np.log(x), y); nn.kl_div(np.log(x), y, reduction='batchmean');"
         "nn.binary_cross_entropy(x, y); nn.binary_cross_entropy(x, y, reduction='none');"
         "nn.binary_cross_entropy_with_logits(x, y, pos_weight=z); nn.gaussian_nll_loss(x, y, z, full=True);"
         "nn.poisson_nll_loss(x, y); nn.poisson_nll_loss(x, y, log_input=False)", "probability", bound=FORMULA),
-    row("nn.mse_loss(x, y); nn.l1_loss(x, y, reduction='none'); nn.huber_loss(x, y, delta=0.5); nn.smooth_l1_loss(x, y)",
+    row("nn.mse_loss(x, y); nn.l1_loss(x, y, reduction='none'); nn.huber_loss(x, y, delta=0.5);"
+        "nn.smooth_l1_loss(x, y)",
         *FLOATS, "int64", "backward", bound=FORMULA),
 ]  # fmt: skip
 

@@ -71,6 +71,12 @@ def test_compiled_programs_compute_what_numpy_does(dtype, data):
     compiled_equals_interpreted(program)
 
 
+@given(programs(most_ops=8, scalar=True))
+@settings(suppress_health_check=SLOW, max_examples=50)
+def test_compiled_gradients_agree_with_reverse(program):
+    agree(program, ("reverse", "compiled"))
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @given(data=st.data())

@@ -167,6 +167,13 @@ def test_the_wrong_one_of_many_ops_is_found():
     assert report.first_wrong.where.line == model.__code__.co_firstlineno + 2
 
 
+def test_a_wrong_chain_rule_is_told_from_a_wrong_rule(monkeypatch):
+    """Every rule is right, but reverse mode forgets one of two paths."""
+    monkeypatch.setattr("gradc.diff.reverse.accumulate", lambda parts: parts[0])
+    report = check_gradients(lambda x: np.exp(np.sin(x) * np.cos(x)), np.ones(3), methods=INTERPRETED)
+    must_name(report, "multiply", "mode", "chain rule")
+
+
 # -- rewrites ----------------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +290,12 @@ def test_a_compiler_that_was_handed_in_is_cut_short():
     must_name(report, "tanh", "kernel")
 
 
+def test_an_op_that_cannot_be_compiled_is_named():
+    with planted("tanh", lower=None):
+        report = check_gradients(network, *NETWORK, methods=("reverse", "compiled"))
+    must_name(report, "tanh", "kernel")
+
+
 # -- correct programs --------------------------------------------------------------------------------------------------
 
 
@@ -343,11 +356,15 @@ ZOO = {
     "mixed dtypes": (lambda x, n: np.sum(x.astype(np.float64) ** 2) * n + np.sum(x), f4(3), np.arange(3)),
     "cancellation": (lambda x: (1 - np.cos(x)) / x**2, np.array([1e-4, 1e-2, 1.0])),
     "black-scholes": (lambda s, v: s * np.exp(-v) * (1 + np.tanh((np.log(s) + v**2 / 2) / v)) / 2, P[0], P[1]),
+    "far out": (lambda x: np.logaddexp(x, 0) + 1 / (1 + np.exp(-x)), np.array([800.0, -800.0, 1.0])),
+    "float32 overflow": (lambda x: np.sum(np.exp(x)), np.array([100.0, 1.0], np.float32)),
+    "not a number": (lambda x: np.sum(x * x), np.array([np.nan, np.inf, 1.0])),
     "empty": (lambda x: np.sum(x * x) + 1.0, np.zeros((0, 3))),
     "a scalar": (lambda x: np.exp(np.sin(x)), 0.5),
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::gradc.errors.PromotionWarning")  # attention divides float32 by a float64, on purpose
 @pytest.mark.parametrize("name", ZOO)
 def test_correct_programs_never_cry_wolf(name):
     f, *args = ZOO[name]
@@ -376,6 +393,7 @@ def test_large_inputs_are_sampled_and_the_table_says_so():
     assert report.ok, str(report)
     assert "3200 input elements" in str(report)
     assert "8 random directions and 16 sampled elements" in str(report)
+    assert "agree (24 probes)" in str(report)
 
 
 def test_a_wrong_rule_is_found_in_a_large_model():

@@ -4,9 +4,9 @@ Enters: a `Schedule` and a `Target`.  Leaves: a `Module` that defines
 
     void @name(ptr %inputs, ptr %outputs, ptr %arena, ptr %status)
 
-``inputs`` and ``outputs`` are arrays of pointers to contiguous row-major arrays (also for 0-d), hidden arrays behind the
-inputs; ``arena`` is 64-byte aligned scratch of `arena_bytes`; ``status`` is one int64, 0 if all went well, else the kind
-of the first failure in the low byte and the number of its node above.
+``inputs`` and ``outputs`` are arrays of pointers to contiguous row-major arrays (also for 0-d), hidden arrays behind
+the inputs; ``arena`` is 64-byte aligned scratch of `arena_bytes`; ``status`` is one int64, 0 if all went well, else the
+kind of the first failure in the low byte and the number of its node above.
 Invariant: kernels of equal work are one internal function; the outer function only finds pointers and calls.
 Start reading at `emit`.
 """

@@ -11,7 +11,6 @@ The text route is used instead of llvmlite.ir because it is several times faster
 from __future__ import annotations
 
 import struct
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -139,7 +138,12 @@ class Function:
     """
 
     def __init__(
-        self, module: Module, name: str, params: Sequence[tuple[str, str]], result: str = "void", attrs: str = "nounwind"
+        self,
+        module: Module,
+        name: str,
+        params: Sequence[tuple[str, str]],
+        result: str = "void",
+        attrs: str = "nounwind",
     ):
         """``params`` are (IR type with attributes, name without %)."""
         self.module, self.name, self.result, self.attrs = module, name, result, attrs
@@ -292,7 +296,11 @@ class Lanes:
         return const(value, like if isinstance(like, str) else like.dtype, self.lanes)
 
     def lift(self, *operands: Value | Scalar) -> list[Value]:
-        dtype = next(v.dtype for v in operands if isinstance(v, Value))
+        """All operands as values; scalars take the dtype of the first value."""
+        values = [v for v in operands if isinstance(v, Value)]
+        if len(values) == len(operands):
+            return values
+        dtype = values[0].dtype
         return [v if isinstance(v, Value) else self.const(v, dtype) for v in operands]
 
     def splat(self, scalar: Value) -> Value:
@@ -358,17 +366,15 @@ class Lanes:
         return Value(self.f.let(call), out.dtype, out.lanes)
 
     def add(self, x: Value | Scalar, y: Value | Scalar) -> Value:
-        if self.lift(x, y)[0].dtype == "bool":
-            return self.or_(x, y)
-        return self._binary("fadd", "add", x, y)
+        a, b = self.lift(x, y)
+        return self._binary("fadd", "or" if a.dtype == "bool" else "add", a, b)
 
     def sub(self, x: Value | Scalar, y: Value | Scalar) -> Value:
         return self._binary("fsub", "sub", x, y)
 
     def mul(self, x: Value | Scalar, y: Value | Scalar) -> Value:
-        if self.lift(x, y)[0].dtype == "bool":
-            return self.and_(x, y)
-        return self._binary("fmul", "mul", x, y)
+        a, b = self.lift(x, y)
+        return self._binary("fmul", "and" if a.dtype == "bool" else "mul", a, b)
 
     def div(self, x: Value | Scalar, y: Value | Scalar) -> Value:
         """True division of floats."""

@@ -1,8 +1,8 @@
 """Elements in memory: loads and stores of one element or of lanes, at any distance from each other.
 
 Enters: a base pointer, an element offset and the distance between lanes.  Leaves: loads, stores, gathers and scatters.
-Invariant: an access has the alignment of its element, and lanes outside the mask touch no memory.  A bool is one byte in
-memory, 0 or 1, and one bit in a register.  Start reading at `load`.
+Invariant: an access has the alignment of its element, and lanes outside the mask touch no memory.  A bool is one byte
+in memory, 0 or 1, and one bit in a register.  Start reading at `load`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from gradc.codegen.reduce import emit_reduction
 from gradc.codegen.scalars import Point, Scalars
 from gradc.schedule.affine import Var
 from gradc.schedule.kernel import Load, Nest, Scan, Stage, Total
+
 Step = Callable[[Value, Point], Value]
 
 
@@ -40,6 +41,7 @@ class _Nest:
         if not variables:
             for stage, needed in zip(self.nest.stages, self.needed, strict=True):
                 self._stage(stage, needed, point)
+                self.s.advance(self.all, point)
             return
         var, *rest = variables
         if var == self.nest.lane and self.nest.lanes > 1:
@@ -71,6 +73,8 @@ class _Nest:
             self._reduce(stage, needed, point)
         elif stage.scan is not None:
             self._scan(stage.scan, stage, needed, point)
+        elif stage.inner and stage.inner[-1] == self.nest.lane and self.nest.lanes > 1:
+            self._store_along(stage, needed, stage.inner, point)
         elif point.mask is None and (far := self._far_loads(stage)):
             self._square(stage, needed, far, point)
         else:
@@ -83,8 +87,8 @@ class _Nest:
         if len(stage.inner) != 1 or stage.inner[0].extent != nest.lanes or nest.lane is None:
             return []
         (inner,) = stage.inner
-        steps = {k: (x.offset.coefficient(nest.lane), x.offset.coefficient(inner)) for k, x in enumerate(nest.code) if isinstance(x, Load)}
-        return [k for k, (lane, row) in steps.items() if lane not in (0, 1, None) and row == 1]
+        loads = ((k, x.offset) for k, x in enumerate(nest.code) if isinstance(x, Load))
+        return [k for k, f in loads if f.coefficient(nest.lane) not in (0, 1, None) and f.coefficient(inner) == 1]
 
     def _square(self, stage: Stage, needed: Sequence[int], far: Sequence[int], point: Point) -> None:
         """Read far loads by rows, transpose them in registers, then take the inner axis step by step."""
@@ -117,6 +121,24 @@ class _Nest:
             inside = point.at(var, index)
             self.s.advance(needed, inside)
             self._store(stage, needed, rest, inside)
+
+    def _store_along(self, stage: Stage, needed: Sequence[int], variables: Sequence[Var], point: Point) -> None:
+        """Stores whose lanes run along the last inner axis."""
+        var, *rest = variables
+        lanes = self.nest.lanes if not rest else 1
+        whole = var.extent // lanes * lanes
+        if whole:
+            with each(self.f, 0, whole, lanes) as index:
+                inside = point.at(var, index)
+                self.s.advance(needed, inside)
+                if rest:
+                    self._store_along(stage, needed, rest, inside)
+                else:
+                    self._store(stage, needed, (), inside)
+        if var.extent > whole:
+            inside = point.at(var, const(whole, "int64"))
+            inside.mask = first_lanes(var.extent - whole, lanes)
+            self._store(stage, needed, (), inside)
 
     def _reduce(self, stage: Stage, needed: Sequence[int], point: Point) -> None:
         number = self.nest.stages.index(stage)

@@ -6,9 +6,9 @@ The promise about order, which decides every rounding.  The reduced elements are
 axis) innermost.  A *step* takes ``interleave`` groups of ``width`` neighbouring elements, each group into its own
 accumulator (``width`` is the number of lanes where the lanes run along the reduced axis, else 1).  A *block* is at most
 `BLOCK` steps: a part of a long row, or several short rows.  The accumulators of a block are joined by a binary tree,
-blocks likewise in the order in which they come (a binary counter of partial results), lanes last.  All of that depends on
-shapes, dtypes and the target's vector width only, never on addresses or threads, so the bits are the same in every run;
-and the error of a sum is at most (BLOCK + 2 + log2 of the number of accumulators and blocks) · eps · Σ|x|.
+blocks likewise in the order in which they come (a binary counter of partial results), lanes last.  All of that depends
+on shapes, dtypes and the target's vector width only, never on addresses or threads, so the bits are the same in every
+run; and the error of a sum is at most (BLOCK + 2 + log2 of the number of accumulators and blocks) · eps · Σ|x|.
 Start reading at `emit_reduction`.
 """
 
@@ -25,13 +25,15 @@ from gradc.codegen.memory import first_lanes
 from gradc.codegen.reducers import REDUCERS, Reducer, State, across_lanes, tree
 from gradc.codegen.scalars import Point, Scalars
 from gradc.schedule.affine import Affine, Var
-from gradc.schedule.kernel import Apply, Nest, Stage
+from gradc.schedule.kernel import Apply, Bounded, Instruction, Lookup, Nest, Stage
+from gradc.schedule.partition import op_cost
 
 #: Steps that one accumulator adds up before blocks are joined.
 BLOCK = 64
 #: Interleaved accumulators: these hide the latency of an addition, if the body is short.
 INTERLEAVE = 4
 SHORT_BODY = 12
+LOOKUP_WEIGHT = 8.0
 #: Lanes of this many bytes are several vectors, which are accumulators enough.
 WIDE_BYTES = 128
 
@@ -56,7 +58,7 @@ class _Reduction:
         self.interleave = self._interleave(nest)
 
     def _interleave(self, nest: Nest) -> int:
-        body = sum(isinstance(nest.code[k], Apply) for k in self.needed)
+        body = sum(_weight(nest.code[k]) for k in self.needed)
         extent = self.stage.inner[-1].extent if self.stage.inner else 1
         widest = max(nest.lanes * np.dtype(nest.code[r.value].dtype).itemsize for r in self.stage.reduces)
         most = INTERLEAVE if body <= SHORT_BODY and widest < WIDE_BYTES else 1
@@ -78,6 +80,8 @@ class _Reduction:
     def _take(self, states: States, point: Point) -> States:
         self.s.advance(self.needed, point)
         wide = self.s.nest.lanes > 1
+        for store in self.stage.stores:
+            self.s.store(store, point)
         position = self._position(point) if any(r.how.startswith("arg") for r in self.stage.reduces) else None
         mask = point.mask if self.along else None
         return tuple(
@@ -187,6 +191,13 @@ class _Reduction:
         return [tuple(tuple(next(values) for _ in x) for x in self._start()) for _ in range(self.interleave)]
 
 
+def _weight(x: Instruction) -> float:
+    """Roughly how many instructions something takes: what decides whether copies of it are worth their code."""
+    if isinstance(x, Apply):
+        return op_cost(x.op.name)
+    return LOOKUP_WEIGHT if isinstance(x, Lookup | Bounded) else 0.0
+
+
 def _flat(parts: Sequence[States]) -> list[Value]:
     return [v for states in parts for state in states for v in state]
 
@@ -213,8 +224,8 @@ class _Joiner:
         level = Value(f.let(f"call i64 @llvm.cttz.i64(i64 {i.not_(count).ref}, i1 false)"), "int64")
         with f.loop(0, level, carry=[v for x in states for v in x]) as loop:
             below = self._shaped(loop.carry)
-            joined = [r.join(self._read(k, loop.index), x) for k, (r, x) in enumerate(zip(self.reducers, below, strict=True))]
-            loop.next = [v for x in joined for v in x]
+            pairs = enumerate(zip(self.reducers, below, strict=True))
+            loop.next = [v for k, (r, x) in pairs for v in r.join(self._read(k, loop.index), x)]
         for k, state in enumerate(self._shaped(loop.result)):
             for (stack, _), v in zip(self.stacks[k], state, strict=True):
                 f.line(f"store {v.typed}, ptr {self._place(stack, v, level)}, align 64")

@@ -65,6 +65,7 @@ class Scalars:
         self.splatted = {a for k, x in enumerate(nest.code) if self.wide[k] for a in operands(x) if not self.wide[a]}
         self.splatted |= {s.value for s in nest.stores if not self.wide[s.value] and self._is_wide(s.offset)}
         self.splatted |= {r.value for st in nest.stages for r in st.reduces if not self.wide[r.value]}
+        self.splatted |= {st.scan.value for st in nest.stages if st.scan and not self.wide[st.scan.value]}
 
     def _is_wide(self, form: Affine) -> bool:
         return self.nest.lanes > 1 and self.nest.lane in form.variables

@@ -48,10 +48,9 @@ class Difference:
         for old, new in ((self.value, value), (self.error, error), (self.jump, jump)):
             old[...] = np.where(better, new, old)
 
-    @property
-    def settled(self) -> bool:
-        """Whether further rows would only add rounding."""
-        return bool(np.all(self.error <= 1e-11 * np.maximum(np.abs(self.value), 1e-3)))
+    def settled(self, rounding: Array) -> bool:
+        """Whether the next row, whose rounding error alone is ``rounding``, could not be much better than this."""
+        return bool(np.all(self.error <= 2 * rounding))
 
 
 def first_step(scale: float) -> float:
@@ -84,7 +83,7 @@ def derivative_along(
                 spread = np.maximum(np.abs(row[k] - row[k - 1]), np.abs(row[k] - slopes[k - 1]))
                 result.improve(row[k], spread + rounding + np.abs(jump) / 2, jump)
         slopes, jumps, h = row, gaps, h / 2
-        if level + 1 >= LEAST_LEVELS and result.settled:
+        if level + 1 >= LEAST_LEVELS and result.settled(2 * rounding):
             break
     return result
 

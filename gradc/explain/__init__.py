@@ -1,7 +1,8 @@
 """The gradient as formulas a person reads, in the user's own names; the same formulas run.
 
 Enters: a function and example arguments, or a traced graph.  Leaves: a `Derivation`.  Start reading at
-`gradc.explain.derivation.explain_graph`; the road is graph → `lift` → formulas → `rules` → `notation` → `text`, `latex`.
+`gradc.explain.derivation.explain_graph`; the road is graph → `lift` → formulas → `rules` → `notation` → `text`,
+`latex`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from gradc.tree import flatten
 def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0, **kwargs: Any) -> Derivation:
     """The derivation of the gradient of ``f`` at the shapes and dtypes of the arguments.
 
-    ``argnums`` says with respect to which positional arguments, as in `gradc.grad`; an argument may nest arrays in tuples,
-    lists, dicts and dataclasses.  A result that is not scalar is explained as the vector–Jacobian product with cotangent G.
-    Raises TraceError where ``f`` cannot be traced or an argument holds no arrays.
+    ``argnums`` says with respect to which positional arguments, as in `gradc.grad`; an argument may nest arrays in
+    tuples, lists, dicts and dataclasses.  A result that is not scalar is explained as the vector–Jacobian product with
+    cotangent G. Raises TraceError where ``f`` cannot be traced or an argument holds no arrays.
 
     >>> import numpy as np
     >>> print(explain(lambda A, x: A @ x, np.ones((2, 3)), np.ones(3), argnums=(0, 1)))
@@ -41,7 +42,9 @@ def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0,
         position = number + len(args) if number < 0 else number
         found = [x for x, path in zip(graph.inputs, paths, strict=True) if path[:2] == (0, position)]
         if not found:
-            raise TraceError(f"argnums={number}: {function_name(f)} was given {len(args)} arguments with arrays up to there")
+            raise TraceError(
+                f"argnums={number}: {function_name(f)} was given {len(args)} arguments with arrays up to there"
+            )
         wanted += found
     return explain_graph(graph, wanted)
 

@@ -1,9 +1,9 @@
 """The derivation of a gradient: lines of formulas, in the order in which a textbook writes them.
 
-Enters: a traced Graph and the inputs whose gradient is wanted.  Leaves: a `Derivation`, whose lines are formulas over named
-quantities, and whose `graph` computes the gradient by exactly the displayed formulas.
-A line stands for every quantity that the user named and the result needs, for what the gradients share (`quantities`), and
-for each wanted gradient.
+Enters: a traced Graph and the inputs whose gradient is wanted.  Leaves: a `Derivation`, whose lines are formulas over
+named quantities, and whose `graph` computes the gradient by exactly the displayed formulas.
+A line stands for every quantity that the user named and the result needs, for what the gradients share (`quantities`),
+and for each wanted gradient.
 Start reading at `explain_graph`.
 """
 
@@ -11,22 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from gradc.diff.linear import active_nodes
 from gradc.diff.reverse import pull_back
-from gradc.explain.extents import Extents, with_named_extents
+from gradc.explain.extents import with_named_extents
 from gradc.explain.formula import Formula, Symbol
 from gradc.explain.latex import LatexPrinter
+from gradc.explain.layout import Ident, Layout
 from gradc.explain.lift import Lifter
+from gradc.explain.matching import Names
 from gradc.explain.naming import Naming
-from gradc.explain.notation import Ident, Layout, Notation
+from gradc.explain.notation import Notation
 from gradc.explain.page import Page
 from gradc.explain.quantities import Quantities, symbols_in
 from gradc.explain.reasons import conventions, why_zero
-from gradc.explain.rules import FORWARD_RULES, Names, Rule, Simplifier
+from gradc.explain.rules import FORWARD_RULES, Rule, Simplifier
 from gradc.explain.text import TextPrinter
 from gradc.explain.values import Evaluator
 from gradc.graph import Graph, substitute
@@ -70,14 +71,15 @@ def _nodes_of(x: Formula) -> set[Node]:
 class Derivation:
     """How the gradient follows from the function; `str` prints it.
 
-    ``lines`` are in reading order.  ``graph`` takes the function's inputs (and the cotangents ``G`` of results that are not
-    scalar) and computes the wanted gradients by the displayed formulas; ``compiled`` is the graph they were derived from.
+    ``lines`` are in reading order.  ``graph`` takes the function's inputs (and the cotangents ``G`` of results that
+    are not scalar) and computes the wanted gradients by the displayed formulas; ``compiled`` is the graph they were
+    derived from.
     """
 
     lines: tuple[Line, ...]
     graph: Graph
     compiled: Graph
-    legend: tuple[tuple[Ident, str], ...] = ()
+    legend: tuple[tuple[Ident, str | Layout], ...] = ()
     conventions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rewrites: tuple[Rule, ...] = field(default=())
@@ -146,7 +148,11 @@ class _Deriver:
         present = [n for n in way if found.get(n) is not None]
         names = {**self.marked.names, **self.stable.names}  # what stabilise made superfluous keeps its name
         named = [n for n in topological([*names]) if n in names]
-        leaves = [*self.primal.inputs, *self.extents.leaves.values(), *(c for c in self.cotangents if c.op.name == "input")]
+        leaves = [
+            *self.primal.inputs,
+            *self.extents.leaves.values(),
+            *(c for c in self.cotangents if c.op.name == "input"),
+        ]
         graph = Graph(tuple(leaves), (*named, *present, *(found[n] for n in present)), names)  # type: ignore[arg-type]
         graph = run_passes(graph, (fold, simplify, cse, simplify))
         forward = graph.outputs[len(named) : len(named) + len(present)]
@@ -159,21 +165,22 @@ class _Deriver:
         """For each cotangent the forward node it belongs to: one that has a name, if possible no input."""
         owners: dict[Node, Node] = {}
         inputs = set(graph.inputs)
-        for rank in (lambda n: n in graph.names and n not in inputs, lambda n: n not in inputs, lambda n: True):
-            for n, ct in zip(reversed(forward), reversed(pulled), strict=True):
-                if rank(n):
-                    owners.setdefault(ct, n)
+        pairs = list(zip(reversed(pulled), reversed(forward), strict=True))
+        inner = [(ct, n) for ct, n in pairs if n not in inputs]
+        for ct, n in [p for p in inner if p[1] in graph.names] + inner + pairs:
+            owners.setdefault(ct, n)
         return owners
 
     # -- lines ---------------------------------------------------------------------------------------------------------
 
     def derivation(self) -> Derivation:
-        forward = self._forward_lines()
         quantities = Quantities(self.compiled, self.gradients, self.belongs_to, self.extents, self.naming)
         gradients = quantities.gradients
         notation = Notation(self.naming.idents)
+        forward = self._forward_lines(quantities)
+        shown = {name for name, _ in forward}
         lines = [*self._laid_out(forward, "forward", notation)]
-        lines += self._in_textbook_order(quantities, gradients, notation)
+        lines += self._in_textbook_order(quantities, gradients, notation, shown)
         return Derivation(
             tuple(lines),
             self._displayed_graph(quantities, gradients),
@@ -184,34 +191,44 @@ class _Deriver:
             tuple(quantities.simplifier.applied.values()),
         )
 
-    def _forward_lines(self) -> list[tuple[str, Formula]]:
-        """Every named quantity that the result needs, as the user wrote it."""
+    def _forward_lines(self, quantities: Quantities) -> list[tuple[str, Formula]]:
+        """Every named quantity that the result needs, as the user wrote it; unnamed ones that gradients name."""
         names = Names({}, {})
-        simplifier = Simplifier(names, FORWARD_RULES)
+        shared = quantities.forward_names()
+        for name in shared:
+            names.define(Symbol(quantities.meanings[name].shape, name=name), quantities.meanings[name])
         symbols = {n: self.naming.symbol(n, name) for n, name in self.marked.names.items() if n.op.name == "input"}
         symbols |= {leaf: self.extents.symbols[size] for size, leaf in self.extents.leaves.items()}
-        lifter = Lifter(symbols, simplifier, self.extents.symbols, composites=True)
-        result = []
+        lifter = Lifter(symbols, Simplifier(names, FORWARD_RULES), self.extents.symbols, composites=True)
         outputs = dict(zip(self.marked.outputs, self.naming.output_names, strict=True))
+        result: dict[str, Formula] = {}
         for node in topological(self.marked.outputs):
-            name = self.marked.names.get(node) or outputs.get(node)
-            if name is None or node in symbols:
+            name = self.marked.names.get(node) or outputs.get(node, "")
+            if not name or node in symbols:
                 continue
             meaning = lifter.definition(node)
             symbols[node] = self.naming.symbol(node, name)
-            result.append((name, meaning.including((node,)) if meaning.parts else meaning))
-        return result
+            for used in [n for n in quantities.meanings if n in symbols_in(meaning) & shared]:
+                self._say_first(used, quantities, result, shared)
+            result[name] = meaning.including((node,)) if meaning.parts else meaning
+        return list(result.items())
+
+    def _say_first(self, name: str, quantities: Quantities, said: dict[str, Formula], shared: set[str]) -> None:
+        """The line of a shared quantity, after those that it is made of."""
+        for inner in [n for n in quantities.meanings if n in symbols_in(quantities.meanings[name]) & shared]:
+            if inner not in said:
+                self._say_first(inner, quantities, said, shared)
+        said.setdefault(name, quantities.meanings[name])
 
     def _laid_out(self, found: Sequence[tuple[str, Formula]], kind: str, notation: Notation) -> list[Line]:
         return [Line(kind, self.naming.idents[name], x, notation.layout(x), name, x.where) for name, x in found]
 
     def _in_textbook_order(
-        self, quantities: Quantities, gradients: Sequence[Formula | None], notation: Notation
+        self, quantities: Quantities, gradients: Sequence[Formula | None], notation: Notation, said: set[str]
     ) -> list[Line]:
         """Each gradient as soon as everything it is made of has its line."""
         lines: list[Line] = []
         waiting = list(range(len(self.wanted)))
-        said = set[str]()
 
         def say_what_is_ready() -> None:
             for i in [i for i in waiting if symbols_in(gradients[i]) & quantities.meanings.keys() <= said]:
@@ -219,6 +236,8 @@ class _Deriver:
                 lines.append(self._gradient_line(i, gradients[i], notation))
 
         for name, meaning in quantities.meanings.items():
+            if name in said:
+                continue
             lines += self._laid_out([(name, meaning)], "quantity", notation)
             said.add(name)
             if name in quantities.deltas or not any(n not in said for n in quantities.deltas):
@@ -233,8 +252,8 @@ class _Deriver:
             return Line("gradient", target, None, None, name, (), why_zero(self.primal, self.wanted[i], self.naming))
         return Line("gradient", target, x, notation.layout(x), name, x.where)
 
-    def _legend(self, quantities: Quantities) -> tuple[tuple[Ident, str], ...]:
-        return self.naming.legend(self.extents.symbols, self.cotangents, quantities.deltas, self.scalar)
+    def _legend(self, quantities: Quantities) -> tuple[tuple[Ident, str | Layout], ...]:
+        return self.naming.legend(self.compiled, self.extents.symbols, self.cotangents, quantities.deltas, self.scalar)
 
     # -- the displayed formulas as a graph -----------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """Array extents that are shown by name: the n of a mean.
 
-Enters: a traced graph.  Leaves: the same graph with the count of each mean as a leaf of its own, so that differentiation
-and constant folding keep it apart from other numbers and the formula says 1/n, not 0.000556.
-Invariant: only a divisor (or factor) of a sum is replaced, and only where it is the number of summed elements or the extent
-of a summed axis.
+Enters: a traced graph.  Leaves: the same graph with the count of each mean as a leaf of its own, so that
+differentiation and constant folding keep it apart from other numbers and the formula says 1/n, not 0.000556.
+Invariant: only a divisor (or factor) of a sum is replaced, and only where it is the number of summed elements or the
+extent of a summed axis.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def _summed_extents(node: Node) -> Shape | None:
     while True:
         if node.op.name == "sum":
             return tuple(node.args[0].shape[a] for a in node.attrs["axes"])
-        if node.op.name in ("negative", "reshape", "broadcast"):
-            node = node.args[0]
-        elif node.op.name in ("multiply", "divide") and splat_value(node.args[1]) is not None:
+        if node.op.name in ("negative", "reshape", "broadcast") or (
+            node.op.name in ("multiply", "divide") and splat_value(node.args[1]) is not None
+        ):
             node = node.args[0]
         elif node.op.name == "multiply" and splat_value(node.args[0]) is not None:
             node = node.args[1]

@@ -1,11 +1,11 @@
 """The algebra that formulas are written in: index-labelled products, sums and named functions, kept in normal form.
 
-Enters: parts, through the constructors `product`, `total`, `apply` and their short forms.  Leaves: immutable `Formula`s that
-compare by structure and know the graph nodes (and so the source lines) that they stand for.
-Invariant: a `Product` is coef · Σ Π baseᵉ with one label per axis: labels 0 … ndim−1 are the axes of the result, labels from
-ndim on are summed, an axis of length 1 has the label UNIT.  Transposition, broadcasting, sums over axes, matrix products and
-elementwise products are all this one form, so equal things look equal.  No product directly inside a product where the two
-can be one, no sum inside a sum, no like terms.  Start reading at `Product`.
+Enters: parts, through the constructors `product`, `total`, `apply` and their short forms.  Leaves: immutable
+`Formula`s that compare by structure and know the graph nodes (and so the source lines) that they stand for.
+Invariant: a `Product` is coef · Σ Π baseᵉ with one label per axis: labels 0 … ndim−1 are the axes of the result,
+labels from ndim on are summed, an axis of length 1 has the label UNIT.  Transposition, broadcasting, sums over axes,
+matrix products and elementwise products are all this one form, so equal things look equal.  No product directly inside
+a product where the two can be one, no sum inside a sum, no like terms.  Start reading at `Product`.
 """
 
 from __future__ import annotations
@@ -111,8 +111,10 @@ class Product(Formula):
     factors: tuple[Factor, ...] = field(kw_only=True)
 
     @cached_property
-    def key(self) -> Hashable:  # type: ignore[override]
-        order = sorted(self.factors, key=lambda f: (f.base._hash, float(f.exponent), tuple(min(k, self.ndim) for k in f.labels)))
+    def key(self) -> Hashable:
+        order = sorted(
+            self.factors, key=lambda f: (f.base._hash, float(f.exponent), tuple(min(k, self.ndim) for k in f.labels))
+        )
         return (Product, self.shape, self.coef, tuple(renumbered(order, self.ndim)))
 
     @property
@@ -128,7 +130,11 @@ class Product(Formula):
     def size(self) -> int:
         if not self.factors:
             return 1
-        return sum(f.base.size + (f.exponent not in (1, -1)) for f in self.factors) + (abs(self.coef) != 1) + (self.coef < 0)
+        return (
+            sum(f.base.size + (f.exponent not in (1, -1)) for f in self.factors)
+            + (abs(self.coef) != 1)
+            + (self.coef < 0)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +144,7 @@ class Sum(Formula):
     terms: tuple[Formula, ...] = field(kw_only=True)
 
     @cached_property
-    def key(self) -> Hashable:  # type: ignore[override]
+    def key(self) -> Hashable:
         return (Sum, self.shape, frozenset(self.terms))
 
     @property
@@ -160,7 +166,7 @@ class Apply(Formula):
     attrs_key: Hashable = field(default=(), kw_only=True)
 
     @cached_property
-    def key(self) -> Hashable:  # type: ignore[override]
+    def key(self) -> Hashable:
         return (Apply, self.name, self.shape, self.args, self.attrs_key)
 
     @property
@@ -238,6 +244,11 @@ def number_power(c: Number, e: Number) -> Number | None:
         if top * top == c.numerator and bottom * bottom == c.denominator:
             return Fraction(top, bottom) ** e.numerator
     return float(c) ** float(e)
+
+
+def magnitude(c: Number) -> Number:
+    """|c|, as exact as ``c``."""
+    return -c if c < 0 else c
 
 
 def snapped(c: Number) -> Number:
@@ -350,7 +361,6 @@ class _Flat:
             moved = tuple(UNIT if k == UNIT else names[k] for k in labels)
             self.factors.append(Factor(base, moved, exponent * f.exponent))
 
-
     def _keep(self, inner: Product, f: Factor) -> None:
         """The inner product stays one factor, but for its number and its scalars."""
         bare = split(inner)[1]
@@ -377,7 +387,9 @@ def _dissolves(inner: Product, f: Factor, others: Sequence[Factor], ndim: int) -
 
 def _one_signed(inner: Product) -> bool:
     """(xᵃ)ᵇ = xᵃᵇ needs a not to hide the sign of x."""
-    return len(inner.factors) == 1 and not (is_integer(inner.factors[0].exponent) and inner.factors[0].exponent % 2 == 0)
+    return len(inner.factors) == 1 and not (
+        is_integer(inner.factors[0].exponent) and inner.factors[0].exponent % 2 == 0
+    )
 
 
 def _continues_chain(f: Factor, others: Sequence[Factor], ndim: int) -> bool:
@@ -441,9 +453,7 @@ def _collected(terms: Iterable[tuple[Number, Formula]]) -> list[tuple[Number, Fo
     return [(c, x) for x, c in collected.items() if c != 0]
 
 
-def _flat_terms(
-    c: Number, terms: Iterable[Formula], nodes: set[Node], deep: bool
-) -> Iterable[tuple[Number, Formula]]:
+def _flat_terms(c: Number, terms: Iterable[Formula], nodes: set[Node], deep: bool) -> Iterable[tuple[Number, Formula]]:
     """The terms of sums inside sums; multiples of sums only if ``deep``."""
     for term in terms:
         d, x = split(term)
@@ -459,7 +469,7 @@ def _flat_terms(
 def _with_common_number(shape: Shape, present: Sequence[tuple[Number, Formula]], nodes: Iterable[Node]) -> Formula:
     """c·a ± c·b = c·(a ± b); a sum of negatives is the negative of a sum."""
     coefs = [c for c, _ in present]
-    pulled = abs(coefs[0]) if all(abs(c) == abs(coefs[0]) for c in coefs) else ONE
+    pulled = magnitude(coefs[0]) if all(magnitude(c) == magnitude(coefs[0]) for c in coefs) else ONE
     if all(c < 0 for c in coefs):
         pulled = -pulled
     body = Sum(shape, nodes=frozenset(nodes), terms=tuple(scaled(c / pulled, x) for c, x in present))
@@ -510,9 +520,7 @@ def apply(
     axes = sorted(set().union(*map(varying_axes, args)))
     if len(axes) == len(shape):
         return _transpose_outside(result)
-    small = replace(
-        result, shape=tuple(shape[a] for a in axes), args=tuple(restricted(a, axes) for a in args)
-    )
+    small = replace(result, shape=tuple(shape[a] for a in axes), args=tuple(restricted(a, axes) for a in args))
     return arranged(small, tuple(axes), shape)
 
 

@@ -1,7 +1,7 @@
 """Notation as LaTeX (amsmath).
 
-Enters: a `Layout`.  Leaves: source for math mode.  Brackets stand where `gradc.explain.text` puts them; quotients of scalars
-become fractions, so their parts need none.
+Enters: a `Layout`.  Leaves: source for math mode.  Brackets stand where `gradc.explain.text` puts them; quotients of
+scalars become fractions, so their parts need none.
 """
 
 from __future__ import annotations
@@ -9,21 +9,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from gradc.explain import notation as n
+from gradc.explain import layout as n
 from gradc.explain.formula import Number
-from gradc.explain.notation import Layout
+from gradc.explain.layout import Layout
 from gradc.explain.text import ATOM, POSTFIX, PRODUCT, SIDE, SUM
 
-GREEK = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
-).split()
+GREEK = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "chi",
+    "psi",
+    "omega",
+    "Gamma",
+    "Delta",
+    "Theta",
+    "Lambda",
+    "Xi",
+    "Pi",
+    "Sigma",
+    "Upsilon",
+    "Phi",
+    "Psi",
+    "Omega",
+]
 _LETTERS = {
     "δ": r"\delta", "σ": r"\sigma", "Φ": r"\Phi", "φ": r"\varphi", "ψ": r"\psi", "∂": r"\partial ", "λ": r"\lambda",
     "μ": r"\mu", "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "θ": r"\theta", "ρ": r"\rho", "ε": r"\varepsilon",
 }  # fmt: skip
 _SIGNS = {"≠": r"\ne", "≤": r"\le", "≥": r"\ge"}
 _OPERATORS = {"exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "max", "min", "arcsin", "arccos", "arctan"}
+
 
 class LatexPrinter:
     """Prints layouts as LaTeX."""

@@ -1,8 +1,9 @@
 """Graph nodes to formulas: every op in the algebra's terms.
 
-Enters: nodes, and the symbols of those that have a name.  Leaves: one `Formula` per node, in which named nodes are symbols.
-Invariant: lifting alone changes notation, never value; what it may assume of numbers is written at the rules.  An op that
-the algebra has no form for becomes a function of that name.  Start reading at `Lifter.formula`; `FORMS` is the table.
+Enters: nodes, and the symbols of those that have a name.  Leaves: one `Formula` per node, in which named nodes are
+symbols. Invariant: lifting alone changes notation, never value; what it may assume of numbers is written at the rules.
+An op that the algebra has no form for becomes a function of that name.  Start reading at `Lifter.formula`; `FORMS` is
+the table.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from gradc.explain.formula import (
     value_of,
     varying_axes,
 )
-from gradc.explain.rules import unit_matrix
+from gradc.explain.identities.structure import unit_matrix
 from gradc.interpret import topological
 from gradc.node import Node
 from gradc.ops.indexing import rest_axes
@@ -55,9 +56,10 @@ class Lifter:
     """Formulas for nodes.
 
     ``symbols`` holds the nodes that are shown by name and may grow; ``simplified`` is applied to each node's formula;
-    ``extents`` are the symbols of array extents that are shown by name; with ``composites`` a node that is the value of a
-    function the user called by name (softmax, layer norm, …) is shown as that function.  Sums of cotangents, the adds among
-    ``accumulated``, are read in the order of the forward computation, which is not the order in which reverse mode meets them.
+    ``extents`` are the symbols of array extents that are shown by name; with ``composites`` a node that is the value
+    of a function the user called by name (softmax, layer norm, …) is shown as that function.  Sums of cotangents, the
+    adds among ``accumulated``, are read in the order of the forward computation, which is not the order in which
+    reverse mode meets them.
     """
 
     def __init__(
@@ -229,7 +231,7 @@ def _contract(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     return product(node.shape, [Factor(x, tuple(names[k] for k in labels)) for x, labels in sides])
 
 
-# -- computed indices ----------------------------------------------------------------------------------------------------
+# -- computed indices --------------------------------------------------------------------------------------------------
 
 
 class Chosen:
@@ -277,7 +279,10 @@ def _scatter(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     rest = rest_axes(x.ndim, node.attrs["axes"])
     name = {a: chosen.used + k for k, a in enumerate(rest)} | chosen.axis_label
     labels = tuple(range(chosen.rank)) + tuple(name[a] for a in rest)
-    return total(node.shape, [x, _reordered([Factor(v, labels), *chosen.selectors], [name[a] for a in range(x.ndim)], node.shape)])
+    return total(
+        node.shape,
+        [x, _reordered([Factor(v, labels), *chosen.selectors], [name[a] for a in range(x.ndim)], node.shape)],
+    )
 
 
 def _gather(lifter: Lifter, node: Node, args: Args) -> Formula | None:

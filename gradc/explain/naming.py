@@ -1,10 +1,10 @@
 """What quantities are called.
 
 Enters: the user's names in the graph.  Leaves: a unique name for every quantity and how it is written.
-Conventions: digits at the end of a name are its subscript (W1 is W₁).  A cotangent is δ with the subscript of the quantity
-it belongs to; of an unnamed quantity, that of the nearest named one that is computed from it.  Where two would be written
-alike, the whole name is the subscript; where there is one δ without number it stands alone.  The gradient of a scalar L is
-∂L/∂W; for other results ∂W is the cotangent of W, and G that of the result.
+Conventions: digits at the end of a name are its subscript (W1 is W₁).  A cotangent is δ with the subscript of the
+quantity it belongs to; of an unnamed quantity, that of the nearest named one that is computed from it.  Where two
+would be written alike, the whole name is the subscript; where there is one δ without number it stands alone.  The
+gradient of a scalar L is ∂L/∂W; for other results ∂W is the cotangent of W, and G that of the result.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from gradc.explain.formula import Symbol
-from gradc.explain.notation import Derivative, Ident
+from gradc.explain.layout import Derivative, Ident, Layout
 from gradc.graph import Graph
 from gradc.node import Node
+
+#: how names begin that are not settled yet
+PART = "part "
 
 
 class Naming:
@@ -56,35 +59,38 @@ class Naming:
         role = "input" if node.op.name == "input" else "quantity"
         return Symbol(node.shape, name=name, role=role, nodes=frozenset((node,)))
 
-    def quantity(self, graph: Graph, owner: Node | None, letter: str) -> str:
-        """A name for a shared part; a cotangent's is settled when all are known."""
-        if owner is None:
-            return self.fresh(letter)
-        return self.fresh(f"δ#{graph.index.get(owner, 0)}")
+    def quantity(self, graph: Graph, owner: Node | None, letter: str = PART) -> str:
+        """A name for a shared part; how it is written is settled when all are known, unless ``letter`` says it."""
+        return self.fresh(letter if owner is None else f"{PART}δ{graph.index.get(owner, 0)}.")
 
-    def settle(self, graph: Graph, deltas: Mapping[str, Node]) -> None:
-        """Decide how cotangents are written, now that it is known which have a line."""
-        users = graph.users
-        below = {name: self._nearest_name(graph, users, owner) for name, owner in deltas.items()}
-        short = {name: _digits(text) for name, text in below.items()}
+    def settle(self, graph: Graph, deltas: Mapping[str, Node], others: Sequence[str]) -> None:
+        """Decide how cotangents and unnamed parts are written, now that it is known which have a line."""
+        below = {name: self._nearest_name(graph, owner) for name, owner in deltas.items()}
+        if len(set(below.values())) < len(below) and not any(map(_digits, below.values())):
+            order = sorted(deltas, key=lambda name: graph.index.get(deltas[name], 0))
+            below = {name: str(i) for i, name in enumerate(order, 1)}
+        short = [_digits(text) for text in below.values()]
         used: set[str] = set()
         for name, text in below.items():
-            alone = list(short.values()).count(short[name]) == 1 and f"δ{short[name]}" not in self.taken
-            chosen = short[name] if alone else text
-            if chosen in used:  # a second part on the way to the same quantity
-                self.idents[name] = self.idents[self.fresh("t")]
-            else:
+            alone = short.count(_digits(text)) == 1 and f"δ{_digits(text)}" not in self.taken
+            chosen = _digits(text) if alone else text
+            if chosen not in used:
                 used.add(chosen)
                 self.idents[name] = Ident("δ", chosen)
+        unnamed = [name for name in others if name.startswith(PART)]
+        unnamed += [name for name in deltas if self.idents[name].name != "δ"]  # second parts on the way to one quantity
+        letter = next(c for c in ("t", "s", "v", "q", PART) if not any(n.rstrip("0123456789") == c for n in self.taken))
+        for i, name in enumerate(unnamed, 1):
+            self.idents[name] = Ident(letter, str(i) if len(unnamed) > 1 else "")
 
-    def _nearest_name(self, graph: Graph, users: Mapping[Node, tuple[Node, ...]], owner: Node) -> str:
+    def _nearest_name(self, graph: Graph, owner: Node) -> str:
         """The name of ``owner``, or of the nearest named quantity computed from it."""
         seen, front = {owner}, [owner]
         while front:
             for node in front:
                 if node in graph.names:
                     return graph.names[node]
-            front = [u for node in front for u in users.get(node, ()) if u not in seen]
+            front = [u for node in front for u in graph.users.get(node, ()) if u not in seen]
             seen.update(front)
         return self.output_names[0]
 
@@ -95,12 +101,21 @@ class Naming:
         return Derivative(self.idents[self.output_names[0]] if scalar else None, self.idents.get(name) or written(name))
 
     def legend(
-        self, extents: Mapping[int, Symbol], cotangents: Sequence[Node], deltas: Mapping[str, Node], scalar: bool
-    ) -> tuple[tuple[Ident, str], ...]:
+        self,
+        graph: Graph,
+        extents: Mapping[int, Symbol],
+        cotangents: Sequence[Node],
+        deltas: Mapping[str, Node],
+        scalar: bool,
+    ) -> tuple[tuple[Ident, str | Layout], ...]:
         """What the derivation's own letters stand for."""
-        lines = [
+        lines: list[tuple[Ident, str | Layout]] = [
             (self.idents[symbol.name], f"= {size}") for size, symbol in extents.items()
         ]
+        named = {name: owner for name, owner in deltas.items() if owner in graph.names}
+        for name, owner in named.items() if scalar else ():
+            below = self.idents[graph.names[owner]]
+            lines.append((self.idents[name], Derivative(self.idents[self.output_names[0]], below)))
         if not scalar:
             for ct, name in zip(cotangents, self.output_names, strict=False):
                 lines.append((self.idents[ct.attrs["name"]], f"is the cotangent of {name}"))

@@ -1,194 +1,49 @@
 """Formulas to notation: what a mathematician writes for an index-labelled product.
 
-Enters: a `Formula`.  Leaves: a `Layout`, the tree that every printer (text, LaTeX, …) walks; each piece keeps the formula
-that it shows, and through it the graph nodes and source lines.
-Conventions: a vector is a column; a matrix plus or times a vector without further marks adds or scales row by row, as NumPy
-broadcasts; `u1ᵀ` repeats a column; leading batch axes that all factors share are not written; what no chain of matrices can
-say is written with indices.  Start reading at `Notation.layout`, then `_Matrices`.
+Enters: a `Formula`.  Leaves: a `Layout`, the tree that every printer (text, LaTeX, …) walks; each piece keeps the
+formula that it shows, and through it the graph nodes and source lines.
+Conventions: a vector is a column; a matrix plus or times a vector without further marks adds or scales row by row, as
+NumPy broadcasts; `u1ᵀ` repeats a column; leading batch axes that all factors share are not written; what no chain of
+matrices can say is written with indices.  Start reading at `Notation.layout`, then `gradc.explain.matrices.Matrices`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from gradc.explain.formula import (
-    UNIT,
-    Apply,
-    Factor,
-    Formula,
-    Labels,
-    Number,
-    Product,
-    Sum,
-    Symbol,
-    snapped,
-    split,
-    varying_axes,
+from gradc.explain.formula import UNIT, Apply, Factor, Formula, Number, Product, Sum, Symbol, magnitude, snapped, split
+from gradc.explain.layout import (
+    Call,
+    Fenced,
+    Hadamard,
+    Ident,
+    Indexed,
+    Juxtaposed,
+    Known,
+    Layout,
+    Literal,
+    Mask,
+    Minus,
+    Num,
+    Plus,
+    Quotient,
+    Raised,
+    Relation,
+    Root,
+    Summed,
+    Tensor,
 )
+from gradc.explain.matrices import INDEX_LETTERS, Matrices, quotient, side_by_side
 
-
-@dataclass(frozen=True)
-class Layout:
-    """A piece of notation; ``source`` is the formula it shows."""
-
-    source: Formula | None = field(default=None, kw_only=True, compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class Ident(Layout):
-    """A name, with what stands below it."""
-
-    name: str
-    below: str = ""
-
-
-@dataclass(frozen=True)
-class Num(Layout):
-    """A number ≥ 0."""
-
-    value: Number
-
-
-@dataclass(frozen=True)
-class Known(Layout):
-    """A number that has a name, in Unicode, ASCII and LaTeX."""
-
-    names: tuple[str, str, str]
-
-
-@dataclass(frozen=True)
-class Literal(Layout):
-    """Text that is shown as it is: a slice, a small array."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Minus(Layout):
-    inner: Layout
-
-
-@dataclass(frozen=True)
-class Plus(Layout):
-    """A sum; negative terms are `Minus`."""
-
-    terms: tuple[Layout, ...]
-
-
-@dataclass(frozen=True)
-class Juxtaposed(Layout):
-    """A product of matrices, vectors and scalars, written side by side."""
-
-    items: tuple[Layout, ...]
-
-
-@dataclass(frozen=True)
-class Hadamard(Layout):
-    """An elementwise product."""
-
-    items: tuple[Layout, ...]
-
-
-@dataclass(frozen=True)
-class Quotient(Layout):
-    """top / bottom; ``pointwise`` if both are arrays."""
-
-    top: Layout
-    bottom: Layout
-    pointwise: bool = False
-
-
-@dataclass(frozen=True)
-class Raised(Layout):
-    base: Layout
-    exponent: Layout
-
-
-@dataclass(frozen=True)
-class Root(Layout):
-    inner: Layout
-
-
-@dataclass(frozen=True)
-class Transposed(Layout):
-    inner: Layout
-
-
-@dataclass(frozen=True)
-class Call(Layout):
-    """A function of arguments; ``options`` are written after them."""
-
-    name: str
-    args: tuple[Layout, ...]
-    options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Mask(Layout):
-    """1 where the condition holds, 0 elsewhere."""
-
-    condition: Layout
-
-
-@dataclass(frozen=True)
-class Relation(Layout):
-    left: Layout
-    sign: str
-    right: Layout
-
-
-@dataclass(frozen=True)
-class Fenced(Layout):
-    """Between bars: |x| or ‖x‖."""
-
-    inner: Layout
-    double: bool = False
-
-
-@dataclass(frozen=True)
-class Summed(Layout):
-    """Σ over ``indices``, or over everything if none is named."""
-
-    indices: tuple[str, ...]
-    body: Layout
-
-
-@dataclass(frozen=True)
-class Indexed(Layout):
-    base: Layout
-    indices: tuple[Layout, ...]
-
-
-@dataclass(frozen=True)
-class Tensor(Layout):
-    """The array whose element at ``indices`` is ``body``."""
-
-    indices: tuple[str, ...]
-    body: Layout
-
-
-@dataclass(frozen=True)
-class Ones(Layout):
-    """The vector of ones."""
-
-
-@dataclass(frozen=True)
-class Derivative(Layout):
-    """∂of/∂by, or ∂by for a cotangent."""
-
-    of: Layout | None
-    by: Layout
-
-
-INDEX_LETTERS = "ijklmrstuvab"
 RELATIONS = {"equal": "=", "not_equal": "≠", "less": "<", "less_equal": "≤", "greater": ">", "greater_equal": "≥"}
 CALL_NAMES = {
     "sigmoid": "σ", "normal_cdf": "Φ", "normal_pdf": "φ", "logsumexp": "lse", "maximum": "max", "minimum": "min",
-    "logical_and": "and", "logical_or": "or", "logical_not": "not", "bitwise_invert": "not", "lgamma": "logΓ", "digamma": "ψ",
+    "logical_and": "and", "logical_or": "or", "logical_not": "not", "bitwise_invert": "not",
+    "lgamma": "logΓ", "digamma": "ψ",
 }  # fmt: skip
 #: attribute values that go without saying
 USUAL = (None, False, 0, "mean", "none")
@@ -250,7 +105,7 @@ class Notation:
         return _with_scalars(x.coef, top, bottom, self._arrays(x, arrays) if arrays else None)
 
     def _arrays(self, x: Product, factors: Sequence[Factor]) -> Layout:
-        found = _Matrices.of(self, x, factors)
+        found = Matrices.of(self.power, x, factors)
         return found if found is not None else self._with_indices(x, factors)
 
     def _with_indices(self, x: Product, factors: Sequence[Factor]) -> Layout:
@@ -258,7 +113,7 @@ class Notation:
         letters = _letters({k for f in factors for k in f.labels if k != UNIT} | set(range(x.ndim)))
         top = [self._indexed(f, letters) for f in factors if f.exponent > 0]
         bottom = [self._indexed(f, letters) for f in factors if f.exponent < 0]
-        body = _quotient(top, bottom, pointwise=False)
+        body = quotient(top, bottom, elementwise=False)
         sums = tuple(letters[k] for k in sorted(x.summed))
         out = tuple(letters[k] for k in range(x.ndim))
         return Tensor(out, Summed(sums, body) if sums else body) if out else Summed(sums, body)
@@ -267,7 +122,7 @@ class Notation:
         base = self.layout(f.base)
         inside = tuple(Ident(letters[k]) if k != UNIT else Num(Fraction(0)) for k in f.labels)
         element = Indexed(base, inside)
-        return element if abs(f.exponent) == 1 else Raised(element, Num(abs(f.exponent)))
+        return element if magnitude(f.exponent) == 1 else Raised(element, Num(magnitude(f.exponent)))
 
     # -- functions ---------------------------------------------------------------------------------------------------
 
@@ -308,12 +163,12 @@ def _options(x: Apply) -> tuple[str, ...]:
     return tuple(shown)
 
 
-# -- scalars around an array part ----------------------------------------------------------------------------------------
+# -- scalars around an array part --------------------------------------------------------------------------------------
 
 
 def _with_scalars(coef: Number, top: Sequence[Layout], bottom: Sequence[Layout], array: Layout | None) -> Layout:
     """−c · (scalars) · array / (scalars)."""
-    number, above, below = rational_part(abs(coef))
+    number, above, below = rational_part(magnitude(coef))
     over, under = [*above, *top], [*below, *bottom]
     if isinstance(number, Fraction) and not _reads_as_decimal(number) and (number != Fraction(1, 2) or bottom):
         if number.denominator != 1:
@@ -323,13 +178,13 @@ def _with_scalars(coef: Number, top: Sequence[Layout], bottom: Sequence[Layout],
         over.insert(0, Num(number))
     body: Layout
     if array is None:
-        body = _side_by_side(over)
+        body = side_by_side(over)
     elif isinstance(array, Hadamard | Quotient) and over:
         body = _scaled(over, array)
     else:
-        body = _side_by_side([*over, *(array.items if isinstance(array, Juxtaposed) else (array,))])
+        body = side_by_side([*over, *(array.items if isinstance(array, Juxtaposed) else (array,))])
     if under:
-        body = Quotient(body, _side_by_side(under))
+        body = Quotient(body, side_by_side(under))
     return Minus(body) if coef < 0 else body
 
 
@@ -363,8 +218,8 @@ def _scaled(scalars: Sequence[Layout], x: Layout) -> Layout:
     if isinstance(x, Quotient):
         return replace(x, top=_scaled(scalars, x.top))
     if isinstance(x, Num) and x.value == 1:
-        return _side_by_side(scalars)
-    return _side_by_side([*scalars, *(x.items if isinstance(x, Juxtaposed) else (x,))])
+        return side_by_side(scalars)
+    return side_by_side([*scalars, *(x.items if isinstance(x, Juxtaposed) else (x,))])
 
 
 def _reads_as_decimal(c: Fraction) -> bool:
@@ -372,290 +227,7 @@ def _reads_as_decimal(c: Fraction) -> bool:
     return c.denominator not in (1, 2) and len(repr(float(c))) <= 7 and Fraction(repr(float(c))) == c
 
 
-def _side_by_side(items: Sequence[Layout]) -> Layout:
-    return items[0] if len(items) == 1 else Juxtaposed(tuple(items))
-
-
-def _quotient(top: Sequence[Layout], bottom: Sequence[Layout], pointwise: bool) -> Layout:
-    """The product of ``top`` over that of ``bottom``."""
-    join: Callable[[Sequence[Layout]], Layout] = _pointwise if pointwise else _side_by_side
-    above = join(top) if top else Num(Fraction(1))
-    return Quotient(above, join(bottom), pointwise) if bottom else above
-
-
-def _pointwise(items: Sequence[Layout]) -> Layout:
-    return items[0] if len(items) == 1 else Hadamard(tuple(items))
-
-
-# -- matrix notation -------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Edge:
-    """A matrix between two labels: items side by side, rows at ``row``, columns at ``column``."""
-
-    row: int
-    column: int
-    items: list[Layout]
-
-    def from_(self, label: int) -> _Edge:
-        """The same matrix with its rows at ``label``."""
-        if self.row == label:
-            return self
-        return _Edge(self.column, self.row, [transposed(x) for x in reversed(self.items)])
-
-    @property
-    def layout(self) -> Layout:
-        return _side_by_side(self.items)
-
-
-def transposed(x: Layout) -> Layout:
-    """xᵀ, with the transpose as far inside as it goes."""
-    if isinstance(x, Transposed):
-        return x.inner
-    if isinstance(x, Juxtaposed):
-        return Juxtaposed(tuple(transposed(i) for i in reversed(x.items)), source=x.source)
-    if isinstance(x, Plus):
-        inside = Plus(tuple(Minus(transposed(t.inner)) if isinstance(t, Minus) else transposed(t) for t in x.terms))
-        if _transposes(inside) <= _transposes(x):
-            return inside
-    return Transposed(x, source=x.source)
-
-
-def _transposes(x: Layout) -> int:
-    """How many transposes are written in a sum of products."""
-    if isinstance(x, Plus | Juxtaposed):
-        return sum(map(_transposes, x.terms if isinstance(x, Plus) else x.items))
-    return _transposes(x.inner) if isinstance(x, Minus) else int(isinstance(x, Transposed))
-
-
-class _Matrices:
-    """One product: factors as matrices between labels and vectors at labels, summed labels eliminated one by one."""
-
-    @classmethod
-    def of(cls, notation: Notation, x: Product, factors: Sequence[Factor]) -> Layout | None:
-        """The product in matrix notation, or None if it has none."""
-        common = _batch_labels(x, factors)
-        if common is None:
-            return None
-        try:
-            body = cls(notation, x, [_stripped(f, common) for f in factors], len(common)).result()
-        except _NoMatrixForm:
-            return None
-        summed = tuple(INDEX_LETTERS[i] for i, k in enumerate(common) if k >= x.ndim)
-        return Summed(summed, body) if summed else body
-
-    def __init__(self, notation: Notation, x: Product, factors: Sequence[Factor], batch: int):
-        self.notation = notation
-        self.out = [k for k in range(max(0, x.ndim - 2), x.ndim)]
-        self.row, self.column = self.out[0] if len(self.out) > 1 else None, self.out[-1] if self.out else None
-        self.batch = batch
-        self.first = notation.power(factors[0].base, abs(factors[0].exponent))
-        self.width = x.shape[-1] if x.ndim else 1
-        self.edges: list[_Edge] = []
-        self.vectors: dict[int, tuple[list[Layout], list[Layout]]] = {}
-        self.columns: set[int] = set()  #: labels whose vectors are columns (n, 1) already
-        self._collect([f for f in factors if f.labels])
-        self.scalar_parts: list[Layout] = []
-        self.sums = sorted({k for f in factors for k in f.labels} - {UNIT, *self.out})
-
-    def _collect(self, factors: Sequence[Factor]) -> None:
-        groups: dict[frozenset[int], list[Factor]] = {}
-        for f in factors:
-            real = tuple(k for k in f.labels if k != UNIT)
-            if len(real) > 2 or len(set(real)) < len(real):
-                raise _NoMatrixForm
-            groups.setdefault(frozenset(real), []).append(f)
-        for labels, members in groups.items():
-            if len(labels) == 2:
-                self.edges.append(self._group(members))
-            else:
-                (k,) = labels
-                parts = [(self.notation.power(f.base, abs(f.exponent)), f.exponent > 0) for f in members]
-                self.vectors[k] = ([p for p, up in parts if up], [p for p, up in parts if not up])
-                if all(_is_column(f) for f in members) or self.width == 1:
-                    self.columns.add(k)
-
-    def _group(self, members: Sequence[Factor]) -> _Edge:
-        """Matrices between the same two labels: one elementwise product."""
-        row, column = (k for k in members[0].labels if k != UNIT)
-        if members[0].exponent > 0 and any(_real(f.labels) == (column, row) for f in members) and row > column:
-            row, column = column, row
-        top, bottom = [], []
-        for f in members:
-            item = self.notation.power(f.base, abs(f.exponent))
-            item = item if _real(f.labels) == (row, column) else transposed(item)
-            (top if f.exponent > 0 else bottom).append(item)
-        top.sort(key=lambda i: isinstance(i, Mask))
-        return _Edge(row, column, [_quotient(top, bottom, pointwise=True)])
-
-    # -- elimination -------------------------------------------------------------------------------------------------
-
-    def result(self) -> Layout:
-        if self._whole_sum():
-            return Summed((), self.edges[0].layout)
-        column_sum = self._column_sum()
-        if column_sum is not None:
-            return column_sum
-        while self.sums:
-            self._eliminate(min(self.sums, key=self._degree))
-        return self._assembled()
-
-    def _whole_sum(self) -> bool:
-        return len(self.edges) == 1 and not self.vectors and {self.edges[0].row, self.edges[0].column} == set(self.sums)
-
-    def _column_sum(self) -> Layout | None:
-        """Σᵢ A[i], for the sum over the rows of one named matrix."""
-        if len(self.edges) != 1 or self.vectors or self.sums != [self.edges[0].row]:
-            return None
-        (item,) = self.edges[0].items
-        letter = INDEX_LETTERS[self.batch]
-        return Summed((letter,), Indexed(item, (Ident(letter),))) if isinstance(item, Ident) else None
-
-    def _touching(self, k: int) -> list[_Edge]:
-        return [e for e in self.edges if k in (e.row, e.column)]
-
-    def _degree(self, k: int) -> int:
-        return len(self._touching(k))
-
-    def _eliminate(self, k: int) -> None:
-        self.sums.remove(k)
-        touching = self._touching(k)
-        top, bottom = self.vectors.pop(k, ([], []))
-        if len(touching) > 2:
-            raise _NoMatrixForm
-        self.edges = [e for e in self.edges if e not in touching]
-        if not touching:
-            self.scalar_parts.append(_inner_product(top, bottom, self.first))
-        elif len(touching) == 1:
-            self._times_vector(touching[0], k, _quotient(top, bottom, True) if top or bottom else Ones())
-        else:
-            self._chain(touching[0], touching[1], k, _quotient(top, bottom, True) if top or bottom else None)
-
-    def _times_vector(self, edge: _Edge, k: int, v: Layout) -> None:
-        other = edge.row if edge.column == k else edge.column
-        oriented = edge.from_(other)
-        tail = list(v.items) if isinstance(v, Juxtaposed) else [v]
-        top, _ = self.vectors.setdefault(other, ([], []))
-        top.append(_side_by_side([*oriented.items, *tail]))
-        self.columns.discard(other)
-
-    def _chain(self, a: _Edge, b: _Edge, k: int, v: Layout | None) -> None:
-        start = a.row if a.column == k else a.column
-        end = b.row if b.column == k else b.column
-        if start == end:
-            self._trace(a, b, start, k, v)
-            return
-        if start > end:
-            a, b, start, end = b, a, end, start
-        middle = [Call("diag", (v,))] if v is not None else []
-        items = [*a.from_(start).items, *middle, *b.from_(k).items]
-        parallel = [e for e in self.edges if {e.row, e.column} == {start, end}]
-        if parallel:  # an elementwise product of a chain with what lies beside it
-            self.edges = [e for e in self.edges if e not in parallel]
-            beside = [e.from_(start).layout for e in parallel]
-            items = [Hadamard((_side_by_side(items), *beside))]
-        self.edges.append(_Edge(start, end, items))
-
-    def _trace(self, a: _Edge, b: _Edge, start: int, k: int, v: Layout | None) -> None:
-        """A·B with both ends summed together."""
-        if start not in self.sums or self._touching(start) or start in self.vectors or v is not None:
-            raise _NoMatrixForm
-        self.sums.remove(start)
-        forth = [*a.from_(start).items, *b.from_(k).items]
-        back = [transposed(i) for i in reversed(forth)]
-        self.scalar_parts.append(Call("tr", (_side_by_side(min(forth, back, key=lambda side: sum(map(_transposes, side)))),)))
-
-    def _assembled(self) -> Layout:
-        if any(e.row not in self.out or e.column not in self.out for e in self.edges) or len(self.edges) > 1:
-            raise _NoMatrixForm
-        if self.row is None or self.column is None:
-            body = self._vector(self.column) if self.column is not None and self.column in self.vectors else None
-        else:
-            body = self._matrix(self.row, self.column)
-        if body is None and not self.scalar_parts:
-            raise _NoMatrixForm
-        return _side_by_side([*self.scalar_parts, *([body] if body is not None else [])])
-
-    def _vector(self, k: int) -> Layout:
-        top, bottom = self.vectors[k]
-        return _quotient(top, bottom, pointwise=True)
-
-    def _matrix(self, row: int, column: int) -> Layout | None:
-        if not self.edges:
-            left = self._vector(row) if row in self.vectors else None
-            right = self._vector(column) if column in self.vectors else None
-            if left is None:
-                return right
-            if right is not None:
-                return _side_by_side([left, transposed(right)])
-            return left if row in self.columns or self.width == 1 else _repeated(left)
-        if self.edges[0].items == [Ident("I")] and len(self.vectors) == 1:
-            return Call("diag", (self._vector(*self.vectors),))
-        top, bottom = [self.edges[0].from_(row).layout], list[Layout]()
-        for k in (row, column):
-            above, below = self.vectors.get(k, ([], []))
-            repeat = k == row and k not in self.columns
-            top += [_repeated(v) if repeat else v for v in above]
-            bottom += [_repeated(v) if repeat else v for v in below]
-        return _quotient(top, bottom, pointwise=True)
-
-
-def _is_column(f: Factor) -> bool:
-    """Whether a vector is written with columns (n, 1), so that it broadcasts as it stands."""
-    base = f.base
-    if base.ndim == 2 and base.shape[1] == 1:
-        return True
-    if isinstance(base, Product):
-        return all(_is_column(g) for g in base.factors if 0 in g.labels) and not base.summed
-    if isinstance(base, Sum):
-        return all(_is_column(Factor(t, (0,))) for t in base.terms if varying_axes(t))
-    return isinstance(base, Apply) and base.pointwise and all(_is_column(Factor(a, (0,))) for a in base.args if varying_axes(a))
-
-
-class _NoMatrixForm(Exception):
-    """The product is no chain of matrices and vectors."""
-
-
-def _real(labels: Labels) -> Labels:
-    return tuple(k for k in labels if k != UNIT)
-
-
-def _repeated(column: Layout) -> Layout:
-    items = column.items if isinstance(column, Juxtaposed) else (column,)
-    return _side_by_side([*items, Transposed(Ones())])
-
-
-def _inner_product(top: Sequence[Layout], bottom: Sequence[Layout], first: Layout) -> Layout:
-    """Σ of an elementwise product of vectors: uᵀv where there are two."""
-    if len(top) == 1 and not bottom and isinstance(top[0], Raised) and top[0].exponent == Num(Fraction(2)):
-        return Raised(Fenced(top[0].base, double=True), top[0].exponent)
-    if len(top) < 2:
-        return Summed((), _quotient(top, bottom, pointwise=True))
-    chain = next((v for v in top if isinstance(v, Juxtaposed)), top[-1])
-    rest = [v for v in top if v is not chain]
-    items = [transposed(_quotient(rest, bottom, pointwise=True)), *(chain.items if isinstance(chain, Juxtaposed) else (chain,))]
-    back = [transposed(i) for i in reversed(items)]
-    return _side_by_side(min(items, back, key=lambda side: (sum(map(_transposes, side)), side[0] != transposed(first))))
-
-
-def _batch_labels(x: Product, factors: Sequence[Factor]) -> tuple[int, ...] | None:
-    """Leading labels that are not written because every factor of rank above two begins with them."""
-    expected = tuple(range(max(0, x.ndim - 2)))
-    deepest = max((_real(f.labels) for f in factors), key=len)
-    common = deepest[: max(len(expected), len(deepest) - 2)] if len(deepest) > 2 else expected
-    if common[: len(expected)] != expected or any(k < x.ndim for k in common[len(expected) :]):
-        return None
-    fits = all(_real(f.labels)[: len(common)] == common or not set(f.labels) & set(common) for f in factors)
-    return common if fits else None
-
-
-def _stripped(f: Factor, common: tuple[int, ...]) -> Factor:
-    """The factor for one index of the batch; only its labels are looked at from here on."""
-    return Factor(f.base, tuple(k for k in f.labels if k not in common), f.exponent)
-
-
-# -- functions with a notation of their own ------------------------------------------------------------------------------
+# -- functions with a notation of their own ----------------------------------------------------------------------------
 
 
 def _onehot_argmax(args: tuple[Layout, ...], x: Apply) -> Layout:
@@ -723,5 +295,3 @@ CALLS: dict[str, Callable[[tuple[Layout, ...], Apply], Layout]] = {
     "concatenate": lambda args, x: Call("concat", args, (f"axis={x.attrs['axis']}",)),
 }
 """Functions that are not written name(arguments)."""
-
-__all__ = ["Layout", "Notation", "transposed"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradc.explain.layout import Layout
 from gradc.explain.text import TextPrinter
 
 if TYPE_CHECKING:
@@ -44,20 +45,27 @@ class Page:
             return head + body
         result, indent = [head], " " * len(head)
         for word in _words(body):
-            if len(result[-1]) + len(word.rstrip()) > self.width and result[-1].strip() != head.strip() and result[-1] != indent:
+            if (
+                len(result[-1]) + len(word.rstrip()) > self.width
+                and result[-1].strip() != head.strip()
+                and result[-1] != indent
+            ):
                 result.append(indent)
             result[-1] += word
         return "\n".join(part.rstrip() for part in result)
 
+    def _meaning(self, text: str | Layout) -> str:
+        return self.printer.plain(text) if isinstance(text, str) else f"is {self.printer(text)}"
+
     def _remarks(self, derivation: Derivation) -> list[str]:
-        remarks = [f"{self.printer(ident)} {text}" for ident, text in derivation.legend]
+        remarks = [f"{self.printer(ident)} {self._meaning(text)}" for ident, text in derivation.legend]
         remarks += [f"at singular points, {self.printer.plain(text)}" for text in derivation.conventions]
         remarks += [f"stabilised, {self.printer.plain(text)}" for text in derivation.notes]
         return remarks
 
 
 def _words(body: str) -> list[str]:
-    """Pieces between which a line may break: before + and − outside of brackets as well as inside, and before ⊙ and ⊘."""
+    """Pieces between which a line may break: before each +, −, ⊙ and ⊘."""
     words, current = [], ""
     for token in body.split(" "):
         if token in ("+", "−", "-", "⊙", "⊘", ".*", "./") and current:

@@ -1,39 +1,45 @@
 """What the gradients share: which parts get a name and a line of their own.
 
-Enters: the compiled graph and its gradient nodes.  Leaves: formulas for the gradients and for the quantities they are made of.
-A cotangent or another part that is used more than once gets a name while the graph is lifted, a softmax always, a long
-formula as well; afterwards each name has to prove that it makes the whole shorter, or it is dropped.
+Enters: the compiled graph and its gradient nodes.  Leaves: formulas for the gradients and for the quantities they are
+made of. A cotangent or another part that is used more than once gets a name while the graph is lifted, a softmax
+always, a long formula as well; afterwards each name has to prove that it makes the whole shorter, or it is dropped.
 Start reading at `Quantities`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from gradc.explain.extents import Extents
 from gradc.explain.formula import Apply, Formula, Symbol, rebuilt, split, value_of
 from gradc.explain.lift import Lifter
+from gradc.explain.matching import Names
 from gradc.explain.naming import Naming
-from gradc.explain.rules import Names, Simplifier
+from gradc.explain.rules import Simplifier
 from gradc.graph import Graph
 from gradc.interpret import topological
 from gradc.node import Node
 
 #: a part that is used more than once gets a name if there is at least this much to read
-SHARED = 6
+SHARED = 5
 #: … and a cotangent with at least this much
 COTANGENT = 4
 #: a formula with more to read than this is cut
-LONGEST = 60
+LONGEST = 40
 #: what a line of its own costs the reader
 LINE = 2
+
+#: a line of the derivation: a quantity by name, a gradient by position
+Key = str | int
 
 
 class Quantities:
     """Formulas of the gradients, and of the quantities that they share.
 
-    ``meanings`` holds the quantities that have a line, in the order of their definition; ``deltas`` says which of them are
-    cotangents, and of which node; ``gradients`` are the wanted formulas, None where a gradient is structurally zero.
+    ``meanings`` holds the quantities that have a line, in the order of their definition; ``deltas`` says which of them
+    are cotangents, and of which node; ``gradients`` are the wanted formulas, None where a gradient is structurally
+    zero.
     """
 
     def __init__(
@@ -45,6 +51,8 @@ class Quantities:
         naming: Naming,
     ):
         self.graph, self.naming, self.belongs_to = graph, naming, belongs_to
+        self.wanted = {g for g in gradients if g is not None}
+        self.cotangent_leaves = {leaf for leaf in graph.inputs if leaf not in graph.names}
         self.meanings: dict[str, Formula] = {}
         self.deltas: dict[str, Node] = {}
         self.names = Names({}, {})
@@ -55,9 +63,8 @@ class Quantities:
         self.lifter = Lifter(dict(self.forward_symbols), self.simplifier, extents.symbols, accumulated=accumulated)
         self._lift_all(live)
         self.gradients = [None if g is None else self.lifter.formula(g) for g in gradients]
-        while self._drop_a_name():
-            pass
-        naming.settle(graph, self.deltas)
+        self._drop_idle_names()
+        naming.settle(graph, self.deltas, [name for name in self.meanings if name not in self.deltas])
 
     def _forward_symbols(self, extents: Extents) -> dict[Node, Symbol]:
         symbols = {n: self.naming.symbol(n, name) for n, name in self.graph.names.items()}
@@ -69,17 +76,14 @@ class Quantities:
     # -- names are given -----------------------------------------------------------------------------------------------
 
     def _lift_all(self, live: Sequence[Node]) -> None:
-        """What the user named first, then operands before users: a name is known before it could be said."""
-        for node in topological([*self.graph.names]):
-            if node in self.forward_symbols and node.op.name != "input":
-                self._know_forward(node)
-        uses: dict[Node, int] = {}
-        for node in live:
-            for arg in set(node.args):
-                uses[arg] = uses.get(arg, 0) + 1
-        for node in live:
-            if node not in self.forward_symbols:
-                self._name_if_worth_it(node, uses.get(node, 0))
+        """Operands before users: a name is known before it could be said."""
+        uses = Counter(arg for node in live for arg in set(node.args))
+        for node in topological([*self.graph.names, *live]):
+            if node in self.forward_symbols:
+                if node.op.name != "input":
+                    self._know_forward(node)
+            elif uses[node] or node in self.wanted:
+                self._name_if_worth_it(node, uses[node])
 
     def _know_forward(self, node: Node) -> None:
         """A name of the user's; one that is a number times another quantity is written out instead."""
@@ -101,7 +105,7 @@ class Quantities:
         shared = uses > 1 and x.size >= (SHARED if owner is None else COTANGENT)
         if not (shared or _is_softmax(x) or x.size > LONGEST):
             return
-        name = self.naming.quantity(self.graph, owner, "p" if _is_softmax(x) else "t")
+        name = self.naming.quantity(self.graph, owner, *(["p"] if _is_softmax(x) else []))
         if owner is not None:
             self.deltas[name] = owner
         symbol = Symbol(node.shape, name=name, nodes=frozenset((node,)))
@@ -111,45 +115,55 @@ class Quantities:
 
     # -- and taken away ------------------------------------------------------------------------------------------------
 
-    def _drop_a_name(self) -> bool:
-        """Write one quantity where it is used, if the whole then is shorter; False if every name earns its line."""
-        for name, meaning in reversed(self.meanings.items()):
-            uses = sum(_occurrences(x, name) for x in self._formulas())
-            if uses and (_is_softmax(meaning) or (uses == 1 and meaning.size > LONGEST // 2)):
-                continue
-            if self._try_without(name, uses):
-                return True
-        return False
+    def _drop_idle_names(self) -> None:
+        """Write each quantity where it is used, if the whole then is shorter."""
+        formulas: dict[Key, Formula] = {i: x for i, x in enumerate(self.gradients) if x is not None}
+        formulas.update(self.meanings)
+        readers: dict[str, set[Key]] = {name: set() for name in self.meanings}
+        for key, x in formulas.items():
+            for name in symbols_in(x) & readers.keys():
+                readers[name].add(key)
+        changed = True
+        while changed:
+            changed = False
+            for name in reversed([n for n in readers if n in formulas]):
+                changed |= self._drop(name, formulas, readers)
+        self.meanings = {name: formulas[name] for name in self.meanings if name in formulas}
+        self.deltas = {name: owner for name, owner in self.deltas.items() if name in formulas}
+        self.gradients = [formulas.get(i) for i in range(len(self.gradients))]
 
-    def _formulas(self) -> Iterable[Formula]:
-        return (x for x in (*self.gradients, *self.meanings.values()) if x is not None)
-
-    def _try_without(self, name: str, uses: int) -> bool:
-        meaning = self.meanings[name]
+    def _drop(self, name: str, formulas: dict[Key, Formula], readers: dict[str, set[Key]]) -> bool:
+        meaning, mine = formulas[name], [key for key in readers[name] if key in formulas]
+        uses = sum(_occurrences(formulas[key], name) for key in mine)
+        if uses and (_is_softmax(meaning) or meaning.size * uses > LONGEST // 2):
+            return False
         symbol = self.names.forget(meaning)
         self.simplifier.forget()
-        readers = [x for x in self._formulas() if name in symbols_in(x)]
-        written = {x: self._inlined(x, name, meaning) for x in readers}
-        before = meaning.size + LINE + sum(x.size for x in readers)
-        if uses > 1 and sum(x.size for x in written.values()) >= before:
+        written = {key: self._inlined(formulas[key], name, meaning) for key in mine}
+        before = meaning.size + LINE + sum(formulas[key].size for key in mine)
+        after = sum(x.size for x in written.values()) + (self.deltas.get(name) in self.graph.names)
+        if uses > 1 and after > before:
             if symbol is not None:
                 self._know(symbol, meaning)
             return False
-        del self.meanings[name]
-        self.deltas.pop(name, None)
-        self.meanings = {n: written.get(x, x) for n, x in self.meanings.items()}
-        self.gradients = [written.get(x, x) if x is not None else None for x in self.gradients]
-        self._redefine()
+        del formulas[name]
+        for key, x in written.items():
+            formulas[key] = x
+            for inner in symbols_in(x) & readers.keys():
+                readers[inner].add(key)
+        self._redefine(name, meaning)
         return True
 
-    def _redefine(self) -> None:
-        """Names stand for their new meanings."""
-        for name, x in self.meanings.items():
-            old = self.names.definitions.get(name)
-            if old is not None and old != x:
+    def _redefine(self, name: str, meaning: Formula) -> None:
+        """What was defined by ``name`` is now defined by its meaning."""
+        self.names.definitions.pop(name, None)
+        for other, old in list(self.names.definitions.items()):
+            if name in symbols_in(old):
                 symbol = self.names.forget(old)
+                new = self._inlined(old, name, meaning)
+                self.names.definitions[other] = new
                 if symbol is not None:
-                    self.names.define(symbol, x)
+                    self.names.define(symbol, new)
         self.simplifier.forget()
 
     def _inlined(self, x: Formula, name: str, meaning: Formula) -> Formula:
@@ -158,6 +172,15 @@ class Quantities:
         if name not in symbols_in(x):
             return x
         return self.simplifier(rebuilt(x, lambda part: self._inlined(part, name, meaning)))
+
+    def forward_names(self) -> set[str]:
+        """Quantities that are made of forward quantities alone."""
+        found: set[str] = set()
+        forward = {s.name for n, s in self.forward_symbols.items() if n not in self.cotangent_leaves}
+        for name, x in self.meanings.items():
+            if name not in self.deltas and symbols_in(x) <= forward | found:
+                found.add(name)
+        return found
 
 
 def _is_softmax(x: Formula) -> bool:

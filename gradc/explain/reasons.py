@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def why_zero(graph: Graph, wanted: Node, naming: Naming) -> str:
-    """In words: the input has no tangent, reaches no result, or reaches it only through steps that are locally constant."""
+    """In words: the input has no tangent, reaches no result, or does so only through locally constant steps."""
     name, result = graph.names.get(wanted, "the input"), " and ".join(naming.output_names)
     if not has_tangent(wanted):
         return f"{name} is {wanted.dtype}: integers and bools have no tangent"

@@ -1,16 +1,16 @@
 """Notation as text: Unicode, or plain ASCII for terminals that have no more.
 
-Enters: a `Layout`.  Leaves: one line.  Invariant: brackets stand where precedence needs them and nowhere else.  ASCII writes
-``^T`` for a transpose, ``.*`` and ``./`` for elementwise product and quotient, ``sum_i`` for Σᵢ.
+Enters: a `Layout`.  Leaves: one line.  Invariant: brackets stand where precedence needs them and nowhere else.  ASCII
+writes ``^T`` for a transpose, ``.*`` and ``./`` for elementwise product and quotient, ``sum_i`` for Σᵢ.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-from gradc.explain import notation as n
+from gradc.explain import layout as n
 from gradc.explain.formula import Number
-from gradc.explain.notation import Layout
+from gradc.explain.layout import Layout
 
 #: how tightly each piece binds
 SUM, PRODUCT, POSTFIX, ATOM = 1, 2, 4, 5
@@ -135,7 +135,11 @@ class TextPrinter:
 
     def _quotient(self, top: Layout, bottom: Layout, pointwise: bool) -> str:
         sign = f" {self._pick('⊘', './')} " if pointwise else "/"
-        return self.at_least(top, PRODUCT if not isinstance(top, n.Quotient) else SIDE) + sign + self.at_least(bottom, POSTFIX)
+        return (
+            self.at_least(top, PRODUCT if not isinstance(top, n.Quotient) else SIDE)
+            + sign
+            + self.at_least(bottom, POSTFIX)
+        )
 
     def _exponent(self, x: Layout) -> str:
         if isinstance(x, n.Num) and isinstance(x.value, Fraction) and x.value.denominator == 1 and not self.ascii:
@@ -155,7 +159,9 @@ class TextPrinter:
             if value == Fraction(1, 2):
                 return ("½", ATOM) if not self.ascii else ("1/2", PRODUCT)
             decimal = repr(float(value))
-            return (decimal, ATOM) if Fraction(decimal) == value else (f"{value.numerator}/{value.denominator}", PRODUCT)
+            return (
+                (decimal, ATOM) if Fraction(decimal) == value else (f"{value.numerator}/{value.denominator}", PRODUCT)
+            )
         return f"{value:.6g}", ATOM
 
     def _minus(self) -> str:

@@ -1,8 +1,8 @@
 """Formulas back to graph nodes: what is displayed is what can be run.
 
 Enters: a `Formula` and the node of each symbol.  Leaves: the node that has the formula's value, in one floating dtype.
-Invariant: every formula that `lift` or a rule can build has a value here, so each displayed line can be held against the
-derivative it stands for.  Start reading at `Evaluator.node`.
+Invariant: every formula that `lift` or a rule can build has a value here, so each displayed line can be held against
+the derivative it stands for.  Start reading at `Evaluator.node`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import Shape
-from gradc.explain.formula import UNIT, Apply, Factor, Formula, Labels, Product, Sum, Symbol, is_integer
+from gradc.explain.formula import UNIT, Apply, Factor, Formula, Labels, Product, Sum, Symbol, is_integer, magnitude
 from gradc.node import FUNCTIONS, OPS, Node, constant
 from gradc.ops.contraction import contract
 from gradc.ops.elementwise import apply, cast
@@ -60,7 +60,9 @@ class Evaluator:
     def _product(self, x: Product) -> Node:
         if not x.factors:
             return full(x.shape, float(x.coef), self.dtype)
-        moved = len(x.factors) == 1 and x.factors[0].exponent == 1 and x.coef == 1  # integers and bools stay what they are
+        moved = (
+            len(x.factors) == 1 and x.factors[0].exponent == 1 and x.coef == 1
+        )  # integers and bools stay what they are
         parts = [_without_unit_axes(self._power(f, moved), f.labels) for f in x.factors]
         node, labels = _contracted(parts, x.ndim)
         if x.coef != 1:
@@ -72,10 +74,10 @@ class Evaluator:
         base = base if moved else cast(base, self.dtype)
         if e == 1:
             return base
-        if is_integer(e) and abs(e) <= 2:
-            square = apply(OPS["square"], base) if abs(e) == 2 else base
+        if is_integer(e) and magnitude(e) <= 2:
+            square = apply(OPS["square"], base) if magnitude(e) == 2 else base
             return square if e > 0 else apply(OPS["reciprocal"], square)
-        if abs(e) == 0.5:
+        if magnitude(e) == 0.5:
             return apply(OPS["sqrt" if e > 0 else "rsqrt"], base)
         return apply(OPS["power"], base, constant(np.asarray(float(e), base.dtype)))
 
@@ -94,7 +96,7 @@ def _contracted(parts: Sequence[Part], ndim: int) -> Part:
     rest = list(parts)
     while len(rest) > 1:
         pairs = [(i, j) for j in range(len(rest)) for i in range(j)]
-        i, j = min(pairs, key=lambda p: _joined_size(rest, *p, ndim))
+        i, j = min(pairs, key=lambda p: _joined_size(rest, p[0], p[1], ndim))
         joined = _joined(rest, i, j, ndim)
         rest = [p for k, p in enumerate(rest) if k not in (i, j)] + [joined]
     node, labels = rest[0]

@@ -172,6 +172,7 @@ def _share(wins: Node, ties: Node, like: Node) -> Node:
 relu = elementwise(
     "relu",
     lambda x: np.where(x > 0, x, np.where(np.isnan(x), x, x.dtype.type(0))),
+    like=np.positive,
     sympy=lambda S, x: S.Piecewise((x, x > 0), (0, True)),
     partials=lambda z, x: (np.where(x > 0, np.ones((), x.dtype), np.zeros((), x.dtype)),),
     lower=lambda b, x: b.select(b.le(x, 0), b.const(0, x), x),

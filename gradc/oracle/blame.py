@@ -16,6 +16,7 @@ from gradc.diff.linear import active_nodes
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.record import Kind
+from gradc.oracle.estimates import compiled_subject
 from gradc.oracle.report import Finding
 from gradc.oracle.rounding import running_errors
 from gradc.oracle.rules import Fault, batching_faults, derivative_faults, meaning_faults
@@ -79,7 +80,7 @@ def pass_findings(subject: Subject) -> list[Finding]:
     if any(forward):
         return [f for f in forward if f is not None][:1]
     steps.clear()
-    run_passes(subject.gradient_graph("reverse"), (*PIPELINE, *LOWERING), observe)
+    run_passes(compiled_subject(subject), (*PIPELINE, *LOWERING), observe)
     later = (_step_finding(subject, *s, (*PIPELINE, *LOWERING)) for s in steps)
     return [f for f in later if f is not None][:1]
 

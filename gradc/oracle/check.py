@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gradc.errors import GradcError
 from gradc.graph import Graph
 from gradc.oracle import estimates as by
 from gradc.oracle.blame import derivative_findings, pass_findings, record_findings
@@ -20,6 +19,8 @@ from gradc.oracle.report import Finding, Report
 from gradc.oracle.witness import Subject, subject_of
 from gradc.trace import trace
 from gradc.tree import flatten, leaves_of
+
+Failures = dict[str, Exception]
 
 METHODS = ("symbolic", "forward", "reverse", "finite", "compiled")
 
@@ -56,26 +57,47 @@ def check_graph(
     witness = subject.widened()
     probes = by.probes_for(witness)
     runs: list[by.Run] = []
-    found, findings = _estimates(methods, _makers(subject, witness, probes, compiled or default_compiler(), runs))
+    makers = _makers(subject, witness, probes, compiled or default_compiler(), runs)
+    found, failures = _estimates(methods, makers)
     rows = _rows(subject, found, probes) + [row for run in runs for row in _value_rows(subject, run)]
-    findings = _faults(subject, witness, rows, findings, compiled)
+    findings = _findings(subject, witness, rows, failures, compiled)
     if not findings:
         rows = [_excused(row) for row in rows]
     return Report(graph.title, tuple(methods), tuple(rows), tuple(findings), tuple(_notes(witness, probes)))
 
 
-def _faults(
-    subject: Subject, witness: Subject, rows: Sequence[Row], raised: list[Finding], compiled: CompileGraph | None
+def _findings(
+    subject: Subject, witness: Subject, rows: Sequence[Row], failures: Failures, compiled: CompileGraph | None
 ) -> list[Finding]:
-    """Who is to blame: rules that no gradient shows, then rewrites; on any trouble derivative rules, then kernels."""
-    found = raised + record_findings(witness)
-    found = found or pass_findings(witness)
-    wrong = [row for row in rows if not row.ok]
-    if wrong or found:
+    """Who is to blame: rules that no gradient shows, then rewrites; on any trouble derivative rules, modes, kernels."""
+    wrong = [row.pair for row in rows if not row.ok]
+    found = record_findings(witness)
+    if not found and "reverse" not in failures:
+        found = pass_findings(witness)
+    if wrong or failures or found:
         found = derivative_findings(witness) + found
-    if not found and wrong and all("compiled" in row.pair for row in wrong):
-        found = _compiled_findings(subject, compiled)
-    return found
+    if not found and any("compiled" not in pair for pair in wrong):
+        found = _mode_findings(witness, next(pair for pair in wrong if "compiled" not in pair))
+    if not found and (wrong or "compiled" in failures):
+        found = _compiled_findings(subject, compiled, "compiled" in failures)
+    return found or [_failure(method, error) for method, error in failures.items()]
+
+
+def _failure(method: str, error: Exception) -> Finding:
+    stage = "kernel" if method == "compiled" else "mode"
+    return Finding(stage, method, "?", -1, None, f"raised {type(error).__name__}: {error}")
+
+
+def _mode_findings(witness: Subject, pair: tuple[str, str]) -> list[Finding]:
+    """The first node up to which two methods disagree although each op's rules are right: the mode itself is wrong."""
+    graph = witness.graph
+    for node in graph.nodes:
+        if node.args and node.aval.is_float:
+            rows = agreement(graph.replace(outputs=(node,), in_tree=None, out_tree=None), witness.arrays, pair)
+            if any(not row.ok and not row.singular for row in rows):
+                words = f"{pair[0]} and {pair[1]} differ up to this node, though every rule on the way is right"
+                return [Finding("mode", "chain rule", node.op.name, graph.index[node], node.where, words)]
+    return []
 
 
 def agreement(
@@ -126,16 +148,16 @@ def _makers(
 
 def _estimates(
     methods: Sequence[str], makers: dict[str, Callable[[], Estimate]]
-) -> tuple[list[Estimate], list[Finding]]:
+) -> tuple[list[Estimate], Failures]:
+    """What each method gives, or how it fails: the report says it either way."""
     found: list[Estimate] = []
-    findings: list[Finding] = []
+    failures: Failures = {}
     for method in methods:
         try:
             found.append(makers[method]())
-        except (GradcError, AssertionError) as error:
-            words = f"{method} raised {type(error).__name__}: {error}"
-            findings.append(Finding("kernel" if method == "compiled" else "rule", method, "?", -1, None, words))
-    return found, findings
+        except Exception as error:
+            failures[method] = error
+    return found, failures
 
 
 def _rows(subject: Subject, found: Sequence[Estimate], probes: dict[int, Probes]) -> list[Row]:
@@ -156,12 +178,12 @@ def _value_rows(subject: Subject, run: by.Run) -> list[Row]:
     return rows
 
 
-def _compiled_findings(subject: Subject, compiled: CompileGraph | None) -> list[Finding]:
-    """gradc's own kernels one by one; a compiler that was handed in can only be cut short."""
+def _compiled_findings(subject: Subject, compiled: CompileGraph | None, failed: bool) -> list[Finding]:
+    """gradc's own kernels one by one; a compiler that was handed in, or that failed, can only be cut short."""
     graph = by.compiled_subject(subject)
-    if compiled is None:
+    if compiled is None and not failed:
         return kernel_findings(graph, subject.arrays, default_compiler())
-    return truncation_findings(graph, subject.arrays, compiled)
+    return truncation_findings(graph, subject.arrays, compiled or default_compiler())
 
 
 def _excused(row: Row) -> Row:

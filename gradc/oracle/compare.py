@@ -123,6 +123,8 @@ def _row(name: str, aval: str, pair: tuple[str, str], a: Slope, b: Slope, dtype:
         own = sum((s.error for s in (a, b) if s.differenced), np.zeros(x.shape))
     vague = finite & (own > VAGUE * max(scale, float(np.finfo(np.float64).tiny))) & ~(a.kink | b.kink)
     verdict, words = _verdict(x, y, wrong, lone, finite, a.kink | b.kink, vague)
+    if a.probed:
+        words += f" ({x.size} probes)"
     biggest = float(np.max(gap, initial=0.0))
     return Row(name, aval, pair, biggest, biggest / scale if scale else 0.0, float(np.max(ulps, initial=0.0)),
                verdict, words, bool(np.any(lone)) and not np.any(wrong))  # fmt: skip

@@ -55,28 +55,29 @@ def by_pull_back(subject: Subject, method: str) -> Estimate:
 
 def forward(subject: Subject, probes: dict[int, Probes]) -> Estimate:
     """One tangent at a time: every element, or the probes."""
-    tangents, pushed, outputs = subject.tangent_graph()
     primal, primal_errors = running_errors(subject.graph.outputs, subject.values)
-    fixed = {n: primal[n] for n in topological(pushed) if n in primal}
     slopes = []
-    for leaf, i in zip(tangents, subject.wanted, strict=True):
-        zeros = {t: np.zeros(t.shape) for t in tangents if t is not leaf}
+    for x, i in zip(subject.leaves, subject.wanted, strict=True):
+        tangent, moving = subject.tangent_graph(x)
+        order = topological([t for _, t in moving])
+        fixed = {n: primal[n] for n in order if n in primal}
+        fixed_errors = {n: primal_errors[n] for n in fixed}
 
-        def one(v: Array, leaf: Node = leaf, zeros: dict[Node, Array] = zeros) -> tuple[float, float]:
-            start = {**fixed, **zeros, leaf: v}
-            values, errors = running_errors(pushed, start, {n: primal_errors[n] for n in fixed})
-            return _weighted(subject, [values[t] for t in pushed], [errors[t] for t in pushed], outputs)
+        def one(
+            v: Array, leaf: Node = tangent, moving: Sequence[tuple[Node, Node]] = moving,
+            known: dict[Node, Array] = fixed, bounds: dict[Node, Array] = fixed_errors,
+        ) -> tuple[float, float]:  # fmt: skip
+            values, errors = running_errors([t for _, t in moving], {**known, leaf: v}, bounds)
+            return _weighted([(subject.weights[y], values[t], errors[t]) for y, t in moving])
 
         slopes.append(_along(one, subject.arrays[i].shape, probes.get(i)))
     return Estimate("forward", tuple(slopes), tuple(x.dtype for x in subject.leaves))
 
 
-def _weighted(
-    subject: Subject, values: Sequence[Array], errors: Sequence[Array], outputs: Sequence[Node]
-) -> tuple[float, float]:
+def _weighted(parts: Sequence[tuple[Array, Array, Array]]) -> tuple[float, float]:
+    """Σ weight · value over all outputs, with its bound."""
     total, bound = 0.0, 0.0
-    for v, e, y in zip(values, errors, outputs, strict=True):
-        w = subject.weights[y]
+    for w, v, e in parts:
         total += float(np.sum(w * v))
         rounding = np.finfo(np.float64).eps * v.size * float(np.sum(np.abs(w * v))) if v.size > 1 else 0.0
         bound += float(np.sum(np.abs(w) * e)) + rounding
@@ -98,25 +99,35 @@ def _along(one: Callable[[Array], tuple[float, float]], shape: tuple[int, ...], 
 
 def finite(subject: Subject, probes: dict[int, Probes]) -> Estimate:
     """Richardson differences of the interpreted function, with their own error estimate."""
-    held = _held_constant(subject)
     noise = _noise(subject)
-
-    def evaluate(arrays: Sequence[Array]) -> float:
-        values: dict[Node, Any] = {**dict(zip(subject.graph.inputs, arrays, strict=True)), **held}
-        return subject.total(interpret(subject.graph.outputs, values))
-
-    def along(i: int, v: Array) -> Difference:
-        return difference_along(evaluate, subject.arrays, {i: v}, noise)
-
     slopes = []
-    for i in subject.wanted:
+    for x, i in zip(subject.leaves, subject.wanted, strict=True):
+        held = _unmoved(subject, x)
+
+        def evaluate(arrays: Sequence[Array], held: dict[Node, Array] = held) -> float:
+            values: dict[Node, Any] = {**held, **dict(zip(subject.graph.inputs, arrays, strict=True))}
+            return subject.total(interpret(subject.graph.outputs, values))
+
+        def along(v: Array, i: int = i, evaluate: Callable[[Sequence[Array]], float] = evaluate) -> Difference:
+            return difference_along(evaluate, subject.arrays, {i: v}, noise)
+
         shape, chosen = subject.arrays[i].shape, probes.get(i)
         if chosen is not None:
-            slopes.append(_gathered([along(i, v) for v in chosen.along()]))
+            slopes.append(_gathered([along(v) for v in chosen.along()]))
         else:
-            found = [along(i, _unit(shape, k)) for k in np.ndindex(shape)]
-            slopes.append(_gathered(found, shape))
+            slopes.append(_gathered([along(_unit(shape, k)) for k in np.ndindex(shape)], shape))
     return Estimate("finite", tuple(slopes), tuple(np.dtype(np.float64) for _ in subject.wanted))
+
+
+def _unmoved(subject: Subject, x: Node) -> dict[Node, Array]:
+    """Values that stay while input ``x`` moves: of nodes that do not read it, and behind a `stop_gradient`."""
+    values: dict[Node, Any] = dict(subject.values)
+    interpret(subject.graph.outputs, values)
+    moves = {x}
+    for node in subject.graph.nodes:
+        if node.op.name != "stop_gradient" and any(a in moves for a in node.args):
+            moves.add(node)
+    return {n: v for n, v in values.items() if n not in moves}
 
 
 def _unit(shape: tuple[int, ...], place: tuple[int, ...]) -> Array:
@@ -129,11 +140,6 @@ def _gathered(found: Sequence[Difference], shape: tuple[int, ...] | None = None)
     value, error, jump = (np.array([float(getattr(d, k)) for d in found]) for k in ("value", "error", "jump"))
     to = (len(found),) if shape is None else shape
     return Slope(value.reshape(to), error.reshape(to), (jump != 0).reshape(to), shape is None, True)
-
-
-def _held_constant(subject: Subject) -> dict[Node, Array]:
-    gates = [n for n in subject.graph.nodes if n.op.name == "stop_gradient"]
-    return dict(zip(gates, interpret(gates, dict(subject.values)), strict=True)) if gates else {}
 
 
 def _noise(subject: Subject) -> float | None:

@@ -12,18 +12,16 @@ from dataclasses import dataclass
 from gradc.node import Where
 from gradc.oracle.compare import Row, Verdict
 
-_STAGES = {
-    "rule": "a derivative facet of the op's record",
-    "pass": "a graph rewrite",
-    "kernel": "the compiled code of a kernel",
-    "plan": "the order or the memory of the kernels",
-}
 HEAD = ("input", "methods", "max |Δ|", "max |Δ|/|g|", "ulp", "verdict")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong: in which ``stage`` (rule, pass, kernel, plan), at which node, and why."""
+    """Something wrong: in which stage, at which node, and why.
+
+    ``stage`` is "rule" (a facet of the op's record), "mode" (the chain rule of a differentiation mode), "pass" (a graph
+    rewrite), "kernel" (the compiled code of a kernel) or "plan" (the order or the memory of the kernels).
+    """
 
     stage: str
     facet: str

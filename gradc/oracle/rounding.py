@@ -25,10 +25,10 @@ from gradc.ops.record import Kind
 
 Array = np.ndarray[Any, Any]
 
-EXACT = frozenset(
-    ("negative", "positive", "absolute", "sign", "maximum", "minimum", "relu", "where", "stop_gradient")
-    + ("floor", "ceil", "trunc", "rint")
-)
+EXACT = frozenset({
+    "negative", "positive", "absolute", "sign", "maximum", "minimum", "relu", "where", "stop_gradient", "floor", "ceil",
+    "trunc", "rint",
+})  # fmt: skip
 ORDERED = frozenset(("less", "less_equal", "greater", "greater_equal"))
 ROUNDED = frozenset(("add", "subtract", "multiply", "divide", "sqrt", "square", "reciprocal", "cast"))
 #: whole numbers below this are exact in every float dtype, and so is arithmetic that stays among them

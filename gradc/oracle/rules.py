@@ -21,7 +21,7 @@ from gradc.diff.forward import node_tangent
 from gradc.diff.linear import passes
 from gradc.diff.reverse import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
-from gradc.diff.symbolic.fragments import fragment_at
+from gradc.diff.symbolic.fragments import Fragment, fragment_at
 from gradc.diff.symbolic.indexed import index_equality
 from gradc.diff.widen import widen_array
 from gradc.errors import GradcError
@@ -143,13 +143,32 @@ def _derivative_faults(alone: Alone, depth: int) -> Iterator[Fault]:
     reverse = alone.pulled(pull_back)
     symbolic = alone.pulled(symbolic_pull_back)
     expected = _dot(alone.cotangent, d.value, d.error)
-    if _apart(_against(alone, symbolic), expected):
+    if _apart(_against(alone, symbolic), expected) and not _only_overflows(alone, symbolic, d):
         yield Fault(node, "SymPy meaning", _words("its derivative gives", _against(alone, symbolic), expected))
     pairing = _dot(alone.cotangent, pushed, pushed_error)
     if _apart(_against(alone, reverse), pairing):
         inner = _inner_faults(built, alone, depth)
         words = _words("⟨ct, J t⟩ ≠ ⟨Jᵀct, t⟩: the transpose gives", _against(alone, reverse), pairing)
         yield from inner or [Fault(node, _transpose_facet(node, rule_right), words)]
+
+
+def _only_overflows(alone: Alone, symbolic: Sequence[tuple[Array, Array]], d: Difference) -> bool:
+    """Whether SymPy's derivative is not finite in float64 although it is right: exp(x)/(1 + exp(x)) far out.
+
+    Decided with 30 digits and any exponent, in the first element concerned.
+    """
+    bad = [g for g, _ in symbolic if not np.all(np.isfinite(g))]
+    if not bad or alone.node.op.kind is not Kind.ELEMENTWISE:
+        return bool(bad)
+    import sympy
+
+    k = int(np.flatnonzero(~np.isfinite(bad[0]))[0])
+    fragment = fragment_at(alone.copy, set(), exact=False)
+    point = _numbers(fragment, {x: float(v.reshape(-1)[k]) for x, v in zip(alone.leaves, alone.values, strict=True)})
+    t = {x: float(alone.directions[i].reshape(-1)[k]) for i, x in enumerate(alone.leaves) if i in alone.moving}
+    pairs = [(s, t[x]) for s, x in zip(fragment.symbols, fragment.leaves, strict=True) if x in t]
+    slope = sum(v * sympy.diff(fragment.expression, s).xreplace(point).evalf(30) for s, v in pairs)
+    return bool(abs(float(slope) - d.value.reshape(-1)[k]) <= d.error.reshape(-1)[k])
 
 
 def _inner_faults(built: Sequence[Node], alone: Alone, depth: int) -> list[Fault]:
@@ -275,13 +294,16 @@ def _array_problem(alone: Alone) -> str:
     return "" if _same(got, alone.value, 2 * bound) else f"its value is {got.reshape(-1)[0]:.6g} (first element)"
 
 
-def _at(fragment: Any, point: dict[Node, float]) -> float | None:
+def _at(fragment: Fragment, point: dict[Node, float]) -> float | None:
     """The expression's value, or None where it has no plain real one (a locally constant function is opaque)."""
+    value = fragment.expression.xreplace(_numbers(fragment, point)).evalf(30)
+    return float(value) if value.is_Number and value.is_finite else None
+
+
+def _numbers(fragment: Fragment, point: dict[Node, float]) -> dict[Any, Any]:
     import sympy
 
-    numbers = {s: sympy.Float(point[leaf], 30) for s, leaf in zip(fragment.symbols, fragment.leaves, strict=True)}
-    value = fragment.expression.xreplace(numbers).evalf(30)
-    return float(value) if value.is_Number and value.is_finite else None
+    return {s: sympy.Float(point[leaf], 30) for s, leaf in zip(fragment.symbols, fragment.leaves, strict=True)}
 
 
 def batching_faults(node: Node, values: Sequence[Array], size: int = 2) -> list[Fault]:

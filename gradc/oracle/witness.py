@@ -68,12 +68,12 @@ class Subject:
         ]
         return self.graph.replace(outputs=(*self.graph.outputs, *gradients), in_tree=None, out_tree=None)
 
-    def tangent_graph(self) -> tuple[list[Node], list[Node], list[Node]]:
-        """Tangent leaves, the weighted outputs' tangents (present ones only), and the outputs they belong to."""
-        tangents = [new_input(x.aval, "tangent") for x in self.leaves]
-        pushed = push_forward(self.graph.outputs, self.leaves, tangents)
-        pairs = [(t, y) for t, y in zip(pushed, self.graph.outputs, strict=True) if t is not None and y in self.weights]
-        return tangents, [t for t, _ in pairs], [y for _, y in pairs]
+    def tangent_graph(self, x: Node) -> tuple[Node, list[tuple[Node, Node]]]:
+        """A tangent leaf for input ``x``, and (output, its tangent) for the outputs that move with it."""
+        tangent = new_input(x.aval, "tangent")
+        pushed = push_forward(self.graph.outputs, [x], [tangent])
+        pairs = zip(self.graph.outputs, pushed, strict=True)
+        return tangent, [(y, t) for y, t in pairs if t is not None and y in self.weights]
 
 
 def subject_of(graph: Graph, arrays: Sequence[Any], seed: int = 0) -> Subject:

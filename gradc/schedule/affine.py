@@ -1,9 +1,9 @@
 """Integer forms of loop variables: how an element's place in memory depends on the loops around it.
 
 Enters: loop variables and integers, combined by ``+ - * // %`` (the only operators that view formulas use).
-Leaves: `Affine`, a constant plus multiples of atoms.  Invariant: an atom is a loop variable or a quotient that could not
-be simplified, and ``x % n`` is kept as ``x - n * (x // n)``; so a reshape of a reshape cancels by plain addition, and
-two forms are equal as data whenever they were simplified alike.  Start reading at `Affine.__floordiv__`.
+Leaves: `Affine`, a constant plus multiples of atoms.  Invariant: an atom is a loop variable or a quotient that could
+not be simplified, and ``x % n`` is kept as ``x - n * (x // n)``; so a reshape of a reshape cancels by plain addition,
+and two forms are equal as data whenever they were simplified alike.  Start reading at `Affine.__floordiv__`.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def _quotient(rest: Affine, n: int) -> Affine:
 
 
 def split_point(forms: Iterator[Affine]) -> tuple[Var, int] | None:
-    """A variable and an inner extent: writing it as ``inner * outer + rest`` makes a quotient among ``forms`` affine."""
+    """A variable and an inner extent: cutting the variable so makes a quotient among ``forms`` affine."""
     for form in forms:
         for quotient in form.quotients:
             found = _split_for(quotient)

@@ -1,11 +1,13 @@
 """Clusters to kernels.
 
-Enters: a cluster of nodes.  Leaves: one `Kernel`, whose scratch buffers have numbers below zero until memory is planned.
+Enters: a cluster of nodes.  Leaves: one `Kernel`, whose scratch buffers have numbers below zero until memory is
+planned.
 Start reading at `kernel_of`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -13,13 +15,14 @@ from gradc.node import Node
 from gradc.ops.index import row_major_strides
 from gradc.ops.record import Kind
 from gradc.schedule import nests
+from gradc.schedule.epilogue import epilogue_of, output_node
 from gradc.schedule.fuse import is_map
 from gradc.schedule.kernel import Apply, Buffer, Kernel, Nest, Product, Search, Sort, Work
 from gradc.schedule.lanes import Widths, flops
-from gradc.schedule.partition import COST, CHEAP, TRANSCENDENTAL
-from gradc.schedule.epilogue import epilogue_of, output_node
+from gradc.schedule.partition import op_cost
 from gradc.schedule.product import contract_work
-from gradc.schedule.weave import Slots, Weaver
+from gradc.schedule.rows import Rows, rows_nest
+from gradc.schedule.weave import Slots, Weaver, dtype_name
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def _flops(work: Work) -> int:
 
 
 def _weight(x: Apply) -> float:
-    return COST.get(x.op.name, 1.0 if x.op.name in CHEAP else TRANSCENDENTAL)
+    return op_cost(x.op.name)
 
 
 # -- by kind -----------------------------------------------------------------------------------------------------------
@@ -93,9 +96,9 @@ def _weight(x: Apply) -> float:
 
 def _work(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
     first = nodes[0]
-    if is_map(first) and all(map(is_map, nodes)):
+    if all(map(is_map, nodes)):
         return [shop.woven(slots, lambda w: nests.map_nest(w, nodes))]
-    if first.op.kind is Kind.REDUCE:
+    if any(n.op.kind is Kind.REDUCE for n in nodes):
         return _reduction(nodes, slots, shop)
     if first.op.kind is Kind.CONTRACT:
         return _contract(nodes, slots, shop)
@@ -103,7 +106,8 @@ def _work(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
 
 
 def _reduction(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
-    build = nests.reduce_nest if nodes[0].args[0].aval.size else nests.empty_reduce_nest
+    rows = Rows.of(nodes)
+    build = rows_nest if rows is not None and math.prod(rows.shape) else nests.empty_reduce_nest
     return [shop.woven(slots, lambda w: build(w, nodes))]
 
 
@@ -175,8 +179,9 @@ def _searchsorted(node: Node, slots: Slots) -> Search:
     for extent in table.shape[:-1]:
         rows *= extent
     return Search(
-        table=slots.reading(table), values=slots.reading(values), out=slots.writing(node), dtype=dtype_name(table.dtype),
-        rows=rows, length=table.shape[-1], per_row=values.aval.size // rows, side=node.attrs["side"],
+        table=slots.reading(table), values=slots.reading(values), out=slots.writing(node),
+        dtype=dtype_name(table.dtype), rows=rows, length=table.shape[-1], per_row=values.aval.size // rows,
+        side=node.attrs["side"],
     )  # fmt: skip
 
 

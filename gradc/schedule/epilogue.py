@@ -16,7 +16,7 @@ from gradc.schedule.lanes import dependences, grouped
 from gradc.schedule.nests import stored_at
 from gradc.schedule.partition import CHEAP
 from gradc.schedule.product import out_groups
-from gradc.schedule.weave import Slots, Weaver
+from gradc.schedule.weave import Slots, Weaver, dtype_name
 
 
 def output_node(node: Node, maps: Sequence[Node], slots: Slots, in_place: Set[Node]) -> Node:
@@ -59,7 +59,7 @@ def _batch_extents(node: Node) -> tuple[int, ...]:
 
 
 def _is_light(nest: Nest, column: Var | None) -> bool:
-    """Whether nothing in the epilogue can fail, and nothing dear is the same for a whole row: it is computed anew there."""
+    """Whether nothing can fail, and nothing dear is the same for a whole row: an epilogue computes it anew."""
     for x, depends in zip(nest.code, dependences(nest), strict=True):
         if not isinstance(x, Apply | Constant | Load | Total) or (isinstance(x, Apply) and x.node >= 0):
             return False

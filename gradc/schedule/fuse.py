@@ -10,6 +10,7 @@ they load, or one reads the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.record import Kind
 from gradc.schedule.partition import cost, inlinable, is_multiply
+from gradc.schedule.rows import Rows, reads_in_step
 
 #: Below this many elements, a kernel of one's own costs more than sharing loops with strangers.
 SMALL = 2048
@@ -26,6 +28,9 @@ TRIED = 6
 SCALAR_WORK = 8.0
 #: Arithmetic that may follow a product, tile by tile; with more, one more pass over the result costs nothing.
 EPILOGUE_WORK = 8.0
+#: Rows from this length on are worth one kernel with several passes per row, of at most so many nodes.
+SHORTEST_ROW = 32
+MOST_ROW_NODES = 12
 
 
 @dataclass
@@ -72,18 +77,51 @@ def clusters(graph: Graph, stored: Mapping[Node, None]) -> list[Cluster]:
             candidates.append(cluster)
             del candidates[:-TRIED]
         _enter(node, reads, cluster, home, made)
-    return _with_epilogues(made, home)
+    absorbed = _with_rows(made, home, stored) | _with_epilogues(made, home)
+    return [c for c in made if c.number not in absorbed]
 
 
-def _with_epilogues(made: list[Cluster], home: dict[Node, Cluster]) -> list[Cluster]:
-    """Clusters of light maps move into the cluster of the product that they follow."""
+def _with_rows(made: list[Cluster], home: dict[Node, Cluster], stored: Mapping[Node, None]) -> set[int]:
+    """Clusters over the same rows, one of which reads the other, become one; returns the numbers of those that moved."""
     absorbed: set[int] = set()
     for cluster in made:
+        for read in sorted(cluster.reads, key=lambda n: home[n].number if n in home else -1, reverse=True):
+            earlier = home.get(read)
+            if earlier is None or earlier is cluster or cluster.number in absorbed:
+                continue
+            if _same_rows(earlier, cluster, stored) and not _comes_back(earlier, cluster.deps, made):
+                absorbed.add(cluster.number)
+                _absorb(earlier, cluster, home, made)
+    return absorbed
+
+
+def _same_rows(earlier: Cluster, later: Cluster, stored: Mapping[Node, None]) -> bool:
+    nodes = [*earlier.nodes, *later.nodes]
+    rows = Rows.of(nodes)
+    if rows is None or len(nodes) > MOST_ROW_NODES or rows.length < SHORTEST_ROW or not math.prod(rows.kept):
+        return False
+    if rows.axes != tuple(range(len(rows.kept), len(rows.shape))):
+        return False
+    if not all(rows.holds(n) and (is_map(n) or n.op.kind is Kind.REDUCE) for n in nodes):
+        return False
+    once = sum(cost(n) for c in (earlier, later) if not any(map(rows.is_whole, c.nodes)) for n in c.nodes)
+    if once > rows.length:
+        return False
+    members = dict.fromkeys(nodes)
+    return all(reads_in_step(n, rows, members, stored) for n in nodes)
+
+
+def _with_epilogues(made: list[Cluster], home: dict[Node, Cluster]) -> set[int]:
+    """Clusters of light maps move into the cluster of the product that they follow; returns their numbers."""
+    absorbed: set[int] = set()
+    for cluster in made:
+        if home[cluster.nodes[0]] is not cluster:
+            continue
         product = _followed(cluster, home)
-        if product is not None and product.number not in absorbed and not _comes_back(product, cluster.deps, made):
+        if product is not None and not _comes_back(product, cluster.deps, made):
             absorbed.add(cluster.number)
             _absorb(product, cluster, home, made)
-    return [c for c in made if c.number not in absorbed]
+    return absorbed
 
 
 def _followed(cluster: Cluster, home: Mapping[Node, Cluster]) -> Cluster | None:
@@ -117,7 +155,7 @@ def read_outside(graph: Graph, made: Iterable[Cluster]) -> set[Node]:
 
 
 def visible(stored: Mapping[Node, None], read: set[Node], made: Iterable[Cluster]) -> dict[Node, None]:
-    """The stored nodes that need a buffer: those read outside their cluster, and what no loop can keep in a register."""
+    """The stored nodes that need a buffer: those read outside their cluster, and what no loop keeps in a register."""
     bulky = {n for cluster in made for n in cluster.nodes if not is_map(n) and n.op.kind is not Kind.REDUCE}
     return {n: None for n in stored if n in read or n in bulky or n.op.kind is Kind.LEAF}
 
@@ -172,7 +210,8 @@ def _fits(node: Node, reads: Reads, cluster: Cluster) -> bool:
         return all(_same_loops(node, other) for other in cluster.nodes) and _related(node, reads, cluster, members)
     first = cluster.nodes[0]
     if first.op.kind is Kind.REDUCE:
-        return bool(members & reads.here) and (reads.work <= SCALAR_WORK or _keeps_last_axis(first) or node.aval.size <= 4)
+        fast = reads.work <= SCALAR_WORK or _keeps_last_axis(first) or node.aval.size <= 4
+        return fast and bool(members & reads.here)
     return _related(node, reads, cluster, members)
 
 

@@ -385,7 +385,8 @@ class Kernel:
 
 def _title(work: Work) -> str:
     if isinstance(work, Nest):
-        actions = [r.how for s in work.stages for r in s.reduces] + [s.scan.how for s in work.stages if s.scan is not None]
+        actions = [r.how for s in work.stages for r in s.reduces]
+        actions += [s.scan.how for s in work.stages if s.scan is not None]
         return "+".join(dict.fromkeys(actions)) if actions else "scatter" if work.sequential else "map"
     if isinstance(work, Product) and work.epilogue is not None:
         return "product+map"

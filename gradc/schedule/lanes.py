@@ -27,7 +27,6 @@ from gradc.schedule.kernel import (
     operands,
 )
 
-
 #: Ops of one or two instructions.
 LIGHT = frozenset((
     "add", "subtract", "multiply", "divide", "sqrt", "negative", "square", "absolute", "maximum", "minimum", "relu",
@@ -67,7 +66,7 @@ def forms(nest: Nest) -> Iterator[Affine]:
 
 def _collapsed(nest: Nest) -> Nest:
     used = list(dict.fromkeys(forms(nest)))
-    groups: list[Sequence[Var]] = [nest.outer, *(s.inner for s in nest.stages if s.scan is None)]
+    groups = dict.fromkeys([nest.outer, *(s.inner for s in nest.stages if s.scan is None)])
     mapping: dict[Var, Affine] = {}
     for group in groups:
         _merge(list(group), used, mapping)
@@ -93,7 +92,7 @@ def _merge(group: list[Var], used: list[Affine], mapping: dict[Var, Affine]) -> 
 
 
 def grouped(nest: Nest, groups: Sequence[Sequence[Var]]) -> tuple[Nest, list[Var | None]] | None:
-    """``nest`` with each group of outer variables merged into one (None if the group is empty), or None if one cannot be."""
+    """``nest`` with each group of outer variables merged into one (None for an empty group); None if one cannot be."""
     used = list(dict.fromkeys(forms(nest)))
     mapping: dict[Var, Affine] = {}
     for group in groups:
@@ -159,7 +158,7 @@ def dependences(nest: Nest) -> list[frozenset[Var]]:
 def _with_lane(nest: Nest, widths: Widths) -> Nest:
     """Try every axis that may run through the lanes; keep the cheapest."""
     most = _lanes(nest, widths)
-    options = [_across(nest, var) for var in reversed(nest.outer)]
+    options = [_across(nest, var) for var in reversed(nest.outer) if _lanes_write_apart(nest, var)]
     if any(s.scan is not None for s in nest.stages):  # scattered lanes lose against one element after another
         options = [o for o in options if all(_is_even(f, o) for f in forms(o))]
     options += [_along(nest, k) for k in reversed(range(_inner_axes(nest)))]
@@ -230,17 +229,22 @@ def _is_even(form: Affine, nest: Nest) -> bool:
     return form.coefficient(nest.lane) in (0, 1)
 
 
+def _lanes_write_apart(nest: Nest, var: Var) -> bool:
+    """Whether every store depends on ``var``: scratch for one row does not."""
+    return all(var in s.offset.variables for s in nest.stores)
+
+
 def _round_up(extent: int) -> int:
     """The smallest power of two that is not smaller."""
     return 1 << (extent - 1).bit_length()
 
 
 def _inner_axes(nest: Nest) -> int:
-    """How many inner axes may be the lane axis: those of a single reducing stage whose order is free."""
+    """How many inner axes may be the lane axis: those of reducing stages over the same loops, whose order is free."""
     looping = [s for s in nest.stages if s.inner]
-    if len(looping) != 1 or looping[0].scan is not None or not looping[0].reduces:
+    if len({s.inner for s in looping}) != 1 or any(s.scan is not None for s in looping):
         return 0
-    return len(looping[0].inner)
+    return len(looping[0].inner) if any(s.reduces for s in looping) else 0
 
 
 def _across(nest: Nest, var: Var) -> Nest:

@@ -81,7 +81,7 @@ class Plan:
 
 
 def ordered(plan: Plan, storage: Mapping[int, int]) -> list[Kernel]:
-    """The kernels in running order; ``storage`` maps an output buffer to the input buffer whose memory it takes over."""
+    """The kernels in running order; ``storage`` maps an output's buffer to the input's whose memory it takes over."""
     import networkx as nx
 
     _settle(plan, storage)
@@ -148,6 +148,8 @@ def in_step(kernel: Kernel, source: int, target: int) -> bool:
         reads = _places(nest, sources)
         if reads is None or (reads and (written or not _written_at(nest, targets, reads))):
             return False
+        if reads and len(nest.stages) > 1 and not _written_last(nest, targets):
+            return False
         written = written or any(s.slot in targets for s in nest.stores)
     return True
 
@@ -170,6 +172,12 @@ def _places(nest: Nest, slots: set[int]) -> set[Affine] | None:
                 return None
             found.add(x.offset)
     return found
+
+
+def _written_last(nest: Nest, slots: set[int]) -> bool:
+    """Whether no stage but the last one with loops writes ``slots``, so that earlier passes over a row read old values."""
+    last = max((k for k, s in enumerate(nest.stages) if s.inner), default=0)
+    return not any(s.slot in slots for stage in nest.stages[:last] for s in stage.stores)
 
 
 def _written_at(nest: Nest, slots: set[int], reads: set[Affine]) -> bool:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from gradc.node import OPS, Node
 from gradc.ops.record import Kind
 from gradc.schedule.affine import Affine, Quotient, Var, split_point
-from gradc.schedule.kernel import Apply, Load, Nest, Reduce, Scan, Stage, Store, Total, form
+from gradc.schedule.kernel import Apply, Load, Nest, Scan, Stage, Store, form
 from gradc.schedule.lanes import Widths, arranged
-from gradc.schedule.weave import Place, Slots, Splits, Weaver, refined, view_pieces
+from gradc.schedule.weave import Place, Slots, Splits, Weaver, dtype_name, refined, view_pieces
 
 #: What a reduction of nothing gives.
 IDENTITY = {"sum": 0, "prod": 1, "any": 0, "all": 1}
@@ -60,14 +60,15 @@ def stored_at(w: Weaver, nodes: Sequence[Node], index: Place) -> tuple[Store, ..
     """``nodes`` computed at ``index``, each readable by the next, and the stores of those that have a buffer."""
     stores = []
     for node in nodes:
-        value = _computed(w, node, index)
+        value = computed(w, node, index)
         w.define(node, index, value)
         if node in w.slots.buffers:
             stores.append(w.store(node, index, value))
     return tuple(stores)
 
 
-def _computed(w: Weaver, node: Node, index: Place) -> int:
+def computed(w: Weaver, node: Node, index: Place) -> int:
+    """The instruction that computes a map at ``index``."""
     if node.op.kind is Kind.CONTRACT:
         return _product_of_elements(w, node, index)
     return w.compute(node, index)
@@ -79,26 +80,6 @@ def _product_of_elements(w: Weaver, node: Node, index: Place) -> int:
     sides = zip(node.args, (node.attrs["left"], node.attrs["right"]), strict=True)
     args = tuple(w.value(a, tuple(at[k] for k in labels)) for a, labels in sides)
     return w.emit(Apply(OPS["multiply"], args, (), dtype_name(node.dtype), -1))
-
-
-def reduce_nest(w: Weaver, nodes: Sequence[Node]) -> Nest:
-    """Reductions over the same loops, then maps over what is kept."""
-    first = nodes[0]
-    shape, axes = first.args[0].shape, first.attrs["axes"]
-    outer, kept = w.loops(first.shape)
-    inner, reduced = w.loops(tuple(shape[a] for a in axes))
-    sources = iter(kept), iter(reduced)
-    full = tuple(next(sources[a in axes]) for a in range(len(shape)))
-    reductions = [n for n in nodes if n.op.kind is Kind.REDUCE]
-    actions = tuple(Reduce(n.op.name, w.value(n.args[0], full), dtype_name(n.dtype)) for n in reductions)
-    stores = []
-    for which, node in enumerate(reductions):
-        total = w.emit(Total(0, which, dtype_name(node.dtype)))
-        w.define(node, kept, total)
-        if node in w.slots.buffers:
-            stores.append(w.store(node, kept, total))
-    rest = stored_at(w, [n for n in nodes if n.op.kind is not Kind.REDUCE], kept)
-    return Nest(outer, tuple(w.code), (Stage(inner, actions), Stage(stores=(*stores, *rest))))
 
 
 def empty_reduce_nest(w: Weaver, nodes: Sequence[Node]) -> Nest:

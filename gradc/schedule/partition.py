@@ -1,8 +1,8 @@
 """What is stored and what is computed where it is read.
 
 Enters: a graph.  Leaves: the nodes that get memory, in order.
-Invariant: results, operands that some kernel needs in memory, and everything that is not elementwise or a plain view are
-stored; of the rest, what is dear and read by several kernels.  Start reading at `stored_nodes`.
+Invariant: results, operands that some kernel needs in memory, and everything that is not elementwise or a plain view
+are stored; of the rest, what is dear and read by several kernels.  Start reading at `stored_nodes`.
 
 The cost model counts one for an addition; it ranks "compute again" against "store once and load", no more.
 """
@@ -40,12 +40,16 @@ MAX_DEPTH = 60
 INLINE = (Kind.ELEMENTWISE, Kind.VIEW, Kind.GATHER, Kind.LEAF)
 
 
+def op_cost(name: str) -> float:
+    """Cost of one element of the elementwise op ``name``."""
+    return COST.get(name, 1.0 if name in CHEAP else TRANSCENDENTAL)
+
+
 def cost(node: Node) -> float:
-    """Cost of one element of an elementwise node."""
+    """Cost of one element of a node that is computed where it is read."""
     if node.op.kind is not Kind.ELEMENTWISE:
         return 1.0 if node.op.kind is Kind.GATHER else 0.0
-    name = node.op.name
-    return COST.get(name, 1.0 if name in CHEAP else TRANSCENDENTAL)
+    return op_cost(node.op.name)
 
 
 def is_scalar_constant(node: Node) -> bool:

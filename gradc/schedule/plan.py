@@ -20,8 +20,8 @@ class Schedule:
     """Kernels in the order in which they run, the buffers between them, and the arena that holds the temporaries.
 
     ``hidden`` are the captured arrays behind the inputs in the pointer block, as graph positions; ``donated`` maps an
-    input's position to the output that takes over its storage.  ``temporary_bytes`` is the size of the arena without the
-    scratch that products may want behind it: `gradc.codegen.arena_bytes` adds that.
+    input's position to the output that takes over its storage.  ``temporary_bytes`` is the size of the arena without
+    the scratch that products may want behind it: `gradc.codegen.arena_bytes` adds that.
     """
 
     title: str

@@ -20,8 +20,7 @@ from gradc.ops.index import linear_index, row_major_strides
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.kernel import Nest, Product, Stage, Store, View, Work
 from gradc.schedule.lanes import Widths, arranged
-from gradc.schedule.partition import is_plain_view
-from gradc.schedule.weave import Place, Slots, Weaver, through_view
+from gradc.schedule.weave import Place, Slots, Weaver, dtype_name, is_plain_view, through_view
 
 Label = int
 
@@ -49,7 +48,7 @@ class _Groups:
 def contract_work(
     node: Node, slots: Slots, number: Mapping[Node, int], widths: Widths, out_node: Node | None = None
 ) -> list[Work]:
-    """The product of ``node``, behind the copies that it needs; written to the buffer of ``out_node`` if that is given."""
+    """The product of ``node``, behind the copies that it needs; written to the buffer of ``out_node`` if given."""
     groups = _grouped(node)
     sides = [_operand(a, labels, groups, slots) for a, labels in zip(node.args, _sides(node), strict=True)]
     out = _result(node, slots.writing(node if out_node is None else out_node))
@@ -197,9 +196,7 @@ def _main_axis(
 ) -> tuple[tuple[Label, ...], tuple[Label, ...]]:
     """The largest run of neighbouring labels that one stride walks in the operand and in the result; and the others."""
     runs = [labels[a:b] for a in range(len(labels)) for b in range(a + 1, len(labels) + 1)]
-    even = [
-        run for run in runs
-        if _single_stride(run, groups, operand.strides) is not None and _single_stride(run, groups, out.strides) is not None
-    ]  # fmt: skip
+    sides = (operand.strides, out.strides)
+    even = [run for run in runs if all(_single_stride(run, groups, strides) is not None for strides in sides)]
     best = max(even, key=lambda run: math.prod(groups.sizes[k] for k in run), default=())
     return best, tuple(k for k in labels if k not in best)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def show_schedule(s: Schedule) -> str:
     """The whole plan."""
-    counts = f"{len(s.kernels)} kernels, {s.flops} flops, {s.bytes} bytes moved, {s.temporary_bytes} bytes of temporaries"
-    lines = [f"schedule {s.title}: {counts}"]
+    moved = f"{s.bytes} bytes moved, {s.temporary_bytes} bytes of temporaries"
+    lines = [f"schedule {s.title}: {len(s.kernels)} kernels, {s.flops} flops, {moved}"]
     used = {b for k in s.kernels for b in k.slots}
     lines += [f"  {_buffer(b, s)}" for b in s.buffers if b.place is not Place.ARENA or b.number in used]
     for number, kernel in enumerate(s.kernels):

@@ -8,7 +8,7 @@ instruction.  Start reading at `Weaver.value`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def refined(splits: Splits, var: Var, size: int) -> Splits | None:
     return {**splits, first: tuple(factors)}
 
 
-@lru_cache(maxsize=None)
+@cache
 def dtype_name(dtype: np.dtype[Any]) -> str:
     """The name of a dtype (NumPy works it out anew each time)."""
     return str(dtype)
@@ -54,6 +54,7 @@ class Slots:
         self.reads: set[int] = set()
         self.writes: set[int] = set()
         self.scratch: list[tuple[str, int]] = []  # dtype and size of buffers of the kernel's own
+        self._scratch_of: dict[Node, int] = {}
 
     def slot(self, number: int, dtype: str) -> int:
         if number not in self.numbers:
@@ -71,10 +72,18 @@ class Slots:
         self.reads.add(slot)
         return slot
 
-    def own(self, dtype: str, size: int) -> int:
-        """A slot for scratch of ``size`` elements; it gets a number below zero until memory is planned."""
-        self.scratch.append((dtype, size))
-        return self.slot(-len(self.scratch), dtype)
+    def own(self, dtype: str, size: int, node: Node | None = None) -> int:
+        """A slot for scratch of ``size`` elements; it gets a number below zero until memory is planned.
+
+        Asked again for the same ``node``, it is the same slot.
+        """
+        number = self._scratch_of.get(node, 0) if node is not None else 0
+        if not number:
+            self.scratch.append((dtype, size))
+            number = -len(self.scratch)
+            if node is not None:
+                self._scratch_of[node] = number
+        return self.slot(number, dtype)
 
     def writing(self, node: Node) -> int:
         slot = self.slot(self.buffers[node], dtype_name(node.dtype))
@@ -108,7 +117,7 @@ class Weaver:
         return tuple(made), tuple(index)
 
     def _axis(self, extent: int) -> list[tuple[Var, int]]:
-        """Variables of one axis, outermost first, with their steps: one, unless an earlier attempt asked for a split."""
+        """Variables of one axis, outermost first, with their steps: one, unless an earlier attempt wanted a split."""
         first, self._vars = self._vars, self._vars + MAX_FACTORS
         if extent == 1:
             return []

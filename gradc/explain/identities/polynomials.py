@@ -1,0 +1,117 @@
+"""Multiplying out and taking out common factors."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+from gradc.explain.formula import UNIT, Factor, Formula, Number, Product, Sum, extents, magnitude, product, split, total
+from gradc.explain.identities.distributions import sums_to_one
+from gradc.explain.matching import Names, factors_of, without
+
+#: products of sums are multiplied out to see whether terms cancel only up to this many terms
+MOST_TERMS = 64
+
+
+def multiplied_out(x: Formula, names: Names) -> Formula | None:
+    """(a + b)·c = a·c + b·c, if terms cancel so that the result is shorter."""
+    terms = _expanded(x, names)
+    if terms is None:
+        return None
+    result = total(x.shape, terms)
+    inside = split(result)[1]
+    left = len(inside.terms) if isinstance(inside, Sum) else 1
+    return result if left < len(terms) and result.size < x.size else None
+
+
+def _expanded(x: Formula, names: Names) -> list[Formula] | None:
+    if isinstance(x, Sum):
+        parts = [_expanded(t, names) or [t] for t in x.terms]
+        terms = [t for part in parts for t in part]
+        return terms if any(len(p) > 1 for p in parts) and len(terms) <= MOST_TERMS else None
+    if not isinstance(x, Product):
+        return None
+    sums = [f for f in x.factors if isinstance(f.base, Sum) and f.exponent in (1, 2)]
+    count = math.prod(len(f.base.parts) ** int(f.exponent) for f in sums)
+    if not sums or count > MOST_TERMS or (x.summed and any(f.exponent != 1 for f in sums)):
+        return None
+    rest = without(x.factors, *sums)
+    copies = [f for f in sums for _ in range(int(f.exponent))]
+    choices = itertools.product(*[[Factor(t, f.labels) for t in f.base.parts] for f in copies])
+    products = [product(x.shape, [*rest, *choice], x.coef) for choice in choices]
+    return [_sums_taken(t, names) for p in products for t in (_expanded(p, names) or [p])]
+
+
+def _sums_taken(x: Formula, names: Names) -> Formula:
+    """``x`` with sums of distributions replaced by 1."""
+    while True:
+        shorter = sums_to_one(x, names)
+        if shorter is None:
+            return x
+        x = shorter
+
+
+def common_factor(x: Formula, names: Names) -> Formula | None:
+    """a·b + a·c = a·(b + c), also where a is a matrix and the product one of matrices."""
+    if not isinstance(x, Sum):
+        return None
+    terms = [(t, factors_of(t)[1]) for t in x.terms]
+    best: Formula = x
+    for _, factors in terms[:MOST_TERMS]:
+        for candidate in factors:
+            found = [(t, _matching(fs, candidate, x.ndim)) for t, fs in terms]
+            shared = [(t, f) for t, f in found if f is not None]
+            if len(shared) > 1:
+                rest = [t for t, f in found if f is None]
+                result = total(x.shape, [_factored(x, candidate, shared), *rest])
+                best = min(best, result, key=lambda f: f.size)
+    return best
+
+
+def _matching(factors: Sequence[Factor], wanted: Factor, ndim: int) -> Factor | None:
+    """The factor of the same base, in the same axes of the result, from which ``wanted`` can be divided."""
+    sums = any(k >= ndim for k in wanted.labels)
+    for f in factors:
+        same = f.base == wanted.base and f.exponent * wanted.exponent > 0
+        same = same and [min(k, ndim) for k in f.labels] == [min(k, ndim) for k in wanted.labels]
+        if same and (not sums or f.exponent == wanted.exponent == 1):
+            return f
+    return None
+
+
+def _factored(x: Sum, wanted: Factor, found: Sequence[tuple[Formula, Factor]]) -> Formula:
+    """The sum of the terms, with the factor that was found in each taken out."""
+    exponent = min((f.exponent for _, f in found), key=magnitude)
+    inner = [k for k in dict.fromkeys(wanted.labels) if k >= x.ndim]
+    sizes = extents([wanted])
+    rests, used = [], set[int]()
+    for t, f in found:
+        coef, factors = factors_of(t)
+        free = dict(zip((k for k in f.labels if k >= x.ndim), (k for k in wanted.labels if k >= x.ndim), strict=True))
+        left = [g for g in factors if g is not f]
+        if f.exponent != exponent:
+            left.append(Factor(f.base, f.labels, f.exponent - exponent))
+        used |= {k for g in left for k in g.labels if 0 <= k < x.ndim}
+        rests.append((coef, left, free))
+    out = sorted(used)
+    shape = (*(x.shape[k] for k in out), *(sizes[k] for k in inner))
+    terms = [_rest_term(shape, out, inner, *rest) for rest in rests]
+    return product(x.shape, [Factor(wanted.base, wanted.labels, exponent), Factor(total(shape, terms), (*out, *inner))])
+
+
+def _rest_term(
+    shape: tuple[int, ...],
+    out: list[int],
+    inner: list[int],
+    coef: Number,
+    left: Sequence[Factor],
+    free: Mapping[int, int],
+) -> Formula:
+    """What is left of a term, with the axes ``out`` of the result, then the labels ``inner`` of what was taken out."""
+    names = {k: a for a, k in enumerate(out)} | {UNIT: UNIT}
+    names |= {mine: len(out) + inner.index(theirs) for mine, theirs in free.items()}
+    for g in left:
+        for k in g.labels:
+            names.setdefault(k, len(names) + len(shape))
+    return product(shape, [Factor(g.base, tuple(names[k] for k in g.labels), g.exponent) for g in left], coef)

@@ -1,0 +1,185 @@
+"""Comparisons, masks and what is chosen by them; singular points and ties."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+from gradc.explain.formula import (
+    UNIT,
+    Apply,
+    Factor,
+    Formula,
+    Labels,
+    Product,
+    Symbol,
+    apply,
+    is_integer,
+    product,
+    split,
+    times,
+    value_of,
+)
+from gradc.explain.matching import Names, called, factors_of, reduced_axes, shown_again, without
+
+OPPOSITE = {
+    "greater": "less_equal", "less": "greater_equal", "greater_equal": "less", "less_equal": "greater",
+    "equal": "not_equal", "not_equal": "equal",
+}  # fmt: skip
+
+
+def opposite_comparison(x: Formula, names: Names) -> Formula | None:
+    call = called(x, "logical_not", "bitwise_invert")
+    inner = call.args[0] if call is not None else None
+    if not isinstance(inner, Apply) or inner.name not in OPPOSITE:
+        return None
+    return apply(OPPOSITE[inner.name], inner.args, x.shape)
+
+
+def singular_point(x: Formula, names: Names) -> Formula | None:
+    """where(r = c, number, f) is f but where r = c, if r = c is a singular point of f."""
+    call = called(x, "where")
+    mask = called(call.args[0], "equal") if call is not None else None
+    if call is None or mask is None or value_of(call.args[1]) is None:
+        return None
+    live = call.args[2]
+    for r, c in (mask.args, mask.args[::-1]):
+        if value_of(c) is not None and (live == r or _singular_in(live, split(r)[1])):
+            return live
+    return None
+
+
+def _singular_in(x: Formula, r: Formula) -> bool:
+    """Whether ``r`` is a divisor, the operand of a root or of a logarithm, in ``x``."""
+    inside = {f.base for f in factors_of(r)[1]}
+    for f in factors_of(x)[1]:
+        if f.base in inside and (f.exponent < 0 or not is_integer(f.exponent)):
+            return True
+        if called(f.base, "log") and split(f.base.parts[0])[1] == r:
+            return True
+    return False
+
+
+def tie_is_shared(x: Formula, names: Names) -> Formula | None:
+    """where(a > b, 1, where(a = b, ½, 0))."""
+    call = called(x, "where")
+    if call is None or value_of(call.args[1]) != 1:
+        return None
+    above, tie = called(call.args[0], "greater", "less"), call.args[2]
+    coef, factors = factors_of(tie)
+    if above is None or coef != Fraction(1, 2) or len(factors) != 1:
+        return None
+    equal = called(factors[0].base, "indicator")
+    if equal is None or called(equal.args[0], "equal") is None:
+        return None
+    if set(restored(equal.args[0], factors[0].labels, x)) != set(above.args):
+        return None
+    pair = above.args if above.name == "greater" else above.args[::-1]
+    return apply("excess", pair, x.shape)
+
+
+def restored(inner: Formula, labels: Labels, outer: Formula) -> tuple[Formula, ...]:
+    """The arguments of an inner call in the axes of the outer formula."""
+    return tuple(product(outer.shape, [Factor(a, labels)]) for a in inner.parts)
+
+
+def selection_is_mask(x: Formula, names: Names) -> Formula | None:
+    """where(m, a, 0) = a ⊙ 1[m], where(m, 0, b) = b ⊙ 1[not m]."""
+    call = called(x, "where")
+    if call is None:
+        return None
+    mask, a, b = call.args
+    if value_of(b) == 0:
+        return times(a, apply("indicator", (mask,), x.shape))
+    if value_of(a) == 0:
+        return times(b, apply("indicator", (apply("logical_not", (mask,), x.shape),), x.shape))
+    return None
+
+
+def mask_is_idempotent(x: Formula, names: Names) -> Formula | None:
+    if not isinstance(x, Product):
+        return None
+    changed = [
+        Factor(f.base, f.labels) if called(f.base, "indicator", "onehot") and f.exponent > 0 else f for f in x.factors
+    ]
+    return product(x.shape, changed, x.coef, x.nodes)
+
+
+def zeroth_power(x: Formula, names: Names) -> Formula | None:
+    """x^where(k = 0, 1, k − 1) is x^(k − 1) but at k = 0."""
+    call = called(x, "power")
+    if call is None:
+        return None
+    coef, factors = factors_of(call.args[1])
+    where = called(factors[0].base, "where") if coef == 1 and len(factors) == 1 else None
+    if where is None or factors[0].exponent != 1 or value_of(where.args[1]) != 1:
+        return None
+    mask = called(where.args[0], "equal")
+    if mask is None or all(value_of(c) != 0 for c in mask.args):
+        return None
+    exponent = product(x.shape, [Factor(where.args[2], factors[0].labels)])
+    return apply("power", (call.args[0], exponent), x.shape)
+
+
+def mask_of_nonzero(x: Formula, names: Names) -> Formula | None:
+    """k·1[k ≠ 0] = k."""
+    if not isinstance(x, Product):
+        return None
+    for f in x.factors:
+        call = called(f.base, "indicator")
+        mask = called(call.args[0], "not_equal") if call is not None else None
+        for k, zero in (mask.args, mask.args[::-1]) if mask is not None else ():
+            if value_of(zero) == 0 and any(g.base == k and g.labels == f.labels and g.exponent > 0 for g in x.factors):
+                return product(x.shape, without(x.factors, f), x.coef)
+    return None
+
+
+def positive_part(x: Formula, names: Names) -> Formula | None:
+    """1[x > 0] = 1[relu(x) > 0], where relu(x) has a name and x has none."""
+    call = called(x, "greater")
+    if call is None or isinstance(call.args[0], Symbol) or value_of(call.args[1]) != 0:
+        return None
+    found = names.known.get(apply("relu", call.args[:1], x.shape))
+    return None if found is None else apply("greater", (found, call.args[1]), x.shape)
+
+
+def extremum_mask(x: Formula, names: Names) -> Formula | None:
+    """1[a = max a] / Σ 1[a = max a] is 1 at the arg max, shared where elements tie."""
+    if not isinstance(x, Product):
+        return None
+    for f in x.factors:
+        found = _attained(f.base, names) if f.exponent > 0 else None
+        if found is None:
+            continue
+        place = {a: f.labels[a] for a in range(f.base.ndim)}
+        for g in x.factors:
+            if g.exponent == -1 and _counts(g, f, found, place):
+                return product(x.shape, [Factor(found, f.labels), *without(x.factors, f, g)], x.coef)
+    return None
+
+
+def _attained(x: Formula, names: Names) -> Apply | None:
+    """attains(a) where ``x`` is 1[a = max a], the maximum shown again along its axes."""
+    call = called(x, "indicator")
+    equal = called(call.args[0], "equal") if call is not None else None
+    if equal is None:
+        return None
+    for a, b in (equal.args, equal.args[::-1]):
+        found = shown_again(b, lambda base: called(names.meaning(base), "max", "min") is not None)
+        best = names.meaning(found[0]) if found is not None else None
+        if isinstance(best, Apply) and best.args[0] == a:
+            attrs = {"axes": best.attrs["axes"], "of": best.name}
+            result = apply("attains", (a,), a.shape, attrs, attrs_key=tuple(sorted(attrs.items())))
+            assert isinstance(result, Apply)
+            return result
+    return None
+
+
+def _counts(g: Factor, f: Factor, attains: Apply, place: Mapping[int, int]) -> bool:
+    """Whether ``g`` is Σ over the reduced axes of the mask ``f``."""
+    axes = reduced_axes(attains)
+    kept = tuple(a for a in range(f.base.ndim) if a not in axes)
+    names = {a: k for k, a in enumerate((*kept, *axes))}
+    shape = tuple(f.base.shape[a] for a in kept)
+    count = product(shape, [Factor(f.base, tuple(names[a] for a in range(f.base.ndim)))])
+    return g.base == count and [k for k in g.labels if k != UNIT] == [place[a] for a in kept if f.base.shape[a] != 1]

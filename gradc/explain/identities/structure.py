@@ -1,0 +1,68 @@
+"""The identity matrix, diagonals and traces: structure that is never stored."""
+
+from __future__ import annotations
+
+from gradc.explain.formula import UNIT, Factor, Formula, Product, apply, product
+from gradc.explain.matching import Names, called, without
+
+
+def unit_matrix(size: int) -> Formula:
+    """The identity matrix: a structure, never stored."""
+    return apply("unit", (), (size, size), attrs_key=(size,))
+
+
+def diagonal_by_stride(x: Formula, names: Names) -> Formula | None:
+    """Every (n+1)-th element of an n×n matrix in row-major order is its diagonal."""
+    call = called(x, "slice")
+    flat = called(call.args[0], "reshape") if call is not None else None
+    if call is None or flat is None or flat.args[0].ndim != 2 or flat.ndim != 1:
+        return None
+    matrix, n = flat.args[0], flat.args[0].shape[0]
+    if matrix.shape != (n, n) or call.attrs["starts"] != (0,) or call.attrs["steps"] != (n + 1,) or x.shape != (n,):
+        return None
+    return product(x.shape, [Factor(matrix, (0, 1)), Factor(unit_matrix(n), (0, 1))])
+
+
+def diagonal_placed(x: Formula, names: Names) -> Formula | None:
+    """A vector placed at every (n+1)-th element of an n×n matrix is diag(v)."""
+    call = called(x, "reshape")
+    flat = called(call.args[0], "superpose") if call is not None else None
+    if flat is None or x.ndim != 2 or flat.ndim != 1 or len(flat.args) != 1:
+        return None
+    n = x.shape[0]
+    if x.shape != (n, n) or flat.attrs["starts"] != ((0,),) or flat.attrs["steps"] != ((n + 1,),):
+        return None
+    return product(x.shape, [Factor(flat.args[0], (0,)), Factor(unit_matrix(n), (0, 1))])
+
+
+def unit_eliminates(x: Formula, names: Names) -> Formula | None:
+    """Σⱼ I[i, j] f(j) = f(i)."""
+    if not isinstance(x, Product):
+        return None
+    for f in x.factors:
+        if not called(f.base, "unit") or f.exponent != 1:
+            continue
+        for gone, kept in (f.labels, f.labels[::-1]):
+            rest = without(x.factors, f)
+            carriers = [g for g in rest if gone in g.labels]
+            if gone >= x.ndim and carriers and not any(kept in g.labels for g in carriers):
+                renamed = [Factor(g.base, tuple(kept if k == gone else k for k in g.labels), g.exponent) for g in rest]
+                return product(x.shape, renamed, x.coef)
+    return None
+
+
+def trace_of_product(x: Formula, names: Names) -> Formula | None:
+    """Σ I ⊙ (AB) is written with the factors of AB."""
+    if not isinstance(x, Product) or not any(called(f.base, "unit") for f in x.factors):
+        return None
+    for f in x.factors:
+        inner = f.base
+        if isinstance(inner, Product) and inner.summed and f.exponent == 1:
+            shift = 1 + max(k for g in x.factors for k in g.labels)
+            name = dict(enumerate(f.labels)) | {k: k - inner.ndim + shift for k in inner.summed} | {UNIT: UNIT}
+            inside = [Factor(g.base, tuple(name[k] for k in g.labels), g.exponent) for g in inner.factors]
+            candidate = Product(
+                x.shape, coef=x.coef * inner.coef, factors=(*without(x.factors, f), *inside), nodes=x.nodes
+            )
+            return unit_eliminates(candidate, names)
+    return None

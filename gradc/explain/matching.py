@@ -1,0 +1,115 @@
+"""What rules look at formulas with: the names in use, and questions about a formula's form.
+
+Start reading at `Names`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gradc.explain.formula import (
+    ONE,
+    UNIT,
+    Apply,
+    Factor,
+    Formula,
+    Labels,
+    Number,
+    Product,
+    Symbol,
+    in_place,
+    negative,
+    product,
+    restricted,
+    split,
+    value_of,
+    varying_axes,
+)
+
+
+@dataclass
+class Names:
+    """Quantities that are shown by name: what each one is, and which one a formula is."""
+
+    definitions: dict[str, Formula]
+    known: dict[Formula, Symbol]
+
+    def define(self, symbol: Symbol, meaning: Formula) -> None:
+        """``symbol`` is ``meaning`` from now on, in any other line too, along more axes or not."""
+        self.definitions[symbol.name] = meaning
+        if meaning.parts and value_of(meaning) is None:
+            self.known.setdefault(_without_idle_axes(meaning), symbol)
+
+    def forget(self, meaning: Formula) -> Symbol | None:
+        """Take the name away from ``meaning``."""
+        return self.known.pop(_without_idle_axes(meaning), None)
+
+    def named(self, x: Formula) -> Formula:
+        """``x`` or a multiple of it by its name, if it has one."""
+        if not x.parts:
+            return x
+        c, bare = split(x)
+        small = _without_idle_axes(x)
+        inner = _without_idle_axes(bare)
+        for factor, candidate in ((ONE, small), (c, inner), (-c, negative(inner))):
+            symbol = self.known.get(candidate)
+            if symbol is not None:
+                return product(x.shape, [Factor(symbol, _same_axes(symbol, x))], factor)
+        return x
+
+    def meaning(self, x: Formula) -> Formula:
+        """What a symbol stands for; any other formula itself."""
+        return self.definitions.get(x.name, x) if isinstance(x, Symbol) else x
+
+
+def _without_idle_axes(x: Formula) -> Formula:
+    """``x`` on the axes along which it varies."""
+    return restricted(x, sorted(varying_axes(x)))
+
+
+def _same_axes(symbol: Symbol, x: Formula) -> Labels:
+    """The axes of the symbol where the axes are along which ``x`` varies."""
+    axes = iter(sorted(varying_axes(x)))
+    return tuple(UNIT if n == 1 else next(axes) for n in symbol.shape)
+
+
+def called(x: Formula, *names: str) -> Apply | None:
+    """``x`` as a call of one of the functions ``names``, or None."""
+    return x if isinstance(x, Apply) and x.name in names else None
+
+
+def factors_of(x: Formula) -> tuple[Number, tuple[Factor, ...]]:
+    """``x`` as a number and factors in its own axes."""
+    return (x.coef, x.factors) if isinstance(x, Product) else (ONE, (in_place(x),))
+
+
+def without(factors: Iterable[Factor], *gone: Factor) -> list[Factor]:
+    """The factors but for these very ones."""
+    return [f for f in factors if not any(f is g for g in gone)]
+
+
+def kept_axes(x: Apply) -> Labels:
+    """The axes of the argument that a reduction keeps."""
+    return tuple(a for a in range(x.args[0].ndim) if a not in x.attrs["axes"])
+
+
+def shown_again(x: Formula, inner: Callable[[Formula], bool]) -> tuple[Formula, Labels] | None:
+    """Of a formula that is one base shown again along more axes: the base and its labels."""
+    coef, factors = factors_of(x)
+    if coef != 1 or len(factors) != 1 or factors[0].exponent != 1 or not inner(factors[0].base):
+        return None
+    return factors[0].base, factors[0].labels
+
+
+def reduced_axes(x: Apply) -> Labels:
+    """The axes that a function reduces or runs along."""
+    axes = x.attrs["axes"]
+    assert isinstance(axes, tuple)
+    return axes
+
+
+def single_base(x: Formula) -> Formula:
+    """The only factor of a formula that is nothing but that factor, moved."""
+    coef, factors = factors_of(x)
+    return factors[0].base if coef == 1 and len(factors) == 1 and factors[0].exponent == 1 else x

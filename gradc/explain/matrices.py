@@ -1,0 +1,328 @@
+"""Matrix notation: a product with labels as a chain of matrices and vectors.
+
+Enters: the array factors of a `Product`.  Leaves: a `Layout`, or None where no chain says it.  A factor with two
+labels is a matrix between them, one with a single label a vector there; summed labels are eliminated one by one: a
+matrix and a vector become a vector, two matrices a longer chain, two vectors an inner product.  Start reading at
+`Matrices.result`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from gradc.explain.formula import UNIT, Apply, Factor, Formula, Labels, Number, Product, Sum, magnitude, varying_axes
+from gradc.explain.layout import (
+    Call,
+    Fenced,
+    Hadamard,
+    Ident,
+    Indexed,
+    Juxtaposed,
+    Layout,
+    Mask,
+    Minus,
+    Num,
+    Ones,
+    Plus,
+    Quotient,
+    Raised,
+    Summed,
+    Transposed,
+)
+
+#: how a base to a power > 0 is laid out
+Power = Callable[[Formula, Number], Layout]
+INDEX_LETTERS = "ijklmrstuvab"
+
+
+def side_by_side(items: Sequence[Layout]) -> Layout:
+    """A product of matrices, vectors and scalars; a single factor as it is."""
+    return items[0] if len(items) == 1 else Juxtaposed(tuple(items))
+
+
+def quotient(top: Sequence[Layout], bottom: Sequence[Layout], elementwise: bool) -> Layout:
+    """The product of ``top`` over that of ``bottom``."""
+    join = pointwise if elementwise else side_by_side
+    above = join(top) if top else Num(Fraction(1))
+    return Quotient(above, join(bottom), elementwise) if bottom else above
+
+
+def pointwise(items: Sequence[Layout]) -> Layout:
+    """An elementwise product; a single factor as it is."""
+    return items[0] if len(items) == 1 else Hadamard(tuple(items))
+
+
+@dataclass
+class _Edge:
+    """A matrix between two labels: items side by side, rows at ``row``, columns at ``column``."""
+
+    row: int
+    column: int
+    items: list[Layout]
+
+    def from_(self, label: int) -> _Edge:
+        """The same matrix with its rows at ``label``."""
+        if self.row == label:
+            return self
+        return _Edge(self.column, self.row, [transposed(x) for x in reversed(self.items)])
+
+    @property
+    def layout(self) -> Layout:
+        return side_by_side(self.items)
+
+
+def transposed(x: Layout) -> Layout:
+    """xᵀ, with the transpose as far inside as it goes."""
+    if isinstance(x, Transposed):
+        return x.inner
+    if isinstance(x, Juxtaposed):
+        return Juxtaposed(tuple(transposed(i) for i in reversed(x.items)), source=x.source)
+    if isinstance(x, Plus):
+        inside = Plus(tuple(Minus(transposed(t.inner)) if isinstance(t, Minus) else transposed(t) for t in x.terms))
+        if _transposes(inside) <= _transposes(x):
+            return inside
+    return Transposed(x, source=x.source)
+
+
+def _transposes(x: Layout) -> int:
+    """How many transposes are written in a sum of products."""
+    if isinstance(x, Plus | Juxtaposed):
+        return sum(map(_transposes, x.terms if isinstance(x, Plus) else x.items))
+    return _transposes(x.inner) if isinstance(x, Minus) else int(isinstance(x, Transposed))
+
+
+class Matrices:
+    """One product: factors as matrices between labels and vectors at labels, summed labels eliminated one by one."""
+
+    @classmethod
+    def of(cls, power: Power, x: Product, factors: Sequence[Factor]) -> Layout | None:
+        """The product in matrix notation, or None if it has none."""
+        common = _batch_labels(x, factors)
+        if common is None:
+            return None
+        try:
+            body = cls(power, x, [_stripped(f, common) for f in factors], len(common)).result()
+        except NoMatrixFormError:
+            return None
+        summed = tuple(INDEX_LETTERS[i] for i, k in enumerate(common) if k >= x.ndim)
+        return Summed(summed, body) if summed else body
+
+    def __init__(self, power: Power, x: Product, factors: Sequence[Factor], batch: int):
+        self.power = power
+        self.out = list(range(max(0, x.ndim - 2), x.ndim))
+        self.row, self.column = self.out[0] if len(self.out) > 1 else None, self.out[-1] if self.out else None
+        self.batch = batch
+        self.first = power(factors[0].base, magnitude(factors[0].exponent))
+        self.width = x.shape[-1] if x.ndim else 1
+        self.edges: list[_Edge] = []
+        self.vectors: dict[int, tuple[list[Layout], list[Layout]]] = {}
+        self.columns: set[int] = set()  #: labels whose vectors are columns (n, 1) already
+        self._collect([f for f in factors if f.labels])
+        self.scalar_parts: list[Layout] = []
+        self.sums = sorted({k for f in factors for k in f.labels} - {UNIT, *self.out})
+
+    def _collect(self, factors: Sequence[Factor]) -> None:
+        groups: dict[frozenset[int], list[Factor]] = {}
+        for f in factors:
+            real = tuple(k for k in f.labels if k != UNIT)
+            if len(real) > 2 or len(set(real)) < len(real):
+                raise NoMatrixFormError
+            groups.setdefault(frozenset(real), []).append(f)
+        for labels, members in groups.items():
+            if len(labels) == 2:
+                self.edges.append(self._group(members))
+            else:
+                (k,) = labels
+                parts = [(self.power(f.base, magnitude(f.exponent)), f.exponent > 0) for f in members]
+                self.vectors[k] = ([p for p, up in parts if up], [p for p, up in parts if not up])
+                if all(_is_column(f) for f in members) or self.width == 1:
+                    self.columns.add(k)
+
+    def _group(self, members: Sequence[Factor]) -> _Edge:
+        """Matrices between the same two labels: one elementwise product."""
+        row, column = (k for k in members[0].labels if k != UNIT)
+        if members[0].exponent > 0 and any(_real(f.labels) == (column, row) for f in members) and row > column:
+            row, column = column, row
+        top, bottom = list[Layout](), list[Layout]()
+        for f in members:
+            item = self.power(f.base, magnitude(f.exponent))
+            item = item if _real(f.labels) == (row, column) else transposed(item)
+            (top if f.exponent > 0 else bottom).append(item)
+        top.sort(key=lambda i: isinstance(i, Mask))
+        return _Edge(row, column, [quotient(top, bottom, elementwise=True)])
+
+    # -- elimination -------------------------------------------------------------------------------------------------
+
+    def result(self) -> Layout:
+        if self._whole_sum():
+            return Summed((), self.edges[0].layout)
+        column_sum = self._column_sum()
+        if column_sum is not None:
+            return column_sum
+        while self.sums:
+            self._eliminate(min(self.sums, key=self._degree))
+        return self._assembled()
+
+    def _whole_sum(self) -> bool:
+        return len(self.edges) == 1 and not self.vectors and {self.edges[0].row, self.edges[0].column} == set(self.sums)
+
+    def _column_sum(self) -> Layout | None:
+        """Σᵢ A[i], for the sum over the rows of one named matrix."""
+        if len(self.edges) != 1 or self.vectors or self.sums != [self.edges[0].row]:
+            return None
+        (item,) = self.edges[0].items
+        letter = INDEX_LETTERS[self.batch]
+        return Summed((letter,), Indexed(item, (Ident(letter),))) if isinstance(item, Ident) else None
+
+    def _touching(self, k: int) -> list[_Edge]:
+        return [e for e in self.edges if k in (e.row, e.column)]
+
+    def _degree(self, k: int) -> int:
+        return len(self._touching(k))
+
+    def _eliminate(self, k: int) -> None:
+        self.sums.remove(k)
+        touching = self._touching(k)
+        top, bottom = self.vectors.pop(k, ([], []))
+        if len(touching) > 2:
+            raise NoMatrixFormError
+        self.edges = [e for e in self.edges if e not in touching]
+        if not touching:
+            self.scalar_parts.append(_inner_product(top, bottom, self.first))
+        elif len(touching) == 1:
+            self._times_vector(touching[0], k, quotient(top, bottom, True) if top or bottom else Ones())
+        else:
+            self._chain(touching[0], touching[1], k, quotient(top, bottom, True) if top or bottom else None)
+
+    def _times_vector(self, edge: _Edge, k: int, v: Layout) -> None:
+        other = edge.row if edge.column == k else edge.column
+        oriented = edge.from_(other)
+        tail = list(v.items) if isinstance(v, Juxtaposed) else [v]
+        top, _ = self.vectors.setdefault(other, ([], []))
+        top.append(side_by_side([*oriented.items, *tail]))
+        self.columns.discard(other)
+
+    def _chain(self, a: _Edge, b: _Edge, k: int, v: Layout | None) -> None:
+        start = a.row if a.column == k else a.column
+        end = b.row if b.column == k else b.column
+        if start == end:
+            self._trace(a, b, start, k, v)
+            return
+        if start > end:
+            a, b, start, end = b, a, end, start
+        middle = [Call("diag", (v,))] if v is not None else []
+        items = [*a.from_(start).items, *middle, *b.from_(k).items]
+        parallel = [e for e in self.edges if {e.row, e.column} == {start, end}]
+        if parallel:  # an elementwise product of a chain with what lies beside it
+            self.edges = [e for e in self.edges if e not in parallel]
+            beside = [e.from_(start).layout for e in parallel]
+            items = [Hadamard((side_by_side(items), *beside))]
+        self.edges.append(_Edge(start, end, items))
+
+    def _trace(self, a: _Edge, b: _Edge, start: int, k: int, v: Layout | None) -> None:
+        """A·B with both ends summed together."""
+        if start not in self.sums or self._touching(start) or start in self.vectors or v is not None:
+            raise NoMatrixFormError
+        self.sums.remove(start)
+        forth = [*a.from_(start).items, *b.from_(k).items]
+        back = [transposed(i) for i in reversed(forth)]
+        self.scalar_parts.append(
+            Call("tr", (side_by_side(min(forth, back, key=lambda side: sum(map(_transposes, side)))),))
+        )
+
+    def _assembled(self) -> Layout:
+        if any(e.row not in self.out or e.column not in self.out for e in self.edges) or len(self.edges) > 1:
+            raise NoMatrixFormError
+        if self.row is None or self.column is None:
+            body = self._vector(self.column) if self.column is not None and self.column in self.vectors else None
+        else:
+            body = self._matrix(self.row, self.column)
+        if body is None and not self.scalar_parts:
+            raise NoMatrixFormError
+        return side_by_side([*self.scalar_parts, *([body] if body is not None else [])])
+
+    def _vector(self, k: int) -> Layout:
+        top, bottom = self.vectors[k]
+        return quotient(top, bottom, elementwise=True)
+
+    def _matrix(self, row: int, column: int) -> Layout | None:
+        if not self.edges:
+            left = self._vector(row) if row in self.vectors else None
+            right = self._vector(column) if column in self.vectors else None
+            if left is None:
+                return right
+            if right is not None:
+                return side_by_side([left, transposed(right)])
+            return left if row in self.columns or self.width == 1 else _repeated(left)
+        if self.edges[0].items == [Ident("I")] and len(self.vectors) == 1:
+            return Call("diag", (self._vector(*self.vectors),))
+        top, bottom = [self.edges[0].from_(row).layout], list[Layout]()
+        for k in (row, column):
+            above, below = self.vectors.get(k, ([], []))
+            repeat = k == row and k not in self.columns
+            top += [_repeated(v) if repeat else v for v in above]
+            bottom += [_repeated(v) if repeat else v for v in below]
+        return quotient(top, bottom, elementwise=True)
+
+
+def _is_column(f: Factor) -> bool:
+    """Whether a vector is written with columns (n, 1), so that it broadcasts as it stands."""
+    base = f.base
+    if base.ndim == 2 and base.shape[1] == 1:
+        return True
+    if isinstance(base, Product):
+        return all(_is_column(g) for g in base.factors if 0 in g.labels) and not base.summed
+    if isinstance(base, Sum):
+        return all(_is_column(Factor(t, (0,))) for t in base.terms if varying_axes(t))
+    return (
+        isinstance(base, Apply)
+        and base.pointwise
+        and all(_is_column(Factor(a, (0,))) for a in base.args if varying_axes(a))
+    )
+
+
+class NoMatrixFormError(Exception):
+    """The product is no chain of matrices and vectors."""
+
+
+def _real(labels: Labels) -> Labels:
+    return tuple(k for k in labels if k != UNIT)
+
+
+def _repeated(column: Layout) -> Layout:
+    items = column.items if isinstance(column, Juxtaposed) else (column,)
+    return side_by_side([*items, Transposed(Ones())])
+
+
+def _inner_product(top: Sequence[Layout], bottom: Sequence[Layout], first: Layout) -> Layout:
+    """Σ of an elementwise product of vectors: uᵀv where there are two."""
+    if len(top) == 1 and not bottom and isinstance(top[0], Raised) and top[0].exponent == Num(Fraction(2)):
+        return Raised(Fenced(top[0].base, double=True), top[0].exponent)
+    if len(top) < 2:
+        return Summed((), quotient(top, bottom, elementwise=True))
+    chain = next((v for v in top if isinstance(v, Juxtaposed)), top[-1])
+    rest = [v for v in top if v is not chain]
+    items = [
+        transposed(quotient(rest, bottom, elementwise=True)),
+        *(chain.items if isinstance(chain, Juxtaposed) else (chain,)),
+    ]
+    back = [transposed(i) for i in reversed(items)]
+    return side_by_side(min(items, back, key=lambda side: (sum(map(_transposes, side)), side[0] != transposed(first))))
+
+
+def _batch_labels(x: Product, factors: Sequence[Factor]) -> tuple[int, ...] | None:
+    """Leading labels that are not written because every factor of rank above two begins with them."""
+    expected = tuple(range(max(0, x.ndim - 2)))
+    deepest = max((_real(f.labels) for f in factors), key=len)
+    common = deepest[: max(len(expected), len(deepest) - 2)] if len(deepest) > 2 else expected
+    if common[: len(expected)] != expected or any(k < x.ndim for k in common[len(expected) :]):
+        return None
+    fits = all(_real(f.labels)[: len(common)] == common or not set(f.labels) & set(common) for f in factors)
+    return common if fits else None
+
+
+def _stripped(f: Factor, common: tuple[int, ...]) -> Factor:
+    """The factor for one index of the batch; only its labels are looked at from here on."""
+    return Factor(f.base, tuple(k for k in f.labels if k not in common), f.exponent)

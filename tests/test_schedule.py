@@ -1,0 +1,245 @@
+"""Schedules: index forms, what is stored, what is fused, how the arena is shared.
+
+The meaning of a schedule is tested where it runs (`test_codegen.py`); here is its shape.  Start reading at `plan`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from gradc.graph import Graph
+from gradc.node import Node
+from gradc.ops.index import linear_index, unravel
+from gradc.schedule import Schedule, schedule
+from gradc.schedule.affine import Affine, Var, split_point
+from gradc.schedule.kernel import Nest, Place, Product
+from tests.compiled_graph import HOST, apply, leaf
+
+
+def plan(*outputs: Node, inputs: Sequence[Node], **options: object) -> Schedule:
+    return schedule(Graph(tuple(inputs), outputs), target=HOST, **options)  # type: ignore[arg-type]
+
+
+def titles(s: Schedule) -> list[str]:
+    return [k.title for k in s.kernels]
+
+
+# -- forms -------------------------------------------------------------------------------------------------------------
+
+
+def value(form: Affine, at: dict[Var, int]) -> int:
+    """The number that a form stands for."""
+    total = form.const
+    for atom, factor in form.terms.items():
+        inner = at[atom] if isinstance(atom, Var) else value(atom.numerator, at) // atom.divisor
+        total += factor * inner
+    return total
+
+
+def random_form(variables: Sequence[Var], rng: np.random.Generator) -> tuple[Affine, str]:
+    """A form built by random operations, and the same as Python text."""
+    form, text = Affine.of(variables[0]), "v[0]"
+    for _ in range(6):
+        n, k = int(rng.integers(1, 7)), int(rng.integers(len(variables)))
+        match int(rng.integers(0, 5)):
+            case 0:
+                form, text = form + Affine.of(variables[k]) * n, f"({text} + v[{k}] * {n})"
+            case 1:
+                form, text = form // n, f"({text} // {n})"
+            case 2:
+                form, text = form % n, f"({text} % {n})"
+            case 3:
+                form, text = form - n, f"({text} - {n})"
+            case 4:
+                form, text = form * n, f"({text} * {n})"
+    return form, text
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_forms_are_exact_and_their_ranges_hold(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    variables = [Var(k, int(rng.integers(2, 6))) for k in range(3)]
+    form, text = random_form(variables, rng)
+    for point in itertools.product(*(range(v.extent) for v in variables)):
+        want = eval(text, {"v": point})
+        assert value(form, dict(zip(variables, point, strict=True))) == want, text
+        assert form.low <= want <= form.high
+
+
+def test_a_reshape_and_its_inverse_cancel() -> None:
+    i, j = Affine.of(Var(0, 6)), Affine.of(Var(1, 4))
+    there = unravel(linear_index((i, j), (6, 4)), (3, 8))
+    assert linear_index(there, (3, 8)) == i * 4 + j
+    assert unravel(linear_index(there, (3, 8)), (6, 4)) == (i, j)
+
+
+def test_a_quotient_that_a_split_makes_affine_is_found() -> None:
+    i = Affine.of(Var(0, 12))
+    assert split_point(iter([i // 4])) == (Var(0, 12), 4)
+    assert split_point(iter([Affine.of(Var(0, 10)) // 4])) is None
+
+
+# -- what is stored, what is fused -------------------------------------------------------------------------------------
+
+
+def test_elementwise_chains_and_views_are_one_kernel() -> None:
+    x, b = leaf((8, 5), "float32"), leaf((5,), "float32")
+    y = np.exp(x + b) * apply("broadcast", b, shape=(8, 5), axes=(1,))
+    s = plan(apply("transpose", y, axes=(1, 0)), inputs=(x, b))
+    assert titles(s) == ["map"]
+    assert s.temporary_bytes == 0
+
+
+def test_an_update_of_parameter_and_moments_is_one_loop() -> None:
+    p, m, v, g = (leaf((64, 32), "float32") for _ in range(4))
+    new_m, new_v = m * 0.9 + g * 0.1, v * 0.99 + g * g * 0.01
+    s = plan(p - new_m / (np.sqrt(new_v) + 1e-8), new_m, new_v, inputs=(p, m, v, g), donated={0: 0, 1: 1, 2: 2})
+    assert titles(s) == ["map"]
+    (nest,) = s.kernels[0].work
+    assert isinstance(nest, Nest)
+    assert [v.extent for v in nest.outer] == [64 * 32]  # one flat loop
+    assert sum("[" in str(x) for x in nest.code) == 4  # each input is loaded once
+
+
+def test_dear_values_read_by_two_kernels_are_stored_and_cheap_ones_are_not() -> None:
+    x = leaf((30, 40), "float32")
+    for function, kernels in ((np.exp, 3), (np.negative, 2)):
+        y = function(x)
+        s = plan(apply("sum", y, axes=(0,)), apply("sum", y, axes=(1,)), inputs=(x,))
+        assert len(s.kernels) == kernels
+
+
+def test_reductions_over_the_same_loops_share_them() -> None:
+    x = leaf((30, 40), "float32")
+    s = plan(apply("sum", x, axes=(1,)), apply("max", x, axes=(1,)), apply("sum", x * x, axes=(1,)), inputs=(x,))
+    assert titles(s) == ["sum+max"]
+
+
+def test_what_follows_a_reduction_does_not_cost_a_kernel() -> None:
+    x = leaf((30, 40), "float32")
+    total = apply("sum", x, axes=(0, 1)) / 1200
+    assert titles(plan(total * 2 + 1, inputs=(x,))) == ["sum"]
+
+
+def test_maps_after_a_product_go_into_its_epilogue() -> None:
+    x, w, b = leaf((9, 8), "float32"), leaf((8, 7), "float32"), leaf((7,), "float32")
+    z = apply("contract", x, w, left=(0, 1), right=(1, 2), out=(0, 2)) + b
+    s = plan(apply("relu", z), inputs=(x, w, b))
+    assert titles(s) == ["product+map"]
+    assert s.temporary_bytes == 0
+
+
+def test_transposed_and_sliced_operands_cost_no_copy() -> None:
+    x, w = leaf((8, 9), "float32"), leaf((20, 8), "float32")
+    rows = apply("slice", w, starts=(2, 0), stops=(20, 8), steps=(3, 1))
+    y = apply("contract", apply("transpose", x, axes=(1, 0)), rows, left=(0, 1), right=(2, 1), out=(0, 2))
+    s = plan(y, inputs=(x, w))
+    (work,) = s.kernels[0].work
+    assert isinstance(work, Product)
+    assert (work.left.strides, work.right.strides, work.right.offset) == ((1, 9), (1, 24), 16)
+
+
+def test_fusion_never_makes_a_cycle() -> None:
+    """a and c have one shape, but the sum between them reads a and is read by c."""
+    x = leaf((50, 60), "float32")
+    a = np.exp(x)
+    total = apply("sum", a, axes=(0, 1))
+    s = plan(a, a / apply("broadcast", total, shape=(50, 60), axes=()), inputs=(x,))
+    assert len(s.kernels) == 3
+    order = {n: at for at, k in enumerate(s.kernels) for n in k.nodes}
+    assert sorted(order.values()) == [0, 1, 2]
+
+
+def test_short_rows_run_flat_and_lanes_follow_the_contiguous_axis() -> None:
+    x, y = leaf((128, 10), "float32"), leaf((40, 3), "float32")
+    (flat,) = plan(x * 2 + x, inputs=(x,)).kernels[0].work
+    (columns,) = plan(apply("sum", x, axes=(0,)), inputs=(x,)).kernels[0].work
+    (rows,) = plan(apply("sum", y, axes=(1,)), inputs=(y,)).kernels[0].work
+    assert isinstance(flat, Nest) and isinstance(columns, Nest) and isinstance(rows, Nest)
+    assert [v.extent for v in flat.outer] == [1280]
+    assert columns.across and columns.lane is not None and columns.lane.extent == 10
+    assert rows.across and rows.lane is not None and rows.lane.extent == 40  # three elements fill no vector
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def chain(length: int) -> Schedule:
+    """Products in a row, so that every step needs memory of its own."""
+    x = h = leaf((16, 16), "float32")
+    for _ in range(length):
+        h = apply("contract", h, x, left=(0, 1), right=(1, 2), out=(0, 2))
+    return plan(h, inputs=(x,))
+
+
+def test_the_arena_does_not_grow_with_a_chain() -> None:
+    assert chain(3).temporary_bytes == chain(30).temporary_bytes == 2 * 16 * 16 * 4
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_buffers_that_live_together_do_not_overlap(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = leaf((12, 12), "float32")
+    pool = [x]
+    for _ in range(15):
+        a, b = (pool[int(k)] for k in rng.integers(max(0, len(pool) - 4), len(pool), 2))
+        pool.append(apply("contract", a, b, left=(0, 1), right=(1, 2), out=(0, 2)))
+    s = plan(pool[-1], pool[7], inputs=(x,))
+    life: dict[int, tuple[int, int]] = {}
+    for time, kernel in enumerate(s.kernels):
+        for b in kernel.slots:
+            if s.buffers[b].place is Place.ARENA:
+                life[b] = (life.get(b, (time, time))[0], time)
+    assert life
+    for p, q in itertools.combinations(life, 2):
+        together = life[p][0] <= life[q][1] and life[q][0] <= life[p][1]
+        first, second = sorted((s.buffers[p], s.buffers[q]), key=lambda b: b.at)
+        apart = first.at + first.size * 4 <= second.at
+        assert apart or not together
+    assert all(s.buffers[b].at % 64 == 0 and s.buffers[b].at + s.buffers[b].size * 4 <= s.temporary_bytes for b in life)
+
+
+def test_every_buffer_is_written_before_it_is_read() -> None:
+    x = leaf((20, 30), "float32")
+    m = apply("max", x, axes=(1,))
+    e = np.exp(x - apply("broadcast", m, shape=x.shape, axes=(0,)))
+    p = e / apply("broadcast", apply("sum", e, axes=(1,)), shape=x.shape, axes=(0,))
+    s = plan(p, apply("argsort", p, axis=1), inputs=(x,))
+    written = {*s.inputs, *s.hidden}
+    for kernel in s.kernels:
+        assert all(kernel.slots[r] in written for r in kernel.reads if r not in kernel.writes)
+        written |= {kernel.slots[w] for w in kernel.writes}
+    assert {*s.outputs} <= written
+
+
+def test_a_schedule_reads_like_a_plan() -> None:
+    x, w = leaf((128, 64), "float32"), leaf((64, 10), "float32")
+    y = np.exp(apply("contract", x, w, left=(0, 1), right=(1, 2), out=(0, 2)))
+    text = str(plan(apply("sum", y, axes=(1,)), inputs=(x, w)))
+    for phrase in ("kernel 0 product", "product 128x10x64", "sum of %", "163840 flops", "arena+0", "lanes", "exp(%"):
+        assert phrase in text
+
+
+def test_hidden_arrays_are_the_captured_constants() -> None:
+    x = leaf(4, "float64")
+    table = np.arange(4.0)
+    s = plan(x * table * 2.0, inputs=(x,))
+    (array,) = s.arrays
+    assert (array == table).all() and len(s.hidden) == 1
+
+
+def test_scheduling_is_linear_in_the_graph() -> None:
+    """Twice the layers, twice the kernels, and the same work per kernel: counted, not timed."""
+
+    def kernels(count: int) -> int:
+        x = h = leaf((8, 16), "float32")
+        for _ in range(count):
+            h = np.tanh(apply("contract", h, leaf_weight, left=(0, 1), right=(1, 2), out=(0, 2)))
+        return len(plan(h, inputs=(x, leaf_weight)).kernels)
+
+    leaf_weight = leaf((16, 16), "float32")
+    assert kernels(20) == 2 * kernels(10)
