@@ -56,6 +56,14 @@ class Aval:
         return Aval(tuple(shape), self.dtype)
 
 
+def refuse_subclass(value: object, name: str) -> None:
+    """DTypeError for an array whose class means something that its numbers alone do not say."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise DTypeError(f"{name} is a masked array, and its mask would be forgotten: pass .filled(value), or the mask too")
+    if isinstance(value, np.matrix):
+        raise DTypeError(f"{name} is an np.matrix, whose * is a matrix product: pass np.asarray of it and write @")
+
+
 def canonical_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """The supported native dtype meant by ``dtype``; raises DTypeError for one that gradc does not compute with."""
     try:

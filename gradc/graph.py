@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradc.aval import Aval
+from gradc.aval import Aval, refuse_subclass
 from gradc.errors import DTypeError, ShapeError
 from gradc.interpret import Observer, interpret, topological
 from gradc.node import Label, Node
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """``outputs`` as functions of ``inputs``; ``names`` maps nodes to the names they have in the user's source.
 
@@ -108,6 +108,10 @@ class Graph:
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{self.name(x)}: {x.aval}" for x in self.inputs[:8]) + ", …" * (len(self.inputs) > 8)
+        return f"<graph {self.title}({inputs}), {len(self.nodes)} nodes>"
+
     def _lines(self) -> list[str]:
         head = ", ".join(f"{self.name(n)}: {n.aval}" for n in self.inputs)
         lines = [f"graph {self.title}({head})"]
@@ -159,6 +163,7 @@ def fit_argument(value: Any, aval: Aval, name: str) -> np.ndarray[Any, Any]:
     """``value`` as the array that ``aval`` promises; Python scalars convert, arrays must match exactly."""
     if isinstance(value, (bool, int, float)) and aval.shape == ():
         return np.asarray(value, aval.dtype)
+    refuse_subclass(value, name)
     array = np.asarray(value)
     if array.shape != aval.shape:
         raise ShapeError(f"{name} has shape {array.shape}, expected {aval.shape}: call with that shape or trace again")

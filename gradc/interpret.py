@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.errors import TraceError
+from gradc.errors import IndexingError, TraceError
 from gradc.node import Node, describe
 
 Observer = Callable[[Node, Any], None]
@@ -57,10 +57,21 @@ def interpret(
                     f"leaked traced value: {describe(node)} belongs to a trace that is over.\n"
                     "  A traced array was stored outside its function (a global, a list, self.x); return it instead."
                 )
-            values[node] = _fit(node, node.op.evaluate(*[values[a] for a in node.args], **node.attrs))
+            values[node] = _fit(node, _evaluated(node, [values[a] for a in node.args]))
         if observe is not None:
             observe(node, values[node])
     return [values[node] for node in outputs]
+
+
+def _evaluated(node: Node, operands: Sequence[Any]) -> Any:
+    """The node's value; what NumPy refuses is told with the user's line."""
+    try:
+        return node.op.evaluate(*operands, **node.attrs)
+    except IndexError as error:
+        raise IndexingError(f"{node.where}: {node.op.name} of {describe(node.args[0])}: {error}") from None
+    except ValueError as error:
+        error.add_note(f"{node.where}: in {node.op.name} ({node.aval})")
+        raise
 
 
 def _fit(node: Node, value: Any) -> np.ndarray[Any, Any]:

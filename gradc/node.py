@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype
-from gradc.errors import DTypeError, TraceError
+from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype, refuse_subclass
+from gradc.errors import DTypeError, ShapeError, TraceError
 
 if TYPE_CHECKING:
     from gradc.ops.record import Op
@@ -211,7 +211,7 @@ class Node:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError("len() of a 0-d traced array")
+            raise TypeError(f"{here()}: len() of {describe(self)}, which has no axis")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Node]:
@@ -246,6 +246,8 @@ class Node:
         return self._call("multiply", other)
 
     def __rmul__(self, other: Any) -> Node:
+        if isinstance(other, list) and not self.shape and self.dtype.kind in "iu":
+            self._concrete("repeating a list", "For a product write gradc.numpy.asarray(list) * x.")
         return FUNCTIONS["multiply"](other, self)
 
     def __truediv__(self, other: Any) -> Node:
@@ -349,6 +351,9 @@ class Node:
             f"{here()}: item assignment on {describe(self)}: traced arrays are immutable.\n"
             "  Write  x = x.at[index].set(value)  (or .add, .max, .min) and use the returned array."
         )
+
+    def __delitem__(self, index: Any) -> NoReturn:
+        raise TraceError(f"{here()}: del on {describe(self)}: traced arrays are immutable; keep the rest by slicing")
 
     def __contains__(self, item: Any) -> NoReturn:
         raise TraceError(f"{here()}: `in` needs values; {describe(self)} is traced. Use (x == item).any() and where.")
@@ -463,7 +468,10 @@ class Node:
         if method in ("reduce", "accumulate"):
             kwargs.setdefault("axis", 0)  # a ufunc's method runs along the first axis, np.sum over all of them
         if kwargs.get("out") is not None:
-            raise TraceError(f"{here()}: out= in np.{name}: traced arrays are immutable; use the returned array")
+            raise TraceError(
+                f"{here()}: out= in np.{name}, or an in-place operator on a NumPy array: a traced value cannot be written "
+                "into memory, traced arrays are immutable.\n  Use the returned array: y = y + x instead of y += x."
+            )
         function = FUNCTIONS.get(name)
         if function is None:
             raise unsupported(name)
@@ -482,7 +490,8 @@ class Node:
         raise TraceError(
             f"{here()}: {describe(self)} has no values yet and cannot become a NumPy array.\n"
             "  Indexing a NumPy array with it? Write  gradc.numpy.asarray(table)[index]. "
-            "Building an array of traced scalars? Use np.stack([...])."
+            "Building an array of traced values, or writing them into one? Use np.stack([...]), or start from "
+            "np.zeros_like(x) and  .at[i].set(value)."
         )
 
     def _concrete(self, what: str, remedy: str) -> NoReturn:
@@ -521,8 +530,33 @@ class Node:
     def tolist(self) -> NoReturn:
         self._concrete(".tolist()", "Return the array and convert it outside.")
 
+    def __round__(self, ndigits: int | None = None) -> Any:
+        if ndigits is None:
+            self._concrete("round(x)", "Use np.round(x), and .astype(int) for an integer dtype.")
+        return self.round(ndigits)
+
+    def __format__(self, form: str) -> str:
+        if form:
+            self._concrete(f"the format {form!r}", "Return the array and print it outside; f'{x}' shows shape and dtype.")
+        return repr(self)
+
+    def __copy__(self) -> Node:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Node:
+        return self
+
     def __reduce__(self) -> NoReturn:
-        raise TraceError(f"{describe(self)} cannot be pickled or deep-copied; save the compiled function instead")
+        raise TraceError(f"{here()}: {describe(self)} cannot be pickled: it has no values; save the compiled function")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Reached for what a traced array does not have; tells so for what an ndarray has."""
+        if not name.startswith("_") and hasattr(np.ndarray, name):
+            raise AttributeError(
+                f"{here()}: {describe(self)} has no .{name}: it has no memory and no values, and never changes.\n"
+                "  Update it with  x = x.at[index].set(value); whatever needs values belongs outside the traced function."
+            )
+        raise AttributeError(f"a traced array has no attribute {name!r}")
 
 
 def here() -> str:
@@ -549,10 +583,17 @@ def unsupported(name: str) -> TraceError:
 
 def constant(value: Any, weak: bool = False) -> Node:
     """A constant leaf; the array is copied and frozen (snapshotted at trace)."""
-    array = np.array(value, order="C", copy=True)
+    refuse_subclass(value, f"{here()}: a captured array")
+    try:
+        array = np.array(value, order="C", copy=True)
+    except ValueError as error:
+        raise ShapeError(f"{here()}: cannot make an array of {value!r:.80}: {error}") from None
     if array.dtype == object:
         raise DTypeError(f"{here()}: cannot use {value!r:.80} as an array of numbers (object dtype)")
-    array = array.astype(canonical_dtype(array.dtype), copy=False)
+    try:
+        array = array.astype(canonical_dtype(array.dtype), copy=False)
+    except DTypeError as error:
+        raise DTypeError(f"{here()}: {value!r:.80}: {error}") from None
     array.flags.writeable = False
     return Node(OPS["constant"], (), {"value": array}, Aval(array.shape, array.dtype, weak))
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, canonical_dtype
+from gradc.aval import Aval, canonical_dtype, refuse_subclass
 from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
-from gradc.node import OPS, Node, Witnesses, as_node, describe, watching
+from gradc.node import OPS, Node, Witnesses, as_node, describe, here, watching
 from gradc.tree import Structure, flatten
 
 
@@ -49,8 +49,10 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     >>> print(gc.trace(lambda x: x * 2, gc.spec((3,))).outputs[0].shape)
     (3,)
     """
-    leaves, paths, structure = flatten((args, kwargs))
     title = function_name(f)
+    if not callable(f):
+        raise TypeError(f"{here()}: expected a function to trace, got {f!r:.60}")
+    leaves, paths, structure = flatten((args, kwargs))
     labels = argument_names(f, args, kwargs, paths)
     me = Trace(title)
     inputs = tuple(_leaf(aval_of(v, n), n, me) for v, n in zip(leaves, labels, strict=True))
@@ -86,21 +88,24 @@ def aval_of(value: Any, name: str = "argument") -> Aval:
     if isinstance(value, Node):
         return value.aval
     if type(value) in (int, float):
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            raise DTypeError(f"{here()}: {name}: the integer {value} does not fit into int64; pass it as a float")
         return Aval((), np.dtype(type(value)), weak=True)
+    refuse_subclass(value, f"{here()}: {name}")
     try:
         array = np.asarray(value)
     except Exception as error:
-        raise DTypeError(f"{name}: {type(value).__name__} is not an array: {error}") from None
+        raise DTypeError(f"{here()}: {name}: {type(value).__name__} is not an array: {error}") from None
     if array.dtype.kind not in "biuf":
         raise DTypeError(
-            f"{name} has dtype {array.dtype} ({type(value).__name__}): "
+            f"{here()}: {name} has dtype {array.dtype} ({type(value).__name__}): "
             "gradc computes with float32, float64, integers and bool. "
             "Convert it, or pass it as a static argument if it is not data."
         )
     try:
         return Aval(array.shape, canonical_dtype(array.dtype))
     except DTypeError as error:
-        raise DTypeError(f"{name}: {error}") from None
+        raise DTypeError(f"{here()}: {name}: {error}") from None
 
 
 @contextmanager
@@ -122,9 +127,12 @@ def _outputs(result: Any, title: str) -> tuple[tuple[Node, ...], Structure]:
     leaves, paths, structure = flatten(result)
     if structure.static:
         returned = structure.static[0][1].value
-        raise TraceError(f"{title} returns {returned!r} among its results; return arrays only, or use has_aux=True")
+        raise TraceError(
+            f"{here()}: {title} returns {returned!r} among its results: only arrays can be results.\n"
+            "  Leave it out; a bool can be returned as np.bool_(value), other constants are known outside."
+        )
     if not leaves:
-        raise TraceError(f"{title} returned {result!r}: a traced function must return at least one array")
+        raise TraceError(f"{here()}: {title} returned {result!r}: a traced function must return at least one array")
     nodes = []
     for leaf, path in zip(leaves, paths, strict=True):
         try:
@@ -132,7 +140,7 @@ def _outputs(result: Any, title: str) -> tuple[tuple[Node, ...], Structure]:
         except DTypeError as error:
             place = f" at {'.'.join(map(str, path))}" if path else ""
             raise TraceError(
-                f"{title} returns a {type(leaf).__name__}{place}, which is not an array: {error}"
+                f"{here()}: {title} returns a {type(leaf).__name__}{place}, which is not an array.\n  {error}"
             ) from None
     return tuple(nodes), structure
 
@@ -142,7 +150,7 @@ def _refuse_leaks(graph: Graph) -> None:
         if not is_open(leaf):
             owner = leaf.attrs.get("trace")
             raise TraceError(
-                f"{graph.title} uses a leaked traced value: {describe(leaf)} belongs to the finished trace of "
+                f"{here()}: {graph.title} uses a leaked traced value: {describe(leaf)} belongs to the finished trace of "
                 f"{getattr(owner, 'title', 'another function')}.\n"
                 "  A traced array was kept outside its function (a global, a list, self.x); return it instead."
             )
@@ -170,7 +178,9 @@ def _inlined(graph: Graph, arrays: Sequence[Any]) -> list[Node]:
     leaves = dict(zip(graph.inputs, map(as_node, arrays), strict=True))
     outputs = rewrite(graph.outputs, lambda node, args: None, leaves, known)
     open_traces = _open.get()
-    if open_traces:
+    if not open_traces:
+        _refuse_leaks(graph.replace(inputs=(), outputs=tuple(leaves.values())))
+    else:
         inner = {known[n]: name for n, name in graph.names.items() if n in known and n not in leaves}
         open_traces[-1].inlined = inner | open_traces[-1].inlined
     return outputs

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,10 +51,23 @@ class Structure:
 
 @dataclass(frozen=True, slots=True)
 class Static:
-    """A static value, compared by type and value (so that 1, 1.0 and True differ)."""
+    """A static value, compared by types and bit patterns: 1, 1.0 and True differ, 0.0 and −0.0 too, a NaN is itself."""
 
-    type: type
-    value: Any
+    value: Any = field(compare=False)
+    key: Hashable
+
+    @classmethod
+    def of(cls, value: Any) -> Static:
+        """``value`` with what it is compared by."""
+        return cls(value, _key(value))
+
+
+def _key(value: Any) -> Hashable:
+    if isinstance(value, float):
+        return type(value), value.hex()
+    if isinstance(value, tuple):
+        return type(value), tuple(map(_key, value))
+    return type(value), value
 
 
 class Pinned:
@@ -73,7 +86,7 @@ def _register(cls: Any, parts: Any, build: Any, **options: Any) -> None:
 
 _register(
     Pinned,
-    lambda pinned: ((), Static(type(pinned.value), pinned.value)),
+    lambda pinned: ((), Static.of(pinned.value)),
     lambda static, _: Pinned(static.value),
 )
 
@@ -90,7 +103,7 @@ def flatten(tree: Any) -> tuple[list[Any], list[tuple[Any, ...]], Structure]:
     paths, leaves, spec = optree.tree_flatten_with_path(tree, namespace=NAMESPACE)
     while any(_register_dataclass(leaf) for leaf in leaves):
         paths, leaves, spec = optree.tree_flatten_with_path(tree, namespace=NAMESPACE)
-    static = tuple((i, Static(type(v), v)) for i, v in enumerate(leaves) if is_static(v))
+    static = tuple((i, Static.of(v)) for i, v in enumerate(leaves) if is_static(v))
     dynamic = [i for i, v in enumerate(leaves) if not is_static(v)]
     return [leaves[i] for i in dynamic], [paths[i] for i in dynamic], Structure(spec, static)
 
@@ -105,7 +118,7 @@ def leaves_of(tree: Any) -> tuple[list[Any], Structure]:
         return leaves, Structure(spec)
     if any(_register_dataclass(leaf) for leaf in leaves):
         return leaves_of(tree)
-    static = tuple((i, Static(type(v), v)) for i, v in enumerate(leaves) if is_static(v))
+    static = tuple((i, Static.of(v)) for i, v in enumerate(leaves) if is_static(v))
     if not static:
         return leaves, Structure(spec)
     return [v for v in leaves if not is_static(v)], Structure(spec, static)

@@ -21,6 +21,7 @@ from gradc.ops.elementwise import _PROMOTION
 from gradc.ops.leaves import full, iota
 from gradc.ops.record import Kind, Op
 from tests.compiled_graph import HOST, Array, Compiled, CompiledGraph, apply, compiled, leaf, same_bits
+from tests.test_schedule import layer_norm, spread
 
 FLOATS = ("float32", "float64")
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, 1e30, -1e-30, 1e-45, 3.0]
@@ -315,6 +316,24 @@ def test_reductions_of_fused_producers_and_what_follows() -> None:
     graph = compiled(s / 20, np.sqrt(s) + 1, c * b, lse, apply("norm", x, axes=(0, 1)), inputs=(x, b))
     rng = np.random.default_rng(6)
     check(graph, rng.standard_normal((30, 20)), rng.standard_normal(20), bound=64 * epsilon("float64"))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", [(6, 32), (5, 33), (2, 3, 100), (1, 5000), (40, 20)])
+def test_several_passes_over_each_row(shape: tuple[int, ...], dtype: str) -> None:
+    """Softmax, layer norm and the like, with and without their inner values wanted, and onto a donated input."""
+    x, w = leaf(shape, dtype), leaf(shape, dtype)
+    e = np.exp(x - spread(apply("max", x, axes=(x.ndim - 1,)), shape))
+    total = apply("sum", e, axes=(x.ndim - 1,))
+    p = e / spread(total, shape)
+    loss = np.log(total) * 2
+    arrays = [np.random.default_rng(20).standard_normal(shape) for _ in range(2)]
+    bound = 100 * epsilon(dtype)
+    check(compiled(p, inputs=(x,)), arrays[0], bound=bound)
+    check(compiled(p, e, loss, inputs=(x,)), arrays[0], bound=bound)
+    check(compiled(layer_norm(x) * w, apply("argmax", p, axes=(x.ndim - 1,)), inputs=(x, w)), *arrays, bound=bound)
+    check(compiled(p, inputs=(x,), donated={0: 0}), arrays[0], bound=bound)
+    check(compiled(e, p + x, inputs=(x,), donated={0: 0}), arrays[0], bound=bound)
 
 
 @pytest.mark.parametrize("name", ["cumsum", "cumprod"])

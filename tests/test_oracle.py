@@ -364,7 +364,7 @@ ZOO = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::gradc.errors.PromotionWarning")  # attention divides float32 by a float64, on purpose
+@pytest.mark.filterwarnings("ignore::gradc.errors.PromotionWarning")  # attention divides by a float64
 @pytest.mark.parametrize("name", ZOO)
 def test_correct_programs_never_cry_wolf(name):
     f, *args = ZOO[name]

@@ -28,6 +28,22 @@ def titles(s: Schedule) -> list[str]:
     return [k.title for k in s.kernels]
 
 
+def spread(row: Node, shape: tuple[int, ...]) -> Node:
+    """A value per row, shown along the rows."""
+    return apply("broadcast", row, shape=shape, axes=tuple(range(len(shape) - 1)))
+
+
+def softmax(x: Node) -> Node:
+    e = np.exp(x - spread(apply("max", x, axes=(x.ndim - 1,)), x.shape))
+    return e / spread(apply("sum", e, axes=(x.ndim - 1,)), x.shape)
+
+
+def layer_norm(x: Node) -> Node:
+    centred = x - spread(apply("sum", x, axes=(x.ndim - 1,)) / x.shape[-1], x.shape)
+    variance = apply("sum", centred * centred, axes=(x.ndim - 1,)) / x.shape[-1]
+    return centred / spread(np.sqrt(variance + 1e-5), x.shape)
+
+
 # -- forms -------------------------------------------------------------------------------------------------------------
 
 
@@ -106,7 +122,7 @@ def test_an_update_of_parameter_and_moments_is_one_loop() -> None:
 
 
 def test_dear_values_read_by_two_kernels_are_stored_and_cheap_ones_are_not() -> None:
-    x = leaf((30, 40), "float32")
+    x = leaf((40, 30), "float32")
     for function, kernels in ((np.exp, 3), (np.negative, 2)):
         y = function(x)
         s = plan(apply("sum", y, axes=(0,)), apply("sum", y, axes=(1,)), inputs=(x,))
@@ -144,14 +160,26 @@ def test_transposed_and_sliced_operands_cost_no_copy() -> None:
 
 
 def test_fusion_never_makes_a_cycle() -> None:
-    """a and c have one shape, but the sum between them reads a and is read by c."""
-    x = leaf((50, 60), "float32")
+    """a and c have one shape, but the product between them reads a and is read by c."""
+    x = leaf((50, 50), "float32")
     a = np.exp(x)
-    total = apply("sum", a, axes=(0, 1))
-    s = plan(a, a / apply("broadcast", total, shape=(50, 60), axes=()), inputs=(x,))
-    assert len(s.kernels) == 3
+    b = apply("contract", a, a, left=(0, 1), right=(1, 2), out=(0, 2))
+    c = np.tanh(a + b)
+    graph = Graph((x,), (a, c))
+    s = schedule(graph, target=HOST)
+    assert titles(s) == ["map", "product", "map"]
     order = {n: at for at, k in enumerate(s.kernels) for n in k.nodes}
-    assert sorted(order.values()) == [0, 1, 2]
+    assert [order[graph.index[n]] for n in (a, b, c)] == [0, 1, 2]
+
+
+def test_softmax_and_layer_norm_are_one_kernel_with_a_stage_per_reduction() -> None:
+    x = leaf((20, 100), "float32")
+    for result, stages in ((softmax(x), 3), (layer_norm(x), 3)):
+        s = plan(result, inputs=(x,))
+        assert len(s.kernels) == 1
+        (nest,) = s.kernels[0].work
+        assert isinstance(nest, Nest) and len(nest.stages) == stages
+        assert s.temporary_bytes <= 512  # one row of scratch at most
 
 
 def test_short_rows_run_flat_and_lanes_follow_the_contiguous_axis() -> None:

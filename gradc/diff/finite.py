@@ -59,33 +59,46 @@ def first_step(scale: float) -> float:
 
 
 def derivative_along(
-    g: Callable[[float], Any], step: float, noise: Array | float | None = None, blur: float = 0.0
+    g: Callable[[float], Any],
+    step: float,
+    noise: Array | float | None = None,
+    blur: float = 0.0,
+    smooth: Callable[[float], Any] | None = None,
 ) -> Difference:
     """d g(t)/dt at t = 0, elementwise for an array-valued ``g``.
 
-    ``step`` is the first and largest |t|; ``noise`` bounds the rounding error of one value of g (default: one unit in
-    the last place); ``blur`` bounds the rounding error of t itself where g adds it to something.
+    ``step`` is the first and largest |t|; ``noise`` bounds the rounding error that comes into one value of g before its
+    last operation; ``blur`` bounds the rounding error of t itself where g adds it to something.  ``smooth(t)`` says
+    (elementwise, if it can) whether g has no kink between −t and t: steps across one are not used.
     """
     middle = np.asarray(g(0.0), np.float64)
     result = Difference.undefined(middle.shape)
     slopes: list[Array] = []
     jumps: list[Array] = []
+    usable: list[Array] = []
     h = step
     for level in range(LEVELS):
         with np.errstate(all="ignore"):
             up, down = np.asarray(g(h), np.float64), np.asarray(g(-h), np.float64)
-            here = _unit(up, down, middle) if noise is None else np.asarray(noise, np.float64)
+            here = _unit(up, down, middle) + (0.0 if noise is None else noise)
             rounding = AMPLIFIED * (here / h + np.abs(up - down) / (2 * h) * (blur / h))
             row = _extrapolated((up - down) / (2 * h), slopes, 4.0)
             gaps = _extrapolated(((up - middle) + (down - middle)) / h, jumps, 2.0)
             jump = _significant(gaps, jumps, 4 * rounding)
+            usable = _still_usable(usable, True if smooth is None else smooth(h))
             for k in range(1, len(row)):
                 spread = np.maximum(np.abs(row[k] - row[k - 1]), np.abs(row[k] - slopes[k - 1]))
-                result.improve(row[k], spread + rounding + np.abs(jump) / 2, jump)
+                error = spread + rounding + np.abs(jump) / 2
+                result.improve(row[k], np.where(usable[level - k], error, np.inf), jump)
         slopes, jumps, h = row, gaps, h / 2
         if level + 1 >= LEAST_LEVELS and result.settled(2 * rounding):
             break
     return result
+
+
+def _still_usable(before: Sequence[Array], now: Any) -> list[Array]:
+    """For each row, whether it and all rows after it are on one side of every kink."""
+    return [b & now for b in before] + [np.asarray(now)]
 
 
 def _unit(*values: Array) -> Array:
@@ -141,16 +154,25 @@ def difference_of(evaluate: Evaluate, arrays: Sequence[Array], i: int, noise: fl
 
 
 def difference_along(
-    evaluate: Evaluate, arrays: Sequence[Array], direction: Mapping[int, Array], noise: Array | float | None = None
+    evaluate: Evaluate,
+    arrays: Sequence[Array],
+    direction: Mapping[int, Array],
+    noise: Array | float | None = None,
+    smooth: Callable[[float], Any] | None = None,
+    shrink: float = 1.0,
 ) -> Difference:
-    """The derivative of ``evaluate`` (of any shape) along ``direction``: argument number -> array of its shape."""
+    """The derivative of ``evaluate`` (of any shape) along ``direction``: argument number -> array of its shape.
+
+    A given ``noise`` includes what rounding x + t·v does; ``shrink`` makes the first step that much smaller.
+    """
     point = [np.asarray(a, np.float64) if i in direction else np.asarray(a) for i, a in enumerate(arrays)]
 
     def g(t: float) -> Any:
         return evaluate([a + t * direction[i] if i in direction else a for i, a in enumerate(point)])
 
     moved = {i: point[i] for i in direction}
-    return derivative_along(g, default_step(moved, direction), noise, blur(moved, direction))
+    own = blur(moved, direction) if noise is None else 0.0
+    return derivative_along(g, default_step(moved, direction) / shrink, noise, own, smooth)
 
 
 def default_step(point: Mapping[int, Array], direction: Mapping[int, Array]) -> float:

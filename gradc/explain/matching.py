@@ -5,8 +5,8 @@ Start reading at `Names`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from gradc.explain.formula import (
     ONE,
@@ -34,6 +34,7 @@ class Names:
 
     definitions: dict[str, Formula]
     known: dict[Formula, Symbol]
+    extents: Mapping[str, int] = field(default_factory=dict)  #: array extents that are shown by name
 
     def define(self, symbol: Symbol, meaning: Formula) -> None:
         """``symbol`` is ``meaning`` from now on, in any other line too, along more axes or not."""

@@ -158,6 +158,8 @@ class Matrices:
     def result(self) -> Layout:
         if self._whole_sum():
             return Summed((), self.edges[0].layout)
+        if len(self.edges) > 1 and not self.out and not self.vectors and all(self._degree(k) == 2 for k in self.sums):
+            return self._trace()
         column_sum = self._column_sum()
         if column_sum is not None:
             return column_sum
@@ -208,8 +210,7 @@ class Matrices:
         start = a.row if a.column == k else a.column
         end = b.row if b.column == k else b.column
         if start == end:
-            self._trace(a, b, start, k, v)
-            return
+            raise NoMatrixFormError
         if start > end:
             a, b, start, end = b, a, end, start
         middle = [Call("diag", (v,))] if v is not None else []
@@ -221,16 +222,19 @@ class Matrices:
             items = [Hadamard((side_by_side(items), *beside))]
         self.edges.append(_Edge(start, end, items))
 
-    def _trace(self, a: _Edge, b: _Edge, start: int, k: int, v: Layout | None) -> None:
-        """A·B with both ends summed together."""
-        if start not in self.sums or self._touching(start) or start in self.vectors or v is not None:
-            raise NoMatrixFormError
-        self.sums.remove(start)
-        forth = [*a.from_(start).items, *b.from_(k).items]
-        back = [transposed(i) for i in reversed(forth)]
-        self.scalar_parts.append(
-            Call("tr", (side_by_side(min(forth, back, key=lambda side: sum(map(_transposes, side)))),))
-        )
+    def _trace(self) -> Layout:
+        """A closed chain, begun at its first matrix."""
+        first, *rest = self.edges
+        items, end = list(first.items), first.column
+        while rest:
+            following = next((e for e in rest if end in (e.row, e.column)), None)
+            if following is None or end == first.row:
+                raise NoMatrixFormError
+            rest.remove(following)
+            items += following.from_(end).items
+            end = following.column if following.row == end else following.row
+        back = [transposed(i) for i in reversed(items)]
+        return Call("tr", (side_by_side(min(items, back, key=lambda side: sum(map(_transposes, side)))),))
 
     def _assembled(self) -> Layout:
         if any(e.row not in self.out or e.column not in self.out for e in self.edges) or len(self.edges) > 1:

@@ -55,7 +55,7 @@ class Quantities:
         self.cotangent_leaves = {leaf for leaf in graph.inputs if leaf not in graph.names}
         self.meanings: dict[str, Formula] = {}
         self.deltas: dict[str, Node] = {}
-        self.names = Names({}, {})
+        self.names = Names({}, {}, {symbol.name: size for size, symbol in extents.symbols.items()})
         self.simplifier = Simplifier(self.names)
         self.forward_symbols = self._forward_symbols(extents)
         live = topological([g for g in gradients if g is not None])
@@ -101,7 +101,7 @@ class Quantities:
         x = self.lifter.definition(node)
         if isinstance(split(x)[1], Symbol) or value_of(x) is not None or not node.aval.is_float:
             return
-        owner = self.belongs_to.get(node)
+        owner = None if _is_softmax(x) else self.belongs_to.get(node)
         shared = uses > 1 and x.size >= (SHARED if owner is None else COTANGENT)
         if not (shared or _is_softmax(x) or x.size > LONGEST):
             return

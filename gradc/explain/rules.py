@@ -35,7 +35,15 @@ from gradc.explain.identities.selection import (
     tie_is_shared,
     zeroth_power,
 )
-from gradc.explain.identities.structure import diagonal_by_stride, diagonal_placed, trace_of_product, unit_eliminates
+from gradc.explain.identities.structure import (
+    diagonal_by_stride,
+    diagonal_placed,
+    extent_cancels,
+    part_of_constant,
+    part_of_placed,
+    trace_of_product,
+    unit_eliminates,
+)
 from gradc.explain.matching import Names
 
 #: rewrites of one formula beyond this number are a cycle between rules
@@ -119,6 +127,9 @@ RULES: tuple[Rule, ...] = (
     Rule("diagonal matrix", "a vector at every (n+1)-th element of an n×n matrix of zeros is diag v", diagonal_placed),
     Rule("identity matrix", "Σⱼ I[i, j] f(j) = f(i)", unit_eliminates),
     Rule("trace", "Σ I ⊙ (AB) = tr(AB)", trace_of_product),
+    Rule("extent", "n·a/n = a, n the extent of an axis", extent_cancels),
+    Rule("part of a constant", "a part of an array that is the same everywhere", part_of_constant),
+    Rule("part of what is placed", "place(a, I)[I] = a, place(a, I)[J] = 0", part_of_placed),
     Rule("multiplied out", "(a + b)·c = a·c + b·c, where terms cancel", multiplied_out),
     Rule("common factor", "a·b + a·c = a·(b + c)", common_factor),
 )

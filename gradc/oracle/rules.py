@@ -16,7 +16,7 @@ import numpy as np
 
 from gradc.aval import Aval
 from gradc.diff.batching import batch_node
-from gradc.diff.finite import Difference, difference_along
+from gradc.diff.finite import EPS, Difference, default_step, difference_along
 from gradc.diff.forward import node_tangent
 from gradc.diff.linear import passes
 from gradc.diff.reverse import pull_back
@@ -28,6 +28,7 @@ from gradc.errors import GradcError
 from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
 from gradc.ops.record import Kind
+from gradc.oracle.kinks import has_sides, same_side, side
 from gradc.oracle.rounding import evaluate_wide, own_error, running_errors
 
 Array = np.ndarray[Any, Any]
@@ -76,8 +77,24 @@ class Alone:
         if self.node.op.name == "stop_gradient":
             zeros = np.zeros(self.node.shape)
             return Difference(zeros, zeros, zeros)
-        noise = np.maximum(own_error(self.copy, self.values, self.value), _summed(self))
-        return difference_along(lambda a: evaluate_wide(self.copy, a), self.values, self.directions, noise)
+        start = {i: self.values[i] for i in self.moving}
+        step = default_step(start, self.directions)
+        shift = {i: EPS * (np.abs(x) + step * np.abs(self.directions[i])) for i, x in start.items()}
+        _, noise = running_errors([self.copy], self.known, {self.leaves[i]: s for i, s in shift.items()})
+        smooth = self._smooth if has_sides(self.copy) else None
+        return difference_along(
+            lambda a: evaluate_wide(self.copy, a), self.values, self.directions, noise[self.copy], smooth
+        )
+
+    def _smooth(self, t: float) -> Array:
+        """Whether the op has no kink between −t and t along the directions."""
+        there, back = (
+            [v + s * t * self.directions[i] if i in self.directions else v for i, v in enumerate(self.values)]
+            for s in (1, -1)
+        )
+        one, other = (side(self.copy, args, evaluate_wide(self.copy, args)) for args in (there, back))
+        same = same_side(one, other)
+        return same if same.shape == self.node.shape else np.all(same)
 
     def pushed(self) -> tuple[Array, Array, list[Node]]:
         """J t by the JVP rule, its rounding bound, and the nodes that the rule built."""
@@ -107,13 +124,6 @@ def _wide_aval(aval: Aval) -> Aval:
 
 def _leaf(aval: Aval) -> Node:
     return Node(OPS["input"], (), {"aval": aval, "name": "operand", "trace": None}, aval)
-
-
-def _summed(alone: Alone) -> Array:
-    """Rounding inside one evaluation of an op that adds or multiplies many elements."""
-    if alone.node.op.kind is Kind.ELEMENTWISE:
-        return np.zeros(alone.node.shape)
-    return running_errors([alone.copy], alone.known)[1][alone.copy]
 
 
 # -- the checks --------------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ import numpy as np
 ROUNDS = 15
 #: a timed block lasts about this long, so that the clock's grain does not matter
 BLOCK_SECONDS = 0.02
+#: and is at most this many calls: a training step that is repeated for thousands of steps on one batch stops being one
+MOST_REPEATS = 300
 
 
 def single_thread() -> None:
@@ -38,6 +40,7 @@ class Contender:
     call: Callable[[], Any]
     values: Callable[[], Any]  #: the answer as NumPy arrays, to be checked
     first_call: float = float("nan")  #: seconds from the Python function to the first answer
+    reset: Callable[[], Any] = lambda: None  #: run before each timed block, not timed
 
 
 @dataclass
@@ -74,6 +77,7 @@ def race(title: str, counted: str, contenders: list[Contender], tolerance: float
     times: dict[str, list[float]] = {c.name: [] for c in contenders}
     for _ in range(ROUNDS):
         for c in contenders:
+            c.reset()
             times[c.name].append(_block(c.call, repeats[c.name]))
     row = Row(title, counted, flops)
     for c in contenders:
@@ -86,7 +90,7 @@ def _repeats(call: Callable[[], Any]) -> int:
     call()
     start = perf_counter()
     call()
-    return max(1, int(BLOCK_SECONDS / max(perf_counter() - start, 1e-8)))
+    return max(1, min(MOST_REPEATS, int(BLOCK_SECONDS / max(perf_counter() - start, 1e-8))))
 
 
 def _block(call: Callable[[], Any], repeats: int) -> float:

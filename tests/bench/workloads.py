@@ -23,6 +23,21 @@ def contender(name: str, build: Callable[[], Callable[[], Any]], values: Callabl
     return Contender(name, call, lambda: values(call()), first)
 
 
+class Training:
+    """A training loop as a zero-argument callable that returns the loss; `reset` starts again from the beginning."""
+
+    def __init__(self, start: Callable[[], Any], step: Callable[..., Any]):
+        self.start, self.step = start, step
+        self.state = start()
+
+    def __call__(self) -> Any:
+        *self.state, value = self.step(*self.state)
+        return value
+
+    def reset(self) -> None:
+        self.state = self.start()
+
+
 # -- MLP training step -----------------------------------------------------------------------------------------------
 
 
@@ -52,15 +67,16 @@ def mlp_step(sizes: tuple[int, ...] = (64, 128, 10), batch: int = 128) -> Row:
         contender("NumPy", lambda: numpy_step(sizes, x, y), losses),
     ]
     name = "-".join(map(str, sizes))
-    for c in contenders:  # the loss after the same number of steps
-        c.values = _loss_after(c.name, sizes, x, y)
+    for c in contenders:  # the losses of the first steps; every timed block starts from the initial parameters
+        c.values = _first_losses(c.name, sizes, x, y)
+        c.reset = c.call.reset  # type: ignore[attr-defined]
     return race(
         f"MLP {name}, batch {batch}, Adam step, f32", "forward, backward, Adam; 6·batch·Σmn − 2·batch·m₁n₁ FLOP",
         contenders, 1e-4, step_flops(sizes, batch),
     )  # fmt: skip
 
 
-def _loss_after(name: str, sizes: tuple[int, ...], x: Any, y: Any, steps: int = 5) -> Callable[[], Any]:
+def _first_losses(name: str, sizes: tuple[int, ...], x: Any, y: Any, steps: int = 5) -> Callable[[], Any]:
     build = {"gradc": gradc_step, "JAX": jax_step, "PyTorch": torch_step, "NumPy": numpy_step}[name]
 
     def values() -> list[float]:
@@ -79,16 +95,13 @@ def gradc_loss(params: Any, x: Any, y: Any) -> Any:
 
 def gradc_step(sizes: tuple[int, ...], x: Any, y: Any) -> Callable[[], Any]:
     optimizer = gc.optim.adam(LEARNING_RATE, B1, B2, EPS)
-    params = initial(sizes)
-    state = optimizer.init(params)
     step = gc.train_step(gradc_loss, optimizer)
 
-    def call() -> Any:
-        nonlocal params, state
-        params, state, value = step(params, state, x, y)
-        return value
+    def start() -> Any:
+        params = initial(sizes)
+        return params, optimizer.init(params)
 
-    return call
+    return Training(start, lambda params, state: step(params, state, x, y))
 
 
 def jax_step(sizes: tuple[int, ...], x: Any, y: Any) -> Callable[[], Any]:
@@ -112,29 +125,32 @@ def jax_step(sizes: tuple[int, ...], x: Any, y: Any) -> Callable[[], Any]:
         return new, m, v, t, value
 
     compiled = jax.jit(step, donate_argnums=(0, 1, 2, 3))
-    params = jax.tree.map(jnp.asarray, initial(sizes))
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    state = (params, zeros, jax.tree.map(jnp.copy, zeros), jnp.zeros((), jnp.float32))
     x, y = jnp.asarray(x), jnp.asarray(y)
 
-    def call() -> Any:
-        nonlocal state
-        *state, value = compiled(*state, x, y)
-        return value.block_until_ready()
+    def start() -> Any:
+        params = jax.tree.map(jnp.array, initial(sizes))
+        return (
+            params,
+            jax.tree.map(jnp.zeros_like, params),
+            jax.tree.map(jnp.zeros_like, params),
+            jnp.zeros((), jnp.float32),
+        )
 
-    return call
+    return Training(start, lambda *state: jax.block_until_ready(compiled(*state, x, y)))
 
 
 def torch_step(sizes: tuple[int, ...], x: Any, y: Any) -> Callable[[], Any]:
     import torch
 
     torch.set_num_threads(1)
-    params = [tuple(torch.tensor(a, requires_grad=True) for a in pair) for pair in initial(sizes)]
-    flat = [p for pair in params for p in pair]
-    optimizer = torch.optim.Adam(flat, LEARNING_RATE, (B1, B2), EPS, foreach=True)
     tx, ty = torch.tensor(x), torch.tensor(y)
 
-    def call() -> Any:
+    def start() -> Any:
+        params = [tuple(torch.tensor(a, requires_grad=True) for a in pair) for pair in initial(sizes)]
+        flat = [p for pair in params for p in pair]
+        return params, torch.optim.Adam(flat, LEARNING_RATE, (B1, B2), EPS, foreach=True)
+
+    def step(params: Any, optimizer: Any) -> Any:
         h = tx
         for w, b in params[:-1]:
             h = torch.relu(h @ w + b)
@@ -143,18 +159,19 @@ def torch_step(sizes: tuple[int, ...], x: Any, y: Any) -> Callable[[], Any]:
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-        return value.detach()
+        return params, optimizer, value.detach()
 
-    return call
+    return Training(start, step)
 
 
 def numpy_step(sizes: tuple[int, ...], x: Any, y: Any) -> Callable[[], Any]:
-    params = [a for pair in initial(sizes) for a in pair]
-    m, v, t = [np.zeros_like(p) for p in params], [np.zeros_like(p) for p in params], 0
     rows = np.arange(len(y))
 
-    def call() -> Any:
-        nonlocal t
+    def start() -> Any:
+        params = [a for pair in initial(sizes) for a in pair]
+        return params, [np.zeros_like(p) for p in params], [np.zeros_like(p) for p in params], 0
+
+    def step(params: Any, m: Any, v: Any, t: int) -> Any:
         value, grads = numpy_gradient(params, x, y, rows)
         t += 1
         for p, g, mi, vi in zip(params, grads, m, v, strict=True):
@@ -162,9 +179,9 @@ def numpy_step(sizes: tuple[int, ...], x: Any, y: Any) -> Callable[[], Any]:
             vi += np.float32(1 - B2) * (g * g - vi)
             scale = np.float32(LEARNING_RATE / (1 - B1**t))
             p -= scale * mi / (np.sqrt(vi / np.float32(1 - B2**t)) + np.float32(EPS))
-        return value
+        return params, m, v, t, value
 
-    return call
+    return Training(start, step)
 
 
 def numpy_gradient(params: Any, x: Any, y: Any, rows: Any) -> Any:

@@ -1,8 +1,20 @@
-"""The identity matrix, diagonals and traces: structure that is never stored."""
+"""The identity matrix, diagonals and traces, extents, parts of arrays: structure that is never stored."""
 
 from __future__ import annotations
 
-from gradc.explain.formula import UNIT, Factor, Formula, Product, apply, product
+from gradc.explain.formula import (
+    UNIT,
+    Factor,
+    Formula,
+    Product,
+    Symbol,
+    apply,
+    magnitude,
+    product,
+    restricted,
+    total,
+    varying_axes,
+)
 from gradc.explain.matching import Names, called, without
 
 
@@ -66,3 +78,43 @@ def trace_of_product(x: Formula, names: Names) -> Formula | None:
             )
             return unit_eliminates(candidate, names)
     return None
+
+
+def extent_cancels(x: Formula, names: Names) -> Formula | None:
+    """n·a/n = a: a count of elements against the same extent by its name."""
+    if not isinstance(x, Product):
+        return None
+    for f in x.factors:
+        size = names.extents.get(f.base.name) if isinstance(f.base, Symbol) else None
+        if size is not None and f.exponent < 0 and magnitude(x.coef) == size:
+            return product(x.shape, [*x.factors, Factor(f.base, f.labels)], x.coef / size)
+    return None
+
+
+def part_of_constant(x: Formula, names: Names) -> Formula | None:
+    """A part of an array that is the same everywhere is the same everywhere."""
+    call = called(x, "slice", "reshape", "windows")
+    if call is None or varying_axes(call.args[0]):
+        return None
+    return product(x.shape, [Factor(restricted(call.args[0], ()), ())])
+
+
+def part_of_placed(x: Formula, names: Names) -> Formula | None:
+    """What was placed somewhere is found there, and zero elsewhere."""
+    call = called(x, "slice")
+    placed = called(call.args[0], "superpose") if call is not None else None
+    if call is None or placed is None:
+        return None
+    found = []
+    for part, starts, steps in zip(placed.args, placed.attrs["starts"], placed.attrs["steps"], strict=True):
+        axes = list(zip(starts, steps, part.shape, call.attrs["starts"], call.attrs["steps"], x.shape, strict=True))
+        if all((a, s) == (b, t) and n == m for a, s, n, b, t, m in axes):
+            found.append(part)
+        elif not any(_apart(range(a, a + n * s, s), range(b, b + m * t, t)) for a, s, n, b, t, m in axes):
+            return None
+    return total(x.shape, found)
+
+
+def _apart(a: range, b: range) -> bool:
+    """Whether two ascending ranges have no element in common because one lies before the other."""
+    return a.step > 0 and b.step > 0 and bool(a) and bool(b) and (a[-1] < b[0] or b[-1] < a[0])
