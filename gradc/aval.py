@@ -56,12 +56,13 @@ class Aval:
         return Aval(tuple(shape), self.dtype)
 
 
-def refuse_subclass(value: object, name: str) -> None:
-    """DTypeError for an array whose class means something that its numbers alone do not say."""
+def lost_meaning(value: object) -> str | None:
+    """What the class of an array means and its numbers alone do not say, in words; None for plain arrays."""
     if isinstance(value, np.ma.MaskedArray):
-        raise DTypeError(f"{name} is a masked array, and its mask would be forgotten: pass .filled(value), or the mask too")
+        return "is a masked array, and its mask would be forgotten: pass .filled(value), or the mask too"
     if isinstance(value, np.matrix):
-        raise DTypeError(f"{name} is an np.matrix, whose * is a matrix product: pass np.asarray of it and write @")
+        return "is an np.matrix, whose * is a matrix product: pass np.asarray of it and write @"
+    return None
 
 
 def canonical_dtype(dtype: DTypeLike) -> np.dtype[Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradc.aval import Aval, refuse_subclass
+from gradc.aval import Aval, lost_meaning
 from gradc.errors import DTypeError, ShapeError
 from gradc.interpret import Observer, interpret, topological
 from gradc.node import Label, Node
@@ -163,7 +163,8 @@ def fit_argument(value: Any, aval: Aval, name: str) -> np.ndarray[Any, Any]:
     """``value`` as the array that ``aval`` promises; Python scalars convert, arrays must match exactly."""
     if isinstance(value, (bool, int, float)) and aval.shape == ():
         return np.asarray(value, aval.dtype)
-    refuse_subclass(value, name)
+    if lost := lost_meaning(value):
+        raise DTypeError(f"{name} {lost}")
     array = np.asarray(value)
     if array.shape != aval.shape:
         raise ShapeError(f"{name} has shape {array.shape}, expected {aval.shape}: call with that shape or trace again")

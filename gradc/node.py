@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype, refuse_subclass
+from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype, lost_meaning
 from gradc.errors import DTypeError, ShapeError, TraceError
 
 if TYPE_CHECKING:
@@ -583,7 +583,8 @@ def unsupported(name: str) -> TraceError:
 
 def constant(value: Any, weak: bool = False) -> Node:
     """A constant leaf; the array is copied and frozen (snapshotted at trace)."""
-    refuse_subclass(value, f"{here()}: a captured array")
+    if lost := lost_meaning(value):
+        raise DTypeError(f"{here()}: a captured array {lost}")
     try:
         array = np.array(value, order="C", copy=True)
     except ValueError as error:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, canonical_dtype, refuse_subclass
+from gradc.aval import Aval, canonical_dtype, lost_meaning
 from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
@@ -91,7 +91,8 @@ def aval_of(value: Any, name: str = "argument") -> Aval:
         if type(value) is int and not -(2**63) <= value < 2**63:
             raise DTypeError(f"{here()}: {name}: the integer {value} does not fit into int64; pass it as a float")
         return Aval((), np.dtype(type(value)), weak=True)
-    refuse_subclass(value, f"{here()}: {name}")
+    if lost := lost_meaning(value):
+        raise DTypeError(f"{here()}: {name} {lost}")
     try:
         array = np.asarray(value)
     except Exception as error:

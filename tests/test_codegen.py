@@ -528,6 +528,16 @@ def test_epilogues_of_products(fused: bool) -> None:
     assert [k.title for k in graph.schedule.kernels] == (["product+map"] if fused else ["product", "map"])
 
 
+def test_a_map_that_shares_loops_with_an_epilogue_but_does_not_read_the_product() -> None:
+    x, w = leaf((9, 8), "float32"), leaf((8, 8), "float32")
+    before = x * 2
+    z = apply("contract", x, w, left=(0, 1), right=(1, 2), out=(0, 2))
+    graph = compiled(before, apply("relu", z) + x, inputs=(x, w))
+    rng = np.random.default_rng(21)
+    check(graph, rng.integers(-4, 5, x.shape), rng.integers(-4, 5, w.shape))
+    assert len(graph.schedule.kernels) == 1
+
+
 def test_an_epilogue_in_a_batch_of_products() -> None:
     x, w, b = leaf((3, 2, 5, 7), "float64"), leaf((3, 2, 7, 4), "float64"), leaf((2, 4), "float64")
     z = apply("contract", x, w, left=(0, 1, 2, 3), right=(0, 1, 3, 4), out=(0, 1, 2, 4))
@@ -554,11 +564,11 @@ def test_scatter_into_a_donated_operand() -> None:
 def random_program(seed: int) -> tuple[CompiledGraph, list[Array]]:
     """A graph of some twenty operations of all kinds on small integers in float64, so that every sum is exact."""
     rng = np.random.default_rng(seed)
-    inputs = [leaf(s, "float64") for s in ((4, 6), (6,), (4, 1), (), (6, 6))]
+    inputs = [leaf(s, "float64") for s in ((4, 6), (6,), (3, 33), (4, 1), (), (6, 6))]
     pool: list[Node] = list(inputs)
     for _ in range(20):
         pool.append(random_operation(pool, rng))
-    outputs = [pool[int(k)] for k in rng.integers(5, len(pool), 3)] + [pool[-1]]
+    outputs = [pool[int(k)] for k in rng.integers(len(inputs), len(pool), 3)] + [pool[-1]]
     arrays = [rng.integers(-3, 4, n.shape).astype(float) for n in inputs]
     donated = {0: next((k for k, o in enumerate(outputs) if o.shape == (4, 6)), -1)}
     return compiled(*outputs, inputs=inputs, donated={i: j for i, j in donated.items() if j >= 0}), arrays
@@ -568,7 +578,7 @@ def random_operation(pool: Sequence[Node], rng: np.random.Generator) -> Node:
     x = pool[int(rng.integers(len(pool)))]
     if x.size > 400:
         return apply("slice", x, starts=(0,) * x.ndim, stops=(1,) * x.ndim, steps=(1,) * x.ndim)
-    match int(rng.integers(0, 9)):
+    match int(rng.integers(0, 11)):
         case 0 | 1:
             return random_view(x, rng)
         case 2 if x.ndim and x.size:
@@ -585,6 +595,9 @@ def random_operation(pool: Sequence[Node], rng: np.random.Generator) -> Node:
             return apply("cast", apply("argsort", x, axis=x.ndim - 1), dtype=np.dtype("float64"))
         case 7 if x.ndim:
             return apply("concatenate", x, x * 2, axis=int(rng.integers(0, x.ndim)))
+        case 8 | 9 if x.ndim and x.size:
+            row = apply(str(rng.choice(["sum", "max"])), x, axes=(x.ndim - 1,))
+            return tamed(apply(str(rng.choice(["add", "multiply", "subtract"])), x, spread(row, x.shape)))
         case _:
             same = [y for y in pool if y.shape == x.shape]
             y = same[int(rng.integers(len(same)))]

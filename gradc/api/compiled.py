@@ -17,11 +17,12 @@ import numpy as np
 
 from gradc.api.derivatives import value_and_grad
 from gradc.api.executable import ArgumentError, Executable, Options
-from gradc.errors import TraceError
+from gradc.aval import Aval
+from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph
 from gradc.node import Node, here
 from gradc.optim import Optimizer, apply_updates
-from gradc.trace import _open, aval_of, function_name, run, trace
+from gradc.trace import _open, argument_names, aval_of, function_name, run, trace
 from gradc.tree import Pinned, Structure, flatten, leaves_of
 
 Names = int | str | Sequence[int | str]
@@ -39,9 +40,10 @@ class Jitted:
         self.donate = _resolve(f, donate, "donate")
         self.fp = fp
         Options(fp=fp)
+        if both := {*self.static.positions, *self.static.names} & {*self.donate.positions, *self.donate.names}:
+            raise TypeError(f"{self.title}: argument {min(both, key=str)!r} cannot be both static and donated")
         self._cache: dict[Hashable, Executable] = {}
         self._last: Executable | None = None  #: the version called last
-        self._signature = _signature(f) if self.static.names or self.donate.names else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # The usual call: the version called last fits again.  The native entry checks shapes and dtypes anyway.
@@ -64,7 +66,14 @@ class Jitted:
 
     def _call_other(self, args: Any, kwargs: Any, leaves: Sequence[Any], structure: Structure) -> Any:
         """Find the version for these arguments, or compile it, or inline into an open trace."""
-        key = (structure, tuple([(x.shape, x.dtype) if type(x) is np.ndarray else _leaf_key(x) for x in leaves]))
+        if not _all_arrays(leaves):
+            leaves = [_as_argument(x) for x in leaves]
+            args, kwargs = structure.unflatten(leaves)
+        try:
+            key = (structure, tuple([(x.shape, x.dtype) if type(x) is np.ndarray else _leaf_key(x) for x in leaves]))
+        except DTypeError:
+            self._name_the_culprit(args, kwargs)
+            raise
         executable = self._cache.get(key)
         if executable is None or _open.get():
             made = self._compile_or_inline(args, kwargs, leaves, key)
@@ -73,6 +82,12 @@ class Jitted:
             executable = made
         self._last = executable
         return executable.call_flat(leaves)
+
+    def _name_the_culprit(self, args: Any, kwargs: Any) -> None:
+        """Raise for the argument that cannot be one, by its name."""
+        leaves, paths, _ = flatten((args, kwargs))
+        for leaf, name in zip(leaves, argument_names(self.function, args, kwargs, paths), strict=True):
+            aval_of(leaf, name)
 
     def lower(self, *args: Any, **kwargs: Any) -> Executable:
         """The Executable for these arguments (arrays or `spec`s), compiled now if need be."""
@@ -115,11 +130,14 @@ class Jitted:
     def _compile(self, graph: Graph, args: Any, kwargs: Any, seconds: float) -> Executable:
         if graph.free:
             raise TraceError(f"{here()}: {self.title} reads values of an open trace and cannot be compiled on its own")
-        donated = donation(graph, self._donated_arguments(args), args, kwargs) if self.donate else {}
+        if named := sorted(kwargs.keys() & {*self.donate.names}):
+            raise TypeError(f"{here()}: {self.title}: donated {named[0]} was passed by keyword; pass it by position")
+        chosen = sorted(p for p in self.donate.positions if p < len(args))
+        donated = donation(graph, chosen, args, kwargs) if self.donate else {}
         return Executable(graph, Options(fp=self.fp, donate=donated), seconds)
 
     def _pin(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        fixed = self._positions(self.static)
+        fixed = self.static.positions
         pinned = tuple(self._pinned(a, i) if i in fixed else a for i, a in enumerate(args))
         return pinned, {k: self._pinned(v, k) if k in self.static.names else v for k, v in kwargs.items()}
 
@@ -134,17 +152,12 @@ class Jitted:
             ) from None
         return Pinned(value)
 
-    def _donated_arguments(self, args: Any) -> list[int]:
-        return sorted(p for p in self._positions(self.donate) if p < len(args))
-
-    def _positions(self, chosen: Chosen) -> set[int]:
-        if not chosen.names or self._signature is None:
-            return set(chosen.positions)
-        order = list(self._signature.parameters)
-        return {*chosen.positions, *(order.index(n) for n in chosen.names)}
-
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self if instance is None else functools.partial(self, instance)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the compiled versions, which belong to this process."""
+        return self.__dict__ | {"_cache": {}, "_last": None}
 
     def __repr__(self) -> str:
         return f"<jit of {self.title}, {len(self._cache)} compiled>"
@@ -157,17 +170,17 @@ class _Inlined:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Arguments named by position or by name."""
+    """Arguments chosen for an option, however they are passed: by these positions or by these names."""
 
-    positions: tuple[int, ...]
-    names: tuple[str, ...]
+    positions: frozenset[int]
+    names: frozenset[str]
 
     def __bool__(self) -> bool:
         return bool(self.positions or self.names)
 
 
 def _resolve(f: Callable[..., Any], given: Names, option: str) -> Chosen:
-    items = [given] if isinstance(given, (int, str)) else list(given)
+    items = list(given) if isinstance(given, (list, tuple, set, frozenset)) else [given]
     names = tuple(i for i in items if isinstance(i, str))
     positions = tuple(i for i in items if isinstance(i, int) and not isinstance(i, bool))
     if len(names) + len(positions) != len(items) or any(p < 0 for p in positions):
@@ -179,7 +192,22 @@ def _resolve(f: Callable[..., Any], given: Names, option: str) -> Chosen:
         if signature is not None and name not in signature.parameters:
             known = ", ".join(signature.parameters)
             raise TypeError(f"{option}: {function_name(f)} has no parameter {name!r}; it has {known}")
-    return Chosen(positions, names)
+    if signature is None:
+        return Chosen(frozenset(positions), frozenset(names))
+    return _both_ways(list(signature.parameters.values()), positions, names, f"{option}: {function_name(f)}")
+
+
+def _both_ways(
+    parameters: Sequence[inspect.Parameter], positions: Sequence[int], names: Sequence[str], whose: str
+) -> Chosen:
+    """Positions with the names of their parameters, and the reverse."""
+    order = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not any(p.kind is p.VAR_POSITIONAL for p in parameters) and any(i >= len(order) for i in positions):
+        raise TypeError(f"{whose} takes {len(order)} positional arguments, there is no {max(positions)} (counted from 0)")
+    return Chosen(
+        frozenset([*positions, *(order.index(n) for n in names if n in order)]),
+        frozenset([*names, *(order[i] for i in positions if i < len(order))]),
+    )
 
 
 def _signature(f: Callable[..., Any]) -> inspect.Signature | None:
@@ -195,6 +223,17 @@ def _unpin(value: Any) -> Any:
 
 def _all_arrays(leaves: Sequence[Any]) -> bool:
     return set(map(type, leaves)) <= _ARRAY
+
+
+def _as_argument(leaf: Any) -> Any:
+    """What NumPy takes for an array (a memoryview, an array of another library) as one; other things as they are."""
+    if isinstance(leaf, (np.ndarray, np.generic, Node, Aval, int, float)):
+        return leaf
+    try:
+        array = np.asarray(leaf)
+    except Exception:  # an object of any class may refuse in any way; its aval says so in words
+        return leaf
+    return array if array.dtype.kind in "biuf" else leaf
 
 
 def _leaf_key(leaf: Any) -> Hashable:

@@ -22,7 +22,7 @@ from gradc.diff.linear import refuse_without_tangent
 from gradc.diff.reverse import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.widen import widen, widen_array
-from gradc.errors import ShapeError, TraceError
+from gradc.errors import DTypeError, ShapeError, TraceError
 from gradc.graph import Graph
 from gradc.node import FUNCTIONS, OPS, Node, dsl, here
 from gradc.ops.leaves import full, iota
@@ -75,8 +75,17 @@ def select(args: Sequence[Any], argnums: ArgNums, title: str) -> Wanted:
         ):
             raise TypeError(f"{here()}: argnums={argnums!r}: {title} was called with {len(args)} positional arguments")
         chosen.append(int(number) % len(args))
+        if flat[chosen[-1]][1].static and not flat[chosen[-1]][0]:
+            raise DTypeError(f"{here()}: argument {number} of {title} holds no array to differentiate with respect to")
     positions = tuple(p for n in chosen for p in range(int(starts[n]), int(starts[n + 1])))
     return Wanted(positions, tuple(flat[n][1] for n in chosen), single)
+
+
+def _title_of(f: Callable[..., Any], transform: str) -> str:
+    """The name of a function in messages; TypeError for what is none."""
+    if not callable(f):
+        raise TypeError(f"{here()}: {transform} expects a function, got {f!r:.60}")
+    return function_name(f)
 
 
 def prepared(f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Graph:
@@ -91,6 +100,8 @@ def arrays_of(args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
 
 def _scalar_output(graph: Graph, has_aux: bool) -> Node:
     first = graph.outputs[0]
+    if has_aux and not _is_pair(graph.out_tree):
+        raise TypeError(f"{here()}: has_aux=True: {graph.title} must return a pair (loss, aux)")
     count = 1 if has_aux else len(graph.outputs)
     if count != 1 or first.shape != () or not first.aval.is_float:
         shown = ", ".join(str(y.aval) for y in graph.outputs)
@@ -99,6 +110,10 @@ def _scalar_output(graph: Graph, has_aux: bool) -> Node:
             "  Reduce it (e.g. .sum() or .mean()), return (loss, aux) with has_aux=True, or use gc.jacobian or gc.vjp."
         )
     return first
+
+
+def _is_pair(tree: Structure | None) -> bool:
+    return tree is not None and tree.spec.type is tuple and tree.spec.num_children == 2
 
 
 def _zeros_if_absent(gradients: Sequence[Node | None], inputs: Sequence[Node]) -> list[Node]:
@@ -118,7 +133,7 @@ def value_and_grad(
     its argument. ``method``: "reverse" or "forward" AD, "symbolic" (SymPy on the ops' own formulas), or "finite"
     (central differences with Richardson extrapolation).
     """
-    title = function_name(f)
+    title = _title_of(f, "grad")
     if method not in _METHODS:
         raise ValueError(f"method={method!r}: expected one of {', '.join(map(repr, _METHODS))}")
 
@@ -126,10 +141,10 @@ def value_and_grad(
     def both(*args: Any, **kwargs: Any) -> Any:
         wanted = select(args, argnums, title)
         graph = prepared(f, args, kwargs)
-        _scalar_output(graph, has_aux)
         inputs = [graph.inputs[p] for p in wanted.positions]
         for x in inputs:
             refuse_without_tangent(x, graph.names.get(x, "argument"))
+        _scalar_output(graph, has_aux)
         values, gradients = _METHODS[method](graph, inputs, arrays_of(args, kwargs))
         assert graph.out_tree is not None
         return graph.out_tree.unflatten(values), wanted.nest(gradients)
@@ -253,6 +268,9 @@ _METHODS: dict[str, Callable[[Graph, Sequence[Node], Sequence[Any]], Flat]] = {
 
 def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """``(f(*primals), directional derivative along tangents)``; tangents have the trees and shapes of the primals."""
+    for given, name in ((primals, "primals"), (tangents, "tangents")):
+        if not isinstance(given, (tuple, list)):
+            raise TypeError(f"{here()}: {name} must be a tuple with one entry per argument, got {given!r:.60}")
     graph = prepared(f, primals, {})
     directions = leaves_of(tuple(tangents))[0]
     _match_trees("tangents", tuple(tangents), "primals", tuple(primals))
@@ -274,6 +292,8 @@ def _as_tangent(value: Any, like: Node) -> Any:
     if isinstance(value, Node):
         return value
     array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"{here()}: a tangent or cotangent has dtype {array.dtype}, its partner {like.dtype}")
     if array.shape != like.shape:
         raise ShapeError(f"{here()}: a tangent or cotangent has shape {array.shape}, its partner {like.shape}")
     return array.astype(like.dtype)
@@ -318,7 +338,7 @@ def jacobian(
     The result nests like the output, then like the argument.  "forward" pushes one direction per input element,
     "reverse" pulls one per output element; "auto" takes the smaller number.  Directions are batched, not unrolled.
     """
-    title = function_name(f)
+    title = _title_of(f, "jacobian")
     if mode not in ("auto", "forward", "reverse"):
         raise ValueError(f"mode={mode!r}: expected 'auto', 'forward' or 'reverse'")
 
@@ -385,7 +405,7 @@ def hessian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
 
 def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """Hessian-vector product of a scalar function (forward over reverse), in the tree of ``primals``."""
-    numbers = tuple(range(len(primals)))
+    numbers = tuple(range(len(primals) if isinstance(primals, (tuple, list)) else 0))
     return jvp(grad(f, numbers), primals, tangents)[1]
 
 
@@ -398,7 +418,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
     ``in_axes``: an int, or a tuple with one int or None per positional argument (None: the same for all); each applies
     to every array in that argument.  ``out_axes``: where the new axis stands in every result.
     """
-    title = function_name(f)
+    title = _title_of(f, "vmap")
 
     @functools.wraps(f, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
     def mapped(*args: Any, **kwargs: Any) -> Any:

@@ -12,15 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from gradc.aval import lost_meaning
 from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
 from gradc.errors import CompileError, DTypeError, GradcError, IndexingError, ShapeError
 from gradc.graph import Graph
-from gradc.node import Node
+from gradc.node import Node, describe, here
 from gradc.passes import LOWERING, PIPELINE, Observe, run_passes
 from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.load import Loaded, load
@@ -35,7 +36,10 @@ FLOPS_PER_SECOND = 2e10
 #: what ``show=`` and GRADC_SHOW can print while a function compiles
 STAGES = ("graph", "optimised", "schedule", "llvm", "asm")
 #: status word: what the low byte means
-STATUS = {1: "index out of range", 2: "integer to a negative integer power"}
+STATUS = {
+    1: "index out of range",
+    2: "integer to a negative integer power; cast the base with .astype(float)",
+}
 
 
 @dataclass(frozen=True)
@@ -122,13 +126,16 @@ class Executable:
         """Run on arrays nested as at compile time; ``out`` nests like the result and is filled instead of new
         arrays.
         """
+        return self.call_flat(self._flat(args, kwargs), out)
+
+    def _flat(self, args: Any, kwargs: Any) -> list[Any]:
         leaves, structure = leaves_of((args, kwargs))
         if structure != self.graph.in_tree:
             raise TypeError(
-                f"{self.graph.title}: the arguments nest differently from what was compiled: "
+                f"{here()}: {self.graph.title}: the arguments nest differently from what was compiled: "
                 f"{describe_structure(structure)}, expected {describe_structure(self.graph.in_tree)}"
             )
-        return self.call_flat(leaves, out)
+        return leaves
 
     def call_flat(self, leaves: Sequence[Any], out: Any = None) -> Any:
         """Run on flat arrays; the result nests as the function's."""
@@ -140,7 +147,7 @@ class Executable:
         time.
         """
         flat_out = None if out is None else leaves_of(out)[0]
-        return self.native.bind(*leaves_of((args, kwargs))[0], out=flat_out)
+        return self.native.bind(*self._flat(args, kwargs), out=flat_out)
 
     # -- looking at it -------------------------------------------------------------------------------------------------
     def text(self, stage: str) -> str:
@@ -187,6 +194,9 @@ class Executable:
             "notes": self.graph.notes,
         }
 
+    def __reduce__(self) -> NoReturn:
+        raise CompileError(f"{here()}: {self.graph.title}: native code belongs to its process; copy the function, not the code")
+
     def __repr__(self) -> str:
         inputs = ", ".join(f"{self.graph.name(x)}: {x.aval}" for x in self.graph.inputs)
         seconds = sum(self._seconds.values())
@@ -203,7 +213,8 @@ class Executable:
         node = self.lowered.nodes[number]
         words = STATUS.get(kind, f"failure {kind}")
         error = IndexingError if kind == 1 else CompileError
-        return error(f"{node.where}: {node.op.name}: {words} in {self.graph.title} ({node.aval})")
+        operand = describe(node.args[0]) if node.args else str(node.aval)
+        return error(f"{node.where}: {node.op.name} of {operand} in {self.graph.title}: {words}")
 
 
 def _flat_arity(graph: Graph) -> int | None:
@@ -232,6 +243,8 @@ def mismatch(title: str, name: str, node: Node, given: object) -> Exception:
         array = np.asarray(given)
     except Exception:
         return ArgumentDTypeError(f"{title}: {name} is a {type(given).__name__}, expected {node.aval}")
+    if lost := lost_meaning(given):
+        return ArgumentDTypeError(f"{title}: {name} {lost}")
     if array.dtype.kind not in "biuf":
         return ArgumentDTypeError(
             f"{title}: {name} is {given!r:.60} (dtype {array.dtype}), expected an array {node.aval}"
@@ -240,6 +253,8 @@ def mismatch(title: str, name: str, node: Node, given: object) -> Exception:
         return ArgumentShapeError(
             f"{title}: {name} has shape {array.shape}, compiled for {node.shape}; compile for that shape too"
         )
+    if array.dtype.newbyteorder("=") == node.dtype:
+        return ArgumentDTypeError(f"{title}: {name} is a {type(given).__name__}, not an array; pass np.asarray({name})")
     return ArgumentDTypeError(
         f"{title}: {name} has dtype {array.dtype}, compiled for {node.dtype}; use {name}.astype('{node.dtype}')"
     )
@@ -247,4 +262,8 @@ def mismatch(title: str, name: str, node: Node, given: object) -> Exception:
 
 def describe_structure(structure: Structure | None) -> str:
     """A container nesting in an error message."""
-    return str(structure.spec).removeprefix("PyTreeSpec") if structure else "()"
+    if structure is None:
+        return "()"
+    pieces = str(structure.spec).removeprefix("PyTreeSpec").split("*")
+    shown = {position: repr(static.value)[:40] for position, static in structure.static}
+    return "".join(piece + shown.get(i, "*") for i, piece in enumerate(pieces[:-1])) + pieces[-1]

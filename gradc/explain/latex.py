@@ -126,7 +126,7 @@ class LatexPrinter:
                 sign = rf"\sum_{{{','.join(indices)}}} " if indices else r"\sum "
                 return sign + self.at_least(body, SIDE if indices else POSTFIX), SIDE
             case n.Indexed(base, indices):
-                return f"{self.at_least(base, ATOM)}_{{[{', '.join(map(self, indices))}]}}", ATOM
+                return f"{self.at_least(base, ATOM)}[{', '.join(map(self, indices))}]", ATOM
             case n.Derivative(None, by):
                 return rf"\partial {self(by)}", ATOM
             case n.Derivative(of, by):

@@ -27,7 +27,6 @@ from gradc.explain.formula import (
     Symbol,
     apply,
     arranged,
-    identity,
     in_place,
     negative,
     number,
@@ -332,5 +331,3 @@ FORMS: dict[str, Form] = {
     "gather": _gather,
 }
 """How each op reads in the algebra; None from a form means: as a function of its own name."""
-
-__all__ = ["FORMS", "Lifter", "exact", "function", "identity", "positions"]

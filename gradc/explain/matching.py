@@ -38,13 +38,18 @@ class Names:
 
     def define(self, symbol: Symbol, meaning: Formula) -> None:
         """``symbol`` is ``meaning`` from now on, in any other line too, along more axes or not."""
+        if meaning == symbol:  # another node of the same value
+            return
         self.definitions[symbol.name] = meaning
         if meaning.parts and value_of(meaning) is None:
             self.known.setdefault(_without_idle_axes(meaning), symbol)
 
-    def forget(self, meaning: Formula) -> Symbol | None:
-        """Take the name away from ``meaning``."""
-        return self.known.pop(_without_idle_axes(meaning), None)
+    def forget(self, meaning: Formula, name: str) -> Symbol | None:
+        """Take the name away from ``meaning``, and whatever else has it; its symbol, if it stood for ``meaning``."""
+        symbol = self.known.get(_without_idle_axes(meaning))
+        for other in [x for x, s in self.known.items() if s.name == name]:
+            del self.known[other]
+        return symbol if symbol is not None and symbol.name == name else None
 
     def named(self, x: Formula) -> Formula:
         """``x`` or a multiple of it by its name, if it has one."""

@@ -69,7 +69,7 @@ class Naming:
         if len(set(below.values())) < len(below) and not any(map(_digits, below.values())):
             order = sorted(deltas, key=lambda name: graph.index.get(deltas[name], 0))
             below = {name: str(i) for i, name in enumerate(order, 1)}
-        short = [_digits(text) for text in below.values()]
+        short = [_digits(text) for text in set(below.values())]
         used: set[str] = set()
         for name, text in below.items():
             alone = short.count(_digits(text)) == 1 and f"δ{_digits(text)}" not in self.taken

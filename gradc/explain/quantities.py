@@ -137,7 +137,7 @@ class Quantities:
         uses = sum(_occurrences(formulas[key], name) for key in mine)
         if uses and (_is_softmax(meaning) or meaning.size * uses > LONGEST // 2):
             return False
-        symbol = self.names.forget(meaning)
+        symbol = self.names.forget(meaning, name)
         self.simplifier.forget()
         written = {key: self._inlined(formulas[key], name, meaning) for key in mine}
         before = meaning.size + LINE + sum(formulas[key].size for key in mine)
@@ -159,7 +159,7 @@ class Quantities:
         self.names.definitions.pop(name, None)
         for other, old in list(self.names.definitions.items()):
             if name in symbols_in(old):
-                symbol = self.names.forget(old)
+                symbol = self.names.forget(old, other)
                 new = self._inlined(old, name, meaning)
                 self.names.definitions[other] = new
                 if symbol is not None:

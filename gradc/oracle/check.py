@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from gradc.graph import Graph
 from gradc.oracle import estimates as by
 from gradc.oracle.blame import derivative_findings, pass_findings, record_findings
@@ -53,6 +55,13 @@ def check_graph(
     graph: Graph, arrays: Sequence[Any], methods: Sequence[str] = METHODS, compiled: CompileGraph | None = None
 ) -> Report:
     """`check_gradients` for a graph and its flat arguments."""
+    with np.errstate(all="ignore"):  # what is not finite is said in the table
+        return _checked(graph, arrays, methods, compiled)
+
+
+def _checked(
+    graph: Graph, arrays: Sequence[Any], methods: Sequence[str], compiled: CompileGraph | None
+) -> Report:
     subject = subject_of(graph, arrays)
     witness = subject.widened()
     probes = by.probes_for(witness)
@@ -78,7 +87,7 @@ def _findings(
         found = derivative_findings(witness) + found
     if not found and any("compiled" not in pair for pair in wrong):
         found = _mode_findings(witness, next(pair for pair in wrong if "compiled" not in pair))
-    if not found and (wrong or "compiled" in failures):
+    if not found and ("compiled" in failures or any("compiled" in pair for pair in wrong)):
         found = _compiled_findings(subject, compiled, "compiled" in failures)
     return found or [_failure(method, error) for method, error in failures.items()]
 

@@ -117,7 +117,7 @@ def _row(name: str, aval: str, pair: tuple[str, str], a: Slope, b: Slope, dtype:
         allowed = a.error + b.error
         scale = float(np.max(np.where(finite, np.maximum(np.abs(x), np.abs(y)), 0.0), initial=0.0))
         wrong = finite & ~(gap <= allowed)
-        lone = (np.isfinite(x) ^ np.isfinite(y)) & np.isfinite(allowed)
+        lone = _alone(x, a, y, b) | _alone(y, b, x, a)
         seen = finite & (np.minimum(np.abs(x), np.abs(y)) > allowed)
         ulps = np.where(seen, gap / np.spacing(np.maximum(np.abs(x), np.abs(y)).astype(dtype)).astype(float), 0.0)
         own = sum((s.error for s in (a, b) if s.differenced), np.zeros(x.shape))
@@ -130,6 +130,11 @@ def _row(name: str, aval: str, pair: tuple[str, str], a: Slope, b: Slope, dtype:
                verdict, words, bool(np.any(lone)) and not np.any(wrong))  # fmt: skip
 
 
+def _alone(x: Array, a: Slope, y: Array, b: Slope) -> Array:
+    """Where ``x`` is known and ``y`` is not finite although its method should give a value."""
+    return np.isfinite(x) & np.isfinite(a.error) & ~np.isfinite(y) & np.asarray(not b.differenced)
+
+
 def _verdict(
     x: Array, y: Array, wrong: Array, lone: Array, finite: Array, kink: Array, vague: Array
 ) -> tuple[Verdict, str]:
@@ -137,12 +142,13 @@ def _verdict(
         return Verdict.WRONG, f"DISAGREE at {_count(wrong)}: {_example(x, y, wrong)}"
     if np.any(lone):
         return Verdict.WRONG, f"NOT FINITE at {_count(lone)}: {_example(x, y, lone)}"
-    if x.size and not np.any(finite):
-        return Verdict.UNSURE, "not comparable: no finite value here"
-    remarks = _remarks(kink, vague, ~finite)
+    missing = ~finite & ~kink
+    if x.size and np.all(missing):
+        return Verdict.UNSURE, "not comparable: nowhere finite in both"
+    remarks = _remarks(kink, vague, missing)
     if np.any(kink):
         return Verdict.KINK, remarks
-    if np.any(vague) or not np.all(finite):
+    if np.any(vague) or np.any(missing):
         return Verdict.UNSURE, remarks
     return (Verdict.EQUAL, "equal") if np.array_equal(x, y) else (Verdict.AGREE, "agree")
 

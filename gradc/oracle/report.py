@@ -66,8 +66,9 @@ class Report:
         lines = [f"note: {note}" for note in self.notes]
         if self.ok:
             unsure = sum(row.verdict is Verdict.UNSURE for row in self.rows)
-            tail = f", {unsure} not fully comparable" if unsure else ""
-            return [*lines, f"ok: {len(self.rows)} comparisons, no disagreement beyond the error bounds{tail}"]
+            tail = f", {unsure} not fully comparable, none disagree" if unsure else ""
+            count = len(self.rows)
+            return [*lines, f"ok: {count - unsure} of {count} comparisons agree within error bounds{tail}"]
         wrong = sum(not row.ok for row in self.rows)
         lines.append(f"WRONG: {wrong} of {len(self.rows)} comparisons disagree beyond their error bounds")
         if not self.findings:

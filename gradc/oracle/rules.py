@@ -94,7 +94,7 @@ class Alone:
         )
         one, other = (side(self.copy, args, evaluate_wide(self.copy, args)) for args in (there, back))
         same = same_side(one, other)
-        return same if same.shape == self.node.shape else np.all(same)
+        return same if same.shape == self.node.shape else np.asarray(np.all(same))
 
     def pushed(self) -> tuple[Array, Array, list[Node]]:
         """J t by the JVP rule, its rounding bound, and the nodes that the rule built."""
@@ -147,8 +147,7 @@ def _derivative_faults(alone: Alone, depth: int) -> Iterator[Fault]:
     node = alone.node
     d = alone.difference()
     pushed, pushed_error, built = alone.pushed()
-    rule_right = not _differ(pushed, pushed_error, d.value, d.error)
-    if not rule_right:
+    if _differ(pushed, pushed_error, d.value, d.error):
         yield Fault(node, _rule_facet(node), _gap("the JVP is", pushed, d.value, pushed_error + d.error))
     reverse = alone.pulled(pull_back)
     symbolic = alone.pulled(symbolic_pull_back)
@@ -159,7 +158,7 @@ def _derivative_faults(alone: Alone, depth: int) -> Iterator[Fault]:
     if _apart(_against(alone, reverse), pairing):
         inner = _inner_faults(built, alone, depth)
         words = _words("⟨ct, J t⟩ ≠ ⟨Jᵀct, t⟩: the transpose gives", _against(alone, reverse), pairing)
-        yield from inner or [Fault(node, _transpose_facet(node, rule_right), words)]
+        yield from inner or [Fault(node, _transpose_facet(node), words)]
 
 
 def _only_overflows(alone: Alone, symbolic: Sequence[tuple[Array, Array]], d: Difference) -> bool:
@@ -200,7 +199,7 @@ def _rule_facet(node: Node) -> str:
     return "partials" if op.partials is not None else "jvp" if op.jvp is not None else "linearity"
 
 
-def _transpose_facet(node: Node, rule_right: bool) -> str:
+def _transpose_facet(node: Node) -> str:
     if node.op.transpose is not None:
         return "transpose"
     return "partials" if node.op.partials is not None else "jvp"
@@ -213,8 +212,10 @@ def _against(alone: Alone, pulled: Sequence[tuple[Array, Array]]) -> tuple[float
 
 
 def _dot(weights: Array, value: Array, error: Array) -> tuple[float, float]:
-    rounding = value.size * np.finfo(np.float64).eps * np.sum(np.abs(weights * value))
-    return float(np.sum(weights * value)), float(np.sum(np.abs(weights) * error) + rounding)
+    with np.errstate(all="ignore"):
+        products = weights * value
+        rounding = value.size * EPS * np.sum(np.abs(products))
+        return float(np.sum(products)), float(np.sum(np.abs(weights) * error) + rounding)
 
 
 def _differ(a: Array, a_error: Array, b: Array, b_error: Array) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.schedule.assemble import Workshop, copy_kernel, kernel_of
-from gradc.schedule.fuse import clusters, is_map, read_outside, visible
+from gradc.schedule.fuse import clusters, in_order, read_outside, visible
 from gradc.schedule.kernel import Buffer, Kernel, Place
 from gradc.schedule.lanes import Widths
 from gradc.schedule.memory import Plan, hidden_arrays, lay_out, ordered
@@ -38,11 +38,7 @@ def schedule(graph: Graph, *, donated: Mapping[int, int] | None = None, target: 
     read = read_outside(graph, groups)
     buffers, home = _buffers(graph, visible(stored, read, groups))
     shop = Workshop(home, graph.index, target, read, {graph.outputs[j] for j in donated.values()})
-    drafts = [
-        kernel_of(sorted(c.nodes, key=lambda n: (is_map(n), graph.index[n])), shop)  # a product comes before its maps
-        for c in groups
-        if c.nodes[0].aval.size
-    ]
+    drafts = [kernel_of(in_order(c, graph.index), shop) for c in groups if c.nodes[0].aval.size]
     plan = Plan(drafts, buffers, lambda source, to: copy_kernel(source, to, plan.buffers, shop))
     outputs = _output_copies(graph, plan, home, donated)
     storage = {outputs[j]: home[graph.inputs[i]] for i, j in donated.items()}

@@ -7,7 +7,6 @@ Start reading at `kernel_of`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -107,7 +106,7 @@ def _work(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
 
 def _reduction(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
     rows = Rows.of(nodes)
-    build = rows_nest if rows is not None and math.prod(rows.shape) else nests.empty_reduce_nest
+    build = rows_nest if rows is not None and 0 not in rows.shape else nests.empty_reduce_nest
     return [shop.woven(slots, lambda w: build(w, nodes))]
 
 

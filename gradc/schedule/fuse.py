@@ -82,7 +82,7 @@ def clusters(graph: Graph, stored: Mapping[Node, None]) -> list[Cluster]:
 
 
 def _with_rows(made: list[Cluster], home: dict[Node, Cluster], stored: Mapping[Node, None]) -> set[int]:
-    """Clusters over the same rows, one of which reads the other, become one; returns the numbers of those that moved."""
+    """Clusters over the same rows, one of which reads the other, become one; returns the numbers of those moved."""
     absorbed: set[int] = set()
     for cluster in made:
         for read in sorted(cluster.reads, key=lambda n: home[n].number if n in home else -1, reverse=True):
@@ -158,6 +158,11 @@ def visible(stored: Mapping[Node, None], read: set[Node], made: Iterable[Cluster
     """The stored nodes that need a buffer: those read outside their cluster, and what no loop keeps in a register."""
     bulky = {n for cluster in made for n in cluster.nodes if not is_map(n) and n.op.kind is not Kind.REDUCE}
     return {n: None for n in stored if n in read or n in bulky or n.op.kind is Kind.LEAF}
+
+
+def in_order(cluster: Cluster, index: Mapping[Node, int]) -> list[Node]:
+    """The nodes of a cluster, operands first; a product first of all, also before maps that do not read it."""
+    return sorted(cluster.nodes, key=lambda n: (is_map(n) or n.op.kind is not Kind.CONTRACT, index[n]))
 
 
 def is_map(node: Node) -> bool:

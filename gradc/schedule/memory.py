@@ -175,7 +175,7 @@ def _places(nest: Nest, slots: set[int]) -> set[Affine] | None:
 
 
 def _written_last(nest: Nest, slots: set[int]) -> bool:
-    """Whether no stage but the last one with loops writes ``slots``, so that earlier passes over a row read old values."""
+    """Whether no stage before the last one with loops writes ``slots``: its passes over a row read old values."""
     last = max((k for k, s in enumerate(nest.stages) if s.inner), default=0)
     return not any(s.slot in slots for stage in nest.stages[:last] for s in stage.stores)
 

@@ -1,8 +1,8 @@
 """Reductions of rows, and what is computed of the same rows before and after them, in one pass per row.
 
-Enters: nodes of one cluster: reductions of one shape over the same axes, maps of that shape, and maps of what is kept.
-Leaves: one `Nest`, with a stage for each layer of reductions (softmax: the maximum, the sum, the quotient).
-Invariant: a dear value that a later stage needs is kept, in its own buffer or in scratch of one row, not computed again.
+Enters: nodes of one cluster: reductions of one shape over the same axes, maps of that shape, maps of what is kept.
+Leaves: one `Nest` with a stage for each layer of reductions (softmax: the maximum, the sum, the quotient).
+Invariant: a dear value that a later stage needs is kept, in its own buffer or in scratch of one row.
 Start reading at `rows_nest`.
 """
 
@@ -19,8 +19,8 @@ from gradc.ops.record import Kind
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.kernel import Load, Nest, Reduce, Stage, Store, Total
 from gradc.schedule.nests import computed, stored_at
-from gradc.schedule.partition import STORE_COST, cost, is_plain_view
-from gradc.schedule.weave import Place, Weaver, dtype_name, through_view
+from gradc.schedule.partition import STORE_COST, cost
+from gradc.schedule.weave import Place, Weaver, dtype_name, is_plain_view, through_view
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,10 @@ class _RowNest:
         ends: list[Store] = []
         for level in range(max(self.level.values()) + 1):
             here = [n for n in self.nodes if self.level[n] == level]
-            ends += stored_at(self.w, [n for n in here if n.shape == self.rows.kept and n.op.kind is not Kind.REDUCE], self.kept)
-            stores = [s for n in here if self.rows.is_whole(n) for s in self._whole(n)]
             reductions = [n for n in here if n.op.kind is Kind.REDUCE]
+            once = [n for n in here if n.op.kind is not Kind.REDUCE and not self.rows.is_whole(n)]
+            ends += stored_at(self.w, once, self.kept)
+            stores = [s for n in here if self.rows.is_whole(n) for s in self._whole(n)]
             actions = tuple(self._action(n) for n in reductions)
             if actions or stores:
                 stages.append(Stage(self.inner, actions, stores=tuple(stores)))
