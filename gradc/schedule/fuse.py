@@ -24,6 +24,8 @@ from gradc.schedule.rows import Rows, reads_in_step
 SMALL = 2048
 #: How many clusters of one shape are tried; keeps fusion linear in the number of nodes.
 TRIED = 6
+#: Most nodes of a kernel: LLVM's time grows faster than the code of one loop.
+MOST_NODES = 24
 #: Arithmetic that may follow a reduction along rows, where it is done one scalar at a time.
 SCALAR_WORK = 8.0
 #: Arithmetic that may follow a product, tile by tile; with more, one more pass over the result costs nothing.
@@ -209,7 +211,7 @@ def _join(
 
 def _fits(node: Node, reads: Reads, cluster: Cluster) -> bool:
     members = set(cluster.nodes)
-    if members & reads.elsewhere:
+    if len(members) >= MOST_NODES or members & reads.elsewhere:
         return False
     if node.op.kind is Kind.REDUCE:
         return all(_same_loops(node, other) for other in cluster.nodes) and _related(node, reads, cluster, members)
@@ -258,6 +260,7 @@ def _comes_back(cluster: Cluster, direct: int, made: list[Cluster]) -> bool:
 
 def _enter(node: Node, reads: Reads, cluster: Cluster, home: dict[Node, Cluster], made: list[Cluster]) -> None:
     home[node] = cluster
+    has_readers = bool(cluster.nodes)
     cluster.nodes.append(node)
     cluster.here |= reads.here
     cluster.elsewhere |= reads.elsewhere
@@ -270,7 +273,7 @@ def _enter(node: Node, reads: Reads, cluster: Cluster, home: dict[Node, Cluster]
         before |= made[other].before
     if before != cluster.before:
         cluster.before = before
-        for later in made:
+        for later in made if has_readers else ():
             if later.before & bit:
                 later.before |= before
 
