@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.record import Kind
-from gradc.schedule.partition import cost, inlinable, is_multiply
+from gradc.schedule.partition import MOST_WORK, cost, inlinable, is_multiply
 from gradc.schedule.rows import Rows, reads_in_step
 
 #: Below this many elements, a kernel of one's own costs more than sharing loops with strangers.
@@ -211,7 +211,7 @@ def _join(
 
 def _fits(node: Node, reads: Reads, cluster: Cluster) -> bool:
     members = set(cluster.nodes)
-    if len(members) >= MOST_NODES or members & reads.elsewhere:
+    if len(members) >= MOST_NODES or cluster.work + reads.work > MOST_WORK or members & reads.elsewhere:
         return False
     if node.op.kind is Kind.REDUCE:
         return all(_same_loops(node, other) for other in cluster.nodes) and _related(node, reads, cluster, members)

@@ -35,6 +35,9 @@ CHEAP = frozenset((
 STORE_COST = 4.0
 #: Longest chain of inlined nodes; keeps code blocks, and the recursion over them, small.
 MAX_DEPTH = 60
+#: Most work in the loops of one kernel.  Beyond some thousand instructions in a block, LLVM's time grows faster than
+#: linearly and registers spill; storing and loading between two kernels costs far less.
+MOST_WORK = 512.0
 
 #: Kinds whose nodes can be computed at the place where they are read.
 INLINE = (Kind.ELEMENTWISE, Kind.VIEW, Kind.GATHER, Kind.LEAF)
@@ -111,12 +114,16 @@ def memory_operand(node: Node) -> Node:
 
 
 def _cut_long_chains(graph: Graph, stored: dict[Node, None]) -> None:
+    """Store a node where what would be computed in one place grows too deep or too much."""
     depth: dict[Node, int] = {}
+    work: dict[Node, float] = {}
     for node in graph.nodes:
-        depth[node] = 0 if node in stored else 1 + max((depth[a] for a in node.args), default=0)
-        if depth[node] > MAX_DEPTH:
+        whole = node in stored
+        depth[node] = 0 if whole else 1 + max((depth[a] for a in node.args), default=0)
+        work[node] = 0.0 if whole else cost(node) + sum(work[a] for a in dict.fromkeys(node.args))
+        if depth[node] > MAX_DEPTH or (work[node] > MOST_WORK / 2 and node.op.kind is Kind.ELEMENTWISE):
             stored[node] = None
-            depth[node] = 0
+            depth[node], work[node] = 0, 0.0
 
 
 def _store_dear(graph: Graph, stored: dict[Node, None]) -> None:
