@@ -1,7 +1,8 @@
 """Write the generated pages of docs/: ``python docs/generate.py`` (or ``make docs``).
 
-``ops.md`` is the registry as tables, ``tour.md`` one function at every stage.  `tests/test_docs.py` regenerates them and
-compares, so neither can drift.  The tour compiles for one fixed CPU (x86-64-v3), so that it reads the same everywhere.
+``ops.md`` is the registry as tables, ``tour.md`` one function at every stage.  `tests/test_docs.py` regenerates them
+and compares, so neither can drift.  The tour compiles for one fixed CPU (x86-64-v3), so that it reads the same
+everywhere.
 """
 
 from __future__ import annotations
@@ -25,20 +26,24 @@ DOCS = Path(__file__).resolve().parent
 
 #: every name a NumPy user may expect of the first release, by family; `ops.md` says which are missing
 EXPECTED = {
-    "elementwise": """add subtract multiply divide floor_divide remainder negative positive absolute sign sqrt rsqrt cbrt
-        square reciprocal power exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh
-        arcsinh arccosh arctanh sigmoid softplus relu erf erfc lgamma digamma maximum minimum where equal not_equal less
-        less_equal greater greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
-        bitwise_invert bitwise_left_shift bitwise_right_shift floor ceil trunc round isnan isinf isfinite hypot logaddexp
-        clip astype""",
-    "views": """broadcast_to reshape transpose permute_dims moveaxis swapaxes expand_dims squeeze flip roll pad concatenate
+    "elementwise": """
+        add subtract multiply divide floor_divide remainder negative positive absolute sign sqrt rsqrt cbrt square
+        reciprocal power exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh
+        arcsinh arccosh arctanh sigmoid softplus relu erf erfc lgamma digamma maximum minimum where equal not_equal
+        less less_equal greater greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or
+        bitwise_xor bitwise_invert bitwise_left_shift bitwise_right_shift floor ceil trunc round isnan isinf
+        isfinite hypot logaddexp clip astype""",
+    "views": """
+        broadcast_to reshape transpose permute_dims moveaxis swapaxes expand_dims squeeze flip roll pad concatenate
         stack split tile repeat diagonal tril triu sliding_window_view""",
-    "reductions": """sum mean prod max min var std argmax argmin any all logsumexp linalg.norm cumsum cumprod""",
+    "reductions": "sum mean prod max min var std argmax argmin any all logsumexp linalg.norm cumsum cumprod",
     "contraction": "einsum matmul dot vdot inner outer tensordot trace kron",
     "indexing": "getitem at take take_along_axis nn.one_hot sort argsort searchsorted",
     "creation": "zeros ones full arange linspace eye zeros_like ones_like full_like",
     "composites": "nn.softmax nn.log_softmax nn.gelu nn.silu nn.cross_entropy nn.binary_cross_entropy",
-    "later": "float16 bfloat16 complex scan fori_loop while_loop cond checkpoint custom_derivative linalg.solve random.normal",
+    "later": """
+        float16 bfloat16 complex scan fori_loop while_loop cond checkpoint custom_derivative linalg.solve
+        random.normal""",
 }
 
 
@@ -68,8 +73,8 @@ def ops_page() -> str:
     parts = [
         "# Ops\n",
         "Generated from the registry by `make docs`; a test holds this page against it. Every op here traces,",
-        "differentiates (unless it is locally constant), batches and compiles for the CPU. `gradc.numpy`, `gradc.nn` and",
-        f"`gradc.special` write some {len(FUNCTIONS) - len(OPS)} more functions in these {len(OPS)}.\n",
+        "differentiates (unless it is locally constant), batches and compiles for the CPU. `gradc.numpy`,",
+        f"`gradc.nn` and `gradc.special` write some {len(FUNCTIONS) - len(OPS)} more functions in these {len(OPS)}.\n",
         "## What is not there yet\n",
         *(f"- {family}: {', '.join(f'`{n}`' for n in names)}" for family, names in missing().items()),
         "",
@@ -121,20 +126,18 @@ def tour_page() -> str:
     plan = schedule(run_passes(optimised, LOWERING), target=target)
     text = str(emit(plan, target, "gradc_step"))
     assembly = assemble(text, target.triple, target.cpu, target.features, "asm")
+    report = str(gc.check_gradients(bump, np.linspace(-2, 2, 9)))
     sections = (
         ("A function", "Ordinary NumPy.", block(SOURCE, "python")),
-        ("trace: the graph", "`print(gc.trace(bump, gc.spec((1000,))))`", block(_clean(primal))),
-        ("explain: the gradient as a formula", "`print(gc.explain(bump, gc.spec((1000,))))`",
-         block(_clean(gc.explain(bump, x)))),
-        ("differentiate: value and gradient in one graph", "`print(gc.trace(gc.value_and_grad(bump), gc.spec((1000,))))`",
-         block(_clean(both))),
+        ("trace: the graph", "`print(gc.trace(bump, x))`, where `x = gc.spec((1000,))`.", block(_clean(primal))),
+        ("explain: the gradient as a formula", "`print(gc.explain(bump, x))`", block(_clean(gc.explain(bump, x)))),
+        ("differentiate: one graph", "`print(gc.trace(gc.value_and_grad(bump), x))`", block(_clean(both))),
         ("optimise", "Fold, simplify, merge equal work, stabilise, drop what is dead.", block(_clean(optimised))),
-        ("prove", "`print(gc.check_gradients(bump, np.linspace(-2, 2, 9)))` prints a table of every pair of methods, and:",
-         block(str(gc.check_gradients(bump, np.linspace(-2, 2, 9))).splitlines()[-1])),
-        ("schedule: kernels and memory", "`print(gc.jit(gc.value_and_grad(bump)).lower(...).schedule)`", block(_clean(plan))),
+        ("prove", "`print(gc.check_gradients(bump, values))` ends with:", block(report.splitlines()[-1])),
+        ("schedule: kernels and memory", "`.schedule` of the compiled function.", block(_clean(plan))),
         ("emit: LLVM IR", "`.llvm`; here for x86-64-v3.", block(text, "llvm")),
-        ("load: assembly", "`.asm`", block(_kernel(assembly), "asm")),
-    )  # fmt: skip
+        ("load: assembly", "`.asm`: the loop.", block(_kernel(assembly), "asm")),
+    )
     head = ["# One function at every stage\n", "Generated by `make docs`: every block below is output.\n"]
     return "\n".join(head + [f"## {title}\n\n{words}\n\n{body}\n" for title, words, body in sections])
 

@@ -95,9 +95,12 @@ class Jitted:
             args, kwargs = self._pin(args, kwargs)
         leaves, structure = leaves_of((args, kwargs))
         key = (structure, tuple(map(_leaf_key, leaves)))
-        result = self._cache.get(key) or self._compile(self._trace(args, kwargs), args, kwargs, 0.0)
-        self._cache[key] = result
-        return result
+        known = self._cache.get(key)
+        if known is None:
+            start = perf_counter()
+            graph = self._trace(args, kwargs)
+            known = self._cache[key] = self._compile(graph, args, kwargs, perf_counter() - start)
+        return known
 
     def clear(self) -> None:
         """Forget every compiled version."""

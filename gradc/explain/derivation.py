@@ -208,14 +208,14 @@ class _Deriver:
                 continue
             meaning = lifter.definition(node)
             symbols[node] = self.naming.symbol(node, name)
-            for used in [n for n in quantities.meanings if n in symbols_in(meaning) & shared]:
+            for used in quantities.in_order(symbols_in(meaning) & shared):
                 self._say_first(used, quantities, result, shared)
             result[name] = meaning.including((node,)) if meaning.parts else meaning
         return list(result.items())
 
     def _say_first(self, name: str, quantities: Quantities, said: dict[str, Formula], shared: set[str]) -> None:
         """The line of a shared quantity, after those that it is made of."""
-        for inner in [n for n in quantities.meanings if n in symbols_in(quantities.meanings[name]) & shared]:
+        for inner in quantities.in_order(symbols_in(quantities.meanings[name]) & shared):
             if inner not in said:
                 self._say_first(inner, quantities, said, shared)
         said.setdefault(name, quantities.meanings[name])

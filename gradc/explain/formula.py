@@ -64,6 +64,11 @@ class Formula:
         """How much there is to read: symbols, numbers and signs."""
         return 1
 
+    @cached_property
+    def symbols(self) -> frozenset[str]:
+        """The names that it is written with."""
+        return frozenset[str]().union(*(part.symbols for part in self.parts))
+
     @property
     def where(self) -> tuple[Where, ...]:
         """The user's source lines that this formula comes from."""
@@ -79,8 +84,13 @@ class Formula:
         return isinstance(other, Formula) and self._hash == other._hash and self.key == other.key
 
     def including(self, nodes: Iterable[Node]) -> Formula:
-        """The same formula, standing for more nodes."""
-        return replace(self, nodes=self.nodes | frozenset(nodes))
+        """The same formula, standing for more nodes; what is known of it (hash, size, symbols) stays known."""
+        every = self.nodes.union(nodes)
+        if len(every) == len(self.nodes):
+            return self
+        result: Formula = object.__new__(type(self))
+        result.__dict__.update(self.__dict__, nodes=every)
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +103,10 @@ class Symbol(Formula):
     @property
     def key(self) -> Hashable:
         return (Symbol, self.name)
+
+    @cached_property
+    def symbols(self) -> frozenset[str]:
+        return frozenset((self.name,))
 
 
 class Factor(NamedTuple):
@@ -407,6 +421,8 @@ def arranged(x: Formula, labels: Labels, shape: Shape, nodes: Iterable[Node] = (
 
 def scaled(c: Number | int, x: Formula) -> Formula:
     """c · x."""
+    if c == 1:
+        return x
     return product(x.shape, [in_place(x)], c if isinstance(c, float) else Fraction(c))
 
 
@@ -472,7 +488,9 @@ def _with_common_number(shape: Shape, present: Sequence[tuple[Number, Formula]],
     pulled = magnitude(coefs[0]) if all(magnitude(c) == magnitude(coefs[0]) for c in coefs) else ONE
     if all(c < 0 for c in coefs):
         pulled = -pulled
-    body = Sum(shape, nodes=frozenset(nodes), terms=tuple(scaled(c / pulled, x) for c, x in present))
+    terms = tuple(scaled(c / pulled, x) for c, x in present)
+    bare = pulled != 1 and any(isinstance(x, Sum) for _, x in present)  # without its number a sum joins the others
+    body = total(shape, terms, nodes) if bare else Sum(shape, nodes=frozenset(nodes), terms=terms)
     return body if pulled == 1 else scaled(pulled, body)
 
 

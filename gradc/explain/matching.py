@@ -35,21 +35,33 @@ class Names:
     definitions: dict[str, Formula]
     known: dict[Formula, Symbol]
     extents: Mapping[str, int] = field(default_factory=dict)  #: array extents that are shown by name
+    spelled: dict[str, list[Formula]] = field(default_factory=dict)  #: by name, what was made known under it
+    mentions: dict[str, dict[str, None]] = field(default_factory=dict)  #: by name, definitions that it occurs in
 
     def define(self, symbol: Symbol, meaning: Formula) -> None:
         """``symbol`` is ``meaning`` from now on, in any other line too, along more axes or not."""
         if meaning == symbol:  # another node of the same value
             return
         self.definitions[symbol.name] = meaning
+        for name in meaning.symbols:
+            self.mentions.setdefault(name, {})[symbol.name] = None
         if meaning.parts and value_of(meaning) is None:
-            self.known.setdefault(_without_idle_axes(meaning), symbol)
+            small = _without_idle_axes(meaning)
+            self.known.setdefault(small, symbol)
+            self.spelled.setdefault(symbol.name, []).append(small)
 
     def forget(self, meaning: Formula, name: str) -> Symbol | None:
         """Take the name away from ``meaning``, and whatever else has it; its symbol, if it stood for ``meaning``."""
         symbol = self.known.get(_without_idle_axes(meaning))
-        for other in [x for x, s in self.known.items() if s.name == name]:
-            del self.known[other]
+        for other in self.spelled.pop(name, ()):
+            if other in self.known and self.known[other].name == name:
+                del self.known[other]
         return symbol if symbol is not None and symbol.name == name else None
+
+    def defined_with(self, name: str) -> list[str]:
+        """The names whose definitions mention ``name``."""
+        found = self.mentions.get(name, {})
+        return [other for other in found if other in self.definitions and name in self.definitions[other].symbols]
 
     def named(self, x: Formula) -> Formula:
         """``x`` or a multiple of it by its name, if it has one."""

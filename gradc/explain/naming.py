@@ -65,7 +65,8 @@ class Naming:
 
     def settle(self, graph: Graph, deltas: Mapping[str, Node], others: Sequence[str]) -> None:
         """Decide how cotangents and unnamed parts are written, now that it is known which have a line."""
-        below = {name: self._nearest_name(graph, owner) for name, owner in deltas.items()}
+        nearest = self._nearest_names(graph) if deltas else {}
+        below = {name: nearest.get(owner, self.output_names[0]) for name, owner in deltas.items()}
         if len(set(below.values())) < len(below) and not any(map(_digits, below.values())):
             order = sorted(deltas, key=lambda name: graph.index.get(deltas[name], 0))
             below = {name: str(i) for i, name in enumerate(order, 1)}
@@ -83,16 +84,15 @@ class Naming:
         for i, name in enumerate(unnamed, 1):
             self.idents[name] = Ident(letter, str(i) if len(unnamed) > 1 else "")
 
-    def _nearest_name(self, graph: Graph, owner: Node) -> str:
-        """The name of ``owner``, or of the nearest named quantity computed from it."""
-        seen, front = {owner}, [owner]
-        while front:
-            for node in front:
-                if node in graph.names:
-                    return graph.names[node]
-            front = [u for node in front for u in graph.users.get(node, ()) if u not in seen]
-            seen.update(front)
-        return self.output_names[0]
+    def _nearest_names(self, graph: Graph) -> dict[Node, str]:
+        """For each node its name, or that of the nearest named quantity computed from it."""
+        found: dict[Node, tuple[int, str]] = {}
+        for node in reversed(graph.nodes):
+            name = graph.names.get(node)
+            above = [found[user] for user in graph.users[node]]
+            steps, nearest = min(above, key=lambda f: f[0], default=(len(graph.nodes), self.output_names[0]))
+            found[node] = (0, name) if name is not None else (steps + 1, nearest)
+        return {node: name for node, (_, name) in found.items()}
 
     # -- how things are written ----------------------------------------------------------------------------------------
 

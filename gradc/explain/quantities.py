@@ -9,7 +9,8 @@ Start reading at `Quantities`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 from gradc.explain.extents import Extents
 from gradc.explain.formula import Apply, Formula, Symbol, rebuilt, split, value_of
@@ -95,7 +96,7 @@ class Quantities:
 
     def _know(self, symbol: Symbol, meaning: Formula) -> None:
         self.names.define(symbol, meaning)
-        self.simplifier.forget()
+        self.simplifier.learn(meaning)
 
     def _name_if_worth_it(self, node: Node, uses: int) -> None:
         x = self.lifter.definition(node)
@@ -138,7 +139,7 @@ class Quantities:
         if uses and (_is_softmax(meaning) or meaning.size * uses > LONGEST // 2):
             return False
         symbol = self.names.forget(meaning, name)
-        self.simplifier.forget()
+        self.simplifier.forget(name)
         written = {key: self._inlined(formulas[key], name, meaning) for key in mine}
         before = meaning.size + LINE + sum(formulas[key].size for key in mine)
         after = sum(x.size for x in written.values()) + (self.deltas.get(name) in self.graph.names)
@@ -157,14 +158,14 @@ class Quantities:
     def _redefine(self, name: str, meaning: Formula) -> None:
         """What was defined by ``name`` is now defined by its meaning."""
         self.names.definitions.pop(name, None)
-        for other, old in list(self.names.definitions.items()):
-            if name in symbols_in(old):
-                symbol = self.names.forget(old, other)
-                new = self._inlined(old, name, meaning)
-                self.names.definitions[other] = new
-                if symbol is not None:
-                    self.names.define(symbol, new)
-        self.simplifier.forget()
+        for other in self.names.defined_with(name):
+            old = self.names.definitions[other]
+            symbol = self.names.forget(old, other)
+            new = self._inlined(old, name, meaning)
+            self.names.definitions[other] = new
+            self.simplifier.forget(other)
+            if symbol is not None:
+                self._know(symbol, new)
 
     def _inlined(self, x: Formula, name: str, meaning: Formula) -> Formula:
         if isinstance(x, Symbol):
@@ -173,12 +174,20 @@ class Quantities:
             return x
         return self.simplifier(rebuilt(x, lambda part: self._inlined(part, name, meaning)))
 
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """``names`` in the order of their lines."""
+        return sorted(names, key=self._position.__getitem__)
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.meanings)}
+
     def forward_names(self) -> set[str]:
         """Quantities that are made of forward quantities alone."""
         found: set[str] = set()
         forward = {s.name for n, s in self.forward_symbols.items() if n not in self.cotangent_leaves}
         for name, x in self.meanings.items():
-            if name not in self.deltas and symbols_in(x) <= forward | found:
+            if name not in self.deltas and all(n in forward or n in found for n in x.symbols):
                 found.add(name)
         return found
 
@@ -187,15 +196,9 @@ def _is_softmax(x: Formula) -> bool:
     return isinstance(x, Apply) and x.name == "softmax"
 
 
-def symbols_in(x: Formula | None) -> set[str]:
+def symbols_in(x: Formula | None) -> frozenset[str]:
     """The names that ``x`` is written with."""
-    found, stack = set[str](), [x] if x is not None else []
-    while stack:
-        part = stack.pop()
-        if isinstance(part, Symbol):
-            found.add(part.name)
-        stack += part.parts
-    return found
+    return x.symbols if x is not None else frozenset()
 
 
 def _occurrences(x: Formula, name: str) -> int:

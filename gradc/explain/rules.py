@@ -69,19 +69,42 @@ class Simplifier:
         self.rules = RULES if rules is None else rules
         self.applied: dict[str, Rule] = {}
         self._done: dict[Formula, Formula] = {}
+        self._with: dict[str, set[Formula]] = {}  #: by symbol, what is done in which it occurs, before or after
 
     def __call__(self, x: Formula) -> Formula:
         if isinstance(x, Symbol):
             return x
         known = self._done.get(x)
         if known is None:
-            known = self._done[x] = self._simplified(x)
-            self._done.setdefault(known, known)
+            known = self._simplified(x)
+            self._keep(x, known)
+            self._keep(known, known)
+        if known == x:
+            return x
         return known.including(x.nodes) if known.parts else known
 
-    def forget(self) -> None:
-        """A new name may change what is already simplified."""
-        self._done.clear()
+    def _keep(self, x: Formula, simplified: Formula) -> None:
+        if x not in self._done:
+            self._done[x] = simplified
+            for name in x.symbols | simplified.symbols:
+                self._with.setdefault(name, set()).add(x)
+
+    def forget(self, name: str) -> None:
+        """``name`` stands for something else now: what it occurs in may be simplified otherwise."""
+        for x in self._with.pop(name, ()):
+            self._done.pop(x, None)
+
+    def learn(self, meaning: Formula) -> None:
+        """``meaning`` has a name now: what all its symbols occur in may be simplified otherwise."""
+        if not meaning.symbols:
+            self._done.clear()
+            self._with.clear()
+            return
+        rarest = min(meaning.symbols, key=lambda name: len(self._with.get(name, ())))
+        for x in list(self._with.get(rarest, ())):
+            done = self._done.get(x)
+            if done is not None and meaning.symbols <= x.symbols | done.symbols:
+                del self._done[x]
 
     def _simplified(self, x: Formula) -> Formula:
         x = rebuilt(x, self)

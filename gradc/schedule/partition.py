@@ -37,7 +37,7 @@ STORE_COST = 4.0
 MAX_DEPTH = 60
 #: Most work in the loops of one kernel.  Beyond some thousand instructions in a block, LLVM's time grows faster than
 #: linearly and registers spill; storing and loading between two kernels costs far less.
-MOST_WORK = 512.0
+MOST_WORK = 1024.0
 
 #: Kinds whose nodes can be computed at the place where they are read.
 INLINE = (Kind.ELEMENTWISE, Kind.VIEW, Kind.GATHER, Kind.LEAF)
