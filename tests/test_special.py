@@ -9,7 +9,10 @@ import scipy.special
 import gradc as gc
 
 X = np.array([0.1, 0.5, 0.9, 0.99])
-NAMES = ["erf", "erfc", "digamma", "psi", "expit", "gammaln", "log1p", "expm1", "cbrt", "exp2", "log_expit", "logit", "entr"]
+NAMES = [
+    *("erf", "erfc", "digamma", "psi", "expit", "gammaln", "log1p", "expm1", "cbrt", "exp2"),
+    *("log_expit", "logit", "entr"),
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
