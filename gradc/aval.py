@@ -16,6 +16,8 @@ import numpy as np
 from gradc.errors import DTypeError, ShapeError
 
 Shape = tuple[int, ...]
+#: Sizes and offsets in bytes of larger arrays would not fit into 64 bits.
+MOST_ELEMENTS = 2**59
 DTypeLike = Any
 
 SUPPORTED = frozenset(
@@ -37,6 +39,10 @@ class Aval:
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    def __post_init__(self) -> None:
+        if math.prod(self.shape) > MOST_ELEMENTS:
+            raise ShapeError(f"an array of shape {self.shape} has more elements than any memory can hold")
 
     @property
     def size(self) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from gradc.aval import Aval, lost_meaning
 from gradc.errors import DTypeError, ShapeError
 from gradc.interpret import Observer, interpret, topological
-from gradc.node import Label, Node
+from gradc.node import Label, Node, here
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -91,6 +91,27 @@ class Graph:
         """The user's name of ``node``, or ``%position``."""
         return self.names.get(node) or f"%{self.index[node]}"
 
+    @cached_property
+    def limits(self) -> tuple[tuple[int, np.dtype[Any]], ...]:
+        """Inputs that are Python integers and take the dtype of an array: position and that dtype."""
+        return tuple(
+            (i, user.dtype)
+            for i, x in enumerate(self.inputs)
+            if x.aval.weak and x.dtype.kind == "i"
+            for user in self.users[x]
+            if user.op.name == "cast" and user.dtype.kind in "iu"
+        )
+
+    def refuse_overflow(self, values: Sequence[Any]) -> None:
+        """DTypeError for a Python integer that does not fit into the dtype of the array it is combined with."""
+        for i, dtype in self.limits:
+            value, bounds = values[i], np.iinfo(dtype)
+            if isinstance(value, int) and not bounds.min <= value <= bounds.max:
+                raise DTypeError(
+                    f"{here()}: {self.title}: {self.name(self.inputs[i])} = {value} is out of bounds for {dtype}, the "
+                    "dtype of its partner; cast that array to a wider one"
+                )
+
     # -- values ----------------------------------------------------------------------------------------------------
     def evaluate(self, *arrays: Any, observe: Observer | None = None) -> list[np.ndarray[Any, Any]]:
         """The flat outputs for flat inputs, by each op's NumPy meaning: the oracle that compiled code is held
@@ -98,6 +119,7 @@ class Graph:
         """
         if len(arrays) != len(self.inputs):
             raise TypeError(f"{self.title} takes {len(self.inputs)} arrays, got {len(arrays)}")
+        self.refuse_overflow(arrays)
         values = {
             node: fit_argument(a, node.aval, self.names.get(node, f"argument {i}"))
             for i, (node, a) in enumerate(zip(self.inputs, arrays, strict=True))

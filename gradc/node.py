@@ -469,8 +469,8 @@ class Node:
             kwargs.setdefault("axis", 0)  # a ufunc's method runs along the first axis, np.sum over all of them
         if kwargs.get("out") is not None:
             raise TraceError(
-                f"{here()}: out= in np.{name}, or an in-place operator on a NumPy array: a traced value cannot be written "
-                "into memory, traced arrays are immutable.\n  Use the returned array: y = y + x instead of y += x."
+                f"{here()}: out= in np.{name}, or an in-place operator on a NumPy array: a traced value cannot be "
+                "written into memory, traced arrays are immutable.\n  Use the returned array: y = y + x, not y += x."
             )
         function = FUNCTIONS.get(name)
         if function is None:
@@ -537,7 +537,7 @@ class Node:
 
     def __format__(self, form: str) -> str:
         if form:
-            self._concrete(f"the format {form!r}", "Return the array and print it outside; f'{x}' shows shape and dtype.")
+            self._concrete(f"the format {form!r}", "Return the array and print it outside; f'{x}' shows its dtype.")
         return repr(self)
 
     def __copy__(self) -> Node:
@@ -554,7 +554,7 @@ class Node:
         if not name.startswith("_") and hasattr(np.ndarray, name):
             raise AttributeError(
                 f"{here()}: {describe(self)} has no .{name}: it has no memory and no values, and never changes.\n"
-                "  Update it with  x = x.at[index].set(value); whatever needs values belongs outside the traced function."
+                "  Update it with  x = x.at[index].set(value); what needs values belongs outside the traced function."
             )
         raise AttributeError(f"a traced array has no attribute {name!r}")
 

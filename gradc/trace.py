@@ -151,8 +151,8 @@ def _refuse_leaks(graph: Graph) -> None:
         if not is_open(leaf):
             owner = leaf.attrs.get("trace")
             raise TraceError(
-                f"{here()}: {graph.title} uses a leaked traced value: {describe(leaf)} belongs to the finished trace of "
-                f"{getattr(owner, 'title', 'another function')}.\n"
+                f"{here()}: {graph.title} uses a leaked traced value: {describe(leaf)} belongs to the finished trace "
+                f"of {getattr(owner, 'title', 'another function')}.\n"
                 "  A traced array was kept outside its function (a global, a list, self.x); return it instead."
             )
 
@@ -166,6 +166,7 @@ def run(graph: Graph, arrays: Sequence[Any]) -> list[Any]:
     """
     if graph.free or any(isinstance(a, Node) for a in arrays):
         return _inlined(graph, arrays)
+    graph.refuse_overflow(arrays)
     values = {
         node: fit_argument(a, node.aval, graph.names.get(node, f"argument {i}"))
         for i, (node, a) in enumerate(zip(graph.inputs, arrays, strict=True))

@@ -206,7 +206,9 @@ def _both_ways(
     """Positions with the names of their parameters, and the reverse."""
     order = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if not any(p.kind is p.VAR_POSITIONAL for p in parameters) and any(i >= len(order) for i in positions):
-        raise TypeError(f"{whose} takes {len(order)} positional arguments, there is no {max(positions)} (counted from 0)")
+        raise TypeError(
+            f"{whose} takes {len(order)} positional arguments; there is no {max(positions)}, counted from 0"
+        )
     return Chosen(
         frozenset([*positions, *(order.index(n) for n in names if n in order)]),
         frozenset([*names, *(order[i] for i in positions if i < len(order))]),
@@ -304,6 +306,8 @@ def train_step(loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool = F
     use what comes back.  Inside another trace the step is inlined.
     """
     value_of = value_and_grad(loss, 0, has_aux)
+    if not isinstance(optimizer, tuple) or len(optimizer) != 2:
+        raise TypeError(f"{here()}: train_step expects an optimizer such as gc.optim.adam(1e-3), got {optimizer!r:.60}")
     _, update = optimizer
 
     def step(params: Any, state: Any, *batch: Any) -> Any:

@@ -23,7 +23,7 @@ from gradc.diff.reverse import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.widen import widen, widen_array
 from gradc.errors import DTypeError, ShapeError, TraceError
-from gradc.graph import Graph
+from gradc.graph import Graph, fit_argument
 from gradc.node import FUNCTIONS, OPS, Node, dsl, here
 from gradc.ops.leaves import full, iota
 from gradc.passes import FORWARD, run_passes
@@ -308,7 +308,10 @@ def _match_trees(name: str, tree: Any, other_name: str, other: Any) -> None:
 def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """``(f(*primals), pullback)``: ``pullback(cotangent)`` returns one cotangent per primal."""
     graph = prepared(f, primals, {})
-    arrays = arrays_of(primals, {})
+    # Snapshots: the pullback may be called after the caller has written into the primals.
+    arrays = [
+        a if isinstance(a, Node) else fit_argument(a, aval_of(a), "a primal").copy() for a in arrays_of(primals, {})
+    ]
     structures = [leaves_of(p)[1] for p in primals]
     values = run(graph, arrays)
     assert graph.out_tree is not None

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NoReturn
 
 import numpy as np
 
+from gradc.api.artefact import build
 from gradc.aval import lost_meaning
 from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
@@ -139,6 +141,8 @@ class Executable:
 
     def call_flat(self, leaves: Sequence[Any], out: Any = None) -> Any:
         """Run on flat arrays; the result nests as the function's."""
+        if self.weak:
+            self.source_graph.refuse_overflow(leaves)
         results = self._entry(*leaves) if out is None else self.native(*leaves, out=leaves_of(out)[0])
         return results[0] if self._single else self._unflatten(results)
 
@@ -147,7 +151,9 @@ class Executable:
         time.
         """
         flat_out = None if out is None else leaves_of(out)[0]
-        return self.native.bind(*self._flat(args, kwargs), out=flat_out)
+        leaves = self._flat(args, kwargs)
+        self.source_graph.refuse_overflow(leaves)
+        return self.native.bind(*leaves, out=flat_out)
 
     # -- looking at it -------------------------------------------------------------------------------------------------
     def text(self, stage: str) -> str:
@@ -195,7 +201,20 @@ class Executable:
         }
 
     def __reduce__(self) -> NoReturn:
-        raise CompileError(f"{here()}: {self.graph.title}: native code belongs to its process; copy the function, not the code")
+        raise CompileError(
+            f"{here()}: {self.graph.title}: native code belongs to its process and cannot be copied; copy the function"
+        )
+
+    def save(
+        self, path: str | Path, triple: str | None = None, cpu: str = "", features: str = "", name: str = SYMBOL
+    ) -> list[Path]:
+        """Write the function as it needs no Python: ``.o`` (with a C header beside it), ``.s``, ``.ll`` or ``.h``.
+
+        ``triple``, ``cpu`` and ``features`` name any target of LLVM ("aarch64-unknown-linux-gnu"); default: this CPU.
+        ``name`` is the exported symbol.  Returns the files written; raises CompileError for an unknown target.
+        """
+        target = Target.host() if triple is None else Target.of(triple, cpu, features)
+        return build(self.lowered, target, name, self.options.fp, self.options.donate).write(path)
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{self.graph.name(x)}: {x.aval}" for x in self.graph.inputs)

@@ -10,11 +10,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from gradc.cli.usage import STAGES, UsageError
 from gradc.errors import GradcError
 from gradc.version import __version__
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 FUNCTION = "FILE:FUNC, for example model.py:loss"
 ARG = "an example argument, e.g. 'x=float64[5,8]' (random values), 'n=3' or 'lr=0.1'; default: the parameter's default"
 
@@ -49,9 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, words: str
-) -> argparse.ArgumentParser:
+def _command(commands: Commands, name: str, words: str) -> argparse.ArgumentParser:
     return commands.add_parser(name, help=words, description=words)
 
 
@@ -60,7 +60,7 @@ def _takes_function(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help=ARG)
 
 
-def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _demo(commands: Commands) -> None:
     parser = _command(commands, "demo", "train a small network on real data and show every stage")
     parser.add_argument("--out", default="gradc-demo", metavar="DIR", help="where to save IR, assembly and graph")
     parser.add_argument("--epochs", type=int, default=40)
@@ -68,7 +68,7 @@ def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.set_defaults(run=_run_demo)
 
 
-def _show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _show(commands: Commands) -> None:
     parser = _command(commands, "show", "print one stage of a function's compilation")
     _takes_function(parser)
     parser.add_argument("--stage", choices=STAGES, default="graph", help="which stage (default: graph)")
@@ -76,7 +76,7 @@ def _show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.set_defaults(run=_run_show)
 
 
-def _explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _explain(commands: Commands) -> None:
     parser = _command(commands, "explain", "print the gradient as formulas in the function's own variable names")
     _takes_function(parser)
     parser.add_argument("--latex", action="store_true", help="as LaTeX")
@@ -84,23 +84,26 @@ def _explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(run=_run_explain)
 
 
-def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _check(commands: Commands) -> None:
     parser = _command(commands, "check", "compare symbolic, forward, reverse, finite-difference and compiled gradients")
     _takes_function(parser)
     parser.set_defaults(run=_run_check)
 
 
-def _compile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands, "compile", "compile a function and write LLVM IR (.ll), assembly (.s) or an object (.o)"
-    )
+def _compile(commands: Commands) -> None:
+    words = "compile a function ahead of time: object with C header (.o, .obj), assembly (.s), LLVM IR (.ll)"
+    parser = _command(commands, "compile", words)
     _takes_function(parser)
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="file ending in .ll, .s or .o")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="file ending in .o, .obj, .s, .ll or .h")
     parser.add_argument("--grad", action="store_true", help="value_and_grad of the function")
+    parser.add_argument("--target", metavar="TRIPLE", help="e.g. aarch64-unknown-linux-gnu, wasm32-unknown-unknown")
+    parser.add_argument("--cpu", default="", help="the target's CPU as LLVM names it, e.g. cortex-a72")
+    parser.add_argument("--features", default="", help="LLVM's feature list, e.g. +avx2,+fma")
+    parser.add_argument("--name", default="gradc_step", help="the exported symbol (default: gradc_step)")
     parser.set_defaults(run=_run_compile)
 
 
-def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _doctor(commands: Commands) -> None:
     parser = _command(
         commands, "doctor", "versions, CPU features, compile targets, GPU, cache, and a compiled self-test"
     )
@@ -137,7 +140,8 @@ def _run_check(options: argparse.Namespace) -> int:
 def _run_compile(options: argparse.Namespace) -> int:
     from gradc.cli.stages import write
 
-    return write(options.function, options.arg, options.output, options.grad)
+    target = (options.target, options.cpu, options.features)
+    return write(options.function, options.arg, options.output, options.grad, target, options.name)
 
 
 def _run_doctor(options: argparse.Namespace) -> int:

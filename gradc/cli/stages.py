@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from gradc.api.compiled import Jitted
@@ -94,18 +93,17 @@ def check(place: str, given: Sequence[str]) -> int:
     return 0 if report.ok else 1
 
 
-def write(place: str, given: Sequence[str], output: str, gradient: bool) -> int:
+def write(
+    place: str,
+    given: Sequence[str],
+    output: str,
+    gradient: bool,
+    target: tuple[str | None, str, str],
+    name: str,
+) -> int:
     """Write the compiled function in the form that the file's ending asks for."""
     loaded = load_function(place, given)
-    path = Path(output)
-    if path.suffix not in (".ll", ".s", ".o"):
-        raise UsageError(f"-o {output}: the file must end in .ll (LLVM IR), .s (assembly) or .o (object)")
     executable = _compiled(loaded, _with_gradient(loaded) if gradient else loaded.function)
-    data = {
-        ".ll": lambda: executable.llvm.encode(),
-        ".s": lambda: executable.asm.encode(),
-        ".o": lambda: executable.object_bytes,
-    }[path.suffix]()
-    path.write_bytes(data)
-    print(f"wrote {path} ({len(data):,} bytes)")
+    for path in executable.save(output, *target, name):
+        print(f"wrote {path} ({path.stat().st_size:,} bytes)")
     return 0

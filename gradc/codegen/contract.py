@@ -46,6 +46,7 @@ class Products:
         if key not in self._known:
             self._known[key] = f"product{len(self._known)}"
             emit_gemm(f.module, gemm, self.target, self._known[key], fused)
+            f.module.hide(self._known[key])
         pointers = [offset_pointer(f, slots[v.slot], v.offset, p.dtype) for v in (p.left, p.right, p.out)]
         pointers += [scratch, *([slots[s] for s in fused.slots] if fused is not None else [])]
         f.line(f"call void @{self._known[key]}({', '.join(f'ptr {x}' for x in pointers)})")

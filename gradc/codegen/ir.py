@@ -123,6 +123,10 @@ class Module:
         self.globals[name] = text
         return "@" + name
 
+    def hide(self, name: str) -> None:
+        """Make a finished function internal: no symbol of the object, free to be inlined."""
+        self.functions[name] = self.functions[name].replace("define void", "define internal void", 1)
+
     def __str__(self) -> str:
         parts = [f"@{name} = {text}" for name, text in self.globals.items()]
         parts += self.functions.values()

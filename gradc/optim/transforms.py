@@ -46,7 +46,7 @@ class MomentState(NamedTuple):
 
 
 def _zeros(params: Tree) -> Tree:
-    return tree_map(lambda p: gnp.zeros_like(p) if gnp.ndim(p) else np.zeros((), p.dtype), params)
+    return tree_map(lambda p: gnp.zeros_like(p) if gnp.ndim(p) else np.zeros((), gnp.result_type(p)), params)
 
 
 def _count() -> Any:
@@ -55,12 +55,12 @@ def _count() -> Any:
 
 def _float_like(value: Any, like: Any) -> Any:
     """A scalar in the dtype of a parameter, so that a float32 model stays float32."""
-    return gnp.astype(gnp.asarray(value), like.dtype)
+    return gnp.astype(gnp.asarray(value), gnp.result_type(like))
 
 
 def apply_updates(params: Tree, updates: Tree) -> Tree:
     """params + updates, leaf by leaf, in the dtype of the parameters."""
-    return tree_map(lambda p, u: gnp.astype(p + u, p.dtype), params, updates)
+    return tree_map(lambda p, u: gnp.astype(p + u, gnp.result_type(p)), params, updates)
 
 
 def chain(*transforms: Optimizer) -> Optimizer:

@@ -56,14 +56,14 @@ def common_factor(x: Formula, names: Names) -> Formula | None:
     """a·b + a·c = a·(b + c), also where a is a matrix and the product one of matrices."""
     if not isinstance(x, Sum):
         return None
-    terms = [(t, factors_of(t)[1]) for t in x.terms]
+    terms = [factors_of(t) for t in x.terms]
     best: Formula = x
     for _, factors in terms[:MOST_TERMS]:
         for candidate in factors:
-            found = [(t, _matching(fs, candidate, x.ndim)) for t, fs in terms]
-            shared = [(t, f) for t, f in found if f is not None]
+            found = [(coef, fs, _matching(fs, candidate, x.ndim)) for coef, fs in terms]
+            shared = [(coef, fs, f) for coef, fs, f in found if f is not None]
             if len(shared) > 1:
-                rest = [t for t, f in found if f is None]
+                rest = [t for t, (*_, f) in zip(x.terms, found, strict=True) if f is None]
                 result = total(x.shape, [_factored(x, candidate, shared), *rest])
                 best = min(best, result, key=lambda f: f.size)
     return best
@@ -80,14 +80,13 @@ def _matching(factors: Sequence[Factor], wanted: Factor, ndim: int) -> Factor | 
     return None
 
 
-def _factored(x: Sum, wanted: Factor, found: Sequence[tuple[Formula, Factor]]) -> Formula:
-    """The sum of the terms, with the factor that was found in each taken out."""
-    exponent = min((f.exponent for _, f in found), key=magnitude)
+def _factored(x: Sum, wanted: Factor, found: Sequence[tuple[Number, Sequence[Factor], Factor]]) -> Formula:
+    """The sum of the terms (number, factors), with the factor that was found in each taken out."""
+    exponent = min((f.exponent for *_, f in found), key=magnitude)
     inner = [k for k in dict.fromkeys(wanted.labels) if k >= x.ndim]
     sizes = extents([wanted])
     rests, used = [], set[int]()
-    for t, f in found:
-        coef, factors = factors_of(t)
+    for coef, factors, f in found:
         free = dict(zip((k for k in f.labels if k >= x.ndim), (k for k in wanted.labels if k >= x.ndim), strict=True))
         left = [g for g in factors if g is not f]
         if f.exponent != exponent:

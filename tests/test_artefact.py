@@ -1,0 +1,103 @@
+"""Artefacts that need no Python: a C program calls the object, and objects for other targets carry their magic."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+import gradc as gc
+
+CC = shutil.which("cc") or shutil.which("gcc")
+
+
+def loss(w, X, y):
+    r = np.tanh(X @ w) - y
+    return r @ r
+
+
+SPECS = (gc.spec((3,)), gc.spec((5, 3)), gc.spec((5,)))
+DRIVER = """
+#include <stdio.h>
+#include "step.h"
+int main(void) {
+  double w[3] = {0.1, -0.2, 0.3}, X[15], y[5], value, grad[3];
+  static _Alignas(64) char arena[STEP_ARENA_BYTES + 1];
+  int64_t status = 0;
+  for (int i = 0; i < 15; i++) X[i] = 0.1 * i;
+  for (int i = 0; i < 5; i++) y[i] = 0.2 * i;
+  const void *inputs[STEP_INPUTS] = {w, X, y};
+  void *outputs[STEP_OUTPUTS] = {&value, grad};
+  step(inputs, outputs, arena, &status);
+  printf("%d %.17g %.17g %.17g %.17g\\n", (int)status, value, grad[0], grad[1], grad[2]);
+  return 0;
+}
+"""
+
+
+@pytest.mark.skipif(CC is None, reason="needs a C compiler to write the caller (not to compile the function)")
+def test_a_c_program_calls_the_object(tmp_path):
+    executable = gc.compile(gc.value_and_grad(loss), *SPECS)
+    assert executable.save(tmp_path / "step.o", name="step") == [tmp_path / "step.o", tmp_path / "step.h"]
+    (tmp_path / "main.c").write_text(DRIVER)
+    subprocess.run([CC, "main.c", "step.o", "-o", "main"], cwd=tmp_path, check=True)
+    out = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout.split()
+    X, y = 0.1 * np.arange(15.0).reshape(5, 3), 0.2 * np.arange(5.0)
+    value, gradient = executable(np.array([0.1, -0.2, 0.3]), X, y)
+    assert [float(v) for v in out] == [0.0, value, *gradient]
+
+
+def test_the_header_says_what_each_pointer_is(tmp_path):
+    step = gc.compile(lambda w, X, y: w - X.T @ y, *SPECS, donate=0)
+    step.save(tmp_path / "update.h", name="update")
+    text = (tmp_path / "update.h").read_text()
+    assert "inputs[1]: double X[5][3]" in text
+    assert "outputs[0] is inputs[0], updated in place" in text
+    assert "void update(const void *const *inputs" in text
+
+
+@pytest.mark.parametrize(
+    ("triple", "features", "magic"),
+    [
+        ("aarch64-unknown-linux-gnu", "", b"\x7fELF\x02"),
+        ("riscv64-unknown-linux-gnu", "+m,+a,+f,+d", b"\x7fELF\x02"),
+        ("thumbv7em-none-eabihf", "", b"\x7fELF\x01"),
+        ("wasm32-unknown-unknown", "+simd128", b"\0asm"),
+        ("x86_64-pc-windows-msvc", "", b"\x64\x86"),
+        ("arm64-apple-macosx14", "", b"\xcf\xfa\xed\xfe"),
+    ],
+)
+def test_objects_for_other_targets(tmp_path, triple, features, magic):
+    path = tmp_path / "step.o"
+    gc.compile(gc.grad(loss), *SPECS).save(path, triple, features=features)
+    assert path.read_bytes().startswith(magic)
+
+
+def test_an_object_calls_nothing(tmp_path):
+    path = tmp_path / "step.s"
+    gc.compile(gc.value_and_grad(loss), *SPECS).save(path, "x86_64-unknown-linux-gnu", "x86-64-v3")
+    calls = [line for line in path.read_text().splitlines() if "call" in line and "@PLT" in line]
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("step.exe",), "must end in"),
+        (("step.o", "pdp11-unknown-none"), "no target"),
+    ],
+)
+def test_what_cannot_be_written_is_said(tmp_path, arguments, words):
+    path, *rest = arguments
+    with pytest.raises(gc.CompileError, match=words):
+        gc.compile(loss, *SPECS).save(tmp_path / path, *rest)
+    with pytest.raises(gc.CompileError, match="C identifier"):
+        gc.compile(loss, *SPECS).save(tmp_path / "a.o", name="two words")
+
+
+def test_captured_arrays_are_refused_with_the_remedy(tmp_path):
+    table = np.arange(5.0)
+    with pytest.raises(gc.CompileError, match=r"captures arrays \(float64\[5\]\).*arguments"):
+        gc.compile(lambda x: x * table, gc.spec((5,))).save(tmp_path / "a.o")
