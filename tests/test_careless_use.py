@@ -1,0 +1,980 @@
+"""The careless and the hostile user: whatever is typed gets a result that is right or a message that helps.
+
+A message names the user's line (this file's, where the line is known), what was given, and a remedy, on one screen.
+Nothing ends the process, nothing leaves the trace stack dirty, nothing gives a wrong number in silence.
+Start reading at `refused`.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import copy
+import dataclasses
+import enum
+import fractions
+import functools
+import math
+import operator
+import pickle
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradc as gc
+import gradc.numpy as gnp
+from gradc.trace import _open
+
+X = np.arange(3.0)
+X.setflags(write=False)
+M = np.arange(6.0).reshape(2, 3)
+#: file:line of this file, in a message
+HERE = r"test_careless_use\.py:\d+"
+SCREEN = 1500
+
+
+@contextlib.contextmanager
+def refused(error: type[BaseException], words: str, line: bool = True) -> Iterator[None]:
+    """The body raises ``error`` with ``words`` in a message of one screen that names a line of this file."""
+    with pytest.raises(error, match=words) as caught:
+        yield
+    message = str(caught.value)
+    assert len(message) < SCREEN
+    assert not line or f"{__file__.rpartition('/')[2]}:" in message, message
+    assert _open.get() == ()
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    """After every test no trace is open and the profiler is as it was."""
+    profiler = sys.getprofile()
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    assert _open.get() == ()
+    assert sys.getprofile() is profiler
+
+
+# -- inside a traced function -----------------------------------------------------------------------------------------
+
+
+def _while(x):
+    while x.sum() < 3:
+        x = x + 1
+    return x
+
+
+def _set(x):
+    x[0] = 1
+    return x
+
+
+def _delete(x):
+    del x[0]
+    return x
+
+
+def _fill_numpy(x):
+    y = np.zeros(3)
+    y[:] = x
+    return y
+
+
+def _add_to_numpy(x):
+    y = np.zeros(3)
+    y += x
+    return y
+
+
+NEEDS_VALUES: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda x: x if x.sum() > 0 else -x, r"Python `if`(.|\n)*np\.where"),
+    (_while, "`while`"),
+    (lambda x: (x > 0) and (x < 2), "`and`(.|\n)*&"),
+    (lambda x: (x > 0) or x, "`or`"),
+    (lambda x: not x, "`not`"),
+    (lambda x: 0 < x < 1, "`and`"),  # a chained comparison
+    (lambda x: x if x == x else 0, "`if`"),
+    (lambda x: x if np.allclose(x, x) else 0, "`if`"),
+    (lambda x: x if np.isfinite(x).all() else 0, "`if`"),
+    (lambda x: max(x), "`if`"),
+    (lambda x: min(x[0], 1.0), "`if`"),
+    (lambda x: sorted(x), "`if`"),
+    (lambda x: any(x > 0), "`if`"),
+    (lambda x: float(x[0]), r"float\(x\)"),
+    (lambda x: int(x[0]), r"static="),
+    (lambda x: complex(x[0]), "Complex"),
+    (lambda x: round(x), r"np\.round"),
+    (lambda x: f"{x:.3f}", "'.3f'"),
+    (lambda x: math.sin(x[0]), r"float\(x\)"),
+    (lambda x: range(x[0]), "static="),
+    (lambda x: bytes(x), "static="),
+    (lambda x: [1, 2, 3][x[0].astype(int)], "static="),
+    (lambda x: [0] * x[0].astype(int), "repeating a list"),
+    (lambda x: x[0].item(), r"\.item\(\)"),
+    (lambda x: x.tolist(), r"\.tolist\(\)"),
+    (lambda x: 1.0 in x, r"\.any\(\)"),
+    (lambda x: np.asarray(x), "no values yet"),
+    (lambda x: np.array([x[0], x[1]]), r"np\.stack"),
+    (lambda x: np.ones(5)[x.astype(int)], r"gradc\.numpy\.asarray\(table\)"),
+    (lambda x: np.zeros(x[0].astype(int)), "static="),
+    (lambda x: gnp.arange(x[0]), "static="),
+    (lambda x: np.arange(x[0]), "no values yet"),
+    (lambda x: np.vectorize(abs)(x), "no values yet"),
+    (lambda x: np.testing.assert_allclose(x, x), "no values yet"),
+    (_set, r"\.at\[index\]\.set"),
+    (_delete, "immutable"),
+    (_fill_numpy, r"\.at\[i\]\.set"),
+    (_add_to_numpy, r"y = y \+ x"),
+    (lambda x: np.add(x, 1.0, out=np.zeros(3)), "immutable"),
+    (lambda x: np.sum(x, out=np.zeros(())), "immutable"),
+    (lambda x: np.copyto(np.zeros(3), x), "np.copyto cannot be traced"),
+    (lambda x: np.add.at(x, [0], 1), "np.add.at cannot be traced"),
+    (lambda x: x.sort(), r"np\.sort"),
+    (lambda x: np.linalg.svd(np.outer(x, x)), "svd cannot be traced"),
+    (lambda x: np.fft.fft(x), "fft cannot be traced"),
+    (lambda x: np.apply_along_axis(np.sum, 0, x), "cannot be traced"),
+    (lambda x: np.unique(x), "depend on traced values"),
+    (lambda x: np.nonzero(x), r"np\.where"),
+    (lambda x: np.where(x > 0), r"np\.where\(mask"),
+    (lambda x: x[x > 0], r"np\.where\(mask"),
+    (lambda x: x.at[x > 0].set(np.ones(2)), "scalar"),
+    (lambda x: x[: x[0]], r"np\.arange\(length\)"),
+    (lambda x: np.sum(x, axis=x[0]), "static="),
+    (lambda x: pickle.dumps(x), "cannot be pickled"),
+]
+
+
+@pytest.mark.parametrize(("use", "words"), NEEDS_VALUES)
+def test_a_traced_array_has_no_values(use, words):
+    with refused(gc.TraceError, words):
+        gc.jit(use)(X)
+
+
+class Unusual:
+    """An object that means nothing to NumPy."""
+
+
+WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
+    (lambda x: x + np.ones(4), gc.ShapeError, r"\(3,\) and \(4,\)(.|\n)*'x'"),
+    (lambda x: x @ np.ones((4, 2)), gc.ShapeError, r"matmul of shapes \(3,\) and \(4, 2\)"),
+    (lambda x: x.reshape(4), gc.ShapeError, r"size 3 into shape \(4,\)"),
+    (lambda x: np.concatenate([x, np.ones((2, 2))]), gc.ShapeError, r"array 1 has shape \(2, 2\)"),
+    (lambda x: np.stack([x, x[:2]]), gc.ShapeError, "one shape"),
+    (lambda x: np.broadcast_to(x, (2,)), gc.ShapeError, "does not broadcast"),
+    (lambda x: np.sum(x, axis=1), gc.ShapeError, "axis 1 is out of bounds"),
+    (lambda x: np.sum(x, axis=1.5), TypeError, "must be an integer, got 1.5"),
+    (lambda x: np.einsum("ii", x), gc.ShapeError, "2 labels for the 1 axes"),
+    (lambda x: x[:0].max(), gc.ShapeError, "no identity(.|\n)*initial="),
+    (lambda x: x[5], gc.IndexingError, "index 5 is out of range for axis 0 with size 3"),
+    (lambda x: x[-4], IndexError, "index -4 is out of range"),
+    (lambda x: x[[0, 7]], gc.IndexingError, "index 7 is out of range"),
+    (lambda x: x[0, 0], gc.IndexingError, "too many indices"),
+    (lambda x: x[1.5], gc.IndexingError, "got 1.5 of type float"),
+    (lambda x: x["a"], gc.IndexingError, "'a'"),
+    (lambda x: x[::0], gc.IndexingError, "step cannot be zero"),
+    (lambda x: x[x], gc.IndexingError, r"\.astype\(int\)"),
+    (lambda x: gnp.take(x, [5]), gc.IndexingError, "index 5 is out of range"),
+    (lambda x: len(x.sum()), TypeError, "no axis"),
+    (lambda x: x + "a", gc.DTypeError, "'a'"),
+    (lambda x: x == "a", gc.DTypeError, "'a'"),
+    (lambda x: x + None, gc.DTypeError, "None"),
+    (lambda x: x == None, gc.DTypeError, "None"),  # noqa: E711 - the mistake itself
+    (lambda x: x + Unusual(), gc.DTypeError, "Unusual"),
+    (lambda x: x + 1j, gc.DTypeError, "complex"),
+    (lambda x: x + np.ones(3, complex), gc.DTypeError, "complex128"),
+    (lambda x: x + np.ones(3, np.float16), gc.DTypeError, "float16(.|\n)*cast"),
+    (lambda x: x + np.array("2020", "M8[Y]"), gc.DTypeError, "datetime64"),
+    (lambda x: x + [1, [2]], gc.ShapeError, "inhomogeneous"),
+    (lambda x: x + np.ma.masked_array(np.ones(3), [0, 1, 0]), gc.DTypeError, "mask would be forgotten"),
+    (lambda x: x * np.matrix([[1.0, 2.0, 3.0]]), gc.DTypeError, "matrix product"),
+    (lambda x: x + 2**64, gc.DTypeError, "does not fit into int64"),
+    (lambda x: x.astype("u1") + 300, gc.DTypeError, "300 out of bounds for uint8"),
+    (lambda x: x << 1, gc.DTypeError, "not defined for"),
+    (lambda x: ~x, gc.DTypeError, "not defined for"),
+    (lambda x: -(x > 0), gc.DTypeError, "not defined for"),
+    (lambda x: (x > 0) - (x < 1), gc.DTypeError, "not defined for"),
+    (lambda x: np.reciprocal(x.astype(int)), gc.DTypeError, "1 / x"),
+    (lambda x: x.fill(0), AttributeError, r"no \.fill(.|\n)*\.at\[index\]\.set"),
+    (lambda x: x.view(np.int64), AttributeError, r"no \.view"),
+    (lambda x: np.broadcast_to(x[0], (2**40, 2**40)), gc.ShapeError, "more elements"),
+]
+
+
+@pytest.mark.parametrize(("use", "error", "words"), WRONG)
+def test_a_mistake_is_told_where_it_is_made(use, error, words):
+    # An array that no memory holds is told by its shape; the traceback shows the line.
+    with refused(error, words, line="more elements" not in words):
+        gc.jit(use)(X)
+
+
+def test_what_an_array_can_do_a_traced_array_can():
+    def f(x):
+        x += 1  # rebinds the name: nothing is mutated
+        first, *rest = x
+        shown = repr(x) + str(x) + f"{x}"
+        same = copy.deepcopy([copy.copy(x)])[0]
+        known = {x: 1, first: 2}
+        quotient, remainder = divmod(x, 2)
+        return len(x) * x + len(shown) * 0, rest, same, known[x] * x, list(reversed(x)), quotient + remainder, round(x, 1)
+
+    x = X.copy()
+    results = gc.jit(f)(x)
+    np.testing.assert_array_equal(x, X)
+    y = X + 1
+    for got, expected in zip(results, (3 * y, [2.0, 3.0], y, y, y[::-1], y // 2 + y % 2, y), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_nodes_compare_elementwise_and_hash_by_identity():
+    def f(x):
+        other = x + 0
+        assert len({x, x, other}) == 2
+        assert isinstance(x == other, gc.Node) and x.op.name == "input"
+        return x == other
+
+    assert gc.jit(f)(X).all()
+
+
+def test_graphs_print_on_a_line_and_nodes_without_their_graph():
+    graph = gc.trace(lambda *xs: functools.reduce(operator.add, xs), *[1.0] * 40)
+    assert "\n" not in repr(graph) and len(repr(graph)) < 300
+    assert all(len(repr(node)) < 80 for node in graph.nodes)
+
+
+# -- what a function returns ------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Pair:
+    first: Any
+    second: Any
+
+
+class Mode(enum.Enum):
+    A = 1
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (None, "returned None"),
+        ((), r"returned \(\)"),
+        ([], r"returned \[\]"),
+        ("text", "'text'"),
+        (("text",), "'text'"),
+        (b"text", "b'text'"),
+        (True, "True(.|\n)*np.bool_"),
+        (Mode.A, "Mode.A"),
+        (np.sin, "sin"),
+        (object(), "object"),
+        ({1, 2}, "set"),
+        (map(abs, [1]), "map"),
+        (1j, "complex"),
+        (2**70, "does not fit into int64"),
+        (np.array(["a"]), "<U1"),
+        (np.float16(1), "float16"),
+        (ValueError("x"), "ValueError"),
+    ],
+)
+def test_a_result_that_is_no_array_is_named(result, words):
+    with refused(gc.TraceError, words):
+        gc.jit(lambda x: result)(X)
+
+
+def test_generators_and_coroutines_are_no_results():
+    def generator(x):
+        yield x
+
+    async def coroutine(x):
+        return x
+
+    with refused(gc.TraceError, "generator returns a generator"):
+        gc.jit(generator)(X)
+    with refused(gc.TraceError, "coroutine returns a coroutine"):
+        gc.jit(coroutine)(X)
+
+
+def test_nested_results_keep_their_containers():
+    f = gc.jit(lambda x: {"a": [x, (1, 2.5)], "b": Pair(x + 1, None), "c": range(3)})
+    result = f(X)
+    np.testing.assert_array_equal(result["a"][0], X)
+    assert result["a"][1] == (1, 2.5) and isinstance(result["a"][1][0], np.int64)
+    np.testing.assert_array_equal(result["b"].first, X + 1)
+    assert result["b"].second is None
+    np.testing.assert_array_equal(result["c"], [0, 1, 2])
+
+
+def test_results_are_the_callers_own():
+    x = X.copy()
+    a, b = gc.jit(lambda x: (x, x))(x)
+    a[0] = 9
+    assert x[0] == b[0] == 0
+    constant = gc.jit(lambda x: np.ones(3))
+    constant(x)[:] = 7
+    np.testing.assert_array_equal(constant(x), np.ones(3))
+    assert not np.shares_memory(gnp.asarray(x), x)
+
+
+# -- what is passed ---------------------------------------------------------------------------------------------------
+
+
+class Foreign:
+    """An array of another library."""
+
+    def __array__(self, dtype=None, copy=None):
+        return np.arange(3.0)
+
+
+class Broken:
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("the array is on another device")
+
+
+class Sub(np.ndarray):
+    pass
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        memoryview(np.arange(3.0)),
+        array.array("d", [0, 1, 2]),
+        Foreign(),
+        range(3),
+        np.arange(3.0).flat,
+        np.arange(3.0).view(Sub),
+        np.arange(6.0)[::2] / 2,
+        np.arange(3.0)[::-1][::-1],
+        np.arange(3.0).astype(">f8"),
+        np.frombuffer(b"\0" * 8 + np.arange(3.0).tobytes() + b"\0", np.uint8)[8:-1].view(np.float64),
+        np.frombuffer(b"\0" + np.arange(3.0).tobytes(), np.uint8)[1:].view(np.float64),
+        np.broadcast_to(np.arange(3.0), (1, 3))[0],
+        np.nditer(np.arange(3.0)).operands[0],
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_what_numpy_takes_for_an_array_is_one(x):
+    result = gc.jit(lambda x: x * 2)(x)
+    assert type(result) is np.ndarray
+    np.testing.assert_array_equal(result, [0, 2, 4])
+    np.testing.assert_array_equal(gc.jvp(lambda x: x * 2.0, (np.asarray(x, float),), (X,))[1], 2 * X)
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (np.array([1j]), "x has dtype complex128"),
+        (1j, "x has dtype complex128"),
+        (np.array([1, None]), "x has dtype object"),
+        (np.array(["a"]), "x has dtype <U1"),
+        (np.array(["2020"], "M8[D]"), "x has dtype datetime64"),
+        (np.zeros(2, [("a", "f4")]), "x has dtype .*'a'"),
+        (np.zeros(2, np.float16), "x: dtype float16(.|\n)*cast"),
+        (np.zeros(2, np.longdouble), "x: dtype|x has dtype"),
+        (np.ma.masked_array(np.ones(3), [0, 1, 0]), r"x is a masked array(.|\n)*\.filled"),
+        (np.matrix([[1.0]]), "x is an np.matrix(.|\n)*np.asarray"),
+        (fractions.Fraction(1, 2), "x has dtype object"),
+        ({1.0}, "x has dtype object .set"),
+        ((i for i in [1.0]), "x has dtype object .generator"),
+        (2**70, "x: the integer 1180591620717411303424 does not fit"),
+        (Broken(), "x: Broken is not an array: the array is on another device"),
+        (..., "x has dtype object"),
+    ],
+    ids=lambda x: type(x).__name__ if not isinstance(x, str) else "",
+)
+def test_what_is_no_array_is_named(x, words):
+    if isinstance(x, np.ndarray) and x.dtype == np.float64 and x.dtype == np.longdouble:
+        pytest.skip("long double is float64 here")
+    for call in (gc.jit(lambda x: x * 2), functools.partial(gc.trace, lambda x: x * 2)):
+        with refused(gc.DTypeError, words):
+            call(x)
+    with refused(gc.DTypeError, words.replace("x", "a?.*", 0)):
+        gc.grad(lambda x: (x * 2.0).sum())(x)
+
+
+def test_no_derivative_forgets_a_mask():
+    with refused(gc.DTypeError, "mask would be forgotten"):
+        gc.grad(lambda x: x.sum())(np.ma.masked_array(np.ones(3), [0, 1, 0]))
+    with refused(gc.DTypeError, "mask would be forgotten", line=False):
+        gc.trace(lambda x: x, X).evaluate(np.ma.masked_array(np.ones(3), [0, 1, 0]))
+
+
+def test_an_executable_takes_what_it_was_compiled_for():
+    f = gc.jit(lambda x, y: x + y).lower(X, X)
+    np.testing.assert_array_equal(f(X, X), 2 * X)
+    for args, kwargs in [((X,), {}), ((X, X, X), {}), ((), {}), (((X, X),), {}), ((X,), {"y": X}), ((X, X), {"z": 1})]:
+        with refused(TypeError, "nest differently"):
+            f(*args, **kwargs)
+        with refused(TypeError, "nest differently"):
+            f.bind(*args, **kwargs)
+    with refused(TypeError, r"\(\*, 'a'\)"):
+        f(X, "a")
+    with refused(gc.ShapeError, r"y has shape \(3, 1\), compiled for \(3,\)", line=False):
+        f(X, np.ones((3, 1)))
+    with refused(gc.DTypeError, "y has dtype float32, compiled for float64", line=False):
+        f(X, X.astype("f4"))
+    with refused(gc.DTypeError, r"y is a memoryview, not an array; pass np\.asarray\(y\)", line=False):
+        f(X, memoryview(X))
+
+
+def test_out_takes_plain_arrays_that_overlap_nothing():
+    f = gc.jit(lambda x, y: x + y).lower(X, X)
+    x, out = X.copy(), np.empty(6)
+    for bad, error, words in [
+        (np.empty(4), gc.StorageError, r"float64\[4\], not float64\[3\]"),
+        (np.empty(3, "f4"), gc.StorageError, "float32"),
+        (x, gc.StorageError, "shares memory with x"),
+        (out[::2], gc.StorageError, "not C-contiguous"),
+        (X, gc.StorageError, "read-only"),
+        (5, gc.StorageError, "int"),
+        ((out[:3], out[3:]), TypeError, "out= takes 1"),
+    ]:
+        with refused(error, words, line=False):
+            f(x, x, out=bad)
+    np.testing.assert_array_equal(f(x, x, out=out[3:]), 2 * X)
+    np.testing.assert_array_equal(out[3:], 2 * X)
+
+
+def test_bind_refuses_what_it_would_have_to_copy():
+    f = gc.jit(lambda x, y: x + y).lower(X, X)
+    for bad in (np.ones(6)[::2], X.astype(">f8")):
+        with refused(gc.StorageError, "x: cannot bind an array that needs a copy", line=False):
+            f.bind(bad, X)
+
+
+# -- donation ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: (X, X.copy()), "x is donated(.|\n)*read-only"),
+        (lambda: (lambda a: (a, a))(np.ones(3)), "x is written in place but shares memory with y"),
+        (lambda: (lambda a: (a[:3], a[2:5]))(np.ones(6)), "shares memory"),
+        (lambda: (np.ones(6)[::2], X), "not C-contiguous"),
+        (lambda: (np.ones(3, ">f8"), X), "byte order"),
+        (lambda: (np.ones(3).view(Sub), X), "Sub, not a plain ndarray"),
+        (lambda: (1.0, 2.0), "float, not a plain ndarray"),
+    ],
+)
+def test_donated_memory_must_be_the_callers_to_give(make, words):
+    with refused(gc.StorageError, words, line=False):
+        gc.jit(lambda x, y: x + y, donate="x")(*make())
+
+
+def test_donation_that_cannot_be_is_refused():
+    with refused(TypeError, "passed by keyword; pass it by position"):
+        gc.jit(lambda x: x * 2, donate="x")(x=np.ones(3))
+    with refused(TypeError, "donated x is float64.3., the result at its place is bool", line=False):
+        gc.jit(lambda x: x > 0, donate=0)(np.ones(3))
+    with refused(TypeError, "cannot be both static and donated", line=False):
+        gc.jit(lambda x: x, static=0, donate=0)
+    with refused(TypeError, "takes 1 positional arguments; there is no 3", line=False):
+        gc.jit(lambda x: x, donate=3)
+    z = np.ones(3)
+    with refused(gc.StorageError, "a is written in place but shares memory with b", line=False):
+        gc.jit(lambda p: {k: v + 1 for k, v in p.items()}, donate=0)({"a": z, "b": z})
+
+
+def test_donation_and_static_together_and_views_of_ones_own():
+    f = gc.jit(lambda x, n, name: x * n, static=("n", "name"), donate="x")
+    buffer = np.ones(6)
+    view = buffer[3:]
+    assert f(view, 3, name="q") is view
+    np.testing.assert_array_equal(buffer, [1, 1, 1, 3, 3, 3])
+    assert f(np.zeros(0), 3, "q").shape == (0,)
+
+
+def test_a_train_step_refuses_what_it_cannot_train():
+    optimizer = gc.optim.adam(0.1)
+    loss = lambda p, x: ((x @ p["w"]) ** 2).mean()
+    step, w = gc.train_step(loss, optimizer), np.ones((3, 2))
+    state = optimizer.init({"w": w})
+    with refused(gc.DTypeError, "'w'(.|\n)*no tangent"):
+        step({"w": w.astype(int)}, state, M)
+    with refused(gc.StorageError, "params.w is donated(.|\n)*read-only", line=False):
+        step({"w": np.broadcast_to(w, w.shape)}, state, M)
+    with refused(gc.ShapeError, "one float scalar"):
+        gc.train_step(lambda p, x: x @ p["w"], optimizer)({"w": w}, state, M)
+    with refused(TypeError, "got 'adam'"):
+        gc.train_step(loss, "adam")
+    params, _, value = gc.train_step(lambda p, x: (x * p).sum() ** 2, optimizer, donate=False)(2.0, optimizer.init(2.0), X)
+    assert value == 36 and params < 2
+
+
+# -- what is jitted ---------------------------------------------------------------------------------------------------
+
+
+class Model:
+    scale = 2.0
+
+    def __init__(self) -> None:
+        self.w = np.ones(3)
+
+    @gc.jit
+    def decorated(self, x):
+        return x * self.scale
+
+    @gc.jit
+    @staticmethod
+    def static(x):
+        return x * 3
+
+    def plain(self, x):
+        return x * self.w
+
+    def __call__(self, x):
+        return x * 5
+
+
+def test_any_callable_can_be_jitted():
+    model = Model()
+    for f, expected in [
+        (model.decorated, 2 * X),
+        (Model.static, 3 * X),
+        (gc.jit(model.plain), X),
+        (gc.jit(model), 5 * X),
+        (gc.jit(functools.partial(lambda a, b, *, c: a * b + c, 2.0, c=X)), 3 * X),
+        (gc.jit(abs), X),
+        (gc.jit(np.square), X**2),
+        (gc.jit(operator.neg), -X),
+        (gc.jit(list), X),
+        (gc.jit(np.cumsum), np.cumsum(X)),
+    ]:
+        np.testing.assert_array_equal(f(X), expected)
+    assert gc.jit(len)(X) == 3 and gc.jit(sum)(X) == 3
+    np.testing.assert_array_equal(gc.jit(np.add)(X, X), 2 * X)
+    np.testing.assert_array_equal(gc.jit(dict)(a=X)["a"], X)
+    np.testing.assert_array_equal(gc.jit(lambda: np.ones(3))(), np.ones(3))
+
+
+def test_what_is_no_function_is_told():
+    for transform in (gc.jit, gc.grad, gc.value_and_grad, gc.jacobian, gc.hessian, gc.vmap):
+        with refused(TypeError, "function, got (int|3)", line=transform is not gc.jit):
+            transform(3)
+    with refused(TypeError, "function to trace, got 3"):
+        gc.trace(3, X)
+
+
+def test_defaults_keywords_and_stars():
+    f = gc.jit(lambda x, k=2.0: x * k)
+    np.testing.assert_array_equal(f(X), 2 * X)
+    np.testing.assert_array_equal(f(X, k=3.0), 3 * X)
+    np.testing.assert_array_equal(gc.jit(lambda *a, **k: a[-1] + k["q"])(X, X, q=X), 2 * X)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'y'"):
+        gc.jit(lambda x, y: x)(X)
+
+
+def test_captured_state_is_that_of_the_first_call():
+    model = Model()
+    f = gc.jit(model.plain)
+    f(X)
+    model.w = 7 * np.ones(3)
+    np.testing.assert_array_equal(f(X), X)
+    f.clear()
+    np.testing.assert_array_equal(f(X), 7 * X)
+
+
+def test_static_values_are_told_apart_by_type_and_bits():
+    f = gc.jit(lambda x, k: x * k, static="k")
+    assert np.signbit(f(X, -0.0)).all() and not np.signbit(f(X, 0.0)).any()
+    for _ in range(3):
+        assert np.isnan(f(X, float("nan"))).all()
+    assert "3 compiled" in repr(f)
+    g = gc.jit(lambda x, k: x * (2 if k[0] is True else 3 if isinstance(k[0], float) else 4), static="k")
+    assert [g(1.0, k) for k in ((True,), (1,), (1.0,))] == [2.0, 4.0, 3.0]
+
+
+def test_a_static_argument_is_static_however_it_is_passed():
+    for chosen in (1, "n"):
+        f = gc.jit(lambda x, n: x + np.ones(n), static=chosen)
+        np.testing.assert_array_equal(f(1.0, n=2), [2, 2])
+        np.testing.assert_array_equal(f(1.0, 3), [2, 2, 2])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"static": 4}, "takes 2 positional arguments; there is no 4"),
+        ({"static": 1.5}, "static=1.5"),
+        ({"static": True}, "static=True"),
+        ({"static": -1}, "static=-1"),
+        ({"donate": "z"}, "no parameter 'z'; it has x, k"),
+    ],
+)
+def test_options_that_name_no_argument(options, words):
+    with refused(TypeError, words, line=False):
+        gc.jit(lambda x, k: x, **options)
+
+
+@pytest.mark.parametrize("value", [[1], X, {"a": 1}])
+def test_a_static_value_must_be_hashable(value):
+    with refused(TypeError, "static argument 'k' must be hashable, got (list|ndarray|dict)"):
+        gc.jit(lambda x, k: x, static="k")(X, k=value)
+
+
+def test_compiled_things_and_copies():
+    f = gc.jit(np.sin)
+    f(X)
+    np.testing.assert_array_equal(copy.deepcopy(f)(X), f(X))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(f))(X), f(X))
+    executable = f.lower(X)
+    for copying in (copy.copy, copy.deepcopy, pickle.dumps):
+        with refused(gc.CompileError, "native code belongs to its process"):
+            copying(executable)
+
+
+# -- leaks ------------------------------------------------------------------------------------------------------------
+
+
+def leaked() -> Any:
+    """A traced value that outlived its trace."""
+    kept: list[Any] = []
+    gc.jit(lambda x: kept.append(x) or x * 2)(X)
+    return kept[0]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x: gc.jit(lambda y: y + x)(X),
+        lambda x: gc.jit(lambda y: x * 2)(X),
+        lambda x: gc.jit(lambda y: y)(x),
+        lambda x: gc.grad(lambda y: (y * x).sum())(X),
+        lambda x: gc.grad(lambda y: y.sum())(x),
+        lambda x: gc.vmap(lambda y: y * 2)(x),
+        lambda x: gc.jit(lambda y: gc.jit(lambda z: z + y)(x))(X),
+        lambda x: gc.compile(lambda y: y + x, gc.spec(3)),
+        lambda x: gc.trace(lambda: x),
+    ],
+)
+def test_a_leaked_value_is_named_wherever_it_surfaces(use):
+    with refused(gc.TraceError, "leaked traced value: traced array 'x'(.|\n)*return it instead"):
+        use(leaked())
+
+
+def test_a_generator_may_carry_a_leak():
+    made: list[Any] = []
+    gc.jit(lambda x: made.append(v * 2 for v in x) or x)(X)
+    with refused(gc.TraceError, "leaked traced value"):
+        gc.jit(lambda y: y + next(made[0]))(X)
+
+
+def test_another_thread_is_another_trace():
+    errors: list[BaseException] = []
+
+    def worker(x):
+        try:
+            gc.jit(lambda y: y + x)(X)
+        except gc.TraceError as error:
+            errors.append(error)
+
+    def f(x):
+        thread = threading.Thread(target=worker, args=(x,))
+        thread.start()
+        thread.join()
+        return x + 1
+
+    np.testing.assert_array_equal(gc.jit(f)(X), X + 1)
+    assert len(errors) == 1 and "leaked traced value" in str(errors[0])
+
+
+def test_threads_may_trace_at_the_same_time():
+    shared, wrong = gc.jit(lambda x: np.sin(x) * 2), []
+
+    def work(k):
+        try:
+            for n in range(1, 4):
+                own = gc.jit(gc.grad(lambda v: (np.sin(v) * k * n).sum()))
+                np.testing.assert_allclose(own(X), np.cos(X) * k * n, rtol=1e-14)
+                np.testing.assert_allclose(shared(np.full(n, k)), np.full(n, 2 * np.sin(k)), rtol=1e-14)
+        except AssertionError as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(float(k),)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and "3 compiled" in repr(shared)
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_an_exception_in_the_users_code_closes_the_trace(error):
+    def f(x):
+        raise error("mine")
+
+    for transform in (gc.jit(f), gc.grad(f), gc.vmap(f), gc.jit(lambda x: gc.grad(f)(x))):
+        with pytest.raises(error, match="mine"):
+            transform(X)
+        assert _open.get() == ()
+    np.testing.assert_array_equal(gc.jit(lambda x: x + 1)(X), X + 1)
+
+
+# -- recursion and depth ----------------------------------------------------------------------------------------------
+
+
+def test_a_function_may_call_its_own_jit():
+    @gc.jit(static="n")
+    def power(x, n):
+        return x if n == 0 else power(x * 2, n - 1)
+
+    np.testing.assert_array_equal(power(X, 5), 32 * X)
+
+    @gc.jit
+    def endless(x):
+        return endless(x) + 1
+
+    with pytest.raises(RecursionError):
+        endless(X)
+
+
+def chain(length: int) -> Callable[[Any], Any]:
+    """A sum of ``length`` terms in a Python loop."""
+
+    def f(x):
+        y = x
+        for _ in range(length):
+            y = y + x
+        return y
+
+    return f
+
+
+def test_five_thousand_additions_are_no_recursion():
+    graph = gc.trace(chain(5000), X)
+    assert len(graph.nodes) == 5001 and str(graph).count("add") == 5000
+    np.testing.assert_array_equal(graph.evaluate(X)[0], 5001 * X)
+    np.testing.assert_array_equal(gc.jit(chain(5000))(X), 5001 * X)
+    assert gc.jit(gc.grad(chain(5000)))(1.0) == 5001
+    assert gc.jvp(chain(5000), (1.0,), (1.0,))[1] == 5001
+    assert gc.vmap(chain(5000))(X)[2] == 10002
+
+
+def test_compile_time_is_linear_in_the_graph():
+    """Four times the graph in at most four times the time, and as much again for noise."""
+
+    def seconds(length: int) -> float:
+        def f(x):
+            for k in range(length):
+                x = np.sin(x) * (1 + k)
+            return x.sum()
+
+        start = time.process_time()
+        gc.jit(gc.grad(f)).lower(X)
+        return time.process_time() - start
+
+    seconds(50)
+    assert seconds(800) < 8 * max(seconds(200), 0.1)
+
+
+def test_containers_of_many_and_deep():
+    assert gc.jit(lambda xs: sum(v.sum() for v in xs))([X] * 200) == 600
+    assert len(gc.jit(lambda x: [x * k for k in range(200)])(X)) == 200
+    deep = functools.reduce(lambda tree, _: [tree], range(500), X)
+    assert gc.jit(lambda tree: 1.0)(deep) == 1
+    with pytest.raises(RecursionError, match="recursion depth"):
+        gc.jit(lambda tree: 1.0)(functools.reduce(lambda tree, _: [tree], range(5000), X))
+
+
+def test_huge_constants_stay_out_of_the_code():
+    table = np.ones((1000, 1000))
+    executable = gc.jit(lambda x: (x @ table).sum()).lower(np.ones(1000))
+    assert executable(np.ones(1000)) == 1e6 and len(executable.llvm) < 100_000
+    assert gc.jit(lambda x: np.broadcast_to(x, (10**4, 10**4)).sum())(1.0) == 1e8
+    with refused(gc.ShapeError, "more elements", line=False):
+        gc.spec((2**40, 2**40))
+    with pytest.raises(MemoryError, match="Unable to allocate"):
+        gc.jit(lambda x: np.broadcast_to(x, (10**7, 10**7)))(1.0)
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------------
+
+EDGES = np.array([2**63 - 1, -(2**63), 5, 0, -1])
+
+INTEGERS: list[Callable[[Any], Any]] = [
+    lambda i: i + 1, lambda i: i * i, lambda i: -i, abs, lambda i: i // 0, lambda i: i % 0, lambda i: i // -1,
+    lambda i: i % -1, lambda i: i / 0, lambda i: i << 64, lambda i: i >> 70, lambda i: i << -1, lambda i: i**3,
+    lambda i: i.sum(), lambda i: i.prod(), lambda i: np.cumsum(i), lambda i: i @ i, lambda i: i.astype("i1"),
+    lambda i: i.astype("u8") // 0, lambda i: i.astype("u1") + 250, lambda i: i.astype("u1") - np.uint8(10),
+    lambda i: i.astype("i1") + 100, lambda i: (i > 0) + (i > 0), lambda i: (i > 0) * (i < 0), lambda i: (i > 0) * 2.5,
+    lambda i: i * np.float32(2), lambda i: i.astype("u8") + i, lambda i: i + 2**62, lambda i: i * 1e400,
+    lambda i: i + True, lambda i: (i > 0).sum(), lambda i: (i > 0) // 2, lambda i: 2 - (i > 0),
+    lambda i: np.divmod(i, 0), lambda i: i.astype("i4") // np.int32(0), lambda i: i.astype("i1") << 9,
+]  # fmt: skip
+
+
+def test_integers_overflow_and_divide_as_in_numpy():
+    for k, (got, f) in enumerate(zip(gc.jit(lambda i: [f(i) for f in INTEGERS])(EDGES), INTEGERS, strict=True)):
+        expected = f(EDGES)
+        np.testing.assert_array_equal(got, expected, err_msg=f"INTEGERS[{k}]")
+        assert np.asarray(got).dtype == np.asarray(expected).dtype, f"INTEGERS[{k}]"
+
+
+def test_python_numbers_yield_to_arrays_and_never_wrap():
+    x32, u1 = np.ones(3, np.float32), np.ones(2, np.uint8)
+    for k in (2, 2.5):
+        for f in (lambda x, k: x * (k * 2), lambda x, k: x * (2 * k + 1), lambda x, k: x / -k, lambda x, k: x * k**2):
+            got = gc.jit(f)(x32, k)
+            np.testing.assert_array_equal(got, f(x32, k))
+            assert got.dtype == np.float32
+    assert gc.jit(lambda b, k: b | (k > 2))(X > 1, 3).dtype == bool
+    add = gc.jit(lambda x, k: x + k)
+    np.testing.assert_array_equal(add(u1, 3), [4, 4])
+    with refused(gc.DTypeError, "k = 300 is out of bounds for uint8"):
+        add(u1, 300)
+    with refused(gc.DTypeError, "k = 300 is out of bounds for uint8"):
+        gc.trace(lambda x, k: x + k, u1, 3).evaluate(u1, 300)
+    with pytest.raises(OverflowError, match="300 out of bounds for uint8"):  # as NumPy does
+        u1 + 300
+
+
+def test_wide_and_narrow_floats_mix_as_in_numpy():
+    y = gc.jit(lambda x, y: (x * y, x + 1.0, x * np.float64(2)))(np.ones(2, np.float32), np.ones(2))
+    assert [v.dtype for v in y] == [np.float64, np.float32, np.float64]
+
+
+def test_negative_powers_of_integers_name_the_line():
+    for use in (lambda i: i**-1, lambda i: 2**-i):
+        with refused(gc.CompileError, r"negative integer power(.|\n)*\.astype\(float\)"):
+            gc.jit(use)(np.array([1, 2]))
+
+
+def test_nan_and_infinity_travel():
+    x = np.array([1.0, np.nan, -np.inf, 0.0, np.inf])
+    f = lambda x: (np.sort(x), np.max(x), np.argmax(x), x == x, np.sign(x), np.nanmax(x), x * 0, np.clip(x, 0, 1))
+    for got, expected in zip(gc.jit(f)(x), f(x), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0)])
+def test_empty_arrays_have_values_and_derivatives(shape):
+    x = np.ones(shape)
+    f = lambda x: (x.sum(), x.mean(axis=0), x.std(), np.linalg.norm(x), (x * 2).sum() / 2 + 1, np.sort(x), x @ x.T)
+    for got, expected in zip(gc.jit(f)(x), f(x), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    for loss in (lambda x: (x * x).sum(), lambda x: x.mean(), lambda x: (gc.nn.softmax(x) ** 2).sum()):
+        assert gc.grad(loss)(x).shape == gc.jit(gc.grad(loss))(x).shape == shape
+    assert gc.vmap(lambda row: row * 2)(x).shape == shape
+
+
+# -- indices that are known at run time only --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("f", "args"),
+    [
+        (lambda x, i: x[i], (X, np.array([0, 3]))),
+        (lambda x, i: x[i], (X, -4)),
+        (lambda x, i: x[i], (X, np.array([2**63 + 1], np.uint64))),
+        (lambda x, i: x[i], (np.zeros(0), np.array([0]))),
+        (lambda x, i: x.at[i].set(1.0), (X, np.array([3]))),
+        (lambda x, i: x.at[i].add(1.0), (X, np.array([-4]))),
+        (lambda x, i: gc.nn.embedding(i, x), (M, np.array([2]))),
+        (lambda x, i: gc.nn.cross_entropy(x, i), (M, np.array([0, 3]))),
+        (lambda x, i: np.take_along_axis(x, i, 0), (X, np.array([7]))),
+    ],
+)
+def test_an_index_out_of_range_is_caught_with_its_line(f, args):
+    with refused(IndexError, "index out of range"):
+        gc.jit(f)(*args)
+    with refused(IndexError, "out of bounds"):
+        gc.vjp(lambda x: f(x, args[1]) if isinstance(args[1], int) else gc.trace(f, *args).evaluate(x, args[1]), args[0]) if (
+            False
+        ) else gc.jvp(lambda x, i: f(x, i.astype(int)), (args[0], args[1] * 1.0), (args[0], args[1] * 0.0))
+
+
+# -- transforms -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: gc.grad(lambda x: x * x)(3), gc.DTypeError, "'x'(.|\n)*Pass it as float"),
+        (lambda: gc.grad(lambda x: x * x)(X), gc.ShapeError, r"returns float64\[3\](.|\n)*gc\.jacobian"),
+        (lambda: gc.grad(lambda x: x.sum() * 1.0)(X > 1), gc.DTypeError, "no tangent"),
+        (lambda: gc.grad(lambda x: None)(1.0), gc.TraceError, "returned None"),
+        (lambda: gc.grad(lambda x, s: x * 2.0, argnums=1)(1.0, "a"), gc.DTypeError, "argument 1 of f holds no array"),
+        (lambda: gc.grad(lambda x: x * 2.0)(x=1.0), TypeError, "0 positional arguments"),
+        (lambda: gc.value_and_grad(lambda x: x * x, has_aux=True)(2.0), TypeError, r"a pair \(loss, aux\)"),
+        (lambda: gc.value_and_grad(lambda x: (x * x, "s"), has_aux=True)(2.0), gc.TraceError, "'s'"),
+        (lambda: gc.jvp(lambda x: x, 2.0, 1.0), TypeError, "primals must be a tuple"),
+        (lambda: gc.jvp(lambda x: x, (1.0,), (1.0, 2.0)), TypeError, "must nest like primals"),
+        (lambda: gc.jvp(lambda x: x, (X,), (np.ones(4),)), gc.ShapeError, r"\(4,\), its partner \(3,\)"),
+        (lambda: gc.vjp(lambda x: x, X)[1](np.ones(4)), gc.ShapeError, r"\(4,\), its partner \(3,\)"),
+        (lambda: gc.vjp(lambda x: x, X)[1](np.ones(3, complex)), gc.DTypeError, "complex128"),
+        (lambda: gc.hvp(lambda x: x.sum(), X, X), TypeError, "tuple|positional"),
+        (lambda: gc.hessian(lambda x: x)(X), gc.ShapeError, "one float scalar"),
+        (lambda: gc.vmap(lambda x, y: x + y)(X, np.ones(4)), gc.ShapeError, "differ in length"),
+        (lambda: gc.vmap(lambda x: x)(1.0), gc.ShapeError, "no axis 0"),
+        (lambda: gc.vmap(lambda x: x, in_axes=(0, 0))(X), TypeError, "2 entries for 1 arguments"),
+        (lambda: gc.vmap(lambda x: x, in_axes=None)(X), gc.ShapeError, "no argument is mapped"),
+        (lambda: gc.vmap(lambda x: x, out_axes=4)(X), gc.ShapeError, "axis 4 is out of bounds"),
+    ],
+)
+def test_transforms_tell_what_they_expect(call, error, words):
+    with refused(error, words):
+        call()
+
+
+def test_transforms_nest_in_any_order():
+    cube = lambda x: (x**3).sum()
+    assert gc.grad(gc.jit(gc.grad(gc.jit(lambda x: x**3))))(2.0) == 12
+    np.testing.assert_array_equal(gc.vmap(gc.jit(cube))(M), cube_rows := (M**3).sum(axis=1))
+    np.testing.assert_allclose(gc.jit(gc.vmap(gc.grad(cube)))(M), 3 * M**2, rtol=1e-15)
+    np.testing.assert_allclose(gc.jit(gc.grad(lambda x: gc.vmap(cube)(x).sum()))(M), 3 * M**2, rtol=1e-15)
+    np.testing.assert_array_equal(gc.jit(gc.jit(gc.vmap(gc.jit(cube))))(M), cube_rows)
+
+
+def test_a_pullback_remembers_the_primals():
+    x = X.copy()
+    value, pullback = gc.vjp(lambda x: x * x, x)
+    x[:] = 99
+    np.testing.assert_array_equal(pullback(np.ones(3))[0], 2 * X)
+    np.testing.assert_array_equal(value, X * X)
+
+
+# -- the process survives ---------------------------------------------------------------------------------------------
+
+HOSTILE = """
+import numpy as np, gradc as gc
+def survives(f, *args):
+    try:
+        f(*args)
+    except (gc.GradcError, TypeError, RecursionError, MemoryError, ValueError):
+        pass
+i = np.array([-2**63, 7, 0])
+survives(gc.jit(lambda i, j: (i // j, i % j, i << j, i >> j)), i, np.array([-1, 0, 64]))
+survives(gc.jit(lambda x, i: x[i]), np.ones(3), i)
+survives(gc.jit(lambda x, i: x.at[i].set(1.0)), np.ones(3), i)
+survives(gc.jit(lambda x: x.astype(int)), np.array([np.nan, np.inf, -1e300]))
+survives(gc.jit(lambda i: i**-1), i)
+survives(gc.compile, lambda x: x + 1, gc.spec((2**40, 2**18)))
+survives(gc.jit(lambda x: np.broadcast_to(x, (2**30, 2**25)) + x), 1.0)
+f = gc.jit(lambda x: f(x))
+survives(f, 1.0)
+tree = 1.0
+for _ in range(100_000):
+    tree = [tree]
+survives(gc.jit(lambda t: 1.0), tree)
+x = np.ones(1000)
+step = gc.jit(lambda x: x * 2, donate=0).lower(x)
+for bad in (x[::2], x[:10], x.astype("f4"), None, "x", memoryview(x), object()):
+    survives(step, bad)
+bound = gc.jit(lambda x: x + 1).lower(x).bind(x)
+del x
+bound()
+print("alive")
+"""
+
+
+def test_nothing_that_is_typed_ends_the_process():
+    run = subprocess.run([sys.executable, "-c", HOSTILE], capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0 and run.stdout.endswith("alive\n"), run.stderr[-2000:]
