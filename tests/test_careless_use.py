@@ -627,7 +627,7 @@ def test_compiled_things_and_copies():
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(f))(X), f(X))
     executable = f.lower(X)
     for copying in (copy.copy, copy.deepcopy, pickle.dumps):
-        with refused(gc.CompileError, "native code belongs to its process"):
+        with refused(gc.CompileError, "native code belongs to its process", line=False):
             copying(executable)
 
 
@@ -886,9 +886,7 @@ def test_an_index_out_of_range_is_caught_with_its_line(f, args):
     with refused(IndexError, "index out of range"):
         gc.jit(f)(*args)
     with refused(IndexError, "out of bounds"):
-        gc.vjp(lambda x: f(x, args[1]) if isinstance(args[1], int) else gc.trace(f, *args).evaluate(x, args[1]), args[0]) if (
-            False
-        ) else gc.jvp(lambda x, i: f(x, i.astype(int)), (args[0], args[1] * 1.0), (args[0], args[1] * 0.0))
+        gc.trace(f, *args).evaluate(*args)
 
 
 # -- transforms -------------------------------------------------------------------------------------------------------

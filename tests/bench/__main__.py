@@ -43,7 +43,7 @@ def machine() -> str:
 
 
 def main() -> None:
-    from tests.bench.harness import single_thread
+    from tests.bench.threads import single_thread
 
     single_thread()
     with TemporaryDirectory() as cache:  # first calls are cold: nothing from an earlier run

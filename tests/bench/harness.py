@@ -8,7 +8,6 @@ before the next call.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
@@ -22,16 +21,6 @@ ROUNDS = 15
 BLOCK_SECONDS = 0.02
 #: and is at most this many calls: a training step that is repeated for thousands of steps on one batch stops being one
 MOST_REPEATS = 300
-
-
-def single_thread() -> None:
-    """One thread for every library; call before importing any of them."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
-    # An OPENBLAS_CORETYPE in the environment would pin OpenBLAS to old kernels: let it choose for this CPU.
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-        os.environ.pop(name, None)
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 @dataclass
