@@ -65,6 +65,14 @@ def _clean() -> Iterator[None]:
 # -- inside a traced function -----------------------------------------------------------------------------------------
 
 
+def test_numpys_own_words_for_a_traced_shape():
+    """np.zeros takes no part in NumPy's protocols: its message shows the traced value, its traceback the line."""
+    with refused(TypeError, r"traced int64\[\]", line=False):
+        gc.jit(lambda n: np.zeros(n))(3)
+    with refused(gc.TraceError, "add the argument to static="):
+        gc.jit(lambda n: gnp.zeros(n))(3)
+
+
 def _while(x):
     while x.sum() < 3:
         x = x + 1
@@ -123,7 +131,6 @@ NEEDS_VALUES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: np.asarray(x), "no values yet"),
     (lambda x: np.array([x[0], x[1]]), r"np\.stack"),
     (lambda x: np.ones(5)[x.astype(int)], r"gradc\.numpy\.asarray\(table\)"),
-    (lambda x: np.zeros(x[0].astype(int)), "static="),
     (lambda x: gnp.arange(x[0]), "static="),
     (lambda x: np.arange(x[0]), "no values yet"),
     (lambda x: np.vectorize(abs)(x), "no values yet"),
@@ -222,7 +229,15 @@ def test_what_an_array_can_do_a_traced_array_can():
         same = copy.deepcopy([copy.copy(x)])[0]
         known = {x: 1, first: 2}
         quotient, remainder = divmod(x, 2)
-        return len(x) * x + len(shown) * 0, rest, same, known[x] * x, list(reversed(x)), quotient + remainder, round(x, 1)
+        return (
+            len(x) * x + len(shown) * 0,
+            rest,
+            same,
+            known[x] * x,
+            list(reversed(x)),
+            quotient + remainder,
+            round(x, 1),
+        )
 
     x = X.copy()
     results = gc.jit(f)(x)
@@ -341,6 +356,12 @@ class Sub(np.ndarray):
     pass
 
 
+def _matrix() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        return np.matrix([[1.0]])
+
+
 @pytest.mark.parametrize(
     "x",
     [
@@ -379,7 +400,7 @@ def test_what_numpy_takes_for_an_array_is_one(x):
         (np.zeros(2, np.float16), "x: dtype float16(.|\n)*cast"),
         (np.zeros(2, np.longdouble), "x: dtype|x has dtype"),
         (np.ma.masked_array(np.ones(3), [0, 1, 0]), r"x is a masked array(.|\n)*\.filled"),
-        (np.matrix([[1.0]]), "x is an np.matrix(.|\n)*np.asarray"),
+        (_matrix(), "x is an np.matrix(.|\n)*np.asarray"),
         (fractions.Fraction(1, 2), "x has dtype object"),
         ({1.0}, "x has dtype object .set"),
         ((i for i in [1.0]), "x has dtype object .generator"),
@@ -505,7 +526,9 @@ def test_a_train_step_refuses_what_it_cannot_train():
         gc.train_step(lambda p, x: x @ p["w"], optimizer)({"w": w}, state, M)
     with refused(TypeError, "got 'adam'"):
         gc.train_step(loss, "adam")
-    params, _, value = gc.train_step(lambda p, x: (x * p).sum() ** 2, optimizer, donate=False)(2.0, optimizer.init(2.0), X)
+    params, _, value = gc.train_step(lambda p, x: (x * p).sum() ** 2, optimizer, donate=False)(
+        2.0, optimizer.init(2.0), X
+    )
     assert value == 36 and params < 2
 
 
@@ -764,7 +787,7 @@ def test_compile_time_is_linear_in_the_graph():
     def seconds(length: int) -> float:
         def f(x):
             for k in range(length):
-                x = np.sin(x) * (1 + k)
+                x = np.sqrt(x * x + k)
             return x.sum()
 
         start = time.process_time()

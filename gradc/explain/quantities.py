@@ -138,6 +138,8 @@ class Quantities:
         uses = sum(_occurrences(formulas[key], name) for key in mine)
         if uses and (_is_softmax(meaning) or meaning.size * uses > LONGEST // 2):
             return False
+        if any(_written_size(formulas[key], name, meaning) > LONGEST for key in mine):
+            return False
         symbol = self.names.forget(meaning, name)
         self.simplifier.forget(name)
         written = {key: self._inlined(formulas[key], name, meaning) for key in mine}
@@ -199,6 +201,11 @@ def _is_softmax(x: Formula) -> bool:
 def symbols_in(x: Formula | None) -> frozenset[str]:
     """The names that ``x`` is written with."""
     return x.symbols if x is not None else frozenset()
+
+
+def _written_size(x: Formula, name: str, meaning: Formula) -> int:
+    """How much there is to read in ``x`` with ``meaning`` in the place of ``name``, before simplification."""
+    return x.size + _occurrences(x, name) * (meaning.size - 1)
 
 
 def _occurrences(x: Formula, name: str) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradc.aval import Aval, Shape
 from gradc.node import OPS, Node, dsl
+from gradc.ops.leaves import full
 from gradc.ops.record import Kind, Op, Sample, register
 
 Array = np.ndarray[Any, Any]
@@ -219,6 +220,8 @@ def _logsumexp_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
 
 
 def _logsumexp_expand(x: Node, axes: Shape) -> Node:
+    if 0 in (x.shape[a] for a in axes):
+        return full(kept_shape(x.shape, axes), -np.inf, x.dtype)
     top = OPS["max"].make((x,), axes=axes)
     top = dsl.where(dsl.isfinite(top), top, 0)
     total = OPS["sum"].make((dsl.exp(x - restore(top, x.shape, axes)),), axes=axes)
