@@ -26,7 +26,7 @@ from gradc.errors import (
     StorageError,
     TraceError,
 )
-from gradc.explain import Derivation, explain
+from gradc.explain import Derivation, assume, explain
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.oracle import Report, check_gradients
@@ -49,6 +49,7 @@ __all__ = [
     "StorageError",
     "TraceError",
     "__version__",
+    "assume",
     "check_gradients",
     "compile",
     "explain",

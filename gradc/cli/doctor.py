@@ -82,7 +82,9 @@ def _cache() -> list[tuple[str, str]]:
     store = cache.default()
     if store is None:
         return [("off", "GRADC_CACHE=0, or no writable directory")]
-    return [("directory", str(store.directory)), ("use", str(cache.stats()))]
+    stats = cache.stats()
+    used = f"{stats.files} objects, {stats.bytes / 1e6:.1f} of at most {stats.limit / 1e6:.0f} MB"
+    return [("directory", str(store.directory)), ("use", used)]
 
 
 def _self_test() -> tuple[bool, str]:

@@ -47,7 +47,7 @@ def pull_back(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Seque
         received = pending.pop(node, None)
         if received is None:
             continue
-        with derived_from(node.where):
+        with derived_from(node.where if node.args else received[0].value.where):  # a leaf has no line of its own
             total = accumulate(received)
             if node in wanted:
                 results[node] = total.settled()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradc.errors import TraceError
+from gradc.explain.assumptions import assume
 from gradc.explain.derivation import Derivation, Line, explain_graph
 from gradc.explain.formula import Formula
 from gradc.explain.rules import RULES, Rule
@@ -49,4 +50,4 @@ def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0,
     return explain_graph(graph, wanted)
 
 
-__all__ = ["RULES", "Derivation", "Formula", "Line", "Rule", "explain", "explain_graph"]
+__all__ = ["RULES", "Derivation", "Formula", "Line", "Rule", "assume", "explain", "explain_graph"]

@@ -9,13 +9,14 @@ Start reading at `explain_graph`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from gradc.diff.linear import active_nodes
 from gradc.diff.reverse import pull_back
+from gradc.explain.assumptions import FACTS, without_assumptions
 from gradc.explain.extents import with_named_extents
 from gradc.explain.formula import Formula, Symbol
 from gradc.explain.latex import LatexPrinter
@@ -25,9 +26,9 @@ from gradc.explain.matching import Names
 from gradc.explain.naming import Naming
 from gradc.explain.notation import Notation
 from gradc.explain.page import Page
-from gradc.explain.quantities import Quantities, symbols_in
+from gradc.explain.quantities import Key, Quantities, symbols_in
 from gradc.explain.reasons import conventions, why_zero
-from gradc.explain.rules import FORWARD_RULES, Rule, Simplifier
+from gradc.explain.rules import FORWARD_RULES, Fact, Rule, Simplifier
 from gradc.explain.text import TextPrinter
 from gradc.explain.values import Evaluator
 from gradc.graph import Graph, substitute
@@ -50,6 +51,7 @@ class Line:
     name: str
     where: tuple[Where, ...] = ()
     reason: str = ""
+    facts: tuple[tuple[Ident, str], ...] = ()  #: what the user declared and the formula makes use of
 
     @property
     def nodes(self) -> frozenset[Node]:
@@ -90,7 +92,7 @@ class Derivation:
 
     def latex(self) -> str:
         """An ``aligned`` environment with one line per formula."""
-        return LatexPrinter().aligned([(line.target, line.layout, line.reason) for line in self.lines])
+        return LatexPrinter().aligned([(line.target, line.layout, line.reason, line.facts) for line in self.lines])
 
     def line(self, name: str) -> Line:
         """The line that defines ``name``, or the gradient line of the input ``name``."""
@@ -118,6 +120,7 @@ class _Deriver:
     """The steps of one derivation and what they share."""
 
     def __init__(self, primal: Graph, wanted: Sequence[Node]):
+        primal, self.facts = without_assumptions(primal)
         self.primal, self.wanted = primal, tuple(wanted)
         self.naming = Naming(primal)
         self.marked, self.extents = with_named_extents(primal, set(self.naming.taken))
@@ -174,12 +177,14 @@ class _Deriver:
     # -- lines ---------------------------------------------------------------------------------------------------------
 
     def derivation(self) -> Derivation:
-        quantities = Quantities(self.compiled, self.gradients, self.belongs_to, self.extents, self.naming)
+        quantities = Quantities(
+            self.compiled, self.gradients, self.belongs_to, self.extents, self.naming, self.facts
+        )
         gradients = quantities.gradients
         notation = Notation(self.naming.idents)
         forward = self._forward_lines(quantities)
         shown = {name for name, _ in forward}
-        lines = [*self._laid_out(forward, "forward", notation)]
+        lines = [*self._laid_out(forward, "forward", notation, {})]
         lines += self._in_textbook_order(quantities, gradients, notation, shown)
         return Derivation(
             tuple(lines),
@@ -220,8 +225,21 @@ class _Deriver:
                 self._say_first(inner, quantities, said, shared)
         said.setdefault(name, quantities.meanings[name])
 
-    def _laid_out(self, found: Sequence[tuple[str, Formula]], kind: str, notation: Notation) -> list[Line]:
-        return [Line(kind, self.naming.idents[name], x, notation.layout(x), name, x.where) for name, x in found]
+    def _laid_out(
+        self,
+        found: Sequence[tuple[str, Formula]],
+        kind: str,
+        notation: Notation,
+        owed: Mapping[Key, frozenset[Fact]],
+    ) -> list[Line]:
+        return [
+            Line(kind, self.naming.idents[name], x, notation.layout(x), name, x.where, facts=self._declared(owed, name))
+            for name, x in found
+        ]
+
+    def _declared(self, owed: Mapping[Key, frozenset[Fact]], key: Key) -> tuple[tuple[Ident, str], ...]:
+        """The facts that a line makes use of, in words."""
+        return tuple((self.naming.idents[name], FACTS[fact]) for name, fact in sorted(owed.get(key, ())))
 
     def _in_textbook_order(
         self, quantities: Quantities, gradients: Sequence[Formula | None], notation: Notation, said: set[str]
@@ -233,24 +251,27 @@ class _Deriver:
         def say_what_is_ready() -> None:
             for i in [i for i in waiting if symbols_in(gradients[i]) & quantities.meanings.keys() <= said]:
                 waiting.remove(i)
-                lines.append(self._gradient_line(i, gradients[i], notation))
+                lines.append(self._gradient_line(i, gradients[i], notation, quantities.owed))
 
         for name, meaning in quantities.meanings.items():
             if name in said:
                 continue
-            lines += self._laid_out([(name, meaning)], "quantity", notation)
+            lines += self._laid_out([(name, meaning)], "quantity", notation, quantities.owed)
             said.add(name)
             if name in quantities.deltas or not any(n not in said for n in quantities.deltas):
                 say_what_is_ready()
         say_what_is_ready()
         return lines
 
-    def _gradient_line(self, i: int, x: Formula | None, notation: Notation) -> Line:
+    def _gradient_line(
+        self, i: int, x: Formula | None, notation: Notation, owed: Mapping[Key, frozenset[Fact]]
+    ) -> Line:
         name = self.primal.names.get(self.wanted[i], f"argument {i}")
         target = self.naming.derivative(name, self.scalar)
         if x is None:
             return Line("gradient", target, None, None, name, (), why_zero(self.primal, self.wanted[i], self.naming))
-        return Line("gradient", target, x, notation.layout(x), name, x.where)
+        facts = self._declared(owed, i)
+        return Line("gradient", target, x, notation.layout(x), name, x.where, facts=facts)
 
     def _legend(self, quantities: Quantities) -> tuple[tuple[Ident, str | Layout], ...]:
         return self.naming.legend(self.compiled, self.extents.symbols, self.cotangents, quantities.deltas, self.scalar)

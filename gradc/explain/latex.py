@@ -64,11 +64,12 @@ class LatexPrinter:
     def __call__(self, x: Layout) -> str:
         return self._text(x)[0]
 
-    def aligned(self, lines: Sequence[tuple[Layout, Layout | None, str]]) -> str:
-        """Lines target = body, aligned at the equals signs; a line without body is 0 for a reason."""
-        rows = [
-            f"  {self(target)} &= {self(body) if body is not None else _zero(reason)}" for target, body, reason in lines
-        ]
+    def aligned(self, lines: Sequence[tuple[Layout, Layout | None, str, Sequence[tuple[Layout, str]]]]) -> str:
+        """Lines target = body, aligned at the equals signs; a line without body is 0 for a reason, facts stand below."""
+        rows = []
+        for target, body, reason, facts in lines:
+            rows.append(f"  {self(target)} &= {self(body) if body is not None else _zero(reason)}")
+            rows += [rf"  & \quad {self(ident)} \text{{ {words}}}" for ident, words in facts]
         return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
 
     def at_least(self, x: Layout, binding: int) -> str:

@@ -39,6 +39,7 @@ from gradc.explain.formula import (
     varying_axes,
 )
 from gradc.explain.identities.structure import unit_matrix
+from gradc.explain.rules import Fact, Simplifier
 from gradc.interpret import topological
 from gradc.node import Node
 from gradc.ops.indexing import rest_axes
@@ -64,7 +65,7 @@ class Lifter:
     def __init__(
         self,
         symbols: dict[Node, Symbol],
-        simplified: Callable[[Formula], Formula],
+        simplified: Simplifier,
         extents: Mapping[int, Symbol],
         composites: bool = False,
         accumulated: frozenset[Node] = frozenset(),
@@ -75,6 +76,11 @@ class Lifter:
         self.composites = composites
         self.accumulated = accumulated
         self._known: dict[Node, Formula] = {}
+        self._owed: dict[Node, frozenset[Fact]] = {}
+
+    def owed(self, node: Node) -> frozenset[Fact]:
+        """What the user declared and the definition of ``node`` makes use of."""
+        return self._owed.get(node, frozenset())
 
     def formula(self, node: Node) -> Formula:
         """How other formulas refer to ``node``: its symbol if it has one, else its definition."""
@@ -101,7 +107,9 @@ class Lifter:
         args = [self.formula(a) for a in node.args]
         form = FORMS.get(node.op.name)
         raw = form(self, node, args) if form is not None else None
+        self.simplified.owed = frozenset().union(*(self.owed(a) for a in node.args if a not in self.symbols))
         result = self.simplified(raw if raw is not None else function(node, args))
+        self._owed[node] = self.simplified.owed
         return result if isinstance(result, Symbol) else result.including((node,))
 
     def summed(self, x: Formula, axes: Shape) -> Formula:

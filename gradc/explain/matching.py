@@ -35,6 +35,8 @@ class Names:
     definitions: dict[str, Formula]
     known: dict[Formula, Symbol]
     extents: Mapping[str, int] = field(default_factory=dict)  #: array extents that are shown by name
+    facts: Mapping[str, frozenset[str]] = field(default_factory=dict)  #: what the user declared, by name
+    asked: set[tuple[str, str]] = field(default_factory=set)  #: facts that were asked for and hold
     spelled: dict[str, list[Formula]] = field(default_factory=dict)  #: by name, what was made known under it
     mentions: dict[str, dict[str, None]] = field(default_factory=dict)  #: by name, definitions that it occurs in
 
@@ -75,6 +77,17 @@ class Names:
             if symbol is not None:
                 return product(x.shape, [Factor(symbol, _same_axes(symbol, x))], factor)
         return x
+
+    def has(self, x: Formula, fact: str) -> bool:
+        """Whether the user declared ``fact`` of ``x``; a yes is noted in ``asked``."""
+        holds = isinstance(x, Symbol) and fact in self.facts.get(x.name, ())
+        if holds:
+            self.asked.add((x.name, fact))  # type: ignore[attr-defined]
+        return holds
+
+    def is_onehot(self, x: Formula) -> bool:
+        """Whether ``x`` is one-hot along its last axis, as computed or as declared."""
+        return called(self.meaning(x), "onehot") is not None or self.has(x, "one_hot")
 
     def meaning(self, x: Formula) -> Formula:
         """What a symbol stands for; any other formula itself."""

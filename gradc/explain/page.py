@@ -26,7 +26,11 @@ class Page:
     def _block(self, lines: list[Line]) -> list[str]:
         shown = [(self._line(line), line) for line in lines]
         column = max((len(text) for text, _ in shown if "\n" not in text), default=0)
-        return [self._with_source(text, line, column) for text, line in shown]
+        return [row for text, line in shown for row in (self._with_source(text, line, column), *self._facts(line))]
+
+    def _facts(self, line: Line) -> list[str]:
+        """What the user declared and the formula makes use of, under it."""
+        return [f"  {self.printer(ident)} {words}" for ident, words in line.facts]
 
     def _line(self, line: Line) -> str:
         head = self.printer(line.target) + " = "

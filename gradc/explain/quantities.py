@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
+from gradc.explain.assumptions import Facts
 from gradc.explain.extents import Extents
 from gradc.explain.formula import Apply, Formula, Symbol, rebuilt, split, value_of
 from gradc.explain.lift import Lifter
 from gradc.explain.matching import Names
 from gradc.explain.naming import Naming
-from gradc.explain.rules import Simplifier
+from gradc.explain.rules import Fact, Simplifier
 from gradc.graph import Graph
 from gradc.interpret import topological
 from gradc.node import Node
@@ -50,20 +51,24 @@ class Quantities:
         belongs_to: Mapping[Node, Node],
         extents: Extents,
         naming: Naming,
+        facts: Facts,
     ):
         self.graph, self.naming, self.belongs_to = graph, naming, belongs_to
         self.wanted = {g for g in gradients if g is not None}
         self.cotangent_leaves = {leaf for leaf in graph.inputs if leaf not in graph.names}
         self.meanings: dict[str, Formula] = {}
         self.deltas: dict[str, Node] = {}
-        self.names = Names({}, {}, {symbol.name: size for size, symbol in extents.symbols.items()})
+        self.owed: dict[Key, frozenset[Fact]] = {}  #: what each line makes use of that the user declared
+        self.names = Names({}, {}, {symbol.name: size for size, symbol in extents.symbols.items()}, facts)
         self.simplifier = Simplifier(self.names)
         self.forward_symbols = self._forward_symbols(extents)
         live = topological([g for g in gradients if g is not None])
         accumulated = frozenset(live) - frozenset(topological([*graph.names]))
         self.lifter = Lifter(dict(self.forward_symbols), self.simplifier, extents.symbols, accumulated=accumulated)
         self._lift_all(live)
+        named = self.lifter.symbols
         self.gradients = [None if g is None else self.lifter.formula(g) for g in gradients]
+        self.owed |= {i: self.lifter.owed(g) for i, g in enumerate(gradients) if g is not None and g not in named}
         self._drop_idle_names()
         naming.settle(graph, self.deltas, [name for name in self.meanings if name not in self.deltas])
 
@@ -111,6 +116,7 @@ class Quantities:
             self.deltas[name] = owner
         symbol = Symbol(node.shape, name=name, nodes=frozenset((node,)))
         self.meanings[name] = x
+        self.owed[name] = self.lifter.owed(node)
         self.lifter.symbols[node] = symbol
         self._know(symbol, x)
 
@@ -142,7 +148,11 @@ class Quantities:
             return False
         symbol = self.names.forget(meaning, name)
         self.simplifier.forget(name)
-        written = {key: self._inlined(formulas[key], name, meaning) for key in mine}
+        written, owed = dict[Key, Formula](), dict[Key, frozenset[Fact]]()
+        for key in mine:
+            self.simplifier.owed = self._owed(key) | self._owed(name)
+            written[key] = self._inlined(formulas[key], name, meaning)
+            owed[key] = self.simplifier.owed
         before = meaning.size + LINE + sum(formulas[key].size for key in mine)
         after = sum(x.size for x in written.values()) + (self.deltas.get(name) in self.graph.names)
         if uses > 1 and after > before:
@@ -150,12 +160,16 @@ class Quantities:
                 self._know(symbol, meaning)
             return False
         del formulas[name]
+        self.owed |= owed
         for key, x in written.items():
             formulas[key] = x
             for inner in symbols_in(x) & readers.keys():
                 readers[inner].add(key)
         self._redefine(name, meaning)
         return True
+
+    def _owed(self, key: Key) -> frozenset[Fact]:
+        return self.owed.get(key, frozenset())
 
     def _redefine(self, name: str, meaning: Formula) -> None:
         """What was defined by ``name`` is now defined by its meaning."""

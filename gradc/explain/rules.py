@@ -23,6 +23,7 @@ from gradc.explain.identities.exponentials import (
     softmax_quotient,
     softmax_shift,
 )
+from gradc.explain.identities.facts import root_of_power, sign_of_positive, transpose_of_symmetric, unit_of_diagonal
 from gradc.explain.identities.polynomials import common_factor, multiplied_out
 from gradc.explain.identities.selection import (
     extremum_mask,
@@ -49,6 +50,8 @@ from gradc.explain.matching import Names
 #: rewrites of one formula beyond this number are a cycle between rules
 LIMIT = 100
 
+#: the name of an array and what the user declared of it
+Fact = tuple[str, str]
 Rewrite = Callable[[Formula, Names], Formula | None]
 
 
@@ -69,6 +72,9 @@ class Simplifier:
         self.rules = RULES if rules is None else rules
         self.applied: dict[str, Rule] = {}
         self._done: dict[Formula, Formula] = {}
+        #: facts that the present formula owes to the user, and each that is done
+        self.owed: frozenset[Fact] = frozenset()
+        self._owes: dict[Formula, frozenset[Fact]] = {}
         self._with: dict[str, set[Formula]] = {}  #: by symbol, what is done in which it occurs, before or after
 
     def __call__(self, x: Formula) -> Formula:
@@ -76,9 +82,12 @@ class Simplifier:
             return x
         known = self._done.get(x)
         if known is None:
+            outside, self.owed = self.owed, frozenset()
             known = self._simplified(x)
             self._keep(x, known)
             self._keep(known, known)
+            self.owed = outside
+        self.owed |= self._owes[x]
         if known == x:
             return x
         return known.including(x.nodes) if known.parts else known
@@ -86,6 +95,7 @@ class Simplifier:
     def _keep(self, x: Formula, simplified: Formula) -> None:
         if x not in self._done:
             self._done[x] = simplified
+            self._owes[x] = self.owed if x != simplified else frozenset()
             for name in x.symbols | simplified.symbols:
                 self._with.setdefault(name, set()).add(x)
 
@@ -117,9 +127,11 @@ class Simplifier:
 
     def _rewritten(self, x: Formula) -> Formula | None:
         for rule in self.rules:
+            self.names.asked.clear()
             result = rule.rewrite(x, self.names)
             if result is not None and result != x:
                 self.applied[rule.name] = rule
+                self.owed |= self.names.asked
                 return result.including(x.nodes) if result.parts else result
         return None
 
@@ -153,6 +165,10 @@ RULES: tuple[Rule, ...] = (
     Rule("extent", "n·a/n = a, n the extent of an axis", extent_cancels),
     Rule("part of a constant", "a part of an array that is the same everywhere", part_of_constant),
     Rule("part of what is placed", "place(a, I)[I] = a, place(a, I)[J] = 0", part_of_placed),
+    Rule("symmetric", "Aᵀ = A, where A is declared symmetric", transpose_of_symmetric),
+    Rule("diagonal kept", "I ⊙ D = D, where D is declared diagonal", unit_of_diagonal),
+    Rule("positive", "|a| = a, relu a = a, sign a = 1, 1[a > 0] = 1, where a is positive", sign_of_positive),
+    Rule("root of a power", "(aᵏ)^r = a^(kr), where a is positive", root_of_power),
     Rule("multiplied out", "(a + b)·c = a·c + b·c, where terms cancel", multiplied_out),
     Rule("common factor", "a·b + a·c = a·(b + c)", common_factor),
 )

@@ -49,7 +49,7 @@ def selected_element(x: Formula, names: Names) -> Formula | None:
     if not isinstance(x, Product):
         return None
     for hot in x.factors:
-        if not called(names.meaning(hot.base), "onehot") or hot.exponent != 1:
+        if hot.exponent != 1 or not names.is_onehot(hot.base):
             continue
         for f, g in itertools.permutations(x.factors, 2):
             if f.exponent == -g.exponent and f.labels == hot.labels and _selects(g, f, hot):
@@ -71,7 +71,7 @@ def sums_to_one(x: Formula, names: Names) -> Formula | None:
     if not isinstance(x, Product):
         return None
     for f in x.factors:
-        axes = _distribution_axes(names.meaning(f.base))
+        axes = (f.base.ndim - 1,) if names.is_onehot(f.base) else _distribution_axes(names.meaning(f.base))
         if axes is None or f.exponent != 1:
             continue
         alone = {f.labels[a] for a in axes}
@@ -84,7 +84,5 @@ def sums_to_one(x: Formula, names: Names) -> Formula | None:
 
 
 def _distribution_axes(x: Formula) -> Labels | None:
-    if called(x, "onehot"):
-        return (x.ndim - 1,)
     call = called(x, "softmax", "attains")
     return None if call is None else reduced_axes(call)

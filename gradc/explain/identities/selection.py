@@ -100,7 +100,10 @@ def mask_is_idempotent(x: Formula, names: Names) -> Formula | None:
     if not isinstance(x, Product):
         return None
     changed = [
-        Factor(f.base, f.labels) if called(f.base, "indicator", "onehot") and f.exponent > 0 else f for f in x.factors
+        Factor(f.base, f.labels)
+        if f.exponent > 0 and f.exponent != 1 and (called(f.base, "indicator") or names.is_onehot(f.base))
+        else f
+        for f in x.factors
     ]
     return product(x.shape, changed, x.coef, x.nodes)
 
