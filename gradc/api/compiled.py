@@ -306,7 +306,8 @@ def train_step(loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool = F
     use what comes back.  Inside another trace the step is inlined.
     """
     value_of = value_and_grad(loss, 0, has_aux)
-    if not isinstance(optimizer, tuple) or len(optimizer) != 2:
+    given: Any = optimizer
+    if not isinstance(given, tuple) or len(given) != 2:
         raise TypeError(f"{here()}: train_step expects an optimizer such as gc.optim.adam(1e-3), got {optimizer!r:.60}")
     _, update = optimizer
 

@@ -79,8 +79,10 @@ def _show(commands: Commands) -> None:
 def _explain(commands: Commands) -> None:
     parser = _command(commands, "explain", "print the gradient as formulas in the function's own variable names")
     _takes_function(parser)
-    parser.add_argument("--latex", action="store_true", help="as LaTeX")
-    parser.add_argument("--ascii", action="store_true", help="without Unicode")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--latex", dest="form", action="store_const", const="latex", help="as LaTeX (amsmath)")
+    form.add_argument("--mathml", dest="form", action="store_const", const="mathml", help="as MathML, for a web page")
+    form.add_argument("--ascii", dest="form", action="store_const", const="ascii", help="without Unicode")
     parser.set_defaults(run=_run_explain)
 
 
@@ -128,7 +130,7 @@ def _run_show(options: argparse.Namespace) -> int:
 def _run_explain(options: argparse.Namespace) -> int:
     from gradc.cli.stages import explain
 
-    return explain(options.function, options.arg, options.latex, options.ascii)
+    return explain(options.function, options.arg, options.form or "text")
 
 
 def _run_check(options: argparse.Namespace) -> int:

@@ -77,11 +77,12 @@ def stats_text(executable: Executable) -> str:
     return "\n".join(lines)
 
 
-def explain(place: str, given: Sequence[str], latex: bool, ascii_only: bool) -> int:
-    """Print the gradient formulas."""
+def explain(place: str, given: Sequence[str], form: str) -> int:
+    """Print the gradient formulas as text, ascii, latex or mathml."""
     loaded = load_function(place, given)
     derivation = explain_function(loaded.function, *loaded.specs(), argnums=_differentiable(loaded))
-    print(derivation.latex() if latex else derivation.text(ascii=ascii_only))
+    written = {"latex": derivation.latex, "mathml": derivation.mathml, "ascii": lambda: derivation.text(ascii=True)}
+    print(written.get(form, derivation.text)())
     return 0
 
 

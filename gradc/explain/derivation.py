@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from gradc.explain.latex import LatexPrinter
 from gradc.explain.layout import Ident, Layout
 from gradc.explain.lift import Lifter
 from gradc.explain.matching import Names
+from gradc.explain.mathml import MathmlPrinter, Row
 from gradc.explain.naming import Naming
 from gradc.explain.notation import Notation
 from gradc.explain.page import Page
@@ -92,7 +94,15 @@ class Derivation:
 
     def latex(self) -> str:
         """An ``aligned`` environment with one line per formula."""
-        return LatexPrinter().aligned([(line.target, line.layout, line.reason, line.facts) for line in self.lines])
+        return LatexPrinter().aligned(self._rows)
+
+    def mathml(self) -> str:
+        """A ``math`` element with one line per formula, for a web page: browsers show it without a library."""
+        return MathmlPrinter().table(self._rows)
+
+    @property
+    def _rows(self) -> list[Row]:
+        return [(line.target, line.layout, line.reason, line.facts) for line in self.lines]
 
     def line(self, name: str) -> Line:
         """The line that defines ``name``, or the gradient line of the input ``name``."""
@@ -106,6 +116,10 @@ class Derivation:
 
     def _repr_latex_(self) -> str:
         return f"$${self.latex()}$$"
+
+    def _repr_html_(self) -> str:
+        remarks = "".join(f"<br>{escape(text)}" for text in Page(TextPrinter(), False, None).remarks(self))
+        return f"<div>{self.mathml()}<small>{remarks.removeprefix('<br>')}</small></div>"
 
 
 def explain_graph(primal: Graph, wanted: Sequence[Node]) -> Derivation:

@@ -20,7 +20,7 @@ class Page:
     def render(self, derivation: Derivation) -> str:
         forward = [line for line in derivation.lines if line.kind == "forward"]
         backward = [line for line in derivation.lines if line.kind != "forward"]
-        blocks = [self._block(forward), self._block(backward), self._remarks(derivation)]
+        blocks = [self._block(forward), self._block(backward), self.remarks(derivation)]
         return "\n\n".join("\n".join(block) for block in blocks if block)
 
     def _block(self, lines: list[Line]) -> list[str]:
@@ -61,7 +61,8 @@ class Page:
     def _meaning(self, text: str | Layout) -> str:
         return self.printer.plain(text) if isinstance(text, str) else f"is {self.printer(text)}"
 
-    def _remarks(self, derivation: Derivation) -> list[str]:
+    def remarks(self, derivation: Derivation) -> list[str]:
+        """What stands below the formulas: the derivation's own letters, singular points, stable forms."""
         remarks = [f"{self.printer(ident)} {self._meaning(text)}" for ident, text in derivation.legend]
         remarks += [f"at singular points, {self.printer.plain(text)}" for text in derivation.conventions]
         remarks += [f"stabilised, {self.printer.plain(text)}" for text in derivation.notes]

@@ -1,0 +1,189 @@
+"""Notation as MathML (Core), for web pages and notebooks.
+
+Enters: a `Layout`.  Leaves: well-formed markup that any browser of today shows without a library.  Brackets stand where
+`gradc.explain.text` puts them; quotients of scalars become fractions and roots have their bar, so their parts need none.
+Start reading at `MathmlPrinter.table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from html import escape
+
+from gradc.explain import layout as n
+from gradc.explain.formula import Number
+from gradc.explain.latex import GREEK
+from gradc.explain.layout import Layout
+from gradc.explain.text import ATOM, POSTFIX, PRODUCT, SIDE, SUM
+
+NAMESPACE = "http://www.w3.org/1998/Math/MathML"
+#: Greek letters by the names that programmers write, in Unicode order without final sigma
+_SMALL = "αβγδεζηθικλμνξπρστυφχψω"
+_CAPITAL = "ΓΔΘΛΞΠΣΥΦΨΩ"
+LETTERS = dict(zip(GREEK, _SMALL + _CAPITAL, strict=True))
+
+#: what a line is made of: target, body, the reason of a zero, facts below
+Row = tuple[Layout, Layout | None, str, Sequence[tuple[Layout, str]]]
+
+
+class MathmlPrinter:
+    """Prints layouts as MathML elements."""
+
+    def __call__(self, x: Layout) -> str:
+        return self._element(x)[0]
+
+    def table(self, rows: Sequence[Row]) -> str:
+        """A ``math`` element with one row per line, aligned at the equals signs."""
+        body = "".join(self._row(*row) for row in rows)
+        return f'<math xmlns="{NAMESPACE}" display="block"><mtable>{body}</mtable></math>'
+
+    def _row(self, target: Layout, body: Layout | None, reason: str, facts: Sequence[tuple[Layout, str]]) -> str:
+        right = self(body) if body is not None else _number("0") + _text(f" ({reason})")
+        row = _cells(self(target), _operator("=") + right)
+        return row + "".join(_cells("", _text("\u2003") + self(ident) + _text(f" {words}")) for ident, words in facts)
+
+    def at_least(self, x: Layout, binding: int) -> str:
+        """``x``, in brackets if it binds less tightly than ``binding``."""
+        text, mine = self._element(x)
+        return text if mine >= binding else _between("(", text, ")")
+
+    def _element(self, x: Layout) -> tuple[str, int]:
+        match x:
+            case n.Ident():
+                return _ident(x), ATOM
+            case n.Num(value):
+                return _value(value)
+            case n.Known(names):
+                return _name(names[0]), ATOM
+            case n.Literal(text):
+                return _text(text), ATOM
+            case n.Ones():
+                return '<mn mathvariant="normal">𝟏</mn>', ATOM
+            case n.Minus(inner):
+                return _row(_operator("−", "prefix") + self.at_least(inner, PRODUCT)), SUM
+            case n.Plus(terms):
+                return self._plus(terms), SUM
+            case n.Juxtaposed(items):
+                return self._side_by_side(items), SIDE
+            case n.Hadamard(items):
+                return _row(_operator("⊙").join(self.at_least(i, SIDE) for i in items)), PRODUCT
+            case n.Quotient(top, bottom, True):
+                return _row(self.at_least(top, SIDE) + _operator("⊘") + self.at_least(bottom, POSTFIX)), PRODUCT
+            case n.Quotient(top, bottom, False):
+                return f"<mfrac>{self(top)}{self(bottom)}</mfrac>", SIDE
+            case _:
+                return self._tight(x)
+
+    def _tight(self, x: Layout) -> tuple[str, int]:
+        """Pieces that bind more tightly than a product."""
+        match x:
+            case n.Transposed(inner):
+                return f"<msup>{self.at_least(inner, ATOM)}<mo>⊤</mo></msup>", POSTFIX
+            case n.Raised(base, exponent):
+                return f"<msup>{self.at_least(base, ATOM)}{self(exponent)}</msup>", POSTFIX
+            case n.Root(inner):
+                return f"<msqrt>{self(inner)}</msqrt>", ATOM
+            case n.Call(name, args, options):
+                inside = _operator(",", "separator").join([*map(self, args), *map(_text, options)])
+                return _row(_name(name) + "<mo>&#x2061;</mo>" + _between("(", inside, ")")), ATOM
+            case n.Mask(condition):
+                return _row(_number("1") + _between("[", self(condition), "]")), ATOM
+            case n.Relation(left, sign, right):
+                return _row(self.at_least(left, SUM) + _operator(sign) + self.at_least(right, SUM)), 0
+            case n.Fenced(inner, double):
+                bar = "‖" if double else "|"
+                return _between(bar, self(inner), bar), ATOM
+            case n.Summed(indices, body):
+                sign = _below(_operator("∑"), "".join(indices))
+                return _row(sign + self.at_least(body, SIDE if indices else POSTFIX)), SIDE
+            case n.Indexed(base, indices):
+                inside = _operator(",", "separator").join(map(self, indices))
+                return _row(self.at_least(base, ATOM) + _between("[", inside, "]")), ATOM
+            case n.Derivative(None, by):
+                return _row(_operator("∂", "prefix") + self(by)), ATOM
+            case n.Derivative(of, by):
+                assert of is not None
+                top, bottom = (_row(_operator("∂", "prefix") + self(part)) for part in (of, by))
+                return f"<mfrac>{top}{bottom}</mfrac>", ATOM
+            case n.Tensor(indices, body):
+                return _below(_between("[", self(body), "]"), "".join(indices)), ATOM
+        raise AssertionError(x)
+
+    def _plus(self, terms: Sequence[Layout]) -> str:
+        pieces = []
+        for i, term in enumerate(terms):
+            negative = isinstance(term, n.Minus)
+            if i or negative:
+                pieces.append(_operator("−" if negative else "+", "" if i else "prefix"))
+            pieces.append(self.at_least(term.inner if isinstance(term, n.Minus) else term, PRODUCT))
+        return _row("".join(pieces))
+
+    def _side_by_side(self, items: Sequence[Layout]) -> str:
+        pieces = [self.at_least(items[0], SIDE if isinstance(items[0], n.Quotient) else POSTFIX)]
+        for previous, item in zip(items, items[1:], strict=False):
+            both_words = all(isinstance(i, n.Ident | n.Call) and len(i.name) > 1 for i in (previous, item))
+            numbers = isinstance(item, n.Num)
+            pieces.append(_operator("⋅") if both_words or numbers else "<mo>&#x2062;</mo>")
+            pieces.append(self.at_least(item, SIDE if isinstance(item, n.Quotient) else POSTFIX))
+        return _row("".join(pieces))
+
+
+# -- elements ----------------------------------------------------------------------------------------------------------
+
+
+def _cells(left: str, right: str) -> str:
+    return (
+        f'<mtr><mtd style="text-align: right; text-align: -webkit-right">{left}</mtd>'
+        f'<mtd style="text-align: left; text-align: -webkit-left"><mrow>{right}</mrow></mtd></mtr>'
+    )
+
+
+def _row(inside: str) -> str:
+    return f"<mrow>{inside}</mrow>"
+
+
+def _between(left: str, inside: str, right: str) -> str:
+    return f'<mrow><mo form="prefix">{left}</mo>{inside}<mo form="postfix">{right}</mo></mrow>'
+
+
+def _operator(sign: str, form: str = "") -> str:
+    attributes = ' separator="true"' if form == "separator" else f' form="{form}"' if form else ""
+    return f"<mo{attributes}>{escape(sign)}</mo>"
+
+
+def _number(text: str) -> str:
+    return f"<mn>{text}</mn>"
+
+
+def _text(text: str) -> str:
+    return f"<mtext>{escape(text)}</mtext>"
+
+
+def _below(base: str, text: str) -> str:
+    return f"<msub>{base}<mi>{escape(text)}</mi></msub>" if text else base
+
+
+def _name(name: str) -> str:
+    return f"<mi>{escape(LETTERS.get(name, name))}</mi>"
+
+
+def _ident(x: n.Ident) -> str:
+    below = _number(x.below) if x.below.isdigit() else f"<mi>{escape(x.below)}</mi>"
+    return f"<msub>{_name(x.name)}{below}</msub>" if x.below else _name(x.name)
+
+
+def _value(value: Number) -> tuple[str, int]:
+    """A number ≥ 0, as short as it is exact."""
+    if isinstance(value, Fraction):
+        if value.denominator == 1:
+            return _number(str(value.numerator)), ATOM
+        decimal = repr(float(value))
+        if Fraction(decimal) != value or value.denominator == 2:
+            return f"<mfrac>{_number(str(value.numerator))}{_number(str(value.denominator))}</mfrac>", ATOM
+        value = float(value)
+    mantissa, e, exponent = f"{value:.6g}".partition("e")
+    if not e:
+        return _number(mantissa), ATOM
+    power = f"<msup>{_number('10')}{_number(str(int(exponent)).replace('-', '−'))}</msup>"
+    return _row(_number(mantissa) + _operator("⋅") + power), PRODUCT
