@@ -11,10 +11,12 @@ Start with README.md; `docs/rooms.md` shows how the package is laid out.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from gradc import nn, numpy, optim, special
 from gradc.api.compiled import Jitted, compile, jit, train_step
 from gradc.api.derivatives import grad, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp, vmap
-from gradc.api.executable import Executable
 from gradc.aval import spec
 from gradc.errors import (
     CompileError,
@@ -29,9 +31,27 @@ from gradc.errors import (
 from gradc.explain import Derivation, assume, explain
 from gradc.graph import Graph
 from gradc.node import Node
-from gradc.oracle import Report, check_gradients
 from gradc.trace import trace
 from gradc.version import __version__
+
+if TYPE_CHECKING:
+    from gradc.api.executable import Executable
+    from gradc.oracle import Report, check_gradients
+
+#: Loaded on first use: LLVM and the oracle would double the time of ``import gradc``.
+_LATER = {"Executable": "gradc.api.executable", "Report": "gradc.oracle", "check_gradients": "gradc.oracle"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'gradc' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "CompileError",

@@ -23,6 +23,18 @@ class IndexingError(GradcError, IndexError):
     """An index out of range or of the wrong kind."""
 
 
+class ArgumentError(GradcError):
+    """An argument that does not fit what was compiled; `jit` then compiles for it, an Executable reports it."""
+
+
+class ArgumentShapeError(ArgumentError, ShapeError):
+    """An argument of another shape."""
+
+
+class ArgumentDTypeError(ArgumentError, DTypeError):
+    """An argument of another dtype, or no array."""
+
+
 class StorageError(GradcError, ValueError):
     """An array whose memory cannot be used as asked: a donated, bound or ``out`` array with the wrong storage."""
 

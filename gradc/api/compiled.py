@@ -11,19 +11,22 @@ import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradc.api.derivatives import value_and_grad
-from gradc.api.executable import ArgumentError, Executable, Options
+from gradc.api.options import Options
 from gradc.aval import Aval
-from gradc.errors import DTypeError, TraceError
+from gradc.errors import ArgumentError, DTypeError, TraceError
 from gradc.graph import Graph
 from gradc.node import Node, here
 from gradc.optim import Optimizer, apply_updates
 from gradc.trace import _open, argument_names, aval_of, function_name, run, trace
 from gradc.tree import Pinned, Structure, flatten, leaves_of
+
+if TYPE_CHECKING:
+    from gradc.api.executable import Executable
 
 Names = int | str | Sequence[int | str]
 _ARRAY = {np.ndarray}
@@ -135,6 +138,8 @@ class Jitted:
             raise TraceError(f"{here()}: {self.title} reads values of an open trace and cannot be compiled on its own")
         if named := sorted(kwargs.keys() & {*self.donate.names}):
             raise TypeError(f"{here()}: {self.title}: donated {named[0]} was passed by keyword; pass it by position")
+        from gradc.api.executable import Executable  # loads LLVM: on the first compilation, not at import
+
         chosen = sorted(p for p in self.donate.positions if p < len(args))
         donated = donation(graph, chosen, args, kwargs) if self.donate else {}
         return Executable(graph, Options(fp=self.fp, donate=donated), seconds)
@@ -321,4 +326,4 @@ def train_step(loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool = F
     return Jitted(step, (), (0, 1) if donate else (), "ieee")
 
 
-__all__ = ["Executable", "Jitted", "compile", "jit", "train_step"]
+__all__ = ["Jitted", "compile", "jit", "train_step"]

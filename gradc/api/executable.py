@@ -6,10 +6,8 @@ for people (LLVM IR, assembly, the printed schedule) are made only when asked fo
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -18,13 +16,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from gradc.api.artefact import build
+from gradc.api.options import STAGES, Options
 from gradc.aval import lost_meaning
 from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
-from gradc.errors import CompileError, DTypeError, GradcError, IndexingError, ShapeError
+from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError
 from gradc.graph import Graph
 from gradc.node import Node, describe, here
-from gradc.passes import LOWERING, PIPELINE, Observe, run_passes
+from gradc.passes import LOWERING, PIPELINE, run_passes
 from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.load import Loaded, load
 from gradc.runtime.native import NativeFunction
@@ -35,35 +34,11 @@ from gradc.tree import Structure, leaves_of
 SYMBOL = "gradc_step"
 #: a rough rate that decides whether a call is long enough to let other Python threads run
 FLOPS_PER_SECOND = 2e10
-#: what ``show=`` and GRADC_SHOW can print while a function compiles
-STAGES = ("graph", "optimised", "schedule", "llvm", "asm")
 #: status word: what the low byte means
 STATUS = {
     1: "index out of range",
     2: "integer to a negative integer power; cast the base with .astype(float)",
 }
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a compilation depends on besides the graph."""
-
-    fp: str = "ieee"
-    donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage
-    observe: Observe | None = None
-    check: bool = field(default_factory=lambda: os.environ.get("GRADC_CHECK") == "1")  #: verify between passes
-    show: tuple[str, ...] = field(default_factory=lambda: _stages(os.environ.get("GRADC_SHOW", "")))  #: printed stages
-
-    def __post_init__(self) -> None:
-        if self.fp not in ("ieee", "contract", "fast"):
-            raise ValueError(f"fp={self.fp!r}: expected 'ieee', 'contract' or 'fast'")
-        for stage in self.show:
-            if stage not in STAGES:
-                raise ValueError(f"show: unknown stage {stage!r}; expected some of {', '.join(STAGES)}")
-
-
-def _stages(text: str) -> tuple[str, ...]:
-    return tuple(s.strip() for s in text.split(",") if s.strip())
 
 
 class Executable:
@@ -242,18 +217,6 @@ def _flat_arity(graph: Graph) -> int | None:
     positional, named = graph.in_tree.spec.children()
     plain = not graph.in_tree.static and named.num_leaves == 0 and all(c.is_leaf() for c in positional.children())
     return len(positional.children()) if plain else None
-
-
-class ArgumentError(GradcError):
-    """The argument does not fit what was compiled; `jit` compiles for it, an Executable reports it."""
-
-
-class ArgumentShapeError(ArgumentError, ShapeError):
-    """An argument of another shape."""
-
-
-class ArgumentDTypeError(ArgumentError, DTypeError):
-    """An argument of another dtype, or no array."""
 
 
 def mismatch(title: str, name: str, node: Node, given: object) -> Exception:

@@ -15,7 +15,7 @@ from gradc.explain import layout as n
 from gradc.explain.formula import Number
 from gradc.explain.latex import GREEK
 from gradc.explain.layout import Layout
-from gradc.explain.text import ATOM, POSTFIX, PRODUCT, SIDE, SUM
+from gradc.explain.text import ATOM, POSTFIX, PRODUCT, SIDE, SUM, is_short
 
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 #: Greek letters by the names that programmers write, in Unicode order without final sigma
@@ -59,7 +59,7 @@ class MathmlPrinter:
             case n.Literal(text):
                 return _text(text), ATOM
             case n.Ones():
-                return '<mn mathvariant="normal">𝟏</mn>', ATOM
+                return _number("𝟏"), ATOM
             case n.Minus(inner):
                 return _row(_operator("−", "prefix") + self.at_least(inner, PRODUCT)), SUM
             case n.Plus(terms):
@@ -122,9 +122,8 @@ class MathmlPrinter:
     def _side_by_side(self, items: Sequence[Layout]) -> str:
         pieces = [self.at_least(items[0], SIDE if isinstance(items[0], n.Quotient) else POSTFIX)]
         for previous, item in zip(items, items[1:], strict=False):
-            both_words = all(isinstance(i, n.Ident | n.Call) and len(i.name) > 1 for i in (previous, item))
-            numbers = isinstance(item, n.Num)
-            pieces.append(_operator("⋅") if both_words or numbers else "<mo>&#x2062;</mo>")
+            apart = isinstance(item, n.Num) or not (isinstance(previous, n.Num) or is_short(previous) and is_short(item))
+            pieces.append(_operator("⋅") if apart else "<mo>&#x2062;</mo>")
             pieces.append(self.at_least(item, SIDE if isinstance(item, n.Quotient) else POSTFIX))
         return _row("".join(pieces))
 
@@ -134,9 +133,13 @@ class MathmlPrinter:
 
 def _cells(left: str, right: str) -> str:
     return (
-        f'<mtr><mtd style="text-align: right; text-align: -webkit-right">{left}</mtd>'
-        f'<mtd style="text-align: left; text-align: -webkit-left"><mrow>{right}</mrow></mtd></mtr>'
+        f'<mtr><mtd style="text-align: right; text-align: -webkit-right">{_shown(left)}</mtd>'
+        f'<mtd style="text-align: left; text-align: -webkit-left">{_shown(right)}</mtd></mtr>'
     )
+
+
+def _shown(inside: str) -> str:
+    return f'<mstyle displaystyle="true">{inside}</mstyle>'
 
 
 def _row(inside: str) -> str:

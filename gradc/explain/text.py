@@ -135,7 +135,7 @@ class TextPrinter:
             return " "
         if isinstance(left, n.Num) and not (after[0] in DIGITS or before[-1].isalpha()):
             return ""
-        return "" if _is_short(left, before) and _is_short(right, after) and after[0] not in DIGITS else "·"
+        return "" if is_short(left) and is_short(right) and after[0] not in DIGITS else "·"
 
     def _quotient(self, top: Layout, bottom: Layout, pointwise: bool) -> str:
         sign = f" {self._pick('⊘', './')} " if pointwise else "/"
@@ -183,7 +183,7 @@ class TextPrinter:
         return text.replace("×", "x").replace("…", "...")
 
 
-def _is_short(x: Layout, text: str) -> bool:
+def is_short(x: Layout) -> bool:
     """Whether ``x`` can stand beside another factor without a dot between."""
     while isinstance(x, n.Transposed | n.Raised | n.Indexed):
         x = x.inner if isinstance(x, n.Transposed) else x.base

@@ -1,0 +1,79 @@
+"""One row of the gallery: a function, its arguments, and the derivative as it must read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradc import spec
+from gradc.aval import Aval
+
+NORMAL = "normal"
+POSITIVE = "positive"
+
+
+@dataclass(frozen=True)
+class Row:
+    """``function`` of ``args`` and the lines that ``gradc.explain`` must print below the forward quantities.
+
+    An argument is a `gradc.spec`, filled at random, a pair (spec, how to fill it) or a value.  ``argnums`` says with
+    respect to which arguments; ``about`` names the source or the tradition of the formula.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    derivative: str
+    argnums: tuple[int, ...] = (0,)
+    about: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def arrays(self, rng: np.random.Generator) -> tuple[Any, ...]:
+        """Random arguments."""
+        return tuple(_filled(a, rng) for a in self.args)
+
+
+def _filled(argument: Any, rng: np.random.Generator) -> Any:
+    if isinstance(argument, dict):
+        return {name: _filled(a, rng) for name, a in argument.items()}
+    if isinstance(argument, Aval):
+        return rng.normal(size=argument.shape)
+    if isinstance(argument, tuple):
+        kind, make = argument
+        return make(rng, kind.shape)
+    return argument
+
+
+def positive(*shape: int) -> tuple[Any, Any]:
+    """An array of numbers between ½ and 2."""
+    return spec(shape), lambda rng, size: rng.uniform(0.5, 2.0, size)
+
+
+def probability(*shape: int) -> tuple[Any, Any]:
+    """Numbers strictly between 0 and 1."""
+    return spec(shape), lambda rng, size: rng.uniform(0.1, 0.9, size)
+
+
+def symmetric(n: int) -> tuple[Any, Any]:
+    """A symmetric matrix."""
+    return spec((n, n)), _symmetric
+
+
+def _symmetric(rng: np.random.Generator, shape: tuple[int, int]) -> Any:
+    half = rng.normal(size=shape)
+    return half + half.T
+
+
+def onehot(rows: int, classes: int) -> tuple[Any, Any]:
+    """Rows with one 1."""
+    return spec((rows, classes)), lambda rng, size: np.eye(size[1])[rng.integers(0, size[1], size[0])]
+
+
+def array(*shape: int) -> Aval:
+    """Numbers of the normal distribution."""
+    return spec(shape)

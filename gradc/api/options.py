@@ -1,0 +1,34 @@
+"""What a compilation depends on besides the graph: light, so that declaring a `jit` loads no compiler."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gradc.passes import Observe
+
+#: what ``show=`` and GRADC_SHOW can print while a function compiles
+STAGES = ("graph", "optimised", "schedule", "llvm", "asm")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compilation depends on besides the graph."""
+
+    fp: str = "ieee"
+    donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage
+    observe: Observe | None = None
+    check: bool = field(default_factory=lambda: os.environ.get("GRADC_CHECK") == "1")  #: verify between passes
+    show: tuple[str, ...] = field(default_factory=lambda: _stages(os.environ.get("GRADC_SHOW", "")))  #: printed stages
+
+    def __post_init__(self) -> None:
+        if self.fp not in ("ieee", "contract", "fast"):
+            raise ValueError(f"fp={self.fp!r}: expected 'ieee', 'contract' or 'fast'")
+        for stage in self.show:
+            if stage not in STAGES:
+                raise ValueError(f"show: unknown stage {stage!r}; expected some of {', '.join(STAGES)}")
+
+
+def _stages(text: str) -> tuple[str, ...]:
+    return tuple(s.strip() for s in text.split(",") if s.strip())
