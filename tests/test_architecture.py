@@ -64,7 +64,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
 }
 """Who may import what from outside; everything else from outside is refused."""
 
-SLOW_TO_IMPORT = ("sympy", "scipy", "networkx", "rich")
+SLOW_TO_IMPORT = ("sympy", "scipy", "networkx", "rich", "llvmlite")
 """Paid on first use: `import gradc` loads none of them, and no module imports SymPy as it loads."""
 
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "core", "base", "common", "manager", "misc"}

@@ -323,7 +323,7 @@ def product(shape: Shape, factors: Iterable[Factor], coef: Number = ONE, nodes: 
 def _sign_inside(coef: Number, factors: list[Factor]) -> tuple[Number, list[Factor]]:
     """−(a − b)·c = (b − a)·c."""
     for i, (base, labels, exponent) in enumerate(factors):
-        odd = is_integer(exponent) and exponent % 2 == 1
+        odd = is_integer(exponent) and exponent % 2 == 1 and exponent > 0
         if odd and isinstance(base, Sum) and any(split(t)[0] < 0 for t in base.terms):
             flipped = replace(base, terms=tuple(map(negative, base.terms)))
             return -coef, [*factors[:i], Factor(flipped, labels, exponent), *factors[i + 1 :]]

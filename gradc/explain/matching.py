@@ -37,6 +37,7 @@ class Names:
     extents: Mapping[str, int] = field(default_factory=dict)  #: array extents that are shown by name
     facts: Mapping[str, frozenset[str]] = field(default_factory=dict)  #: what the user declared, by name
     asked: set[tuple[str, str]] = field(default_factory=set)  #: facts that were asked for and hold
+    parts: dict[str, tuple[Symbol, Product]] = field(default_factory=dict)  #: the user's products, by name
     spelled: dict[str, list[Formula]] = field(default_factory=dict)  #: by name, what was made known under it
     mentions: dict[str, dict[str, None]] = field(default_factory=dict)  #: by name, definitions that it occurs in
 
@@ -51,6 +52,15 @@ class Names:
             small = _without_idle_axes(meaning)
             self.known.setdefault(small, symbol)
             self.spelled.setdefault(symbol.name, []).append(small)
+
+    def offer(self, symbol: Symbol, meaning: Formula) -> None:
+        """``symbol`` may be found in larger products, if it is a product."""
+        if isinstance(meaning, Product) and len(meaning.factors) > 1:
+            self.parts[symbol.name] = symbol, meaning
+
+    def products(self, symbols: frozenset[str]) -> list[tuple[Symbol, Product]]:
+        """The user's products that are made of ``symbols``."""
+        return [(symbol, meaning) for symbol, meaning in self.parts.values() if meaning.symbols <= symbols]
 
     def forget(self, meaning: Formula, name: str) -> Symbol | None:
         """Take the name away from ``meaning``, and whatever else has it; its symbol, if it stood for ``meaning``."""

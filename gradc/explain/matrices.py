@@ -80,10 +80,16 @@ def transposed(x: Layout) -> Layout:
     if isinstance(x, Juxtaposed):
         return Juxtaposed(tuple(transposed(i) for i in reversed(x.items)), source=x.source)
     if isinstance(x, Plus):
-        inside = Plus(tuple(Minus(transposed(t.inner)) if isinstance(t, Minus) else transposed(t) for t in x.terms))
+        each = (Minus(transposed(t.inner)) if isinstance(t, Minus) else transposed(t) for t in x.terms)
+        inside = Plus(transposes_last(tuple(each)))
         if _transposes(inside) <= _transposes(x):
             return inside
     return Transposed(x, source=x.source)
+
+
+def transposes_last(terms: tuple[Layout, ...]) -> tuple[Layout, ...]:
+    """A before Aᵀ, where both are terms of a sum."""
+    return tuple(sorted(terms, key=lambda t: isinstance(t, Transposed) and t.inner in terms))
 
 
 def _transposes(x: Layout) -> int:
@@ -100,8 +106,8 @@ class Matrices:
     def of(cls, power: Power, x: Product, factors: Sequence[Factor]) -> Layout | None:
         """The product in matrix notation, or None if it has none."""
         common = _batch_labels(x, factors)
-        if common is None:
-            return None
+        if common is None or any(set() < set(_real(f.labels)) <= set(common) for f in factors):
+            return None  # what varies along the batch alone is no matrix of it
         try:
             body = cls(power, x, [_stripped(f, common) for f in factors], len(common)).result()
         except NoMatrixFormError:
@@ -136,6 +142,7 @@ class Matrices:
             else:
                 (k,) = labels
                 parts = [(self.power(f.base, magnitude(f.exponent)), f.exponent > 0) for f in members]
+                parts.sort(key=lambda part: isinstance(part[0], Mask))
                 self.vectors[k] = ([p for p, up in parts if up], [p for p, up in parts if not up])
                 if all(_is_column(f) for f in members) or self.width == 1:
                     self.columns.add(k)

@@ -37,7 +37,7 @@ from gradc.explain.layout import (
     Summed,
     Tensor,
 )
-from gradc.explain.matrices import INDEX_LETTERS, Matrices, quotient, side_by_side
+from gradc.explain.matrices import INDEX_LETTERS, Matrices, quotient, side_by_side, transposes_last
 
 RELATIONS = {"equal": "=", "not_equal": "≠", "less": "<", "less_equal": "≤", "greater": ">", "greater_equal": "≥"}
 CALL_NAMES = {
@@ -69,7 +69,7 @@ class Notation:
     def _ordered(self, terms: Sequence[Formula]) -> tuple[Layout, ...]:
         """The terms as they come, but a positive one first."""
         first = next((i for i, t in enumerate(terms) if split(t)[0] > 0), 0)
-        return tuple(self.layout(t) for t in (terms[first], *terms[:first], *terms[first + 1 :]))
+        return transposes_last(tuple(self.layout(t) for t in (terms[first], *terms[:first], *terms[first + 1 :])))
 
     # -- powers ------------------------------------------------------------------------------------------------------
 
@@ -154,6 +154,8 @@ def _options(x: Apply) -> tuple[str, ...]:
     assumed = (-1, rank - 1, (-1,), (rank - 1,)) if composite or x.name in ("softmax", "logsumexp") else ()
     shown = []
     for key, value in x.attrs.items():
+        if key in ("strides", "dilations", "steps") and isinstance(value, tuple) and set(value) <= {1}:
+            continue
         if key in ("axis", "axes") and (value in (*assumed, None) or value == tuple(range(rank))):
             continue
         name = "axis" if key == "axes" else key

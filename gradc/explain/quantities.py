@@ -98,6 +98,7 @@ class Quantities:
             del self.forward_symbols[node], self.lifter.symbols[node]
         else:
             self._know(self.forward_symbols[node], meaning)
+            self.names.offer(self.forward_symbols[node], meaning)
 
     def _know(self, symbol: Symbol, meaning: Formula) -> None:
         self.names.define(symbol, meaning)

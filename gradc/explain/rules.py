@@ -24,7 +24,7 @@ from gradc.explain.identities.exponentials import (
     softmax_shift,
 )
 from gradc.explain.identities.facts import root_of_power, sign_of_positive, transpose_of_symmetric, unit_of_diagonal
-from gradc.explain.identities.polynomials import common_factor, multiplied_out
+from gradc.explain.identities.polynomials import common_denominator, common_factor, multiplied_out
 from gradc.explain.identities.selection import (
     extremum_mask,
     mask_is_idempotent,
@@ -40,6 +40,7 @@ from gradc.explain.identities.structure import (
     diagonal_by_stride,
     diagonal_placed,
     extent_cancels,
+    named_part,
     part_of_constant,
     part_of_placed,
     trace_of_product,
@@ -170,6 +171,8 @@ RULES: tuple[Rule, ...] = (
     Rule("positive", "|a| = a, relu a = a, sign a = 1, 1[a > 0] = 1, where a is positive", sign_of_positive),
     Rule("root of a power", "(aᵏ)^r = a^(kr), where a is positive", root_of_power),
     Rule("multiplied out", "(a + b)·c = a·c + b·c, where terms cancel", multiplied_out),
+    Rule("common denominator", "a/b + c/d = (a·d + b·c)/(b·d), where terms cancel", common_denominator),
+    Rule("part with a name", "a·b·c = v·c, where v is the name of a·b", named_part),
     Rule("common factor", "a·b + a·c = a·(b + c)", common_factor),
 )
 """In the order in which they are tried."""

@@ -6,7 +6,22 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from gradc.explain.formula import UNIT, Factor, Formula, Number, Product, Sum, extents, magnitude, product, split, total
+from gradc.explain.formula import (
+    ONE,
+    UNIT,
+    Factor,
+    Formula,
+    Labels,
+    Number,
+    Product,
+    Sum,
+    extents,
+    in_place,
+    magnitude,
+    product,
+    split,
+    total,
+)
 from gradc.explain.identities.distributions import sums_to_one
 from gradc.explain.matching import Names, factors_of, without
 
@@ -52,6 +67,27 @@ def _sums_taken(x: Formula, names: Names) -> Formula:
         x = shorter
 
 
+def common_denominator(x: Formula, names: Names) -> Formula | None:
+    """a/b + c/d = (ad + bc)/(bd), if terms cancel so that the result is shorter."""
+    if not isinstance(x, Sum):
+        return None
+    below: dict[tuple[Formula, Labels], Number] = {}
+    for t in x.terms:
+        for f in factors_of(t)[1]:
+            if f.exponent < 0 and all(k < x.ndim for k in f.labels):
+                place = f.base, f.labels
+                below[place] = min(f.exponent, below.get(place, ONE))
+    if len(below) < 2:
+        return None
+    denominator = [Factor(base, labels, e) for (base, labels), e in below.items()]
+    numerators = [Factor(base, labels, -e) for base, labels, e in denominator]
+    whole = [product(x.shape, [in_place(t), *numerators]) for t in x.terms]
+    top = total(x.shape, whole)
+    shorter = multiplied_out(top, names) or top
+    result = product(x.shape, [in_place(shorter), *denominator])
+    return result if result.size < x.size else None
+
+
 def common_factor(x: Formula, names: Names) -> Formula | None:
     """a·b + a·c = a·(b + c), also where a is a matrix and the product one of matrices."""
     if not isinstance(x, Sum):
@@ -64,8 +100,9 @@ def common_factor(x: Formula, names: Names) -> Formula | None:
             shared = [(coef, fs, f) for coef, fs, f in found if f is not None]
             if len(shared) > 1:
                 rest = [t for t, (*_, f) in zip(x.terms, found, strict=True) if f is None]
-                result = total(x.shape, [_factored(x, candidate, shared), *rest])
-                best = min(best, result, key=lambda f: f.size)
+                together = _factored(x, candidate, shared)
+                if together is not None:
+                    best = min(best, total(x.shape, [together, *rest]), key=lambda f: f.size)
     return best
 
 
@@ -80,8 +117,11 @@ def _matching(factors: Sequence[Factor], wanted: Factor, ndim: int) -> Factor | 
     return None
 
 
-def _factored(x: Sum, wanted: Factor, found: Sequence[tuple[Number, Sequence[Factor], Factor]]) -> Formula:
-    """The sum of the terms (number, factors), with the factor that was found in each taken out."""
+def _factored(x: Sum, wanted: Factor, found: Sequence[tuple[Number, Sequence[Factor], Factor]]) -> Formula | None:
+    """The sum of the terms (number, factors), with the factor that was found in each taken out.
+
+    None where what is left would have more axes than the result, a matrix or the factor: no product of matrices.
+    """
     exponent = min((f.exponent for *_, f in found), key=magnitude)
     inner = [k for k in dict.fromkeys(wanted.labels) if k >= x.ndim]
     sizes = extents([wanted])
@@ -95,6 +135,8 @@ def _factored(x: Sum, wanted: Factor, found: Sequence[tuple[Number, Sequence[Fac
         rests.append((coef, left, free))
     out = sorted(used)
     shape = (*(x.shape[k] for k in out), *(sizes[k] for k in inner))
+    if len(shape) > max(2, x.ndim, wanted.base.ndim):
+        return None
     terms = [_rest_term(shape, out, inner, *rest) for rest in rests]
     return product(x.shape, [Factor(wanted.base, wanted.labels, exponent), Factor(total(shape, terms), (*out, *inner))])
 

@@ -118,3 +118,40 @@ def part_of_placed(x: Formula, names: Names) -> Formula | None:
 def _apart(a: range, b: range) -> bool:
     """Whether two ascending ranges have no element in common because one lies before the other."""
     return a.step > 0 and b.step > 0 and bool(a) and bool(b) and (a[-1] < b[0] or b[-1] < a[0])
+
+
+def named_part(x: Formula, names: Names) -> Formula | None:
+    """a·b·c = v·c, where the user's v is a·b: of elements or of matrices."""
+    if not isinstance(x, Product) or len(x.factors) < 3:
+        return None
+    for symbol, meaning in names.products(x.symbols):
+        if len(meaning.factors) >= len(x.factors):
+            continue
+        found = _occurrence(meaning, x)
+        if found is not None:
+            places, used = found
+            labels = tuple(UNIT if n == 1 else places[a] for a, n in enumerate(symbol.shape))
+            return product(x.shape, [Factor(symbol, labels), *without(x.factors, *used)], x.coef / meaning.coef)
+    return None
+
+
+def _occurrence(inner: Product, outer: Product) -> tuple[dict[int, int], list[Factor]] | None:
+    """Which label of ``outer`` each label of ``inner`` is, and its factors there; what ``inner`` sums is summed."""
+    places: dict[int, int] = {UNIT: UNIT}
+    used: list[Factor] = []
+    for f in inner.factors:
+        match = next((g for g in outer.factors if _fits(f, g, places) and not any(g is u for u in used)), None)
+        if match is None:
+            return None
+        places.update(zip(f.labels, match.labels, strict=True))
+        used.append(match)
+    private = {places[k] for k in inner.summed}
+    others = {k for g in without(outer.factors, *used) for k in g.labels}
+    fits = all(k >= outer.ndim for k in private) and not private & others
+    return (places, used) if fits and len(set(places.values())) == len(places) else None
+
+
+def _fits(f: Factor, g: Factor, places: dict[int, int]) -> bool:
+    """Whether ``g`` is the factor ``f`` under the labels known so far."""
+    same = f.base == g.base and f.exponent == g.exponent
+    return same and all(places.get(k, m) == m for k, m in zip(f.labels, g.labels, strict=True))
