@@ -49,6 +49,8 @@ def test_show_every_stage(model, stage, capsys):
 def test_explain_prints_the_gradient(model, capsys):
     assert main(["explain", f"{model}:loss"]) == 0
     assert "∂" in capsys.readouterr().out
+    assert main(["explain", f"{model}:loss", "--mathml"]) == 0
+    assert capsys.readouterr().out.startswith("<math ")
     assert main(["explain", f"{model}:loss", "--latex"]) == 0
     assert "\\partial" in capsys.readouterr().out
 

@@ -36,6 +36,10 @@ def test_tour_is_what_the_stages_print():
     assert (ROOT / "docs" / "tour.md").read_text(encoding="utf-8") == _generator().tour_page(), "run `make docs`"
 
 
+def test_gallery_is_what_explain_prints():
+    assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == _generator().gallery_page(), "run `make docs`"
+
+
 def _blocks(language):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     return re.findall(rf"```{language}\n(.*?)```", text, re.S)

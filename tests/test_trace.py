@@ -136,3 +136,9 @@ def test_graph_prints_and_draws():
     graph = gc.trace(lambda x: np.sin(x) * x, gc.spec((3,)))
     assert "sin(x)" in str(graph) and graph.dot().startswith("digraph")
     assert graph.nx.number_of_edges() == 3
+
+
+def test_where_of_python_numbers_is_an_array_as_in_numpy():
+    x = np.ones(2, np.float32)
+    f = lambda x: x * np.where(x > 0, 1.0, 0.0)
+    assert gc.trace(f, x).outputs[0].dtype == f(x).dtype == np.float64

@@ -5,32 +5,65 @@ from __future__ import annotations
 import numpy as np
 
 import gradc as gc
-from examples.gallery.row import Row, array
+from examples.gallery.row import Rows, array
 
 LABELS = np.array([2, 0, 3, 3, 1])
+LAYERS = {"W1": array(3, 6), "b1": array(6), "W2": array(6, 7), "b2": array(7), "W3": array(7, 4), "b3": array(4)}
+row = Rows()
 
 
+@row(array(4))
 def softmax(z):
+    """
+    ∂z = p ⊙ (G − Gᵀp)
+    """
     p = gc.nn.softmax(z)
     return p
 
 
+@row(array(3, 4))
 def softmax_rows(z):
+    """
+    ∂z = p ⊙ (G − (G ⊙ p)𝟏𝟏ᵀ)
+    """
     p = gc.nn.softmax(z)
     return p
 
 
+@row(array(3, 4))
 def log_softmax(z):
+    """
+    ∂z = G − exp(Y) ⊙ G𝟏𝟏ᵀ
+    """
     Y = gc.nn.log_softmax(z)
     return Y
 
 
+@row(array(5, 3), array(3, 2), array(2), of=(0, 1, 2))
 def linear_layer(X, W, b):
+    """
+    ∂X = GWᵀ
+    ∂W = XᵀG
+    ∂b = Σᵢ G[i]
+    """
     Y = X @ W + b
     return Y
 
 
+@row(LAYERS, array(5, 3), LABELS)
 def three_layers(params, X, y):
+    """
+    p = softmax(z₃)
+    δ₃ = (p − onehot(y))/n
+    ∂L/∂W₃ = h₂ᵀδ₃
+    ∂L/∂b₃ = Σᵢ δ₃[i]
+    δ₂ = δ₃W₃ᵀ ⊙ 1[z₂ > 0]
+    ∂L/∂W₂ = h₁ᵀδ₂
+    ∂L/∂b₂ = Σᵢ δ₂[i]
+    δ₁ = δ₂W₂ᵀ ⊙ 1[z₁ > 0]
+    ∂L/∂W₁ = Xᵀδ₁
+    ∂L/∂b₁ = Σᵢ δ₁[i]
+    """
     z1 = X @ params["W1"] + params["b1"]
     h1 = gc.nn.relu(z1)
     z2 = h1 @ params["W2"] + params["b2"]
@@ -40,7 +73,14 @@ def three_layers(params, X, y):
     return L
 
 
+@row(array(5, 3), array(3), array(3), of=(0, 1, 2))
 def batch_norm(z, γ, β):
+    """
+    δ = (G − u ⊙ (G ⊙ u)ᵀ𝟏/n) ⊙ γ ⊘ s
+    ∂z = δ − Σᵢ δ[i]/n
+    ∂γ = (G ⊙ u)ᵀ𝟏
+    ∂β = Σᵢ G[i]
+    """
     μ = np.mean(z, axis=0)
     v = np.mean((z - μ) ** 2, axis=0)
     s = np.sqrt(v + 1e-5)
@@ -49,7 +89,14 @@ def batch_norm(z, γ, β):
     return Y
 
 
+@row(array(5, 3), array(3), array(3), of=(0, 1, 2))
 def layer_norm(z, γ, β):
+    """
+    δ = (G ⊙ γ − u ⊙ (G ⊙ u)γ𝟏ᵀ/n) ⊘ s
+    ∂z = δ − δ𝟏𝟏ᵀ/n
+    ∂γ = (G ⊙ u)ᵀ𝟏
+    ∂β = Σᵢ G[i]
+    """
     μ = np.mean(z, axis=1, keepdims=True)
     v = np.mean((z - μ) ** 2, axis=1, keepdims=True)
     s = np.sqrt(v + 1e-5)
@@ -58,21 +105,40 @@ def layer_norm(z, γ, β):
     return Y
 
 
+@row(array(5, 3), array(3), of=(0, 1))
 def rms_norm(z, γ):
+    """
+    ∂z = (G ⊙ γ − u ⊙ (Y ⊙ G)𝟏𝟏ᵀ/n) ⊘ r
+    ∂γ = (G ⊙ u)ᵀ𝟏
+    """
     r = np.sqrt(np.mean(z**2, axis=1, keepdims=True))
     u = z / r
     Y = γ * u
     return Y
 
 
+@row(array(5, 3), array(5, 3), array(5, 2), of=(0, 1, 2))
 def attention(Q, K, V):
+    """
+    δ = A ⊙ (GVᵀ − (GVᵀ ⊙ A)𝟏𝟏ᵀ)/√3
+    ∂Q = δK
+    ∂K = δᵀQ
+    ∂V = AᵀG
+    """
     S = Q @ K.T / np.sqrt(3.0)
     A = gc.nn.softmax(S)
     O = A @ V  # noqa: E741
     return O
 
 
+@row(array(4, 3), array(4, 3), array(4, 2), array(5, 4), of=(0, 1, 2))
 def self_attention(W_Q, W_K, W_V, X):
+    """
+    δ = A ⊙ (GVᵀ − (GVᵀ ⊙ A)𝟏𝟏ᵀ)/√3
+    ∂W_Q = XᵀδK
+    ∂W_K = XᵀδᵀQ
+    ∂W_V = XᵀAᵀG
+    """
     Q, K, V = X @ W_Q, X @ W_K, X @ W_V
     S = Q @ K.T / np.sqrt(3.0)
     A = gc.nn.softmax(S)
@@ -80,46 +146,50 @@ def self_attention(W_Q, W_K, W_V, X):
     return O
 
 
+@row(array(8), array(3), of=(0, 1))
 def convolution(X, K):
+    """
+    ∂X = fold(GKᵀ, shape=8, axis=0, sizes=3)
+    ∂K = UᵀG
+    """
     U = gc.numpy.sliding_window_view(X, 3)
     Y = U @ K
     return Y
 
 
+@row(array(5, 6), array(2, 2), of=(0, 1))
 def convolution_2d(X, K):
+    """
+    ∂X = fold([G[i, j]K[k, l]]ᵢⱼₖₗ, shape=5,6, axis=0,1, sizes=2,2)
+    ∂K = [Σₖₗ U[k, l, i, j]G[k, l]]ᵢⱼ
+    """
     U = gc.numpy.sliding_window_view(X, (2, 2))
     Y = np.einsum("ijkl,kl->ij", U, K)
     return Y
 
 
+@row(array(5, 3), array(3, 4), array(4, 3), of=(0, 1, 2))
 def residual_block(X, W1, W2):
+    """
+    δ = GW₂ᵀ ⊙ (1 − h²)
+    ∂X = δW₁ᵀ + G
+    ∂W₁ = Xᵀδ
+    ∂W₂ = hᵀG
+    """
     h = np.tanh(X @ W1)
     Y = X + h @ W2
     return Y
 
 
+@row(array(5, 3), array(3, 4), array(3, 4), of=(0, 1, 2))
 def gated_unit(X, W, V):
+    """
+    δ = Y ⊙ G ⊙ (1 − σ(u))
+    ∂X = δWᵀ + (G ⊙ σ(u))Vᵀ
+    ∂W = Xᵀδ
+    ∂V = Xᵀ(G ⊙ σ(u))
+    """
     u = X @ W
     v = X @ V
     Y = gc.nn.sigmoid(u) * v
     return Y
-
-
-LAYERS = {"W1": array(3, 6), "b1": array(6), "W2": array(6, 7), "b2": array(7), "W3": array(7, 4), "b3": array(4)}
-
-ROWS = (
-    Row(softmax, (array(4),), "∂z = p ⊙ (G − Gᵀp)"),
-    Row(softmax_rows, (array(3, 4),), "?"),
-    Row(log_softmax, (array(3, 4),), "?"),
-    Row(linear_layer, (array(5, 3), array(3, 2), array(2)), "∂X = GWᵀ\n∂W = XᵀG\n∂b = Gᵀ𝟏", (0, 1, 2)),
-    Row(three_layers, (LAYERS, array(5, 3), LABELS), "?"),
-    Row(batch_norm, (array(5, 3), array(3), array(3)), "?", (0, 1, 2)),
-    Row(layer_norm, (array(5, 3), array(3), array(3)), "?", (0, 1, 2)),
-    Row(rms_norm, (array(5, 3), array(3)), "?", (0, 1)),
-    Row(residual_block, (array(5, 3), array(3, 4), array(4, 3)), "?", (0, 1, 2)),
-    Row(gated_unit, (array(5, 3), array(3, 4), array(3, 4)), "?", (0, 1, 2)),
-    Row(attention, (array(5, 3), array(5, 3), array(5, 2)), "?", (0, 1, 2)),
-    Row(self_attention, (array(4, 3), array(4, 3), array(4, 2), array(5, 4)), "?", (0, 1, 2)),
-    Row(convolution, (array(8), array(3)), "?", (0, 1)),
-    Row(convolution_2d, (array(5, 6), array(2, 2)), "?", (0, 1)),
-)  # fmt: skip

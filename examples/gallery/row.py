@@ -1,33 +1,36 @@
-"""One row of the gallery: a function, its arguments, and the derivative as it must read."""
+"""One row of the gallery: a function, its arguments, and the derivative as it must read, which is its docstring.
+
+Enters: decorated functions.  Leaves: `Row`s.  Start reading at `Row`.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from gradc import spec
 from gradc.aval import Aval
 
-NORMAL = "normal"
-POSITIVE = "positive"
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Row:
-    """``function`` of ``args`` and the lines that ``gradc.explain`` must print below the forward quantities.
+    """``function`` of ``args``; ``derivative`` is what ``gradc.explain`` must print below the forward quantities.
 
-    An argument is a `gradc.spec`, filled at random, a pair (spec, how to fill it) or a value.  ``argnums`` says with
-    respect to which arguments; ``about`` names the source or the tradition of the formula.
+    An argument is a `gradc.spec`, filled with normal numbers, a pair (spec, how to fill it) or a value.  ``of`` says
+    with respect to which arguments; ``about`` names the source of the formula.
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     derivative: str
-    argnums: tuple[int, ...] = (0,)
-    about: str = ""
+    of: tuple[int, ...]
+    about: str
 
     @property
     def name(self) -> str:
@@ -36,6 +39,17 @@ class Row:
     def arrays(self, rng: np.random.Generator) -> tuple[Any, ...]:
         """Random arguments."""
         return tuple(_filled(a, rng) for a in self.args)
+
+
+class Rows(list[Row]):
+    """The rows of a module, in order; called with the arguments it decorates a function that shows its derivative."""
+
+    def __call__(self, *args: Any, of: tuple[int, ...] = (0,), about: str = "") -> Callable[[Function], Function]:
+        def shown(function: Function) -> Function:
+            self.append(Row(function, args, inspect.cleandoc(function.__doc__ or ""), of, about))
+            return function
+
+        return shown
 
 
 def _filled(argument: Any, rng: np.random.Generator) -> Any:

@@ -81,8 +81,13 @@ def explain(place: str, given: Sequence[str], form: str) -> int:
     """Print the gradient formulas as text, ascii, latex or mathml."""
     loaded = load_function(place, given)
     derivation = explain_function(loaded.function, *loaded.specs(), argnums=_differentiable(loaded))
-    written = {"latex": derivation.latex, "mathml": derivation.mathml, "ascii": lambda: derivation.text(ascii=True)}
-    print(written.get(form, derivation.text)())
+    written: dict[str, Callable[[], str]] = {
+        "text": derivation.text,
+        "ascii": lambda: derivation.text(ascii=True),
+        "latex": derivation.latex,
+        "mathml": derivation.mathml,
+    }
+    print(written[form]())
     return 0
 
 

@@ -63,7 +63,9 @@ def _refuse_misfit(x: Node, fact: str) -> None:
     if fact == "one_hot" and not x.ndim:
         raise ShapeError(f"{here()}: assume(one_hot=True) needs an axis of classes, got {describe(x)}")
     if not x.aval.is_float:
-        raise DTypeError(f"{here()}: assume({fact}=True) needs an array of floats, got {describe(x)}; use .astype(float)")
+        raise DTypeError(
+            f"{here()}: assume({fact}=True) needs an array of floats, got {describe(x)}; use .astype(float)"
+        )
 
 
 def without_assumptions(graph: Graph) -> tuple[Graph, Facts]:

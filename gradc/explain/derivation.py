@@ -191,9 +191,7 @@ class _Deriver:
     # -- lines ---------------------------------------------------------------------------------------------------------
 
     def derivation(self) -> Derivation:
-        quantities = Quantities(
-            self.compiled, self.gradients, self.belongs_to, self.extents, self.naming, self.facts
-        )
+        quantities = Quantities(self.compiled, self.gradients, self.belongs_to, self.extents, self.naming, self.facts)
         gradients = quantities.gradients
         notation = Notation(self.naming.idents)
         forward = self._forward_lines(quantities)

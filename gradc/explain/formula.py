@@ -325,9 +325,13 @@ def _sign_inside(coef: Number, factors: list[Factor]) -> tuple[Number, list[Fact
     for i, (base, labels, exponent) in enumerate(factors):
         odd = is_integer(exponent) and exponent % 2 == 1 and exponent > 0
         if odd and isinstance(base, Sum) and any(split(t)[0] < 0 for t in base.terms):
-            flipped = replace(base, terms=tuple(map(negative, base.terms)))
-            return -coef, [*factors[:i], Factor(flipped, labels, exponent), *factors[i + 1 :]]
+            return -coef, [*factors[:i], Factor(opposite(base), labels, exponent), *factors[i + 1 :]]
     return coef, factors
+
+
+def opposite(x: Sum) -> Sum:
+    """The sum of the negative terms, as a sum."""
+    return replace(x, terms=tuple(map(negative, x.terms)))
 
 
 def _unit_labels(f: Factor) -> Factor:
@@ -376,13 +380,14 @@ class _Flat:
             self.factors.append(Factor(base, moved, exponent * f.exponent))
 
     def _keep(self, inner: Product, f: Factor) -> None:
-        """The inner product stays one factor, but for its number and its scalars."""
+        """The inner product stays one factor, but for its number and what it does not sum over."""
         bare = split(inner)[1]
-        scalars = [g for g in inner.factors if all(k == UNIT for k in g.labels)]
-        if isinstance(bare, Product) and scalars and is_integer(f.exponent) and len(scalars) < len(inner.factors):
-            rest = tuple(g for g in bare.factors if not any(g is s for s in scalars))
-            bare = _bare(replace(bare, factors=rest))
-            self.factors += [Factor(g.base, g.labels, g.exponent * f.exponent) for g in scalars]
+        fixed = [g for g in inner.factors if all(k < inner.ndim for k in g.labels)]
+        if isinstance(bare, Product) and fixed and is_integer(f.exponent) and len(fixed) < len(inner.factors):
+            rest = [g for g in bare.factors if not any(g is s for s in fixed)]
+            bare = product(bare.shape, rest, ONE, bare.nodes)
+            place = dict(enumerate(f.labels)) | {UNIT: UNIT}
+            self.factors += [Factor(g.base, tuple(place[k] for k in g.labels), g.exponent * f.exponent) for g in fixed]
         axes = sorted(varying_axes(bare))
         self.factors.append(Factor(restricted(bare, axes), tuple(f.labels[a] for a in axes), f.exponent))
 

@@ -65,7 +65,7 @@ class LatexPrinter:
         return self._text(x)[0]
 
     def aligned(self, lines: Sequence[tuple[Layout, Layout | None, str, Sequence[tuple[Layout, str]]]]) -> str:
-        """Lines target = body, aligned at the equals signs; a line without body is 0 for a reason, facts stand below."""
+        """Lines target = body, aligned at the equals signs; a line without body is 0 for a reason, facts below."""
         rows = []
         for target, body, reason, facts in lines:
             rows.append(f"  {self(target)} &= {self(body) if body is not None else _zero(reason)}")

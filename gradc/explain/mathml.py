@@ -1,7 +1,8 @@
 """Notation as MathML (Core), for web pages and notebooks.
 
-Enters: a `Layout`.  Leaves: well-formed markup that any browser of today shows without a library.  Brackets stand where
-`gradc.explain.text` puts them; quotients of scalars become fractions and roots have their bar, so their parts need none.
+Enters: a `Layout`.  Leaves: well-formed markup that any browser of today shows without a library.  Brackets stand
+where `gradc.explain.text` puts them; quotients of scalars become fractions and roots have their bar, so what is in them
+needs none.
 Start reading at `MathmlPrinter.table`.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from html import escape
+from itertools import pairwise
 
 from gradc.explain import layout as n
 from gradc.explain.formula import Number
@@ -121,8 +123,9 @@ class MathmlPrinter:
 
     def _side_by_side(self, items: Sequence[Layout]) -> str:
         pieces = [self.at_least(items[0], SIDE if isinstance(items[0], n.Quotient) else POSTFIX)]
-        for previous, item in zip(items, items[1:], strict=False):
-            apart = isinstance(item, n.Num) or not (isinstance(previous, n.Num) or is_short(previous) and is_short(item))
+        for previous, item in pairwise(items):
+            letters = is_short(previous) and is_short(item)
+            apart = isinstance(item, n.Num) or not (isinstance(previous, n.Num) or letters)
             pieces.append(_operator("⋅") if apart else "<mo>&#x2062;</mo>")
             pieces.append(self.at_least(item, SIDE if isinstance(item, n.Quotient) else POSTFIX))
         return _row("".join(pieces))

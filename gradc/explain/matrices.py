@@ -125,6 +125,7 @@ class Matrices:
         self.edges: list[_Edge] = []
         self.vectors: dict[int, tuple[list[Layout], list[Layout]]] = {}
         self.columns: set[int] = set()  #: labels whose vectors are columns (n, 1) already
+        self.flat: list[Layout] = []  #: single vectors that are
         self._collect([f for f in factors if f.labels])
         self.scalar_parts: list[Layout] = []
         self.sums = sorted({k for f in factors for k in f.labels} - {UNIT, *self.out})
@@ -142,10 +143,15 @@ class Matrices:
             else:
                 (k,) = labels
                 parts = [(self.power(f.base, magnitude(f.exponent)), f.exponent > 0) for f in members]
+                self._note_columns(k, members, parts)
                 parts.sort(key=lambda part: isinstance(part[0], Mask))
                 self.vectors[k] = ([p for p, up in parts if up], [p for p, up in parts if not up])
-                if all(_is_column(f) for f in members) or self.width == 1:
-                    self.columns.add(k)
+
+    def _note_columns(self, k: int, members: Sequence[Factor], parts: Sequence[tuple[Layout, bool]]) -> None:
+        columns = [part for f, (part, _) in zip(members, parts, strict=True) if _is_column(f)]
+        self.flat += columns
+        if len(columns) == len(members) or self.width == 1:
+            self.columns.add(k)
 
     def _group(self, members: Sequence[Factor]) -> _Edge:
         """Matrices between the same two labels: one elementwise product."""
@@ -273,9 +279,12 @@ class Matrices:
         for k in (row, column):
             above, below = self.vectors.get(k, ([], []))
             repeat = k == row and k not in self.columns
-            top += [_repeated(v) if repeat else v for v in above]
-            bottom += [_repeated(v) if repeat else v for v in below]
+            top += [_repeated(v) if repeat and not self._is_flat(v) else v for v in above]
+            bottom += [_repeated(v) if repeat and not self._is_flat(v) else v for v in below]
         return quotient(top, bottom, elementwise=True)
+
+    def _is_flat(self, v: Layout) -> bool:
+        return any(v is part for part in self.flat)
 
 
 def _is_column(f: Factor) -> bool:

@@ -101,7 +101,7 @@ class Notation:
         scalars = [f for f in x.factors if all(k == UNIT for k in f.labels)]
         arrays = [f for f in x.factors if not all(k == UNIT for k in f.labels)]
         top = sorted((self.power(f.base, f.exponent) for f in scalars if f.exponent > 0), key=_reading_order)
-        bottom = [self.power(f.base, -f.exponent) for f in scalars if f.exponent < 0]
+        bottom = sorted((self.power(f.base, -f.exponent) for f in scalars if f.exponent < 0), key=_reading_order)
         return _with_scalars(x.coef, top, bottom, self._arrays(x, arrays) if arrays else None)
 
     def _arrays(self, x: Product, factors: Sequence[Factor]) -> Layout:

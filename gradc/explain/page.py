@@ -18,10 +18,16 @@ class Page:
         self.printer, self.lines, self.width = printer, lines, width
 
     def render(self, derivation: Derivation) -> str:
-        forward = [line for line in derivation.lines if line.kind == "forward"]
-        backward = [line for line in derivation.lines if line.kind != "forward"]
-        blocks = [self._block(forward), self._block(backward), self.remarks(derivation)]
+        blocks = [self.forward(derivation), self.derivative(derivation), self.remarks(derivation)]
         return "\n\n".join("\n".join(block) for block in blocks if block)
+
+    def forward(self, derivation: Derivation) -> list[str]:
+        """The lines of the function itself."""
+        return self._block([line for line in derivation.lines if line.kind == "forward"])
+
+    def derivative(self, derivation: Derivation) -> list[str]:
+        """The lines of the gradients and of what they share."""
+        return self._block([line for line in derivation.lines if line.kind != "forward"])
 
     def _block(self, lines: list[Line]) -> list[str]:
         shown = [(self._line(line), line) for line in lines]

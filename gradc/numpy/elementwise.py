@@ -216,7 +216,7 @@ def float_power(x1: ArrayLike, x2: ArrayLike) -> Array:
 def heaviside(x1: ArrayLike, x2: ArrayLike) -> Array:
     """0 for x1 < 0, x2 for x1 = 0, 1 for x1 > 0."""
     x, where = _inexact(as_node(x1)), FUNCTIONS["where"]
-    return where(x == 0, x2, where(x != x, x, where(x > 0, 1.0, 0.0)))
+    return where(x == 0, x2, where(x != x, x, cast(x > 0, x.dtype)))
 
 
 @function("divmod")

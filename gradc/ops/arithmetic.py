@@ -280,11 +280,10 @@ def _where(condition: Any, x: Any = None, y: Any = None) -> Node:
         raise DTypeError(f"{here()}: np.where(mask) alone has a value-dependent shape; give all three arguments")
     mask, a, b = kind.cast(as_node(condition), bool), as_node(x), as_node(y)
     dtype = kind.loop_dtypes("maximum", [a.aval, b.aval])[-1]
-    weak = a.aval.weak and b.aval.weak
     a, b = kind.cast(a, dtype), kind.cast(b, dtype)
     shape = kind.common_shape("where", (mask, a, b))
     args = tuple(kind.broadcast_to(v, shape) for v in (mask, a, b))
-    return Node(where, args, {}, Aval(shape, dtype, weak))
+    return Node(where, args, {}, Aval(shape, dtype))  # np.where gives arrays, never Python numbers
 
 
 FUNCTIONS["where"] = _where

@@ -1,4 +1,7 @@
-"""What follows from facts that the user declared of arrays: symmetric, diagonal, positive; one-hot is with distributions."""
+"""What follows from facts that the user declared of arrays: symmetric, diagonal, positive.
+
+What follows from one-hot is with the distributions.
+"""
 
 from __future__ import annotations
 

@@ -82,8 +82,9 @@ def common_denominator(x: Formula, names: Names) -> Formula | None:
     denominator = [Factor(base, labels, e) for (base, labels), e in below.items()]
     numerators = [Factor(base, labels, -e) for base, labels, e in denominator]
     whole = [product(x.shape, [in_place(t), *numerators]) for t in x.terms]
-    top = total(x.shape, whole)
-    shorter = multiplied_out(top, names) or top
+    shorter = multiplied_out(total(x.shape, whole), names)
+    if shorter is None:
+        return None
     result = product(x.shape, [in_place(shorter), *denominator])
     return result if result.size < x.size else None
 

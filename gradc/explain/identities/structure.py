@@ -7,9 +7,12 @@ from gradc.explain.formula import (
     Factor,
     Formula,
     Product,
+    Sum,
     Symbol,
     apply,
+    is_integer,
     magnitude,
+    opposite,
     product,
     restricted,
     total,
@@ -129,29 +132,46 @@ def named_part(x: Formula, names: Names) -> Formula | None:
             continue
         found = _occurrence(meaning, x)
         if found is not None:
-            places, used = found
+            places, pairs, sign = found
             labels = tuple(UNIT if n == 1 else places[a] for a, n in enumerate(symbol.shape))
-            return product(x.shape, [Factor(symbol, labels), *without(x.factors, *used)], x.coef / meaning.coef)
+            left = [Factor(g.base, g.labels, g.exponent - f.exponent) for f, g in pairs if g.exponent != f.exponent]
+            rest = without(x.factors, *(g for _, g in pairs))
+            result = product(x.shape, [Factor(symbol, labels), *left, *rest], sign * x.coef / meaning.coef)
+            if result.size < x.size:
+                return result
     return None
 
 
-def _occurrence(inner: Product, outer: Product) -> tuple[dict[int, int], list[Factor]] | None:
-    """Which label of ``outer`` each label of ``inner`` is, and its factors there; what ``inner`` sums is summed."""
+#: factors of a named product, each with the factor that it is found in
+Pairs = list[tuple[Factor, Factor]]
+
+
+def _occurrence(inner: Product, outer: Product) -> tuple[dict[int, int], Pairs, int] | None:
+    """Which label of ``outer`` each of ``inner`` is, its factors there, the sign; what ``inner`` sums is summed."""
     places: dict[int, int] = {UNIT: UNIT}
-    used: list[Factor] = []
+    pairs: Pairs = []
+    sign = 1
     for f in inner.factors:
-        match = next((g for g in outer.factors if _fits(f, g, places) and not any(g is u for u in used)), None)
+        match = next((g for g in outer.factors if _fits(f, g, places) and not any(g is u for _, u in pairs)), None)
         if match is None:
             return None
         places.update(zip(f.labels, match.labels, strict=True))
-        used.append(match)
+        pairs.append((f, match))
+        sign *= 1 if match.base == f.base else -1
     private = {places[k] for k in inner.summed}
-    others = {k for g in without(outer.factors, *used) for k in g.labels}
+    others = {k for g in without(outer.factors, *(g for _, g in pairs)) for k in g.labels}
     fits = all(k >= outer.ndim for k in private) and not private & others
-    return (places, used) if fits and len(set(places.values())) == len(places) else None
+    whole = not private or all(f.exponent == g.exponent for f, g in pairs)
+    return (places, pairs, sign) if fits and whole and len(set(places.values())) == len(places) else None
 
 
 def _fits(f: Factor, g: Factor, places: dict[int, int]) -> bool:
-    """Whether ``g`` is the factor ``f`` under the labels known so far."""
-    same = f.base == g.base and f.exponent == g.exponent
-    return same and all(places.get(k, m) == m for k, m in zip(f.labels, g.labels, strict=True))
+    """Whether ``g`` is ±``f``, or a higher power of it, under the labels known so far."""
+    if f.base.shape != g.base.shape or any(places.get(k, m) != m for k, m in zip(f.labels, g.labels, strict=True)):
+        return False
+    if f.base == g.base:
+        same_sign = f.exponent * g.exponent > 0
+        return same_sign and (g.exponent == f.exponent or magnitude(g.exponent) > magnitude(f.exponent))
+    odd = is_integer(f.exponent) and f.exponent % 2 == 1
+    turned = odd and isinstance(f.base, Sum) and g.base == opposite(f.base)
+    return turned and f.exponent == g.exponent
