@@ -145,7 +145,18 @@ def test_bind_and_out():
     np.testing.assert_array_equal(out, [2, 2, 2])
     step = executable.bind(x)
     x[:] = 5
-    np.testing.assert_array_equal(step()[0] if isinstance(step(), tuple) else step(), [10, 10, 10])
+    np.testing.assert_array_equal(step(), [10, 10, 10])
+    assert step() is step()
+
+
+def test_bound_steps_nest_and_update_in_place():
+    f = gc.jit(lambda p, g: ({"w": p["w"] - g}, g.sum()), donate=0)
+    p, g = {"w": np.ones(3)}, np.full(3, 0.25)
+    step = f.lower(p, g).bind(p, g)
+    (new, total), (again, _) = step(), step()
+    assert new["w"] is p["w"] is again["w"]
+    np.testing.assert_array_equal(p["w"], [0.5, 0.5, 0.5])
+    assert total == 0.75
 
 
 def test_ahead_of_time():

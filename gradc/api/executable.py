@@ -122,13 +122,24 @@ class Executable:
         return results[0] if self._single else self._unflatten(results)
 
     def bind(self, *args: Any, out: Any = None, **kwargs: Any) -> Callable[[], Any]:
-        """Fix the buffers once: a callable without arguments that reads ``args`` and returns the same arrays each
-        time.
+        """Fix the buffers once: a callable without arguments that reads ``args`` as they are at each call, and returns
+        the same result each time, nested as the function's, its arrays filled anew (0-d results are 0-d arrays).
         """
-        flat_out = None if out is None else leaves_of(out)[0]
         leaves = self._flat(args, kwargs)
         self.source_graph.refuse_overflow(leaves)
-        return self.native.bind(*leaves, out=flat_out)
+        given = [None] * len(self.graph.outputs) if out is None else leaves_of(out)[0]
+        if len(given) != len(self.graph.outputs):
+            raise TypeError(f"{here()}: out= takes {len(self.graph.outputs)} arrays, got {len(given)}")
+        donors = {j: leaves[i] for i, j in self.options.donate.items()}
+        fresh = [np.empty(y.shape, y.dtype) if a is None else a for a, y in zip(given, self.graph.outputs, strict=True)]
+        step = self.native.bind(*leaves, out=[None if j in donors else a for j, a in enumerate(fresh)])
+        result = self._unflatten([donors.get(j, a) for j, a in enumerate(fresh)])
+
+        def bound() -> Any:
+            step()
+            return result
+
+        return bound
 
     # -- looking at it -------------------------------------------------------------------------------------------------
     def text(self, stage: str) -> str:
