@@ -146,6 +146,8 @@ def test_long_formulas_break_at_the_width() -> None:
 def test_names() -> None:
     assert written("W12") == Ident("W", "12")
     assert written("b_1") == Ident("b", "1")
+    assert written("W_Q") == Ident("W", "Q")
+    assert written("log_p") == Ident("log_p")
     assert written("x") == Ident("x")
     assert written("params[0].w") == Ident("params[0].w")
 
@@ -265,6 +267,12 @@ def unscaled(a: Formula, b: Formula) -> Formula:
     return Product((3, 3), coef=Fraction(1), factors=(Factor(a, (0, 2)), Factor(b, (2, 1))))
 
 
+def density(x: Formula) -> Formula:
+    return apply("normal_pdf", (x,), x.shape)
+
+
+#: ½r² − sr, so that φ(s − r)·exp(…) = φ(s)
+HALF_DIFFERENCE = total((), [scaled(Fraction(1, 2), power(r, 2)), negative(times(s, r))])
 ZERO, ONE_ = number(0, (3, 4)), number(1, (3, 4))
 POSITIONS = arranged(
     apply("iota", (), (4,), {"shape": (4,), "axis": 0, "dtype": np.dtype(np.int64)}, attrs_key=4), (1,), (3, 4)
@@ -338,6 +346,20 @@ EXAMPLES: dict[str, Formula] = {
         ],
     ),
     "part with a name": product((3,), [Factor(A, (0, 1)), Factor(B, (1, 2)), Factor(v, (2,))]),
+    "correlation": apply(
+        "fold",
+        (product((3, 4), [Factor(v, (0,)), Factor(row, (1,))]),),
+        (6,),
+        {"shape": (6,), "axes": (0,), "sizes": (4,), "strides": (1,), "dilations": (1,)},
+    ),
+    "part of a part": sliced(sliced(row, (3,), (1,), (1,)), (2,), (0,), (2,)),
+    "density elsewhere": total(
+        (),
+        [
+            scaled(2, density(s)),
+            negative(times(density(total((), [s, negative(r)])), apply("exp", (HALF_DIFFERENCE,), ()))),
+        ],
+    ),
     "multiplied out": total((3, 4), [times(X, total((3, 4), [ONE_, negative(Y)])), times(X, Y)]),
     "common factor": Sum(
         (3,),
@@ -598,31 +620,7 @@ def test_mathml_shows_the_signs_of_the_text(name: str) -> None:
     assert [visible(line) for line in text][: len(shown)] == shown
 
 
-# -- programs of many steps --------------------------------------------------------------------------------------------
-
-
-def random_program(seed: int) -> Callable[[Any, Any], Any]:
-    """Six random elementary steps on two numbers."""
-    rng = np.random.default_rng(seed)
-    choices = rng.integers(0, len(STEPS), 6)
-
-    def program(x: Any, a: Any) -> Any:
-        for k in choices:
-            x, a = a, STEPS[k](x, a)
-        return x * a
-
-    return program
-
-
-STEPS: tuple[Callable[[Any, Any], Any], ...] = (
-    lambda x, a: x + a * np.sin(x), lambda x, a: x - a * (x**2 - 2) / (2 * x), lambda x, a: x * a - x,
-    lambda x, a: np.exp(-x) * a + a, lambda x, a: x / (1 + a**2), lambda x, a: nn.sigmoid(x) * a,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_random_programs(seed: int) -> None:
-    compare(Model(random_program(seed), (1.3, 0.7), (0, 1)))
+# -- speed -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_time_grows_with_the_length_of_a_loop() -> None:

@@ -6,6 +6,8 @@ reverse, finite differences, compiled); and the graph of the displayed formulas 
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,12 @@ def test_the_displayed_formulas_are_the_derivative(row):
     wanted = leaves_of(tuple(pulled[i] for i in row.of))[0]
     for a, b in zip(mine, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE * max(1.0, float(np.max(np.abs(b)))))
+
+
+def test_a_report_is_a_table_in_a_notebook():
+    report = gc.check_gradients(ROWS[0].function, *given(ROWS[0]))
+    page = ElementTree.fromstring(f"<div>{report._repr_html_().replace('<br>', '<br/>')}</div>")
+    assert len(list(page.iter("tr"))) == 1 + len(report.rows)
 
 
 def test_a_wrong_text_would_be_found():

@@ -149,7 +149,7 @@ def self_attention(W_Q, W_K, W_V, X):
 @row(array(8), array(3), of=(0, 1))
 def convolution(X, K):
     """
-    ∂X = fold(GKᵀ, shape=8, axis=0, sizes=3)
+    ∂X = windows(pad(G, 2), sizes=3)·K[::-1]
     ∂K = UᵀG
     """
     U = gc.numpy.sliding_window_view(X, 3)
@@ -160,7 +160,7 @@ def convolution(X, K):
 @row(array(5, 6), array(2, 2), of=(0, 1))
 def convolution_2d(X, K):
     """
-    ∂X = fold([G[i, j]K[k, l]]ᵢⱼₖₗ, shape=5,6, axis=0,1, sizes=2,2)
+    ∂X = [Σₖₗ windows(pad(G, 1), sizes=2,2)[i, j, k, l]·K[::-1, ::-1][k, l]]ᵢⱼ
     ∂K = [Σₖₗ U[k, l, i, j]G[k, l]]ᵢⱼ
     """
     U = gc.numpy.sliding_window_view(X, (2, 2))

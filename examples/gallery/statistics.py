@@ -92,16 +92,13 @@ def standard_deviation(x):
 @row(100.0, 95.0, 0.05, 0.2, 1.0, of=(0, 1, 2, 3, 4), about="Black & Scholes 1973")
 def black_scholes(S, K, r, sigma, T):
     """
-    t₁ = K·φ(d₂)·exp(−rT)
-    δ₁ = S·φ(d₁) − t₁
-    t₂ = δ₁/(sigma·√T)
-    ∂C/∂S = t₂/S + Φ(d₁)
-    ∂C/∂K = −(Φ(d₂)·exp(−rT) + t₂/K)
     δ = K·Φ(d₂)·exp(−rT)
-    ∂C/∂r = T(t₂ + δ)
-    t₃ = t₁ − δ₁d₁/(sigma·√T)
-    ∂C/∂sigma = t₂T·sigma + t₃·√T
-    ∂C/∂T = t₂(r + ½sigma²) + t₃·sigma/(2√T) + δr
+    ∂C/∂S = Φ(d₁)
+    ∂C/∂K = −Φ(d₂)·exp(−rT)
+    ∂C/∂r = Tδ
+    δ₁ = K·φ(d₂)·exp(−rT)
+    ∂C/∂sigma = δ₁·√T
+    ∂C/∂T = δ₁·sigma/(2√T) + δr
     """
     d1 = (np.log(S / K) + (r + sigma**2 / 2) * T) / (sigma * np.sqrt(T))
     d2 = d1 - sigma * np.sqrt(T)

@@ -70,16 +70,16 @@ def _refuse_misfit(x: Node, fact: str) -> None:
 
 def without_assumptions(graph: Graph) -> tuple[Graph, Facts]:
     """The graph without marks, and what was declared, by the name of the array."""
-    marks = [n for n in graph.nodes if n.label is not None and n.label.name == LABEL]
+    marks = {n: n.label for n in graph.nodes if n.label is not None and n.label.name == LABEL}
     if not marks:
         return graph, {}
     kept: dict[Node, Node] = {}
-    outputs = rewrite(graph.outputs, lambda node, args: args[0] if node in set(marks) else None, None, kept)
-    names = {kept[n]: name for n, name in graph.names.items() if n in kept and n in set(marks)}
-    names |= {kept.get(n, n): name for n, name in graph.names.items() if n not in set(marks)}
+    outputs = rewrite(graph.outputs, lambda node, args: args[0] if node in marks else None, None, kept)
+    names = {kept[n]: name for n, name in graph.names.items() if n in kept and n in marks}
+    names |= {kept.get(n, n): name for n, name in graph.names.items() if n not in marks}
     facts: dict[str, frozenset[str]] = {}
-    for mark in marks:
+    for mark, label in marks.items():
         name = names.get(kept[mark]) if mark in kept else None
-        if name is not None and mark.label is not None:
-            facts[name] = facts.get(name, frozenset()) | frozenset(mark.label.attrs)
+        if name is not None:
+            facts[name] = facts.get(name, frozenset()) | frozenset(label.attrs)
     return graph.replace(outputs=tuple(outputs), names=names), facts

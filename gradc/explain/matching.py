@@ -37,7 +37,7 @@ class Names:
     extents: Mapping[str, int] = field(default_factory=dict)  #: array extents that are shown by name
     facts: Mapping[str, frozenset[str]] = field(default_factory=dict)  #: what the user declared, by name
     asked: set[tuple[str, str]] = field(default_factory=set)  #: facts that were asked for and hold
-    parts: dict[str, tuple[Symbol, Product]] = field(default_factory=dict)  #: the user's products, by name
+    parts: dict[str, list[tuple[Symbol, Product]]] = field(default_factory=dict)  #: the user's products, by a symbol
     spelled: dict[str, list[Formula]] = field(default_factory=dict)  #: by name, what was made known under it
     mentions: dict[str, dict[str, None]] = field(default_factory=dict)  #: by name, definitions that it occurs in
 
@@ -56,11 +56,12 @@ class Names:
     def offer(self, symbol: Symbol, meaning: Formula) -> None:
         """``symbol`` may be found in larger products, if it is a product."""
         if isinstance(meaning, Product) and len(meaning.factors) > 1:
-            self.parts[symbol.name] = symbol, meaning
+            self.parts.setdefault(max(meaning.symbols, default=""), []).append((symbol, meaning))
 
     def products(self, symbols: frozenset[str]) -> list[tuple[Symbol, Product]]:
         """The user's products that are made of ``symbols``."""
-        return [(symbol, meaning) for symbol, meaning in self.parts.values() if meaning.symbols <= symbols]
+        found = [part for name in sorted(symbols & self.parts.keys()) for part in self.parts[name]]
+        return [(symbol, meaning) for symbol, meaning in found if meaning.symbols <= symbols]
 
     def forget(self, meaning: Formula, name: str) -> Symbol | None:
         """Take the name away from ``meaning``, and whatever else has it; its symbol, if it stood for ``meaning``."""
@@ -90,10 +91,10 @@ class Names:
 
     def has(self, x: Formula, fact: str) -> bool:
         """Whether the user declared ``fact`` of ``x``; a yes is noted in ``asked``."""
-        holds = isinstance(x, Symbol) and fact in self.facts.get(x.name, ())
-        if holds:
-            self.asked.add((x.name, fact))  # type: ignore[attr-defined]
-        return holds
+        if not isinstance(x, Symbol) or fact not in self.facts.get(x.name, ()):
+            return False
+        self.asked.add((x.name, fact))
+        return True
 
     def is_onehot(self, x: Formula) -> bool:
         """Whether ``x`` is one-hot along its last axis, as computed or as declared."""

@@ -41,9 +41,11 @@ class MathmlPrinter:
         return f'<math xmlns="{NAMESPACE}" display="block"><mtable>{body}</mtable></math>'
 
     def _row(self, target: Layout, body: Layout | None, reason: str, facts: Sequence[tuple[Layout, str]]) -> str:
-        right = self(body) if body is not None else _number("0") + _text(f" ({reason})")
+        right = self(body) if body is not None else _number("0") + _text(f"\u2003({reason})")
         row = _cells(self(target), _operator("=") + right)
-        return row + "".join(_cells("", _text("\u2003") + self(ident) + _text(f" {words}")) for ident, words in facts)
+        return row + "".join(
+            _cells("", _text("\u2003") + self(ident) + _text(f"\u00a0{words}")) for ident, words in facts
+        )
 
     def at_least(self, x: Layout, binding: int) -> str:
         """``x``, in brackets if it binds less tightly than ``binding``."""
@@ -124,7 +126,7 @@ class MathmlPrinter:
     def _side_by_side(self, items: Sequence[Layout]) -> str:
         pieces = [self.at_least(items[0], SIDE if isinstance(items[0], n.Quotient) else POSTFIX)]
         for previous, item in pairwise(items):
-            letters = is_short(previous) and is_short(item)
+            letters = all(is_short(i) or (isinstance(i, n.Ident) and i.name in LETTERS) for i in (previous, item))
             apart = isinstance(item, n.Num) or not (isinstance(previous, n.Num) or letters)
             pieces.append(_operator("⋅") if apart else "<mo>&#x2062;</mo>")
             pieces.append(self.at_least(item, SIDE if isinstance(item, n.Quotient) else POSTFIX))
@@ -167,7 +169,8 @@ def _text(text: str) -> str:
 
 
 def _below(base: str, text: str) -> str:
-    return f"<msub>{base}<mi>{escape(text)}</mi></msub>" if text else base
+    letters = "".join(f"<mi>{escape(letter)}</mi>" for letter in text)
+    return f"<msub>{base}{_row(letters)}</msub>" if text else base
 
 
 def _name(name: str) -> str:

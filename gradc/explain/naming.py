@@ -123,8 +123,8 @@ class Naming:
 
 
 def written(name: str) -> Ident:
-    """A name with the digits at its end as subscript; what is no identifier is shown as it is."""
-    found = re.fullmatch(r"([^\W\d_]+)_?(\d+)", name)
+    """A name with the digits at its end, or what follows one letter and a bar, as subscript; any other as it is."""
+    found = re.fullmatch(r"([^\W\d_]+)_?(\d+)", name) or re.fullmatch(r"([^\W\d_])_([^\W_]{1,3})", name)
     return Ident(found.group(1), found.group(2)) if found else Ident(name)
 
 

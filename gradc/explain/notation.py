@@ -154,15 +154,23 @@ def _options(x: Apply) -> tuple[str, ...]:
     assumed = (-1, rank - 1, (-1,), (rank - 1,)) if composite or x.name in ("softmax", "logsumexp") else ()
     shown = []
     for key, value in x.attrs.items():
-        if key in ("strides", "dilations", "steps") and isinstance(value, tuple) and set(value) <= {1}:
+        if key in ("strides", "dilations") and _goes_without_saying(value):
             continue
         if key in ("axis", "axes") and (value in (*assumed, None) or value == tuple(range(rank))):
             continue
         name = "axis" if key == "axes" else key
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         if name == "axis" or (value not in USUAL and key not in ("keepdims", "of")):
-            shown.append(f"{name}={text}")
+            shown.append(f"{name}={_plain(value)}")
     return tuple(shown)
+
+
+def _goes_without_saying(value: Any) -> bool:
+    """Steps of one, and no fill."""
+    return set(value) <= {1} if isinstance(value, tuple) else value == 0
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 # -- scalars around an array part --------------------------------------------------------------------------------------
@@ -271,6 +279,19 @@ def _constant(args: tuple[Layout, ...], x: Apply) -> Layout:
     return Literal(f"constant[{'×'.join(map(str, value.shape))}]")
 
 
+def _padded(args: tuple[Layout, ...], x: Apply) -> Layout:
+    """pad(x, width), or a pair of widths per axis; a fill that is not zero is named."""
+    attrs = x.attrs
+    axes = zip(x.args[0].shape, attrs["shape"], attrs["starts"], attrs["steps"], strict=True)
+    widths = [(start, size - start - max(0, (n - 1) * step + 1)) for n, size, start, step in axes]
+    text = str(widths[0][0]) if len({w for pair in widths for w in pair}) == 1 else str(widths)
+    options = [
+        text,
+        *(f"{key}={_plain(attrs[key])}" for key in ("steps", "fill") if not _goes_without_saying(attrs[key])),
+    ]
+    return Call("pad", args, tuple(options))
+
+
 def _gathered(args: tuple[Layout, ...], x: Apply) -> Layout:
     axes = x.attrs["axes"]
     chosen = dict(zip(axes, args[1:], strict=True))
@@ -294,6 +315,7 @@ CALLS: dict[str, Callable[[tuple[Layout, ...], Apply], Layout]] = {
     "iota": lambda args, x: Literal(f"0…{x.shape[0] - 1}"),
     "gather": _gathered,
     "reshape": lambda args, x: Call("reshape", args, ("×".join(map(str, x.shape)) or "()",)),
+    "pad": _padded,
     "concatenate": lambda args, x: Call("concat", args, (f"axis={x.attrs['axis']}",)),
 }
 """Functions that are not written name(arguments)."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gradc.explain.formula import Formula, Symbol, rebuilt
+from gradc.explain.identities.convolutions import fold_is_correlation, slice_of_slice
+from gradc.explain.identities.densities import density_elsewhere
 from gradc.explain.identities.distributions import class_indicator, number_of_mask, selected_element, sums_to_one
 from gradc.explain.identities.exponentials import (
     exp_from_expm1,
@@ -170,6 +172,9 @@ RULES: tuple[Rule, ...] = (
     Rule("diagonal kept", "I ⊙ D = D, where D is declared diagonal", unit_of_diagonal),
     Rule("positive", "|a| = a, relu a = a, sign a = 1, 1[a > 0] = 1, where a is positive", sign_of_positive),
     Rule("root of a power", "(aᵏ)^r = a^(kr), where a is positive", root_of_power),
+    Rule("correlation", "fold(G ⊗ K) = windows(pad G)·K backwards", fold_is_correlation),
+    Rule("part of a part", "x[a:b][c:d] is a part of x", slice_of_slice),
+    Rule("density elsewhere", "φ(w) = φ(u)·exp((u² − w²)/2), where a sum gets shorter", density_elsewhere),
     Rule("multiplied out", "(a + b)·c = a·c + b·c, where terms cancel", multiplied_out),
     Rule("common denominator", "a/b + c/d = (a·d + b·c)/(b·d), where terms cancel", common_denominator),
     Rule("part with a name", "a·b·c = v·c, where v is the name of a·b", named_part),

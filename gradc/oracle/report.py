@@ -79,7 +79,10 @@ class Report:
     def _repr_html_(self) -> str:
         from html import escape
 
-        return f"<pre>{escape(str(self))}</pre>"
+        lines = [_html_row(HEAD, "th"), *(_html_row(_cells(row), "td") for row in self.rows)]
+        ending = "<br>".join(map(escape, self._ending()))
+        title = escape(f"gradients of {self.title}: {', '.join(self.methods)}")
+        return f"<table><caption>{title}</caption>{''.join(lines)}</table><div>{ending}</div>"
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
@@ -93,6 +96,12 @@ def _table(rows: Sequence[Row]) -> list[str]:
         if number == 0:
             lines.append("  ".join("─" * w for w in widths))
     return lines
+
+
+def _html_row(cells: Sequence[str], tag: str) -> str:
+    from html import escape
+
+    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
 def _padded(text: str, column: int, width: int) -> str:
