@@ -28,7 +28,7 @@ from gradc.errors import (
     StorageError,
     TraceError,
 )
-from gradc.explain import Derivation, assume, explain
+from gradc.explain import assume, explain
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.trace import trace
@@ -36,10 +36,16 @@ from gradc.version import __version__
 
 if TYPE_CHECKING:
     from gradc.api.executable import Executable
+    from gradc.explain import Derivation
     from gradc.oracle import Report, check_gradients
 
-#: Loaded on first use: LLVM and the oracle would double the time of ``import gradc``.
-_LATER = {"Executable": "gradc.api.executable", "Report": "gradc.oracle", "check_gradients": "gradc.oracle"}
+#: Loaded on first use: LLVM, formulas and the oracle would double the time of ``import gradc``.
+_LATER = {
+    "Derivation": "gradc.explain",
+    "Executable": "gradc.api.executable",
+    "Report": "gradc.oracle",
+    "check_gradients": "gradc.oracle",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,15 +8,32 @@ Enters: a function and example arguments, or a traced graph.  Leaves: a `Derivat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from gradc.errors import TraceError
 from gradc.explain.assumptions import assume
-from gradc.explain.derivation import Derivation, Line, explain_graph
-from gradc.explain.formula import Formula
-from gradc.explain.rules import RULES, Rule
 from gradc.trace import function_name, trace
 from gradc.tree import flatten
+
+if TYPE_CHECKING:
+    from gradc.explain.derivation import Derivation, Line, explain_graph
+    from gradc.explain.formula import Formula
+    from gradc.explain.rules import RULES, Rule
+
+#: Loaded on first use: the algebra of formulas costs a tenth of a second.
+_LATER = {
+    **dict.fromkeys(("Derivation", "Line", "explain_graph"), "gradc.explain.derivation"),
+    **dict.fromkeys(("RULES", "Rule"), "gradc.explain.rules"),
+    "Formula": "gradc.explain.formula",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'gradc.explain' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
 
 
 def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0, **kwargs: Any) -> Derivation:
@@ -35,6 +52,8 @@ def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0,
     <BLANKLINE>
     G is the cotangent of Y
     """
+    from gradc.explain.derivation import explain_graph
+
     graph = trace(f, *args, **kwargs)
     chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     _, paths, _ = flatten((args, kwargs))
