@@ -1,8 +1,8 @@
 """Reverse mode: pull cotangents back through the graph.
 
 Each node is linearised by its one rule and the linear map is transposed on the spot: an elementwise node multiplies the
-cotangent by its partials, a linear op uses its `transpose`, any other op's JVP is built on a placeholder tangent and
-that (structurally linear) little graph is transposed.  There is no table of VJPs.
+cotangent by its partials, a linear op uses its `transpose`, any other op's JVP is built along a direction and that
+(structurally linear) little graph is transposed.  There is no table of VJPs.
 
 A cotangent is a value and an optional mask: where the mask is false the cotangent is zero, whatever the value says.
 Masks come from selections; they are applied once, by a select, so an infinite partial in a branch that was not taken
@@ -121,32 +121,32 @@ def _any_over_broadcast(mask: Node, node: Node) -> Node:
     return dsl.reshape(reduced, x.shape)
 
 
-# -- ops that have a JVP only: linearise on a placeholder, then transpose ----------------------------------------------
+# -- ops that have a JVP only: linearise on a direction, then transpose ----------------------------------------------
 
 
 def _transposed_rule(node: Node, i: int, ct: Cotangent) -> list[Cotangent]:
-    placeholder = Node(
+    direction = Node(
         OPS["input"], (), {"aval": node.args[i].aval, "name": "tangent", "trace": None}, node.args[i].aval
     )
     tangents: list[Node | None] = [None] * len(node.args)
-    tangents[i] = placeholder
+    tangents[i] = direction
     assert node.op.jvp is not None
     tangent = node.op.jvp(node, tangents)
     if tangent is None:
         return []
-    return transpose_linear(tangent, placeholder, ct, node)
+    return transpose_linear(tangent, direction, ct, node)
 
 
-def transpose_linear(tangent: Node, placeholder: Node, ct: Cotangent, rule_of: Node) -> list[Cotangent]:
-    """Cotangents of ``placeholder`` for a graph that is linear in it; names the op that is not."""
+def transpose_linear(tangent: Node, direction: Node, ct: Cotangent, rule_of: Node) -> list[Cotangent]:
+    """Cotangents of ``direction`` for a graph that is linear in it; names the op that is not."""
     order = topological([tangent])
-    dependent = {placeholder}
+    dependent = {direction}
     for node in order:
         if any(a in dependent for a in node.args):
             dependent.add(node)
     pending: dict[Node, list[Cotangent]] = {tangent: [ct]}
     for node in reversed(order):
-        if node is placeholder or node not in pending:
+        if node is direction or node not in pending:
             continue
         total = accumulate(pending.pop(node))
         where = [i for i, a in enumerate(node.args) if a in dependent]
@@ -154,7 +154,7 @@ def transpose_linear(tangent: Node, placeholder: Node, ct: Cotangent, rule_of: N
         for i in where:
             parts = _linear_pull(node, i, total)
             pending.setdefault(node.args[i], []).extend(parts)
-    return pending.get(placeholder, [])
+    return pending.get(direction, [])
 
 
 _LINEAR_ELEMENTWISE = {"add", "subtract", "negative", "positive", "cast"}
