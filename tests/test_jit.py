@@ -198,7 +198,7 @@ def test_a_wrong_argument_is_named(argument, error, words):
         lambda: np.arange(3.0).astype(">f8"),
         lambda: (lambda a: a.setflags(write=False) or a)(np.arange(3.0)),
         lambda: np.frombuffer(b"\0" * 25, np.uint8)[1:].view(np.float64),
-        lambda: np.asmatrix(np.arange(3.0)).A1,
+        lambda: np.broadcast_to(np.float64(1.5), (3,)),
     ],
 )
 def test_awkward_memory_simply_works(make):
@@ -279,3 +279,14 @@ def test_same_bits_every_run():
     shifted[:] = x
     for a, b in zip(first, f(shifted, w), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_stages_can_be_shown_and_checked(capsys, monkeypatch):
+    gc.jit(lambda x: x * 2, show=("graph", "schedule"), check=True)(np.ones(3))
+    err = capsys.readouterr().err
+    assert "multiply(x, 2.0)" in err and "kernel 0" in err
+    monkeypatch.setenv("GRADC_SHOW", "optimised")
+    gc.jit(lambda x: x * 2)(np.ones(3))
+    assert "optimised" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="unknown stage 'ptx'"):
+        gc.jit(lambda x: x, show=("ptx",))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +35,13 @@ _ARRAY = {np.ndarray}
 class Jitted:
     """A function that compiles itself for the arguments it meets; see `jit`."""
 
-    def __init__(self, f: Callable[..., Any], static: Names, donate: Names, fp: str):
+    def __init__(self, f: Callable[..., Any], static: Names = (), donate: Names = (), options: Options | None = None):
         functools.update_wrapper(self, f, updated=())
         self.function = f
         self.title = function_name(f)
         self.static = _resolve(f, static, "static")
         self.donate = _resolve(f, donate, "donate")
-        self.fp = fp
-        Options(fp=fp)
+        self.options = options or Options()
         if both := {*self.static.positions, *self.static.names} & {*self.donate.positions, *self.donate.names}:
             raise TypeError(f"{self.title}: argument {min(both, key=str)!r} cannot be both static and donated")
         self._cache: dict[Hashable, Executable] = {}
@@ -142,7 +141,7 @@ class Jitted:
 
         chosen = sorted(p for p in self.donate.positions if p < len(args))
         donated = donation(graph, chosen, args, kwargs) if self.donate else {}
-        return Executable(graph, Options(fp=self.fp, donate=donated), seconds)
+        return Executable(graph, replace(self.options, donate=donated), seconds)
 
     def _pin(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         fixed = self.static.positions
@@ -277,30 +276,42 @@ def donation(graph: Graph, arguments: Sequence[int], args: Any, kwargs: Any) -> 
     return pairs
 
 
-def jit(f: Callable[..., Any] | None = None, *, static: Names = (), donate: Names = (), fp: str = "ieee") -> Any:
+def jit(
+    f: Callable[..., Any] | None = None,
+    *,
+    static: Names = (),
+    donate: Names = (),
+    fp: str = "ieee",
+    check: bool | None = None,
+    show: Sequence[str] | None = None,
+) -> Any:
     """Compile ``f`` to one native function, lazily per shape.
 
     ``static``: arguments (positions or names) that are Python values, part of the cache key; bool, str, None, Enum,
     dtype and callable leaves are static by nature.  ``donate``: arguments whose storage becomes the result at the same
     place in the tree: updated in place, the same ndarray comes back.  ``fp``: "ieee" (default: + − × ÷ √ bit-equal to
-    NumPy), "contract" or "fast".  Usable as a decorator.
+    NumPy), "contract" or "fast".  ``check``: verify the graph between passes (default: GRADC_CHECK).  ``show``: stages
+    to print to standard error while compiling, of "graph", "optimised", "schedule", "llvm", "asm" (default:
+    GRADC_SHOW).  Usable as a decorator.
 
     >>> import gradc as gc, numpy as np
     >>> gc.jit(lambda x: np.sin(x) * x)(np.arange(3.0)).shape
     (3,)
     """
     if f is None:
-        return lambda inner: jit(inner, static=static, donate=donate, fp=fp)
+        return lambda inner: jit(inner, static=static, donate=donate, fp=fp, check=check, show=show)
     if not callable(f):
         raise TypeError(f"jit expects a function, got {type(f).__name__}")
-    return Jitted(f, static, donate, fp)
+    given: dict[str, Any] = {"check": check, "show": None if show is None else tuple(show)}
+    chosen = {k: v for k, v in given.items() if v is not None}
+    return Jitted(f, static, donate, Options(fp=fp, **chosen))
 
 
 def compile(
     f: Callable[..., Any], *specs: Any, static: Names = (), donate: Names = (), fp: str = "ieee", **kwargs: Any
 ) -> Executable:
     """Compile ``f`` ahead of time for arguments described by ``specs`` (arrays, numbers or `gradc.spec`); see `jit`."""
-    return Jitted(f, static, donate, fp).lower(*specs, **kwargs)
+    return Jitted(f, static, donate, Options(fp=fp)).lower(*specs, **kwargs)
 
 
 def train_step(loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool = False, donate: bool = True) -> Jitted:
@@ -323,7 +334,7 @@ def train_step(loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool = F
         return (apply_updates(params, updates), new_state, *results)
 
     step.__name__ = f"{function_name(loss)}_step"
-    return Jitted(step, (), (0, 1) if donate else (), "ieee")
+    return Jitted(step, (), (0, 1) if donate else ())
 
 
 __all__ = ["Jitted", "compile", "jit", "train_step"]

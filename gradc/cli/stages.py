@@ -36,7 +36,7 @@ def _with_gradient(loaded: Loaded) -> Callable[..., Any]:
 
 
 def _compiled(loaded: Loaded, function: Callable[..., Any]) -> Executable:
-    return Jitted(function, (), (), "ieee").lower(*loaded.specs())
+    return Jitted(function).lower(*loaded.specs())
 
 
 def show(place: str, given: Sequence[str], stage: str, gradient: bool) -> int:
