@@ -59,9 +59,6 @@ class Aval:
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]" + ("~" if self.weak else "")
 
-    def with_shape(self, shape: Sequence[int]) -> Aval:
-        return Aval(tuple(shape), self.dtype)
-
 
 def lost_meaning(value: object) -> str | None:
     """What the class of an array means and its numbers alone do not say, in words; None for plain arrays."""

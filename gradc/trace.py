@@ -36,7 +36,7 @@ class Trace:
         self.inlined: dict[Node, str] = {}
 
 
-_open: ContextVar[tuple[Trace, ...]] = ContextVar("gradc_open_traces", default=())
+open_traces: ContextVar[tuple[Trace, ...]] = ContextVar("gradc_open_traces", default=())
 
 
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
@@ -69,11 +69,6 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
 
 def _leaf(aval: Aval, name: str, me: Trace) -> Node:
     return Node(OPS["input"], (), {"aval": aval, "name": name, "trace": me}, aval)
-
-
-def fresh_like(graph: Graph) -> tuple[Node, ...]:
-    """New leaves with the avals of ``graph``'s inputs, for a transformation that needs more of them."""
-    return tuple(Node(OPS["input"], (), dict(n.attrs), n.aval, n.where) for n in graph.inputs)
 
 
 def new_input(aval: Aval, name: str) -> Node:
@@ -111,17 +106,17 @@ def aval_of(value: Any, name: str = "argument") -> Aval:
 
 @contextmanager
 def _opened(me: Trace) -> Iterator[None]:
-    token = _open.set((*_open.get(), me))
+    token = open_traces.set((*open_traces.get(), me))
     try:
         yield
     finally:
-        _open.reset(token)
+        open_traces.reset(token)
 
 
 def is_open(node: Node) -> bool:
     """Whether a leaf belongs to a trace that is running now."""
     owner = node.attrs.get("trace")
-    return any(owner is t for t in _open.get())
+    return any(owner is t for t in open_traces.get())
 
 
 def _outputs(result: Any, title: str) -> tuple[tuple[Node, ...], Structure]:
@@ -179,12 +174,12 @@ def _inlined(graph: Graph, arrays: Sequence[Any]) -> list[Node]:
     known: dict[Node, Node] = {}
     leaves = dict(zip(graph.inputs, map(as_node, arrays), strict=True))
     outputs = rewrite(graph.outputs, lambda node, args: None, leaves, known)
-    open_traces = _open.get()
-    if not open_traces:
+    running = open_traces.get()
+    if not running:
         _refuse_leaks(graph.replace(inputs=(), outputs=tuple(leaves.values())))
     else:
         inner = {known[n]: name for n, name in graph.names.items() if n in known and n not in leaves}
-        open_traces[-1].inlined = inner | open_traces[-1].inlined
+        running[-1].inlined = inner | running[-1].inlined
     return outputs
 
 

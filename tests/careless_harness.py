@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from gradc.trace import _open
+from gradc.trace import open_traces
 
 X = np.arange(3.0)
 X.setflags(write=False)
@@ -27,7 +27,7 @@ def refused(error: type[BaseException], words: str, line: bool = True) -> Iterat
     message = str(caught.value)
     assert len(message) < SCREEN
     assert not line or "test_careless_" in message, message
-    assert _open.get() == ()
+    assert open_traces.get() == ()
 
 
 @pytest.fixture(autouse=True)
@@ -37,5 +37,5 @@ def clean() -> Iterator[None]:
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-    assert _open.get() == ()
+    assert open_traces.get() == ()
     assert sys.getprofile() is profiler

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import gradc as gc
-from gradc.trace import _open
+from gradc.trace import open_traces
 from tests.careless_harness import M, X, clean, refused  # noqa: F401 - `clean` is a fixture for every test
 
 # -- what is passed ---------------------------------------------------------------------------------------------------
@@ -422,5 +422,5 @@ def test_an_exception_in_the_users_code_closes_the_trace(error):
     for transform in (gc.jit(f), gc.grad(f), gc.vmap(f), gc.jit(lambda x: gc.grad(f)(x))):
         with pytest.raises(error, match="mine"):
             transform(X)
-        assert _open.get() == ()
+        assert open_traces.get() == ()
     np.testing.assert_array_equal(gc.jit(lambda x: x + 1)(X), X + 1)

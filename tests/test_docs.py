@@ -55,6 +55,17 @@ def test_readme_example_prints_what_it_shows(tmp_path):
     assert done.stdout.strip() == shown.strip()
 
 
+def test_readme_training_loop_trains():
+    """The second Python block, after the first one's definitions and with two batches."""
+    first, second = _blocks("python")[:2]
+    names: dict[str, object] = {}
+    exec(first.partition("print(")[0], names)
+    start = names["w"].copy()
+    names["batches"] = [(names["X"], names["y"])] * 2
+    exec(second, names)
+    assert names["value"] < names["loss"](start, names["X"], names["y"])
+
+
 def test_every_linked_file_exists():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):

@@ -22,7 +22,7 @@ from gradc.errors import ArgumentError, DTypeError, TraceError
 from gradc.graph import Graph
 from gradc.node import Node, here
 from gradc.optim import Optimizer, apply_updates
-from gradc.trace import _open, argument_names, aval_of, function_name, run, trace
+from gradc.trace import argument_names, aval_of, function_name, open_traces, run, trace
 from gradc.tree import Pinned, Structure, flatten, leaves_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Jitted:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # The usual call: the version called last fits again.  The native entry checks shapes and dtypes anyway.
         last = self._last
-        usual = last is not None and not last.weak and not _open.get()
+        usual = last is not None and not last.weak and not open_traces.get()
         if usual and len(args) == last.arity and not kwargs and _all_arrays(args):  # type: ignore[union-attr]
             try:
                 return last.call_flat(args)  # type: ignore[union-attr]
@@ -77,7 +77,7 @@ class Jitted:
             self._name_the_culprit(args, kwargs)
             raise
         executable = self._cache.get(key)
-        if executable is None or _open.get():
+        if executable is None or open_traces.get():
             made = self._compile_or_inline(args, kwargs, leaves, key)
             if isinstance(made, _Inlined):
                 return made.value

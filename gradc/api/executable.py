@@ -168,11 +168,6 @@ class Executable:
         return self._loaded.asm()
 
     @property
-    def object_bytes(self) -> bytes:
-        """The object file that was loaded: one symbol, `gradc_step`, with the four-pointer signature."""
-        return self._loaded.object_bytes
-
-    @property
     def stats(self) -> dict[str, Any]:
         """``seconds`` per stage, ``flops`` and ``bytes`` per call, ``arena_bytes``, ``kernels``, ``cached``, ``fp``."""
         return {

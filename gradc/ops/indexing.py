@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import Aval, Shape
-from gradc.errors import IndexingError
-from gradc.node import OPS, Node, describe, dsl
+from gradc.node import OPS, Node, dsl
 from gradc.ops.leaves import full, iota
 from gradc.ops.record import Kind, Op, Sample, register
 
@@ -24,12 +23,6 @@ Array = np.ndarray[Any, Any]
 def rest_axes(ndim: int, axes: Shape) -> Shape:
     """The axes of the operand that are not indexed."""
     return tuple(a for a in range(ndim) if a not in axes)
-
-
-def _selector(ndim: int, indices: Sequence[Array], axes: Shape) -> tuple[Any, ...]:
-    """A NumPy index that reads operand axes in the order (axes, rest)."""
-    by_axis = dict(zip(axes, indices, strict=True))
-    return tuple(by_axis.get(a, slice(None)) for a in range(ndim))
 
 
 def _front(x: Array, axes: Shape) -> Array:
@@ -245,12 +238,3 @@ register(
         doc="Where v would be inserted into the sorted last axis of a.",
     )
 )
-
-
-def check_static_range(index: Array, extent: int, axis: int, node: Node, where: str) -> None:
-    """Raise IndexingError if a constant index is outside [-extent, extent)."""
-    bad = index[(index < -extent) | (index >= extent)]
-    if bad.size:
-        raise IndexingError(
-            f"{where}: index {bad.flat[0]} is out of range for axis {axis} with size {extent} of {describe(node)}"
-        )

@@ -16,10 +16,6 @@ def _no_value(**attrs: Any) -> Any:
     raise TraceError("an input has no value of its own")
 
 
-def _constant_batch(node: Node, args: Any, batched: Any, size: int) -> Node:
-    raise AssertionError("a leaf has no operand, so it is never batched")
-
-
 register(
     Op(
         name="input",
