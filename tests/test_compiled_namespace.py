@@ -373,7 +373,9 @@ LAYERS = [
         "nn.{}(x)"), *HOSTILE, bound=FORMULA),
     row("nn.softmax(x); nn.softmax(x, dim=0); nn.softmax(x, axis=(0, 1)); nn.log_softmax(x); nn.softmin(x);"
         "nn.linear(x, y, x[:, 0]); nn.layer_norm(x, 4, z, z); nn.rms_norm(x, 4, z); nn.normalize(x);"
-        "nn.normalize(x, p=1, dim=0)",
+        "nn.normalize(x, p=1, dim=0); nn.scaled_dot_product_attention(x, y, y);"
+        "nn.conv2d(x[None], y[None, None, :2, :3], z[:1], padding=1); nn.max_pool2d(x[None], 2, 1, 1);"
+        "nn.avg_pool2d(x[None], 2)",
         *FLOATS, "int64", "backward", bound=FORMULA),
     row("nn.cross_entropy(x, y); nn.cross_entropy(x, y, reduction='none'); nn.cross_entropy(x, y, z, ignore_index=0);"
         "nn.cross_entropy(x, y, label_smoothing=0.1); nn.nll_loss(nn.log_softmax(x), y);"
