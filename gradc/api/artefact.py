@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from gradc.codegen.debug import Locations
 from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
 from gradc.errors import CompileError
@@ -100,8 +101,10 @@ class Artefact:
         return [path]
 
 
-def build(graph: Graph, target: Target, name: str, fp: str, donated: Mapping[int, int]) -> Artefact:
-    """Schedule and emit a lowered graph for ``target``.
+def build(
+    graph: Graph, target: Target, name: str, fp: str, donated: Mapping[int, int], debug: bool = False
+) -> Artefact:
+    """Schedule and emit a lowered graph for ``target``, with the user's source lines if ``debug``.
 
     Raises CompileError for a name that is no C identifier, and for captured arrays: those live in the Python process.
     """
@@ -114,4 +117,10 @@ def build(graph: Graph, target: Target, name: str, fp: str, donated: Mapping[int
             f"{graph.title} captures arrays ({captured}), which a standalone function cannot hold; "
             "pass them as arguments"
         )
-    return Artefact(graph, plan, target, name, str(emit(plan, target, name, fp)), arena_bytes(plan, target), donated)
+    text = str(emit(plan, target, name, fp, locations(plan, graph) if debug else None))
+    return Artefact(graph, plan, target, name, text, arena_bytes(plan, target), donated)
+
+
+def locations(plan: Schedule, graph: Graph) -> Locations:
+    """Debug locations for the code of ``plan``, the schedule of ``graph``."""
+    return Locations(plan, [None if node.op.name == "input" else node.where for node in graph.nodes])

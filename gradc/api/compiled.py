@@ -282,6 +282,7 @@ def jit(
     static: Names = (),
     donate: Names = (),
     fp: str = "ieee",
+    debug: bool = False,
     check: bool | None = None,
     show: Sequence[str] | None = None,
 ) -> Any:
@@ -290,7 +291,9 @@ def jit(
     ``static``: arguments (positions or names) that are Python values, part of the cache key; bool, str, None, Enum,
     dtype and callable leaves are static by nature.  ``donate``: arguments whose storage becomes the result at the same
     place in the tree: updated in place, the same ndarray comes back.  ``fp``: "ieee" (default: + − × ÷ √ bit-equal to
-    NumPy), "contract" or "fast".  ``check``: verify the graph between passes (default: GRADC_CHECK).  ``show``: stages
+    NumPy), "contract" or "fast".  ``debug``: carry the lines of your source through to the machine code as debug
+    locations (the instructions stay the same): ``.asm`` has them, and what ``.save`` writes shows your Python file in
+    gdb, perf and objdump.  ``check``: verify the graph between passes (default: GRADC_CHECK).  ``show``: stages
     to print to standard error while compiling, of "graph", "optimised", "schedule", "llvm", "asm" (default:
     GRADC_SHOW).  Usable as a decorator.
 
@@ -299,19 +302,25 @@ def jit(
     (3,)
     """
     if f is None:
-        return lambda inner: jit(inner, static=static, donate=donate, fp=fp, check=check, show=show)
+        return lambda inner: jit(inner, static=static, donate=donate, fp=fp, debug=debug, check=check, show=show)
     if not callable(f):
         raise TypeError(f"jit expects a function, got {type(f).__name__}")
     given: dict[str, Any] = {"check": check, "show": None if show is None else tuple(show)}
     chosen = {k: v for k, v in given.items() if v is not None}
-    return Jitted(f, static, donate, Options(fp=fp, **chosen))
+    return Jitted(f, static, donate, Options(fp=fp, debug=debug, **chosen))
 
 
 def compile(
-    f: Callable[..., Any], *specs: Any, static: Names = (), donate: Names = (), fp: str = "ieee", **kwargs: Any
+    f: Callable[..., Any],
+    *specs: Any,
+    static: Names = (),
+    donate: Names = (),
+    fp: str = "ieee",
+    debug: bool = False,
+    **kwargs: Any,
 ) -> Executable:
     """Compile ``f`` ahead of time for arguments described by ``specs`` (arrays, numbers or `gradc.spec`); see `jit`."""
-    return Jitted(f, static, donate, Options(fp=fp)).lower(*specs, **kwargs)
+    return Jitted(f, static, donate, Options(fp=fp, debug=debug)).lower(*specs, **kwargs)
 
 
 def train_step(loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool = False, donate: bool = True) -> Jitted:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from gradc.api.artefact import build
+from gradc.api.artefact import build, locations
 from gradc.api.options import STAGES, Options
 from gradc.aval import lost_meaning
 from gradc.codegen.emit import arena_bytes, emit
@@ -45,7 +45,8 @@ class Executable:
     """A compiled function: call it with arrays shaped as at compile time.
 
     ``.graph`` is the optimised graph, ``.schedule`` the kernels and the memory plan, ``.llvm`` and ``.asm`` the
-    generated code, ``.stats`` seconds per stage, flops, bytes moved, arena bytes.
+    generated code, ``.stats`` seconds per stage, flops, bytes moved, arena bytes.  Compiled with ``debug=True``,
+    ``.locations`` leads from code back to graph nodes.
     """
 
     def __init__(self, graph: Graph, options: Options | None = None, traced_seconds: float = 0.0):
@@ -60,7 +61,10 @@ class Executable:
             "schedule", lambda: schedule(self.lowered, donated=options.donate, target=target)
         )
         self.arena_bytes = arena_bytes(self.schedule, target)
-        self._text: str = self._timed("emit", lambda: str(emit(self.schedule, target, SYMBOL, options.fp)))
+        self.locations = locations(self.schedule, self.lowered) if options.debug else None
+        self._text: str = self._timed(
+            "emit", lambda: str(emit(self.schedule, target, SYMBOL, options.fp, self.locations))
+        )
         self._loaded: Loaded = load(self._text, SYMBOL)
         self._seconds |= {f"llvm {k}": v for k, v in self._loaded.seconds.items()}
         self.native: NativeFunction = self._timed("entry", self._native)
@@ -195,7 +199,8 @@ class Executable:
         ``name`` is the exported symbol.  Returns the files written; raises CompileError for an unknown target.
         """
         target = Target.host() if triple is None else Target.of(triple, cpu, features)
-        return build(self.lowered, target, name, self.options.fp, self.options.donate).write(path)
+        options = self.options
+        return build(self.lowered, target, name, options.fp, options.donate, options.debug).write(path)
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{self.graph.name(x)}: {x.aval}" for x in self.graph.inputs)

@@ -20,6 +20,7 @@ class Options:
     donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage
     observe: Observe | None = None
     check: bool = field(default_factory=lambda: os.environ.get("GRADC_CHECK") == "1")  #: verify between passes
+    debug: bool = False  #: carry the user's source lines into the generated code
     show: tuple[str, ...] = field(default_factory=lambda: _stages(os.environ.get("GRADC_SHOW", "")))  #: printed stages
 
     def __post_init__(self) -> None:

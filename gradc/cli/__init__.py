@@ -98,6 +98,7 @@ def _compile(commands: Commands) -> None:
     _takes_function(parser)
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="file ending in .o, .obj, .s, .ll or .h")
     parser.add_argument("--grad", action="store_true", help="value_and_grad of the function")
+    parser.add_argument("--debug", action="store_true", help="with the lines of FILE as debug locations (DWARF)")
     parser.add_argument("--target", metavar="TRIPLE", help="e.g. aarch64-unknown-linux-gnu, wasm32-unknown-unknown")
     parser.add_argument("--cpu", default="", help="the target's CPU as LLVM names it, e.g. cortex-a72")
     parser.add_argument("--features", default="", help="LLVM's feature list, e.g. +avx2,+fma")
@@ -143,7 +144,7 @@ def _run_compile(options: argparse.Namespace) -> int:
     from gradc.cli.stages import write
 
     target = (options.target, options.cpu, options.features)
-    return write(options.function, options.arg, options.output, options.grad, target, options.name)
+    return write(options.function, options.arg, options.output, options.grad, target, options.name, options.debug)
 
 
 def _run_doctor(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from gradc.api.compiled import Jitted
 from gradc.api.derivatives import value_and_grad
 from gradc.api.executable import Executable
+from gradc.api.options import Options
 from gradc.cli.loading import Loaded, load_function
 from gradc.cli.usage import UsageError
 from gradc.explain import explain as explain_function
@@ -35,8 +36,8 @@ def _with_gradient(loaded: Loaded) -> Callable[..., Any]:
     return value_and_grad(loaded.function, _differentiable(loaded))
 
 
-def _compiled(loaded: Loaded, function: Callable[..., Any]) -> Executable:
-    return Jitted(function).lower(*loaded.specs())
+def _compiled(loaded: Loaded, function: Callable[..., Any], debug: bool = False) -> Executable:
+    return Jitted(function, options=Options(debug=debug)).lower(*loaded.specs())
 
 
 def show(place: str, given: Sequence[str], stage: str, gradient: bool) -> int:
@@ -106,10 +107,11 @@ def write(
     gradient: bool,
     target: tuple[str | None, str, str],
     name: str,
+    debug: bool = False,
 ) -> int:
     """Write the compiled function in the form that the file's ending asks for."""
     loaded = load_function(place, given)
-    executable = _compiled(loaded, _with_gradient(loaded) if gradient else loaded.function)
+    executable = _compiled(loaded, _with_gradient(loaded) if gradient else loaded.function, debug)
     for path in executable.save(output, *target, name):
         print(f"wrote {path} ({path.stat().st_size:,} bytes)")
     return 0

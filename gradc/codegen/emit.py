@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gradc.codegen.contract import Products, scratch_bytes
+from gradc.codegen.debug import Locations
 from gradc.codegen.ir import Function, Module
 from gradc.codegen.nest import emit_nest
 from gradc.codegen.order import emit_search, emit_sort
@@ -26,15 +27,21 @@ from gradc.schedule.plan import Schedule
 PARAMS = [("ptr noalias", "inputs"), ("ptr noalias", "outputs"), ("ptr noalias", "arena"), ("ptr noalias", "status")]
 
 
-def emit(schedule: Schedule, target: Target, name: str, fp: str = "ieee") -> Module:
-    """The module of a whole schedule; ``fp`` is "ieee", "contract" or "fast"."""
-    module = Module(fp)
+def emit(schedule: Schedule, target: Target, name: str, fp: str = "ieee", debug: Locations | None = None) -> Module:
+    """The module of a whole schedule; ``fp`` is "ieee", "contract" or "fast".
+
+    With ``debug`` each instruction carries the source line and the piece of a kernel that it comes from.
+    """
+    module = Module(fp, debug)
     library = _Library(module, target)
-    functions = [library.function(k) for k in schedule.kernels]
+    functions = [library.function(k, n) for n, k in enumerate(schedule.kernels)]
     main = _Main(module, name, schedule)
-    for kernel, function in zip(schedule.kernels, functions, strict=True):
-        main.call(function, [main.pointer(b) for b in kernel.slots])
+    for number, (kernel, function) in enumerate(zip(schedule.kernels, functions, strict=True)):
+        with main.f.standing_for(kernel=number):
+            main.call(function, [main.pointer(b) for b in kernel.slots])
     main.f.finish()
+    if debug is not None:
+        debug.finish(module.functions)
     return module
 
 
@@ -46,7 +53,7 @@ def emit_kernel(schedule: Schedule, number: int, target: Target, name: str, fp: 
     """
     kernel = schedule.kernels[number]
     module = Module(fp)
-    function = _Library(module, target).function(kernel)
+    function = _Library(module, target).function(kernel, number)
     main = _Main(module, name, schedule)
     alone = {s: main.argument("%inputs", k) for k, s in enumerate(kernel.reads) if s not in kernel.writes}
     alone |= {s: main.argument("%outputs", k) for k, s in enumerate(kernel.writes)}
@@ -68,19 +75,28 @@ class _Library:
         self.module, self.products = module, Products(target)
         self._known: dict[object, str] = {}
 
-    def function(self, kernel: Kernel) -> str:
-        """The name of the function of ``kernel``: its slots as pointers, then scratch, then the status word."""
+    def function(self, kernel: Kernel, number: int) -> str:
+        """The function of ``kernel``, the schedule's ``number``-th: its slots as pointers, scratch, the status word."""
+        debug = self.module.debug
         key = (kernel.work, kernel.dtypes)
         if key not in self._known:
-            self._known[key] = self._emit(kernel, f"k{len(self._known)}.{kernel.title.replace('+', '.')}")
+            if debug is not None:
+                debug.enter(number)
+            name = f"k{len(self._known)}.{kernel.title.replace('+', '.')}"
+            self._known[key] = self._emit(kernel, number, name)
+        if debug is not None:
+            debug.runs(self._known[key], number)
         return self._known[key]
 
-    def _emit(self, kernel: Kernel, name: str) -> str:
+    def _emit(self, kernel: Kernel, number: int, name: str) -> str:
         slots = [f"%s{k}" for k in range(len(kernel.slots))]
         params = [("ptr", s[1:]) for s in slots]
         f = Function(self.module, name, [*params, ("ptr", "scratch"), ("ptr", "status")], result="internal void")
-        for work in kernel.work:
-            self._piece(f, work, slots)
+        for at, work in enumerate(kernel.work):
+            if self.module.debug is not None:
+                self.module.debug.enter(number, at)
+            with f.standing_for(work=at):
+                self._piece(f, work, slots)
         f.finish()
         return name
 

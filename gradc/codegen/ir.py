@@ -11,9 +11,10 @@ The text route is used instead of llvmlite.ir because it is several times faster
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -28,6 +29,7 @@ REGISTER = {
 FLAGS = {"ieee": "", "contract": "contract ", "fast": "fast "}
 
 Scalar = bool | int | float
+_UNMARKED = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +101,31 @@ def vector_const(values: Sequence[Scalar], dtype: str) -> Value:
     return Value(f"<{body}>", dtype, len(values))
 
 
+class Debug(Protocol):
+    """Where the code of a module comes from; `gradc.codegen.debug` writes it as LLVM's debug metadata."""
+
+    def enter(self, kernel: int, work: int = 0) -> None:
+        """What follows is emitted for this piece of this kernel of the schedule."""
+
+    def runs(self, function: str, kernel: int) -> None:
+        """``function`` is the function of ``kernel``."""
+
+    def function(self, name: str) -> str:
+        """What stands behind the head of a function."""
+
+    def location(self, name: str, place: Mapping[str, int]) -> str:
+        """What stands behind the instructions of a function at ``place``."""
+
+    def metadata(self) -> list[str]:
+        """The lines at the end of the module."""
+
+
 @dataclass
 class Module:
     """The text of one LLVM module: functions, globals and the declarations they turn out to need."""
 
     fp: str = "ieee"
+    debug: Debug | None = None
     functions: dict[str, str] = field(default_factory=dict)
     globals: dict[str, str] = field(default_factory=dict)
     declarations: dict[str, str] = field(default_factory=dict)
@@ -131,6 +153,7 @@ class Module:
         parts = [f"@{name} = {text}" for name, text in self.globals.items()]
         parts += self.functions.values()
         parts += [text for name, text in self.declarations.items() if name not in self.functions]
+        parts += self.debug.metadata() if self.debug is not None else []
         return "\n".join(parts) + "\n"
 
 
@@ -152,6 +175,11 @@ class Function:
         """``params`` are (IR type with attributes, name without %)."""
         self.module, self.name, self.result, self.attrs = module, name, result, attrs
         self.params = list(params)
+        self.place: dict[str, int] = {}  #: what the instructions being emitted stand for
+        self._mark = ""
+        if module.debug is not None:
+            self.attrs += module.debug.function(name)
+            self._mark = module.debug.location(name, self.place)
         self.lines: list[str] = []
         self.block = "entry"
         self._entry: list[str] = []
@@ -164,14 +192,26 @@ class Function:
         return f"{stem}{self._count}"
 
     def line(self, text: str) -> None:
-        self.lines.append("  " + text)
+        self.lines.append(f"  {text}{self._mark}")
 
     def let(self, instruction: str) -> str:
         """Emit ``%new = instruction`` and return ``%new``."""
         self._count += 1
         name = f"%v{self._count}"
-        self.lines.append(f"  {name} = {instruction}")
+        self.lines.append(f"  {name} = {instruction}{self._mark}")
         return name
+
+    def standing_for(self, **place: int) -> AbstractContextManager[None]:
+        """Instructions emitted inside stand for a part of what those around them stand for."""
+        return _UNMARKED if self.module.debug is None else self._standing_for(self.module.debug, place)
+
+    @contextmanager
+    def _standing_for(self, debug: Debug, place: Mapping[str, int]) -> Iterator[None]:
+        around, mark = self.place, self._mark
+        self.place = {**around, **place}
+        self._mark = debug.location(self.name, self.place)
+        yield
+        self.place, self._mark = around, mark
 
     def label(self, name: str) -> None:
         self.lines.append(f"{name}:")

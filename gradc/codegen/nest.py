@@ -16,7 +16,7 @@ from gradc.codegen.memory import first_lanes, load, offset_pointer
 from gradc.codegen.reduce import emit_reduction
 from gradc.codegen.scalars import Point, Scalars
 from gradc.schedule.affine import Var
-from gradc.schedule.kernel import Load, Nest, Scan, Stage, Total
+from gradc.schedule.kernel import Load, Nest, Scan, Stage
 
 Step = Callable[[Value, Point], Value]
 
@@ -94,11 +94,15 @@ class _Nest:
         """Read far loads by rows, transpose them in registers, then take the inner axis step by step."""
         (inner,), lanes = stage.inner, self.nest.lanes
         start = point.at(inner, const(0, "int64"))
-        columns = {k: transpose(self.f, [self._row(k, row, start) for row in range(lanes)]) for k in far}
+        columns = {}
+        for k in far:
+            with self.f.standing_for(instruction=k):
+                columns[k] = transpose(self.f, [self._row(k, row, start) for row in range(lanes)])
         for step in range(lanes):
             inside = point.at(inner, const(step, "int64"))
             for k in far:
-                self.s.set(k, columns[k][step], inside)
+                with self.f.standing_for(instruction=k):
+                    self.s.set(k, columns[k][step], inside)
             self._store(stage, needed, (), inside)
 
     def _row(self, k: int, row: int, point: Point) -> Value:
@@ -141,11 +145,10 @@ class _Nest:
             self._store(stage, needed, (), inside)
 
     def _reduce(self, stage: Stage, needed: Sequence[int], point: Point) -> None:
-        number = self.nest.stages.index(stage)
         results = emit_reduction(self.s, stage, needed, point)
-        for k, x in enumerate(self.nest.code):
-            if isinstance(x, Total) and x.stage == number:
-                self.s.set(k, results[x.which], point)
+        for k, which in self.nest.totals(stage).items():
+            with self.f.standing_for(instruction=k):
+                self.s.set(k, results[which], point)
 
     def _scan(self, scan: Scan, stage: Stage, needed: Sequence[int], point: Point) -> None:
         """One element after another; every partial result is stored."""
@@ -158,7 +161,8 @@ class _Nest:
         def step(total: Value, inside: Point) -> Value:
             self.s.advance(needed, inside)
             x = self.s.value(scan.value, inside, lanes > 1)
-            total = b.add(total, x) if scan.how == "cumsum" else b.mul(total, x)
+            with self.f.standing_for(slot=scan.store.slot):
+                total = b.add(total, x) if scan.how == "cumsum" else b.mul(total, x)
             self.s.write_scan(scan.store, total, inside)
             return total
 

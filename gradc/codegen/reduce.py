@@ -15,7 +15,7 @@ Start reading at `emit_reduction`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -42,12 +42,14 @@ States = tuple[State, ...]
 
 def emit_reduction(s: Scalars, stage: Stage, needed: Sequence[int], point: Point) -> list[Value]:
     """The result of each reduction of ``stage``, in the lanes of an outer lane axis or as scalars."""
-    return _Reduction(s, stage, needed).run(point)
+    totals = s.nest.totals(stage)
+    with s.f.standing_for(instruction=min(totals, default=-1)):
+        return _Reduction(s, stage, needed, {which: k for k, which in totals.items()}).run(point)
 
 
 class _Reduction:
-    def __init__(self, s: Scalars, stage: Stage, needed: Sequence[int]):
-        self.s, self.f, self.stage, self.needed = s, s.f, stage, needed
+    def __init__(self, s: Scalars, stage: Stage, needed: Sequence[int], totals: Mapping[int, int]):
+        self.s, self.f, self.stage, self.needed, self.totals = s, s.f, stage, needed, totals
         nest = s.nest
         self.along = nest.lane is not None and bool(stage.inner) and stage.inner[-1] == nest.lane and not nest.across
         self.width = nest.lanes if self.along else 1
@@ -84,10 +86,11 @@ class _Reduction:
             self.s.store(store, point)
         position = self._position(point) if any(r.how.startswith("arg") for r in self.stage.reduces) else None
         mask = point.mask if self.along else None
-        return tuple(
-            r.step(x, self.s.value(a.value, point, wide), position, mask)
-            for r, x, a in zip(self.reducers, states, self.stage.reduces, strict=True)
-        )
+        taken = []
+        for which, (r, x, a) in enumerate(zip(self.reducers, states, self.stage.reduces, strict=True)):
+            with self.f.standing_for(instruction=self.totals.get(which, -1)):
+                taken.append(r.step(x, self.s.value(a.value, point, wide), position, mask))
+        return tuple(taken)
 
     def _position(self, point: Point) -> Value:
         """The row-major number of the element in the reduced axes."""

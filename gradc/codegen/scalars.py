@@ -79,7 +79,8 @@ class Scalars:
                 continue
             x = self.nest.code[k]
             if not isinstance(x, Total) and all(a in point.values for a in operands(x)):
-                self.set(k, self._emit(k, x, point), point)
+                with self.f.standing_for(instruction=k):
+                    self.set(k, self._emit(k, x, point), point)
 
     def set(self, k: int, value: Value, point: Point) -> None:
         point.values[k] = value
@@ -166,6 +167,10 @@ class Scalars:
 
     def store(self, s: Store, point: Point) -> None:
         """Write, or combine with what is there."""
+        with self.f.standing_for(slot=s.slot):
+            self._store(s, point)
+
+    def _store(self, s: Store, point: Point) -> None:
         if s.terms:
             offset = self._computed(s.offset, s.terms, point, False)
             pointer = memory.offset_pointer(self.f, self.slots[s.slot], offset, s.dtype)
@@ -195,6 +200,10 @@ class Scalars:
 
     def write_scan(self, s: Store, value: Value, point: Point) -> None:
         """Store a running total, which is no instruction."""
+        with self.f.standing_for(slot=s.slot):
+            self._write_scan(s, value, point)
+
+    def _write_scan(self, s: Store, value: Value, point: Point) -> None:
         if value.lanes == 1 or s.offset.coefficient(self._lane) == 1:
             pointer = memory.offset_pointer(self.f, self.slots[s.slot], self.form(s.offset, point, False), s.dtype)
             memory.store(self.f, value, pointer, point.mask)
@@ -274,4 +283,3 @@ def combine(b: Builder, how: str, old: Value, new: Value) -> Value:
     if old.dtype == "bool":
         return b.or_(old, new) if how == "max" else b.and_(old, new)
     return b.max(old, new) if how == "max" else b.min(old, new)
-

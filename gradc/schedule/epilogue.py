@@ -36,7 +36,7 @@ def epilogue_of(product: Product, node: Node, maps: Sequence[Node], w: Weaver) -
     outer, index = w.loops(node.shape)
     w.define(node, index, w.emit(Total(0, 0, dtype_name(node.dtype))))
     stores = stored_at(w, maps, index)
-    nest = Nest(outer, tuple(w.code), (Stage(stores=stores),))
+    nest = w.nest(outer, Stage(stores=stores))
     by_axis = _variables(node, outer)
     found = grouped(nest, [[by_axis[a] for a in axes if a in by_axis] for axes in out_groups(node)])
     if found is None:

@@ -2,7 +2,8 @@
 
 Enters: nothing; these are plain immutable values.  Leaves: the same, to `gradc.codegen`.
 Invariant: a kernel knows memory only as *slots* (slot k is the k-th pointer it is given) and elements as offsets in
-loop variables, so two kernels of equal text are the same function.  Start reading at `Nest`.
+loop variables, so two kernels of equal text are the same function.  ``origins`` say beside that, outside of what makes
+two kernels equal, which graph nodes a piece stands for (`gradc.schedule.origin`).  Start reading at `Nest`.
 
 A `Nest` is loops over ``outer``, with *stages* inside, one after another for each outer index:
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gradc.aval import Shape
@@ -246,6 +247,7 @@ class Nest:
     """Loops; see the file head.  ``lane`` is the variable that runs through the lanes of a vector, ``lanes`` at a time.
 
     It is one of ``outer``, and then the last of them; or the last of every stage's ``inner``; or None.
+    ``origins`` are, for each instruction of ``code``, the positions of the graph nodes whose value it holds.
     """
 
     outer: tuple[Var, ...]
@@ -254,6 +256,7 @@ class Nest:
     lane: Var | None = None
     lanes: int = 1
     sequential: bool = False
+    origins: tuple[frozenset[int], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def across(self) -> bool:
@@ -266,6 +269,11 @@ class Nest:
             yield from stage.stores
             if stage.scan is not None:
                 yield stage.scan.store
+
+    def totals(self, stage: Stage) -> dict[int, int]:
+        """The instructions that hold a result of ``stage``, each with the number of its reduction."""
+        number = self.stages.index(stage)
+        return {k: x.which for k, x in enumerate(self.code) if isinstance(x, Total) and x.stage == number}
 
     def needed(self, stage: Stage) -> list[int]:
         """The instructions on which a stage's results depend, in order."""
@@ -316,7 +324,10 @@ class Epilogue:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """out[i, j] = Σₖ left[i, k] · right[k, j] for every batch index, or what the epilogue makes of it."""
+    """out[i, j] = Σₖ left[i, k] · right[k, j] for every batch index, or what the epilogue makes of it.
+
+    ``origins`` are the graph positions of the contraction and of the views of its operands that became strides.
+    """
 
     m: int
     n: int
@@ -327,6 +338,7 @@ class Product:
     right: View
     out: View
     epilogue: Epilogue | None = None
+    origins: frozenset[int] = field(default=frozenset(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

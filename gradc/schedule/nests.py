@@ -53,7 +53,7 @@ def map_nest(w: Weaver, nodes: Sequence[Node]) -> Nest:
     """All ``nodes``, of one shape, in one pass over its elements."""
     outer, index = w.loops(nodes[0].shape)
     stores = stored_at(w, nodes, index)
-    return Nest(outer, tuple(w.code), (Stage(stores=stores),))
+    return w.nest(outer, Stage(stores=stores))
 
 
 def stored_at(w: Weaver, nodes: Sequence[Node], index: Place) -> tuple[Store, ...]:
@@ -92,7 +92,7 @@ def empty_reduce_nest(w: Weaver, nodes: Sequence[Node]) -> Nest:
         if node in w.slots.buffers:
             stores.append(w.store(node, index, value))
     rest = stored_at(w, [n for n in nodes if n.op.kind is not Kind.REDUCE], index)
-    return Nest(outer, tuple(w.code), (Stage(stores=(*stores, *rest)),))
+    return w.nest(outer, Stage(stores=(*stores, *rest)))
 
 
 def prefix_nest(w: Weaver, node: Node) -> Nest:
@@ -103,7 +103,7 @@ def prefix_nest(w: Weaver, node: Node) -> Nest:
     along = node.shape[axis] - 1 - step if node.attrs["reverse"] else step
     index = (*around[:axis], along, *around[axis:])
     scan = Scan(node.op.name, w.value(node.args[0], index), w.store(node, index, 0))
-    return Nest(outer, tuple(w.code), (Stage(inner, scan=scan),))
+    return w.nest(outer, Stage(inner, scan=scan))
 
 
 def scatter_nest(w: Weaver, node: Node) -> Nest:
@@ -118,27 +118,27 @@ def scatter_nest(w: Weaver, node: Node) -> Nest:
     place = tuple(Affine() if a in axes else next(rest) for a in range(x.ndim))
     plain = w.store(node, place, value, node.attrs["how"])
     store = Store(plain.slot, plain.offset, value, plain.dtype, plain.how, terms)
-    return Nest(outer, tuple(w.code), (Stage(stores=(store,)),), sequential=True)
+    return w.nest(outer, Stage(stores=(store,)), sequential=True)
 
 
 def copy_nest(w: Weaver, node: Node, source: Node) -> Nest:
     """``node``'s buffer filled with the value of ``source``, of the same shape."""
     outer, index = w.loops(node.shape)
     store = w.store(node, index, w.value(source, index))
-    return Nest(outer, tuple(w.code), (Stage(stores=(store,)),))
+    return w.nest(outer, Stage(stores=(store,)))
 
 
 def copy_nest_between(w: Weaver, source: int, target: int, size: int, dtype: str) -> Nest:
     """The ``size`` elements of one slot copied into another."""
     outer, (at,) = w.loops((size,))
     value = w.emit(Load(source, at, dtype))
-    return Nest(outer, tuple(w.code), (Stage(stores=(Store(target, at, value, dtype),)),))
+    return w.nest(outer, Stage(stores=(Store(target, at, value, dtype),)))
 
 
 def fill_nest(w: Weaver, node: Node, value: bool | int | float) -> Nest:
     outer, index = w.loops(node.shape)
     store = w.store(node, index, w.constant(value, node.dtype))
-    return Nest(outer, tuple(w.code), (Stage(stores=(store,)),))
+    return w.nest(outer, Stage(stores=(store,)))
 
 
 # -- pieces ------------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def piece_nest(w: Weaver, node: Node, which: int) -> Nest:
     target = _inverse(formula, free, node.ndim)
     adds = node.op.kind is Kind.FOLD and not (which == 0 and _first_piece_covers(node))
     store = w.store(node, target, w.value(operand, source), "add" if adds else "set")
-    return Nest(outer, tuple(w.code), (Stage(stores=(store,)),))
+    return w.nest(outer, Stage(stores=(store,)))
 
 
 def _inverse(formula: Sequence[Affine], free: Place, ndim: int) -> Place:

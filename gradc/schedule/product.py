@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradc.node import Node
 from gradc.ops.index import linear_index, row_major_strides
@@ -27,11 +27,12 @@ Label = int
 
 @dataclass(frozen=True)
 class _Strided:
-    """A slot read by strides: one for each label."""
+    """A slot read by strides: one for each label.  ``views`` are the nodes that have become strides."""
 
     slot: int
     offset: int
     strides: Mapping[Label, int]
+    views: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ def contract_work(
         if _single_stride(order, groups, sides[k].strides) is None:
             nest, sides[k] = _copied(node, k, order, groups, slots, number, widths)
             work.append(nest)
-    work.append(_product(dtype_name(node.dtype), groups, order, sides[0], sides[1], out))
-    return work
+    product = _product(dtype_name(node.dtype), groups, order, sides[0], sides[1], out)
+    origins = frozenset(number[n] for n in (node, *sides[0].views, *sides[1].views))
+    return [*work, replace(product, origins=origins)]
 
 
 def _sides(node: Node) -> tuple[tuple[Label, ...], tuple[Label, ...]]:
@@ -93,19 +95,21 @@ def out_groups(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int,
 
 def _operand(node: Node, labels: Sequence[Label], groups: _Groups, slots: Slots) -> _Strided:
     variables = {k: Var(at, groups.sizes[k]) for at, k in enumerate(labels)}
-    base, place = _in_memory(node, tuple(Affine.of(variables[k]) for k in labels), slots)
+    base, place, views = _in_memory(node, tuple(Affine.of(variables[k]) for k in labels), slots)
     offset = Affine.of(linear_index(place, base.shape))
     strides = {k: offset.terms.get(v, 0) for k, v in variables.items()}
-    return _Strided(slots.reading(base), offset.const, strides)
+    return _Strided(slots.reading(base), offset.const, strides, views)
 
 
-def _in_memory(node: Node, place: Place, slots: Slots) -> tuple[Node, Place]:
-    """The first stored node below plain views in which ``place`` is affine."""
+def _in_memory(node: Node, place: Place, slots: Slots) -> tuple[Node, Place, tuple[Node, ...]]:
+    """The first stored node below plain views in which ``place`` is affine, and those views."""
+    views = []
     while node not in slots.buffers or Affine.of(linear_index(place, node.shape)).quotients:
         if not is_plain_view(node):
             raise AssertionError(f"operand {node.op.name} of a product is not in memory")
+        views.append(node)
         node, place = through_view(node, place)
-    return node, place
+    return node, place, tuple(views)
 
 
 def _result(node: Node, slot: int) -> _Strided:
@@ -157,11 +161,13 @@ def _copied(
     outer, place = w.loops(shape)
     at = dict(zip(layout, place, strict=True))
     index = tuple(at.get(k, Affine()) for k in labels)
-    base, source = _in_memory(node.args[which], index, slots)
+    base, source, views = _in_memory(node.args[which], index, slots)
     value = w.load(base, source)
     offset = Affine.of(linear_index(place, shape))
     store = Store(slot, offset, value, dtype_name(node.dtype))
-    nest = arranged(Nest(outer, tuple(w.code), (Stage(stores=(store,)),)), widths)
+    for source_of in (base, *views):
+        w.stands_for(value, source_of)
+    nest = arranged(w.nest(outer, Stage(stores=(store,))), widths)
     strides = dict(zip(layout, row_major_strides(shape), strict=True))
     return nest, _Strided(slot, 0, strides)
 

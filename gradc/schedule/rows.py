@@ -129,7 +129,7 @@ class _RowNest:
             self._reload(here)
         if ends:
             stages.append(Stage(stores=tuple(ends)))
-        return Nest(self.outer, tuple(self.w.code), tuple(stages))
+        return self.w.nest(self.outer, *stages)
 
     # -- layers ------------------------------------------------------------------------------------------------------
     def _levels(self) -> dict[Node, int]:

@@ -2,7 +2,7 @@
 
 Enters: a node and an index in loop variables.  Leaves: numbered `Instruction`s of one nest.
 Invariant: stored nodes are loaded, everything else is computed where it is read; the same node at the same index is one
-instruction.  Start reading at `Weaver.value`.
+instruction, and each instruction knows the nodes whose value it holds.  Start reading at `Weaver.value`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gradc.ops.index import linear_index, row_major_strides
 from gradc.ops.indexing import rest_axes
 from gradc.ops.record import Kind
 from gradc.schedule.affine import MAX_FACTORS, Affine, Var
-from gradc.schedule.kernel import Apply, Bounded, Constant, Index, Instruction, Load, Lookup, Store, Term
+from gradc.schedule.kernel import Apply, Bounded, Constant, Index, Instruction, Load, Lookup, Nest, Stage, Store, Term
 
 Place = tuple[Affine, ...]
 #: First variable of an axis -> the factors of its extent, innermost first.
@@ -100,6 +100,7 @@ class Weaver:
     def __init__(self, slots: Slots, number: Mapping[Node, int], splits: Splits | None = None):
         self.slots, self.number = slots, number
         self.code: list[Instruction] = []
+        self.origins: list[set[int]] = []  # of each instruction: the positions of the nodes that it stands for
         self.own: dict[Node, Place] = {}
         self._known: dict[Any, int] = {}
         self._splits = splits or {}
@@ -134,7 +135,18 @@ class Weaver:
         if key not in self._known:
             self._known[key] = len(self.code)
             self.code.append(instruction)
+            self.origins.append(set())
         return self._known[key]
+
+    def stands_for(self, instruction: int, node: Node) -> None:
+        """Note that ``instruction`` holds the value of ``node``, or is a step to it."""
+        if node in self.number:
+            self.origins[instruction].add(self.number[node])
+
+    def nest(self, outer: tuple[Var, ...], *stages: Stage, sequential: bool = False) -> Nest:
+        """The loops over ``outer`` around ``stages`` and all code so far."""
+        origins = tuple(map(frozenset, self.origins))
+        return Nest(outer, tuple(self.code), stages, sequential=sequential, origins=origins)
 
     def constant(self, value: Any, dtype: np.dtype[Any]) -> int:
         scalar = np.asarray(value, dtype).reshape(-1)[0]
@@ -158,12 +170,14 @@ class Weaver:
                     raise AssertionError(f"{describe(node)} is read at another index than it is computed at")
                 raise AssertionError(f"{describe(node)} is read before it is computed")
             self._known[key] = self.load(node, index) if self._in_memory(node) else self.compute(node, index)
+            self.stands_for(self._known[key], node)
         return self._known[key]
 
     def define(self, node: Node, index: Place, value: int) -> None:
         """From here on ``node`` at ``index`` is instruction ``value``; at another index it cannot be read."""
         self.own[node] = index
         self._known[id(node), index] = value
+        self.stands_for(value, node)
 
     def _in_memory(self, node: Node) -> bool:
         if node.op.name == "constant" and node.aval.size == 1:
@@ -182,8 +196,9 @@ class Weaver:
         strides, number = row_major_strides(shape), self.number.get(node, -1)
         terms = []
         for operand, axis in zip(indices, node.attrs["axes"], strict=True):
-            bounded = Bounded(self.value(operand, index), shape[axis], number)
-            terms.append(Term(self.emit(bounded), strides[axis]))
+            bounded = self.emit(Bounded(self.value(operand, index), shape[axis], number))
+            self.stands_for(bounded, node)
+            terms.append(Term(bounded, strides[axis]))
         return tuple(terms)
 
 

@@ -1,0 +1,203 @@
+"""Debug locations: which line of the user's file, and which piece of which kernel, an instruction comes from.
+
+Enters: places as the emitters walk (`Function.standing_for`).  Leaves: LLVM's debug metadata, from which LLVM writes
+DWARF line tables (`.loc` in assembly), and the way back from what it wrote: `Locations.nodes`.
+A location is a line of the user's file — that of the node computed there, so debuggers and profilers show the Python
+source — and a *discriminator*, DWARF's number for "which of several pieces of code on one line".  Discriminators are
+numbered over the module and name a `Piece` of the function that is emitted.  A function shared by several kernels, or
+called by several, stands for the pieces of them all.
+Invariant: locations change no instruction.  Start reading at `Locations`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import PurePath
+
+from gradc.node import Where
+from gradc.schedule.origin import Piece, nodes_at, nodes_of
+from gradc.schedule.plan import Schedule
+
+#: metadata numbers below this one are the compile unit and what it needs
+FIRST = 8
+HEAD = """\
+!llvm.dbg.cu = !{{!0}}
+!llvm.module.flags = !{{!1, !2}}
+!0 = distinct !DICompileUnit(language: DW_LANG_Python, file: !{file}, producer: "gradc", isOptimized: true, \
+runtimeVersion: 0, emissionKind: LineTablesOnly)
+!1 = !{{i32 2, !"Debug Info Version", i32 3}}
+!2 = !{{i32 2, !"Dwarf Version", i32 4}}
+!3 = !DISubroutineType(types: !{{null}})"""
+_CALL = re.compile(r"call [^@]*@([\w.]+)\(.*!dbg !(\d+)$")
+_MARK = re.compile(r",? !dbg !(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One place in the emitted code: a function, and in it a piece of a kernel, or (in the outer function) a call."""
+
+    function: str
+    piece: Piece
+    kernel: int = -1  #: of the outer function: the kernel that is called
+
+
+class Locations:
+    """The debug locations of one module.
+
+    ``source`` gives for each node of the scheduled graph the user's line, or None: what reads an argument then has the
+    line of what is computed from it.
+    """
+
+    def __init__(self, schedule: Schedule, source: Sequence[Where | None]):
+        self.schedule, self.source = schedule, source
+        self.found: list[Location] = []  #: discriminator k is ``found[k - 1]``
+        self._numbers: dict[str, int] = {}  # a line of metadata -> its number
+        self._known: dict[tuple[str, frozenset[tuple[str, int]]], int] = {}
+        self._discriminators: dict[int, int] = {}  # number of a location's metadata -> its discriminator
+        self._functions: dict[str, int] = {}
+        self._runs: dict[str, list[int]] = {}  # function -> the kernels that it is the function of
+        self._texts: Mapping[str, str] = {}
+        self._kernel, self._work = 0, 0
+
+    # -- while emitting ----------------------------------------------------------------------------------------------
+    def enter(self, kernel: int, work: int = 0) -> None:
+        """What follows is emitted for this piece of this kernel of the schedule."""
+        self._kernel, self._work = kernel, work
+
+    def runs(self, function: str, kernel: int) -> None:
+        """``function`` is the function of ``kernel``."""
+        self._runs.setdefault(function, []).append(kernel)
+
+    def function(self, name: str) -> str:
+        where = self._where(self._kernel_nodes())
+        file = self._file(where)
+        self._functions[name] = self._number(
+            f'distinct !DISubprogram(name: "{name}", scope: !{file}, file: !{file}, line: {_line(where)}, type: !3, '
+            "spFlags: DISPFlagDefinition | DISPFlagOptimized, unit: !0)"
+        )
+        return f" !dbg !{self._functions[name]}"
+
+    def location(self, name: str, place: Mapping[str, int]) -> str:
+        key = (name, frozenset(place.items()))
+        if key not in self._known:
+            self._known[key] = self._new(name, dict(place))
+        return f", !dbg !{self._known[key]}"
+
+    def _new(self, name: str, place: dict[str, int]) -> int:
+        location = Location(name, kernel=place.pop("kernel", -1), piece=Piece(**place))
+        self.found.append(location)
+        where = self._where(self._nodes_now(location)) or self._where(self._kernel_nodes())
+        block = f"!DILexicalBlockFile(scope: !{self._functions[name]}, file: !{self._file(where)}, "
+        scope = self._number(f"{block}discriminator: {len(self.found)})")
+        number = self._number(f"!DILocation(line: {_line(where)}, scope: !{scope})")
+        self._discriminators[number] = len(self.found)
+        return number
+
+    def _nodes_now(self, location: Location) -> frozenset[int]:
+        """What a location stands for in the kernel for which it is being emitted."""
+        if location.kernel >= 0:
+            return nodes_of(self.schedule, location.kernel)
+        if not self.schedule.kernels:
+            return frozenset()
+        return nodes_at(self.schedule, self._kernel, replace(location.piece, work=self._work))
+
+    def _kernel_nodes(self) -> frozenset[int]:
+        return nodes_of(self.schedule, self._kernel) if self.schedule.kernels else frozenset()
+
+    def _where(self, nodes: frozenset[int]) -> Where | None:
+        """The line of what is computed last."""
+        return next((w for w in (self.source[n] for n in sorted(nodes, reverse=True)) if w is not None), None)
+
+    def finish(self, functions: Mapping[str, str]) -> None:
+        """The module is complete: the texts of its functions."""
+        self._texts = functions
+
+    # -- metadata ----------------------------------------------------------------------------------------------------
+    def _number(self, text: str) -> int:
+        return self._numbers.setdefault(text, FIRST + len(self._numbers))
+
+    def _file(self, where: Where | None) -> int:
+        path = PurePath(where.file) if where is not None else PurePath("unknown")
+        return self._number(f'!DIFile(filename: "{_quoted(path.name)}", directory: "{_quoted(str(path.parent))}")')
+
+    def metadata(self) -> list[str]:
+        file = self._file(next((w for w in self.source if w is not None), None))
+        return [HEAD.format(file=file), *(f"!{number} = {text}" for text, number in self._numbers.items())]
+
+    # -- the way back ------------------------------------------------------------------------------------------------
+    def discriminator(self, line: str) -> int:
+        """The discriminator of a line of the module's text; 0 where it has none."""
+        mark = _MARK.search(line)
+        return self._discriminators.get(int(mark[1]), 0) if mark is not None else 0
+
+    def nodes(self, discriminator: int) -> frozenset[int]:
+        """The positions of the graph nodes that code with this discriminator stands for."""
+        location = self.found[discriminator - 1]
+        if location.kernel >= 0:
+            return nodes_of(self.schedule, location.kernel)
+        pieces = self.pieces(discriminator)
+        return frozenset[int]().union(*(nodes_at(self.schedule, kernel, piece) for kernel, piece in pieces))
+
+    def pieces(self, discriminator: int) -> frozenset[tuple[int, Piece]]:
+        """The pieces of kernels that code with this discriminator belongs to, each with its kernel's number."""
+        location = self.found[discriminator - 1]
+        if location.kernel >= 0:
+            return frozenset((location.kernel, Piece(work)) for work in range(self._works(location.kernel)))
+        if location.function in self._runs:
+            return frozenset((kernel, location.piece) for kernel in self._runs[location.function])
+        return frozenset(
+            (kernel, around if location.piece.is_whole else replace(location.piece, work=around.work))
+            for kernel, around in self._callers[location.function]
+        )
+
+    def _works(self, kernel: int) -> int:
+        return len(self.schedule.kernels[kernel].work)
+
+    @cached_property
+    def _callers(self) -> dict[str, frozenset[tuple[int, Piece]]]:
+        """For each function that is no kernel: the pieces of kernels from which it is called, directly or not."""
+        called = [(name, callee, mark) for name, text in self._texts.items() for callee, mark in _calls(text)]
+        known: dict[str, frozenset[tuple[int, Piece]]] = {name: frozenset() for name in self._texts}
+        changed = True
+        while changed:
+            changed = False
+            for name, callee, mark in called:
+                location = self.found[self._discriminators[mark] - 1]
+                if location.kernel >= 0 or callee not in known or callee in self._runs:
+                    continue
+                if name in self._runs:
+                    found = frozenset((kernel, location.piece) for kernel in self._runs[name])
+                else:
+                    inner = location.piece
+                    found = frozenset(
+                        (k, around if inner.is_whole else replace(inner, work=around.work)) for k, around in known[name]
+                    )
+                if not found <= known[callee]:
+                    known[callee] |= found
+                    changed = True
+        return known
+
+
+def without_marks(line: str) -> str:
+    """A line of the module's text as it reads without debug locations."""
+    return _MARK.sub("", line)
+
+
+def _calls(text: str) -> Iterator[tuple[str, int]]:
+    for line in text.splitlines():
+        if found := _CALL.search(line):
+            yield found[1], int(found[2])
+
+
+def _line(where: Where | None) -> int:
+    return 0 if where is None else where.line
+
+
+def _quoted(text: str) -> str:
+    """A string of metadata: anything but plain characters as \\XX."""
+    plain = (32 <= byte < 127 and byte not in b'"\\' for byte in text.encode(errors="surrogateescape"))
+    bytes_ = text.encode(errors="surrogateescape")
+    return "".join(chr(b) if ok else f"\\{b:02X}" for b, ok in zip(bytes_, plain, strict=True))
