@@ -36,6 +36,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("schedule",),
     ("codegen",),
     ("runtime",),
+    ("explorer",),
     ("api", "oracle", "cli", "__main__", "__init__"),
 )
 """Top to bottom, the modules and packages of each room. A room may import itself and the rooms above it."""

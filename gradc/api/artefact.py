@@ -17,7 +17,7 @@ from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
 from gradc.errors import CompileError
 from gradc.graph import Graph
-from gradc.node import Node
+from gradc.node import Node, Where
 from gradc.runtime.load import assemble
 from gradc.schedule import Schedule, schedule
 from gradc.version import __version__
@@ -123,4 +123,9 @@ def build(
 
 def locations(plan: Schedule, graph: Graph) -> Locations:
     """Debug locations for the code of ``plan``, the schedule of ``graph``."""
-    return Locations(plan, [None if node.op.name == "input" else node.where for node in graph.nodes])
+    return Locations(plan, source_lines(graph))
+
+
+def source_lines(graph: Graph) -> list[Where | None]:
+    """The user's line of each node; an argument has none, for it is made where the function is called."""
+    return [None if node.op.name == "input" else node.where for node in graph.nodes]

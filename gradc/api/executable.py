@@ -11,17 +11,17 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from gradc.api.artefact import build, locations
+from gradc.api.artefact import build, locations, source_lines
 from gradc.api.options import STAGES, Options
 from gradc.aval import lost_meaning
 from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
 from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError
-from gradc.graph import Graph
+from gradc.graph import Graph, fit_argument
 from gradc.node import Node, describe, here
 from gradc.passes import LOWERING, PIPELINE, run_passes
 from gradc.runtime.arrays import ArraySpec
@@ -29,6 +29,9 @@ from gradc.runtime.load import Loaded, load
 from gradc.runtime.native import NativeFunction
 from gradc.schedule import Schedule, schedule
 from gradc.tree import Structure, leaves_of
+
+if TYPE_CHECKING:
+    from gradc.explorer.profile import Profile
 
 #: symbol of the compiled function in its module
 SYMBOL = "gradc_step"
@@ -74,6 +77,7 @@ class Executable:
         self._single = graph.out_tree.is_leaf
         self.arity = _flat_arity(graph)
         self.weak = any(x.aval.weak for x in graph.inputs)
+        self._profile: Profile | None = None
         for stage in options.show:
             print(f"── {graph.title}: {stage}\n{self.text(stage)}", file=sys.stderr)
 
@@ -171,9 +175,26 @@ class Executable:
         """The assembly for this CPU."""
         return self._loaded.asm()
 
+    def profile(self, *args: Any, **kwargs: Any) -> Profile:
+        """Where the time of one call on ``args`` goes: each kernel's nanoseconds, beside the least that this machine's
+        arithmetic and memory allow.
+
+        `str` is a table.  Donated arguments are copied first.  Afterwards ``.stats`` has ``profile``: per kernel
+        ``predicted_ns``, ``measured_ns``, ``flops``, ``bytes``.
+        """
+        from gradc.explorer.profile import profile_schedule
+
+        leaves = self._flat(args, kwargs)
+        arrays = [fit_argument(x, n.aval, self.graph.name(n)) for x, n in zip(leaves, self.graph.inputs, strict=True)]
+        self._profile = profile_schedule(self.schedule, source_lines(self.lowered), arrays, self.options.fp)
+        return self._profile
+
     @property
     def stats(self) -> dict[str, Any]:
-        """``seconds`` per stage, ``flops`` and ``bytes`` per call, ``arena_bytes``, ``kernels``, ``cached``, ``fp``."""
+        """``seconds`` per stage, ``flops`` and ``bytes`` per call, ``arena_bytes``, ``kernels``, ``cached``, ``fp``;
+        after `profile` also what it measured.
+        """
+        measured = {} if self._profile is None else {"profile": self._profile.rows}
         return {
             "seconds": dict(self._seconds),
             "flops": self.schedule.flops,
@@ -183,6 +204,7 @@ class Executable:
             "cached": self._loaded.cached,
             "fp": self.options.fp,
             "notes": self.graph.notes,
+            **measured,
         }
 
     def __reduce__(self) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The command line: ``gradc demo | show | explain | check | compile | doctor``.
+"""The command line: ``gradc demo | show | explain | check | compile | profile | doctor``.
 
 Enters: words a user types.  Leaves: text on standard output and an exit status: 0 fine, 1 the check failed, 2 bad usage
 or bad input, told in one clear line.  `GRADC_TRACEBACK=full` shows the whole Python traceback instead.
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     _explain(commands)
     _check(commands)
     _compile(commands)
+    _profile(commands)
     _doctor(commands)
     return parser
 
@@ -106,6 +107,14 @@ def _compile(commands: Commands) -> None:
     parser.set_defaults(run=_run_compile)
 
 
+def _profile(commands: Commands) -> None:
+    words = "time each kernel of the compiled function, beside what this machine can reach at most"
+    parser = _command(commands, "profile", words)
+    _takes_function(parser)
+    parser.add_argument("--grad", action="store_true", help="of value_and_grad of the function")
+    parser.set_defaults(run=_run_profile)
+
+
 def _doctor(commands: Commands) -> None:
     parser = _command(
         commands, "doctor", "versions, CPU features, compile targets, GPU, cache, and a compiled self-test"
@@ -145,6 +154,12 @@ def _run_compile(options: argparse.Namespace) -> int:
 
     target = (options.target, options.cpu, options.features)
     return write(options.function, options.arg, options.output, options.grad, target, options.name, options.debug)
+
+
+def _run_profile(options: argparse.Namespace) -> int:
+    from gradc.cli.profile import profile
+
+    return profile(options.function, options.arg, options.grad)
 
 
 def _run_doctor(options: argparse.Namespace) -> int:

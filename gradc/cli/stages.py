@@ -32,18 +32,20 @@ def _differentiable(loaded: Loaded) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def _with_gradient(loaded: Loaded) -> Callable[..., Any]:
+def with_gradient(loaded: Loaded) -> Callable[..., Any]:
+    """The function with its gradient by every argument that holds floats."""
     return value_and_grad(loaded.function, _differentiable(loaded))
 
 
-def _compiled(loaded: Loaded, function: Callable[..., Any], debug: bool = False) -> Executable:
+def compiled(loaded: Loaded, function: Callable[..., Any], debug: bool = False) -> Executable:
+    """The function compiled for its example arguments."""
     return Jitted(function, options=Options(debug=debug)).lower(*loaded.specs())
 
 
 def show(place: str, given: Sequence[str], stage: str, gradient: bool) -> int:
     """Print one stage."""
     loaded = load_function(place, given)
-    function = _with_gradient(loaded) if gradient or stage == "grad" else loaded.function
+    function = with_gradient(loaded) if gradient or stage == "grad" else loaded.function
     print(_text(loaded, function, stage))
     return 0
 
@@ -56,7 +58,7 @@ def _text(loaded: Loaded, function: Callable[..., Any], stage: str) -> str:
     if stage in ("grad", "optimised"):
         graph = optimise(trace(function, *loaded.specs()))
         return "\n".join([str(graph), *(f"  note: {n}" for n in graph.notes)])
-    executable = _compiled(loaded, function)
+    executable = compiled(loaded, function)
     if stage == "stats":
         return stats_text(executable)
     return {
@@ -111,7 +113,7 @@ def write(
 ) -> int:
     """Write the compiled function in the form that the file's ending asks for."""
     loaded = load_function(place, given)
-    executable = _compiled(loaded, _with_gradient(loaded) if gradient else loaded.function, debug)
+    executable = compiled(loaded, with_gradient(loaded) if gradient else loaded.function, debug)
     for path in executable.save(output, *target, name):
         print(f"wrote {path} ({path.stat().st_size:,} bytes)")
     return 0

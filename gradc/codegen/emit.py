@@ -7,6 +7,8 @@ Enters: a `Schedule` and a `Target`.  Leaves: a `Module` that defines
 ``inputs`` and ``outputs`` are arrays of pointers to contiguous row-major arrays (also for 0-d), hidden arrays behind
 the inputs; ``arena`` is 64-byte aligned scratch of `arena_bytes`; ``status`` is one int64, 0 if all went well, else the
 kind of the first failure in the low byte and the number of its node above.
+With a clock it takes a fifth pointer, ``ticks``, to two more int64 than there are kernels, and writes there what
+``i64 @gradc_clock()`` says: twice at the start (how long a look at the clock takes) and after each kernel.
 Invariant: kernels of equal work are one internal function; the outer function only finds pointers and calls.
 Start reading at `emit`.
 """
@@ -25,20 +27,33 @@ from gradc.schedule.kernel import Buffer, Kernel, Nest, Place, Product, Sort, Wo
 from gradc.schedule.plan import Schedule
 
 PARAMS = [("ptr noalias", "inputs"), ("ptr noalias", "outputs"), ("ptr noalias", "arena"), ("ptr noalias", "status")]
+TICKS = ("ptr noalias", "ticks")
+#: the symbol of the clock, which whoever loads the module provides
+CLOCK = "gradc_clock"
 
 
-def emit(schedule: Schedule, target: Target, name: str, fp: str = "ieee", debug: Locations | None = None) -> Module:
+def emit(
+    schedule: Schedule,
+    target: Target,
+    name: str,
+    fp: str = "ieee",
+    debug: Locations | None = None,
+    clock: bool = False,
+) -> Module:
     """The module of a whole schedule; ``fp`` is "ieee", "contract" or "fast".
 
-    With ``debug`` each instruction carries the source line and the piece of a kernel that it comes from.
+    With ``debug`` each instruction carries the source line and the piece of a kernel that it comes from; with ``clock``
+    the time is noted after each kernel.
     """
     module = Module(fp, debug)
     library = _Library(module, target)
     functions = [library.function(k, n) for n, k in enumerate(schedule.kernels)]
-    main = _Main(module, name, schedule)
+    main = _Main(module, name, schedule, clock)
+    main.note_times(0, 1)
     for number, (kernel, function) in enumerate(zip(schedule.kernels, functions, strict=True)):
         with main.f.standing_for(kernel=number):
             main.call(function, [main.pointer(b) for b in kernel.slots])
+        main.note_times(number + 2)
     main.f.finish()
     if debug is not None:
         debug.finish(module.functions)
@@ -114,9 +129,9 @@ class _Library:
 class _Main:
     """The outer function: pointers and calls."""
 
-    def __init__(self, module: Module, name: str, schedule: Schedule):
-        self.f = Function(module, name, PARAMS)
-        self.schedule = schedule
+    def __init__(self, module: Module, name: str, schedule: Schedule, clock: bool = False):
+        self.f = Function(module, name, [*PARAMS, TICKS] if clock else PARAMS)
+        self.schedule, self.clock = schedule, clock
         self._pointers: dict[int, str] = {}
         self._scratch = ""
 
@@ -137,6 +152,14 @@ class _Main:
         self._scratch = self._scratch or self.arena(self.schedule.temporary_bytes)
         arguments = ", ".join(f"ptr {p}" for p in [*pointers, self._scratch, "%status"])
         self.f.line(f"call void @{function}({arguments})")
+
+
+    def note_times(self, *positions: int) -> None:
+        """What the clock says, if there is one, at ``positions`` of the ticks."""
+        for position in positions if self.clock else ():
+            time = self.f.let(f"call i64 @{self.f.module.declare(CLOCK, 'i64')}()")
+            place = self.f.let(f"getelementptr i64, ptr %ticks, i64 {position}")
+            self.f.line(f"store i64 {time}, ptr {place}, align 8")
 
 
 _FIND: dict[Place, Callable[[_Main, Buffer], str]] = {

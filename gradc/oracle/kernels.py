@@ -9,8 +9,7 @@ too early. Invariant: a value is wrong only beyond the running error bound of th
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from gradc.ops.record import Kind
 from gradc.oracle.report import Finding
 from gradc.oracle.rounding import running_errors
 from gradc.passes import LOWERING, PIPELINE, run_passes
+from gradc.runtime.blocks import BlockCall, zeroed
 from gradc.runtime.load import load
 from gradc.schedule import Schedule, schedule
 from gradc.schedule.kernel import Buffer, Place
@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Values = Mapping[Node, Array]
-Run = Callable[[Sequence[Any], Sequence[Any]], int]
 
 SYMBOL = "gradc_alone"
-ALIGNMENT = 64
 
 
 def kernel_findings(graph: Graph, arrays: Sequence[Any], compile_graph: CompileGraph) -> list[Finding]:
@@ -146,7 +144,7 @@ def _plan_finding(plan: Schedule, graph: Graph, values: Values) -> Finding | Non
     arguments += [np.ascontiguousarray(a) for a in plan.arrays]
     for count, kernel in enumerate(plan.kernels, 1):
         outputs = [np.zeros(plan.buffers[b].shape, plan.buffers[b].dtype) for b in plan.outputs]
-        arena = _aligned(arena_bytes(plan, Target.host()))
+        arena = zeroed(arena_bytes(plan, Target.host()))
         run = _loaded(str(emit(replace(plan, kernels=plan.kernels[:count]), Target.host(), SYMBOL)), plan, arena)
         run(arguments, outputs)
         reads = [plan.buffers[kernel.slots[s]] for s in kernel.reads]
@@ -178,27 +176,6 @@ def _places(buffers: Sequence[Buffer]) -> str:
 # -- calling -----------------------------------------------------------------------------------------------------------
 
 
-def _loaded(text: str, plan: Schedule, arena: Array | None = None) -> Run:
-    """The function in ``text``, called with arrays for its pointer blocks; returns the status word."""
-    loaded = load(text, SYMBOL)
-    function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(loaded.address)
-    space = _aligned(arena_bytes(plan, Target.host())) if arena is None else arena
-
-    def run(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-        status = ctypes.c_int64(0)
-        function(_pointers(inputs), _pointers(outputs), space.ctypes.data, ctypes.byref(status))
-        assert loaded.address, "the code stays mapped during the call"
-        return int(status.value)
-
-    return run
-
-
-def _pointers(arrays: Sequence[Any]) -> Any:
-    return (ctypes.c_void_p * max(1, len(arrays)))(*[a.ctypes.data for a in arrays])
-
-
-def _aligned(size: int) -> Array:
-    raw = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size]
-
+def _loaded(text: str, plan: Schedule, arena: Array | None = None) -> BlockCall:
+    """The function in ``text``, in its own arena or in ``arena``."""
+    return BlockCall(load(text, SYMBOL), zeroed(arena_bytes(plan, Target.host())) if arena is None else arena)
