@@ -1,67 +1,144 @@
-"""``make bench``: gradc beside NumPy, JAX and PyTorch, one thread, interleaved in one run, as ratios.
+"""``make bench``: gradc beside its peers, interleaved in one run, as ratios.
 
-Prints Markdown; ``--write`` also puts it into docs/benchmarks.md.  A ratio is the peer's median over gradc's median:
-above 1 gradc is faster.
+    python -m tests.bench [--only mlp,gemm/f32] [--quick] [--threads 1,2] [--write] [--json FILE] [--list]
+
+Prints Markdown on standard output and progress on standard error; ``--write`` also puts it into docs/benchmarks.md.
+Exit status 1 when a contender gave a wrong answer.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import platform
 import sys
+from collections.abc import Sequence
 from datetime import date
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from time import perf_counter
+
+from tests.bench.race import Effort, Failed, Result, Stable, run
+from tests.bench.report import against, json_lines, page, seconds_text, selected, verdict
+from tests.bench.workload import Workload
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
-FAIRNESS = """\
-One thread for everybody; contenders interleaved in one run, 15 rounds, medians (and gradc's minimum); every answer is
-checked against gradc's before any clock starts. JAX is jitted with donation, PyTorch is eager as installed, NumPy is
-written by hand (gradients derived on paper, in-place updates). gradc is called from Python with fresh outputs, donated
-parameters for training. `fp="ieee"`: no fast-math. GF counts 6·batch·Σmn − 2·batch·m₁n₁ floating-point operations per
-training step (the matrix products only). First calls include tracing and compiling, with empty compile caches and
-imports done.
-"""
+#: family module -> its heading, in the page's order
+FAMILIES = {
+    "products": "Matrix products",
+    "finance": "Black–Scholes and its greeks",
+    "elementary": "Transcendental functions",
+    "rowwise": "Reductions, softmax, layer normalisation",
+    "optimizers": "Optimizer updates",
+    "networks": "Training steps of fully connected networks",
+    "rosenbrock": "Rosenbrock's valley",
+    "mechanism": "A scalar-heavy expression: seven links",
+    "per_example": "Per-example gradients",
+    "logistic": "Logistic regression",
+    "calls": "The cost of a call",
+}
+HEAD = """\
+# Benchmarks
+
+Written by `make bench`. Every figure is a median of {rounds} interleaved rounds in one run (gradc's minimum in brackets);
+every answer was compared with gradc's before any clock started. Peers run at their best setting, each in a process of its
+own, one at a time: JAX jitted, with donation where gradc donates; PyTorch eager and `torch.compile`; CasADi in its virtual
+machine and as C compiled with `-O3 -march=native`; "AVX-512" marks a BLAS that would not take its AVX-512 kernels on this
+CPU and was made to. gradc is called from Python as a user calls it, with `fp="ieee"`: no fast-math. *best ×* is the best
+peer's median over gradc's; *reached* says whether that is the goal. Percentages are of the limits measured in the same run.
+
+{date}, {cpu}, {cores} cores, {system}, Python {python}; {versions}."""
 
 
-def measure() -> str:
-    """Run every workload; the tables as Markdown."""
-    from tests.bench.harness import first_table, table
-    from tests.bench.workloads import everything
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    rows = chosen([w for w in options.only.split(",") if w], options.quick)
+    if options.list:
+        print("\n".join(workload.name for _, workload in rows))
+        return 0
+    if not rows:
+        print(f"no row is called {options.only!r}; --list prints them all", file=sys.stderr)
+        return 2
+    results: list[Result] = []
+    limits: dict[str, float] = {}
+    for threads in map(int, options.threads.split(",")):
+        effort = Effort.small(threads) if options.quick else Effort(threads=threads)
+        stable = Stable(threads)
+        try:
+            limits = limits or stable.get("gradc").ask("probe")
+            results += [measured(workload, family, stable, effort) for family, workload in rows]
+        finally:
+            stable.close()
+    text = page(results, FAMILIES, limits, head(effort.rounds))
+    print(text)
+    if options.json:
+        Path(options.json).write_text(json_lines(results, limits), encoding="utf-8")
+    if options.write:
+        PAGE.write_text(text, encoding="utf-8")
+        print(f"wrote {PAGE.name}", file=sys.stderr)
+    return int(any("wrong answer" in why for r in results for why in r.failures.values()))
 
-    rows = everything()
-    return f"{table(rows)}\n\n{first_table(rows)}\n"
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").split("\n")[0])
+    made.add_argument("--only", default="", help="rows whose name has a part that starts with one of these words, a,b")
+    made.add_argument("--quick", action="store_true", help="few rows, few rounds: does everything run?")
+    made.add_argument("--threads", default="1", help="thread counts, one run each: 1 or 1,2 (default: 1)")
+    made.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    made.add_argument("--json", metavar="FILE", help="write one JSON object per row")
+    made.add_argument("--list", action="store_true", help="print the names of the rows")
+    return made
 
 
-def machine() -> str:
-    """CPU name as LLVM knows it, and the versions that were compared."""
-    from gradc.runtime.load import target_info
-
-    names = ("numpy", "jax", "torch", "llvmlite")
-    versions = ", ".join(f"{n} {metadata.version(n)}" for n in names)
-    return f"{date.today()}, {target_info().cpu}, {os.cpu_count()} cores (shared), {versions}."
+def chosen(wanted: Sequence[str], quick: bool) -> list[tuple[str, Workload]]:
+    families = {family: import_module(f"tests.bench.{family}") for family in FAMILIES}
+    rows = [(family, w) for family, module in families.items() for w in module.workloads(quick)]
+    return [(family, w) for family, w in rows if selected(w.name, wanted)]
 
 
-def main() -> None:
-    from tests.bench.threads import single_thread
+def measured(workload: Workload, family: str, stable: Stable, effort: Effort) -> Result:
+    """Measure one row and say so."""
+    start = perf_counter()
+    try:
+        result = run(workload, family, stable, effort)
+    except Failed as failure:
+        result = Result(workload, family, effort.threads, failures={"gradc": str(failure)})
+    peer = against(result)
+    ratio = f"{result.ratio(peer):.2f}× {peer}" if peer and "gradc" in result.median else "no ratio"
+    own = seconds_text(result.median["gradc"]) if "gradc" in result.median else "no time"
+    trouble = "".join(f"\n    {label}: {why}" for label, why in result.failures.items())
+    print(
+        f"{workload.name:36} {own:>9}  {ratio:32} {verdict(result):3} [{perf_counter() - start:.1f} s]{trouble}",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
+    return result
 
-    single_thread()
-    with TemporaryDirectory() as cache:  # first calls are cold: nothing from an earlier run
-        os.environ["GRADC_CACHE_DIR"] = cache
-        import jax
 
-        jax.config.update("jax_enable_x64", True)
-        import networkx  # noqa: F401 - imports are done before the clock starts, for everybody
-        import torch  # noqa: F401
+def head(rounds: int) -> str:
+    names = ("numpy", "scipy", "llvmlite", "jax", "torch", "casadi", "numba")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    return HEAD.format(
+        rounds=rounds, date=date.today(), cpu=cpu_name(), cores=os.cpu_count(), system=platform.system(),
+        python=platform.python_version(), versions=versions,
+    )  # fmt: skip
 
-        import gradc.api.executable  # noqa: F401
-        tables = measure()
-    page = f"# Benchmarks\n\n{FAIRNESS}\n{machine()}\n\n{tables}"
-    print(page)
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(page, encoding="utf-8")
-        print(f"wrote {PAGE.name}")
+
+def version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def cpu_name() -> str:
+    """The model as the operating system names it, and as LLVM does."""
+    from gradc.codegen.target import Target
+
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(errors="replace").splitlines() if info.exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{model} ({Target.host().cpu})"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
