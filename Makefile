@@ -1,6 +1,6 @@
 # Every command a newcomer or a maintainer types. Needs Python >= 3.11 and make; the rest goes into .venv.
-# demo, test, lint, bench, nightly and wheel leave the files under version control alone;
-# golden and docs exist to rewrite some of them. Written for make 3.81 (macOS) and later.
+# demo, test, lint, nightly and wheel leave the files under version control alone;
+# golden, docs and bench exist to rewrite some of them. Written for make 3.81 (macOS) and later.
 
 JOBS ?= 2
 TESTS ?= tests
@@ -35,8 +35,8 @@ golden: $(VENV)/.installed-dev ## rewrite tests/golden from what the code prints
 nightly: lint ## the long test run: thousands of random programs
 	$(PYTEST) --nightly $(TESTS)
 
-bench: $(VENV)/.installed-bench ## time gradc beside NumPy, JAX and PyTorch
-	$(PY) -m tests.bench
+bench: $(VENV)/.installed-bench ## time gradc beside its peers; rewrites docs/benchmarks.md
+	$(PY) -m tests.bench --threads 1,2 --write
 
 docs: $(VENV)/.installed-dev ## rewrite the generated pages of docs/
 	$(PY) docs/generate.py
@@ -64,7 +64,7 @@ $(VENV)/.installed-dev: $(INSTALL_INPUTS) | $(PY)
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-bench: $(INSTALL_INPUTS) | $(PY)
-	@echo "installing gradc, JAX and PyTorch into $(VENV) (large) ..."
+	@echo "installing gradc, JAX, PyTorch, CasADi and numba into $(VENV) (large) ..."
 	@$(PIP) install $(PIP_ARGS) --editable '.[dev,bench]'
 	@touch $(VENV)/.installed $(VENV)/.installed-dev $@
 

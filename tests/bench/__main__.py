@@ -18,7 +18,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from time import perf_counter
 
-from tests.bench.race import Effort, Failed, Result, Stable, run
+from tests.bench.race import Effort, FailedError, Result, Stable, run
 from tests.bench.report import against, json_lines, page, seconds_text, selected, verdict
 from tests.bench.workload import Workload
 
@@ -31,21 +31,26 @@ FAMILIES = {
     "rowwise": "Reductions, softmax, layer normalisation",
     "optimizers": "Optimizer updates",
     "networks": "Training steps of fully connected networks",
+    "convnet": "Training step of a convolutional network",
+    "transformer": "Training step of a transformer",
     "rosenbrock": "Rosenbrock's valley",
     "mechanism": "A scalar-heavy expression: seven links",
     "per_example": "Per-example gradients",
     "logistic": "Logistic regression",
     "calls": "The cost of a call",
+    "compile_time": "First calls",
+    "memory": "Peak memory of a training step",
 }
 HEAD = """\
 # Benchmarks
 
-Written by `make bench`. Every figure is a median of {rounds} interleaved rounds in one run (gradc's minimum in brackets);
-every answer was compared with gradc's before any clock started. Peers run at their best setting, each in a process of its
-own, one at a time: JAX jitted, with donation where gradc donates; PyTorch eager and `torch.compile`; CasADi in its virtual
-machine and as C compiled with `-O3 -march=native`; "AVX-512" marks a BLAS that would not take its AVX-512 kernels on this
-CPU and was made to. gradc is called from Python as a user calls it, with `fp="ieee"`: no fast-math. *best ×* is the best
-peer's median over gradc's; *reached* says whether that is the goal. Percentages are of the limits measured in the same run.
+Written by `make bench`. Every figure is a median of {rounds} interleaved rounds in one run (gradc's minimum in
+brackets); every answer was compared with gradc's before any clock started. Peers run at their best setting, each in a
+process of its own, one at a time: JAX jitted, with donation where gradc donates; PyTorch eager and `torch.compile`;
+CasADi in its virtual machine and as C compiled with `-O3 -march=native`; "AVX-512" marks a BLAS that may not take its
+AVX-512 kernels on this CPU by itself and is made to. gradc is called from Python as a user calls it, with `fp="ieee"`:
+no fast-math. *best ×* is the best peer's median over gradc's; *reached* says whether that is the goal. Percentages are
+of the limits measured in the same run.
 
 {date}, {cpu}, {cores} cores, {system}, Python {python}; {versions}."""
 
@@ -101,7 +106,7 @@ def measured(workload: Workload, family: str, stable: Stable, effort: Effort) ->
     start = perf_counter()
     try:
         result = run(workload, family, stable, effort)
-    except Failed as failure:
+    except FailedError as failure:
         result = Result(workload, family, effort.threads, failures={"gradc": str(failure)})
     peer = against(result)
     ratio = f"{result.ratio(peer):.2f}× {peer}" if peer and "gradc" in result.median else "no ratio"

@@ -45,8 +45,8 @@ SPECIAL = ("erf", "erfc", "gammaln", "digamma")
 #: SciPy has no long double of these
 NO_LONG_DOUBLE = SPECIAL
 COUNTED = (
-    f"{LENGTH:,} elements in cache, output buffer reused by everybody (`bind`, `out=`); ranges "
-    "as in the source; errors measured on these arguments against long double; NumPy's erf, erfc, gammaln and digamma are SciPy's"
+    f"{LENGTH:,} elements in cache, output buffer reused by everybody (`bind`, `out=`); ranges as in the source; "
+    "errors measured on these arguments against long double; NumPy's erf, erfc, gammaln and digamma are SciPy's"
 )
 
 

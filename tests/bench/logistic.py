@@ -24,8 +24,9 @@ COUNTED = "mean of log(1 + exp(−y·Xw)), f64; NumPy by hand with closed forms;
 def workloads(quick: bool) -> list[Workload]:
     return [
         Workload(
-            f"logistic/{what}", f"logistic regression {POINTS} × {DIMENSIONS}: {title}, f64", COUNTED, _contenders(what),
-            tolerance=1e-9, flops=FLOPS[what], moved=8 * POINTS * DIMENSIONS, goal=1.3, dtype="float64",
+            f"logistic/{what}", f"logistic regression {POINTS} × {DIMENSIONS}: {title}, f64", COUNTED,
+            _contenders(what), tolerance=1e-9, flops=FLOPS[what], moved=8 * POINTS * DIMENSIONS, goal=1.3,
+            dtype="float64",
         )
         for what, title in WHAT.items()
     ]  # fmt: skip

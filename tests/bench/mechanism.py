@@ -19,8 +19,8 @@ LINKS, BATCH = 7, 1024
 LENGTHS = (0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15)
 MASSES = (3.0, 2.5, 2.0, 1.5, 1.2, 0.8, 0.5)
 GRAVITY = 9.81
-ONE = "scalar values, f64; buffers prepared once (gradc: `bind`); CasADi C: gcc -O3 -march=native, called through pointers"
-MANY = f"{BATCH} states at once, f64: gradc by `vmap`, JAX by vmap, CasADi's C in a C loop over the states"
+ONE = "scalar values; buffers prepared once (gradc: `bind`); CasADi's C is called through prepared pointers"
+MANY = f"{BATCH} states at once: gradc and JAX by vmap, CasADi's C in the C loop of its `map`"
 
 
 def workloads(quick: bool) -> list[Workload]:

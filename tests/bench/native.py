@@ -33,10 +33,13 @@ def compiled(name: str, text: str) -> Any:
     return engine, engine.get_function_address(name)
 
 
+LOADS = "\n".join(
+    f"  %p{i} = getelementptr ptr, ptr %block, i64 {i}\n  %a{i} = load ptr, ptr %p{i}" for i in range(ARGUMENTS)
+)
 REPEAT = f"""
 define void @repeat(ptr %function, ptr %block, i64 %times) {{
 entry:
-  {" ".join(f"%p{i} = getelementptr ptr, ptr %block, i64 {i}{chr(10)}  %a{i} = load ptr, ptr %p{i}{chr(10)} " for i in range(ARGUMENTS))}
+{LOADS}
   br label %loop
 loop:
   %i = phi i64 [ 0, %entry ], [ %next, %loop ]

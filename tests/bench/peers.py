@@ -66,23 +66,16 @@ def jax_entrant(f: Function, *args: Any, **options: Any) -> Entrant:
 
 
 # -- PyTorch -----------------------------------------------------------------------------------------------------------
-def torch_contenders(build: Callable[[Callable[[Function], Function]], Entrant], eager: bool = True) -> dict[str, Builder]:
-    """Eager and compiled, each with its MKL as installed and let onto AVX-512; ``build`` takes what wraps a function."""
+def torch_contenders(build: Callable[[Callable[[Function], Function]], Entrant]) -> dict[str, Builder]:
+    """Eager and compiled, each with its MKL as installed and on AVX-512; ``build`` takes what wraps a function."""
 
     def compiled() -> Entrant:
         import torch
 
         return build(torch.compile)
 
-    plain: dict[str, Builder] = {"PyTorch": lambda: build(lambda f: f)} if eager else {}
-    plain["torch.compile"] = compiled
+    plain: dict[str, Builder] = {"PyTorch": lambda: build(lambda f: f), "torch.compile": compiled}
     return plain | {f"{label} AVX-512": builder for label, builder in plain.items()}
-
-
-def torch_arrays(args: Sequence[Any], gradient: bool = False) -> list[Any]:
-    import torch
-
-    return [torch.tensor(a, requires_grad=gradient) for a in args]
 
 
 # -- CasADi ------------------------------------------------------------------------------------------------------------
@@ -126,7 +119,9 @@ def build_c(function: Any, flags: Sequence[str] = ("-O3", "-march=native")) -> c
     return ctypes.CDLL(str(target))
 
 
-def casadi_contenders(make: Callable[[], Any], args: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> dict[str, Builder]:
+def casadi_contenders(
+    make: Callable[[], Any], args: Sequence[Any], shapes: Sequence[tuple[int, ...]]
+) -> dict[str, Builder]:
     """The virtual machine through its buffers, and generated C; ``make`` builds the `casadi.Function`."""
 
     def machine() -> Entrant:

@@ -12,7 +12,7 @@ from tests.bench.peers import entrant, gradc_entrant, jax_entrant, torch_contend
 from tests.bench.workload import Entrant, Workload
 
 INPUTS, HIDDEN, BATCH = 4, 8, 1024
-COUNTED = f"tanh network {INPUTS}-{HIDDEN}-1, squared error, f32; a gradient of every parameter for each of {BATCH} examples"
+COUNTED = f"tanh network {INPUTS}-{HIDDEN}-1, squared error; every parameter's gradient for each of {BATCH} examples"
 
 
 def workloads(quick: bool) -> list[Workload]:

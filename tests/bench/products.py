@@ -27,8 +27,8 @@ SKINNY: tuple[tuple[Shape, str], ...] = (
     ((17, 33, 19), "NN"), ((33, 65, 127), "TT"),
 )  # fmt: skip
 COUNTED = (
-    "C = A·B, 2mnk FLOP, letters: layout of A and B (N as written, T transposed); gradc and OpenBLAS from a native loop, "
-    "PyTorch (MKL) with out= and JAX from Python"
+    "C = A·B, 2mnk FLOP, letters: layout of A and B (N as written, T transposed); gradc and OpenBLAS from a native "
+    "loop, PyTorch (MKL) with out= and JAX from Python"
 )
 #: shapes from this much work on, where the microseconds of a Python call no longer decide
 PYTHON_FLOPS = 4_000_000

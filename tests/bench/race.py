@@ -68,7 +68,7 @@ class Result:
         return table[peer] / table["gradc"]
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """A contender that cannot take part, with the reason."""
 
 
@@ -80,7 +80,7 @@ class Process:
         try:
             own = environment(name, threads, Path(self.scratch.name))
         except FileNotFoundError as error:
-            raise Failed(f"missing: {error}") from None
+            raise FailedError(f"missing: {error}") from None
         self.log = (Path(self.scratch.name) / "log").open("w+b")
         self.start(own)
         self.ask("prepare", name.split(" ")[0])
@@ -96,7 +96,7 @@ class Process:
         self.start(self.own)
 
     def ask(self, command: str, *arguments: Any) -> Any:
-        """Run a command of `Worker` there; raises `Failed` with its reason."""
+        """Run a command of `Worker` there; raises `FailedError` with its reason."""
         assert self.child.stdin is not None and self.child.stdout is not None
         try:
             self.child.stdin.write(pickle.dumps((command, arguments), protocol=5))
@@ -104,13 +104,13 @@ class Process:
             ready, _, _ = select.select([self.child.stdout], [], [], PATIENCE)
             if not ready:
                 self.stop()
-                raise Failed(f"no answer within {PATIENCE:.0f} s")
+                raise FailedError(f"no answer within {PATIENCE:.0f} s")
             ok, answer = pickle.load(self.child.stdout)
         except (EOFError, BrokenPipeError):
             self.stop()
-            raise Failed(f"its process ended with status {self.child.returncode}") from None
+            raise FailedError(f"its process ended with status {self.child.returncode}") from None
         if not ok:
-            raise Failed(answer)
+            raise FailedError(answer)
         return answer
 
     def stop(self) -> None:
@@ -178,11 +178,11 @@ def _race(workload: Workload, family: str, stable: Stable, effort: Effort, resul
             elif reference is not None:
                 result.error[label] = error = difference(reference, values)
                 if not error <= workload.tolerance:
-                    raise Failed(f"wrong answer: differs by {error:.1e} (> {workload.tolerance:.0e})")
+                    raise FailedError(f"wrong answer: differs by {error:.1e} (> {workload.tolerance:.0e})")
             if workload.exact is not None:
                 result.ulp[label] = ulp_error(workload.exact(), values[0])
             repeats[label] = process.ask("repeats", label, effort.block_seconds)
-        except Failed as failure:
+        except FailedError as failure:
             result.failures[label] = str(failure)
             continue
         result.first[label], result.planned[label] = built["first"], built["planned"]
@@ -199,7 +199,7 @@ def _rounds(repeats: dict[str, int], stable: Stable, effort: Effort, result: Res
                 continue
             try:
                 times[label].append(stable.get(label).ask("block", label, count))
-            except Failed as failure:
+            except FailedError as failure:
                 result.failures[label] = str(failure)
     for label, found in times.items():
         if found and label not in result.failures:
@@ -215,7 +215,7 @@ def _first_calls(workload: Workload, family: str, stable: Stable, effort: Effort
             try:
                 with Process(process_of(label), effort.threads) as process:
                     _one_first_call(workload, family, label, process, effort, result)
-            except Failed as failure:
+            except FailedError as failure:
                 result.failures[label] = str(failure)
     for label, seconds in result.first.items():
         result.minimum[label] = result.median[label] = seconds
@@ -235,15 +235,14 @@ def _one_first_call(
 
 
 def _memory(workload: Workload, family: str, stable: Stable, effort: Effort, result: Result) -> None:
-    """Peak memory of a few steps over what the process held when its imports were done."""
+    """Peak memory of a few steps."""
     for label in workload.contenders:
         try:
             with Process(process_of(label), effort.threads) as process:
-                before = process.ask("resident")
                 built = process.ask("build", family, workload.name, label, effort.quick)
-                after = process.ask("peak", label, 3)
-        except Failed as failure:
+                peak = float(process.ask("peak", label, 3))
+        except FailedError as failure:
             result.failures[label] = str(failure)
             continue
-        result.minimum[label] = result.median[label] = float(after["peak"] - before)
+        result.minimum[label] = result.median[label] = peak
         result.planned[label] = built["planned"]

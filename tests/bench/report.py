@@ -130,8 +130,8 @@ def page(results: Sequence[Result], titles: dict[str, str], limits: Limits, head
     parts = [head]
     if limits:
         peaks = f"{limits['float32'] / 1e9:.0f} GF f32, {limits['float64'] / 1e9:.0f} GF f64"
-        parts.append(f"Limits of one core, measured in the same run: FMA peak {peaks}; in-place update of a large array "
-                     f"{limits['bandwidth'] / 1e9:.0f} GB/s.")  # fmt: skip
+        update = f"in-place update of a large array {limits['bandwidth'] / 1e9:.0f} GB/s"
+        parts.append(f"Limits of one core, measured in the same run: FMA peak {peaks}; {update}.")
     parts += ["## Summary", summary(results)]
     for (family, threads), group in grouped(results).items():
         many = "" if threads == 1 else f", {threads} threads"

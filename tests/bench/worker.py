@@ -23,7 +23,7 @@ from tests.bench.settings import threads
 from tests.bench.workload import Entrant
 
 #: what is imported before the clock of a first call starts, by the process's library
-IMPORTS = {
+IMPORTS: dict[str, tuple[str, ...]] = {
     "gradc": ("networkx", "gradc.api.executable"),
     "JAX": ("jax.numpy",),
     "PyTorch": ("torch", "torch._dynamo", "torch._inductor"),
@@ -81,21 +81,18 @@ class Worker:
         entrant.call()
         return timed(entrant.call, times) / (times * entrant.works)
 
-    def peak(self, label: str, steps: int) -> dict[str, int]:
-        """Bytes of memory in use at most during ``steps`` calls, and after them."""
-        call = self.entrants[label].call
-        call()
+    def peak(self, label: str, steps: int) -> int:
+        """Bytes in use at most during so many steps from a fresh state, beyond what is held without any state."""
+        entrant = self.entrants[label]
+        entrant.release()
         gc.collect()
         _trim()
+        before = _status("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again
+        entrant.reset()
         for _ in repeat(None, steps):
-            call()
-        return {"peak": _status("VmHWM"), "resident": _status("VmRSS")}
-
-    def resident(self) -> int:
-        gc.collect()
-        _trim()
-        return _status("VmRSS")
+            entrant.call()
+        return _status("VmHWM") - before + entrant.planned_bytes
 
     def probe(self) -> dict[str, float]:
         """The limits of the machine as one thread reaches them."""
@@ -138,7 +135,8 @@ def answer(command: Callable[..., Any], arguments: Any) -> tuple[bool, Any]:
     except ImportError as error:
         return False, f"missing: {error.name or error}"
     except Exception as error:
-        return False, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]
+        first = (str(error).strip().splitlines() or [""])[0]
+        return False, f"{type(error).__name__}: {first}"[:300]
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
