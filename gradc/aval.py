@@ -26,6 +26,8 @@ SUPPORTED = frozenset(
         "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64",
     )
 )  # fmt: skip
+#: NumPy's own instances of these, which live as long as NumPy
+_CANONICAL = {id(np.dtype(dtype.type)) for dtype in SUPPORTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ def lost_meaning(value: object) -> str | None:
 
 def canonical_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """The supported native dtype meant by ``dtype``; raises DTypeError for one that gradc does not compute with."""
+    if id(dtype) in _CANONICAL:
+        return dtype
     try:
         result = np.dtype(dtype).newbyteorder("=")
     except TypeError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -239,10 +240,14 @@ def rewrite(
         args = tuple(new[a] for a in node.args)
         replacement = rule(node, args)
         if replacement is None:
-            same = all(a is b for a, b in zip(args, node.args, strict=True))
-            replacement = node if same else node.rebuilt(args, _relabel(node.label, new))
+            replacement = node if same_nodes(args, node.args) else node.rebuilt(args, _relabel(node.label, new))
         new[node] = replacement
     return [new[node] for node in outputs]
+
+
+def same_nodes(a: Sequence[Node], b: Sequence[Node]) -> bool:
+    """Whether two equally long sequences hold the very same nodes (== would build comparisons)."""
+    return all(map(is_, a, b))
 
 
 def _relabel(label: Label | None, new: Mapping[Node, Node]) -> Label | None:

@@ -22,25 +22,23 @@ def topological(outputs: Iterable[Node], stop: Mapping[Node, Any] | None = None)
     entered.
     """
     order: list[Node] = []
-    seen: set[int] = set()
+    seen: set[Node] = set()
+    leaves: Mapping[Node, Any] = {} if stop is None else stop
     for root in outputs:
-        stack: list[tuple[Node, int]] = [(root, 0)]
+        if root in seen:
+            continue
+        seen.add(root)
+        stack = [(root, iter(() if root in leaves else root.args))]
         while stack:
-            node, position = stack.pop()
-            if position == 0:
-                if id(node) in seen:
-                    continue
-                seen.add(id(node))
-            if stop is not None and node in stop:
-                order.append(node)
-                continue
-            if position < len(node.args):
-                stack.append((node, position + 1))
-                child = node.args[position]
-                if id(child) not in seen:
-                    stack.append((child, 0))
+            node, operands = stack[-1]
+            for child in operands:
+                if child not in seen:
+                    seen.add(child)
+                    stack.append((child, iter(() if child in leaves else child.args)))
+                    break
             else:
                 order.append(node)
+                stack.pop()
     return order
 
 

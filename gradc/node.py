@@ -12,9 +12,9 @@ import operator
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -96,7 +96,11 @@ watching: ContextVar[Witnesses | None] = ContextVar("gradc_watching", default=No
 
 def is_user_code(frame: FrameType) -> bool:
     """Whether a frame runs neither gradc nor NumPy."""
-    file = frame.f_code.co_filename
+    return _is_user_file(frame.f_code.co_filename)
+
+
+@cache
+def _is_user_file(file: str) -> bool:
     return not file.startswith(_FOREIGN) or file.startswith(_COMMANDS)
 
 
@@ -116,14 +120,19 @@ def user_location() -> Where | None:
     return Where(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
-@contextmanager
-def derived_from(where: Where | None) -> Iterator[None]:
+class derived_from:  # noqa: N801 - used as a function; a class, for it is entered for every node of every pass
     """Nodes made inside carry the source line of the node they are derived from."""
-    token = _inherited.set(where)
-    try:
-        yield
-    finally:
-        _inherited.reset(token)
+
+    __slots__ = ("_token", "_where")
+
+    def __init__(self, where: Where | None):
+        self._where = where
+
+    def __enter__(self) -> None:
+        self._token = _inherited.set(self._where)
+
+    def __exit__(self, *error: object) -> None:
+        _inherited.reset(self._token)
 
 
 class Node:
@@ -220,8 +229,7 @@ class Node:
     def __repr__(self) -> str:
         return f"<traced {self.aval} = {self.op.name}>"
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__  # by identity, as == builds a comparison
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         return sys.modules["gradc.numpy"]

@@ -16,7 +16,8 @@ from gradc.node import Node
 from gradc.ops.index import linear_index, unravel
 from gradc.schedule import Schedule, schedule
 from gradc.schedule.affine import Affine, Var, split_point
-from gradc.schedule.kernel import Nest, Place, Product
+from gradc.schedule.kernel import Apply, Nest, Place, Product
+from gradc.schedule.partition import MOST_WORK, cost
 from tests.compiled_graph import HOST, apply, leaf
 
 
@@ -271,3 +272,27 @@ def test_scheduling_is_linear_in_the_graph() -> None:
 
     leaf_weight = leaf((16, 16), "float32")
     assert kernels(20) == 2 * kernels(10)
+
+
+# -- long straight lines of scalars ------------------------------------------------------------------------------------
+
+
+def scalar_program(operations: int) -> tuple[list[Node], Node]:
+    """A random program over scalars in which nearly every value is read several times."""
+    rng = np.random.default_rng(operations)
+    inputs = [leaf((), np.float64) for _ in range(8)]
+    values = list(inputs)
+    for k in range(operations):
+        a, b = (values[-1 - int(i) % len(values)] for i in rng.integers(0, 16, 2))
+        values.append(np.sin(a * b) if k % 8 == 0 else a * b + a)
+    return inputs, sum(values[-16:], np.multiply(values[-1], 1.0))
+
+
+@pytest.mark.parametrize("operations", [200, 2000])
+def test_a_long_scalar_program_computes_each_value_about_once(operations: int) -> None:
+    inputs, output = scalar_program(operations)
+    graph = Graph(tuple(inputs), (output,))
+    planned = schedule(graph, target=HOST)
+    applied = sum(isinstance(x, Apply) for k in planned.kernels for w in k.work for x in w.code)  # type: ignore[union-attr]
+    assert applied <= 1.1 * sum(bool(n.args) for n in graph.nodes)
+    assert len(planned.kernels) <= 1 + sum(map(cost, graph.nodes)) / MOST_WORK * 2

@@ -11,7 +11,7 @@ The text route is used instead of llvmlite.ir because it is several times faster
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -129,6 +129,8 @@ class Module:
     functions: dict[str, str] = field(default_factory=dict)
     globals: dict[str, str] = field(default_factory=dict)
     declarations: dict[str, str] = field(default_factory=dict)
+    #: what `gradc.codegen.shared` made functions of: their names, each with a value of the type returned
+    shared: dict[Hashable, tuple[str, Value]] = field(default_factory=dict)
 
     def declare(self, name: str, result: str, *params: str) -> str:
         self.declarations.setdefault(name, f"declare {result} @{name}({', '.join(params)})")

@@ -7,10 +7,11 @@ entered, so nothing that a loop computes is used behind it.  Start reading at `S
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gradc.codegen import memory
+from gradc.codegen import memory, shared
 from gradc.codegen.builder import Builder
 from gradc.codegen.ir import Function, Value, const, vector_const
 from gradc.errors import CompileError
@@ -30,6 +31,7 @@ from gradc.schedule.kernel import (
     operands,
 )
 from gradc.schedule.lanes import dependences
+from gradc.schedule.partition import TRANSCENDENTAL, op_cost
 
 #: Kinds of failure, in the low byte of the status word; the node's number stands above it.
 OUT_OF_RANGE, NEGATIVE_POWER = 1, 2
@@ -60,6 +62,8 @@ class Scalars:
     def __init__(self, f: Function, nest: Nest, slots: Sequence[str], status: str):
         self.f, self.nest, self.slots, self.status = f, nest, slots, status
         self.depends = dependences(nest)
+        applied = [x.op.name for x in nest.code if isinstance(x, Apply)]
+        self.often = Counter(name for name in applied if op_cost(name) >= TRANSCENDENTAL)
         self.one, self.many = Builder(f, 1), Builder(f, nest.lanes)
         self.wide = [nest.lanes > 1 and nest.lane in d for d in self.depends]
         self.splatted = {a for k, x in enumerate(nest.code) if self.wide[k] for a in operands(x) if not self.wide[a]}
@@ -125,7 +129,8 @@ class Scalars:
             self.report(b.lt(args[1], 0), NEGATIVE_POWER, x.node, point)
         if x.op.lower is None:
             raise CompileError(f"op {x.op.name} has no lowering")
-        result: Value = x.op.lower(b, *args, **dict(x.attrs))
+        often = self.often[x.op.name] > shared.IN_PLACE
+        result: Value = shared.call(b, x.op, x.attrs, args) if often else x.op.lower(b, *args, **dict(x.attrs))
         if result.dtype != x.dtype:
             raise CompileError(f"lowering of {x.op.name} gives {result.dtype}, its shape rule says {x.dtype}")
         return result

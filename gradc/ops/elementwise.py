@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def loop_dtypes(name: str, avals: Sequence[Aval]) -> tuple[np.dtype[Any], ...]:
         inexact = ufunc.resolve_dtypes((joint, None))[-1]
         return (canonical_dtype(inexact),) * (len(given) + 1)
     try:
-        resolved = ufunc.resolve_dtypes((*given, *[None] * ufunc.nout))
+        resolved = _resolved(ufunc, tuple(given))
     except TypeError:
         shown = ", ".join(str(a) for a in avals)
         raise DTypeError(f"{here()}: {name} is not defined for ({shown}); cast an operand with .astype") from None
@@ -107,6 +108,12 @@ def loop_dtypes(name: str, avals: Sequence[Aval]) -> tuple[np.dtype[Any], ...]:
             f"{here()}: NumPy computes {name}({shown}) in {resolved[-1]}, which is not supported; "
             "cast to float32 or float64"
         ) from None
+
+
+@cache
+def _resolved(ufunc: np.ufunc, given: tuple[Any, ...]) -> tuple[np.dtype[Any], ...]:
+    """The dtypes of the loop for these operands (a type stands for a Python number); NumPy takes long to answer."""
+    return ufunc.resolve_dtypes((*given, *[None] * ufunc.nout))
 
 
 def _weak_type(aval: Aval) -> type:

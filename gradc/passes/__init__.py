@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from gradc.graph import Graph
 from gradc.passes.cse import cse
 from gradc.passes.dce import dce
-from gradc.passes.expand import expand
+from gradc.passes.expand import expand, expandable
 from gradc.passes.fold import fold
 from gradc.passes.simplify import simplify
 from gradc.passes.stabilise import stabilise
@@ -25,7 +25,7 @@ Observe = Callable[[str, Graph, Graph], None]
 FORWARD: tuple[Pass, ...] = (fold, simplify, cse, stabilise, cse)
 #: what `optimise` runs, in order
 PIPELINE: tuple[Pass, ...] = (fold, simplify, cse, stabilise, simplify, cse, dce)
-#: what compilation adds: ops that are written in other ops become those
+#: what compilation adds where `expandable` ops are left: those become the ops that they are written in
 LOWERING: tuple[Pass, ...] = (expand, fold, simplify, cse, dce)
 
 
@@ -48,6 +48,6 @@ def optimise(graph: Graph, observe: Observe | None = None, check: bool = False) 
 
 
 __all__ = [
-    "FORWARD", "LOWERING", "PIPELINE", "Observe", "Pass", "cse", "dce", "expand", "fold", "optimise", "run_passes",
-    "simplify", "stabilise", "verify",
+    "FORWARD", "LOWERING", "PIPELINE", "Observe", "Pass", "cse", "dce", "expand", "expandable", "fold", "optimise",
+    "run_passes", "simplify", "stabilise", "verify",
 ]  # fmt: skip

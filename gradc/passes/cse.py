@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.graph import Graph
+from gradc.graph import Graph, same_nodes
 from gradc.node import Node
 from gradc.passes.rules import mapped
 
@@ -25,8 +25,7 @@ def cse(graph: Graph) -> Graph:
         key = (node.op, tuple(map(id, args)), attrs_key(node), node.aval, node.replica)
         known = seen.get(key)
         if known is None:
-            same = all(a is b for a, b in zip(args, node.args, strict=True))
-            known = seen[key] = node if same else node.rebuilt(args, node.label)
+            known = seen[key] = node if same_nodes(args, node.args) else node.rebuilt(args, node.label)
         return known
 
     return mapped(graph, merge)
@@ -34,6 +33,8 @@ def cse(graph: Graph) -> Graph:
 
 def attrs_key(node: Node) -> Hashable:
     """The attributes as a hashable value that distinguishes bit patterns."""
+    if not node.attrs:
+        return ()
     return tuple((k, value_key(v)) for k, v in sorted(node.attrs.items()))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from gradc.graph import Graph, rewrite
+from gradc.graph import Graph, rewrite, same_nodes
 from gradc.node import Label, Node, derived_from
 
 Rule = Callable[[Node], Node | None]
@@ -38,7 +38,7 @@ def _sweep(graph: Graph, rules: Rules, applied: list[tuple[Rule, Node]]) -> Grap
     """One walk from the leaves to the outputs; a replacement's own new operands are met by the next walk."""
 
     def rewritten(node: Node, args: tuple[Node, ...]) -> Node | None:
-        start = node if all(a is b for a, b in zip(args, node.args, strict=True)) else node.rebuilt(args, node.label)
+        start = node if same_nodes(args, node.args) else node.rebuilt(args, node.label)
         result = _to_fixed_point(start, rules, applied)
         return None if result is start else result
 
@@ -47,16 +47,24 @@ def _sweep(graph: Graph, rules: Rules, applied: list[tuple[Rule, Node]]) -> Grap
 
 def _to_fixed_point(node: Node, rules: Rules, applied: list[tuple[Rule, Node]]) -> Node:
     for _ in range(LIMIT):
-        for rule in rules.get(node.op.name, ()):
-            with derived_from(node.where):
-                replacement = rule(node)
+        replacement = _first_applying(node, rules.get(node.op.name, ()), applied)
+        if replacement is None:
+            return node
+        node = _with_label(replacement, node.label)
+    raise AssertionError(f"rewrite rules cycle on {node!r}")
+
+
+def _first_applying(node: Node, rules: Sequence[Rule], applied: list[tuple[Rule, Node]]) -> Node | None:
+    """What the first rule that applies makes of ``node``."""
+    if not rules:
+        return None
+    with derived_from(node.where):
+        for rule in rules:
+            replacement = rule(node)
             if replacement is not None and replacement is not node:
                 applied.append((rule, node))
-                node = _with_label(replacement, node.label)
-                break
-        else:
-            return node
-    raise AssertionError(f"rewrite rules cycle on {node!r}")
+                return replacement
+    return None
 
 
 def _with_label(node: Node, label: Label | None) -> Node:

@@ -19,7 +19,7 @@ from gradc.schedule.fuse import clusters, in_order, read_outside, visible
 from gradc.schedule.kernel import Buffer, Kernel, Place
 from gradc.schedule.lanes import Widths
 from gradc.schedule.memory import Plan, hidden_arrays, lay_out, ordered
-from gradc.schedule.partition import stored_nodes
+from gradc.schedule.partition import segments, stored_nodes
 from gradc.schedule.plan import Schedule
 from gradc.schedule.weave import dtype_name
 
@@ -33,8 +33,9 @@ def schedule(graph: Graph, *, donated: Mapping[int, int] | None = None, target: 
     dtype, and no input or output may occur twice.  ``target`` says how many elements of a dtype fill a vector register.
     """
     donated = dict(donated or {})
-    stored = stored_nodes(graph)
-    groups = clusters(graph, stored)
+    segment = segments(graph)
+    stored = stored_nodes(graph, segment)
+    groups = clusters(stored, segment)
     read = read_outside(graph, groups)
     buffers, home = _buffers(graph, visible(stored, read, groups))
     shop = Workshop(home, graph.index, target, read, {graph.outputs[j] for j in donated.values()})

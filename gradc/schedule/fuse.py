@@ -11,20 +11,20 @@ they load, or one reads the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.record import Kind
-from gradc.schedule.partition import MOST_WORK, cost, inlinable, is_multiply
+from gradc.schedule.partition import MOST_WORK, Segments, cost, inlinable, is_multiply
 from gradc.schedule.rows import Rows, reads_in_step
 
 #: Below this many elements, a kernel of one's own costs more than sharing loops with strangers.
 SMALL = 2048
 #: How many clusters of one shape are tried; keeps fusion linear in the number of nodes.
 TRIED = 6
-#: Most nodes of a kernel: LLVM's time grows faster than the code of one loop.
+#: Most stored nodes of a loop over many elements: each is one more stream of memory.
 MOST_NODES = 24
 #: Arithmetic that may follow a reduction along rows, where it is done one scalar at a time.
 SCALAR_WORK = 8.0
@@ -41,6 +41,7 @@ class Cluster:
 
     number: int
     nodes: list[Node]
+    computed: set[Node] = field(default_factory=set)  #: the nodes, and what is computed on the way to them
     here: set[Node] = field(default_factory=set)  #: stored nodes that are read at the index at which they are stored
     elsewhere: set[Node] = field(default_factory=set)  #: those that are read at other places
     work: float = 0.0
@@ -54,14 +55,18 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Reads:
-    """The stored nodes that a node reads, at its own index or elsewhere, and the cost of what it computes between."""
+    """The stored nodes that a node reads, at its own index or elsewhere, and what it computes between."""
 
     here: frozenset[Node]
     elsewhere: frozenset[Node]
-    work: float
+    computed: frozenset[Node]
+
+    def work(self, known: Set[Node] = frozenset()) -> float:
+        """The cost of what is computed, but for what is known already."""
+        return sum(cost(n) for n in self.computed if n not in known)
 
 
-def clusters(graph: Graph, stored: Mapping[Node, None]) -> list[Cluster]:
+def clusters(stored: Mapping[Node, None], segment: Segments) -> list[Cluster]:
     """Clusters in an order of creation, which need not be an order in which they can run."""
     made: list[Cluster] = []
     home: dict[Node, Cluster] = {}
@@ -70,7 +75,7 @@ def clusters(graph: Graph, stored: Mapping[Node, None]) -> list[Cluster]:
         if node.op.name == "input" or node.op.name == "constant":
             continue
         reads = _reads(node, stored)
-        key = _key(node)
+        key = _key(node, segment)
         candidates = by_key.setdefault(key, []) if key is not None else []
         cluster = _join(node, reads, candidates, home, made)
         if cluster is None:
@@ -144,7 +149,7 @@ def _absorb(product: Cluster, cluster: Cluster, home: dict[Node, Cluster], made:
         if other.deps & old:
             other.deps = other.deps & ~old | new
     for node in cluster.nodes:
-        reads = Reads(frozenset(cluster.here), frozenset(cluster.elsewhere), 0.0)
+        reads = Reads(frozenset(cluster.here), frozenset(cluster.elsewhere), frozenset())
         _enter(node, reads, product, home, made)
 
 
@@ -172,31 +177,29 @@ def is_map(node: Node) -> bool:
     return inlinable(node) or (node.op.kind is Kind.CONTRACT and is_multiply(node))
 
 
-def _key(node: Node) -> object:
+def _key(node: Node, segment: Segments) -> object:
     """Nodes with equal keys may share loops; None: never."""
-    return node.shape if is_map(node) or node.op.kind is Kind.REDUCE else None
+    return (node.shape, segment[node]) if is_map(node) or node.op.kind is Kind.REDUCE else None
 
 
 def _reads(node: Node, stored: Mapping[Node, None]) -> Reads:
     """Walk down from ``node`` to the stored nodes below it."""
     here: set[Node] = set()
     elsewhere: set[Node] = set()
-    seen: set[tuple[int, bool]] = set()
-    work = 0.0
+    seen: set[tuple[Node, bool]] = set()
     pending = [(node, True)]
     while pending:
         current, same = pending.pop()
-        if (id(current), same) in seen:
+        if (current, same) in seen:
             continue
-        seen.add((id(current), same))
-        work += cost(current)
+        seen.add((current, same))
         same = same and current.op.kind is Kind.ELEMENTWISE
         for arg in current.args:
             if arg in stored:
                 (here if same else elsewhere).add(arg)
             else:
                 pending.append((arg, same))
-    return Reads(frozenset(here), frozenset(elsewhere), work)
+    return Reads(frozenset(here), frozenset(elsewhere), frozenset(n for n, _ in seen))
 
 
 def _join(
@@ -210,16 +213,19 @@ def _join(
 
 
 def _fits(node: Node, reads: Reads, cluster: Cluster) -> bool:
-    members = set(cluster.nodes)
-    if len(members) >= MOST_NODES or cluster.work + reads.work > MOST_WORK or members & reads.elsewhere:
+    if len(cluster.nodes) >= MOST_NODES and node.aval.size > SMALL:
+        return False
+    if not cluster.computed.isdisjoint(reads.elsewhere):
+        return False
+    if cluster.work + reads.work(cluster.computed) > 2 * MOST_WORK:
         return False
     if node.op.kind is Kind.REDUCE:
-        return all(_same_loops(node, other) for other in cluster.nodes) and _related(node, reads, cluster, members)
+        return all(_same_loops(node, other) for other in cluster.nodes) and _related(node, reads, cluster)
     first = cluster.nodes[0]
     if first.op.kind is Kind.REDUCE:
-        fast = reads.work <= SCALAR_WORK or _keeps_last_axis(first) or node.aval.size <= 4
-        return fast and bool(members & reads.here)
-    return _related(node, reads, cluster, members)
+        fast = reads.work() <= SCALAR_WORK or _keeps_last_axis(first) or node.aval.size <= 4
+        return fast and not cluster.computed.isdisjoint(reads.here)
+    return _related(node, reads, cluster)
 
 
 def _same_loops(a: Node, b: Node) -> bool:
@@ -233,9 +239,11 @@ def _keeps_last_axis(reduce: Node) -> bool:
     return operand.ndim - 1 not in reduce.attrs["axes"]
 
 
-def _related(node: Node, reads: Reads, cluster: Cluster, members: set[Node]) -> bool:
-    mine = reads.here | reads.elsewhere
-    return bool(members & reads.here or cluster.reads & mine) or node.aval.size <= SMALL
+def _related(node: Node, reads: Reads, cluster: Cluster) -> bool:
+    if node.aval.size <= SMALL or not cluster.computed.isdisjoint(reads.here):
+        return True
+    return any(not mine.isdisjoint(theirs) for mine in (reads.here, reads.elsewhere)
+               for theirs in (cluster.here, cluster.elsewhere))  # fmt: skip
 
 
 def _bits(home: Mapping[Node, Cluster], reads: Reads) -> int:
@@ -264,7 +272,9 @@ def _enter(node: Node, reads: Reads, cluster: Cluster, home: dict[Node, Cluster]
     cluster.nodes.append(node)
     cluster.here |= reads.here
     cluster.elsewhere |= reads.elsewhere
-    cluster.work += reads.work
+    cluster.work += reads.work(cluster.computed)
+    cluster.computed |= reads.computed
+    cluster.computed.add(node)
     bit = 1 << cluster.number
     new = _bits(home, reads) & ~bit
     cluster.deps |= new

@@ -39,6 +39,11 @@ MAX_DEPTH = 60
 #: linearly and registers spill; storing and loading between two kernels costs far less.
 MOST_WORK = 1024.0
 
+#: For each node the number of its segment: nodes of one shape, in topological order, cut where their work adds up to
+#: `MOST_WORK`.  Only nodes of one segment share loops, so the cuts are chosen before anything is stored, and a value is
+#: computed in one segment and read from memory in later ones.
+Segments = Mapping[Node, int]
+
 #: Kinds whose nodes can be computed at the place where they are read.
 INLINE = (Kind.ELEMENTWISE, Kind.VIEW, Kind.GATHER, Kind.LEAF)
 
@@ -66,11 +71,21 @@ def inlinable(node: Node) -> bool:
     return node.op.kind in INLINE and (node.op.kind is not Kind.VIEW or is_plain_view(node))
 
 
-def stored_nodes(graph: Graph) -> dict[Node, None]:
+def segments(graph: Graph) -> Segments:
+    """The segment of each node; see `Segments`."""
+    done: dict[object, float] = {}
+    result: dict[Node, int] = {}
+    for node in graph.nodes:
+        work = done[node.shape] = done.get(node.shape, 0.0) + cost(node)
+        result[node] = int(work / MOST_WORK)
+    return result
+
+
+def stored_nodes(graph: Graph, segment: Segments) -> dict[Node, None]:
     """The nodes that get a buffer (inputs and captured arrays among them), in topological order."""
     stored = _forced(graph)
     _cut_long_chains(graph, stored)
-    _store_dear(graph, stored)
+    _store_dear(graph, stored, segment)
     return {node: None for node in graph.nodes if node in stored}
 
 
@@ -126,7 +141,7 @@ def _cut_long_chains(graph: Graph, stored: dict[Node, None]) -> None:
             depth[node], work[node] = 0, 0.0
 
 
-def _store_dear(graph: Graph, stored: dict[Node, None]) -> None:
+def _store_dear(graph: Graph, stored: dict[Node, None], segment: Segments) -> None:
     """Walk from the users down: a node whose recomputation by its readers costs more than memory is stored."""
     work = _inlined_cost(graph, stored)
     readers: dict[Node, Readers] = {node: {} for node in graph.nodes}
@@ -134,7 +149,7 @@ def _store_dear(graph: Graph, stored: dict[Node, None]) -> None:
         node = graph.nodes[number]
         if node.op.kind is Kind.ELEMENTWISE and node not in stored and _dear(node, work[node], readers[node]):
             stored[node] = None
-        reading = {_loop_key(node, number): _elements(node)} if node in stored else readers[node]
+        reading = {_loop_key(node, number, segment): _elements(node)} if node in stored else readers[node]
         hoisted = _hoisted(node)
         for arg in node.args:
             for key, count in reading.items():
@@ -142,12 +157,12 @@ def _store_dear(graph: Graph, stored: dict[Node, None]) -> None:
 
 
 #: The loops that read a node, each with how many of its elements it would compute if the node were inlined.
-Readers = dict[int, float]
+Readers = dict[object, float]
 
 
-def _loop_key(node: Node, number: int) -> int:
-    """Stored elementwise nodes of one shape tend to become one loop; anything else is its own."""
-    return -1 - hash(node.shape) % (1 << 60) if node.op.kind is Kind.ELEMENTWISE else number
+def _loop_key(node: Node, number: int, segment: Segments) -> object:
+    """Stored elementwise nodes of one shape and segment tend to become one loop; anything else is its own."""
+    return (node.shape, segment[node]) if node.op.kind is Kind.ELEMENTWISE else number
 
 
 def _elements(node: Node) -> float:

@@ -49,7 +49,7 @@ class Slots:
 
     def __init__(self, buffers: Mapping[Node, int]):
         self.buffers = buffers
-        self.numbers: list[int] = []
+        self.numbers: dict[int, int] = {}  #: of buffers, each with its slot
         self.dtypes: list[str] = []
         self.reads: set[int] = set()
         self.writes: set[int] = set()
@@ -58,9 +58,9 @@ class Slots:
 
     def slot(self, number: int, dtype: str) -> int:
         if number not in self.numbers:
-            self.numbers.append(number)
+            self.numbers[number] = len(self.numbers)
             self.dtypes.append(dtype)
-        return self.numbers.index(number)
+        return self.numbers[number]
 
     def become(self, other: Slots) -> None:
         """Take over the slots of another attempt at the same kernel."""
