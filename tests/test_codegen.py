@@ -16,7 +16,6 @@ import pytest
 
 from gradc.codegen import emit, emit_kernel
 from gradc.codegen.elementary import ULP
-from gradc.codegen.shared import IN_PLACE
 from gradc.node import OPS, Node, constant
 from gradc.ops.elementwise import _PROMOTION
 from gradc.ops.leaves import full, iota
@@ -634,16 +633,6 @@ def test_equal_kernels_are_emitted_once() -> None:
     assert count[0] == count[1]
     rng = np.random.default_rng(15)
     check(many, *(rng.standard_normal(n.shape) for n in many.graph.inputs), bound=1e-5)
-
-
-@pytest.mark.parametrize(("shape", "dtype"), [((), np.float64), ((37,), np.float32)])
-def test_a_function_that_is_called_gives_the_bits_of_one_in_place(shape: tuple[int, ...], dtype: Any) -> None:
-    x = leaf(shape, dtype)
-    many = compiled(*[np.sin(x * float(k)) for k in range(1, 3 * IN_PLACE)], inputs=[x])
-    given = np.linspace(-50.0, 50.0, 37).astype(dtype) if shape else np.float64(1.1e7)  # beyond the usual range, too
-    for k, got in enumerate(many(given), 1):
-        assert same_bits(got, compiled(np.sin(x * float(k)), inputs=[x])(given)[0])
-    assert "call double @sin" in many.code.ir or "x float> @sin" in many.code.ir
 
 
 def test_default_code_has_no_fast_math_flag() -> None:

@@ -296,3 +296,17 @@ def test_a_long_scalar_program_computes_each_value_about_once(operations: int) -
     applied = sum(isinstance(x, Apply) for k in planned.kernels for w in k.work for x in w.code)  # type: ignore[union-attr]
     assert applied <= 1.1 * sum(bool(n.args) for n in graph.nodes)
     assert len(planned.kernels) <= 1 + sum(map(cost, graph.nodes)) / MOST_WORK * 2
+
+
+def test_pieces_of_a_fold_that_lie_apart_are_stored_not_added() -> None:
+    rows = [leaf((5,)) for _ in range(3)]
+    placed = [apply("reshape", r, shape=(1, 5)) for r in rows]
+
+    def folded(*starts: tuple[int, int]) -> Schedule:
+        return plan(apply("superpose", *placed, shape=(3, 5), starts=starts, steps=((1, 1),) * 3), inputs=rows)
+
+    def ways(planned: Schedule) -> list[str]:
+        return [s.how for k in planned.kernels for w in k.work for s in w.stores]  # type: ignore[union-attr]
+
+    assert ways(folded((2, 0), (0, 0), (1, 0))) == ["set"] * 3
+    assert ways(folded((2, 0), (0, 0), (2, 0))) == ["set", "add", "add", "add"]  # zeros first

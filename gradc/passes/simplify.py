@@ -193,6 +193,16 @@ def transpose_of_transpose(node: Node) -> Node | None:
     return node.op.make((x.args[0],), axes=axes)
 
 
+def transpose_of_superpose(node: Node) -> Node | None:
+    """What is placed and then transposed is placed in transposed: no pass over the whole for it."""
+    (x,) = node.args
+    if x.op.name != "superpose":
+        return None
+    axes = node.attrs["axes"]
+    moved = {key: tuple(tuple(s[a] for a in axes) for s in x.attrs[key]) for key in ("starts", "steps")}
+    return x.op.make([node.op.make((a,), axes=axes) for a in x.args], shape=node.shape, **moved)
+
+
 def broadcast_of_broadcast(node: Node) -> Node | None:
     (x,) = node.args
     if x.op.name != "broadcast":
@@ -282,7 +292,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "where": (constant_mask,),
     "cast": (cast_of_cast, cast_of_scalar),
     "reshape": (nothing_moves, reshape_of_reshape),
-    "transpose": (nothing_moves, transpose_of_transpose, transpose_of_contract),
+    "transpose": (nothing_moves, transpose_of_transpose, transpose_of_contract, transpose_of_superpose),
     "broadcast": (nothing_moves, broadcast_of_broadcast, broadcast_of_expanded),
     "slice": (nothing_moves,),
     "pad": (nothing_moves,),

@@ -19,6 +19,7 @@ from gradc.schedule.fuse import is_map
 from gradc.schedule.kernel import Apply, Buffer, Kernel, Nest, Product, Search, Sort, Work
 from gradc.schedule.lanes import Widths, flops
 from gradc.schedule.partition import op_cost
+from gradc.schedule.pieces import Pieces
 from gradc.schedule.product import contract_work
 from gradc.schedule.rows import Rows, rows_nest
 from gradc.schedule.weave import Slots, Weaver, dtype_name
@@ -150,11 +151,10 @@ def _scatter(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
 
 
 def _pieces(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
-    work: list[Work] = []
-    if nests.needs_fill(node):
+    pieces, work = Pieces.of(node), list[Work]()
+    if pieces.fill:
         work.append(shop.woven(slots, lambda w: nests.fill_nest(w, node, node.attrs.get("fill", 0))))
-    for which in range(nests.piece_count(node)):
-        work.append(shop.woven(slots, lambda w, k=which: nests.piece_nest(w, node, k)))  # type: ignore[misc]
+    work += [shop.woven(slots, lambda w, k=which: pieces.nest(w, k)) for which in range(len(pieces.forms))]  # type: ignore[misc]
     return work
 
 

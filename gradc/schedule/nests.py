@@ -6,15 +6,14 @@ Start reading at `NESTS`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gradc.node import OPS, Node
 from gradc.ops.record import Kind
-from gradc.schedule.affine import Affine, Quotient, Var, split_point
+from gradc.schedule.affine import Affine, split_point
 from gradc.schedule.kernel import Apply, Load, Nest, Scan, Stage, Store, form
 from gradc.schedule.lanes import Widths, arranged
-from gradc.schedule.weave import Place, Slots, Splits, Weaver, dtype_name, refined, view_pieces
+from gradc.schedule.weave import Place, Slots, Splits, Weaver, dtype_name, refined
 
 #: What a reduction of nothing gives.
 IDENTITY = {"sum": 0, "prod": 1, "any": 0, "all": 1}
@@ -139,67 +138,3 @@ def fill_nest(w: Weaver, node: Node, value: bool | int | float) -> Nest:
     outer, index = w.loops(node.shape)
     store = w.store(node, index, w.constant(value, node.dtype))
     return w.nest(outer, Stage(stores=(store,)))
-
-
-# -- pieces ------------------------------------------------------------------------------------------------------------
-
-
-def piece_count(node: Node) -> int:
-    return len(_pieces(node))
-
-
-def _pieces(node: Node) -> list[tuple[int, tuple[Affine, ...]]]:
-    index = tuple(Affine(0, {Var(k, n): 1}) for k, n in enumerate(node.shape))
-    return [(p.arg, tuple(map(Affine.of, p.index))) for p in view_pieces(node, index) if node.args[p.arg].aval.size]
-
-
-def needs_fill(node: Node) -> bool:
-    """Whether the pieces leave elements out, or add to what is there."""
-    if node.op.kind is Kind.FOLD:
-        return not _first_piece_covers(node)
-    return sum(node.args[arg].aval.size for arg, _ in _pieces(node)) < node.aval.size
-
-
-def _first_piece_covers(node: Node) -> bool:
-    pieces = _pieces(node)
-    return bool(pieces) and _box_size(node, *pieces[0]) == node.aval.size
-
-
-def _box_size(node: Node, arg: int, form: tuple[Affine, ...]) -> int:
-    operand = node.args[arg]
-    return math.prod(n for n, f in zip(operand.shape, form, strict=True) if not f.is_constant)
-
-
-def piece_nest(w: Weaver, node: Node, which: int) -> Nest:
-    """One piece of a view or fold, written into the box of the result that it fills."""
-    arg, formula = _pieces(node)[which]
-    operand = node.args[arg]
-    shape = tuple(1 if f.is_constant else n for n, f in zip(operand.shape, formula, strict=True))
-    outer, free = w.loops(shape)
-    source = tuple(f if f.is_constant else i for f, i in zip(formula, free, strict=True))
-    target = _inverse(formula, free, node.ndim)
-    adds = node.op.kind is Kind.FOLD and not (which == 0 and _first_piece_covers(node))
-    store = w.store(node, target, w.value(operand, source), "add" if adds else "set")
-    return w.nest(outer, Stage(stores=(store,)))
-
-
-def _inverse(formula: Sequence[Affine], free: Place, ndim: int) -> Place:
-    """Result index of an operand index: each operand coordinate is (result coordinate + c) // step."""
-    target = [Affine()] * ndim
-    for f, i in zip(formula, free, strict=True):
-        if not f.is_constant:
-            axis, shift, step = _placement(f)
-            target[axis] = i * step - shift
-    return tuple(target)
-
-
-def _placement(f: Affine) -> tuple[int, int, int]:
-    """(result axis, c, step) of a coordinate (result[axis] + c) // step."""
-    ((atom, factor),) = f.terms.items()
-    if isinstance(atom, Var) and factor == 1:
-        return atom.number, f.const, 1
-    if isinstance(atom, Quotient) and factor == 1:
-        axis, shift, step = _placement(atom.numerator)
-        if step == 1:
-            return axis, shift + f.const * atom.divisor, atom.divisor
-    raise AssertionError(f"{f} is no placement of a box")
