@@ -39,6 +39,22 @@ class Structure:
         """Whether the tree is one array and nothing else."""
         return not self.static and bool(self.spec.is_leaf())
 
+    def arrays_of(self, tree: Any) -> list[Any] | None:
+        """The leaves of ``tree`` if it nests exactly so and all of them are plain ndarrays, else None.
+
+        Walking along a known structure takes a tenth of the time of finding one out.
+        """
+        if self.static:
+            return None
+        try:
+            leaves: list[Any] = self.spec.flatten_up_to(tree)
+        except ValueError:
+            return None
+        for leaf in leaves:
+            if type(leaf) is not np.ndarray:
+                return None
+        return leaves
+
     def unflatten(self, arrays: Iterable[Any]) -> Any:
         """The user's nesting, filled with ``arrays`` in order."""
         if not self.static:

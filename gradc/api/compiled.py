@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy import ndarray
 
 from gradc.api.derivatives import value_and_grad
 from gradc.api.options import Options
@@ -46,24 +47,37 @@ class Jitted:
             raise TypeError(f"{self.title}: argument {min(both, key=str)!r} cannot be both static and donated")
         self._cache: dict[Hashable, Executable] = {}
         self._last: Executable | None = None  #: the version called last
+        #: its native entry and whether the result is one array, if its arguments are plain arrays
+        self._direct: Callable[..., tuple[Any, ...]] | None = None
+        self._single = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # The usual call: the version called last fits again.  The native entry checks shapes and dtypes anyway.
+        # The usual call: the version called last fits again.  The native entry checks number, shapes and dtypes anyway,
+        # but it would also take numbers and lists.
+        direct = self._direct
+        if direct is not None and not kwargs and not open_traces.get():
+            for x in args:
+                if type(x) is not ndarray:
+                    break
+            else:
+                try:
+                    return direct(*args)[0] if self._single else self._last.unflatten(direct(*args))  # type: ignore[union-attr]
+                except ArgumentError:
+                    pass
+        return self._call_any(args, kwargs)
+
+    def _call_any(self, args: Any, kwargs: Any) -> Any:
+        """The call when its arguments nest, or are no plain arrays, or do not fit the version called last."""
         last = self._last
         usual = last is not None and not last.weak and not open_traces.get()
-        if usual and len(args) == last.arity and not kwargs and _all_arrays(args):  # type: ignore[union-attr]
-            try:
-                return last.call_flat(args)  # type: ignore[union-attr]
-            except ArgumentError:
-                pass
         if self.static:
             args, kwargs = self._pin(args, kwargs)
-        leaves, structure = leaves_of((args, kwargs))
-        if usual and structure == last.graph.in_tree and _all_arrays(leaves):  # type: ignore[union-attr]
+        if usual and (arrays := last.graph.in_tree.arrays_of((args, kwargs))) is not None:  # type: ignore[union-attr]
             try:
-                return last.call_flat(leaves)  # type: ignore[union-attr]
+                return last.call_flat(arrays)  # type: ignore[union-attr]
             except ArgumentError:
                 pass
+        leaves, structure = leaves_of((args, kwargs))
         return self._call_other(args, kwargs, leaves, structure)
 
     def _call_other(self, args: Any, kwargs: Any, leaves: Sequence[Any], structure: Structure) -> Any:
@@ -82,8 +96,15 @@ class Jitted:
             if isinstance(made, _Inlined):
                 return made.value
             executable = made
-        self._last = executable
+        self._remember(executable)
         return executable.call_flat(leaves)
+
+    def _remember(self, executable: Executable | None) -> None:
+        """Try ``executable`` first from here on."""
+        self._last = executable
+        direct = executable is not None and executable.arity is not None and not executable.weak
+        self._direct = executable.native.entry if executable is not None and direct else None
+        self._single = executable is not None and executable.single
 
     def _name_the_culprit(self, args: Any, kwargs: Any) -> None:
         """Raise for the argument that cannot be one, by its name."""
@@ -107,7 +128,7 @@ class Jitted:
     def clear(self) -> None:
         """Forget every compiled version."""
         self._cache.clear()
-        self._last = None
+        self._remember(None)
 
     def _compile_or_inline(self, args: Any, kwargs: Any, leaves: Sequence[Any], key: Hashable) -> Executable | _Inlined:
         start = perf_counter()
@@ -164,7 +185,7 @@ class Jitted:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the compiled versions, which belong to this process."""
-        return self.__dict__ | {"_cache": {}, "_last": None}
+        return self.__dict__ | {"_cache": {}, "_last": None, "_direct": None}
 
     def __repr__(self) -> str:
         return f"<jit of {self.title}, {len(self._cache)} compiled>"

@@ -74,8 +74,8 @@ class Executable:
         self.native: NativeFunction = self._timed("entry", self._native)
         self._entry = self.native.entry
         assert graph.out_tree is not None
-        self._unflatten = graph.out_tree.unflatten
-        self._single = graph.out_tree.is_leaf
+        self.unflatten = graph.out_tree.unflatten
+        self.single = graph.out_tree.is_leaf
         self.arity = _flat_arity(graph)
         self.weak = any(x.aval.weak for x in graph.inputs)
         self._profile: Profile | None = None
@@ -128,7 +128,7 @@ class Executable:
         if self.weak:
             self.source_graph.refuse_overflow(leaves)
         results = self._entry(*leaves) if out is None else self.native(*leaves, out=leaves_of(out)[0])
-        return results[0] if self._single else self._unflatten(results)
+        return results[0] if self.single else self.unflatten(results)
 
     def bind(self, *args: Any, out: Any = None, **kwargs: Any) -> Callable[[], Any]:
         """Fix the buffers once: a callable without arguments that reads ``args`` as they are at each call, and returns
@@ -142,7 +142,7 @@ class Executable:
         donors = {j: leaves[i] for i, j in self.options.donate.items()}
         fresh = [np.empty(y.shape, y.dtype) if a is None else a for a, y in zip(given, self.graph.outputs, strict=True)]
         step = self.native.bind(*leaves, out=[None if j in donors else a for j, a in enumerate(fresh)])
-        result = self._unflatten([donors.get(j, a) for j, a in enumerate(fresh)])
+        result = self.unflatten([donors.get(j, a) for j, a in enumerate(fresh)])
 
         def bound() -> Any:
             step()

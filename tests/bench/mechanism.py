@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.peers import CasadiC, casadi_contenders, gradc_entrant, jax_entrant
+from tests.bench.peers import buffered, casadi_contenders, compiled_c, gradc_entrant, jax_entrant
 from tests.bench.workload import Builder, Entrant, Workload
 
 LINKS, BATCH = 7, 1024
 LENGTHS = (0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15)
 MASSES = (3.0, 2.5, 2.0, 1.5, 1.2, 0.8, 0.5)
 GRAVITY = 9.81
-ONE = "scalar values; buffers prepared once (gradc: `bind`); CasADi's C is called through prepared pointers"
+ONE = "scalar values; buffers prepared once (gradc: `bind`); CasADi's C is loaded again by CasADi"
 MANY = f"{BATCH} states at once: gradc and JAX by vmap, CasADi's C in the C loop of its `map`"
 
 
@@ -120,14 +120,13 @@ def _casadi(what: str) -> Any:
 
 
 def _casadi_loop(what: str) -> Entrant:
-    """CasADi's own C driver for many points is ``map``: generated as a C loop over the states."""
-    one = _casadi(what)
-    many = one.map(BATCH)
+    """CasADi's own C driver for many points is ``map``: generated as a C loop over the states, a column for each."""
+    many = compiled_c(_casadi(what).map(BATCH))
     sizes = {"value": [1], "gradient": [1, LINKS], "hessian": [1, LINKS, LINKS * LINKS]}[what]
     shapes = {"value": [()], "gradient": [(), (LINKS,)], "hessian": [(), (LINKS,), (LINKS, LINKS)]}[what]
-    compiled = CasadiC(many, state(BATCH), [(BATCH, size) for size in sizes])
+    loop = buffered(many, [a.T for a in state(BATCH)], [(size, BATCH) for size in sizes])
 
     def values() -> list[Any]:
-        return [a.reshape((BATCH, *shape)) for a, shape in zip(compiled.values(), shapes, strict=True)]
+        return [a.T.reshape((BATCH, *shape)) for a, shape in zip(loop.values(), shapes, strict=True)]
 
-    return Entrant(compiled.call, values)
+    return Entrant(loop.call, values, loop.reset)

@@ -6,7 +6,6 @@ that the system's compiler translates with -O3 -march=native.
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import subprocess
 import tempfile
@@ -79,70 +78,43 @@ def torch_contenders(build: Callable[[Callable[[Function], Function]], Entrant])
 
 
 # -- CasADi ------------------------------------------------------------------------------------------------------------
-class CasadiC:
-    """A CasADi function as C, compiled by the system's compiler, called through pointers prepared once."""
+def compiled_c(function: Any, flags: Sequence[str] = ("-O3", "-march=native")) -> Any:
+    """The function as generated C, compiled and loaded again as CasADi loads it."""
+    import casadi
 
-    def __init__(self, function: Any, args: Sequence[Any], shapes: Sequence[tuple[int, ...]]):
-        self.library = build_c(function)
-        native = getattr(self.library, function.name())
-        sizes = [getattr(self.library, f"{function.name()}_work")]
-        self.outputs = [np.zeros(shape) for shape in shapes]
-        self.inputs = [np.ascontiguousarray(a, np.float64) for a in args]
-        counts = [ctypes.c_longlong() for _ in range(4)]
-        sizes[0](*[ctypes.byref(c) for c in counts])
-        arg, res, iw, w = (max(int(c.value), 1) for c in counts)
-        self.held = (
-            (ctypes.c_void_p * arg)(*[a.ctypes.data for a in self.inputs]),
-            (ctypes.c_void_p * res)(*[a.ctypes.data for a in self.outputs]),
-            (ctypes.c_longlong * iw)(),
-            (ctypes.c_double * w)(),
-        )
-        native.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int]
-        self.call = partial(native, *[ctypes.addressof(x) for x in self.held], 0)
-        self.native = native
-
-    def values(self) -> list[Any]:
-        self.call()
-        return [a.copy() for a in self.outputs]
-
-
-def build_c(function: Any, flags: Sequence[str] = ("-O3", "-march=native")) -> ctypes.CDLL:
-    """Generate C, compile it and load it."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise ImportError("no C compiler", name="cc")
     folder = Path(tempfile.mkdtemp(prefix="gradc-bench-"))
-    source = function.generate("generated.c", {"with_header": False, "casadi_int": "long long int"})
-    target = folder / "generated.so"
-    shutil.move(source, folder / "generated.c")
-    subprocess.run([compiler, *flags, "-shared", "-fPIC", "-o", target, folder / "generated.c"], check=True)
-    return ctypes.CDLL(str(target))
+    source, target = folder / "generated.c", folder / "generated.so"
+    shutil.move(function.generate(f"{folder.name.replace('-', '_')}.c"), source)
+    subprocess.run([compiler, *flags, "-shared", "-fPIC", "-o", target, source], check=True)
+    return casadi.external(function.name(), str(target))
+
+
+def buffered(function: Any, args: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> Entrant:
+    """A CasADi function called through buffers prepared once, its shortest way in; results are column-major."""
+    buffer, trigger = function.buffer()
+    inputs = [np.asfortranarray(a, np.float64) for a in args]
+    outputs = [np.zeros(shape, order="F") for shape in shapes]
+    for i, a in enumerate(inputs):
+        buffer.set_arg(i, memoryview(a.reshape(-1, order="F")))
+    for j, a in enumerate(outputs):
+        buffer.set_res(j, memoryview(a.reshape(-1, order="F")))
+    held = (function, buffer, inputs, outputs)
+
+    def values() -> list[Any]:
+        trigger()
+        return [a.copy() for a in outputs]
+
+    return Entrant(trigger, values, lambda: held and None)  # the lambda keeps the buffers alive
 
 
 def casadi_contenders(
     make: Callable[[], Any], args: Sequence[Any], shapes: Sequence[tuple[int, ...]]
 ) -> dict[str, Builder]:
-    """The virtual machine through its buffers, and generated C; ``make`` builds the `casadi.Function`."""
-
-    def machine() -> Entrant:
-        function = make()
-        buffer, trigger = function.buffer()
-        inputs = [np.ascontiguousarray(a, np.float64) for a in args]
-        outputs = [np.zeros(shape) for shape in shapes]
-        for i, a in enumerate(inputs):
-            buffer.set_arg(i, memoryview(a))
-        for j, a in enumerate(outputs):
-            buffer.set_res(j, memoryview(a))
-
-        def values() -> list[Any]:
-            trigger()
-            return [a.copy() for a in outputs]
-
-        held = (buffer, inputs, outputs)
-        return Entrant(trigger, values, lambda: held and None)  # the lambda keeps the buffers alive
-
-    def generated() -> Entrant:
-        compiled = CasadiC(make(), args, shapes)
-        return Entrant(compiled.call, compiled.values)
-
-    return {"CasADi VM": machine, "CasADi C": generated}
+    """The virtual machine and generated C, both through buffers; ``make`` builds the `casadi.Function`."""
+    return {
+        "CasADi VM": lambda: buffered(make(), args, shapes),
+        "CasADi C": lambda: buffered(compiled_c(make()), args, shapes),
+    }

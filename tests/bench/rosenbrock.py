@@ -11,7 +11,7 @@ from tests.bench.peers import casadi_contenders, entrant, gradc_entrant, jax_ent
 from tests.bench.workload import Builder, Entrant, Workload
 
 COUNTED = {
-    10: "buffers prepared once: gradc through `bind`, CasADi's C through its pointers, numba fills a given gradient",
+    10: "buffers prepared once: gradc through `bind`, CasADi's C through its buffers, numba fills a given gradient",
     1_000: "numba is one loop by hand that fills a given gradient; gradc through `bind`",
     1_000_000: "gradc with fresh outputs; numba fills a given gradient; bytes: x read once, gradient written once",
 }
