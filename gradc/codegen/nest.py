@@ -17,6 +17,7 @@ from gradc.codegen.reduce import emit_reduction
 from gradc.codegen.scalars import Point, Scalars
 from gradc.schedule.affine import Var
 from gradc.schedule.kernel import Load, Nest, Scan, Stage
+from gradc.schedule.pack import in_levels
 
 Step = Callable[[Value, Point], Value]
 
@@ -29,8 +30,8 @@ def emit_nest(f: Function, nest: Nest, slots: Sequence[str], status: str) -> Non
 class _Nest:
     def __init__(self, s: Scalars):
         self.s, self.f, self.nest = s, s.f, s.nest
-        self.needed = [self.nest.needed(stage) for stage in self.nest.stages]
-        self.all = sorted({k for part in self.needed for k in part})
+        self.needed = [in_levels(self.nest, self.nest.needed(stage)) for stage in self.nest.stages]
+        self.all = in_levels(self.nest, sorted({k for part in self.needed for k in part}))
 
     def run(self) -> None:
         point = Point()

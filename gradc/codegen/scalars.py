@@ -62,8 +62,12 @@ class Scalars:
     def __init__(self, f: Function, nest: Nest, slots: Sequence[str], status: str):
         self.f, self.nest, self.slots, self.status = f, nest, slots, status
         self.depends = dependences(nest)
-        applied = [x.op.name for x in nest.code if isinstance(x, Apply)]
-        self.often = Counter(name for name in applied if op_cost(name) >= TRANSCENDENTAL)
+        self.pack_of = {k: pack for pack in nest.packs for k in pack}
+        self.often = Counter(
+            (x.op.name, k in self.pack_of)
+            for k, x in enumerate(nest.code)
+            if isinstance(x, Apply) and op_cost(x.op.name) >= TRANSCENDENTAL and self.pack_of.get(k, (k,))[0] == k
+        )
         self.one, self.many = Builder(f, 1), Builder(f, nest.lanes)
         self.wide = [nest.lanes > 1 and nest.lane in d for d in self.depends]
         self.splatted = {a for k, x in enumerate(nest.code) if self.wide[k] for a in operands(x) if not self.wide[a]}
@@ -82,9 +86,17 @@ class Scalars:
             if k in point.values or not self.depends[k] <= bound:
                 continue
             x = self.nest.code[k]
-            if not isinstance(x, Total) and all(a in point.values for a in operands(x)):
-                with self.f.standing_for(instruction=k):
+            if isinstance(x, Total) or not self._is_ready(k, point):
+                continue
+            with self.f.standing_for(instruction=k):
+                pack = [m for m in self.pack_of.get(k, ()) if self._is_ready(m, point)]
+                if len(pack) > 1 and isinstance(x, Apply):
+                    self._side_by_side(x, pack, point)
+                else:
                     self.set(k, self._emit(k, x, point), point)
+
+    def _is_ready(self, k: int, point: Point) -> bool:
+        return all(a in point.values for a in operands(self.nest.code[k]))
 
     def set(self, k: int, value: Value, point: Point) -> None:
         point.values[k] = value
@@ -129,11 +141,36 @@ class Scalars:
             self.report(b.lt(args[1], 0), NEGATIVE_POWER, x.node, point)
         if x.op.lower is None:
             raise CompileError(f"op {x.op.name} has no lowering")
-        often = self.often[x.op.name] > shared.IN_PLACE
-        result: Value = shared.call(b, x.op, x.attrs, args) if often else x.op.lower(b, *args, **dict(x.attrs))
+        result = self._lowered(x, b, args, packed=False)
         if result.dtype != x.dtype:
             raise CompileError(f"lowering of {x.op.name} gives {result.dtype}, its shape rule says {x.dtype}")
         return result
+
+    def _lowered(self, x: Apply, b: Builder, args: Sequence[Value], packed: bool) -> Value:
+        """The arithmetic of an op, in place or as a call if it is long and stands here often."""
+        if self.often[x.op.name, packed] > shared.IN_PLACE:
+            return shared.call(b, x.op, x.attrs, args)
+        assert x.op.lower is not None
+        result: Value = x.op.lower(b, *args, **dict(x.attrs))
+        return result
+
+    def _side_by_side(self, x: Apply, pack: Sequence[int], point: Point) -> None:
+        """One function of several numbers, each in a lane; lanes that are left over repeat the first number."""
+        lanes = 1 << (len(pack) - 1).bit_length()
+        b = Builder(self.f, lanes)
+        members = [self.nest.code[k] for k in pack]
+        columns = zip(*[[point.values[a] for a in operands(m)] for m in members], strict=True)
+        result = self._lowered(x, b, [self._gathered(column, lanes) for column in columns], packed=True)
+        for lane, k in enumerate(pack):
+            one = self.f.let(f"extractelement {result.typed}, i64 {lane}")
+            self.set(k, Value(one, result.dtype), point)
+
+    def _gathered(self, numbers: Sequence[Value], lanes: int) -> Value:
+        """Single numbers in the lanes of one vector."""
+        vector = Builder(self.f, lanes).splat(numbers[0])
+        for lane, x in enumerate(numbers[1:], 1):
+            vector = Value(self.f.let(f"insertelement {vector.typed}, {x.typed}, i64 {lane}"), x.dtype, lanes)
+        return vector
 
     def _may_be_negative(self, k: int) -> bool:
         x = self.nest.code[k]

@@ -256,6 +256,7 @@ class Nest:
     lane: Var | None = None
     lanes: int = 1
     sequential: bool = False
+    packs: tuple[tuple[int, ...], ...] = ()  #: instructions computed side by side, see `gradc.schedule.pack`
     origins: tuple[frozenset[int], ...] = field(default=(), compare=False, repr=False)
 
     @property

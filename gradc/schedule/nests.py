@@ -7,12 +7,14 @@ Start reading at `NESTS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from gradc.node import OPS, Node
 from gradc.ops.record import Kind
 from gradc.schedule.affine import Affine, split_point
 from gradc.schedule.kernel import Apply, Load, Nest, Scan, Stage, Store, form
 from gradc.schedule.lanes import Widths, arranged
+from gradc.schedule.pack import packs
 from gradc.schedule.weave import Place, Slots, Splits, Weaver, dtype_name, refined
 
 #: What a reduction of nothing gives.
@@ -33,7 +35,8 @@ def woven(slots: Slots, number: Mapping[Node, int], widths: Widths, body: Body) 
         if finer is None:
             break
         splits = finer
-    return arranged(nest, widths)
+    nest = arranged(nest, widths)
+    return replace(nest, packs=packs(nest, widths))
 
 
 def _forms(nest: Nest) -> Iterator[Affine]:
