@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import gradc as gc
-from gradc.node import OPS, Node
-from gradc.passes import PIPELINE, cse, fold, optimise, run_passes, simplify, stabilise
+from gradc.node import OPS, Node, as_node
+from gradc.passes import PIPELINE, cse, dce, fold, optimise, run_passes, simplify, stabilise, unfold
 from gradc.passes.verify import verify
 
 
@@ -99,3 +99,54 @@ def test_verify_names_the_pass_and_the_node():
     broken = Node(OPS["sin"], out.args, {}, gc.spec((4,)), out.where)
     with pytest.raises(gc.CompileError, match=r"after vandal: %1 = sin"):
         verify(graph.replace(outputs=(broken,)), "vandal")
+
+
+# -- folds in gather form ----------------------------------------------------------------------------------------------
+def _folds(f, *arrays):
+    """The graph of ``f`` after `unfold`, which must mean the same bit for bit on these small integers."""
+    graph = gc.trace(f, *(gc.spec(a.shape, a.dtype) for a in arrays))
+    after = run_passes(graph, (fold, simplify, cse, unfold, simplify, dce), check=True)
+    np.testing.assert_array_equal(after.evaluate(*arrays), graph.evaluate(*arrays))
+    return [n.op.name for n in after.nodes]
+
+
+@pytest.mark.parametrize("window", [
+    {"axes": (1, 2), "sizes": (2, 3), "strides": (1, 1), "dilations": (1, 2)},
+    {"axes": (2,), "sizes": (3,), "strides": (2,), "dilations": (1,)},
+])  # fmt: skip
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_fold_of_an_outer_product_is_a_correlation(window, swapped):
+    rng = np.random.default_rng(0)
+    x = rng.integers(-4, 5, (2, 8, 11)).astype(float)
+
+    def back(ct, w):
+        seen = OPS["windows"].make((as_node(x),), **window)
+        inside = tuple(range(3, seen.ndim))
+        sides = [(ct, (0, 1, 2)), (w, inside)][:: 1 - 2 * swapped]
+        spread = OPS["contract"].make(
+            [n for n, _ in sides], left=sides[0][1], right=sides[1][1], out=tuple(range(seen.ndim))
+        )
+        return OPS["fold"].make((spread,), shape=x.shape, **window)
+
+    positions = OPS["windows"].make((as_node(x),), **window).shape[:3]
+    ct, w = (rng.integers(-4, 5, s).astype(float) for s in (positions, window["sizes"]))
+    names = _folds(back, ct, w)
+    assert "fold" not in names and names.count("contract") == 1
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (5, 8)])
+def test_windows_side_by_side_fold_into_a_view(shape):
+    window = {"axes": (0, 1), "sizes": (2, 3), "strides": (2, 3), "dilations": (1, 1)}
+    ct = np.arange(4.0 * 6).reshape(2, 2, 2, 3)
+    names = _folds(lambda ct: OPS["fold"].make((ct,), shape=shape, **window), ct)
+    assert "fold" not in names
+
+
+def test_folds_stay_where_a_correlation_would_multiply_mostly_zeros():
+    window = {"axes": (0, 1), "sizes": (4, 4), "strides": (2, 2), "dilations": (1, 1)}
+
+    def back(ct, w):
+        spread = OPS["contract"].make((ct, w), left=(0, 1), right=(2, 3), out=(0, 1, 2, 3))
+        return OPS["fold"].make((spread,), shape=(10, 10), **window)
+
+    assert "fold" in _folds(back, np.ones((4, 4)), np.ones((4, 4)))

@@ -23,7 +23,7 @@ from gradc.codegen.target import Target
 from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError
 from gradc.graph import Graph, fit_argument
 from gradc.node import Node, describe, here
-from gradc.passes import LOWERING, PIPELINE, expandable, run_passes
+from gradc.passes import PIPELINE, lowering, run_passes
 from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.load import Loaded, load
 from gradc.runtime.native import NativeFunction
@@ -58,8 +58,9 @@ class Executable:
         self.options = options
         self._seconds: dict[str, float] = {"trace": traced_seconds} if traced_seconds else {}
         self.graph = self._timed("optimise", lambda: run_passes(graph, PIPELINE, options.observe, options.check))
-        lowering = LOWERING if expandable(self.graph) else ()
-        self.lowered = self._timed("lower", lambda: run_passes(self.graph, lowering, options.observe, options.check))
+        self.lowered = self._timed(
+            "lower", lambda: run_passes(self.graph, lowering(self.graph), options.observe, options.check)
+        )
         target = Target.host()
         self.schedule: Schedule = self._timed(
             "schedule", lambda: schedule(self.lowered, donated=options.donate, target=target)

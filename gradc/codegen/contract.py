@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradc.codegen.builder import Builder
+from gradc.codegen.correlation import emit_correlation
 from gradc.codegen.gemm import Gemm, emit_gemm, gemm_scratch_bytes
 from gradc.codegen.ir import Function, Value
 from gradc.codegen.memory import offset_pointer
 from gradc.codegen.scalars import Point, Scalars
 from gradc.codegen.target import Target
-from gradc.schedule.kernel import Epilogue, Product, Total
+from gradc.schedule.kernel import Correlation, Epilogue, Product, Total
 
 
 def problem(p: Product) -> Gemm:
@@ -37,6 +38,7 @@ class Products:
     def __init__(self, target: Target):
         self.target = target
         self._known: dict[tuple[Gemm, Epilogue | None], str] = {}
+        self._correlations: dict[Correlation, str] = {}
 
     def call(self, f: Function, p: Product, slots: Sequence[str], scratch: str) -> None:
         """Emit the call of ``p`` into ``f``."""
@@ -50,6 +52,16 @@ class Products:
         pointers = [offset_pointer(f, slots[v.slot], v.offset, p.dtype) for v in (p.left, p.right, p.out)]
         pointers += [scratch, *([slots[s] for s in fused.slots] if fused is not None else [])]
         f.line(f"call void @{self._known[key]}({', '.join(f'ptr {x}' for x in pointers)})")
+
+
+    def correlate(self, f: Function, c: Correlation, slots: Sequence[str]) -> None:
+        """Emit the call of ``c`` into ``f``."""
+        if c not in self._correlations:
+            self._correlations[c] = f"correlation{len(self._correlations)}"
+            emit_correlation(f.module, c, self.target, self._correlations[c])
+            f.module.hide(self._correlations[c])
+        pointers = [offset_pointer(f, slots[v.slot], v.offset, c.dtype) for v in (c.left, c.right, c.out)]
+        f.line(f"call void @{self._correlations[c]}({', '.join(f'ptr {x}' for x in pointers)})")
 
 
 class _Fused:

@@ -23,7 +23,7 @@ from gradc.codegen.ir import Function, Module
 from gradc.codegen.nest import emit_nest
 from gradc.codegen.order import emit_search, emit_sort
 from gradc.codegen.target import Target
-from gradc.schedule.kernel import Buffer, Kernel, Nest, Place, Product, Sort, Work
+from gradc.schedule.kernel import Buffer, Correlation, Kernel, Nest, Place, Product, Sort, Work
 from gradc.schedule.plan import Schedule
 
 PARAMS = [("ptr noalias", "inputs"), ("ptr noalias", "outputs"), ("ptr noalias", "arena"), ("ptr noalias", "status")]
@@ -120,6 +120,8 @@ class _Library:
             emit_nest(f, work, slots, "%status")
         elif isinstance(work, Product):
             self.products.call(f, work, slots, "%scratch")
+        elif isinstance(work, Correlation):
+            self.products.correlate(f, work, slots)
         elif isinstance(work, Sort):
             emit_sort(f, work, slots)
         else:

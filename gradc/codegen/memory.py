@@ -7,6 +7,8 @@ in memory, 0 or 1, and one bit in a register.  Start reading at `load`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gradc.codegen.ir import Function, Lanes, Value, const, memory_type, vector_type
@@ -68,10 +70,52 @@ def scatter(f: Function, value: Value, base: str, offsets: Value, mask: Value | 
     f.line(f"call void @{name}({arguments})")
 
 
+def load_spread(f: Function, pointer: str, dtype: str, lanes: int, step: int, live: int) -> Value:
+    """Every ``step``-th element, for a small step: whole vectors, from which lanes are picked; nothing beyond lane
+    ``live`` is touched."""
+    reach = (live - 1) * step + 1
+    parts = []
+    for start in range(0, reach, lanes):
+        mask = first_lanes(reach - start, lanes) if reach - start < lanes else None
+        parts.append(load(f, offset_pointer(f, pointer, start, dtype), dtype, lanes, mask))
+    places = [divmod(lane * step, lanes) for lane in range(lanes)]
+    picked = _shuffled(f, parts[0], parts[0], [at if where == 0 else 0 for where, at in places])
+    for k, part in enumerate(parts[1:], start=1):
+        chosen = [lanes + at if where == k else lane for lane, (where, at) in enumerate(places)]
+        picked = _shuffled(f, picked, part, chosen)
+    return picked
+
+
+def store_spread(f: Function, value: Value, pointer: str, step: int, live: int) -> None:
+    """Write the first ``live`` lanes ``step`` elements apart, for a small step: spread over vectors, under masks."""
+    lanes = value.lanes
+    for start in range(0, (live - 1) * step + 1, lanes):
+        places = [divmod(start + k, step) for k in range(lanes)]
+        mask = [not off and lane < live for lane, off in places]
+        spread = _shuffled(f, value, value, [lane if on else 0 for (lane, _), on in zip(places, mask, strict=True)])
+        store(f, spread, offset_pointer(f, pointer, start, value.dtype), _constant_mask(mask))
+
+
+def _shuffled(f: Function, x: Value, y: Value, chosen: Sequence[int]) -> Value:
+    indices = ", ".join(f"i32 {k}" for k in chosen)
+    return Value(f.let(f"shufflevector {x.typed}, {y.typed}, <{len(chosen)} x i32> <{indices}>"), x.dtype, len(chosen))
+
+
+def live_lanes(mask: Value | None, lanes: int) -> int | None:
+    """How many lanes a mask made by `first_lanes` leaves; None if that is known only when it runs."""
+    if mask is None:
+        return lanes
+    return mask.ref.count("i1 true") if mask.ref.startswith("<") else None
+
+
 def first_lanes(count: int, lanes: int) -> Value:
     """The constant mask of the first ``count`` lanes."""
-    bits = ", ".join("i1 true" if k < count else "i1 false" for k in range(lanes))
-    return Value(f"<{bits}>", "bool", lanes)
+    return _constant_mask([k < count for k in range(lanes)])
+
+
+def _constant_mask(live: Sequence[bool]) -> Value:
+    bits = ", ".join("i1 true" if on else "i1 false" for on in live)
+    return Value(f"<{bits}>", "bool", len(live))
 
 
 def _mask(mask: Value | None, lanes: int) -> str:

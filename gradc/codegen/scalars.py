@@ -30,7 +30,7 @@ from gradc.schedule.kernel import (
     Total,
     operands,
 )
-from gradc.schedule.lanes import dependences
+from gradc.schedule.lanes import SPREAD, dependences
 from gradc.schedule.partition import TRANSCENDENTAL, op_cost
 
 #: Kinds of failure, in the low byte of the status word; the node's number stands above it.
@@ -204,8 +204,26 @@ class Scalars:
         if offset.coefficient(self._lane) == 1:
             pointer = memory.offset_pointer(self.f, self.slots[slot], self.form(offset, point, False), dtype)
             return memory.load(self.f, pointer, dtype, self.nest.lanes, point.mask)
-        base, offsets = self._split(self.slots[slot], offset, dtype, point)
-        return memory.gather(self.f, base, offsets, dtype, point.mask)
+        return self._load_apart(self.slots[slot], offset, dtype, point)
+
+    def _load_apart(self, base: str, offset: Affine, dtype: str, point: Point) -> Value:
+        """Elements whose lanes are no neighbours."""
+        live = self._spread(offset, dtype, point)
+        if live is not None:
+            pointer = memory.offset_pointer(self.f, base, self.form(offset, point, False), dtype)
+            return memory.load_spread(self.f, pointer, dtype, self.nest.lanes, self._step(offset), live)
+        pointer, offsets = self._split(base, offset, dtype, point)
+        return memory.gather(self.f, pointer, offsets, dtype, point.mask)
+
+    def _spread(self, offset: Affine, dtype: str, point: Point) -> int | None:
+        """How many lanes are live, where they lie so few elements apart that whole vectors cover them; else None."""
+        if not 1 < self._step(offset) <= SPREAD or dtype == "bool":
+            return None
+        return memory.live_lanes(point.mask, self.nest.lanes)
+
+    def _step(self, offset: Affine) -> int:
+        """Elements from lane to lane; 0 if that is no constant."""
+        return offset.coefficient(self._lane) or 0
 
     def store(self, s: Store, point: Point) -> None:
         """Write, or combine with what is there."""
@@ -234,10 +252,15 @@ class Scalars:
         memory.store(self.f, value, pointer, point.mask)
 
     def _write_apart(self, s: Store, point: Point) -> None:
-        base, offsets = self._split(self.slots[s.slot], s.offset, s.dtype, point)
         value = self.value(s.value, point, True)
         if s.how != "set":
-            value = combine(self.many, s.how, memory.gather(self.f, base, offsets, s.dtype, point.mask), value)
+            value = combine(self.many, s.how, self._load_apart(self.slots[s.slot], s.offset, s.dtype, point), value)
+        live = self._spread(s.offset, s.dtype, point)
+        if live is not None:
+            pointer = memory.offset_pointer(self.f, self.slots[s.slot], self.form(s.offset, point, False), s.dtype)
+            memory.store_spread(self.f, value, pointer, self._step(s.offset), live)
+            return
+        base, offsets = self._split(self.slots[s.slot], s.offset, s.dtype, point)
         memory.scatter(self.f, value, base, offsets, point.mask)
 
     def write_scan(self, s: Store, value: Value, point: Point) -> None:

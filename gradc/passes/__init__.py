@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from gradc.graph import Graph
 from gradc.passes.cse import cse
 from gradc.passes.dce import dce
-from gradc.passes.expand import expand, expandable
+from gradc.passes.expand import expand
 from gradc.passes.fold import fold
 from gradc.passes.simplify import simplify
 from gradc.passes.stabilise import stabilise
+from gradc.passes.unfold import unfold
 from gradc.passes.verify import verify
 
 Pass = Callable[[Graph], Graph]
@@ -25,8 +26,9 @@ Observe = Callable[[str, Graph, Graph], None]
 FORWARD: tuple[Pass, ...] = (fold, simplify, cse, stabilise, cse)
 #: what `optimise` runs, in order
 PIPELINE: tuple[Pass, ...] = (fold, simplify, cse, stabilise, simplify, cse, dce)
-#: what compilation adds where `expandable` ops are left: those become the ops that they are written in
-LOWERING: tuple[Pass, ...] = (expand, fold, simplify, cse, dce)
+#: what compilation adds where `lowering` finds a use for it: ops that are written in other ops become those, folds
+#: become what gathers their terms
+LOWERING: tuple[Pass, ...] = (expand, unfold, fold, simplify, cse, dce)
 
 
 def run_passes(graph: Graph, passes: Sequence[Pass], observe: Observe | None = None, check: bool = False) -> Graph:
@@ -42,12 +44,18 @@ def run_passes(graph: Graph, passes: Sequence[Pass], observe: Observe | None = N
     return graph
 
 
+def lowering(graph: Graph) -> tuple[Pass, ...]:
+    """`LOWERING`, or nothing where no node asks for it."""
+    asked = any(node.op.expand is not None or node.op.name == "fold" for node in graph.nodes)
+    return LOWERING if asked else ()
+
+
 def optimise(graph: Graph, observe: Observe | None = None, check: bool = False) -> Graph:
     """The same function with fewer and more stable operations."""
     return run_passes(graph, PIPELINE, observe, check)
 
 
 __all__ = [
-    "FORWARD", "LOWERING", "PIPELINE", "Observe", "Pass", "cse", "dce", "expand", "expandable", "fold", "optimise",
-    "run_passes", "simplify", "stabilise", "verify",
+    "FORWARD", "LOWERING", "PIPELINE", "Observe", "Pass", "cse", "dce", "expand", "fold", "lowering", "optimise",
+    "run_passes", "simplify", "stabilise", "unfold", "verify",
 ]  # fmt: skip

@@ -7,11 +7,6 @@ from gradc.node import Node, derived_from
 from gradc.passes.rules import mapped
 
 
-def expandable(graph: Graph) -> bool:
-    """Whether `expand` has anything to do."""
-    return any(node.op.expand is not None for node in graph.nodes)
-
-
 def expand(graph: Graph) -> Graph:
     """Replace each node whose record has ``expand`` by that expansion; derivative rules no longer apply afterwards."""
 

@@ -16,7 +16,7 @@ from gradc.ops.record import Kind
 from gradc.schedule import nests
 from gradc.schedule.epilogue import epilogue_of, output_node
 from gradc.schedule.fuse import is_map
-from gradc.schedule.kernel import Apply, Buffer, Kernel, Nest, Product, Search, Sort, Work
+from gradc.schedule.kernel import Apply, Buffer, Correlation, Kernel, Nest, Product, Search, Sort, Work
 from gradc.schedule.lanes import Widths, flops
 from gradc.schedule.partition import op_cost
 from gradc.schedule.pieces import Pieces
@@ -79,6 +79,8 @@ def _draft(work: tuple[Work, ...], slots: Slots, nodes: tuple[int, ...]) -> Draf
 def _flops(work: Work) -> int:
     if isinstance(work, Nest):
         return flops(work, _weight)
+    if isinstance(work, Correlation):
+        return 2 * work.macs
     if isinstance(work, Product):
         total = 2 * work.m * work.n * work.k
         for extent in work.batch:
@@ -131,7 +133,8 @@ def _fused(first: Node, rest: list[Node], slots: Slots, shop: Workshop) -> list[
     trial = Slots(shop.buffers)
     target = first if first in shop.read else output_node(first, rest, trial, shop.in_place)
     *copies, product = contract_work(first, trial, shop.number, shop.widths, target)
-    assert isinstance(product, Product)
+    if not isinstance(product, Product):
+        return None
     epilogue = epilogue_of(product, first, rest, Weaver(trial, shop.number))
     if epilogue is None:
         return None

@@ -19,6 +19,7 @@ loop on which it depends.  ``Total(k, j)`` is the result of reduction j of stage
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -343,6 +344,46 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a correlation: how far one step along it goes in each array, in elements; 0: the array lacks it."""
+
+    extent: int
+    left: int
+    right: int
+    out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Corner:
+    """Where an array of a correlation begins: slot and first element."""
+
+    slot: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """out = Σ left · right over the ``summed`` axes, for every index of the ``kept`` ones, outermost first.
+
+    What a product becomes where no single stride walks through the axes of an operand because it shows sliding windows
+    of the array in memory.  ``origins`` are those of a `Product`.
+    """
+
+    kept: tuple[Axis, ...]
+    summed: tuple[Axis, ...]
+    dtype: str
+    left: Corner
+    right: Corner
+    out: Corner
+    origins: frozenset[int] = field(default=frozenset(), compare=False, repr=False)
+
+    @property
+    def macs(self) -> int:
+        """Multiplications, each with an addition."""
+        return math.prod(x.extent for x in (*self.kept, *self.summed))
+
+
+@dataclass(frozen=True, slots=True)
 class Sort:
     """Stable argsort of every row of ``source``; row r starts at ``starts`` and steps by ``step`` elements."""
 
@@ -369,7 +410,7 @@ class Search:
     side: str
 
 
-Work = Nest | Product | Sort | Search
+Work = Nest | Product | Correlation | Sort | Search
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,10 @@ LIGHT = frozenset((
 ))  # fmt: skip
 
 
+#: Lanes at most so many elements apart are read and written as whole vectors and shuffles, not one by one.
+SPREAD = 4
+
+
 class Widths(Protocol):
     """All that a schedule knows of a machine."""
 
@@ -306,6 +310,8 @@ def _access_cost(offset: Affine, nest: Nest) -> float:
     step = offset.coefficient(nest.lane)
     if step == 0 or step == 1:
         return 1.0
+    if step is not None and 1 < step <= SPREAD:
+        return 2.0 * step
     return 1.2 * nest.lanes if step is not None else 4.0 * nest.lanes
 
 
@@ -315,7 +321,7 @@ def _store_cost(store: Store, nest: Nest) -> float:
     step = store.offset.coefficient(nest.lane)
     if step == 0 or step == 1:
         return 1.0
-    return 2.0 * nest.lanes
+    return 3.0 * step if step is not None and 1 < step <= SPREAD else 2.0 * nest.lanes
 
 
 def flops(nest: Nest, weight: Callable[[Apply], float]) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradc.schedule.affine import Affine
 from gradc.schedule.assemble import Draft
-from gradc.schedule.kernel import Buffer, Kernel, Load, Nest, Place, Product, Search, Sort, Work
+from gradc.schedule.kernel import Buffer, Correlation, Kernel, Load, Nest, Place, Product, Search, Sort, Work
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -156,7 +156,7 @@ def in_step(kernel: Kernel, source: int, target: int) -> bool:
 
 def _operands(work: Work) -> set[int]:
     """Slots that are read in no step with what is written."""
-    if isinstance(work, Product):
+    if isinstance(work, Product | Correlation):
         return {work.left.slot, work.right.slot}
     if isinstance(work, Sort):
         return {work.source}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradc.schedule.kernel import Constant, Kernel, Load, Lookup, Nest, Product, Work
+from gradc.schedule.kernel import Constant, Correlation, Kernel, Load, Lookup, Nest, Product, Work
 
 if TYPE_CHECKING:
     from gradc.schedule.plan import Schedule
@@ -38,7 +38,7 @@ def nodes_at(schedule: Schedule, number: int, piece: Piece) -> frozenset[int]:
     nest = _nest(work)
     if piece.instruction >= 0 and nest is not None:
         return nest.origins[piece.instruction]
-    return work.origins if isinstance(work, Product) else _computed(schedule, kernel, work)
+    return work.origins if isinstance(work, Product | Correlation) else _computed(schedule, kernel, work)
 
 
 def nodes_of(schedule: Schedule, number: int) -> frozenset[int]:
@@ -49,7 +49,7 @@ def nodes_of(schedule: Schedule, number: int) -> frozenset[int]:
 
 def _computed(schedule: Schedule, kernel: Kernel, work: Work) -> frozenset[int]:
     """What a piece computes, without what it only loads; for a copy, what it copies."""
-    found = work.origins if isinstance(work, Product) else frozenset[int]()
+    found = work.origins if isinstance(work, Product | Correlation) else frozenset[int]()
     nest = _nest(work)
     if nest is not None:
         for x, nodes in zip(nest.code, nest.origins, strict=True):

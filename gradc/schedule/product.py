@@ -1,7 +1,7 @@
-"""Contract nodes to strided matrix products.
+"""Contract nodes to strided matrix products, and to correlations where an operand shows sliding windows.
 
 Enters: a contract node whose operands are, below plain views, in memory.  Leaves: a `Product`, and nests that copy an
-operand whose summed axes lie so that no single stride walks through them.
+operand whose summed axes lie so that no single stride walks through them; or a `Correlation`.
 Invariant: transposes, slices and broadcasts of operands become strides and cost nothing.  Start reading at
 `contract_work`.
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from gradc.node import Node
 from gradc.ops.index import linear_index, row_major_strides
 from gradc.schedule.affine import Affine, Var
-from gradc.schedule.kernel import Nest, Product, Stage, Store, View, Work
+from gradc.schedule.kernel import Axis, Corner, Correlation, Nest, Product, Stage, Store, View, Work
 from gradc.schedule.lanes import Widths, arranged
 from gradc.schedule.weave import Place, Slots, Weaver, dtype_name, is_plain_view, through_view
 
@@ -55,13 +55,19 @@ def contract_work(
     out = _result(node, slots.writing(node if out_node is None else out_node))
     work: list[Work] = []
     order = _summing_order(groups, sides)
+    if _slides(node, groups, order, sides, out, widths):
+        correlation = _correlation(dtype_name(node.dtype), groups, sides, out)
+        return [replace(correlation, origins=_origins(node, sides, number))]
     for k in (0, 1):
         if _single_stride(order, groups, sides[k].strides) is None:
             nest, sides[k] = _copied(node, k, order, groups, slots, number, widths)
             work.append(nest)
     product = _product(dtype_name(node.dtype), groups, order, sides[0], sides[1], out)
-    origins = frozenset(number[n] for n in (node, *sides[0].views, *sides[1].views))
-    return [*work, replace(product, origins=origins)]
+    return [*work, replace(product, origins=_origins(node, sides, number))]
+
+
+def _origins(node: Node, sides: Sequence[_Strided], number: Mapping[Node, int]) -> frozenset[int]:
+    return frozenset(number[n] for n in (node, *sides[0].views, *sides[1].views))
 
 
 def _sides(node: Node) -> tuple[tuple[Label, ...], tuple[Label, ...]]:
@@ -206,3 +212,56 @@ def _main_axis(
     even = [run for run in runs if all(_single_stride(run, groups, strides) is not None for strides in sides)]
     best = max(even, key=lambda run: math.prod(groups.sizes[k] for k in run), default=())
     return best, tuple(k for k in labels if k not in best)
+
+
+# -- sliding windows ---------------------------------------------------------------------------------------------------
+
+#: Lanes of which fewer than this part are in use are worth a copy of all windows.
+LEAST_USE = 0.5
+
+
+def _slides(
+    node: Node, groups: _Groups, order: Sequence[Label], sides: Sequence[_Strided], out: _Strided, widths: Widths
+) -> bool:
+    """Whether the product is summed as a correlation: an operand would have to be copied, each element many times."""
+    copied = [
+        side
+        for side, labels in zip(sides, _sides(node), strict=True)
+        if _single_stride(order, groups, side.strides) is None and _overlaps(side, labels, groups)
+    ]
+    if not copied or not node.aval.is_float:
+        return False
+    lanes = widths.lanes(dtype_name(node.dtype))
+    return _use_of_lanes(_correlation(dtype_name(node.dtype), groups, sides, out), lanes) >= LEAST_USE
+
+
+def _overlaps(side: _Strided, labels: Sequence[Label], groups: _Groups) -> bool:
+    """Whether an operand shows some element twice."""
+    extents = {k: groups.sizes[k] for k in labels if side.strides.get(k, 0) or groups.sizes[k] > 1}
+    span = 1 + sum((n - 1) * abs(side.strides.get(k, 0)) for k, n in extents.items())
+    return math.prod(extents.values()) > span
+
+
+def _use_of_lanes(c: Correlation, lanes: int) -> float:
+    """The best part of all lanes that do work, over the axes that may run through them."""
+
+    def use(x: Axis) -> float:
+        return x.extent / (-(-x.extent // lanes) * lanes)
+
+    along_out = [use(x) for x in c.kept if x.out == 1 and {x.left, x.right} == {0, 1}]
+    return max([*along_out, *(use(x) for x in c.summed if x.left == x.right == 1)], default=0.0)
+
+
+def _correlation(dtype: str, groups: _Groups, sides: Sequence[_Strided], out: _Strided) -> Correlation:
+    """Kept axes as they lie in the result, summed ones as they lie in the left operand."""
+    left, right = sides
+
+    def axis(label: Label) -> Axis:
+        return Axis(groups.sizes[label], _stride(left, label), _stride(right, label), _stride(out, label))
+
+    kept = sorted((*groups.batch, *groups.rows, *groups.columns), key=lambda k: -_stride(out, k))
+    summed = sorted(groups.summed, key=lambda k: (-abs(_stride(left, k)), -abs(_stride(right, k))))
+    return Correlation(
+        tuple(map(axis, kept)), tuple(map(axis, summed)), dtype,
+        Corner(left.slot, left.offset), Corner(right.slot, right.offset), Corner(out.slot, out.offset),
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradc.schedule.affine import Var
-from gradc.schedule.kernel import Buffer, Kernel, Nest, Place, Product, Search, Sort, Work
+from gradc.schedule.kernel import Buffer, Correlation, Kernel, Nest, Place, Product, Search, Sort, Work
 from gradc.schedule.lanes import dependences
 
 if TYPE_CHECKING:
@@ -61,10 +61,22 @@ def _work(work: Work) -> Iterator[str]:
             yield f"  {name:<5} s{v.slot}+{v.offset} strides {v.strides}" + (f" batch {v.batch}" if v.batch else "")
         if work.epilogue is not None:
             yield from (f"  then {line}" for line in _nest(work.epilogue.nest))
+    elif isinstance(work, Correlation):
+        yield from _correlation(work)
     elif isinstance(work, Sort):
         yield f"argsort s{work.source} -> s{work.out}: {work.length} elements, {work.step} apart, rows {work.rows}"
     elif isinstance(work, Search):
         yield f"search s{work.values} in s{work.table} ({work.side}) -> s{work.out}: {work.rows} rows of {work.length}"
+
+
+def _correlation(c: Correlation) -> Iterator[str]:
+    yield f"correlation {c.dtype}: " + "x".join(str(x.extent) for x in c.kept) + " sums of " + "x".join(
+        str(x.extent) for x in c.summed
+    )
+    for name, corner in (("left", c.left), ("right", c.right), ("out", c.out)):
+        kept, summed = (tuple(getattr(x, name) for x in axes) for axes in (c.kept, c.summed))
+        inside = "" if name == "out" else f" and {summed}"
+        yield f"  {name:<5} s{corner.slot}+{corner.offset} strides {kept}{inside}"
 
 
 def _nest(nest: Nest) -> Iterator[str]:

@@ -1,0 +1,99 @@
+"""The loops around the tiles of a correlation.
+
+Enters: a `Correlation` and a `Target`.  Leaves: ``void @name(ptr left, ptr right, ptr out)``; the pointers are those of
+the elements with index zero.  Start reading at `emit_correlation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from gradc.codegen.correlation.plan import Plan, make_plan, pieces
+from gradc.codegen.correlation.tile import Tile, emit_tile
+from gradc.codegen.gemm.registers import Index, address, plus, times
+from gradc.codegen.ir import Function, Module
+from gradc.codegen.loops import each
+from gradc.codegen.target import Target
+from gradc.schedule.kernel import Axis, Correlation
+
+#: Offsets into a, b and c.
+Corner = tuple[Index, Index, Index]
+
+
+def emit_correlation(module: Module, c: Correlation, target: Target, name: str) -> None:
+    """Add the function of ``c`` to ``module``."""
+    f = Function(module, name, [("ptr noalias", p) for p in ("left", "right", "out")])
+    _Loops(f, make_plan(c, target), c.dtype, name).emit()
+    f.finish()
+
+
+@dataclass
+class _Loops:
+    f: Function
+    plan: Plan
+    dtype: str
+    name: str
+    tiles: dict[Tile, str] = field(default_factory=dict)
+
+    def emit(self) -> None:
+        self._others(self.plan.others, (0, 0, 0))
+
+    def _others(self, axes: Sequence[Axis], at: Corner) -> None:
+        if axes:
+            self._walk(axes[0], 0, axes[0].extent, 1, at, lambda inside: self._others(axes[1:], inside))
+        else:
+            self._blocks(at)
+
+    def _blocks(self, at: Corner) -> None:
+        """Columns outside, rows inside: what is read of b stays near for all rows."""
+        plan, column = self.plan, 0
+        for wide, count in pieces(plan.columns.extent, plan.wide):
+            self._walk(plan.columns, column, count, wide, at, lambda inside, w=wide: self._along(w, inside))  # type: ignore[misc]
+            column += wide * count
+
+    def _along(self, wide: int, at: Corner) -> None:
+        """Pieces of the lane axis; those of one size that are whole vectors share a loop."""
+        plan = self.plan
+        if plan.summed_lane:
+            self._rows(wide, 0, 1, at)
+            return
+        first, whole = 0, plan.lane.extent // plan.width
+        for vectors, count in pieces(plan.lane_vectors, plan.vectors):
+            full = max(0, min(count, (whole - first) // vectors))
+            if full:
+                start, step = first * plan.width, vectors * plan.width
+                walk = Axis(full, 0, 1, 1)
+                self._walk(walk, start, full, step, at, lambda inside, v=vectors: self._rows(wide, 0, v, inside))  # type: ignore[misc]
+            for k in range(full, count):
+                vector = first + k * vectors
+                self._rows(wide, vector, vectors, self._moved(plan.lane, vector * plan.width, at))
+            first += vectors * count
+
+    def _rows(self, wide: int, first: int, vectors: int, at: Corner) -> None:
+        plan, row = self.plan, 0
+        for high, count in pieces(plan.rows.extent, plan.high):
+            tile = Tile(plan, self.dtype, high, wide, first, vectors)
+            self._walk(plan.rows, row, count, high, at, lambda inside, t=tile: self._call(t, inside))  # type: ignore[misc]
+            row += high * count
+
+    def _walk(self, axis: Axis, start: int, count: int, step: int, at: Corner, body: Callable[[Corner], None]) -> None:
+        """``body`` at ``count`` places of ``axis``, ``step`` apart, from ``start`` on."""
+        corner = self._moved(axis, start, at)
+        with each(self.f, 0, count) as index:
+            body(self._moved(axis, times(self.f, index, step), corner) if count > 1 else corner)
+
+    def _moved(self, axis: Axis, by: Index, at: Corner) -> Corner:
+        a, b, c = (
+            plus(self.f, x, times(self.f, by, step)) if step and not (isinstance(by, int) and by == 0) else x
+            for x, step in zip(at, (axis.left, axis.right, axis.out), strict=True)
+        )
+        return a, b, c
+
+    def _call(self, tile: Tile, at: Corner) -> None:
+        f = self.f
+        if tile not in self.tiles:
+            self.tiles[tile] = emit_tile(f.module, tile, f"{self.name}.tile{len(self.tiles)}")
+        bases = ("%right", "%left", "%out") if self.plan.swapped else ("%left", "%right", "%out")
+        pointers = [address(f, base, x, self.dtype) for base, x in zip(bases, at, strict=True)]
+        f.line(f"call void @{self.tiles[tile]}({', '.join(f'ptr {p}' for p in pointers)})")

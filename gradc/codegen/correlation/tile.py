@@ -1,0 +1,167 @@
+"""The register tile of a correlation: a few rows by a few vectors, summed over all summed axes.
+
+Enters: pointers to the first elements of the tile in a, b and c; everything else is known now.  Leaves: one internal
+function per kind of tile.  Start reading at `emit_tile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gradc.codegen.correlation.plan import Plan
+from gradc.codegen.gemm.output import add, multiply_add
+from gradc.codegen.gemm.registers import Index, address, extract, load, plus, store, sum_lanes
+from gradc.codegen.ir import Function, Lanes, Module, Value, const
+from gradc.codegen.memory import first_lanes
+from gradc.schedule.kernel import Axis
+
+#: The innermost loop is unrolled up to so many FMAs.
+UNROLLED = 160
+
+PARAMS = [("ptr noalias readonly", "a"), ("ptr noalias readonly", "b"), ("ptr noalias", "c")]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``high`` rows by ``wide`` columns, each of ``vectors`` vectors of the lane axis, from number ``first`` on."""
+
+    plan: Plan
+    dtype: str
+    high: int
+    wide: int
+    first: int
+    vectors: int
+
+    @property
+    def parts(self) -> list[tuple[int, int, int]]:
+        """(first lane, lanes of the register, live lanes) of each vector along the lane axis."""
+        width, extent = self.plan.width, self.plan.lane.extent
+        starts = [k * width for k in range(self.first, self.first + self.vectors)]
+        return [(s - self.first * width, _power(min(width, extent - s)), min(width, extent - s)) for s in starts]
+
+
+def _power(live: int) -> int:
+    """The smallest power of two that is not smaller."""
+    return 1 << (live - 1).bit_length()
+
+
+Sums = list[Value]
+Step = Callable[[Sums, Index, Index], Sums]
+
+
+def emit_tile(module: Module, tile: Tile, name: str) -> str:
+    """Add the function of ``tile`` under ``name``."""
+    f = Function(module, name, PARAMS, result="internal void")
+    if tile.plan.summed_lane:
+        _Inner(f, tile).emit()
+    else:
+        _Outer(f, tile).emit()
+    f.finish()
+    return name
+
+
+def _over(f: Function, axes: Sequence[Axis], sums: Sums, a: Index, b: Index, step: Step) -> Sums:
+    """Carry ``sums`` through the loops over ``axes``; a short innermost one is unrolled."""
+    if not axes:
+        return step(sums, a, b)
+    axis, *rest = axes
+    if not rest and axis.extent * len(sums) <= UNROLLED:
+        for k in range(axis.extent):
+            sums = step(sums, plus(f, a, k * axis.left), plus(f, b, k * axis.right))
+        return sums
+    starts = [x if isinstance(x, Value) else const(x, "int64") for x in (a, b)]
+    with f.loop(0, axis.extent, carry=[*sums, *starts]) as loop:
+        *inside, a_at, b_at = loop.carry
+        inside = _over(f, rest, inside, a_at, b_at, step)
+        loop.next = [*inside, plus(f, a_at, axis.left), plus(f, b_at, axis.right)]
+    return loop.result[: len(sums)]
+
+
+def _masks(tile: Tile) -> list[Value | None]:
+    return [first_lanes(live, lanes) if live < lanes else None for _, lanes, live in tile.parts]
+
+
+class _Outer:
+    """Lanes along an axis of the result: elements of a, vectors of b.  Sum number (row, column, part)."""
+
+    def __init__(self, f: Function, tile: Tile):
+        self.f, self.tile, self.plan = f, tile, tile.plan
+        self.masks = _masks(tile)
+
+    def emit(self) -> None:
+        tile, plan = self.tile, self.plan
+        zeros = [const(0, tile.dtype, lanes) for _, lanes, _ in tile.parts] * (tile.high * tile.wide)
+        sums = iter(_over(self.f, plan.summed, zeros, 0, 0, self._step))
+        for r in range(tile.high):
+            for c in range(tile.wide):
+                corner = r * plan.rows.out + c * plan.columns.out
+                for (start, _, _), mask in zip(tile.parts, self.masks, strict=True):
+                    store(self.f, next(sums), address(self.f, "%c", corner + start, tile.dtype), mask)
+
+    def _step(self, sums: Sums, a: Index, b: Index) -> Sums:
+        f, tile, plan = self.f, self.tile, self.plan
+        a_base, b_base = address(f, "%a", a, tile.dtype), address(f, "%b", b, tile.dtype)
+        vectors = [
+            load(f, address(f, b_base, c * plan.columns.right + start, tile.dtype), tile.dtype, lanes, mask)
+            for c in range(tile.wide)
+            for (start, lanes, _), mask in zip(tile.parts, self.masks, strict=True)
+        ]
+        found: Sums = []
+        for r in range(tile.high):
+            one = load(f, address(f, a_base, r * plan.rows.left, tile.dtype), tile.dtype)
+            for x, total in zip(vectors, sums[len(found) : len(found) + len(vectors)], strict=True):
+                lanes = Lanes(f, x.lanes)
+                found.append(multiply_add(lanes, tile.dtype, lanes.splat(one), x, total))
+        return found
+
+
+class _Inner:
+    """Lanes along a summed axis: vectors of both.  Sum number (row, column)."""
+
+    def __init__(self, f: Function, tile: Tile):
+        self.f, self.tile, self.plan = f, tile, tile.plan
+        self.masks = _masks(tile)
+
+    def emit(self) -> None:
+        tile, plan, width = self.tile, self.plan, self.plan.width
+        zeros = [const(0, tile.dtype, width)] * (tile.high * tile.wide)
+        whole, live = divmod(plan.lane.extent, width)
+        along = (Axis(whole, width, width, 0),) if whole else ()
+        tail = first_lanes(live, width) if live else None
+
+        def row(sums: Sums, a: Index, b: Index) -> Sums:
+            sums = _over(self.f, along, sums, a, b, lambda s, i, j: self._step(s, i, j, None)) if along else sums
+            if tail is None:
+                return sums
+            return self._step(sums, plus(self.f, a, whole * width), plus(self.f, b, whole * width), tail)
+
+        sums = _over(self.f, plan.summed, zeros, 0, 0, row)
+        for r in range(tile.high):
+            self._write_row(sums[r * tile.wide : (r + 1) * tile.wide], r)
+
+    def _step(self, sums: Sums, a: Index, b: Index, mask: Value | None) -> Sums:
+        f, tile, plan = self.f, self.tile, self.plan
+
+        def lines(base: str, at: Index, count: int, step: int) -> list[Value]:
+            corner = address(f, base, at, tile.dtype)
+            places = [address(f, corner, k * step, tile.dtype) for k in range(count)]
+            return [load(f, place, tile.dtype, plan.width, mask) for place in places]
+
+        rows = lines("%a", a, tile.high, plan.rows.left)
+        columns = lines("%b", b, tile.wide, plan.columns.right)
+        b_lanes = Lanes(f, plan.width)
+        pairs = [(x, y) for x in rows for y in columns]
+        return [multiply_add(b_lanes, tile.dtype, x, y, total) for (x, y), total in zip(pairs, sums, strict=True)]
+
+    def _write_row(self, sums: Sums, r: int) -> None:
+        """Join the lanes of a row's sums, a power of two of them at a time."""
+        f, tile, plan = self.f, self.tile, self.plan
+        at = 0
+        while at < len(sums):
+            count = min(1 << ((len(sums) - at).bit_length() - 1), plan.width)
+            joined = sum_lanes(f, sums[at : at + count], lambda b, x, y: add(b, tile.dtype, x, y))
+            for k in range(count):
+                place = r * plan.rows.out + (at + k) * plan.columns.out
+                store(f, extract(f, joined, k), address(f, "%c", place, tile.dtype))
+            at += count
