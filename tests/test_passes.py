@@ -7,7 +7,7 @@ import pytest
 
 import gradc as gc
 from gradc.node import OPS, Node, as_node
-from gradc.passes import PIPELINE, cse, dce, fold, optimise, run_passes, simplify, stabilise, unfold
+from gradc.passes import LOWERING, PIPELINE, cse, dce, fold, optimise, run_passes, simplify, stabilise, unfold
 from gradc.passes.verify import verify
 
 
@@ -150,3 +150,19 @@ def test_folds_stay_where_a_correlation_would_multiply_mostly_zeros():
         return OPS["fold"].make((spread,), shape=(10, 10), **window)
 
     assert "fold" in _folds(back, np.ones((4, 4)), np.ones((4, 4)))
+
+
+# -- what softmax shares -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("axis", [0, 1, (0, 1)])
+def test_softmax_takes_the_exponentials_of_its_denominator(axis):
+    graph = gc.trace(lambda x: gc.nn.softmax(x, axis=axis), gc.spec((5, 7)))
+    lowered = run_passes(graph, (*PIPELINE, *LOWERING), check=True)
+    assert ops(lowered).count("exp") == 1 and "log" not in ops(lowered)
+    for x in (1e3 * np.random.default_rng(0).standard_normal((5, 7)), np.full((5, 7), -np.inf)):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            np.testing.assert_allclose(lowered.evaluate(x)[0], graph.evaluate(x)[0], rtol=4e-15)
+
+
+def test_exponentials_of_other_shifts_stay():
+    graph = gc.trace(lambda x, y: np.exp(y - gc.special.logsumexp(x, axis=1, keepdims=True)), *2 * [gc.spec((5, 7))])
+    assert ops(run_passes(graph, (*PIPELINE, *LOWERING))).count("exp") == 2

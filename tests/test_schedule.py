@@ -16,7 +16,7 @@ from gradc.node import Node
 from gradc.ops.index import linear_index, unravel
 from gradc.schedule import Schedule, schedule
 from gradc.schedule.affine import Affine, Var, split_point
-from gradc.schedule.kernel import Apply, Nest, Place, Product
+from gradc.schedule.kernel import Apply, Load, Nest, Place, Product
 from gradc.schedule.partition import MOST_WORK, cost
 from tests.compiled_graph import HOST, apply, leaf
 
@@ -230,6 +230,52 @@ def test_buffers_that_live_together_do_not_overlap(seed: int) -> None:
         apart = first.at + first.size * 4 <= second.at
         assert apart or not together
     assert all(s.buffers[b].at % 64 == 0 and s.buffers[b].at + s.buffers[b].size * 4 <= s.temporary_bytes for b in life)
+
+
+def test_a_map_in_step_takes_over_the_memory_of_what_nobody_reads_again() -> None:
+    """A map too heavy for an epilogue, between two products, is written over the first one's result."""
+    x = leaf((16, 16), "float32")
+    y = apply("contract", x, x, left=(0, 1), right=(1, 2), out=(0, 2))
+    s = plan(apply("contract", np.exp(np.sin(y)), x, left=(0, 1), right=(1, 2), out=(0, 2)), inputs=(x,))
+    assert [k.title for k in s.kernels] == ["product", "map", "product"]
+    assert s.temporary_bytes == 16 * 16 * 4
+
+
+def test_lanes_apart_are_not_written_over_what_they_read() -> None:
+    """The second element of a pair would be loaded around the first, just written."""
+    x = leaf((64, 64), "float32")
+    y = apply("contract", x, x, left=(0, 1), right=(1, 2), out=(0, 2))
+    pairs = apply("reshape", y, shape=(64, 32, 2))
+    top = apply("broadcast", apply("max", pairs, axes=(2,)), shape=(64, 32, 2), axes=(0, 1))
+    z = apply("reshape", np.exp(np.sin(pairs - top)), shape=(64, 64))
+    s = plan(apply("contract", z, x, left=(0, 1), right=(1, 2), out=(0, 2)), inputs=(x,))
+    kernel = next(k for k in s.kernels if k.title == "map")
+    (nest,) = kernel.work
+    assert isinstance(nest, Nest) and nest.lane is not None
+    assert any(isinstance(c, Load) and c.offset.coefficient(nest.lane) == 2 for c in nest.code)
+    read = [s.buffers[kernel.slots[n]].at for n in kernel.reads]
+    assert not {s.buffers[kernel.slots[n]].at for n in kernel.writes} & {*read}
+
+
+def test_what_frees_memory_runs_as_soon_as_it_can() -> None:
+    """Weight gradients of a deep chain run beside it, not after it: the arena holds two activations' gradients."""
+    x, depth = leaf((256, 32), "float32"), 12
+    weights = [leaf((32, 32), "float32") for _ in range(depth)]
+    cts, h = [], x
+    for w in weights:
+        h = apply("contract", h, w, left=(0, 1), right=(1, 2), out=(0, 2))
+        cts.append(h)
+    grads = [apply("contract", h, x, left=(0, 1), right=(0, 2), out=(1, 2)) for h in cts]
+    s = plan(*grads, inputs=(x, *weights))
+    assert s.temporary_bytes == 2 * 256 * 32 * 4
+
+
+def test_strangers_do_not_hold_each_others_operands() -> None:
+    """Sums over large arrays of one shape are kernels of their own; over small ones they share loops."""
+    for rows, kernels in ((4096, 2), (16, 1)):
+        arrays = [leaf((rows, 8), "float32") for _ in range(2)]
+        s = plan(*(apply("sum", a, axes=(0,)) for a in arrays), inputs=arrays)
+        assert len(s.kernels) == kernels
 
 
 def test_every_buffer_is_written_before_it_is_read() -> None:

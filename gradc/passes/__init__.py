@@ -14,6 +14,7 @@ from gradc.passes.cse import cse
 from gradc.passes.dce import dce
 from gradc.passes.expand import expand
 from gradc.passes.fold import fold
+from gradc.passes.share import share
 from gradc.passes.simplify import simplify
 from gradc.passes.stabilise import stabilise
 from gradc.passes.unfold import unfold
@@ -27,8 +28,8 @@ FORWARD: tuple[Pass, ...] = (fold, simplify, cse, stabilise, cse)
 #: what `optimise` runs, in order
 PIPELINE: tuple[Pass, ...] = (fold, simplify, cse, stabilise, simplify, cse, dce)
 #: what compilation adds where `lowering` finds a use for it: ops that are written in other ops become those, folds
-#: become what gathers their terms
-LOWERING: tuple[Pass, ...] = (expand, unfold, fold, simplify, cse, dce)
+#: become what gathers their terms, and softmax shares its exponentials
+LOWERING: tuple[Pass, ...] = (expand, unfold, fold, simplify, cse, share, dce)
 
 
 def run_passes(graph: Graph, passes: Sequence[Pass], observe: Observe | None = None, check: bool = False) -> Graph:
@@ -57,5 +58,5 @@ def optimise(graph: Graph, observe: Observe | None = None, check: bool = False) 
 
 __all__ = [
     "FORWARD", "LOWERING", "PIPELINE", "Observe", "Pass", "cse", "dce", "expand", "fold", "lowering", "optimise",
-    "run_passes", "simplify", "stabilise", "unfold", "verify",
+    "run_passes", "share", "simplify", "stabilise", "unfold", "verify",
 ]  # fmt: skip

@@ -20,7 +20,7 @@ from gradc.ops.record import Kind
 from gradc.schedule.partition import MOST_WORK, Segments, cost, inlinable, is_multiply
 from gradc.schedule.rows import Rows, reads_in_step
 
-#: Below this many elements, a kernel of one's own costs more than sharing loops with strangers.
+#: Below this many elements read or written, a kernel of one's own costs more than sharing loops with strangers.
 SMALL = 2048
 #: How many clusters of one shape are tried; keeps fusion linear in the number of nodes.
 TRIED = 6
@@ -240,7 +240,8 @@ def _keeps_last_axis(reduce: Node) -> bool:
 
 
 def _related(node: Node, reads: Reads, cluster: Cluster) -> bool:
-    if node.aval.size <= SMALL or not cluster.computed.isdisjoint(reads.here):
+    small = max(a.aval.size for a in (node, *node.args)) <= SMALL
+    if small or not cluster.computed.isdisjoint(reads.here):
         return True
     return any(not mine.isdisjoint(theirs) for mine in (reads.here, reads.elsewhere)
                for theirs in (cluster.here, cluster.elsewhere))  # fmt: skip

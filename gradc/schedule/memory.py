@@ -9,8 +9,10 @@ Start reading at `ordered`.
 from __future__ import annotations
 
 import bisect
+import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,14 +84,77 @@ class Plan:
 
 def ordered(plan: Plan, storage: Mapping[int, int]) -> list[Kernel]:
     """The kernels in running order; ``storage`` maps an output's buffer to the input's whose memory it takes over."""
-    import networkx as nx
-
     _settle(plan, storage)
     plan.number_scratch()
     graph = run_edges(plan, storage)
-    first = [min(k.nodes, default=len(plan.buffers) + i) for i, k in enumerate(plan.kernels)]
-    order = nx.lexicographical_topological_sort(graph, key=lambda k: (first[k], k))
-    return [plan.kernels[k] for k in order]
+    kernels = plan.kernels
+    first = [min(k.nodes, default=len(plan.buffers) + i) for i, k in enumerate(kernels)]
+    return [kernels[k] for k in _Order(kernels, plan.buffers, graph, first).run()]
+
+
+class _Order:
+    """The kernels one after another: those that free more of the arena than they take as soon as they can run.
+
+    Else in the order of the graph (``first``).  What is freed changes only when a buffer is left with one reader, so
+    the whole costs the number of edges times a heap's logarithm.
+    """
+
+    def __init__(
+        self, kernels: Sequence[Kernel], buffers: Sequence[Buffer], graph: nx.DiGraph[int], first: Sequence[int]
+    ):
+        self.kernels, self.graph, self.first = kernels, graph, first
+        self.waits = dict(graph.in_degree())
+        self.readers: dict[int, set[int]] = {}
+        self.growth = [0] * len(kernels)  #: bytes by which each kernel would make the arena grow if it ran now
+        self.size = {b.number: _bytes(b) for b in buffers if b.place is Place.ARENA}
+        for k, kernel in enumerate(kernels):
+            for number in {kernel.slots[s] for s in kernel.reads} & self.size.keys():
+                self.readers.setdefault(number, set()).add(k)
+        for k, kernel in enumerate(kernels):
+            written = {kernel.slots[s] for s in kernel.writes} & self.size.keys()
+            self.growth[k] += sum(self.size[n] for n in written if n in self.readers)
+        for number in list(self.readers):
+            self._note(number)
+
+    def run(self) -> Iterator[int]:
+        """Numbers of kernels."""
+        heap = [self._key(k) for k, waits in self.waits.items() if not waits]
+        heapq.heapify(heap)
+        done: set[int] = set()
+        while heap:
+            key = heapq.heappop(heap)
+            k = key[-1]
+            if k in done:
+                continue
+            if key != self._key(k):  # it has become more urgent since it was put there
+                heapq.heappush(heap, self._key(k))
+                continue
+            done.add(k)
+            yield k
+            for urgent in self._finished(k):
+                if not self.waits[urgent] and urgent not in done:
+                    heapq.heappush(heap, self._key(urgent))
+            for later in self.graph.successors(k):
+                self.waits[later] -= 1
+                if not self.waits[later]:
+                    heapq.heappush(heap, self._key(later))
+
+    def _key(self, k: int) -> tuple[bool, int, int]:
+        return self.growth[k] > 0, self.first[k], k
+
+    def _finished(self, k: int) -> Iterator[int]:
+        """Kernels that became the last readers of what ``k`` read."""
+        for number in {self.kernels[k].slots[s] for s in self.kernels[k].reads} & self.readers.keys():
+            self.readers[number].discard(k)
+            yield from self._note(number)
+
+    def _note(self, number: int) -> tuple[int, ...]:
+        """Whoever alone still reads a buffer would free it."""
+        if len(self.readers[number]) != 1:
+            return ()
+        (last,) = self.readers[number]
+        self.growth[last] -= self.size[number]
+        return (last,)
 
 
 def run_edges(plan: Plan, storage: Mapping[int, int]) -> nx.DiGraph[int]:
@@ -199,11 +264,42 @@ def lay_out(kernels: Sequence[Kernel], buffers: Sequence[Buffer]) -> tuple[list[
         dying[time].append(number)
     heap, placed = _Heap(), list(buffers)
     for time in range(len(kernels)):
+        inherited = _inherited(kernels[time], born[time], dying[time], buffers)
+        for number, donor in inherited.items():
+            placed[number] = replace(buffers[number], at=placed[donor].at)
         for number in sorted(born[time], key=lambda n: -_bytes(buffers[n])):
-            placed[number] = replace(buffers[number], at=heap.take(_bytes(buffers[number])))
-        for number in dying[time]:
+            if number not in inherited:
+                placed[number] = replace(buffers[number], at=heap.take(_bytes(buffers[number])))
+        for number in set(dying[time]).difference(inherited.values()):
             heap.give(placed[number].at, _bytes(buffers[number]))
     return placed, heap.top
+
+
+def _inherited(
+    kernel: Kernel, born: Sequence[int], dying: Sequence[int], buffers: Sequence[Buffer]
+) -> dict[int, int]:  # fmt: skip
+    """New buffers that are written in step over old ones that nobody reads again, and those."""
+    found: dict[int, int] = {}
+    for number in born:
+        for donor in dying:
+            same = all(f(buffers[donor]) == f(buffers[number]) for f in (_bytes, attrgetter("dtype")))
+            free = donor not in born and donor not in found.values()
+            if same and free and in_step(kernel, donor, number) and _reads_side_by_side(kernel, donor):
+                found[number] = donor
+                break
+    return found
+
+
+def _reads_side_by_side(kernel: Kernel, number: int) -> bool:
+    """Whether lanes read neighbours of a buffer: lanes apart, read around what was just written, would wait for it."""
+    nests = (w.epilogue.nest if isinstance(w, Product) and w.epilogue is not None else w for w in kernel.work)
+    return all(
+        nest.lane is None or x.offset.coefficient(nest.lane) == 1
+        for nest in nests
+        if isinstance(nest, Nest)
+        for x in nest.code
+        if isinstance(x, Load) and kernel.slots[x.slot] == number
+    )
 
 
 def _bytes(buffer: Buffer) -> int:
