@@ -135,7 +135,8 @@ def _followed(cluster: Cluster, home: Mapping[Node, Cluster]) -> Cluster | None:
     """The product whose elements a cluster reads at its own index, and nowhere else."""
     if cluster.work > EPILOGUE_WORK or not all(map(is_map, cluster.nodes)):
         return None
-    for read in cluster.here - cluster.elsewhere:
+    made_here = (n for n in cluster.here - cluster.elsewhere if n in home)
+    for read in sorted(made_here, key=lambda n: home[n].number):  # a set of nodes has another order every time
         if read.op.kind is Kind.CONTRACT and not is_map(read) and len(home[read].nodes) == 1:
             return home[read]
     return None
