@@ -7,7 +7,7 @@ import pytest
 
 import gradc as gc
 from gradc.node import OPS, Node, as_node
-from gradc.passes import LOWERING, PIPELINE, cse, dce, fold, optimise, run_passes, simplify, stabilise, unfold
+from gradc.passes import LOWERING, PIPELINE, cse, dce, fold, optimise, run_passes, simplify, stabilise, together, unfold
 from gradc.passes.verify import verify
 
 
@@ -166,3 +166,44 @@ def test_softmax_takes_the_exponentials_of_its_denominator(axis):
 def test_exponentials_of_other_shifts_stay():
     graph = gc.trace(lambda x, y: np.exp(y - gc.special.logsumexp(x, axis=1, keepdims=True)), *2 * [gc.spec((5, 7))])
     assert ops(run_passes(graph, (*PIPELINE, *LOWERING))).count("exp") == 2
+
+
+# -- products with one large array -------------------------------------------------------------------------------------
+BIG, NARROW = np.arange(512.0 * 128).reshape(512, 128) % 7 - 3, np.arange(128.0) % 5 - 2
+
+
+def _products(f, *arrays):
+    """How many products are left of ``f``, whose values must stay; small integers make every order of sums exact."""
+    graph = gc.trace(f, *(gc.spec(a.shape, a.dtype) for a in arrays))
+    after = run_passes(graph, (*PIPELINE, together, dce), check=True)
+    for found, expected in zip(after.evaluate(*arrays), graph.evaluate(*arrays), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    return ops(after).count("contract")
+
+
+@pytest.mark.parametrize(("f", "count"), [
+    (lambda x, v: (x @ v, x @ (2 * v), x @ (v + 1)), 1),
+    (lambda x, v: (v @ x.T, (2 * v) @ x.T), 1),  # from the right
+    (lambda x, v: (x.T @ np.abs(x @ v), x.T @ (x @ (2 * v))), 2),  # two of each kind
+    (lambda x, v: (x @ v, x @ (x.T @ (x @ v))), 3),  # one is made of the other
+    (lambda x, v: (x @ v, x[:, :64] @ v[:64]), 2),  # another operand
+    (lambda x, v: (x[:16] @ v, x[:16] @ (2 * v)), 2),  # a small one
+    (lambda x, v: (x @ x[:128], x @ (2 * x[:128])), 2),  # arithmetic is what these cost
+])  # fmt: skip
+def test_products_of_one_large_operand_cross_memory_together(f, count):
+    assert _products(f, BIG, NARROW) == count
+
+
+def test_a_gradient_and_a_hessian_vector_product_read_the_data_twice():
+    def both(w, v, x):
+        def loss(w):
+            return np.mean(np.logaddexp(0.0, x @ w))
+
+        return gc.grad(loss)(w), gc.hvp(loss, (w,), (v,))
+
+    graph = gc.trace(both, gc.spec((128,)), gc.spec((128,)), gc.spec((512, 128)))
+    assert ops(run_passes(graph, (*PIPELINE, *LOWERING))).count("contract") == 2
+    rng = np.random.default_rng(0)
+    w, v, x = rng.standard_normal(128) / 9, rng.standard_normal(128), rng.standard_normal((512, 128))
+    for found, expected in zip(gc.jit(both)(w, v, x), both(w, v, x), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)

@@ -17,6 +17,7 @@ from gradc.passes.fold import fold
 from gradc.passes.share import share
 from gradc.passes.simplify import simplify
 from gradc.passes.stabilise import stabilise
+from gradc.passes.together import sharing, together
 from gradc.passes.unfold import unfold
 from gradc.passes.verify import verify
 
@@ -28,8 +29,8 @@ FORWARD: tuple[Pass, ...] = (fold, simplify, cse, stabilise, cse)
 #: what `optimise` runs, in order
 PIPELINE: tuple[Pass, ...] = (fold, simplify, cse, stabilise, simplify, cse, dce)
 #: what compilation adds where `lowering` finds a use for it: ops that are written in other ops become those, folds
-#: become what gathers their terms, and softmax shares its exponentials
-LOWERING: tuple[Pass, ...] = (expand, unfold, fold, simplify, cse, share, dce)
+#: become what gathers their terms, softmax shares its exponentials, products of one large operand are one product
+LOWERING: tuple[Pass, ...] = (expand, unfold, fold, simplify, cse, share, together, dce)
 
 
 def run_passes(graph: Graph, passes: Sequence[Pass], observe: Observe | None = None, check: bool = False) -> Graph:
@@ -48,7 +49,7 @@ def run_passes(graph: Graph, passes: Sequence[Pass], observe: Observe | None = N
 def lowering(graph: Graph) -> tuple[Pass, ...]:
     """`LOWERING`, or nothing where no node asks for it."""
     asked = any(node.op.expand is not None or node.op.name == "fold" for node in graph.nodes)
-    return LOWERING if asked else ()
+    return LOWERING if asked or sharing(graph) else ()
 
 
 def optimise(graph: Graph, observe: Observe | None = None, check: bool = False) -> Graph:
@@ -58,5 +59,5 @@ def optimise(graph: Graph, observe: Observe | None = None, check: bool = False) 
 
 __all__ = [
     "FORWARD", "LOWERING", "PIPELINE", "Observe", "Pass", "cse", "dce", "expand", "fold", "lowering", "optimise",
-    "run_passes", "share", "simplify", "stabilise", "unfold", "verify",
+    "run_passes", "share", "simplify", "stabilise", "together", "unfold", "verify",
 ]  # fmt: skip

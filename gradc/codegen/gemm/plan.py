@@ -174,7 +174,7 @@ def _vectors(g: Gemm, width: int, registers: int) -> int:
     needed = -(-g.n // width)
     if g.m * 2 >= CHAINS:
         return min(needed, 2)
-    return max(1, min(needed, 8, (registers - 1) // (g.m + 1)))
+    return max(1, min(needed, 14, (registers - 1) // (g.m + 1)))
 
 
 def _tile_plan(g: Gemm, width: int, registers: int) -> Plan:
