@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradc import nn, numpy, optim, special
 from gradc.api.compiled import Jitted, compile, jit, train_step
+from gradc.api.control import checkpoint, cond, fori_loop, scan, while_loop
 from gradc.api.derivatives import grad, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp, vmap
 from gradc.aval import spec
 from gradc.errors import (
@@ -77,8 +78,11 @@ __all__ = [
     "__version__",
     "assume",
     "check_gradients",
+    "checkpoint",
     "compile",
+    "cond",
     "explain",
+    "fori_loop",
     "grad",
     "hessian",
     "hvp",
@@ -88,6 +92,7 @@ __all__ = [
     "nn",
     "numpy",
     "optim",
+    "scan",
     "spec",
     "special",
     "stop_gradient",
@@ -96,4 +101,5 @@ __all__ = [
     "value_and_grad",
     "vjp",
     "vmap",
+    "while_loop",
 ]

@@ -62,6 +62,29 @@ class Aval:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]" + ("~" if self.weak else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Results(Aval):
+    """What is known of the several results of one node (a loop, a branch, a call); ``item`` nodes read them."""
+
+    parts: tuple[Aval, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Sequence[Aval]) -> Results:
+        return cls((), np.dtype(np.void), False, tuple(parts))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether some result has a tangent."""
+        return any(part.is_float for part in self.parts)
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.parts))})"
+
+
 def lost_meaning(value: object) -> str | None:
     """What the class of an array means and its numbers alone do not say, in words; None for plain arrays."""
     if isinstance(value, np.ma.MaskedArray):

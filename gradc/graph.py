@@ -17,7 +17,7 @@ import numpy as np
 
 from gradc.aval import Aval, lost_meaning
 from gradc.errors import DTypeError, ShapeError
-from gradc.interpret import Observer, interpret, topological
+from gradc.interpret import Observer, evaluator, interpret, topological
 from gradc.node import Label, Node, here
 
 if TYPE_CHECKING:
@@ -113,6 +113,16 @@ class Graph:
                     "dtype of its partner; cast that array to a wider one"
                 )
 
+    # -- as a body ---------------------------------------------------------------------------------------------------
+    @cached_property
+    def call(self) -> Callable[[Sequence[Any]], list[Any]]:
+        """NumPy outputs for NumPy inputs that fit: how the interpreter runs a body, many times."""
+        return evaluator(self.inputs, self.outputs)
+
+    def inlined(self, operands: Sequence[Node]) -> list[Node]:
+        """The outputs as nodes over ``operands``."""
+        return substitute(self.outputs, dict(zip(self.inputs, operands, strict=True)))
+
     # -- values ----------------------------------------------------------------------------------------------------
     def evaluate(self, *arrays: Any, observe: Observer | None = None) -> list[np.ndarray[Any, Any]]:
         """The flat outputs for flat inputs, by each op's NumPy meaning: the oracle that compiled code is held
@@ -140,12 +150,18 @@ class Graph:
         lines = [f"graph {self.title}({head})"]
         body = [n for n in self.nodes if n.op.name != "input" and _everywhere(n) is None]
         shown = [(self._target(n), str(n.aval), self._call(n), str(n.where or "")) for n in body]
-        widths = [max((len(row[k]) for row in shown), default=0) for k in range(3)]
-        for target, aval, call, where in shown:
-            line = f"  {target:<{widths[0]}} : {aval:<{widths[1]}} = {call:<{min(widths[2], 60)}}  # {where}"
+        widths = [min(max((len(row[k]) for row in shown), default=0), most) for k, most in enumerate((40, 40, 60))]
+        for node, (target, aval, call, where) in zip(body, shown, strict=True):
+            line = f"  {target:<{widths[0]}} : {aval:<{widths[1]}} = {call:<{widths[2]}}  # {where}"
             lines.append(line.rstrip(" #"))
+            lines += [f"      {inner}" for name, held in _held(node) for inner in held._body_lines(name)]
         lines.append(f"  return {', '.join(self._reference(n) for n in self.outputs)}")
         return lines
+
+    def _body_lines(self, role: str) -> list[str]:
+        """The lines of a graph that a node holds."""
+        head, *rest = self._lines()
+        return [f"{role} {head.removeprefix('graph ')}", *rest]
 
     def _target(self, node: Node) -> str:
         name = self.names.get(node)
@@ -159,22 +175,30 @@ class Graph:
         if node.op.name == "constant":
             return f"constant {format_constant(node.attrs['value'])}"
         operands = [self._reference(a) for a in node.args]
-        operands += [f"{k}={format_attr(v)}" for k, v in node.attrs.items()]
+        shown = {k: v for k, v in node.attrs.items() if v is not None and not isinstance(v, Graph)}
+        operands += [f"{k}={format_attr(v)}" for k, v in shown.items()]
         return f"{node.op.name}({', '.join(operands)})"
 
     def dot(self) -> str:
         """Graphviz source of the graph."""
-        lines = [
-            "digraph {",
-            '  rankdir=TB; node [shape=box, style="rounded,filled", fillcolor=white, fontname=monospace];',
-        ]
+        style = '  rankdir=TB; node [shape=box, style="rounded,filled", fillcolor=white, fontname=monospace];'
+        return "\n".join(["digraph {", style, *self._dot_lines("n"), "}"])
+
+    def _dot_lines(self, prefix: str) -> list[str]:
+        """Vertices and edges; the body of a loop is a cluster, tied to its node by a dashed edge."""
+        lines = []
         outputs = set(self.outputs)
         for i, node in enumerate(self.nodes):
             color = "lightblue" if node.op.name == "input" else "lightgreen" if node in outputs else "white"
             text = f"{self.names.get(node, '')}\\n{node.op.name}\\n{node.aval}".strip("\\n").replace('"', "'")
-            lines.append(f'  n{i} [label="{text}", fillcolor={color}];')
-        edges = (f"  n{self.index[a]} -> n{i};" for i, node in enumerate(self.nodes) for a in node.args)
-        return "\n".join([*lines, *edges, "}"])
+            lines.append(f'  {prefix}{i} [label="{text}", fillcolor={color}];')
+            for name, held in _held(node):
+                inner = f"{prefix}{i}{name}"
+                lines += [f'  subgraph "cluster_{inner}" {{', f'  label="{name} {held.title}"; style=rounded;']
+                lines += [*held._dot_lines(inner), "  }"]
+                lines.append(f"  {prefix}{i} -> {inner}{held.index[held.outputs[0]]} [style=dashed, dir=none];")
+        edges = (f"  {prefix}{self.index[a]} -> {prefix}{i};" for i, node in enumerate(self.nodes) for a in node.args)
+        return [*lines, *edges]
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -196,6 +220,11 @@ def fit_argument(value: Any, aval: Aval, name: str) -> np.ndarray[Any, Any]:
             f"{name} has dtype {array.dtype}, expected {aval.dtype}: use {name}.astype({str(aval.dtype)!r})"
         )
     return array.astype(aval.dtype, copy=False)
+
+
+def _held(node: Node) -> list[tuple[str, Graph]]:
+    """The graphs among a node's attributes, by name."""
+    return [(name, value) for name, value in node.attrs.items() if isinstance(value, Graph)]
 
 
 def format_constant(value: np.ndarray[Any, Any]) -> str:

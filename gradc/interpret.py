@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gradc.aval import Aval, Results
 from gradc.errors import IndexingError, TraceError
 from gradc.node import Node, describe
 
@@ -55,16 +56,40 @@ def interpret(
                     f"leaked traced value: {describe(node)} belongs to a trace that is over.\n"
                     "  A traced array was stored outside its function (a global, a list, self.x); return it instead."
                 )
-            values[node] = _fit(node, _evaluated(node, [values[a] for a in node.args]))
+            values[node] = _value(node, values)
         if observe is not None:
             observe(node, values[node])
     return [values[node] for node in outputs]
+
+
+def evaluator(inputs: Sequence[Node], outputs: Sequence[Node]) -> Callable[[Sequence[Any]], list[Any]]:
+    """``outputs`` as a function of values of ``inputs``, ordered once and called often: the body of a loop."""
+    leaves = dict.fromkeys(inputs)
+    order = [node for node in topological(outputs, leaves) if node not in leaves]
+
+    def evaluate(arrays: Sequence[Any]) -> list[Any]:
+        values: dict[Node, Any] = dict(zip(inputs, arrays, strict=True))
+        for node in order:
+            values[node] = _value(node, values)
+        return [values[node] for node in outputs]
+
+    return evaluate
+
+
+def _value(node: Node, values: Mapping[Node, Any]) -> Any:
+    """The node's value from those of its operands, as its aval promises."""
+    value = _evaluated(node, [values[a] for a in node.args])
+    if isinstance(node.aval, Results):
+        return tuple(_fit(node, part, v) for part, v in zip(node.aval.parts, value, strict=True))
+    return _fit(node, node.aval, value)
 
 
 def _evaluated(node: Node, operands: Sequence[Any]) -> Any:
     """The node's value; what NumPy refuses is told with the user's line."""
     try:
         return node.op.evaluate(*operands, **node.attrs)
+    except IndexingError:  # told already, by a node inside a body
+        raise
     except IndexError as error:
         raise IndexingError(f"{node.where}: {node.op.name} of {describe(node.args[0])}: {error}") from None
     except ValueError as error:
@@ -72,10 +97,10 @@ def _evaluated(node: Node, operands: Sequence[Any]) -> Any:
         raise
 
 
-def _fit(node: Node, value: Any) -> np.ndarray[Any, Any]:
+def _fit(node: Node, aval: Aval, value: Any) -> np.ndarray[Any, Any]:
     array = np.asarray(value)
-    if array.dtype != node.dtype:
-        array = array.astype(node.dtype)
-    if array.shape != node.shape:
-        raise AssertionError(f"op {node.op.name}: shape rule says {node.shape}, NumPy meaning gives {array.shape}")
+    if array.dtype != aval.dtype:
+        array = array.astype(aval.dtype)
+    if array.shape != aval.shape:
+        raise AssertionError(f"op {node.op.name}: shape rule says {aval.shape}, NumPy meaning gives {array.shape}")
     return array

@@ -8,6 +8,7 @@ declared empty here and filled by `gradc.ops` and `gradc.numpy`: the one late bi
 
 from __future__ import annotations
 
+import itertools
 import operator
 import os
 import sys
@@ -57,6 +58,15 @@ class Label:
     name: str
     args: tuple[Node, ...]
     attrs: Mapping[str, Any]
+
+
+#: numbers nodes in the order in which they are made
+_serials = itertools.count()
+
+
+def next_serial() -> int:
+    """Nodes made from here on have this serial number or a larger one."""
+    return next(_serials)
 
 
 _inherited: ContextVar[Where | None] = ContextVar("gradc_where", default=None)
@@ -143,7 +153,7 @@ class Node:
     ``x.at[i].set(v)`` returns a new array.
     """
 
-    __slots__ = ("__weakref__", "args", "attrs", "aval", "label", "op", "replica", "where")
+    __slots__ = ("__weakref__", "args", "attrs", "aval", "label", "op", "replica", "serial", "where")
     __array_priority__ = 1000
 
     def __init__(
@@ -163,6 +173,7 @@ class Node:
         self.where = where or user_location()
         self.label = label
         self.replica = replica
+        self.serial = next(_serials)
 
     def rebuilt(self, args: Sequence[Node], label: Label | None = None) -> Node:
         """The same operation on other operands (of the same avals), at the same source line."""
@@ -510,8 +521,8 @@ class Node:
     def __bool__(self) -> NoReturn:
         self._concrete(
             "a Python `if`, `while`, `and`, `or` or `not`",
-            "Choose elements with np.where(condition, a, b) and combine conditions with & | ~; "
-            "or decide from shapes, dtypes and static arguments.",
+            "Choose elements with np.where(condition, a, b) and combine conditions with & | ~; branch with gc.cond, "
+            "repeat with gc.while_loop; or decide from shapes, dtypes and static arguments.",
         )
 
     def __float__(self) -> NoReturn:
@@ -528,7 +539,7 @@ class Node:
     def __index__(self) -> NoReturn:
         self._concrete(
             "an index, a range or a shape",
-            "If a shape depends on it, add the argument to static=; "
+            "If a shape depends on it, add the argument to static=; to repeat that often, use gc.fori_loop; "
             "to index a NumPy array with it, write  gradc.numpy.asarray(table)[index].",
         )
 

@@ -23,7 +23,7 @@ from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
 from gradc.node import OPS, Node, Witnesses, as_node, describe, here, watching
-from gradc.tree import Structure, flatten
+from gradc.tree import Structure, flatten, path_text
 
 
 class Trace:
@@ -202,13 +202,14 @@ def function_name(f: Any) -> str:
 
 def argument_names(f: Any, args: Any, kwargs: Any, paths: Sequence[tuple[Any, ...]]) -> list[str]:
     """A short unique name per array leaf: the parameter's, or its key inside the parameter's container."""
-    heads = _parameter_names(f, len(args))
+    heads = parameter_names(f, len(args))
     full = [_path_name(heads, path) for path in paths]
     short = [_short_name(path, name) for path, name in zip(paths, full, strict=True)]
     return [s if short.count(s) == 1 else n for s, n in zip(short, full, strict=True)]
 
 
-def _parameter_names(f: Any, count: int) -> list[str]:
+def parameter_names(f: Any, count: int) -> list[str]:
+    """What ``f`` calls its first ``count`` positional arguments."""
     names: list[str] = []
     try:
         parameters = list(inspect.signature(f).parameters.values())
@@ -225,9 +226,7 @@ def _parameter_names(f: Any, count: int) -> list[str]:
 def _path_name(heads: Sequence[str], path: tuple[Any, ...]) -> str:
     which, first, *rest = path
     name = heads[first] if which == 0 else str(first)
-    for key in rest:
-        name += f".{key}" if isinstance(key, str) else f"[{key}]"
-    return name
+    return name + path_text(rest)
 
 
 def _short_name(path: tuple[Any, ...], full: str) -> str:

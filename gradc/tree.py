@@ -152,6 +152,19 @@ def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     return structure.unflatten(function(*group) for group in zip(leaves, *others, strict=True))
 
 
+def leaf_map(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply ``function`` to every leaf, static ones included."""
+    leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
+    while any(_register_dataclass(leaf) for leaf in leaves):
+        leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
+    return optree.tree_unflatten(spec, [function(leaf) for leaf in leaves])
+
+
+def path_text(path: Iterable[Any]) -> str:
+    """A place in a container as code: ``[0].weight``."""
+    return "".join(f".{key}" if isinstance(key, str) else f"[{key}]" for key in path)
+
+
 def every_leaf(tree: Any) -> list[Any]:
     """All leaves, static ones included."""
     return list(optree.tree_leaves(tree, namespace=NAMESPACE))

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gradc.diff.calls import batch_call
+from gradc.diff.loops import batch_loop
 from gradc.interpret import topological
 from gradc.node import Node, derived_from
-from gradc.ops.record import Kind
+from gradc.ops.control import Loop
+from gradc.ops.record import HOLDERS, Kind
 
 
 def batch(outputs: Sequence[Node], batched_inputs: Mapping[Node, Node], size: int) -> list[tuple[Node, bool]]:
@@ -19,14 +22,34 @@ def batch(outputs: Sequence[Node], batched_inputs: Mapping[Node, Node], size: in
     Returns each output and whether it has the batch axis.
     """
     new: dict[Node, Node] = dict(batched_inputs)
+    wide: set[Node] = set(new)  # nodes that have the axis; a loop on a batch may have results that do not
+    several: dict[Node, list[tuple[Node, bool]]] = {}
     for node in topological(outputs):
-        flags = [a in new for a in node.args]
-        if node in new or not any(flags):
+        if node in new or not any(a in new or a in several for a in node.args):
             continue
         args = [new.get(a, a) for a in node.args]
+        flags = [a in wide for a in node.args]
         with derived_from(node.where):
-            new[node] = batch_node(node, args, flags, size)
-    return [(new.get(y, y), y in new) for y in outputs]
+            if node.op.kind is Kind.ITEM and node.args[0] in several:
+                new[node], has = several[node.args[0]][node.attrs["index"]]
+            elif not any(flags):
+                new[node], has = node.rebuilt(args), False
+            elif node.op.kind in HOLDERS:
+                several[node] = _through_bodies(node, args, flags, size)
+                continue
+            else:
+                new[node], has = batch_node(node, args, flags, size), True
+        if has:
+            wide.add(node)
+    return [(new.get(y, y), y in wide) for y in outputs]
+
+
+def _through_bodies(
+    node: Node, args: Sequence[Node], batched: Sequence[bool], size: int
+) -> list[tuple[Node, bool]]:
+    if node.op.kind is Kind.LOOP:
+        return batch_loop(Loop.of(node), args, batched, size, batch)
+    return batch_call(node, args, batched, size, batch)
 
 
 def batch_node(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:

@@ -34,6 +34,14 @@ class Kind(enum.Enum):
     GATHER = "gather"  #: y[i, r] = x[idx0[i], …, r]
     SCATTER = "scatter"  #: x with v written (or combined) at computed indices
     SORT = "sort"  #: ordering along one axis; integer results
+    LOOP = "loop"  #: a body of its own, run many times; several results
+    BRANCH = "branch"  #: one of two bodies, whichever a bool chooses; several results
+    CALL = "call"  #: a body with a rule of its own: computed again, or differentiated as the user says
+    ITEM = "item"  #: one result of a node that has several
+
+
+#: kinds of nodes that hold bodies and have several results
+HOLDERS = (Kind.LOOP, Kind.BRANCH, Kind.CALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,9 @@ class Op:
 
     @property
     def differentiable(self) -> bool:
-        return self.partials is not None or self.transpose is not None or self.jvp is not None
+        """Whether a tangent can pass; what holds bodies is differentiated by its kind, through them."""
+        by_kind = self.kind in (*HOLDERS, Kind.ITEM)
+        return by_kind or self.partials is not None or self.transpose is not None or self.jvp is not None
 
     def make(self, args: Sequence[Node], **attrs: Any) -> Node:
         """Apply the op to operands that already obey its contract (dtype and shape); no promotion, no broadcasting."""

@@ -1,0 +1,343 @@
+"""Loops differentiated and batched, by the rule of their kind.
+
+Enters: a `Loop` and what is known of its operands (tangents, cotangents, batch axes).  Leaves: a derived loop.
+Invariant: which carries have a tangent, a cotangent or a batch axis is a fixed point; the others stay without one.
+
+Forward mode runs primal and tangents in one loop.  Reverse mode is linearise, split, transpose: the nodes of the body
+that depend on a tangent are its linear part; what they read from outside is a residual.  A residual that no step
+changes is computed outside, one that is a row of an operand is read there again, any other is stacked by a loop that
+runs forward; the linear part transposed is a loop that runs backward.  A loop with a condition counts its steps on the
+way forward, and walks the same rows by a counter.  `push` and `pull` are forward and reverse mode, handed in.
+Start reading at `Linear`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradc.aval import Aval
+from gradc.errors import TraceError
+from gradc.graph import Graph, rewrite, substitute
+from gradc.interpret import topological
+from gradc.node import OPS, Node, constant, dsl, here
+from gradc.ops.control import Loop, inner_leaf, is_costless, item
+from gradc.ops.leaves import full
+
+Maybe = Sequence[Node | None]
+Push = Callable[[Sequence[Node], Sequence[Node], Sequence[Node | None]], list[Node | None]]
+Pull = Callable[[Sequence[Node], Sequence[Node], Sequence[Node | None]], list[Node | None]]
+Batch = Callable[[Sequence[Node], Mapping[Node, Node], int], list[tuple[Node, bool]]]
+
+COUNTER = Aval((), np.dtype(np.int64))
+
+
+def zeros_like(node: Node) -> Node:
+    """An array of zeros, computed where it is read."""
+    return full(node.shape, 0, node.dtype)
+
+
+def partner(x: Node, prefix: str) -> Node:
+    """A fresh leaf for the tangent or cotangent of ``x``."""
+    return inner_leaf(Aval(x.shape, x.dtype), f"{prefix}_{x.attrs.get('name', 'value')}")
+
+
+def or_zeros(node: Node | None, like: Node) -> Node:
+    """``node``, or zeros where it is structurally zero."""
+    return zeros_like(like) if node is None else node
+
+
+# -- forward -----------------------------------------------------------------------------------------------------------
+
+
+def tangents_inside(loop: Loop, moves: Sequence[bool], push: Push) -> tuple[dict[Node, Node], list[Node | None]]:
+    """A tangent leaf for each body input that moves, and the tangents of the body's outputs."""
+    moving, first = list(moves), len(loop.consts)
+    while True:
+        leaves = {x: partner(x, "d") for x, m in zip(loop.body.inputs, moving, strict=True) if m}
+        out = push(loop.body.outputs, list(leaves), list(leaves.values()))
+        grown = [k for k in range(len(loop.carries)) if out[k] is not None and not moving[first + k]]
+        if not grown:
+            return leaves, out
+        for k in grown:
+            moving[first + k] = True
+
+
+def push_loop(loop: Loop, tangents: Maybe, push: Push) -> list[Node | None]:
+    """The tangent of each result, by a loop that carries primal and tangent side by side."""
+    leaves, out = tangents_inside(loop, [t is not None for t in tangents], push)
+    given = dict(zip(loop.body.inputs, tangents, strict=True))
+    start = {x: or_zeros(given[x], x) for x in leaves}
+
+    def moving(group: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+        """The tangent operands, and tangent leaves, of a group of body inputs."""
+        return [start[x] for x in group if x in leaves], [leaves[x] for x in group if x in leaves]
+
+    consts, carries, xs = (moving(g) for g in (loop.inner_consts, loop.inner_carries, loop.inner_xs))
+    inputs = (
+        *loop.inner_consts, *consts[1], *loop.inner_carries, *carries[1], *loop.inner_xs, *xs[1],
+    )  # fmt: skip
+    moved = [k for k, x in enumerate(loop.inner_carries) if x in leaves]
+    stacks = [k for k in range(len(loop.ys)) if out[len(loop.carries) + k] is not None]
+    outputs = [*loop.next_carries, *(or_zeros(out[k], loop.next_carries[k]) for k in moved)]
+    outputs += [t for k in stacks if (t := out[len(loop.carries) + k]) is not None]
+    joint = loop.rebuilt(
+        body=loop.body.replace(inputs=inputs, outputs=tuple(outputs)),
+        consts=(*loop.consts, *consts[0]), carries=(*loop.carries, *carries[0]), xs=(*loop.xs, *xs[0]),
+        cond=None if loop.cond is None else _with_unread(loop, loop.cond, consts[1], carries[1]),
+    )  # fmt: skip
+    node, count = joint.node(), len(loop.carries)
+    found: list[Node | None] = [None] * len(loop.body.outputs)
+    for place, k in enumerate(moved):
+        found[k] = item(node, count + place)
+    for place, k in enumerate(stacks):
+        found[count + k] = item(node, count + len(moved) + place)
+    return found
+
+
+def _with_unread(loop: Loop, cond: Graph, consts: Sequence[Node], carries: Sequence[Node]) -> Graph:
+    """The condition with inputs for tangents, which it does not read."""
+    split = len(loop.consts)
+    extra = [inner_leaf(x.aval, str(x.attrs["name"])) for x in (*consts, *carries)]
+    inputs = (*cond.inputs[:split], *extra[: len(consts)], *cond.inputs[split:], *extra[len(consts) :])
+    return cond.replace(inputs=inputs)
+
+
+# -- linearise and split -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The linear part of a loop: for each step the tangents of the body's outputs from those of its inputs.
+
+    ``invariant`` and ``rows`` are what it reads of the rest: leaves in ``tangents``, with their values outside; a row
+    operand has one row per step.  ``leaves`` are the tangent leaves, by body input.
+    """
+
+    loop: Loop
+    leaves: Mapping[Node, Node]
+    tangents: list[Node | None]
+    invariant: Mapping[Node, Node]
+    rows: Mapping[Node, Node]
+    steps: Node | None  #: how many steps a loop with a condition has made
+
+
+def linearised(loop: Loop, moves: Sequence[bool], push: Push) -> Linear:
+    """Split off the linear part, and stack what it needs of each step."""
+    if loop.cond is not None and loop.length is None:
+        raise TraceError(
+            f"{here()}: reverse mode through a while_loop has to keep something of each step, and nothing says how many "
+            "there are.\n  Give max_steps=; or use gc.fori_loop or gc.scan where the number is known; or forward mode: "
+            "gc.jvp, or method='forward'."
+        )
+    leaves, out = tangents_inside(loop, moves, push)
+    needed, varying = _needed(loop, list(leaves.values()), [t for t in out if t is not None])
+    outside = dict(zip(loop.body.inputs, (*loop.consts, *loop.carries, *loop.xs), strict=True))
+    rows = {x: outside[x] for x in loop.inner_xs if x in needed}
+    fixed = [n for n in needed if n not in varying]
+    invariant = dict(zip(fixed, substitute(fixed, {x: outside[x] for x in loop.inner_consts}), strict=True))
+    stacked = [n for n in needed if n in varying and n not in rows]
+    stacks, steps = _stacked(loop, stacked)
+    rows |= dict(zip(stacked, stacks, strict=True))
+    cut = {n: inner_leaf(Aval(n.shape, n.dtype), str(n.attrs.get("name", "residual"))) for n in (*invariant, *rows)}
+    keep = {t: t for t in leaves.values()}
+    live = [t for t in out if t is not None]
+    new = iter(rewrite(live, lambda node, args: None, {**keep, **cut}))
+    tangents = [None if t is None else next(new) for t in out]
+    return Linear(
+        loop, leaves, tangents, {cut[n]: v for n, v in invariant.items()}, {cut[n]: v for n, v in rows.items()}, steps
+    )
+
+
+def _needed(loop: Loop, leaves: Sequence[Node], tangents: Sequence[Node]) -> tuple[dict[Node, None], set[Node]]:
+    """What the linear part reads of the rest of the body, and the nodes of the body that change from step to step."""
+    varying: set[Node] = {*loop.inner_carries, *loop.inner_xs}
+    linear: set[Node] = {*leaves}
+    needed: dict[Node, None] = {}
+    for node in topological(tangents):
+        if any(a in linear for a in node.args):
+            linear.add(node)
+            needed |= dict.fromkeys(a for a in node.args if a not in linear and not is_costless(a))
+        elif any(a in varying for a in node.args):
+            varying.add(node)
+    needed |= dict.fromkeys(t for t in tangents if t not in linear and not is_costless(t))
+    return needed, varying
+
+
+def _stacked(loop: Loop, nodes: Sequence[Node]) -> tuple[list[Node], Node | None]:
+    """The values of inner nodes in every step, and the number of steps of a loop with a condition."""
+    if loop.cond is None:
+        if not nodes:
+            return [], None
+        body = loop.body.replace(outputs=(*loop.next_carries, *nodes))
+        node = loop.rebuilt(body=body).node()
+        return [item(node, len(loop.carries) + k) for k in range(len(nodes))], None
+    counter, carries = inner_leaf(COUNTER, "steps"), len(loop.carries)
+    place = len(loop.consts) + carries
+    inputs = (*loop.body.inputs[:place], counter, *loop.body.inputs[place:])
+    body = loop.body.replace(inputs=inputs, outputs=(*loop.next_carries, counter + 1, *nodes))
+    start = (*loop.carries, constant(np.int64(0)))
+    node = loop.rebuilt(body=body, carries=start, cond=_with_unread(loop, loop.cond, (), (counter,))).node()
+    return [item(node, carries + 1 + k) for k in range(len(nodes))], item(node, carries)
+
+
+def _walked(
+    linear: Linear, body: Graph, consts: Sequence[Node], carries: Sequence[Node], rows: Sequence[Node], backward: bool
+) -> tuple[list[Node], list[Node]]:
+    """The last carries and the ys of a loop over the same steps; the body takes consts, carries, rows.
+
+    Where a condition decides the steps, a counter walks the rows, which are operands as a whole.
+    """
+    like, count = linear.loop, len(carries)
+    if like.cond is None:
+        loop = Loop(body, tuple(consts), tuple(carries), tuple(rows), like.length, like.reverse != backward)
+        node = loop.node()
+        results = [item(node, k) for k in range(len(body.outputs))]
+        return results[:count], results[count:]
+    assert linear.steps is not None
+    a, b = len(consts), len(consts) + count
+    last, at = inner_leaf(COUNTER, "steps"), inner_leaf(COUNTER, "t")
+    whole = [inner_leaf(r.aval, str(x.attrs["name"])) for r, x in zip(rows, body.inputs[b:], strict=True)]
+    seen = [OPS["gather"].make((w, at), axes=(0,)) for w in whole]
+    outputs = body.inlined([*body.inputs[:b], *seen])
+    fixed, state = (last, *body.inputs[:a], *whole), (at, *body.inputs[a:b])
+    walking = body.replace(inputs=(*fixed, *state), outputs=(at - 1 if backward else at + 1, *outputs))
+    again = at >= 0 if backward else at < last
+    extra = {x: inner_leaf(x.aval, "unread") for x in (*fixed, *state) if x is not last and x is not at}
+    cond = Graph(tuple(extra.get(x, x) for x in (*fixed, *state)), (again,), title="more")
+    begin = linear.steps - 1 if backward else constant(np.int64(0))
+    node = Loop(
+        walking, (linear.steps, *consts, *rows), (begin, *carries), (), like.length, cond=cond
+    ).node()  # fmt: skip
+    results = [item(node, 1 + k) for k in range(len(body.outputs))]
+    return results[:count], results[count:]
+
+
+def push_linear(loop: Loop, tangents: Maybe, push: Push) -> list[Node | None]:
+    """The tangent of each result, by a loop that is linear in its tangents beside one that stacks residuals."""
+    linear = linearised(loop, [t is not None for t in tangents], push)
+    given = dict(zip(loop.body.inputs, tangents, strict=True))
+    start = {x: or_zeros(given[x], x) for x in linear.leaves}
+    groups = [[x for x in g if x in linear.leaves] for g in (loop.inner_consts, loop.inner_carries, loop.inner_xs)]
+    consts, carries, xs = ([linear.leaves[x] for x in g] for g in groups)
+    count = len(loop.carries)
+    moved = [k for k, x in enumerate(loop.inner_carries) if x in linear.leaves]
+    stacks = [k for k in range(len(loop.ys)) if linear.tangents[count + k] is not None]
+    outputs = [or_zeros(linear.tangents[k], loop.next_carries[k]) for k in moved]
+    outputs += [t for k in stacks if (t := linear.tangents[count + k]) is not None]
+    inputs = (*linear.invariant, *consts, *carries, *linear.rows, *xs)
+    body = Graph(inputs, tuple(outputs), title=loop.body.title)
+    values: list[list[Node]] = [[start[x] for x in g] for g in groups]
+    last, ys = _walked(
+        linear, body, [*linear.invariant.values(), *values[0]], values[1], [*linear.rows.values(), *values[2]], False
+    )
+    found: list[Node | None] = [None] * len(loop.body.outputs)
+    for k, node in (*zip(moved, last, strict=True), *zip([count + k for k in stacks], ys, strict=True)):
+        found[k] = node
+    return found
+
+
+# -- transpose ---------------------------------------------------------------------------------------------------------
+
+
+def pull_loop(loop: Loop, moves: Sequence[bool], cotangents: Maybe, push: Push, pull: Pull) -> list[Node | None]:
+    """The cotangent of each operand that moves, from those of the results."""
+    linear = linearised(loop, moves, push)
+    count = len(loop.carries)
+    stacked = {count + k: partner(y, "c") for k, y in enumerate(loop.ys) if cotangents[count + k] is not None}
+    reached = {k for k in range(count) if cotangents[k] is not None and loop.inner_carries[k] in linear.leaves}
+    while True:
+        leaves = {k: partner(loop.inner_carries[k], "c") for k in sorted(reached)}
+        given = [(leaves | stacked).get(k) for k in range(len(loop.body.outputs))]
+        pulled = _pulled(linear, given, pull)
+        grown = {k for k, x in enumerate(loop.inner_carries) if pulled.get(x) is not None} - reached
+        if not grown:
+            break
+        reached |= grown
+    sums = [x for x in loop.inner_consts if pulled.get(x) is not None]
+    totals = [partner(x, "sum") for x in sums]
+    stacks = [x for x in loop.inner_xs if pulled.get(x) is not None]
+    outputs = [or_zeros(pulled.get(loop.inner_carries[k]), loop.inner_carries[k]) for k in leaves]
+    outputs += [t + part for t, x in zip(totals, sums, strict=True) if (part := pulled[x]) is not None]
+    outputs += [part for x in stacks if (part := pulled[x]) is not None]
+    inputs = (*linear.invariant, *leaves.values(), *totals, *linear.rows, *stacked.values())
+    body = Graph(inputs, tuple(outputs), {x: str(x.attrs["name"]) for x in inputs}, title=f"{loop.body.title} backward")
+    start = [or_zeros(cotangents[k], leaves[k]) for k in leaves] + [zeros_like(t) for t in totals]
+    rows = [*linear.rows.values(), *(c for k in stacked if (c := cotangents[k]) is not None)]
+    last, ys = _walked(linear, body, list(linear.invariant.values()), start, rows, True)
+    found: dict[Node, Node] = dict(zip((*(loop.inner_carries[k] for k in leaves), *sums), last, strict=True))
+    found |= dict(zip(stacks, ys, strict=True))
+    return [found.get(x) for x in loop.body.inputs]
+
+
+def _pulled(linear: Linear, given: Maybe, pull: Pull) -> dict[Node, Node | None]:
+    """The linear part transposed: the cotangent of each body input that moves."""
+    pairs = [(t, c) for t, c in zip(linear.tangents, given, strict=True) if t is not None and c is not None]
+    moving = list(linear.leaves)
+    pulled = pull([t for t, _ in pairs], [linear.leaves[x] for x in moving], [c for _, c in pairs])
+    return dict(zip(moving, pulled, strict=True))
+
+
+# -- batch -------------------------------------------------------------------------------------------------------------
+
+
+def batch_loop(
+    loop: Loop, args: Sequence[Node], batched: Sequence[bool], size: int, batch: Batch
+) -> list[tuple[Node, bool]]:
+    """Each result, and whether it has the batch axis; a loop with a batch of conditions runs until none holds."""
+    has, first = list(batched), len(loop.consts)
+    last = first + len(loop.carries)
+    test: tuple[Node, bool] | None = None
+    while True:
+        leaves = {x: _wide(x, size) for x, h in zip(loop.body.inputs, has, strict=True) if h}
+        out = batch(loop.body.outputs, leaves, size)
+        if loop.cond is not None:
+            (test,) = batch(_condition(loop), leaves, size)
+        grown = [k for k in range(first, last) if not has[k] and (out[k - first][1] or (test is not None and test[1]))]
+        if not grown:
+            break
+        for k in grown:
+            has[k] = True
+    carried = [_shown(y, h, size) if has[first + k] else y for k, (y, h) in enumerate(out[: len(loop.carries)])]
+    inner = tuple(leaves.get(x, x) for x in loop.body.inputs)
+    cond = None
+    if test is not None:
+        if test[1]:
+            carried = [_where(test[0], new, old) for new, old in zip(carried, inner[first:last], strict=True)]
+        whole = OPS["any"].make((test[0],), axes=(0,)) if test[1] else test[0]
+        cond = Graph(inner, (whole,), title="any" if test[1] else loop.cond.title if loop.cond else "")
+    operands = [_shown(a, h, size) if w else a for a, h, w in zip(args, batched, has, strict=True)]
+    xs = [dsl.moveaxis(x, 0, 1) if h else x for x, h in zip(operands[last:], has[last:], strict=True)]
+    body = loop.body.replace(inputs=inner, outputs=(*carried, *(y for y, _ in out[len(loop.carries) :])))
+    node = loop.rebuilt(
+        body=body, consts=tuple(operands[:first]), carries=tuple(operands[first:last]), xs=tuple(xs), cond=cond
+    ).node()
+    found = [(item(node, k), has[first + k]) for k in range(len(loop.carries))]
+    for k, (_, h) in enumerate(out[len(loop.carries) :], len(loop.carries)):
+        found.append((dsl.moveaxis(item(node, k), 1, 0) if h else item(node, k), h))
+    return found
+
+
+def _condition(loop: Loop) -> list[Node]:
+    """The condition over the body's own inputs."""
+    assert loop.cond is not None
+    return loop.cond.inlined([*loop.inner_consts, *loop.inner_carries])
+
+
+def _wide(x: Node, size: int) -> Node:
+    return inner_leaf(Aval((size, *x.shape), x.dtype), str(x.attrs.get("name", "x")))
+
+
+def _shown(node: Node, has: bool, size: int) -> Node:
+    """``node`` with the batch axis."""
+    if has:
+        return node
+    return OPS["broadcast"].make((node,), shape=(size, *node.shape), axes=tuple(range(1, node.ndim + 1)))
+
+
+def _where(mask: Node, new: Node, old: Node) -> Node:
+    """``new`` for the examples that go on, ``old`` for those that have ended."""
+    wide = OPS["broadcast"].make((mask,), shape=new.shape, axes=(0,)) if new.ndim > 1 else mask
+    return OPS["where"].make((wide, new, old))

@@ -1,0 +1,264 @@
+"""Control flow: nodes that hold bodies, and have several results.
+
+A *body* is a closed `Graph`: it reads nothing but its own inputs, so what it uses of the graph around it is an operand.
+
+- ``loop`` runs its body again and again.  Operands, and inputs of the body, are *consts* (the same in every step),
+  *carries* (handed from step to step) and *xs* (in step t the body sees row t).  The body returns the new carries, then
+  *ys*, which are stacked.  It runs ``length`` times, or while ``cond``, a second body on consts and carries, holds (then
+  ``length``, if there is one, is the most steps, and rows that no step reached are zero).  ``reverse`` walks the rows
+  from the last to the first.  Results: the last carries, then the stacked ys.
+- ``cond`` runs one of two bodies; ``checkpoint`` runs one body, whose inner values reverse mode computes again;
+  ``custom`` runs one body, whose derivative is another body given by the user.
+- ``item`` reads one result.
+
+`Loop` is a loop node taken apart.  Derivatives and batching of these kinds are in `gradc.diff.loops` and
+`gradc.diff.calls`, rewriting in `gradc.passes.bodies`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Aval, Results
+from gradc.graph import Graph, rewrite
+from gradc.node import OPS, Node
+from gradc.ops.leaves import full
+from gradc.ops.record import HOLDERS, Kind, Op, register
+
+Array = np.ndarray[Any, Any]
+
+
+def bodies(node: Node) -> Mapping[str, Graph]:
+    """The graphs that a node holds, by the name of the attribute."""
+    if node.op.kind not in HOLDERS:
+        return {}
+    return {name: value for name, value in node.attrs.items() if isinstance(value, Graph)}
+
+
+def item(node: Node, index: int) -> Node:
+    """Result number ``index`` of a node with several."""
+    return OPS["item"].make((node,), index=index)
+
+
+def result_count(node: Node) -> int:
+    """How many results a node has that holds bodies."""
+    assert isinstance(node.aval, Results)
+    return len(node.aval.parts)
+
+
+def items(node: Node) -> list[Node]:
+    """All results of a node with several."""
+    return [item(node, k) for k in range(result_count(node))]
+
+
+def inner_leaf(aval: Aval, name: str) -> Node:
+    """A fresh input of a body."""
+    return Node(OPS["input"], (), {"aval": aval, "name": name, "trace": None}, aval)
+
+
+register(
+    Op(
+        name="item",
+        kind=Kind.ITEM,
+        infer=lambda results, index: results.parts[index],
+        numpy=lambda results, index: results[index],
+        doc="One result of a node that has several.",
+    )
+)
+
+# -- loop --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """A loop taken apart; the body's inputs are consts, carries, xs in this order, its outputs carries, ys."""
+
+    body: Graph
+    consts: tuple[Node, ...]
+    carries: tuple[Node, ...]  #: their values before the first step
+    xs: tuple[Node, ...]
+    length: int | None
+    reverse: bool = False
+    cond: Graph | None = None
+
+    @classmethod
+    def of(cls, node: Node) -> Loop:
+        a, b = node.attrs["consts"], node.attrs["consts"] + node.attrs["carries"]
+        rest = {k: node.attrs[k] for k in ("body", "length", "reverse", "cond")}
+        return cls(consts=node.args[:a], carries=node.args[a:b], xs=node.args[b:], **rest)
+
+    def node(self) -> Node:
+        """The loop as a node."""
+        return OPS["loop"].make(
+            (*self.consts, *self.carries, *self.xs),
+            body=self.body, cond=self.cond, consts=len(self.consts), carries=len(self.carries),
+            length=self.length, reverse=self.reverse,
+        )  # fmt: skip
+
+    @property
+    def inner_consts(self) -> tuple[Node, ...]:
+        """The body's inputs for the consts."""
+        return self.body.inputs[: len(self.consts)]
+
+    @property
+    def inner_carries(self) -> tuple[Node, ...]:
+        return self.body.inputs[len(self.consts) : len(self.consts) + len(self.carries)]
+
+    @property
+    def inner_xs(self) -> tuple[Node, ...]:
+        return self.body.inputs[len(self.consts) + len(self.carries) :]
+
+    @property
+    def next_carries(self) -> tuple[Node, ...]:
+        """The body's outputs for the carries."""
+        return self.body.outputs[: len(self.carries)]
+
+    @property
+    def ys(self) -> tuple[Node, ...]:
+        return self.body.outputs[len(self.carries) :]
+
+    def rebuilt(self, **changes: Any) -> Loop:
+        return replace(self, **changes)
+
+    @property
+    def steps(self) -> int | None:
+        """How often the body runs, if that is known."""
+        return self.length if self.cond is None else None
+
+
+def _loop_infer(*avals: Aval, body: Graph, length: int | None, carries: int, **_: Any) -> Aval:
+    stacked = [Aval((length or 0, *y.shape), y.dtype) for y in body.outputs[carries:]]
+    return Results.of([*(y.aval for y in body.outputs[:carries]), *stacked])
+
+
+def _loop_numpy(
+    *operands: Array, body: Graph, cond: Graph | None, consts: int, carries: int, length: int | None, reverse: bool
+) -> tuple[Array, ...]:
+    fixed, carry, xs = operands[:consts], list(operands[consts : consts + carries]), operands[consts + carries :]
+    stacks = [np.zeros((length or 0, *y.shape), y.dtype) for y in body.outputs[carries:]]
+    step = 0
+    while step != length and (cond is None or cond.call([*fixed, *carry])[0]):
+        row = length - 1 - step if reverse and length is not None else step
+        results = body.call([*fixed, *carry, *(x[row] for x in xs)])
+        carry = results[:carries]
+        for stack, y in zip(stacks, results[carries:], strict=True):
+            stack[row] = y
+        step += 1
+    return (*carry, *stacks)
+
+
+register(
+    Op(
+        name="loop",
+        kind=Kind.LOOP,
+        infer=_loop_infer,
+        numpy=_loop_numpy,
+        doc="A body run many times: `scan`, `fori_loop` and `while_loop`.",
+    )
+)
+
+#: Loops of at most so many steps are written out where no loop can stand (symbolic derivatives).
+MOST_UNROLLED = 64
+
+
+def unrolled(loop: Loop) -> list[Node]:
+    """The results of a loop of known length, as one step after another; the user's rows become slices and a stack."""
+    assert loop.steps is not None
+    carries = list(loop.carries)
+    rows: dict[int, Sequence[Node]] = {}
+    for step in range(loop.steps):
+        row = loop.steps - 1 - step if loop.reverse else step
+        outputs = loop.body.inlined([*loop.consts, *carries, *(row_of(x, row) for x in loop.xs)])
+        carries, rows[row] = outputs[: len(carries)], outputs[len(carries) :]
+    stacks = [
+        stacked([rows[t][k] for t in range(loop.steps)]) if loop.steps else full((0, *y.shape), 0, y.dtype)
+        for k, y in enumerate(loop.ys)
+    ]
+    return [*carries, *stacks]
+
+
+def row_of(x: Node, row: int) -> Node:
+    """x[row]."""
+    starts = (row, *(0 for _ in x.shape[1:]))
+    stops = (row + 1, *x.shape[1:])
+    piece = OPS["slice"].make((x,), starts=starts, stops=stops, steps=(1,) * x.ndim)
+    return OPS["reshape"].make((piece,), shape=x.shape[1:])
+
+
+def stacked(rows: Sequence[Node]) -> Node:
+    """Arrays of one shape along a new first axis."""
+    raised = [OPS["reshape"].make((y,), shape=(1, *y.shape)) for y in rows]
+    return raised[0] if len(raised) == 1 else OPS["concatenate"].make(raised, axis=0)
+
+
+# -- one of two bodies, and bodies with a rule -------------------------------------------------------------------------
+
+
+def _body_results(*avals: Aval, body: Graph, **_: Any) -> Aval:
+    return Results.of([y.aval for y in body.outputs])
+
+
+def _cond_numpy(which: Array, *operands: Array, body: Graph, otherwise: Graph) -> tuple[Array, ...]:
+    return tuple((body if which else otherwise).call(operands))
+
+
+register(
+    Op(
+        name="cond",
+        kind=Kind.BRANCH,
+        infer=_body_results,
+        numpy=_cond_numpy,
+        doc="One of two bodies, whichever a bool chooses; the other one is not run.",
+    )
+)
+register(
+    Op(
+        name="checkpoint",
+        kind=Kind.CALL,
+        infer=_body_results,
+        numpy=lambda *operands, body: tuple(body.call(operands)),
+        doc="A body whose inner values reverse mode computes again instead of keeping them.",
+    )
+)
+
+# -- closing a body ----------------------------------------------------------------------------------------------------
+
+
+def is_costless(node: Node) -> bool:
+    """Whether a value is written down rather than stored: a number, an index, either of them broadcast."""
+    while node.op.name == "broadcast":
+        node = node.args[0]
+    return node.op.name == "iota" or (node.op.name == "constant" and node.size == 1)
+
+
+def lifted(body: Graph, outside: Callable[[Node], bool]) -> tuple[Graph, list[Node]]:
+    """``body`` with the nodes that are ``outside`` as further inputs, in front, and those nodes: its operands there.
+
+    Only nodes that inner nodes or the outputs read are lifted, and none that is costless.
+    """
+    own = dict.fromkeys(body.inputs)
+    found: dict[Node, None] = {}
+    seen: set[Node] = set()
+    pending = list(reversed(body.outputs))
+    while pending:
+        node = pending.pop()
+        if node in seen or node in own:
+            continue
+        seen.add(node)
+        if outside(node) and not is_costless(node):
+            found[node] = None
+        else:
+            pending += reversed(node.args)
+    leaves = {node: inner_leaf(node.aval, str(node.attrs.get("name", "")) or "const") for node in found}
+    if not leaves:
+        return body, []
+    known: dict[Node, Node] = {}
+    outputs = rewrite(body.outputs, lambda node, args: None, {**{x: x for x in own}, **leaves}, known)
+    names = {known[n]: name for n, name in body.names.items() if n in known}
+    names |= {x: x.attrs["name"] for node, x in leaves.items() if node.op.name == "input"}
+    inputs = (*leaves.values(), *body.inputs)
+    return body.replace(inputs=inputs, outputs=tuple(outputs), names=names), list(leaves)
