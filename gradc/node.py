@@ -69,7 +69,8 @@ def next_serial() -> int:
     return next(_serials)
 
 
-_inherited: ContextVar[Where | None] = ContextVar("gradc_where", default=None)
+#: source line and replica number of nodes that are derived from another one
+_inherited: ContextVar[tuple[Where | None, int]] = ContextVar("gradc_inherited", default=(None, 0))
 
 
 class Witnesses:
@@ -116,7 +117,7 @@ def _is_user_file(file: str) -> bool:
 
 def user_location() -> Where | None:
     """The innermost frame that is neither gradc nor NumPy; None when there is none."""
-    inherited = _inherited.get()
+    inherited = _inherited.get()[0]
     if inherited is not None:
         return inherited
     frame: FrameType | None = sys._getframe(1)
@@ -131,15 +132,15 @@ def user_location() -> Where | None:
 
 
 class derived_from:  # noqa: N801 - used as a function; a class, for it is entered for every node of every pass
-    """Nodes made inside carry the source line of the node they are derived from."""
+    """Nodes made inside carry the source line of the node they are derived from, and with ``replica`` its number."""
 
-    __slots__ = ("_token", "_where")
+    __slots__ = ("_from", "_token")
 
-    def __init__(self, where: Where | None):
-        self._where = where
+    def __init__(self, where: Where | None, replica: int = 0):
+        self._from = where, replica
 
     def __enter__(self) -> None:
-        self._token = _inherited.set(self._where)
+        self._token = _inherited.set(self._from)
 
     def __exit__(self, *error: object) -> None:
         _inherited.reset(self._token)
@@ -164,7 +165,7 @@ class Node:
         aval: Aval,
         where: Where | None = None,
         label: Label | None = None,
-        replica: int = 0,
+        replica: int | None = None,
     ):
         self.op = op
         self.args = args
@@ -172,7 +173,7 @@ class Node:
         self.aval = aval
         self.where = where or user_location()
         self.label = label
-        self.replica = replica
+        self.replica = _inherited.get()[1] if replica is None else replica
         self.serial = next(_serials)
 
     def rebuilt(self, args: Sequence[Node], label: Label | None = None) -> Node:
@@ -508,7 +509,7 @@ class Node:
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NoReturn:
         raise TraceError(
             f"{here()}: {describe(self)} has no values yet and cannot become a NumPy array.\n"
-            "  Indexing a NumPy array with it? Write  gradc.numpy.asarray(table)[index]. "
+            "  Indexing a NumPy array with it? Write  gradc.numpy.take(table, index, axis=0). "
             "Building an array of traced values, or writing them into one? Use np.stack([...]), or start from "
             "np.zeros_like(x) and  .at[i].set(value)."
         )
@@ -540,7 +541,7 @@ class Node:
         self._concrete(
             "an index, a range or a shape",
             "If a shape depends on it, add the argument to static=; to repeat that often, use gc.fori_loop; "
-            "to index a NumPy array with it, write  gradc.numpy.asarray(table)[index].",
+            "to index a NumPy array with it, write  gradc.numpy.take(table, index, axis=0).",
         )
 
     def item(self, *args: Any) -> NoReturn:

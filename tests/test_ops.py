@@ -24,14 +24,16 @@ from gradc.graph import Graph
 from gradc.interpret import interpret
 from gradc.node import OPS, Node, constant
 from gradc.ops.elementwise import apply
-from gradc.ops.record import Kind, Op
+from gradc.ops.record import HOLDERS, Kind, Op
 from gradc.oracle.check import check_graph
 from gradc.oracle.rounding import EXACT, RENAMED, ROUNDED, running_errors
 from gradc.oracle.rules import batching_faults, derivative_faults, meaning_faults
 from tests.compiled_graph import compiled, same_bits
 from tests.op_cases import BITWISE, LOGICAL, Case, cases, leaf, operand_count
 
-ALL = sorted(OPS)
+#: what holds bodies is an op for every body: programs test it, in test_control*.py
+WITH_BODIES = {name for name, op in OPS.items() if op.kind in (*HOLDERS, Kind.ITEM)}
+ALL = sorted(set(OPS) - WITH_BODIES)
 COMPUTED = [name for name in ALL if name not in ("input", "constant")]
 FLOATING = [
     n for n in COMPUTED
@@ -55,6 +57,14 @@ WITHOUT_SYMPY = {
 def test_who_may_lack_a_sympy_meaning():
     lacking = {name for name in ALL if OPS[name].sympy is None and OPS[name].source is None}
     assert lacking == set(WITHOUT_SYMPY)
+
+
+def test_what_holds_bodies_is_differentiated_and_batched_by_kind():
+    assert {"cond", "checkpoint", "item", "loop"} == WITH_BODIES
+    for name in WITH_BODIES:
+        op = OPS[name]
+        assert op.differentiable
+        assert (op.partials, op.jvp, op.transpose, op.batch, op.lower, op.expand) == (None,) * 6
 
 
 @pytest.mark.parametrize("name", ALL)

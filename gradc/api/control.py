@@ -103,8 +103,8 @@ def _static(value: Any, what: str) -> int:
     """A count known while tracing."""
     if isinstance(value, Node):
         raise TraceError(
-            f"{here()}: {what} is a traced value, and the number of steps must be known: derive it from shapes, or make "
-            "it a static argument.\n  gc.fori_loop takes a traced upper bound, gc.while_loop a traced condition."
+            f"{here()}: {what} is a traced value, and the number of steps must be known: derive it from shapes, or "
+            "make it a static argument.\n  gc.fori_loop takes a traced upper bound, gc.while_loop a traced condition."
         )
     try:
         count = operator.index(value)
@@ -171,8 +171,9 @@ def _blocked(loop: Loop, whole: int, count: int, span: tuple[int, int]) -> Loop:
 def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> Any:
     """``val = body(i, val)`` for i in range(lower, upper), as one loop; returns the last ``val``.
 
-    ``i`` is a traced integer that takes the dtype of its partner, as a Python int does.  Bounds that are Python integers
-    make a loop of known length, which has all derivatives; a traced bound makes a `while_loop`, which has forward mode.
+    ``i`` is a traced integer that takes the dtype of its partner, as a Python int does.  Bounds that are Python
+    integers make a loop of known length, which has all derivatives; a traced bound makes a `while_loop`, which has
+    forward mode.
 
     >>> import gradc as gc
     >>> int(gc.fori_loop(1, 6, lambda i, product: product * i, 1))
@@ -517,7 +518,7 @@ def _joined(given: Aval, returned: Aval, name: str, title: str) -> Aval:
 
 def _shape_remedy(given: Aval, returned: Aval) -> str:
     if given.ndim == 0 or given.ndim < returned.ndim:
-        return f"Start with an array of shape {returned.shape}, such as np.zeros({returned.shape}), or reduce the result."
+        return f"Start with an array of that shape, such as np.zeros({returned.shape}), or reduce the result."
     return "Return what has the shape of the start; a growing array is an array of ys, stacked by the loop."
 
 

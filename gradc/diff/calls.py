@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from gradc.aval import Aval
-from gradc.diff.loops import Batch, Maybe, Pull, Push, or_zeros, partner
+from gradc.diff.loops import Batch, Maybe, Pull, Push, or_zeros, partner, shown, wide_leaf
 from gradc.graph import Graph
 from gradc.interpret import topological
-from gradc.node import OPS, Node, next_serial
-from gradc.ops.control import bodies, inner_leaf, item
+from gradc.node import Node, next_serial
+from gradc.ops.control import bodies, item, selected
 from gradc.ops.record import Kind
 
 
@@ -34,7 +33,7 @@ def push_call(node: Node, tangents: Maybe, push: Push) -> list[Node | None]:
         name: push(body.outputs, [body.inputs[i] for i in moving], leaves[name]) for name, body in held.items()
     }
     given = [t for t in tangents[lead:] if t is not None]
-    return _derived(node, derived, leaves, given, {k: y for k, y in enumerate(next(iter(held.values())).outputs)})
+    return _derived(node, derived, leaves, given, dict(enumerate(next(iter(held.values())).outputs)))
 
 
 def pull_call(node: Node, moves: Sequence[bool], cotangents: Maybe, pull: Pull) -> list[Node | None]:
@@ -106,7 +105,7 @@ def batch_call(
     inner: dict[str, list[Node]] = {}
     for name, body in held.items():
         flags = zip(body.inputs, batched[lead:], strict=True)
-        leaves = {x: inner_leaf(Aval((size, *x.shape), x.dtype), str(x.attrs.get("name", "x"))) for x, h in flags if h}
+        leaves = {x: wide_leaf(x, size) for x, h in flags if h}
         found[name] = batch(body.outputs, leaves, size)
         inner[name] = [leaves.get(x, x) for x in body.inputs]
     selects = bool(lead) and batched[0]
@@ -114,27 +113,13 @@ def batch_call(
     graphs = {
         name: held[name].replace(
             inputs=tuple(inner[name]),
-            outputs=tuple(_shown(y, h, size) if w else y for (y, h), w in zip(found[name], has, strict=True)),
+            outputs=tuple(shown(y, h, size) if w else y for (y, h), w in zip(found[name], has, strict=True)),
         )
         for name in held
     }
     if selects:
-        return [(y, True) for y in _selected(args[0], graphs, args[1:])]
+        one, two = (graphs[name].inlined(args[1:]) for name in ("body", "otherwise"))
+        return [(y, True) for y in selected(args[0], one, two)]
     made = node.op.make(args, **graphs)
     made = Node(made.op, made.args, made.attrs, made.aval, node.where, replica=node.replica)
     return [(item(made, k), h) for k, h in enumerate(has)]
-
-
-def _selected(which: Node, graphs: Mapping[str, Graph], operands: Sequence[Node]) -> list[Node]:
-    pairs = zip(graphs["body"].inlined(operands), graphs["otherwise"].inlined(operands), strict=True)
-    return [OPS["where"].make((_like(which, a), a, b)) for a, b in pairs]
-
-
-def _like(mask: Node, node: Node) -> Node:
-    return OPS["broadcast"].make((mask,), shape=node.shape, axes=(0,)) if node.ndim > 1 else mask
-
-
-def _shown(node: Node, has: bool, size: int) -> Node:
-    if has:
-        return node
-    return OPS["broadcast"].make((node,), shape=(size, *node.shape), axes=tuple(range(1, node.ndim + 1)))

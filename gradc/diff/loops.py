@@ -23,7 +23,7 @@ from gradc.errors import TraceError
 from gradc.graph import Graph, rewrite, substitute
 from gradc.interpret import topological
 from gradc.node import OPS, Node, constant, dsl, here
-from gradc.ops.control import Loop, inner_leaf, is_costless, item
+from gradc.ops.control import Loop, inner_leaf, is_costless, item, selected
 from gradc.ops.leaves import full
 
 Maybe = Sequence[Node | None]
@@ -128,9 +128,9 @@ def linearised(loop: Loop, moves: Sequence[bool], push: Push) -> Linear:
     """Split off the linear part, and stack what it needs of each step."""
     if loop.cond is not None and loop.length is None:
         raise TraceError(
-            f"{here()}: reverse mode through a while_loop has to keep something of each step, and nothing says how many "
-            "there are.\n  Give max_steps=; or use gc.fori_loop or gc.scan where the number is known; or forward mode: "
-            "gc.jvp, or method='forward'."
+            f"{here()}: reverse mode through a while_loop has to keep something of each step, and nothing says how "
+            "many there are.\n  Give max_steps=; or use gc.fori_loop or gc.scan where the number is known; or forward "
+            "mode: gc.jvp, or method='forward'."
         )
     leaves, out = tangents_inside(loop, moves, push)
     needed, varying = _needed(loop, list(leaves.values()), [t for t in out if t is not None])
@@ -291,7 +291,7 @@ def batch_loop(
     last = first + len(loop.carries)
     test: tuple[Node, bool] | None = None
     while True:
-        leaves = {x: _wide(x, size) for x, h in zip(loop.body.inputs, has, strict=True) if h}
+        leaves = {x: wide_leaf(x, size) for x, h in zip(loop.body.inputs, has, strict=True) if h}
         out = batch(loop.body.outputs, leaves, size)
         if loop.cond is not None:
             (test,) = batch(_condition(loop), leaves, size)
@@ -300,15 +300,15 @@ def batch_loop(
             break
         for k in grown:
             has[k] = True
-    carried = [_shown(y, h, size) if has[first + k] else y for k, (y, h) in enumerate(out[: len(loop.carries)])]
+    carried = [shown(y, h, size) if has[first + k] else y for k, (y, h) in enumerate(out[: len(loop.carries)])]
     inner = tuple(leaves.get(x, x) for x in loop.body.inputs)
     cond = None
     if test is not None:
         if test[1]:
-            carried = [_where(test[0], new, old) for new, old in zip(carried, inner[first:last], strict=True)]
+            carried = selected(test[0], carried, inner[first:last])  # an example that has ended stays as it is
         whole = OPS["any"].make((test[0],), axes=(0,)) if test[1] else test[0]
         cond = Graph(inner, (whole,), title="any" if test[1] else loop.cond.title if loop.cond else "")
-    operands = [_shown(a, h, size) if w else a for a, h, w in zip(args, batched, has, strict=True)]
+    operands = [shown(a, h, size) if w else a for a, h, w in zip(args, batched, has, strict=True)]
     xs = [dsl.moveaxis(x, 0, 1) if h else x for x, h in zip(operands[last:], has[last:], strict=True)]
     body = loop.body.replace(inputs=inner, outputs=(*carried, *(y for y, _ in out[len(loop.carries) :])))
     node = loop.rebuilt(
@@ -326,18 +326,13 @@ def _condition(loop: Loop) -> list[Node]:
     return loop.cond.inlined([*loop.inner_consts, *loop.inner_carries])
 
 
-def _wide(x: Node, size: int) -> Node:
+def wide_leaf(x: Node, size: int) -> Node:
+    """A leaf for ``x`` with the batch axis."""
     return inner_leaf(Aval((size, *x.shape), x.dtype), str(x.attrs.get("name", "x")))
 
 
-def _shown(node: Node, has: bool, size: int) -> Node:
+def shown(node: Node, has: bool, size: int) -> Node:
     """``node`` with the batch axis."""
     if has:
         return node
     return OPS["broadcast"].make((node,), shape=(size, *node.shape), axes=tuple(range(1, node.ndim + 1)))
-
-
-def _where(mask: Node, new: Node, old: Node) -> Node:
-    """``new`` for the examples that go on, ``old`` for those that have ended."""
-    wide = OPS["broadcast"].make((mask,), shape=new.shape, axes=(0,)) if new.ndim > 1 else mask
-    return OPS["where"].make((wide, new, old))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval
+from gradc.aval import Aval, Results
 from gradc.graph import Graph
 from gradc.node import Node
 
@@ -28,16 +28,21 @@ def widen(graph: Graph) -> Graph:
 
 
 def _widened(node: Node, args: tuple[Node, ...]) -> Node:
-    dtype = WIDE if node.aval.is_float else node.dtype
-    aval = Aval(node.shape, dtype, node.aval.weak)
-    attrs = dict(node.attrs)
+    aval = _wide_aval(node.aval)
+    attrs: dict[str, Any] = {k: widen(v) if isinstance(v, Graph) else v for k, v in node.attrs.items()}
     if "dtype" in attrs and node.aval.is_float:
-        attrs["dtype"] = dtype
+        attrs["dtype"] = aval.dtype
     if node.op.name == "constant":
         attrs["value"] = widen_array(node.attrs["value"])
     if node.op.name == "input":
         attrs["aval"] = aval
     return Node(node.op, args, attrs, aval, node.where, None, node.replica)
+
+
+def _wide_aval(aval: Aval) -> Aval:
+    if isinstance(aval, Results):
+        return Results.of([_wide_aval(part) for part in aval.parts])
+    return Aval(aval.shape, WIDE if aval.is_float else aval.dtype, aval.weak)
 
 
 def widen_array(value: Any) -> np.ndarray[Any, Any]:

@@ -3,10 +3,10 @@
 A *body* is a closed `Graph`: it reads nothing but its own inputs, so what it uses of the graph around it is an operand.
 
 - ``loop`` runs its body again and again.  Operands, and inputs of the body, are *consts* (the same in every step),
-  *carries* (handed from step to step) and *xs* (in step t the body sees row t).  The body returns the new carries, then
-  *ys*, which are stacked.  It runs ``length`` times, or while ``cond``, a second body on consts and carries, holds (then
-  ``length``, if there is one, is the most steps, and rows that no step reached are zero).  ``reverse`` walks the rows
-  from the last to the first.  Results: the last carries, then the stacked ys.
+  *carries* (handed from step to step) and *xs* (in step t the body sees row t).  The body returns the new carries,
+  then *ys*, which are stacked.  It runs ``length`` times, or while ``cond``, a second body on consts and carries,
+  holds (then ``length``, if there is one, is the most steps, and rows that no step reached are zero).  ``reverse``
+  walks the rows from the last to the first.  Results: the last carries, then the stacked ys.
 - ``cond`` runs one of two bodies; ``checkpoint`` runs one body, whose inner values reverse mode computes again;
   ``custom`` runs one body, whose derivative is another body given by the user.
 - ``item`` reads one result.
@@ -224,6 +224,35 @@ register(
         doc="A body whose inner values reverse mode computes again instead of keeping them.",
     )
 )
+
+def selected(which: Node, one: Sequence[Node], two: Sequence[Node]) -> list[Node]:
+    """``one`` where ``which`` holds, else ``two``: a branch with both bodies run.  ``which`` may have leading axes."""
+
+    def like(node: Node) -> Node:
+        axes = tuple(range(which.ndim))
+        return which if node.shape == which.shape else OPS["broadcast"].make((which,), shape=node.shape, axes=axes)
+
+    return [OPS["where"].make((like(a), a, b)) for a, b in zip(one, two, strict=True)]
+
+
+Rule = Callable[[Node, tuple[Node, ...]], Node | None]
+
+
+def by_results(results_of: Callable[[Node, tuple[Node, ...]], Sequence[Node] | None]) -> Rule:
+    """A rule for `gradc.graph.rewrite` that gives the results of a node with bodies; None keeps the node."""
+    found: dict[Node, Sequence[Node]] = {}
+
+    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
+        if node.op.kind in HOLDERS:
+            results = results_of(node, args)
+            if results is not None:
+                found[node] = results
+        elif node.op.kind is Kind.ITEM and node.args[0] in found:
+            return found[node.args[0]][node.attrs["index"]]
+        return None
+
+    return rule
+
 
 # -- closing a body ----------------------------------------------------------------------------------------------------
 

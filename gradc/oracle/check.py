@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from gradc.diff.symbolic.written_out import LongLoopError
 from gradc.graph import Graph
+from gradc.ops.record import HOLDERS
 from gradc.oracle import estimates as by
 from gradc.oracle.blame import derivative_findings, pass_findings, record_findings
 from gradc.oracle.compare import Estimate, Probes, Row, Verdict, compare, pairs
@@ -67,12 +69,12 @@ def _checked(
     probes = by.probes_for(witness)
     runs: list[by.Run] = []
     makers = _makers(subject, witness, probes, compiled or default_compiler(), runs)
-    found, failures = _estimates(methods, makers)
+    found, failures, left_out = _estimates(methods, makers)
     rows = _rows(subject, found, probes) + [row for run in runs for row in _value_rows(subject, run)]
     findings = _findings(subject, witness, rows, failures, compiled)
     if not findings:
         rows = [_excused(row) for row in rows]
-    return Report(graph.title, tuple(methods), tuple(rows), tuple(findings), tuple(_notes(witness, probes)))
+    return Report(graph.title, tuple(methods), tuple(rows), tuple(findings), (*_notes(witness, probes), *left_out))
 
 
 def _findings(
@@ -101,7 +103,7 @@ def _mode_findings(witness: Subject, pair: tuple[str, str]) -> list[Finding]:
     """The first node up to which two methods disagree although each op's rules are right: the mode itself is wrong."""
     graph = witness.graph
     for node in graph.nodes:
-        if node.args and node.aval.is_float:
+        if node.args and node.aval.is_float and node.op.kind not in HOLDERS:
             rows = agreement(graph.replace(outputs=(node,), in_tree=None, out_tree=None), witness.arrays, pair)
             if any(not row.ok and not row.singular for row in rows):
                 words = f"{pair[0]} and {pair[1]} differ up to this node, though every rule on the way is right"
@@ -157,16 +159,19 @@ def _makers(
 
 def _estimates(
     methods: Sequence[str], makers: dict[str, Callable[[], Estimate]]
-) -> tuple[list[Estimate], Failures]:
-    """What each method gives, or how it fails: the report says it either way."""
+) -> tuple[list[Estimate], Failures, list[str]]:
+    """What each method gives, how it fails, or why it has nothing to say: the report says it either way."""
     found: list[Estimate] = []
     failures: Failures = {}
+    left_out: list[str] = []
     for method in methods:
         try:
             found.append(makers[method]())
+        except LongLoopError as error:
+            left_out.append(f"{method} left out: {str(error).splitlines()[0]}")
         except Exception as error:
             failures[method] = error
-    return found, failures
+    return found, failures, left_out
 
 
 def _rows(subject: Subject, found: Sequence[Estimate], probes: dict[int, Probes]) -> list[Row]:

@@ -20,7 +20,7 @@ from gradc.codegen.target import Target
 from gradc.graph import Graph, rewrite
 from gradc.interpret import interpret, topological
 from gradc.node import OPS, Node
-from gradc.ops.record import Kind
+from gradc.ops.record import HOLDERS, Kind
 from gradc.oracle.report import Finding
 from gradc.oracle.rounding import running_errors
 from gradc.passes import LOWERING, PIPELINE, run_passes
@@ -121,7 +121,7 @@ def _first_wrong(
     """The first of ``nodes`` whose value, compiled from exact values of ``boundary``, is wrong."""
     leaves = {n: Node(OPS["input"], (), {"aval": n.aval, "name": "x", "trace": None}, n.aval) for n in boundary}
     for node in nodes:
-        if node.op.kind is Kind.LEAF or node in leaves:
+        if node.op.kind in (Kind.LEAF, *HOLDERS) or node in leaves:
             continue
         (cut,) = rewrite([node], lambda n, args: None, leaves)
         needed = [n for n in boundary if leaves[n] in set(topological([cut]))]

@@ -21,9 +21,12 @@ from gradc.codegen.elementary import ULP
 from gradc.diff.widen import widen_array
 from gradc.interpret import topological
 from gradc.node import Node
-from gradc.ops.record import Kind
+from gradc.ops.record import HOLDERS, Kind
+from gradc.oracle.rounding_bodies import errors_through_bodies
 
 Array = np.ndarray[Any, Any]
+#: values and error bounds of the results of a node that has several
+Several = tuple[tuple[Array, ...], tuple[Array, ...]]
 
 EXACT = frozenset({
     "negative", "positive", "absolute", "sign", "maximum", "minimum", "relu", "where", "stop_gradient", "floor", "ceil",
@@ -59,14 +62,21 @@ def running_errors(
     outputs: Sequence[Node], values: Mapping[Node, Array], errors: Mapping[Node, Array] | None = None
 ) -> tuple[dict[Node, Array], dict[Node, Array]]:
     """Values and error bounds of all nodes behind ``outputs``, from those of the leaves (or of inner nodes) given."""
-    known = {n: widen_array(v) for n, v in values.items()}
+    known = {n: widen_array(v) for n, v in values.items() if n.op.kind not in HOLDERS}
     bounds = {n: np.zeros(n.shape) for n in known} | dict(errors or {})
+    several: dict[Node, Several] = {}
     for node in topological(outputs, known):
         if node not in known:
-            args = [known[a] for a in node.args]
-            known[node] = evaluate_wide(node, args)
             with np.errstate(all="ignore"):
-                bounds[node] = _finite_or_inf(_bound(node, args, [bounds[a] for a in node.args], known[node]))
+                if node.op.kind is Kind.ITEM:
+                    known[node], bounds[node] = (part[node.attrs["index"]] for part in several[node.args[0]])
+                    continue
+                args, off = [known[a] for a in node.args], [bounds[a] for a in node.args]
+                if node.op.kind in HOLDERS:
+                    several[node] = errors_through_bodies(node, args, off, running_errors)
+                    continue
+                known[node] = evaluate_wide(node, args)
+                bounds[node] = _finite_or_inf(_bound(node, args, off, known[node]))
         elif node not in bounds:
             bounds[node] = np.zeros(node.shape)
     return known, bounds

@@ -10,10 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gradc.graph import Graph
+from gradc.ops.control import bodies
+from gradc.passes.bodies import Pass, apply
 from gradc.passes.cse import cse
 from gradc.passes.dce import dce
 from gradc.passes.expand import expand
 from gradc.passes.fold import fold
+from gradc.passes.hoist import hoist
+from gradc.passes.inline import inline
+from gradc.passes.join import join
+from gradc.passes.prune import prune
 from gradc.passes.share import share
 from gradc.passes.simplify import simplify
 from gradc.passes.stabilise import stabilise
@@ -21,16 +27,17 @@ from gradc.passes.together import sharing, together
 from gradc.passes.unfold import unfold
 from gradc.passes.verify import verify
 
-Pass = Callable[[Graph], Graph]
 Observe = Callable[[str, Graph, Graph], None]
 
 #: before a derivative is taken: a derivative of the stable form, not a stable form of the derivative
-FORWARD: tuple[Pass, ...] = (fold, simplify, cse, stabilise, cse)
+FORWARD: tuple[Pass, ...] = (fold, simplify, cse, stabilise, cse, hoist, prune)
 #: what `optimise` runs, in order
-PIPELINE: tuple[Pass, ...] = (fold, simplify, cse, stabilise, simplify, cse, dce)
+PIPELINE: tuple[Pass, ...] = (
+    inline, fold, simplify, cse, stabilise, simplify, cse, join, cse, join, hoist, prune, cse, dce,
+)  # fmt: skip
 #: what compilation adds where `lowering` finds a use for it: ops that are written in other ops become those, folds
 #: become what gathers their terms, softmax shares its exponentials, products of one large operand are one product
-LOWERING: tuple[Pass, ...] = (expand, unfold, fold, simplify, cse, share, together, dce)
+LOWERING: tuple[Pass, ...] = (expand, unfold, fold, simplify, cse, share, together, hoist, prune, dce)
 
 
 def run_passes(graph: Graph, passes: Sequence[Pass], observe: Observe | None = None, check: bool = False) -> Graph:
@@ -38,7 +45,7 @@ def run_passes(graph: Graph, passes: Sequence[Pass], observe: Observe | None = N
     if check:
         verify(graph, "input")
     for step in passes:
-        before, graph = graph, step(graph)
+        before, graph = graph, apply(step, graph)
         if check:
             verify(graph, step.__name__)
         if observe is not None:
@@ -48,8 +55,13 @@ def run_passes(graph: Graph, passes: Sequence[Pass], observe: Observe | None = N
 
 def lowering(graph: Graph) -> tuple[Pass, ...]:
     """`LOWERING`, or nothing where no node asks for it."""
-    asked = any(node.op.expand is not None or node.op.name == "fold" for node in graph.nodes)
-    return LOWERING if asked or sharing(graph) else ()
+    return LOWERING if _asked(graph) else ()
+
+
+def _asked(graph: Graph) -> bool:
+    asking = (node.op.expand is not None or node.op.name == "fold" for node in graph.nodes)
+    inside = (_asked(body) for node in graph.nodes for body in bodies(node).values())
+    return any(asking) or sharing(graph) or any(inside)
 
 
 def optimise(graph: Graph, observe: Observe | None = None, check: bool = False) -> Graph:
@@ -58,6 +70,7 @@ def optimise(graph: Graph, observe: Observe | None = None, check: bool = False) 
 
 
 __all__ = [
-    "FORWARD", "LOWERING", "PIPELINE", "Observe", "Pass", "cse", "dce", "expand", "fold", "lowering", "optimise",
-    "run_passes", "share", "simplify", "stabilise", "together", "unfold", "verify",
+    "FORWARD", "LOWERING", "PIPELINE", "Observe", "Pass", "apply", "cse", "dce", "expand", "fold", "hoist", "inline",
+    "join", "lowering", "optimise", "prune", "run_passes", "share", "simplify", "stabilise", "together", "unfold",
+    "verify",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ def expand(graph: Graph) -> Graph:
     def expanded(node: Node, args: tuple[Node, ...]) -> Node | None:
         if node.op.expand is None:
             return None
-        with derived_from(node.where):
+        with derived_from(node.where, node.replica):
             return node.op.expand(*args, **node.attrs)
 
     return mapped(graph, expanded)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gradc.graph import Graph
 from gradc.node import OPS, Node, constant
-from gradc.ops.record import Kind
+from gradc.ops.record import HOLDERS, Kind
 from gradc.passes.rules import mapped
 
 #: results larger than this stay in the graph: a big constant costs memory and compile time
@@ -22,7 +22,7 @@ def fold(graph: Graph) -> Graph:
     """
 
     def folded(node: Node, args: tuple[Node, ...]) -> Node | None:
-        if not args or node.op.name == "broadcast":
+        if not args or node.op.name == "broadcast" or node.op.kind in (Kind.ITEM, *HOLDERS):
             return None
         if node.op.kind is Kind.ELEMENTWISE and node.op.name != "stop_gradient":
             scalars = [splat_value(a) for a in args]

@@ -26,11 +26,12 @@ def apply_rules(graph: Graph, rules: Rules, report: Callable[[Rule, Node], str] 
         if not applied:
             return graph
         if report is not None:
-            graph = _noted(graph, [report(rule, node) for rule, node in applied])
+            graph = noted(graph, [report(rule, node) for rule, node in applied])
     raise AssertionError("rewrite rules do not settle")
 
 
-def _noted(graph: Graph, notes: Sequence[str]) -> Graph:
+def noted(graph: Graph, notes: Sequence[str]) -> Graph:
+    """The graph with more to report, each thing once."""
     return graph.replace(notes=tuple(dict.fromkeys((*graph.notes, *notes))))
 
 
@@ -58,7 +59,7 @@ def _first_applying(node: Node, rules: Sequence[Rule], applied: list[tuple[Rule,
     """What the first rule that applies makes of ``node``."""
     if not rules:
         return None
-    with derived_from(node.where):
+    with derived_from(node.where, node.replica):
         for rule in rules:
             replacement = rule(node)
             if replacement is not None and replacement is not node:

@@ -12,8 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradc.errors import CompileError
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.ops.record import HOLDERS
 from gradc.schedule.assemble import Workshop, copy_kernel, kernel_of
 from gradc.schedule.fuse import clusters, in_order, read_outside, visible
 from gradc.schedule.kernel import Buffer, Kernel, Place
@@ -32,6 +34,9 @@ def schedule(graph: Graph, *, donated: Mapping[int, int] | None = None, target: 
     ``donated`` maps input positions to the output positions that take over their storage; both must have one shape and
     dtype, and no input or output may occur twice.  ``target`` says how many elements of a dtype fill a vector register.
     """
+    for node in graph.nodes:
+        if node.op.kind in HOLDERS:
+            raise CompileError(f"{node.where}: {node.op.name} is not compiled")
     donated = dict(donated or {})
     segment = segments(graph)
     stored = stored_nodes(graph, segment)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from gradc.diff.symbolic.definitions import defined
 from gradc.diff.symbolic.fragments import Partial, interior_nodes, is_elementwise, partials_at
 from gradc.diff.symbolic.indexed import pull_index
+from gradc.diff.symbolic.written_out import written_out
 from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
 from gradc.ops.elementwise import apply, cast
@@ -40,6 +41,7 @@ def symbolic_pull_back(
 
     Raises TraceError, naming the op, where an op on the way has no SymPy meaning.
     """
+    outputs = written_out(outputs, inputs)
     return _pull_back(topological(outputs), outputs, inputs, cotangents)
 
 
