@@ -95,7 +95,7 @@ NEEDS_VALUES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: 1.0 in x, r"\.any\(\)"),
     (lambda x: np.asarray(x), "no values yet"),
     (lambda x: np.array([x[0], x[1]]), r"np\.stack"),
-    (lambda x: np.ones(5)[x.astype(int)], r"gradc\.numpy\.asarray\(table\)"),
+    (lambda x: np.ones(5)[x.astype(int)], r"gradc\.numpy\.take\(table"),
     (lambda x: gnp.arange(x[0]), "static="),
     (lambda x: np.arange(x[0]), "no values yet"),
     (lambda x: np.vectorize(abs)(x), "no values yet"),

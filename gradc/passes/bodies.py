@@ -18,7 +18,7 @@ Pass = Callable[[Graph], Graph]
 
 def apply(step: Pass, graph: Graph) -> Graph:
     """``step`` on the bodies in ``graph``, then on ``graph``; what it reports of a body is a note on the graph."""
-    if not any(node.op.kind in HOLDERS for node in graph.nodes):
+    if not has_bodies(graph):
         return step(graph)
     notes: list[str] = []
     done: dict[Graph, Graph] = {}
@@ -37,6 +37,11 @@ def apply(step: Pass, graph: Graph) -> Graph:
         return with_bodies(node, args, **new)
 
     return step(noted(mapped(graph, within), notes))
+
+
+def has_bodies(graph: Graph) -> bool:
+    """Whether some node of the graph holds a body."""
+    return any(node.op.kind in HOLDERS for node in graph.nodes)
 
 
 def with_bodies(node: Node, args: tuple[Node, ...], **held: Graph) -> Node:

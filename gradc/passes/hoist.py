@@ -11,6 +11,7 @@ from gradc.graph import Graph, substitute
 from gradc.node import Node, derived_from
 from gradc.ops.control import Loop, bodies, inner_leaf, is_costless, lifted
 from gradc.ops.record import HOLDERS, Kind
+from gradc.passes.bodies import has_bodies
 from gradc.passes.rules import mapped
 
 #: a gather can be out of range, a body can hold one, and a loop need not end
@@ -19,6 +20,8 @@ FALLIBLE = (Kind.GATHER, Kind.SCATTER, *HOLDERS)
 
 def hoist(graph: Graph) -> Graph:
     """Move loop-invariant nodes out of loops, and arrays known at trace out of every body."""
+    if not has_bodies(graph):
+        return graph
 
     def moved(node: Node, args: tuple[Node, ...]) -> Node | None:
         with derived_from(node.where, node.replica):

@@ -14,13 +14,14 @@ from gradc.graph import Graph, rewrite
 from gradc.node import Node, derived_from
 from gradc.ops.control import Loop, by_results, inner_leaf, item
 from gradc.ops.record import Kind
+from gradc.passes.bodies import has_bodies
 from gradc.passes.cse import attrs_key, cse
 from gradc.passes.rules import mapped
 
 
 def join(graph: Graph) -> Graph:
     """Merge loops that share work, and carries that are always equal; each round merges what it can."""
-    while True:
+    while has_bodies(graph):
         groups = _groups(graph)
         places: dict[Node, tuple[Node, list[int]]] = {}
         for group in groups:
@@ -30,6 +31,7 @@ def join(graph: Graph) -> Graph:
         if not places:
             return graph
         graph = _replaced(graph, places)
+    return graph
 
 
 def _groups(graph: Graph) -> list[list[Node]]:

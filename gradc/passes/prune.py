@@ -13,12 +13,15 @@ from gradc.interpret import topological
 from gradc.node import Node, derived_from
 from gradc.ops.control import Loop, bodies, by_results, item, result_count, unrolled
 from gradc.ops.record import Kind
+from gradc.passes.bodies import has_bodies
 from gradc.passes.fold import splat_value
 from gradc.passes.rules import mapped
 
 
 def prune(graph: Graph) -> Graph:
     """Drop unread results, operands and carries; write out what runs at most once."""
+    if not has_bodies(graph):
+        return graph
     read: dict[Node, set[int]] = {}
     for node in graph.nodes:
         if node.op.kind is Kind.ITEM:
