@@ -12,7 +12,7 @@ A *body* is a closed `Graph`: it reads nothing but its own inputs, so what it us
 - ``item`` reads one result.
 
 `Loop` is a loop node taken apart.  Derivatives and batching of these kinds are in `gradc.diff.loops` and
-`gradc.diff.calls`, rewriting in `gradc.passes.bodies`.
+`gradc.diff.calls`, rewriting in `gradc.passes.inside`.
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 
 from gradc.graph import Graph
 from gradc.ops.control import bodies
-from gradc.passes.bodies import Pass, apply
 from gradc.passes.cse import cse
 from gradc.passes.dce import dce
 from gradc.passes.expand import expand
 from gradc.passes.fold import fold
 from gradc.passes.hoist import hoist
 from gradc.passes.inline import inline
+from gradc.passes.inside import Pass, apply
 from gradc.passes.join import join
 from gradc.passes.prune import prune
 from gradc.passes.share import share

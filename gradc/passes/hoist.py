@@ -11,7 +11,7 @@ from gradc.graph import Graph, substitute
 from gradc.node import Node, derived_from
 from gradc.ops.control import Loop, bodies, inner_leaf, is_costless, lifted
 from gradc.ops.record import HOLDERS, Kind
-from gradc.passes.bodies import has_bodies
+from gradc.passes.inside import has_bodies
 from gradc.passes.rules import mapped
 
 #: a gather can be out of range, a body can hold one, and a loop need not end

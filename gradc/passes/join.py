@@ -14,8 +14,8 @@ from gradc.graph import Graph, rewrite
 from gradc.node import Node, derived_from
 from gradc.ops.control import Loop, by_results, inner_leaf, item
 from gradc.ops.record import Kind
-from gradc.passes.bodies import has_bodies
 from gradc.passes.cse import attrs_key, cse
+from gradc.passes.inside import has_bodies
 from gradc.passes.rules import mapped
 
 

@@ -13,8 +13,8 @@ from gradc.interpret import topological
 from gradc.node import Node, derived_from
 from gradc.ops.control import Loop, bodies, by_results, item, result_count, unrolled
 from gradc.ops.record import Kind
-from gradc.passes.bodies import has_bodies
 from gradc.passes.fold import splat_value
+from gradc.passes.inside import has_bodies
 from gradc.passes.rules import mapped
 
 
