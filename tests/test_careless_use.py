@@ -16,7 +16,6 @@ import operator
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +25,7 @@ import pytest
 import gradc as gc
 import gradc.numpy as gnp
 from tests.careless_harness import M, X, clean, refused  # noqa: F401 - `clean` is a fixture for every test
+from tests.work import calls
 
 # -- inside a traced function -----------------------------------------------------------------------------------------
 
@@ -342,21 +342,22 @@ def test_five_thousand_additions_are_no_recursion():
     assert gc.vmap(chain(5000))(X)[2] == 10002
 
 
-def test_compile_time_is_linear_in_the_graph():
-    """Four times the graph in at most four times the time, and as much again for noise."""
+def test_compiling_is_linear_in_the_graph():
+    """Work in Python, and text for LLVM (tests of the schedule bound the length of a function)."""
 
-    def seconds(length: int) -> float:
+    def costs(length: int) -> tuple[int, int]:
         def f(x):
             for k in range(length):
                 x = np.sqrt(x * x + k)
             return x.sum()
 
-        start = time.process_time()
-        gc.jit(gc.grad(f)).lower(X)
-        return time.process_time() - start
+        made = []
+        work = calls(lambda: made.append(gc.jit(gc.grad(f)).lower(X)))
+        return work, len(made[0].llvm)
 
-    seconds(50)
-    assert seconds(800) < 8 * max(seconds(200), 0.1)
+    costs(10)  # what is done on first use
+    for short, long in zip(costs(100), costs(400), strict=True):
+        assert long < 8 * short, "four times the graph: linear is 4, quadratic 16"
 
 
 def test_containers_of_many_and_deep():

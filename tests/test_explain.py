@@ -8,7 +8,6 @@ of its own and both sides are evaluated.
 from __future__ import annotations
 
 import re
-import time
 import unicodedata
 from collections.abc import Callable
 from fractions import Fraction
@@ -56,6 +55,7 @@ from gradc.passes import FORWARD, run_passes
 from gradc.trace import new_input, trace
 from gradc.tree import flatten
 from tests.explain_models import CHOICES, LABELS, MODELS, ONEHOT, Model, normal
+from tests.work import calls
 
 #: both sides add and multiply the same fewer than 10⁴ numbers of order one, each with a relative rounding of 2⁻⁵³
 TOLERANCE = 1e-12
@@ -623,32 +623,41 @@ def test_mathml_shows_the_signs_of_the_text(name: str) -> None:
 # -- speed -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_time_grows_with_the_length_of_a_loop() -> None:
-    def seconds(steps: int) -> float:
+def test_the_work_grows_with_the_length_of_a_loop() -> None:
+    def work(steps: int) -> int:
         def newton(x: Any, a: Any) -> Any:
             for _ in range(steps):
                 x = x - a * (x**2 - 2) / (2 * x)
             return x
 
-        start = time.perf_counter()
-        explain(newton, 1.3, 0.1)
-        return time.perf_counter() - start
+        return calls(lambda: str(explain(newton, 1.3, 0.1)))
 
-    short, long = min(seconds(25) for _ in range(2)), min(seconds(100) for _ in range(2))
-    assert long < 8 * short, "four times the steps: linear is 4, quadratic 16"
+    work(5)  # what is done on first use
+    assert work(32) < 8 * work(8), "four times the steps: linear is 4, quadratic 16"
 
 
-def test_a_deep_network_is_explained_quickly() -> None:
-    def deep(layers: Any, X: Any, y: Any) -> Any:
-        h = X
-        for W, b in layers[:-1]:
-            h = nn.relu(h @ W + b)
-        W, b = layers[-1]
-        return nn.cross_entropy(h @ W + b, y)
+def deep(layers: Any, X: Any, y: Any) -> Any:
+    h = X
+    for W, b in layers[:-1]:
+        h = nn.relu(h @ W + b)
+    W, b = layers[-1]
+    return nn.cross_entropy(h @ W + b, y)
 
-    layers = [(normal(8, 8), normal(8)) for _ in range(12)]
-    start = time.perf_counter()
-    text = str(explain(deep, layers, normal(5, 8), LABELS))
-    assert time.perf_counter() - start < 2
+
+def square_layers(count: int) -> list[tuple[Any, Any]]:
+    return [(normal(8, 8), normal(8)) for _ in range(count)]
+
+
+def test_the_work_grows_with_the_depth_of_a_network() -> None:
+    def work(depth: int) -> int:
+        layers = square_layers(depth)
+        return calls(lambda: str(explain(deep, layers, normal(5, 8), LABELS)))
+
+    work(2)  # what is done on first use
+    assert work(12) < 6 * work(4), "three times the layers: linear is 3, quadratic 9"
+
+
+def test_a_deep_network_is_a_page() -> None:
+    text = str(explain(deep, square_layers(12), normal(5, 8), LABELS))
     assert "δ₁₂ = (p − onehot(y))/n" in text
     assert len(text.splitlines()) < 60
