@@ -18,7 +18,7 @@ import numpy as np
 from gradc.aval import Aval, lost_meaning
 from gradc.errors import DTypeError, ShapeError
 from gradc.interpret import Observer, evaluator, interpret, topological
-from gradc.node import Label, Node, here
+from gradc.node import OPS, Label, Node, here
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -122,6 +122,18 @@ class Graph:
     def inlined(self, operands: Sequence[Node]) -> list[Node]:
         """The outputs as nodes over ``operands``."""
         return substitute(self.outputs, dict(zip(self.inputs, operands, strict=True)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A graph travels as a list of its nodes: their ops by name, their operands by position."""
+        at = self.index
+        rows = [
+            (n.op.name, [at[a] for a in n.args], {**n.attrs, "trace": None} if n.op.name == "input" else dict(n.attrs),
+             n.aval, n.where, _packed_label(n.label, at), n.replica)
+            for n in self.nodes
+        ]  # fmt: skip
+        names = {at[n]: name for n, name in self.names.items() if n in at}
+        places = [at[n] for n in self.inputs], [at[n] for n in self.outputs]
+        return _restored, (rows, *places, names, self.in_tree, self.out_tree, self.title, self.notes)
 
     # -- values ----------------------------------------------------------------------------------------------------
     def evaluate(self, *arrays: Any, observe: Observer | None = None) -> list[np.ndarray[Any, Any]]:
@@ -285,3 +297,27 @@ def _relabel(label: Label | None, new: Mapping[Node, Node]) -> Label | None:
         return None
     args = tuple(new.get(a, a) for a in label.args)
     return Label(label.name, args, label.attrs)
+
+
+# -- travelling --------------------------------------------------------------------------------------------------------
+
+_PackedLabel = tuple[str, list[int], Mapping[str, Any]]
+
+
+def _packed_label(label: Label | None, at: Mapping[Node, int]) -> _PackedLabel | None:
+    """A label by positions; None if it speaks of nodes that are not in the graph."""
+    if label is None or any(a not in at for a in label.args):
+        return None
+    return label.name, [at[a] for a in label.args], dict(label.attrs)
+
+
+def _restored(
+    rows: Sequence[Any], inputs: Sequence[int], outputs: Sequence[int], names: Mapping[int, str], *rest: Any
+) -> Graph:
+    """The graph of `Graph.__reduce__`."""
+    nodes: list[Node] = []
+    for op, args, attrs, aval, where, packed, replica in rows:
+        label = Label(packed[0], tuple(nodes[k] for k in packed[1]), packed[2]) if packed is not None else None
+        nodes.append(Node(OPS[op], tuple(nodes[k] for k in args), attrs, aval, where, label, replica))
+    named = {nodes[k]: name for k, name in names.items()}
+    return Graph(tuple(nodes[k] for k in inputs), tuple(nodes[k] for k in outputs), named, *rest)

@@ -17,11 +17,13 @@ import numpy as np
 
 from gradc.aval import spec
 from gradc.codegen import arena_bytes, emit
+from gradc.codegen.fork import calls_fork
 from gradc.codegen.ir import Module
 from gradc.codegen.target import Target
 from gradc.graph import Graph, rewrite
 from gradc.node import OPS, Node
 from gradc.runtime.load import load
+from gradc.runtime.pool import fork_symbols
 from gradc.schedule import Schedule, schedule
 
 Array = np.ndarray[Any, Any]
@@ -58,7 +60,7 @@ class Compiled:
 
     def __init__(self, module: Module, name: str, outputs: Sequence[tuple[tuple[int, ...], Any]], arena: int):
         self.ir = str(module)
-        self._code = load(self.ir, name, use_cache=False)
+        self._code = load(self.ir, name, use_cache=False, symbols=fork_symbols(2) if calls_fork(self.ir) else {})
         self._run = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(self._code.address)
         self.outputs, self.arena_bytes, self.status = outputs, arena, 0
 
@@ -83,9 +85,9 @@ class Compiled:
 class CompiledGraph:
     """A graph with its schedule and its code."""
 
-    def __init__(self, graph: Graph, donated: Mapping[int, int] | None = None, fp: str = "ieee"):
+    def __init__(self, graph: Graph, donated: Mapping[int, int] | None = None, fp: str = "ieee", threads: int = 1):
         self.graph = expanded(graph)
-        self.schedule: Schedule = schedule(self.graph, donated=donated, target=HOST)
+        self.schedule: Schedule = schedule(self.graph, donated=donated, target=HOST, threads=threads)
         shapes = [(n.shape, n.dtype) for n in self.graph.outputs]
         self.code = Compiled(emit(self.schedule, HOST, "main", fp), "main", shapes, arena_bytes(self.schedule, HOST))
 

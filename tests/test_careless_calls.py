@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 
 import gradc as gc
+from gradc.api.executable import Executable
+from gradc.api.options import Options
 from gradc.trace import open_traces
 from tests.careless_harness import M, X, clean, refused  # noqa: F401 - `clean` is a fixture for every test
 
@@ -334,9 +336,11 @@ def test_compiled_things_and_copies():
     np.testing.assert_array_equal(copy.deepcopy(f)(X), f(X))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(f))(X), f(X))
     executable = f.lower(X)
-    for copying in (copy.copy, copy.deepcopy, pickle.dumps):
-        with refused(gc.CompileError, "native code belongs to its process", line=False):
-            copying(executable)
+    assert copy.copy(executable) is executable and copy.deepcopy([executable])[0] is executable
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(executable))(X), f(X))
+    seen = Executable(executable.source_graph, Options(observe=lambda *_: None))
+    with refused(gc.CompileError, "compiled with an observer: it cannot travel", line=False):
+        pickle.dumps(seen)
 
 
 # -- leaks ------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import gradc as gc
 from gradc.cli import main
 
 MODEL = """
@@ -66,6 +69,27 @@ def test_compile_writes_a_file(model, tmp_path, suffix, magic):
     assert main(["compile", f"{model}:loss", "--grad", "-o", str(target)]) == 0
     data = target.read_bytes()
     assert data and (magic is None or magic in data)
+
+
+def test_cache_shows_and_empties(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADC_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("GRADC_CACHE_SIZE", "8M")
+    gc.compile(np.sin, np.ones(3))(np.ones(3))
+    assert main(["cache"]) == 0
+    shown = capsys.readouterr().out
+    assert str(tmp_path) in shown and "of at most 8 MiB" in shown
+    assert main(["cache", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["directory"] == str(tmp_path) and facts["files"] >= 2 and facts["limit"] == 2**23
+    assert main(["cache", "--clear", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == facts["files"]
+    monkeypatch.setenv("GRADC_CACHE", "0")
+    assert main(["cache", "--clear"]) == 0
+    assert capsys.readouterr().out == "the cache is off: GRADC_CACHE=0, or there is no home directory\n"
+    monkeypatch.setenv("GRADC_CACHE", "")
+    monkeypatch.setenv("GRADC_CACHE_SIZE", "huge")
+    assert main(["cache"]) == 2
+    assert "GRADC_CACHE_SIZE='huge': expected bytes" in capsys.readouterr().err
 
 
 def test_doctor_passes_its_self_test(capsys):

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+import gradc as gc
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.index import linear_index, unravel
+from gradc.passes import optimise
 from gradc.schedule import Schedule, schedule
 from gradc.schedule.affine import Affine, Var, split_point
 from gradc.schedule.kernel import Apply, Load, Nest, Place, Product
@@ -356,3 +358,17 @@ def test_pieces_of_a_fold_that_lie_apart_are_stored_not_added() -> None:
 
     assert ways(folded((2, 0), (0, 0), (1, 0))) == ["set"] * 3
     assert ways(folded((2, 0), (0, 0), (2, 0))) == ["set", "add", "add", "add"]  # zeros first
+
+
+def test_a_function_has_the_same_plan_every_time() -> None:
+    """Sets of nodes have another order in every trace; no choice may follow it."""
+
+    def deep(w: Node, x: Node) -> Node:
+        for _ in range(3):
+            x = np.maximum(x @ w, 0.1)
+        return x.sum()
+
+    step = gc.value_and_grad(deep)
+    shapes = (gc.spec((16, 16)), gc.spec((8, 16)))
+    plans = {str(schedule(optimise(gc.trace(step, *shapes)), target=HOST)) for _ in range(12)}
+    assert len(plans) == 1

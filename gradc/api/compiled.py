@@ -72,7 +72,7 @@ class Jitted:
         usual = last is not None and not last.weak and not open_traces.get()
         if self.static:
             args, kwargs = self._pin(args, kwargs)
-        if usual and (arrays := last.graph.in_tree.arrays_of((args, kwargs))) is not None:  # type: ignore[union-attr]
+        if usual and (arrays := last.source_graph.in_tree.arrays_of((args, kwargs))) is not None:  # type: ignore[union-attr]
             try:
                 return last.call_flat(arrays)  # type: ignore[union-attr]
             except ArgumentError:
@@ -302,6 +302,7 @@ def jit(
     *,
     static: Names = (),
     donate: Names = (),
+    threads: int | None = None,
     fp: str = "ieee",
     debug: bool = False,
     check: bool | None = None,
@@ -311,24 +312,32 @@ def jit(
 
     ``static``: arguments (positions or names) that are Python values, part of the cache key; bool, str, None, Enum,
     dtype and callable leaves are static by nature.  ``donate``: arguments whose storage becomes the result at the same
-    place in the tree: updated in place, the same ndarray comes back.  ``fp``: "ieee" (default: + − × ÷ √ bit-equal to
-    NumPy), "contract" or "fast".  ``debug``: carry the lines of your source through to the machine code as debug
-    locations (the instructions stay the same): ``.asm`` has them, and what ``.save`` writes shows your Python file in
-    gdb, perf and objdump.  ``check``: verify the graph between passes (default: GRADC_CHECK).  ``show``: stages
-    to print to standard error while compiling, of "graph", "optimised", "schedule", "llvm", "asm" (default:
-    GRADC_SHOW).  Usable as a decorator.
+    place in the tree: updated in place, the same ndarray comes back.  ``threads``: how many may share the work
+    (default: OMP_NUM_THREADS, or else the CPUs this process may use); any number gives the same bits.  ``fp``: "ieee"
+    (default: + − × ÷ √ bit-equal to NumPy), "contract" (a·b + c in one rounding) or "fast" (any order, no NaN or
+    infinity, subnormal numbers are zero).  ``debug``: carry the lines of your source through to the machine code as
+    debug locations (the instructions stay the same): ``.asm`` has them, and what ``.save`` writes shows your Python
+    file in gdb, perf and objdump.  ``check``: verify the graph between passes (default: GRADC_CHECK).
+    ``show``: stages to print to standard error while compiling, of "graph", "optimised", "schedule", "llvm", "asm"
+    (default: GRADC_SHOW).  Usable as a decorator.
 
     >>> import gradc as gc, numpy as np
     >>> gc.jit(lambda x: np.sin(x) * x)(np.arange(3.0)).shape
     (3,)
     """
     if f is None:
-        return lambda inner: jit(inner, static=static, donate=donate, fp=fp, debug=debug, check=check, show=show)
+        return lambda inner: jit(
+            inner, static=static, donate=donate, threads=threads, fp=fp, debug=debug, check=check, show=show
+        )
     if not callable(f):
         raise TypeError(f"jit expects a function, got {type(f).__name__}")
-    given: dict[str, Any] = {"check": check, "show": None if show is None else tuple(show)}
-    chosen = {k: v for k, v in given.items() if v is not None}
-    return Jitted(f, static, donate, Options(fp=fp, debug=debug, **chosen))
+    given = {"threads": threads, "check": check, "show": None if show is None else tuple(show)}
+    return Jitted(f, static, donate, _options(fp=fp, debug=debug, **given))
+
+
+def _options(**given: Any) -> Options:
+    """Options with their defaults for whatever is None."""
+    return Options(**{name: value for name, value in given.items() if value is not None})
 
 
 def compile(
@@ -336,20 +345,27 @@ def compile(
     *specs: Any,
     static: Names = (),
     donate: Names = (),
+    threads: int | None = None,
     fp: str = "ieee",
     debug: bool = False,
     **kwargs: Any,
 ) -> Executable:
     """Compile ``f`` ahead of time for arguments described by ``specs`` (arrays, numbers or `gradc.spec`); see `jit`."""
-    return Jitted(f, static, donate, Options(fp=fp, debug=debug)).lower(*specs, **kwargs)
+    return Jitted(f, static, donate, _options(threads=threads, fp=fp, debug=debug)).lower(*specs, **kwargs)
 
 
-def train_step(loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool = False, donate: bool = True) -> Jitted:
+def train_step(
+    loss: Callable[..., Any],
+    optimizer: Optimizer,
+    has_aux: bool = False,
+    donate: bool = True,
+    threads: int | None = None,
+) -> Jitted:
     """One training step as one native function: ``step(params, state, *batch) -> (params, state, loss)``.
 
     ``loss(params, *batch)`` returns a float scalar (or ``(scalar, aux)`` with ``has_aux=True``; then the step returns
     ``(params, state, loss, aux)``).  With ``donate`` params and state are updated in place: pass arrays you own, and
-    use what comes back.  Inside another trace the step is inlined.
+    use what comes back.  ``threads`` as in `jit`.  Inside another trace the step is inlined.
     """
     value_of = value_and_grad(loss, 0, has_aux)
     given: Any = optimizer
@@ -364,7 +380,7 @@ def train_step(loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool = F
         return (apply_updates(params, updates), new_state, *results)
 
     step.__name__ = f"{function_name(loss)}_step"
-    return Jitted(step, (), (0, 1) if donate else ())
+    return Jitted(step, (), (0, 1) if donate else (), _options(threads=threads))
 
 
 __all__ = ["Jitted", "compile", "jit", "train_step"]

@@ -10,31 +10,32 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradc.api.artefact import build, locations, source_lines
+from gradc.api.artefact import build, source_lines
 from gradc.api.options import STAGES, Options
+from gradc.api.recall import Record, graph_key, recall, remember
+from gradc.api.stages import SYMBOL, Stages
 from gradc.aval import lost_meaning
-from gradc.codegen.emit import arena_bytes, emit
+from gradc.codegen.debug import Locations
+from gradc.codegen.flush import flushes
+from gradc.codegen.fork import calls_fork
 from gradc.codegen.target import Target
 from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError
 from gradc.graph import Graph, fit_argument
 from gradc.node import Node, describe, here
-from gradc.passes import PIPELINE, lowering, run_passes
 from gradc.runtime.arrays import ArraySpec
-from gradc.runtime.load import Loaded, load
+from gradc.runtime.load import Loaded, assemble, load, load_known, remembers, target_info
 from gradc.runtime.native import NativeFunction
-from gradc.schedule import Schedule, schedule
+from gradc.runtime.pool import fork_symbols
+from gradc.schedule import Schedule
 from gradc.tree import Structure, leaves_of
 
 if TYPE_CHECKING:
     from gradc.explorer.profile import Profile
 
-#: symbol of the compiled function in its module
-SYMBOL = "gradc_step"
 #: a rough rate that decides whether a call is long enough to let other Python threads run
 FLOPS_PER_SECOND = 2e10
 #: status word: what the low byte means
@@ -56,23 +57,10 @@ class Executable:
         options = options or Options()
         self.source_graph = graph
         self.options = options
-        self._seconds: dict[str, float] = {"trace": traced_seconds} if traced_seconds else {}
-        self.graph = self._timed("optimise", lambda: run_passes(graph, PIPELINE, options.observe, options.check))
-        self.lowered = self._timed(
-            "lower", lambda: run_passes(self.graph, lowering(self.graph), options.observe, options.check)
-        )
-        target = Target.host()
-        self.schedule: Schedule = self._timed(
-            "schedule", lambda: schedule(self.lowered, donated=options.donate, target=target)
-        )
-        self.arena_bytes = arena_bytes(self.schedule, target)
-        self.locations = locations(self.schedule, self.lowered) if options.debug else None
-        self._text: str = self._timed(
-            "emit", lambda: str(emit(self.schedule, target, SYMBOL, options.fp, self.locations))
-        )
-        self._loaded: Loaded = load(self._text, SYMBOL)
-        self._seconds |= {f"llvm {k}": v for k, v in self._loaded.seconds.items()}
-        self.native: NativeFunction = self._timed("entry", self._native)
+        self._stages = Stages(graph, options)
+        self._record, self._loaded = self._remembered() or self._built()
+        self._traced_seconds = traced_seconds
+        self.native: NativeFunction = self._stages.timed("entry", self._native)
         self._entry = self.native.entry
         assert graph.out_tree is not None
         self.unflatten = graph.out_tree.unflatten
@@ -83,14 +71,36 @@ class Executable:
         for stage in options.show:
             print(f"── {graph.title}: {stage}\n{self.text(stage)}", file=sys.stderr)
 
-    def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
-        start = perf_counter()
-        result = work()
-        self._seconds[stage] = perf_counter() - start
-        return result
+    # -- making it -----------------------------------------------------------------------------------------------------
+    def _remembered(self) -> tuple[Record, Loaded] | None:
+        """What the disk has of this very compilation.  Whoever wants to see stages has them walked."""
+        self._key: str | None = None
+        options = self.options
+        if not options.recall or options.observe is not None or options.check or options.debug or not remembers():
+            return None
+        self._key = self._stages.timed("key", lambda: graph_key(self.source_graph, options))
+        record = recall(self._key, self.source_graph) if self._key is not None else None
+        if record is None:
+            return None
+        loaded = load_known(record.object_key, SYMBOL, fork_symbols(options.threads) if record.shares else {})
+        return (record, loaded) if loaded is not None else None
+
+    def _built(self) -> tuple[Record, Loaded]:
+        """All stages, and what the next process would like to know."""
+        stages = self._stages
+        shares = calls_fork(stages.text)
+        loaded = load(stages.text, SYMBOL, symbols=fork_symbols(self.options.threads) if shares else {})
+        plan = stages.schedule
+        record = Record(
+            loaded.key, stages.arena_bytes, plan.flops, plan.bytes, len(plan.kernels), shares, stages.optimised.notes,
+            plan.arrays,
+        )  # fmt: skip
+        if self._key is not None:
+            remember(self._key, record, self.source_graph)
+        return record, loaded
 
     def _native(self) -> NativeFunction:
-        graph = self.lowered
+        graph, record = self.source_graph, self._record
         names = [graph.names.get(x, f"argument {i}") for i, x in enumerate(graph.inputs)]
         inputs = [ArraySpec(x.shape, x.dtype, n) for x, n in zip(graph.inputs, names, strict=True)]
         outputs = [ArraySpec(y.shape, y.dtype, f"output {j}") for j, y in enumerate(graph.outputs)]
@@ -98,15 +108,52 @@ class Executable:
             self._loaded.address,
             inputs,
             outputs,
-            self.arena_bytes,
+            record.arena_bytes,
             self.options.donate,
-            self.schedule.arrays,
+            record.arrays,
             self._failure,
             self._mismatch,
             names,
             owner=self._loaded,
-            seconds_estimate=self.schedule.flops / FLOPS_PER_SECOND,
+            seconds_estimate=record.flops / FLOPS_PER_SECOND,
         )
+
+    # -- stages, walked when asked for ---------------------------------------------------------------------------------
+    @property
+    def graph(self) -> Graph:
+        """The optimised graph."""
+        return self._stages.optimised
+
+    @property
+    def lowered(self) -> Graph:
+        """The graph that is scheduled: ops that are written in other ops have become those."""
+        return self._stages.lowered
+
+    @property
+    def schedule(self) -> Schedule:
+        """Kernels and the memory plan."""
+        return self._stages.schedule
+
+    @property
+    def locations(self) -> Locations | None:
+        """With ``debug=True``: the way from code back to graph nodes."""
+        return self._stages.locations
+
+    @property
+    def _seconds(self) -> dict[str, float]:
+        """Seconds per stage, of those that were walked."""
+        trace = {"trace": self._traced_seconds} if self._traced_seconds else {}
+        return trace | self._stages.seconds | {f"llvm {k}": v for k, v in self._loaded.seconds.items()}
+
+    @property
+    def flushes(self) -> bool:
+        """Whether subnormal numbers are zero while this runs: with ``fp="fast"``, on CPUs that can."""
+        return self.options.fp == "fast" and flushes(self._stages.target)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Scratch of one running call, in bytes."""
+        return self._record.arena_bytes
 
     # -- calling -------------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
@@ -117,10 +164,10 @@ class Executable:
 
     def _flat(self, args: Any, kwargs: Any) -> list[Any]:
         leaves, structure = leaves_of((args, kwargs))
-        if structure != self.graph.in_tree:
+        if structure != self.source_graph.in_tree:
             raise TypeError(
-                f"{here()}: {self.graph.title}: the arguments nest differently from what was compiled: "
-                f"{describe_structure(structure)}, expected {describe_structure(self.graph.in_tree)}"
+                f"{here()}: {self.source_graph.title}: the arguments nest differently from what was compiled: "
+                f"{describe_structure(structure)}, expected {describe_structure(self.source_graph.in_tree)}"
             )
         return leaves
 
@@ -137,11 +184,12 @@ class Executable:
         """
         leaves = self._flat(args, kwargs)
         self.source_graph.refuse_overflow(leaves)
-        given = [None] * len(self.graph.outputs) if out is None else leaves_of(out)[0]
-        if len(given) != len(self.graph.outputs):
-            raise TypeError(f"{here()}: out= takes {len(self.graph.outputs)} arrays, got {len(given)}")
+        given = [None] * len(self.source_graph.outputs) if out is None else leaves_of(out)[0]
+        if len(given) != len(self.source_graph.outputs):
+            raise TypeError(f"{here()}: out= takes {len(self.source_graph.outputs)} arrays, got {len(given)}")
         donors = {j: leaves[i] for i, j in self.options.donate.items()}
-        fresh = [np.empty(y.shape, y.dtype) if a is None else a for a, y in zip(given, self.graph.outputs, strict=True)]
+        outputs = self.source_graph.outputs
+        fresh = [np.empty(y.shape, y.dtype) if a is None else a for a, y in zip(given, outputs, strict=True)]
         step = self.native.bind(*leaves, out=[None if j in donors else a for j, a in enumerate(fresh)])
         result = self.unflatten([donors.get(j, a) for j, a in enumerate(fresh)])
 
@@ -170,12 +218,13 @@ class Executable:
     @property
     def llvm(self) -> str:
         """The LLVM IR."""
-        return self._text
+        return self._stages.text
 
     @cached_property
     def asm(self) -> str:
         """The assembly for this CPU."""
-        return self._loaded.asm()
+        made = self._loaded
+        return assemble(self.llvm, target_info().triple, made.cpu, made.features, "asm", opt_level=made.opt_level)
 
     def profile(self, *args: Any, **kwargs: Any) -> Profile:
         """Where the time of one call on ``args`` goes: each kernel's nanoseconds, beside the least that this machine's
@@ -199,20 +248,32 @@ class Executable:
         measured = {} if self._profile is None else {"profile": self._profile.rows}
         return {
             "seconds": dict(self._seconds),
-            "flops": self.schedule.flops,
-            "bytes": self.schedule.bytes,
+            "flops": self._record.flops,
+            "bytes": self._record.bytes,
             "arena_bytes": self.arena_bytes,
-            "kernels": len(self.schedule.kernels),
+            "kernels": self._record.kernels,
             "cached": self._loaded.cached,
             "fp": self.options.fp,
-            "notes": self.graph.notes,
+            "subnormals": "flushed to zero" if self.flushes else "kept",
+            "threads": self.options.threads,
+            "notes": self._record.notes,
             **measured,
         }
 
-    def __reduce__(self) -> NoReturn:
-        raise CompileError(
-            f"{here()}: {self.graph.title}: native code belongs to its process and cannot be copied; copy the function"
-        )
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It travels as its graph and options; where it arrives, it is recalled from the disk or compiled again."""
+        if self.options.observe is not None:
+            raise CompileError(
+                f"{here()}: {self.source_graph.title} was compiled with an observer: it cannot travel"
+            )
+        return Executable, (self.source_graph, self.options)
+
+    def __copy__(self) -> Executable:
+        """Itself: nothing about it changes."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Executable:
+        return self
 
     def save(
         self, path: str | Path, triple: str | None = None, cpu: str = "", features: str = "", name: str = SYMBOL
@@ -227,15 +288,17 @@ class Executable:
         return build(self.lowered, target, name, options.fp, options.donate, options.debug).write(path)
 
     def __repr__(self) -> str:
-        inputs = ", ".join(f"{self.graph.name(x)}: {x.aval}" for x in self.graph.inputs)
+        relaxed = "" if self.options.fp == "ieee" else f", fp={self.options.fp}"
+        inputs = ", ".join(f"{self.source_graph.name(x)}: {x.aval}" for x in self.source_graph.inputs)
         seconds = sum(self._seconds.values())
-        return f"<compiled {self.graph.title}({inputs}), {len(self.schedule.kernels)} kernels, {1e3 * seconds:.0f} ms>"
+        what = f"{self.source_graph.title}({inputs}), {self._record.kernels} kernels"
+        return f"<compiled {what}{relaxed}, {1e3 * seconds:.0f} ms>"
 
     # -- errors --------------------------------------------------------------------------------------------------------
     def _mismatch(self, i: int, given: object) -> Exception:
-        node = self.lowered.inputs[i]
-        name = self.lowered.names.get(node, f"argument {i}")
-        return mismatch(self.graph.title, name, node, given)
+        graph = self.source_graph
+        node = graph.inputs[i]
+        return mismatch(graph.title, graph.names.get(node, f"argument {i}"), node, given)
 
     def _failure(self, status: int) -> Exception:
         kind, number = status & 0xFF, status >> 8

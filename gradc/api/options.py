@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gradc.passes import Observe
+from gradc.runtime.threads import check_threads, default_threads
 
 #: what ``show=`` and GRADC_SHOW can print while a function compiles
 STAGES = ("graph", "optimised", "schedule", "llvm", "asm")
@@ -17,8 +18,10 @@ class Options:
     """What a compilation depends on besides the graph."""
 
     fp: str = "ieee"
+    threads: int = field(default_factory=default_threads)  #: how many may share the work, the caller's among them
     donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage
     observe: Observe | None = None
+    recall: bool = True  #: take what the disk knows of the whole graph, without running a stage
     check: bool = field(default_factory=lambda: os.environ.get("GRADC_CHECK") == "1")  #: verify between passes
     debug: bool = False  #: carry the user's source lines into the generated code
     show: tuple[str, ...] = field(default_factory=lambda: _stages(os.environ.get("GRADC_SHOW", "")))  #: printed stages
@@ -26,6 +29,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.fp not in ("ieee", "contract", "fast"):
             raise ValueError(f"fp={self.fp!r}: expected 'ieee', 'contract' or 'fast'")
+        check_threads(self.threads)
         for stage in self.show:
             if stage not in STAGES:
                 raise ValueError(f"show: unknown stage {stage!r}; expected some of {', '.join(STAGES)}")

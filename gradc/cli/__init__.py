@@ -1,4 +1,4 @@
-"""The command line: ``gradc demo | show | explain | check | compile | profile | doctor``.
+"""The command line: ``gradc demo | show | explain | check | compile | profile | cache | doctor``.
 
 Enters: words a user types.  Leaves: text on standard output and an exit status: 0 fine, 1 the check failed, 2 bad usage
 or bad input, told in one clear line.  `GRADC_TRACEBACK=full` shows the whole Python traceback instead.
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _check(commands)
     _compile(commands)
     _profile(commands)
+    _cache(commands)
     _doctor(commands)
     return parser
 
@@ -74,6 +75,7 @@ def _show(commands: Commands) -> None:
     _takes_function(parser)
     parser.add_argument("--stage", choices=STAGES, default="graph", help="which stage (default: graph)")
     parser.add_argument("--grad", action="store_true", help="of value_and_grad of the function")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads that share the work (default: as in gc.jit)")
     parser.set_defaults(run=_run_show)
 
 
@@ -115,6 +117,13 @@ def _profile(commands: Commands) -> None:
     parser.set_defaults(run=_run_profile)
 
 
+def _cache(commands: Commands) -> None:
+    parser = _command(commands, "cache", "show or empty the cache of compiled objects")
+    parser.add_argument("--clear", action="store_true", help="remove all of them")
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+    parser.set_defaults(run=_run_cache)
+
+
 def _doctor(commands: Commands) -> None:
     parser = _command(
         commands, "doctor", "versions, CPU features, compile targets, GPU, cache, and a compiled self-test"
@@ -134,7 +143,7 @@ def _run_demo(options: argparse.Namespace) -> int:
 def _run_show(options: argparse.Namespace) -> int:
     from gradc.cli.stages import show
 
-    return show(options.function, options.arg, options.stage, options.grad)
+    return show(options.function, options.arg, options.stage, options.grad, options.threads)
 
 
 def _run_explain(options: argparse.Namespace) -> int:
@@ -160,6 +169,12 @@ def _run_profile(options: argparse.Namespace) -> int:
     from gradc.cli.profile import profile
 
     return profile(options.function, options.arg, options.grad)
+
+
+def _run_cache(options: argparse.Namespace) -> int:
+    from gradc.cli.cache import show_cache
+
+    return show_cache(options.clear, options.json)
 
 
 def _run_doctor(options: argparse.Namespace) -> int:

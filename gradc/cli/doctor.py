@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import os
 import platform
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from gradc.api.compiled import Jitted
 from gradc.codegen.target import Target
 from gradc.runtime import cache
 from gradc.runtime.load import has_backend, target_info
+from gradc.runtime.threads import available_cpus, default_threads
 from gradc.version import __version__
 
 FEATURES = ("sse2", "avx", "avx2", "fma", "avx512f", "avx512bf16", "amx-tile", "neon", "sve")
@@ -59,8 +61,15 @@ def _machine() -> list[tuple[str, str]]:
         ("cpu", info.cpu),
         ("features", " ".join(present) or "none of " + " ".join(FEATURES)),
         ("vectors", f"{target.vector_bits}-bit, {target.vector_registers} registers"),
+        ("threads", _threads()),
         ("gpu", _gpu()),
     ]
+
+
+def _threads() -> str:
+    told = os.environ.get("OMP_NUM_THREADS")
+    why = f"OMP_NUM_THREADS={told}" if told else "no OMP_NUM_THREADS"
+    return f"{default_threads()} by default ({why}; {available_cpus()} of {os.cpu_count()} CPUs for this process)"
 
 
 def _gpu() -> str:
@@ -83,7 +92,7 @@ def _cache() -> list[tuple[str, str]]:
     if store is None:
         return [("off", "GRADC_CACHE=0, or no writable directory")]
     stats = cache.stats()
-    used = f"{stats.files} objects, {stats.bytes / 1e6:.1f} of at most {stats.limit / 1e6:.0f} MB"
+    used = f"{stats.files} files, {stats.bytes / 2**20:.1f} of at most {stats.limit / 2**20:.0f} MiB"
     return [("directory", str(store.directory)), ("use", used)]
 
 

@@ -22,7 +22,8 @@ def profile(place: str, given: Sequence[str], gradient: bool) -> int:
     from rich.console import Console
 
     loaded = load_function(place, given)
-    executable = compiled(loaded, with_gradient(loaded) if gradient else loaded.function)
+    function = with_gradient(loaded) if gradient else loaded.function
+    executable = compiled(loaded, function, threads=1)  # the roofline is that of one core
     found = executable.profile(*loaded.values())
     console = Console(highlight=False)
     console.print(_table(found) if console.width >= 100 else str(found))

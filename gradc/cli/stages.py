@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradc.api.compiled import Jitted
+from gradc.api.compiled import jit
 from gradc.api.derivatives import value_and_grad
 from gradc.api.executable import Executable
-from gradc.api.options import Options
 from gradc.cli.loading import Loaded, load_function
 from gradc.cli.usage import UsageError
 from gradc.explain import explain as explain_function
@@ -37,20 +36,23 @@ def with_gradient(loaded: Loaded) -> Callable[..., Any]:
     return value_and_grad(loaded.function, _differentiable(loaded))
 
 
-def compiled(loaded: Loaded, function: Callable[..., Any], debug: bool = False) -> Executable:
+def compiled(
+    loaded: Loaded, function: Callable[..., Any], debug: bool = False, threads: int | None = None
+) -> Executable:
     """The function compiled for its example arguments."""
-    return Jitted(function, options=Options(debug=debug)).lower(*loaded.specs())
+    executable: Executable = jit(function, debug=debug, threads=threads).lower(*loaded.specs())
+    return executable
 
 
-def show(place: str, given: Sequence[str], stage: str, gradient: bool) -> int:
+def show(place: str, given: Sequence[str], stage: str, gradient: bool, threads: int | None = None) -> int:
     """Print one stage."""
     loaded = load_function(place, given)
     function = with_gradient(loaded) if gradient or stage == "grad" else loaded.function
-    print(_text(loaded, function, stage))
+    print(_text(loaded, function, stage, threads))
     return 0
 
 
-def _text(loaded: Loaded, function: Callable[..., Any], stage: str) -> str:
+def _text(loaded: Loaded, function: Callable[..., Any], stage: str, threads: int | None) -> str:
     if stage == "graph":
         return str(trace(function, *loaded.specs()))
     if stage == "dot":
@@ -58,7 +60,7 @@ def _text(loaded: Loaded, function: Callable[..., Any], stage: str) -> str:
     if stage in ("grad", "optimised"):
         graph = optimise(trace(function, *loaded.specs()))
         return "\n".join([str(graph), *(f"  note: {n}" for n in graph.notes)])
-    executable = compiled(loaded, function)
+    executable = compiled(loaded, function, threads=threads)
     if stage == "stats":
         return stats_text(executable)
     return {
@@ -75,7 +77,7 @@ def stats_text(executable: Executable) -> str:
     lines.append(f"{'total':<14} {1e3 * sum(stats['seconds'].values()):8.2f} ms")
     lines.append(
         f"one call: {stats['kernels']} kernels, {stats['flops']:,} flop, {stats['bytes']:,} bytes moved, "
-        f"{stats['arena_bytes']:,} bytes of scratch"
+        f"{stats['arena_bytes']:,} bytes of scratch, {stats['threads']} thread{'s' * (stats['threads'] > 1)}"
     )
     return "\n".join(lines)
 

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradc.codegen.builder import Builder
-from gradc.codegen.correlation import emit_correlation
-from gradc.codegen.gemm import Gemm, emit_gemm, gemm_scratch_bytes
-from gradc.codegen.ir import Function, Value
+from gradc.codegen.correlation import emit_correlation, shared_extent
+from gradc.codegen.fork import Crew, Piece
+from gradc.codegen.gemm import Cut, Gemm, emit_gemm, gemm_cut, gemm_scratch_bytes
+from gradc.codegen.ir import Function, Module, Value
 from gradc.codegen.memory import offset_pointer
 from gradc.codegen.scalars import Point, Scalars
 from gradc.codegen.target import Target
-from gradc.schedule.kernel import Correlation, Epilogue, Product, Total
+from gradc.schedule.kernel import Correlation, Epilogue, Product, Split, Tiled, Total
 
 
 def problem(p: Product) -> Gemm:
@@ -37,31 +38,74 @@ class Products:
 
     def __init__(self, target: Target):
         self.target = target
-        self._known: dict[tuple[Gemm, Epilogue | None], str] = {}
-        self._correlations: dict[Correlation, str] = {}
+        self._known: dict[tuple[Gemm, Epilogue | None, Cut | None], str] = {}
+        self._correlations: dict[tuple[Correlation, bool], str] = {}
 
     def call(self, f: Function, p: Product, slots: Sequence[str], scratch: str) -> None:
         """Emit the call of ``p`` into ``f``."""
-        gemm = problem(p)
-        fused = _Fused(p.epilogue) if p.epilogue is not None else None
-        key = (gemm, p.epilogue)
-        if key not in self._known:
-            self._known[key] = f"product{len(self._known)}"
-            emit_gemm(f.module, gemm, self.target, self._known[key], fused)
-            f.module.hide(self._known[key])
-        pointers = [offset_pointer(f, slots[v.slot], v.offset, p.dtype) for v in (p.left, p.right, p.out)]
-        pointers += [scratch, *([slots[s] for s in fused.slots] if fused is not None else [])]
-        f.line(f"call void @{self._known[key]}({', '.join(f'ptr {x}' for x in pointers)})")
+        _call(f, p, self._function(f.module, p, None), slots, scratch)
 
+    def share(self, f: Function, p: Product, how: Tiled, slots: Sequence[str], crew: Crew) -> bool:
+        """Emit ``p`` into ``f``, a kernel's function, for several threads to share; whether there is anything to."""
+        gemm = problem(p)
+        cut = gemm_cut(gemm, self.target, p.epilogue is None, how.pieces, how.threads)
+        if cut is None:
+            return False
+        name = self._function(f.module, p, cut)
+
+        def body(task: Function, piece: Piece) -> None:
+            _call(task, p, name, piece.slots, piece.scratch, piece.begin, piece.end)
+
+        crew.fork(f, Split(None, cut.extent, cut.steps, how.threads), slots, body)
+        return True
 
     def correlate(self, f: Function, c: Correlation, slots: Sequence[str]) -> None:
         """Emit the call of ``c`` into ``f``."""
-        if c not in self._correlations:
-            self._correlations[c] = f"correlation{len(self._correlations)}"
-            emit_correlation(f.module, c, self.target, self._correlations[c])
-            f.module.hide(self._correlations[c])
-        pointers = [offset_pointer(f, slots[v.slot], v.offset, c.dtype) for v in (c.left, c.right, c.out)]
-        f.line(f"call void @{self._correlations[c]}({', '.join(f'ptr {x}' for x in pointers)})")
+        _call_correlation(f, c, self._correlation(f.module, c, shared=False), slots)
+
+    def share_correlation(self, f: Function, c: Correlation, how: Tiled, slots: Sequence[str], crew: Crew) -> bool:
+        """As `share`, for a correlation."""
+        extent = shared_extent(c, self.target)
+        if extent < 2:
+            return False
+        name = self._correlation(f.module, c, shared=True)
+
+        def body(task: Function, piece: Piece) -> None:
+            _call_correlation(task, c, name, piece.slots, piece.begin, piece.end)
+
+        crew.fork(f, Split(None, extent, -(-extent // how.pieces), how.threads), slots, body)
+        return True
+
+    def _correlation(self, module: Module, c: Correlation, shared: bool) -> str:
+        key = (c, shared)
+        if key not in self._correlations:
+            self._correlations[key] = f"correlation{len(self._correlations)}"
+            emit_correlation(module, c, self.target, self._correlations[key], shared)
+            module.hide(self._correlations[key])
+        return self._correlations[key]
+
+    def _function(self, module: Module, p: Product, cut: Cut | None) -> str:
+        gemm = problem(p)
+        key = (gemm, p.epilogue, cut)
+        if key not in self._known:
+            self._known[key] = f"product{len(self._known)}"
+            epilogue = _Fused(p.epilogue) if p.epilogue is not None else None
+            emit_gemm(module, gemm, self.target, self._known[key], epilogue, cut)
+            module.hide(self._known[key])
+        return self._known[key]
+
+
+def _call(f: Function, p: Product, name: str, slots: Sequence[str], scratch: str, *bounds: Value) -> None:
+    pointers = [offset_pointer(f, slots[v.slot], v.offset, p.dtype) for v in (p.left, p.right, p.out)]
+    pointers += [scratch, *(slots[s] for s in (_Fused(p.epilogue).slots if p.epilogue is not None else ()))]
+    arguments = [*(f"ptr {x}" for x in pointers), *(x.typed for x in bounds)]
+    f.line(f"call void @{name}({', '.join(arguments)})")
+
+
+def _call_correlation(f: Function, c: Correlation, name: str, slots: Sequence[str], *bounds: Value) -> None:
+    pointers = [offset_pointer(f, slots[v.slot], v.offset, c.dtype) for v in (c.left, c.right, c.out)]
+    arguments = [*(f"ptr {x}" for x in pointers), *(x.typed for x in bounds)]
+    f.line(f"call void @{name}({', '.join(arguments)})")
 
 
 class _Fused:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 
+from gradc.codegen.fork import FORK
 from gradc.node import Where
 from gradc.schedule.origin import Piece, nodes_at, nodes_of
 from gradc.schedule.plan import Schedule
@@ -31,7 +32,8 @@ runtimeVersion: 0, emissionKind: LineTablesOnly)
 !1 = !{{i32 2, !"Debug Info Version", i32 3}}
 !2 = !{{i32 2, !"Dwarf Version", i32 4}}
 !3 = !DISubroutineType(types: !{{null}})"""
-_CALL = re.compile(r"call [^@]*@([\w.]+)\(.*!dbg !(\d+)$")
+#: a call, or a fork, which calls its first argument
+_CALL = re.compile(rf"call [^@]*@(?:{FORK}\(ptr @)?([\w.]+)[(,].*!dbg !(\d+)$")
 _MARK = re.compile(r",? !dbg !(\d+)")
 
 

@@ -16,15 +16,19 @@ Start reading at `emit`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from gradc.codegen.contract import Products, scratch_bytes
 from gradc.codegen.debug import Locations
+from gradc.codegen.flush import flushing
+from gradc.codegen.fork import Crew, Piece
 from gradc.codegen.ir import Function, Module
-from gradc.codegen.nest import emit_nest
+from gradc.codegen.nest import emit_nest, emit_shared_nest
 from gradc.codegen.order import emit_search, emit_sort
 from gradc.codegen.target import Target
-from gradc.schedule.kernel import Buffer, Correlation, Kernel, Nest, Place, Product, Sort, Work
+from gradc.schedule.kernel import Buffer, Correlation, Kernel, Nest, Place, Product, Share, Sort, Split, Tiled, Work
 from gradc.schedule.plan import Schedule
+from gradc.schedule.split import can_fail
 
 PARAMS = [("ptr noalias", "inputs"), ("ptr noalias", "outputs"), ("ptr noalias", "arena"), ("ptr noalias", "status")]
 TICKS = ("ptr noalias", "ticks")
@@ -40,7 +44,7 @@ def emit(
     debug: Locations | None = None,
     clock: bool = False,
 ) -> Module:
-    """The module of a whole schedule; ``fp`` is "ieee", "contract" or "fast".
+    """The module of a whole schedule; ``fp`` is "ieee", "contract" or "fast", which also flushes subnormal numbers.
 
     With ``debug`` each instruction carries the source line and the piece of a kernel that it comes from; with ``clock``
     the time is noted after each kernel.
@@ -50,10 +54,11 @@ def emit(
     functions = [library.function(k, n) for n, k in enumerate(schedule.kernels)]
     main = _Main(module, name, schedule, clock)
     main.note_times(0, 1)
-    for number, (kernel, function) in enumerate(zip(schedule.kernels, functions, strict=True)):
-        with main.f.standing_for(kernel=number):
-            main.call(function, [main.pointer(b) for b in kernel.slots])
-        main.note_times(number + 2)
+    with flushing(main.f, target) if fp == "fast" else nullcontext():
+        for number, (kernel, function) in enumerate(zip(schedule.kernels, functions, strict=True)):
+            with main.f.standing_for(kernel=number):
+                main.call(function, [main.pointer(b) for b in kernel.slots])
+            main.note_times(number + 2)
     main.f.finish()
     if debug is not None:
         debug.finish(module.functions)
@@ -72,15 +77,21 @@ def emit_kernel(schedule: Schedule, number: int, target: Target, name: str, fp: 
     main = _Main(module, name, schedule)
     alone = {s: main.argument("%inputs", k) for k, s in enumerate(kernel.reads) if s not in kernel.writes}
     alone |= {s: main.argument("%outputs", k) for k, s in enumerate(kernel.writes)}
-    main.call(function, [alone.get(s) or main.pointer(b) for s, b in enumerate(kernel.slots)])
+    with flushing(main.f, target) if fp == "fast" else nullcontext():
+        main.call(function, [alone.get(s) or main.pointer(b) for s, b in enumerate(kernel.slots)])
     main.f.finish()
     return module
 
 
 def arena_bytes(schedule: Schedule, target: Target) -> int:
     """The scratch that the emitted function needs: temporaries, and behind them what its products pack."""
-    products = (w for k in schedule.kernels for w in k.work if isinstance(w, Product))
-    return schedule.temporary_bytes + max((scratch_bytes(p, target) for p in products), default=0)
+    products = (
+        scratch_bytes(work, target) * (share.threads if isinstance(share, Tiled) else 1)
+        for kernel in schedule.kernels
+        for work, share in kernel.parts
+        if isinstance(work, Product)
+    )
+    return schedule.temporary_bytes + max(products, default=0)
 
 
 class _Library:
@@ -93,7 +104,7 @@ class _Library:
     def function(self, kernel: Kernel, number: int) -> str:
         """The function of ``kernel``, the schedule's ``number``-th: its slots as pointers, scratch, the status word."""
         debug = self.module.debug
-        key = (kernel.work, kernel.dtypes)
+        key = (kernel.work, kernel.dtypes, kernel.splits)
         if key not in self._known:
             if debug is not None:
                 debug.enter(number)
@@ -107,15 +118,42 @@ class _Library:
         slots = [f"%s{k}" for k in range(len(kernel.slots))]
         params = [("ptr", s[1:]) for s in slots]
         f = Function(self.module, name, [*params, ("ptr", "scratch"), ("ptr", "status")], result="internal void")
-        for at, work in enumerate(kernel.work):
+        for at, (work, split) in enumerate(kernel.parts):
             if self.module.debug is not None:
                 self.module.debug.enter(number, at)
             with f.standing_for(work=at):
-                self._piece(f, work, slots)
+                if split is None:
+                    self._whole(f, work, slots)
+                else:
+                    self._shared(f, f"{name}.{at}", work, split, slots)
         f.finish()
         return name
 
-    def _piece(self, f: Function, work: Work, slots: Sequence[str]) -> None:
+    def _shared(self, f: Function, name: str, work: Work, how: Share, slots: Sequence[str]) -> None:
+        """Work that threads share."""
+        packed = scratch_bytes(work, self.products.target) if isinstance(work, Product) else 0
+        crew = Crew(name, can_fail(work), packed)
+        if isinstance(work, Nest):
+            assert not isinstance(how, Tiled)
+            emit_shared_nest(f, work, slots, how, crew)
+        elif isinstance(work, Product):
+            assert isinstance(how, Tiled)
+            if not self.products.share(f, work, how, slots, crew):
+                self._whole(f, work, slots)
+        elif isinstance(work, Correlation):
+            assert isinstance(how, Tiled)
+            if not self.products.share_correlation(f, work, how, slots, crew):
+                self._whole(f, work, slots)
+        else:
+            assert isinstance(how, Split)
+            emit_rows = emit_sort if isinstance(work, Sort) else emit_search
+
+            def body(task: Function, piece: Piece) -> None:
+                emit_rows(task, work, piece.slots, (piece.begin, piece.end))  # type: ignore[arg-type]
+
+            crew.fork(f, how, slots, body)
+
+    def _whole(self, f: Function, work: Work, slots: Sequence[str]) -> None:
         if isinstance(work, Nest):
             emit_nest(f, work, slots, "%status")
         elif isinstance(work, Product):
@@ -154,7 +192,6 @@ class _Main:
         self._scratch = self._scratch or self.arena(self.schedule.temporary_bytes)
         arguments = ", ".join(f"ptr {p}" for p in [*pointers, self._scratch, "%status"])
         self.f.line(f"call void @{function}({arguments})")
-
 
     def note_times(self, *positions: int) -> None:
         """What the clock says, if there is one, at ``positions`` of the ticks."""

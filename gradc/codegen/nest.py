@@ -7,19 +7,33 @@ read or written outside an array.  Start reading at `emit_nest`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
+from gradc.codegen.carry import Carried
+from gradc.codegen.fork import Crew, Piece
 from gradc.codegen.gemm.registers import transpose
 from gradc.codegen.ir import Function, Lanes, Value, const
 from gradc.codegen.loops import each
 from gradc.codegen.memory import first_lanes, load, offset_pointer
+from gradc.codegen.partial import emit_partial_reduction
 from gradc.codegen.reduce import emit_reduction
 from gradc.codegen.scalars import Point, Scalars
 from gradc.schedule.affine import Var
-from gradc.schedule.kernel import Load, Nest, Scan, Stage
+from gradc.schedule.kernel import Load, Nest, Scan, Split, Stage, Staged
 from gradc.schedule.pack import in_levels
 
 Step = Callable[[Value, Point], Value]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The steps ``begin`` … ``end`` of one loop, alone; of the lane axis, ``begin`` starts a vector."""
+
+    axis: Var
+    begin: Value
+    end: Value
 
 
 def emit_nest(f: Function, nest: Nest, slots: Sequence[str], status: str) -> None:
@@ -27,9 +41,26 @@ def emit_nest(f: Function, nest: Nest, slots: Sequence[str], status: str) -> Non
     _Nest(Scalars(f, nest, slots, status)).run()
 
 
+def emit_shared_nest(f: Function, nest: Nest, slots: Sequence[str], how: Split | Staged, crew: Crew) -> None:
+    """Emit ``nest`` into ``f``, a kernel's function, for several threads to share."""
+    if isinstance(how, Staged):
+        _Nest(Scalars(f, nest, slots, "%status"), staged=how, crew=crew).run()
+        return
+
+    def body(task: Function, piece: Piece) -> None:
+        assert how.axis is not None
+        part = Part(how.axis, piece.begin, piece.end)
+        _Nest(Scalars(task, nest, piece.slots, piece.status), part).run()
+
+    crew.fork(f, how, slots, body)
+
+
 class _Nest:
-    def __init__(self, s: Scalars):
-        self.s, self.f, self.nest = s, s.f, s.nest
+    """A nest, or ``part`` of one; its stages may be ``staged`` for a crew."""
+
+    def __init__(self, s: Scalars, part: Part | None = None, staged: Staged | None = None, crew: Crew | None = None):
+        self.s, self.f, self.nest, self.part = s, s.f, s.nest, part
+        self.staged, self.crew = staged, crew
         self.needed = [in_levels(self.nest, self.nest.needed(stage)) for stage in self.nest.stages]
         self.all = in_levels(self.nest, sorted({k for part in self.needed for k in part}))
 
@@ -46,32 +77,52 @@ class _Nest:
             return
         var, *rest = variables
         if var == self.nest.lane and self.nest.lanes > 1:
-            self._lanes(var, point)
+            self._vectors(var, point, self._innermost)
             return
-        with each(self.f, 0, var.extent) as index:
+        with self._steps(var) as index:
             inside = point.at(var, index)
             self.s.advance(self.all, inside)
             self._outer(rest, inside)
 
-    def _lanes(self, var: Var, point: Point) -> None:
-        """The lane axis, the last of the outer ones."""
-        lanes = self.nest.lanes
+    def _innermost(self, point: Point) -> None:
+        """Inside all outer loops."""
+        self.s.advance(self.all, point)
+        self._outer((), point)
+
+    @contextmanager
+    def _steps(self, var: Var) -> Iterator[Value]:
+        """Every step of an outer loop, or those of the part."""
+        if self.part is not None and var == self.part.axis:
+            with self.f.loop(self.part.begin, self.part.end) as loop:
+                yield loop.index
+        else:
+            with each(self.f, 0, var.extent) as index:
+                yield index
+
+    def _vectors(self, var: Var, point: Point, body: Callable[[Point], None]) -> None:
+        """Whole vectors along the lane axis, and a masked one at its end; or those of the part."""
+        i, lanes = Lanes(self.f), self.nest.lanes
         whole = var.extent // lanes * lanes
-        if whole:
+        part = self.part if self.part is not None and var == self.part.axis else None
+        if part is not None:
+            with self.f.loop(part.begin, i.min(part.end, whole), lanes) as loop:
+                body(point.at(var, loop.index))
+        elif whole:
             with each(self.f, 0, whole, lanes) as index:
-                inside = point.at(var, index)
-                self.s.advance(self.all, inside)
-                self._outer((), inside)
+                body(point.at(var, index))
         if var.extent > whole:
-            inside = point.at(var, const(whole, "int64"))
-            inside.mask = first_lanes(var.extent - whole, lanes)
-            self.s.advance(self.all, inside)
-            self._outer((), inside)
+            last = point.at(var, const(whole, "int64"))
+            last.mask = first_lanes(var.extent - whole, lanes)
+            with self.f.when(i.gt(part.end, whole)) if part is not None else nullcontext():
+                body(last)
 
     # -- stages ------------------------------------------------------------------------------------------------------
     def _stage(self, stage: Stage, needed: Sequence[int], point: Point) -> None:
+        split = self.staged.stages[self.nest.stages.index(stage)] if self.staged is not None else None
         if stage.reduces:
-            self._reduce(stage, needed, point)
+            self._reduce(stage, needed, point, split)
+        elif split is not None:
+            self._share_stores(stage, needed, point, split)
         elif stage.scan is not None:
             self._scan(stage.scan, stage, needed, point)
         elif stage.inner and stage.inner[-1] == self.nest.lane and self.nest.lanes > 1:
@@ -122,7 +173,7 @@ class _Nest:
                 self.s.store(store, point)
             return
         var, *rest = variables
-        with each(self.f, 0, var.extent) as index:
+        with self._steps(var) as index:
             inside = point.at(var, index)
             self.s.advance(needed, inside)
             self._store(stage, needed, rest, inside)
@@ -130,23 +181,33 @@ class _Nest:
     def _store_along(self, stage: Stage, needed: Sequence[int], variables: Sequence[Var], point: Point) -> None:
         """Stores whose lanes run along the last inner axis."""
         var, *rest = variables
-        lanes = self.nest.lanes if not rest else 1
-        whole = var.extent // lanes * lanes
-        if whole:
-            with each(self.f, 0, whole, lanes) as index:
+        if rest:
+            with self._steps(var) as index:
                 inside = point.at(var, index)
                 self.s.advance(needed, inside)
-                if rest:
-                    self._store_along(stage, needed, rest, inside)
-                else:
-                    self._store(stage, needed, (), inside)
-        if var.extent > whole:
-            inside = point.at(var, const(whole, "int64"))
-            inside.mask = first_lanes(var.extent - whole, lanes)
-            self._store(stage, needed, (), inside)
+                self._store_along(stage, needed, rest, inside)
+            return
+        self._vectors(var, point, lambda inside: self._store(stage, needed, (), inside))
 
-    def _reduce(self, stage: Stage, needed: Sequence[int], point: Point) -> None:
-        results = emit_reduction(self.s, stage, needed, point)
+    def _share_stores(self, stage: Stage, needed: Sequence[int], point: Point, split: Split) -> None:
+        """The stores of a stage, one of whose loops is cut."""
+        assert self.crew is not None
+        carried = Carried.of(self.s, point)
+
+        def body(f: Function, piece: Piece) -> None:
+            there, inside = carried.resumed(f, self.s, piece, self.all)
+            assert split.axis is not None
+            part = Part(split.axis, piece.begin, piece.end)
+            _Nest(there, part)._stage(stage, needed, inside)
+
+        self.crew.fork(self.f, split, [*self.s.slots, *carried.pointers], body)
+
+    def _reduce(self, stage: Stage, needed: Sequence[int], point: Point, split: Split | None) -> None:
+        results = None
+        if split is not None and self.crew is not None:
+            results = emit_partial_reduction(self.s, stage, needed, point, self.crew, split)
+        if results is None:
+            results = emit_reduction(self.s, stage, needed, point)
         for k, which in self.nest.totals(stage).items():
             with self.f.standing_for(instruction=k):
                 self.s.set(k, results[which], point)

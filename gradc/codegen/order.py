@@ -6,7 +6,8 @@ Invariant: no index leaves its row, also while a merge looks past the end of a r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from gradc.codegen.ir import Function, Lanes, Value, const
 from gradc.codegen.loops import each
@@ -14,6 +15,8 @@ from gradc.codegen.memory import load, offset_pointer, store
 from gradc.schedule.kernel import Search, Sort
 
 Key = Callable[[Value], Value]
+#: Where a part begins and ends; None: all of it.
+Bounds = tuple[Value, Value] | None
 
 
 def less(b: Lanes, x: Value, y: Value) -> Value:
@@ -26,9 +29,14 @@ def less(b: Lanes, x: Value, y: Value) -> Value:
 # -- argsort -----------------------------------------------------------------------------------------------------------
 
 
-def emit_sort(f: Function, sort: Sort, slots: Sequence[str]) -> None:
-    """A merge sort of positions for every row, from runs of one element up."""
-    _rows(f, sort, sort.rows, const(0, "int64"), slots)
+def emit_sort(f: Function, sort: Sort, slots: Sequence[str], part: Bounds = None) -> None:
+    """A merge sort of positions for every row, or for ``part`` of the outermost ones, from runs of one element up."""
+    if part is None:
+        _rows(f, sort, sort.rows, const(0, "int64"), slots)
+        return
+    (_, stride), *rest = sort.rows
+    with f.loop(*part) as loop:
+        _rows(f, sort, rest, Lanes(f).mul(loop.index, stride), slots)
 
 
 def _rows(f: Function, sort: Sort, rows: Sequence[tuple[int, int]], start: Value, slots: Sequence[str]) -> None:
@@ -87,19 +95,31 @@ def _position(f: Function, halves: str, half: Value, at: Value) -> Value:
 # -- searchsorted ------------------------------------------------------------------------------------------------------
 
 
-def emit_search(f: Function, search: Search, slots: Sequence[str]) -> None:
-    """A binary search of fixed length for every value."""
+def emit_search(f: Function, search: Search, slots: Sequence[str], part: Bounds = None) -> None:
+    """A binary search of fixed length for every value; ``part`` is one of the rows, or of a single row's values."""
     i = Lanes(f)
     if not search.rows * search.per_row:
         return
-    with each(f, 0, search.rows) as row:
+    rows, values = (part, None) if search.rows > 1 else (None, part)
+    with _each(f, search.rows, rows) as row:
         table = offset_pointer(f, slots[search.table], i.mul(row, search.length), search.dtype)
         first = i.mul(row, search.per_row)
-        with each(f, 0, search.per_row) as k:
+        with _each(f, search.per_row, values) as k:
             at = i.add(first, k)
             value = load(f, offset_pointer(f, slots[search.values], at, search.dtype), search.dtype)
             found = _search(f, search, table, value)
             store(f, found, offset_pointer(f, slots[search.out], at, "int64"))
+
+
+@contextmanager
+def _each(f: Function, count: int, part: Bounds) -> Iterator[Value]:
+    """Every index below ``count``, or in ``part``."""
+    if part is None:
+        with each(f, 0, count) as k:
+            yield k
+    else:
+        with f.loop(*part) as loop:
+            yield loop.index
 
 
 def _search(f: Function, search: Search, table: str, value: Value) -> Value:

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -40,16 +42,41 @@ WIDE_BYTES = 128
 States = tuple[State, ...]
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of ``size`` steps of ``axis``: elements of a long row, or short rows; for every index of ``outer``."""
+
+    outer: tuple[Var, ...]
+    axis: Var
+    size: int
+
+    @property
+    def whole(self) -> int:
+        """Steps of the axis that fill whole blocks."""
+        return self.axis.extent // self.size * self.size
+
+    @property
+    def in_row(self) -> int:
+        return -(-self.axis.extent // self.size)
+
+    @property
+    def total(self) -> int:
+        return self.in_row * math.prod(v.extent for v in self.outer)
+
+
 def emit_reduction(s: Scalars, stage: Stage, needed: Sequence[int], point: Point) -> list[Value]:
     """The result of each reduction of ``stage``, in the lanes of an outer lane axis or as scalars."""
     totals = s.nest.totals(stage)
     with s.f.standing_for(instruction=min(totals, default=-1)):
-        return _Reduction(s, stage, needed, {which: k for k, which in totals.items()}).run(point)
+        return Reduction(s, stage, needed).run(point)
 
 
-class _Reduction:
-    def __init__(self, s: Scalars, stage: Stage, needed: Sequence[int], totals: Mapping[int, int]):
-        self.s, self.f, self.stage, self.needed, self.totals = s, s.f, stage, needed, totals
+class Reduction:
+    """The code of a reducing stage."""
+
+    def __init__(self, s: Scalars, stage: Stage, needed: Sequence[int]):
+        self.s, self.f, self.stage, self.needed = s, s.f, stage, needed
+        self.totals: Mapping[int, int] = {which: k for k, which in s.nest.totals(stage).items()}
         nest = s.nest
         self.along = nest.lane is not None and bool(stage.inner) and stage.inner[-1] == nest.lane and not nest.across
         self.width = nest.lanes if self.along else 1
@@ -71,6 +98,10 @@ class _Reduction:
             states = self._take(self._start(), point)
         else:
             states = self._blocks(point)
+        return self.ended(states)
+
+    def ended(self, states: States) -> list[Value]:
+        """The results: what is left is to join the lanes, where they run along the reduced axis."""
         if self.along:
             states = tuple(across_lanes(self.f, r, x) for r, x in zip(self.reducers, states, strict=True))
         return [r.end(x) for r, x in zip(self.reducers, states, strict=True)]
@@ -104,20 +135,44 @@ class _Reduction:
 
     # -- rows and blocks ---------------------------------------------------------------------------------------------
     def _blocks(self, point: Point) -> States:
-        *outer, last = self.stage.inner
-        steps = last.extent // (self.interleave * self.width)
-        if steps > BLOCK:
-            count, rest = divmod(last.extent, BLOCK * self.interleave * self.width)
-            total = (count + bool(rest)) * math.prod(v.extent for v in outer)
-            joiner = _Joiner(self.f, self.reducers, total)
-            self._nested(outer, point, lambda p: self._long_row(last, count, p, joiner))
-        else:
-            rows = max(1, BLOCK // max(1, math.ceil(last.extent / (self.interleave * self.width))))
-            *outer, across = outer or [Var(-1, 1)]
-            total = math.ceil(across.extent / rows) * math.prod(v.extent for v in outer)
-            joiner = _Joiner(self.f, self.reducers, total)
-            self._nested(outer, point, lambda p: self._short_rows(across, last, rows, p, joiner))
+        blocks = self.blocks
+        joiner = Joiner(self.f, self.reducers, blocks.total)
+        self._nested(blocks.outer, point, lambda p: self._row_of_blocks(p, joiner))
         return joiner.result()
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """How the reduced elements are cut into blocks."""
+        *outer, last = self.stage.inner
+        chunk = self.interleave * self.width
+        if last.extent // chunk > BLOCK:
+            return Blocks(tuple(outer), last, BLOCK * chunk)
+        *outer, across = outer or [Var(-1, 1)]
+        return Blocks(tuple(outer), across, max(1, BLOCK // max(1, math.ceil(last.extent / chunk))))
+
+    def _row_of_blocks(self, point: Point, joiner: Joiner) -> None:
+        whole, size, extent = self.blocks.whole, self.blocks.size, self.blocks.axis.extent
+        if whole:
+            with each(self.f, 0, whole, size) as begin:
+                joiner.push(self.block(begin, point))
+        if whole < extent:
+            joiner.push(self.last_block(point))
+
+    def block(self, begin: Value, point: Point) -> States:
+        """A whole block from element or row ``begin`` on."""
+        axis, size, last = self.blocks.axis, self.blocks.size, self.stage.inner[-1]
+        stop = Lanes(self.f).add(begin, size)
+        if axis == last:
+            return tree(self.reducers, self._stretch(last, begin, stop, self._fresh(), point))
+        return tree(self.reducers, self._rows(axis, last, begin, stop, size, point))
+
+    def last_block(self, point: Point) -> States:
+        """The block at the end of a row of blocks, which is not whole."""
+        axis, whole, last = self.blocks.axis, self.blocks.whole, self.stage.inner[-1]
+        if axis == last:
+            return tree(self.reducers, self._row(last, whole, self._fresh(), point))
+        begin, end = const(whole, "int64"), const(axis.extent, "int64")
+        return tree(self.reducers, self._rows(axis, last, begin, end, axis.extent - whole, point))
 
     def _nested(self, variables: Sequence[Var], point: Point, body: Callable[[Point], None]) -> None:
         if not variables:
@@ -128,25 +183,6 @@ class _Reduction:
             inside = point.at(var, loop.index)
             self.s.advance(self.needed, inside)
             self._nested(rest, inside, body)
-
-    def _long_row(self, last: Var, count: int, point: Point, joiner: _Joiner) -> None:
-        size = BLOCK * self.interleave * self.width
-        with self.f.loop(0, count * size, size) as loop:
-            stop = Lanes(self.f).add(loop.index, size)
-            joiner.push(tree(self.reducers, self._stretch(last, loop.index, stop, self._fresh(), point)))
-        if last.extent % size:
-            joiner.push(tree(self.reducers, self._row(last, count * size, self._fresh(), point)))
-
-    def _short_rows(self, across: Var, last: Var, rows: int, point: Point, joiner: _Joiner) -> None:
-        whole = across.extent // rows * rows
-        if whole:
-            with each(self.f, 0, whole, rows) as begin:
-                stop = Lanes(self.f).add(begin, rows)
-                joiner.push(tree(self.reducers, self._rows(across, last, begin, stop, rows, point)))
-        if across.extent > whole:
-            left = across.extent - whole
-            begin, end = const(whole, "int64"), const(across.extent, "int64")
-            joiner.push(tree(self.reducers, self._rows(across, last, begin, end, left, point)))
 
     def _rows(self, across: Var, last: Var, start: Value, stop: Value, count: int, point: Point) -> list[States]:
         """Rows start … stop of ``across``, all into the same accumulators."""
@@ -205,20 +241,22 @@ def _flat(parts: Sequence[States]) -> list[Value]:
     return [v for states in parts for state in states for v in state]
 
 
-class _Joiner:
+class Joiner:
     """Blocks joined in pairs as they come: level k of the stack holds the join of 2ᵏ blocks, or nothing."""
 
-    def __init__(self, f: Function, reducers: Sequence[Reducer], total: int):
+    def __init__(self, f: Function, reducers: Sequence[Reducer], total: int, in_memory: bool = False):
+        """For ``total`` blocks; a single one needs no memory, unless it is pushed where no value can leave."""
         self.f, self.reducers, self.total = f, reducers, total
+        self.in_memory = in_memory or total > 1
         self.single: States | None = None
-        if total > 1:
+        if self.in_memory:
             depth = total.bit_length()
-            self.stacks = [[(f.alloca("i8", depth * _room(v)), v) for v in r.start()] for r in reducers]
+            self.stacks = [[(f.alloca("i8", depth * room(v)), v) for v in r.start()] for r in reducers]
             self.counter = f.alloca("i64", 1, 8)
             f.line(f"store i64 0, ptr {self.counter}, align 8")
 
     def push(self, states: States) -> None:
-        if self.total == 1:
+        if not self.in_memory:
             self.single = states
             return
         f, i = self.f, Lanes(self.f)
@@ -235,10 +273,12 @@ class _Joiner:
         f.line(f"store i64 {i.add(count, 1).ref}, ptr {self.counter}, align 8")
 
     def result(self) -> States:
-        """All blocks: the levels that hold something, the latest blocks first."""
-        if self.single is not None:
-            return self.single
-        levels = [k for k in range(self.total.bit_length()) if self.total >> k & 1]
+        """All blocks."""
+        return self.single if self.single is not None else self.joined(self.total)
+
+    def joined(self, count: int) -> States:
+        """The ``count`` blocks pushed: the levels that hold something, the latest blocks first."""
+        levels = [k for k in range(count.bit_length()) if count >> k & 1]
         return tuple(self._down(k, r, levels) for k, r in enumerate(self.reducers))
 
     def _down(self, k: int, reducer: Reducer, levels: Sequence[int]) -> State:
@@ -258,10 +298,10 @@ class _Joiner:
         )
 
     def _place(self, stack: str, like: Value, level: Value) -> str:
-        offset = Lanes(self.f).mul(level, _room(like))
+        offset = Lanes(self.f).mul(level, room(like))
         return self.f.let(f"getelementptr i8, ptr {stack}, i64 {offset.ref}")
 
 
-def _room(v: Value) -> int:
+def room(v: Value) -> int:
     """Bytes between entries of a stack: whole cache lines, so that each entry is aligned."""
     return -(-v.lanes * max(v.bits // 8, 1) // 64) * 64

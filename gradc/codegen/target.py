@@ -51,6 +51,12 @@ class Target:
         features = llvm.get_host_cpu_features().flatten()
         return cls.of(llvm.get_process_triple(), llvm.get_host_cpu_name(), features)
 
+    @property
+    def arch(self) -> str:
+        """The architecture, by LLVM's name of it."""
+        arch = self.triple.split("-", 1)[0]
+        return {"amd64": "x86_64", "arm64": "aarch64"}.get(arch, arch)
+
     def lanes(self, dtype: str) -> int:
         """How many elements of NumPy dtype ``dtype`` fill one vector register (a bool takes one byte)."""
         return self.vector_bits // (8 * np.dtype(dtype).itemsize)

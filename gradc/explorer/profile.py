@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from gradc.codegen.emit import arena_bytes, emit
+from gradc.codegen.fork import calls_fork
 from gradc.codegen.target import Target
 from gradc.explorer.roofline import Roofline, roofline
 from gradc.node import Where
 from gradc.runtime.blocks import BlockCall, zeroed
 from gradc.runtime.clock import clock
 from gradc.runtime.load import load
+from gradc.runtime.pool import fork_symbols
 from gradc.schedule.kernel import Kernel
 from gradc.schedule.origin import nodes_of
 from gradc.schedule.plan import Schedule
@@ -183,7 +185,8 @@ def _measured(schedule: Schedule, blocks: tuple[list[Any], list[Any]], fp: str, 
     target = Target.host()
     text = str(emit(schedule, target, SYMBOL, fp, clock=True))
     ticks = np.zeros(len(schedule.kernels) + 2, np.int64)
-    call = BlockCall(load(text, SYMBOL, symbols=clock().symbols), zeroed(arena_bytes(schedule, target)), [ticks])
+    symbols = clock().symbols | (fork_symbols(schedule.threads) if calls_fork(text) else {})
+    call = BlockCall(load(text, SYMBOL, symbols=symbols), zeroed(arena_bytes(schedule, target)), [ticks])
     call(*blocks)
     start = perf_counter_ns()
     found: list[np.ndarray[Any, Any]] = []

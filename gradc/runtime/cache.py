@@ -199,13 +199,28 @@ def default_directory() -> Path | None:
         return None
 
 
-_caches: dict[Path, ObjectCache] = {}
+def default_limit() -> int:
+    """GRADC_CACHE_SIZE (bytes, or a number with K, M or G), or `DEFAULT_LIMIT`."""
+    given = os.environ.get("GRADC_CACHE_SIZE", "").strip()
+    if not given:
+        return DEFAULT_LIMIT
+    number, unit = (given[:-1], given[-1].upper()) if given[-1].upper() in _UNITS else (given, "")
+    if not number.isdecimal():
+        raise ValueError(f"GRADC_CACHE_SIZE={given!r}: expected bytes, or a number with K, M or G, such as 256M")
+    return int(number) * _UNITS.get(unit, 1)
+
+
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+_caches: dict[tuple[Path, int], ObjectCache] = {}
 
 
 def default() -> ObjectCache | None:
     """The cache that the environment names now, or None when it is switched off."""
     directory = default_directory()
-    return None if directory is None else _caches.setdefault(directory, ObjectCache(directory))
+    if directory is None:
+        return None
+    limit = default_limit()
+    return _caches.setdefault((directory, limit), ObjectCache(directory, limit))
 
 
 def stats() -> CacheStats:

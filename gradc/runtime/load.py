@@ -56,11 +56,13 @@ class TargetInfo:
 class Loaded:
     """One function in memory (and what else was exported); the code stays mapped as long as this object lives.
 
+    ``key`` is where the disk keeps the object, ``ir`` the text it was made from (nothing, if nobody had it).
     ``seconds`` has one entry for each phase: ``parse``, ``codegen``, ``link`` (and ``cache`` when the disk was asked).
     """
 
     addresses: Mapping[str, int]
     name: str
+    key: str
     ir: str
     object_bytes: bytes
     seconds: Mapping[str, float]
@@ -188,6 +190,7 @@ def load(
     return Loaded(
         {n: tracker[n] for n in names},
         name,
+        key,
         ir_text,
         blob,
         seconds,
@@ -197,6 +200,28 @@ def load(
         opt_level,
         (tracker, engine.jit),
     )
+
+
+def load_known(key: str, name: str, symbols: Mapping[str, int] | None = None) -> Loaded | None:
+    """The function ``name`` of the object that `load` left on disk under ``key``; None if it is not there any more.
+
+    The text it was made from is not needed, and not known.
+    """
+    engine, store = _get_engine(), disk.default()
+    cpu, features = _choose_cpu(engine.info, None, None)
+    start = perf_counter()
+    blob = store.get(key) if store else None
+    if blob is None:
+        return None
+    read = perf_counter()
+    tracker = _link(engine, blob, "", (name,), symbols or {})
+    seconds = {"cache": read - start, "link": perf_counter() - read}
+    return Loaded({name: tracker[name]}, name, key, "", blob, seconds, True, cpu, features, 2, (tracker, engine.jit))
+
+
+def remembers() -> bool:
+    """Whether objects are kept on disk."""
+    return disk.default() is not None
 
 
 def cache_key(ir_text: str, cpu: str, features: str, opt_level: int) -> str:

@@ -2,7 +2,7 @@
 
 Enters: an optimised `Graph`.  Leaves: a `Schedule`, which names no instruction of any machine.
 Start reading at `schedule`; the road is `partition` (what is stored), `fuse` (what is computed together), `weave` and
-`nests` (loops and scalar code), `product` (matrix products), `memory` (order and arena).
+`nests` (loops and scalar code), `product` (matrix products), `split` (what threads share), `memory` (order and arena).
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from gradc.schedule.lanes import Widths
 from gradc.schedule.memory import Plan, hidden_arrays, lay_out, ordered
 from gradc.schedule.partition import segments, stored_nodes
 from gradc.schedule.plan import Schedule
+from gradc.schedule.split import shared
 from gradc.schedule.weave import dtype_name
 
 __all__ = ["Schedule", "schedule"]
 
 
-def schedule(graph: Graph, *, donated: Mapping[int, int] | None = None, target: Widths) -> Schedule:
+def schedule(graph: Graph, *, donated: Mapping[int, int] | None = None, target: Widths, threads: int = 1) -> Schedule:
     """Plan the run of ``graph``.
 
     ``donated`` maps input positions to the output positions that take over their storage; both must have one shape and
     dtype, and no input or output may occur twice.  ``target`` says how many elements of a dtype fill a vector register.
+    ``threads`` may share the work; one of them is the caller's.
     """
     for node in graph.nodes:
         if node.op.kind in HOLDERS:
@@ -48,14 +50,15 @@ def schedule(graph: Graph, *, donated: Mapping[int, int] | None = None, target: 
     plan = Plan(drafts, buffers, lambda source, to: copy_kernel(source, to, plan.buffers, shop))
     outputs = _output_copies(graph, plan, home, donated)
     storage = {outputs[j]: home[graph.inputs[i]] for i, j in donated.items()}
-    kernels = [_with_bytes(k, plan.buffers) for k in ordered(plan, storage)]
-    placed, temporary_bytes = lay_out(kernels, plan.buffers)
+    kernels, buffers = shared(ordered(plan, storage), plan.buffers, threads, target)
+    kernels = [_with_bytes(k, buffers) for k in kernels]
+    placed, temporary_bytes = lay_out(kernels, buffers)
     hidden = [b for b in placed if b.place is Place.HIDDEN]
     return Schedule(
         title=graph.title, buffers=tuple(placed), kernels=tuple(kernels),
         inputs=tuple(home[n] for n in graph.inputs), outputs=tuple(outputs),
         hidden=tuple(b.number for b in hidden), arrays=hidden_arrays([graph.nodes[b.node] for b in hidden]),
-        donated=donated, temporary_bytes=temporary_bytes,
+        donated=donated, temporary_bytes=temporary_bytes, threads=threads,
         names={graph.index[n]: name for n, name in graph.names.items() if n in graph.index},
     )  # fmt: skip
 

@@ -414,11 +414,66 @@ Work = Nest | Product | Correlation | Sort | Search
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """Work cut into pieces that several threads do at once, in any order, and always with the same bits.
+
+    ``axis`` is the loop that is cut into ``extent`` steps, ``steps`` of them in each piece (fewer in the last); where
+    loops have no variables it is None: rows of sorts and searches, blocks of products.  Each thread has its own copy of
+    the slots in ``private``: (slot, elements of a copy, dtype).  ``threads``: how many are worth calling.
+    """
+
+    axis: Var | None
+    extent: int
+    steps: int
+    threads: int
+    private: tuple[tuple[int, int, str], ...] = ()
+
+    @property
+    def pieces(self) -> int:
+        return -(-self.extent // self.steps)
+
+    def __str__(self) -> str:
+        what = "rows" if self.axis is None else self.axis
+        return f"{what} in {self.pieces} pieces of {self.steps} by {self.threads} threads"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The stages of a nest of few, long rows cut one after another: in each row, each stage has its own pieces.
+
+    A reduction is cut at the ends of its blocks, into about as many pieces as its split has.
+    """
+
+    stages: tuple[Split | None, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(f"stage {k}: {split}" for k, split in enumerate(self.stages) if split is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Tiled:
+    """A product or correlation cut into about so many ``pieces``: matrices of a batch, or blocks of its result.
+
+    Which, is up to the plan of the product, of which a schedule knows nothing.
+    """
+
+    pieces: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"about {self.pieces} blocks by {self.threads} threads"
+
+
+Share = Split | Staged | Tiled
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """One function: pieces of ``work`` done in order.  Slot k is buffer ``slots[k]``.
 
     ``reads`` and ``writes`` are slots; a slot in neither is scratch of the kernel's own.  ``nodes`` are the graph
-    positions whose values it stores.
+    positions whose values it stores.  ``splits`` says for each piece of work how threads share it; None, or nothing at
+    all: they do not.
     """
 
     slots: tuple[int, ...]
@@ -429,6 +484,12 @@ class Kernel:
     nodes: tuple[int, ...]
     flops: int = 0
     bytes: int = 0
+    splits: tuple[Share | None, ...] = ()
+
+    @property
+    def parts(self) -> Iterator[tuple[Work, Share | None]]:
+        """Each piece of work with the way it is shared."""
+        return zip(self.work, self.splits or (None,) * len(self.work), strict=True)
 
     @property
     def title(self) -> str:

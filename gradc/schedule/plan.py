@@ -20,8 +20,9 @@ class Schedule:
     """Kernels in the order in which they run, the buffers between them, and the arena that holds the temporaries.
 
     ``hidden`` are the captured arrays behind the inputs in the pointer block, as graph positions; ``donated`` maps an
-    input's position to the output that takes over its storage.  ``temporary_bytes`` is the size of the arena without
-    the scratch that products may want behind it: `gradc.codegen.arena_bytes` adds that.
+    input's position to the output that takes over its storage.  ``threads`` share the kernels' splits.
+    ``temporary_bytes`` is the size of the arena without the scratch that products may want behind it:
+    `gradc.codegen.arena_bytes` adds that.
     """
 
     title: str
@@ -34,6 +35,7 @@ class Schedule:
     donated: Mapping[int, int]
     temporary_bytes: int
     names: Mapping[int, str]
+    threads: int = 1
 
     @property
     def flops(self) -> int:

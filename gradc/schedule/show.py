@@ -47,7 +47,9 @@ def show_kernel(number: int, kernel: Kernel, s: Schedule) -> Iterator[str]:
     reads = " ".join(str(s.buffers[kernel.slots[k]]) for k in kernel.reads)
     writes = " ".join(str(s.buffers[kernel.slots[k]]) for k in kernel.writes)
     yield f"    reads {reads or 'nothing'}, writes {writes}; {', '.join(names)}"
-    for work in kernel.work:
+    for work, split in kernel.parts:
+        if split is not None:
+            yield f"    shared: {split}"
         yield from ("    " + line for line in _work(work))
 
 

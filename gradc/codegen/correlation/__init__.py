@@ -11,6 +11,6 @@ Start reading at `plan.make_plan`.
 
 from __future__ import annotations
 
-from gradc.codegen.correlation.emit import emit_correlation
+from gradc.codegen.correlation.emit import emit_correlation, shared_extent
 
-__all__ = ["emit_correlation"]
+__all__ = ["emit_correlation", "shared_extent"]

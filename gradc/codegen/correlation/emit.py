@@ -1,7 +1,8 @@
 """The loops around the tiles of a correlation.
 
 Enters: a `Correlation` and a `Target`.  Leaves: ``void @name(ptr left, ptr right, ptr out)``; the pointers are those of
-the elements with index zero.  Start reading at `emit_correlation`.
+the elements with index zero.  A correlation that threads share takes ``i64 %begin, i64 %end`` besides: the steps of its
+longest outer loop that are to be done.  Start reading at `emit_correlation`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gradc.codegen.correlation.plan import Plan, make_plan, pieces
 from gradc.codegen.correlation.tile import Tile, emit_tile
-from gradc.codegen.gemm.registers import Index, address, plus, times
+from gradc.codegen.gemm.registers import Index, address, argument, plus, times
 from gradc.codegen.ir import Function, Module
 from gradc.codegen.loops import each
 from gradc.codegen.target import Target
@@ -21,10 +22,18 @@ from gradc.schedule.kernel import Axis, Correlation
 Corner = tuple[Index, Index, Index]
 
 
-def emit_correlation(module: Module, c: Correlation, target: Target, name: str) -> None:
+def shared_extent(c: Correlation, target: Target) -> int:
+    """The steps of the loop that threads share: the longest of those around the tiles; 1 if there is none."""
+    return max((x.extent for x in make_plan(c, target).others), default=1)
+
+
+def emit_correlation(module: Module, c: Correlation, target: Target, name: str, shared: bool = False) -> None:
     """Add the function of ``c`` to ``module``."""
-    f = Function(module, name, [("ptr noalias", p) for p in ("left", "right", "out")])
-    _Loops(f, make_plan(c, target), c.dtype, name).emit()
+    bounds = [("i64", "begin"), ("i64", "end")] if shared else []
+    f = Function(module, name, [*(("ptr noalias", p) for p in ("left", "right", "out")), *bounds])
+    plan = make_plan(c, target)
+    cut = max(plan.others, key=lambda x: x.extent) if shared else None
+    _Loops(f, plan, c.dtype, name, cut).emit()
     f.finish()
 
 
@@ -34,10 +43,17 @@ class _Loops:
     plan: Plan
     dtype: str
     name: str
+    cut: Axis | None  #: the loop that threads share, if any
     tiles: dict[Tile, str] = field(default_factory=dict)
 
     def emit(self) -> None:
-        self._others(self.plan.others, (0, 0, 0))
+        if self.cut is None:
+            self._others(self.plan.others, (0, 0, 0))
+            return
+        rest = list(self.plan.others)
+        rest.remove(self.cut)
+        with self.f.loop(argument("begin"), argument("end")) as loop:
+            self._others(rest, self._moved(self.cut, loop.index, (0, 0, 0)))
 
     def _others(self, axes: Sequence[Axis], at: Corner) -> None:
         if axes:

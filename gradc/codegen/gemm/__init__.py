@@ -14,13 +14,14 @@ Error: |C - fl(C)| <= gamma(k + 2) * |A||B| elementwise, the bound of any order 
 Stability of Numerical Algorithms, 2nd ed., section 3.1 and 3.5).
 
 `problem` says what is computed, `plan` decides how, `blocks` has the loops, `tile` and `dot` the kernels, `pack` the
-copies, `output` the epilogue.  Start reading at `emit.emit_gemm`.
+copies, `output` the epilogue, `cut` what threads share.  Start reading at `emit.emit_gemm`.
 """
 
 from __future__ import annotations
 
-from gradc.codegen.gemm.emit import emit_gemm, gemm_scratch_bytes
+from gradc.codegen.gemm.cut import Cut
+from gradc.codegen.gemm.emit import emit_gemm, gemm_cut, gemm_scratch_bytes
 from gradc.codegen.gemm.output import Epilogue
 from gradc.codegen.gemm.problem import Gemm
 
-__all__ = ["Epilogue", "Gemm", "emit_gemm", "gemm_scratch_bytes"]
+__all__ = ["Cut", "Epilogue", "Gemm", "emit_gemm", "gemm_cut", "gemm_scratch_bytes"]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from gradc.codegen.gemm.cut import Along, Part
 from gradc.codegen.gemm.dot import Dot, emit_dot
 from gradc.codegen.gemm.output import Output
 from gradc.codegen.gemm.pack import Pack, emit_pack
@@ -23,11 +24,18 @@ from gradc.codegen.ir import Function, Lanes, Value, const
 #: Called with (sums, C, row, rows, column, columns) for every block of complete sums: two pointers to its corner.
 Finish = Callable[[str, str, Index, Index, Index, Index], None]
 
+#: Where a part begins and ends; None: all of it.
+Bounds = tuple[Value, Value] | None
+
 
 @contextmanager
-def blocks(f: Function, extent: int, size: int) -> Iterator[tuple[Index, Index]]:
-    """(start, count) of the blocks of ``size`` that cover ``extent``; no loop if there is one."""
-    if extent <= size:
+def blocks(f: Function, extent: int, size: int, part: Bounds = None) -> Iterator[tuple[Index, Index]]:
+    """(start, count) of the blocks of ``size`` that cover ``extent``, or ``part`` of it; no loop if there is one."""
+    if part is not None:
+        begin, end = part
+        with f.loop(begin, end, size) as loop:
+            yield loop.index, smaller(f, size, Lanes(f).sub(end, loop.index))
+    elif extent <= size:
         yield 0, extent
     else:
         with f.loop(0, extent, size) as loop:
@@ -35,9 +43,12 @@ def blocks(f: Function, extent: int, size: int) -> Iterator[tuple[Index, Index]]
 
 
 @contextmanager
-def each(f: Function, count: Index) -> Iterator[Index]:
-    """Every index below ``count``; no loop if there is one."""
-    if isinstance(count, int) and count == 1:
+def each(f: Function, count: Index, part: Bounds = None) -> Iterator[Index]:
+    """Every index below ``count``, or in ``part``; no loop if there is one."""
+    if part is not None:
+        with f.loop(*part) as loop:
+            yield loop.index
+    elif isinstance(count, int) and count == 1:
         yield 0
     else:
         with f.loop(0, index(count)) as loop:
@@ -55,6 +66,7 @@ class Product:
     """One product: pointers of A, B and C as the kernel sees them, and of scratch for their packed blocks.
 
     If there is a ``buffer``, tiles are computed there, rows ``plan.columns`` apart, and ``finish`` brings them to C.
+    If there is a ``part``, no more than that is computed.
     """
 
     f: Function
@@ -66,6 +78,11 @@ class Product:
     b_pack: str
     finish: Finish | None
     buffer: str | None
+    part: Part | None = None
+
+    def bounds(self, along: Along, count: int) -> Bounds:
+        """Which of ``count`` pieces along an axis of C are to be computed."""
+        return self.part.steps(self.f, along, count) if self.part is not None else None
 
     def at(self, base: str, *terms: Index) -> str:
         return address(self.f, base, plus(self.f, *terms), self.plan.problem.dtype)
@@ -114,15 +131,41 @@ class Depth:
 
 
 def emit_product(p: Product) -> None:
-    """Emit everything that computes one product into C."""
+    """Emit everything that computes one product, or its part, into C."""
     if p.plan.kernel == "dot":
         _dots(p)
     else:
         for region in _regions(p.plan):
-            with blocks(p.f, region.panels, p.plan.panels) as (first, panels):
+            with _panels(p, region) as (first, panels):
                 _depths(p, partial(_rows, p, region, first, panels))
     if p.finish and not p.buffer:
-        p.finish(p.c, p.c, 0, p.plan.problem.m, 0, p.plan.problem.n)
+        row, rows = _range(p, Along.ROWS, p.plan.problem.m, p.plan.rows)
+        col, cols = _range(p, Along.COLUMNS, p.plan.problem.n, p.plan.columns)
+        down, along = p.plan.problem.c_strides
+        corner = p.at(p.c, times(p.f, row, down), times(p.f, col, along))
+        p.finish(corner, corner, row, rows, col, cols)
+
+
+def _range(p: Product, along: Along, extent: int, size: int) -> tuple[Index, Index]:
+    """The first and the number of rows or columns that are computed, in pieces of ``size``."""
+    bounds = p.bounds(along, -(-extent // size))
+    if bounds is None:
+        return 0, extent
+    begin, end = (times(p.f, x, size) for x in bounds)
+    return begin, Lanes(p.f).sub(smaller(p.f, end, extent), begin)
+
+
+@contextmanager
+def _panels(p: Product, region: Region) -> Iterator[tuple[Index, Index]]:
+    """(first, number) of the panels in each block of a region: those of the part, if columns are cut."""
+    before = region.first // p.plan.columns
+    bounds = p.bounds(Along.COLUMNS, -(-p.plan.problem.n // p.plan.columns))
+    if bounds is not None:
+        i = Lanes(p.f)
+        begin, end = (i.min(i.max(i.sub(x, before), 0), region.panels) for x in bounds)
+        bounds = begin, end
+    with blocks(p.f, region.panels, p.plan.panels, bounds) as block:
+        yield block
 
 
 def _regions(plan: Plan) -> list[Region]:
@@ -162,7 +205,7 @@ def _rows(p: Product, region: Region, first: Index, panels: Index, depth: Depth)
     columns = plus(p.f, region.first, times(p.f, first, region.columns))
     b, panel_stride = _read_b(p, region, depth, columns, panels)
     tiles = -(-plan.problem.m // plan.rows)
-    with blocks(p.f, tiles, max(1, plan.a_rows // plan.rows)) as (tile, count):
+    with blocks(p.f, tiles, max(1, plan.a_rows // plan.rows), p.bounds(Along.ROWS, tiles)) as (tile, count):
         top = _tile_start(p, tile)
         a = _read_a(p, depth, top, tile, count)
         with _pairs(p, panels, count) as (panel, t):
@@ -270,7 +313,9 @@ def _dots(p: Product) -> None:
     output = p.output(first=True)
     dot = Dot(plan.width, plan.rows, plan.columns, plan.chains, g.c_strides[1] == 1, output)
     name = emit_dot(p.f.module, dot)
-    with each(p.f, -(-g.n // dot.cols)) as across, each(p.f, -(-g.m // dot.rows)) as down:
+    columns, rows = -(-g.n // dot.cols), -(-g.m // dot.rows)
+    bounds = p.bounds(Along.COLUMNS, columns), p.bounds(Along.ROWS, rows)
+    with each(p.f, columns, bounds[0]) as across, each(p.f, rows, bounds[1]) as down:
         row, above = _moved_up(p, down, dot.rows, g.m)
         col, skip = _moved_up(p, across, dot.cols, g.n)
         a_at = p.at(a, times(p.f, row, a_row))

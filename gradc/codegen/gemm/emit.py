@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from gradc.codegen.gemm.blocks import Product, call, each, emit_product
+from gradc.codegen.gemm.cut import Along, Cut, Part, choose_cut
 from gradc.codegen.gemm.output import Epilogue, Finisher, Output
 from gradc.codegen.gemm.pack import Pack, emit_pack
 from gradc.codegen.gemm.plan import Plan, Stage, make_plan
 from gradc.codegen.gemm.problem import Gemm, Strides
-from gradc.codegen.gemm.registers import Index, address, load, plus, storage, store, times
-from gradc.codegen.ir import REGISTER, Function, Module, const
+from gradc.codegen.gemm.registers import Index, address, argument, load, plus, storage, store, times
+from gradc.codegen.ir import REGISTER, Function, Lanes, Module, Value, const
 from gradc.codegen.target import Target
 
 POINTERS = [("ptr noalias", name) for name in ("a", "b", "c", "scratch")]
@@ -27,19 +28,29 @@ def gemm_scratch_bytes(gemm: Gemm, target: Target) -> int:
     return 0 if gemm.empty else max(_plan(gemm, target, fold).scratch_bytes for fold in (False, True))
 
 
-def emit_gemm(module: Module, gemm: Gemm, target: Target, name: str, epilogue: Epilogue | None = None) -> None:
+def gemm_cut(gemm: Gemm, target: Target, fold: bool, wanted: int, threads: int) -> Cut | None:
+    """How ``threads`` threads share a product in about ``wanted`` pieces; ``fold`` if it has no epilogue."""
+    return None if gemm.empty else choose_cut(_plan(gemm, target, fold), wanted, threads)
+
+
+def emit_gemm(
+    module: Module, gemm: Gemm, target: Target, name: str, epilogue: Epilogue | None = None, cut: Cut | None = None
+) -> None:
     """Add ``define void @name(ptr %a, ptr %b, ptr %c, ptr %scratch, …)`` to ``module``.
 
     The pointers are those of the elements with index zero.  Behind them come the ``extra_params`` of the epilogue, if
-    there is one.  Scratch may hold anything, and holds nothing of worth afterwards.
+    there is one, and ``i64 %begin, i64 %end``, the steps to be done, if there is a ``cut``.  Scratch may hold anything,
+    and holds nothing of worth afterwards.
     """
-    f = Function(module, name, [*POINTERS, *(epilogue.extra_params if epilogue else ())])
+    bounds = [("i64", "begin"), ("i64", "end")] if cut is not None else []
+    f = Function(module, name, [*POINTERS, *(epilogue.extra_params if epilogue else ()), *bounds])
     if not gemm.empty:
         plan = _plan(gemm, target, fold=epilogue is None)
         finisher = _finisher(f"{name}.epilogue", gemm.normal, plan, epilogue) if epilogue else None
         if finisher:
             finisher.emit(module)
-        _Batch(f, plan, finisher).emit()
+        part = Part(cut.along, cut.extent, argument("begin"), argument("end")) if cut is not None else None
+        _Batch(f, plan, finisher, part).emit()
     f.finish()
 
 
@@ -64,9 +75,24 @@ class _Batch:
     f: Function
     plan: Plan
     finisher: Finisher | None
+    part: Part | None
 
     def emit(self) -> None:
-        self._axis(0, 0, (0, 0, 0))
+        if self.part is None or self.part.along is not Along.BATCH:
+            self._axis(0, 0, (0, 0, 0))
+            return
+        with self.f.loop(self.part.begin, self.part.end) as loop:
+            self._matrix(loop.index, self._offsets(loop.index))
+
+    def _offsets(self, number: Value) -> tuple[Index, ...]:
+        """Where matrix ``number`` of the batch lies in A, B and C."""
+        g, i, f = self.plan.problem, Lanes(self.f), self.f
+        offsets: tuple[Index, ...] = (0, 0, 0)
+        for axis in reversed(range(len(g.batch))):
+            place, number = i.irem(number, g.batch[axis]), i.idiv(number, g.batch[axis])
+            strides = (g.a_batch[axis], g.b_batch[axis], g.c_batch[axis])
+            offsets = tuple(plus(f, o, times(f, place, s)) for o, s in zip(offsets, strides, strict=True))
+        return offsets
 
     def _axis(self, axis: int, number: Index, offsets: tuple[Index, ...]) -> None:
         g = self.plan.problem
@@ -87,7 +113,7 @@ class _Batch:
         finish = partial(self._finish, number) if self.finisher else None
         if plan.stage is Stage.NONE:
             buffer = self._buffer() if self.finisher and plan.buffered else None
-            emit_product(Product(f, plan, a, b, c, a_pack, b_pack, finish, buffer))
+            emit_product(Product(f, plan, a, b, c, a_pack, b_pack, finish, buffer, self.part))
             return
         if plan.problem.accumulate:
             self._copy(c, plan.c_strides, "%scratch", plan.problem.c_strides)

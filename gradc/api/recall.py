@@ -1,0 +1,227 @@
+"""What the disk remembers of a compilation: with it, a known graph becomes a callable without any stage in between.
+
+Enters: a traced graph and the options it is compiled with.  Leaves: a key, and under it a `Record`: the facts that a
+callable needs, and the key of its object file.
+Invariant: the key holds everything that decides the object: ops, attributes, avals and every constant by type and
+bits, the options, the target, and the versions of gradc, NumPy and LLVM — of gradc, the state of each of its files, so
+that an edited one forgets what older ones made.  A graph with a part that has no such name (an op from elsewhere, whose
+meaning may change with its file; an attribute of an unknown kind) has no key: its stages run each time.
+Start reading at `graph_key`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradc.api.options import Options
+from gradc.aval import Aval
+from gradc.graph import Graph
+from gradc.node import Node
+from gradc.ops.record import Op
+from gradc.runtime import cache as disk
+from gradc.runtime.load import target_info
+from gradc.version import __version__
+
+Array = np.ndarray[Any, Any]
+_PACKAGE = Path(__file__).resolve().parent.parent
+_LENGTH = struct.Struct("<Q")
+#: Types whose ``repr`` tells their value bit for bit (no NaN has a payload here that code could see).
+_PLAIN = (type(None), bool, int, float, str, bytes)
+
+
+class _NamelessError(Exception):
+    """Part of a graph has no name that means the same in another process."""
+
+
+# -- the key -----------------------------------------------------------------------------------------------------------
+
+
+def graph_key(graph: Graph, options: Options) -> str | None:
+    """The hexadecimal digest of everything that decides the object of ``graph``; None if part of it has no name."""
+    digest = hashlib.sha256(b"gradc graph\0")
+    try:
+        for part in (*_surroundings(options), *_graph(graph)):
+            digest.update(_LENGTH.pack(len(part)))
+            digest.update(part)
+    except _NamelessError:
+        return None
+    return digest.hexdigest()
+
+
+def _surroundings(options: Options) -> Iterator[bytes]:
+    info = target_info()
+    yield repr((options.fp, options.threads, sorted(options.donate.items()))).encode()
+    yield repr((info.triple, info.cpu, sorted(info.features.items()))).encode()
+    yield repr((info.llvm_version, info.llvmlite_version)).encode()
+    yield repr((__version__, np.__version__, _state_of_files())).encode()
+
+
+@cache
+def _state_of_files() -> str:
+    """A digest of the size and time of change of each of gradc's files."""
+    digest = hashlib.sha256()
+    for folder, folders, files in os.walk(_PACKAGE):
+        folders[:] = sorted(f for f in folders if f != "__pycache__")
+        for name in sorted(f for f in files if f.endswith(".py")):
+            status = os.stat(os.path.join(folder, name))
+            place = os.path.relpath(os.path.join(folder, name), _PACKAGE)
+            digest.update(f"{place} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _graph(graph: Graph) -> Iterator[bytes | memoryview]:
+    numbers = graph.index
+    yield repr(([numbers[n] for n in graph.inputs], [numbers[n] for n in graph.outputs])).encode()
+    for node in graph.nodes:
+        yield _node(node, numbers).encode()
+        for value in _attrs(node).values():
+            yield from _large(value)
+
+
+def _node(node: Node, numbers: Mapping[Node, int]) -> str:
+    if not _is_ours(node.op):
+        raise _NamelessError
+    args = ",".join([str(numbers[a]) for a in node.args])
+    attrs = ";".join([f"{name}={_name(value)}" for name, value in _attrs(node).items()])
+    return f"{node.op.name}({args}) {attrs} {_aval(node.aval)} {node.replica}"
+
+
+def _attrs(node: Node) -> Mapping[str, Any]:
+    """The attributes that code depends on: what an input says of its trace is nothing to it."""
+    return {} if node.op.name == "input" else node.attrs
+
+
+@cache
+def _is_ours(op: Op) -> bool:
+    """Whether all of the op's rules are gradc's own."""
+    rules = (rule for rule in (getattr(op, name) for name in op.__dataclass_fields__) if callable(rule))
+    return all(str(getattr(rule, "__module__", None)).partition(".")[0] in ("gradc", "numpy") for rule in rules)
+
+
+def _aval(aval: Aval) -> str:
+    return f"{aval.dtype.str}{aval.shape}{'~' * aval.weak}"
+
+
+def _name(value: Any) -> str:
+    """An attribute's value by type and bits; what `_large` yields is only described."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return repr(value)
+    if kind is tuple or kind is list:
+        return f"{kind.__name__}({','.join([_name(x) for x in value])})"
+    if kind is slice:
+        return f"slice({_name(value.start)},{_name(value.stop)},{_name(value.step)})"
+    if isinstance(value, np.ndarray):
+        return f"array({value.dtype.str}{value.shape})"
+    if isinstance(value, np.generic):
+        return f"{value.dtype.str}{value.tobytes().hex()}"
+    if isinstance(value, np.dtype):
+        return value.str
+    if kind is Aval:
+        return _aval(value)
+    if kind is Graph:
+        return "graph"
+    raise _NamelessError
+
+
+def _large(value: Any) -> Iterator[bytes | memoryview]:
+    """The contents of arrays and graphs in an attribute."""
+    if isinstance(value, np.ndarray):
+        yield _bytes(value)
+    elif type(value) is Graph:
+        yield from _graph(value)
+    elif type(value) in (tuple, list):
+        for x in value:
+            yield from _large(x)
+
+
+# -- the record --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a callable needs to know of its code.
+
+    ``arrays`` are the captured ones, in the order of the pointer block; ``shares``: whether the code calls the
+    fork-join of threads; ``notes`` are what passes reported; ``object_key`` is where the disk keeps the object.
+    """
+
+    object_key: str
+    arena_bytes: int
+    flops: int
+    bytes: int
+    kernels: int
+    shares: bool
+    notes: tuple[str, ...]
+    arrays: tuple[Array, ...]
+
+
+_FACTS = ("object_key", "arena_bytes", "flops", "bytes", "kernels", "shares", "notes")
+
+
+def remember(key: str, record: Record, graph: Graph) -> None:
+    """Write ``record`` under the key of ``graph``; captured arrays that stand in the graph are only pointed to."""
+    store = disk.default()
+    if store is None:
+        return
+    known = {_content(value): (k, name) for k, name, value in _captured(graph)} if record.arrays else {}
+    places = [known.get(_content(array)) for array in record.arrays]
+    arrays = [
+        [array.dtype.str, array.shape] if place is None else place
+        for array, place in zip(record.arrays, places, strict=True)
+    ]
+    contents = [a.tobytes() for a, place in zip(record.arrays, places, strict=True) if place is None]
+    facts = {name: getattr(record, name) for name in _FACTS} | {"arrays": arrays}
+    head = json.dumps(facts).encode()
+    store.put(key, b"".join([_LENGTH.pack(len(head)), head, *contents]))
+
+
+def recall(key: str, graph: Graph) -> Record | None:
+    """The record under the key of ``graph``, if there is one."""
+    store = disk.default()
+    data = store.get(key) if store is not None else None
+    if data is None:
+        return None
+    (length,) = _LENGTH.unpack_from(data)
+    head = json.loads(data[_LENGTH.size : _LENGTH.size + length])
+    arrays = tuple(_arrays(head.pop("arrays"), graph, memoryview(data)[_LENGTH.size + length :]))
+    return Record(**head | {"notes": tuple(head["notes"]), "arrays": arrays})
+
+
+def _captured(graph: Graph) -> Iterator[tuple[int, str, Array]]:
+    """Arrays among the attributes of a graph's own nodes: position, attribute, value."""
+    for k, node in enumerate(graph.nodes):
+        for name, value in node.attrs.items():
+            if isinstance(value, np.ndarray):
+                yield k, name, value
+
+
+def _content(array: Array) -> tuple[str, tuple[int, ...], bytes]:
+    return array.dtype.str, array.shape, hashlib.sha256(_bytes(array)).digest()
+
+
+def _bytes(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _arrays(described: Sequence[Any], graph: Graph, contents: memoryview) -> Iterator[Array]:
+    at = 0
+    for first, second in described:
+        if isinstance(first, int):
+            value = graph.nodes[first].attrs[second]
+            yield np.ascontiguousarray(value).reshape(value.shape)
+        else:
+            dtype = np.dtype(first)
+            size = int(np.prod(second, dtype=np.int64))
+            yield np.frombuffer(contents, dtype, size, at).reshape(second).copy()
+            at += size * dtype.itemsize

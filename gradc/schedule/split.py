@@ -1,0 +1,214 @@
+"""Which work is shared by threads, and how it is cut.
+
+Enters: kernels in running order, buffers, the number of threads.  Leaves: the same kernels with a `Split` wherever a
+fork pays, and buffers of scratch with room for every thread.
+Invariant: only work whose parts do not depend on each other is cut, and a part's bits depend on neither the cut nor the
+thread.  Start reading at `shared`.
+
+The cost model is rough on purpose: it only has to tell microseconds from tens of them.  A fork and its join take about
+half a microsecond when the workers are awake, and what a second core reads for the first time comes from the cache of
+the first one; `FORK_SECONDS` of work pay for both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradc.schedule.affine import Var
+from gradc.schedule.kernel import (
+    Apply,
+    Bounded,
+    Buffer,
+    Correlation,
+    Kernel,
+    Load,
+    Lookup,
+    Nest,
+    Product,
+    Search,
+    Share,
+    Sort,
+    Split,
+    Staged,
+    Tiled,
+    Work,
+)
+from gradc.schedule.lanes import Widths, dependences, flops
+from gradc.schedule.partition import op_cost
+
+#: Work of less than this is done by one thread.
+FORK_SECONDS = 6e-6
+#: What each thread must have to do to be worth waking.
+THREAD_SECONDS = 3e-6
+#: Pieces for each thread: who is disturbed leaves more of them to the others.
+PIECES_PER_THREAD = 4
+#: A piece takes at least about this long.
+PIECE_SECONDS = 2e-6
+#: Steps of the lane axis that stay together: whole vectors, and whole cache lines of any dtype.
+LANE_GRAIN = 64
+#: What one core does in a second: vector instructions, scalar ones, multiplications with their additions in each lane
+#: of a product, comparisons of a sort or search, bytes from memory.
+VECTORS, SCALARS, MACS, COMPARISONS, BYTES = 4e9, 3e9, 6e9, 3e8, 2e10
+
+
+def shared(
+    kernels: Sequence[Kernel], buffers: Sequence[Buffer], threads: int, widths: Widths
+) -> tuple[list[Kernel], list[Buffer]]:
+    """``kernels`` with splits for ``threads`` threads, and ``buffers`` with scratch for each of them."""
+    if threads == 1:
+        return list(kernels), list(buffers)
+    cut = [_with_splits(k, buffers, threads, widths) for k in kernels]
+    roomy = list(buffers)
+    for kernel in cut:
+        for split in (s for s in kernel.splits if isinstance(s, Split)):
+            for slot, elements, _ in split.private:
+                number = kernel.slots[slot]
+                roomy[number] = replace(roomy[number], shape=(split.threads * elements,))
+    return cut, roomy
+
+
+def _with_splits(kernel: Kernel, buffers: Sequence[Buffer], threads: int, widths: Widths) -> Kernel:
+    splits = tuple(_split(work, kernel, buffers, threads, widths) for work in kernel.work)
+    return replace(kernel, splits=splits) if any(splits) else kernel
+
+
+def _split(work: Work, kernel: Kernel, buffers: Sequence[Buffer], threads: int, widths: Widths) -> Share | None:
+    if isinstance(work, Nest) and work.sequential:
+        return None
+    seconds = _seconds(work, kernel, buffers, widths)
+    if seconds < FORK_SECONDS:
+        return None
+    effort = Effort.of(seconds, threads)
+    if isinstance(work, Product | Correlation):
+        return Tiled(effort.pieces, effort.threads)
+    split = _nest(work, effort, seconds, threads) if isinstance(work, Nest) else _rows(work, effort)
+    return replace(split, private=tuple(_private(work, kernel, buffers))) if isinstance(split, Split) else split
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many threads are worth calling, and into how many pieces their work is cut."""
+
+    threads: int
+    pieces: int
+
+    @classmethod
+    def of(cls, seconds: float, threads: int) -> Effort:
+        called = min(threads, max(2, int(seconds / THREAD_SECONDS)))
+        each = min(PIECES_PER_THREAD, max(1, int(seconds / called / PIECE_SECONDS)))
+        return cls(called, called * each)
+
+
+def _nest(nest: Nest, effort: Effort, seconds: float, threads: int) -> Split | Staged | None:
+    """Cut a loop around everything; or where that leaves threads without work, the stages inside."""
+    split = _cut(nest.outer, nest, effort)
+    if split is not None and split.pieces >= min(effort.pieces, 2 * effort.threads):
+        return split
+    return _staged(nest, seconds, threads) or split
+
+
+def _rows(work: Sort | Search, effort: Effort) -> Split | None:
+    """Cut the outermost rows of a sort, or the values of a search."""
+    extent = _row_steps(work)
+    steps = math.ceil(extent / effort.pieces)
+    return Split(None, extent, steps, effort.threads) if steps < extent else None
+
+
+def _row_steps(work: Sort | Search) -> int:
+    """How many steps the outermost loop of a sort or search has."""
+    if isinstance(work, Sort):
+        return work.rows[0][0] if work.rows else 1
+    return work.rows if work.rows > 1 else work.per_row
+
+
+def _cut(loops: Sequence[Var], nest: Nest, effort: Effort) -> Split | None:
+    """One of independent loops cut: the outermost that gives enough pieces, or else the longest.
+
+    Work that can fail is cut along its outermost loop, so that the first failure of all is the first of its piece.
+    """
+    candidates = [(var, max(LANE_GRAIN, nest.lanes) if var == nest.lane else 1) for var in loops]
+    candidates = [(var, grain) for var, grain in candidates if var.extent > grain]
+    if can_fail(nest):
+        candidates = [c for c in candidates if c[0] == loops[0]]
+    if not candidates:
+        return None
+    enough = (c for c in candidates if c[0].extent >= effort.pieces * c[1])
+    axis, grain = next(enough, max(candidates, key=lambda c: c[0].extent / c[1]))
+    steps = grain * math.ceil(math.ceil(axis.extent / grain) / effort.pieces)
+    return Split(axis, axis.extent, steps, effort.threads)
+
+
+def _staged(nest: Nest, seconds: float, threads: int) -> Staged | None:
+    """Cut the stages of each row, if the rows are few and long."""
+    rows = math.prod(math.ceil(v.extent / (nest.lanes if v == nest.lane else 1)) for v in nest.outer)
+    looping = [s for s in nest.stages if s.inner]
+    each = seconds / rows / max(1, len(looping))
+    if each < FORK_SECONDS:
+        return None
+    effort = Effort.of(each, threads)
+    splits = tuple(_cut(s.inner, nest, effort) if s.inner and s.scan is None else None for s in nest.stages)
+    return Staged(splits) if any(splits) else None
+
+
+def can_fail(work: Work) -> bool:
+    """Whether the work may write the status word."""
+    nest = work.epilogue.nest if isinstance(work, Product) and work.epilogue is not None else work
+    if not isinstance(nest, Nest):
+        return False
+    return any(isinstance(x, Bounded) or (isinstance(x, Apply) and x.node >= 0) for x in nest.code)
+
+
+def _private(work: Work, kernel: Kernel, buffers: Sequence[Buffer]) -> Iterator[tuple[int, int, str]]:
+    """Scratch of this work alone: it holds something of one step, which the next step overwrites."""
+    others = {s for w in kernel.work if w is not work for s in _slots(w)}
+    for slot in sorted(_slots(work) - others - {*kernel.reads} - {*kernel.writes}):
+        dtype = kernel.dtypes[slot]
+        line = 64 // np.dtype(dtype).itemsize
+        yield slot, line * math.ceil(buffers[kernel.slots[slot]].size / line), dtype
+
+
+def _slots(work: Work) -> set[int]:
+    """The slots that work touches."""
+    if isinstance(work, Nest):
+        return {x.slot for x in work.code if isinstance(x, Load | Lookup)} | {s.slot for s in work.stores}
+    if isinstance(work, Correlation):
+        return {work.left.slot, work.right.slot, work.out.slot}
+    if isinstance(work, Product):
+        inside = _slots(work.epilogue.nest) if work.epilogue is not None else set()
+        return {work.left.slot, work.right.slot, work.out.slot} | inside
+    return {getattr(work, name) for name in ("source", "out", "scratch", "table", "values") if hasattr(work, name)}
+
+
+# -- cost --------------------------------------------------------------------------------------------------------------
+
+
+def _seconds(work: Work, kernel: Kernel, buffers: Sequence[Buffer], widths: Widths) -> float:
+    """Roughly how long one core takes."""
+    if isinstance(work, Nest):
+        rate = VECTORS * work.lanes if work.lanes > 1 else SCALARS
+        return max(flops(work, lambda x: op_cost(x.op.name)) / rate, _bytes(work, kernel, buffers) / BYTES)
+    if isinstance(work, Product):
+        after = _seconds(work.epilogue.nest, kernel, buffers, widths) if work.epilogue is not None else 0.0
+        return math.prod(work.batch) * work.m * work.n * work.k / (MACS * widths.lanes(work.dtype)) + after
+    if isinstance(work, Correlation):
+        return work.macs / (MACS * widths.lanes(work.dtype))
+    if isinstance(work, Sort):
+        return math.prod(n for n, _ in work.rows) * work.length * work.length.bit_length() / COMPARISONS
+    return work.rows * work.per_row * work.length.bit_length() / COMPARISONS
+
+
+def _bytes(nest: Nest, kernel: Kernel, buffers: Sequence[Buffer]) -> float:
+    """Bytes that a nest moves: of each slot no more than it has, nor more than there are accesses."""
+    moved: dict[int, float] = {}
+    accesses = [(x.slot, d) for x, d in zip(nest.code, dependences(nest), strict=True) if isinstance(x, Load | Lookup)]
+    accesses += [(s.slot, s.offset.variables) for s in nest.stores]
+    for slot, variables in accesses:
+        moved[slot] = moved.get(slot, 0.0) + math.prod(v.extent for v in variables)
+    return sum(
+        min(count, buffers[kernel.slots[slot]].size) * np.dtype(kernel.dtypes[slot]).itemsize
+        for slot, count in moved.items()
+    )
