@@ -33,7 +33,10 @@ def test_a_row_runs_alone_and_a_missing_peer_is_said(tmp_path: Path, capsys: pyt
     assert record["error"]["NumPy"] == 0.0
     for label, reason in record["failures"].items():
         assert reason.startswith("missing"), (label, reason)
-    assert "| call of x + 1, scalar, bind |" in capsys.readouterr().out
+    page = capsys.readouterr().out
+    assert "| call of x + 1, scalar, bind |" in page
+    assert main(["--only", "calls/bind/scalar", "--quick", "--resume", str(file)]) == 0
+    assert capsys.readouterr().out == page  # nothing is measured again
 
 
 def test_an_unknown_row_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,8 @@ REGISTER = {
     "uint8": "i8", "uint16": "i16", "uint32": "i32", "uint64": "i64",
     "float16": "half", "float32": "float", "float64": "double",
 }  # fmt: skip
+#: From so many coefficients on a polynomial is evaluated in two chains.
+LONG_POLYNOMIAL = 11
 FLAGS = {"ieee": "", "contract": "contract ", "fast": "fast "}
 
 Scalar = bool | int | float
@@ -551,7 +553,14 @@ class Lanes:
         return self._binary("", "ashr" if self.lift(x, y)[0].is_signed else "lshr", x, y)
 
     def polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
-        """Horner with FMA; coefficients from the highest power down."""
+        """Horner with FMA; coefficients from the highest power down.
+
+        A long one is two chains in x², of the even and the odd powers: half as many steps wait for each other.
+        """
+        if len(coefficients) >= LONG_POLYNOMIAL:
+            square = self.mul(x, x)
+            odd, even = coefficients[-2::-2][::-1], coefficients[::-2][::-1]
+            return self.fma(self.polynomial(square, odd), x, self.polynomial(square, even))
         value = self.const(coefficients[0], x)
         for c in coefficients[1:]:
             value = self.fma(value, x, self.const(c, x))

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from gradc.errors import DTypeError
 from gradc.interpret import topological
 from gradc.node import Node, describe, here
@@ -53,22 +51,10 @@ def scaled(tangent: Node, partial: Any) -> Node | None:
     if partial is None:
         return None
     if isinstance(partial, Node):
-        if partial.op.name == "divide" and is_constant(partial.args[0], 1):
-            return tangent / partial.args[1]
         return tangent * partial
     if partial == 1:
         return tangent
     return -tangent if partial == -1 else tangent * partial
-
-
-def is_constant(node: Node, value: float) -> bool:
-    """Whether ``node`` is ``value`` everywhere: a scalar constant, possibly broadcast."""
-    while node.op.name == "broadcast":
-        node = node.args[0]
-    if node.op.name != "constant" or node.size != 1:
-        return False
-    held = node.attrs["value"].reshape(-1)[0]
-    return bool(held == value) and not (held == 0 and np.signbit(held) != np.signbit(np.float64(value)))
 
 
 def refuse_without_tangent(node: Node, name: str) -> None:

@@ -38,7 +38,7 @@ from gradc.interpret import topological
 from gradc.node import Node, Where, constant, derived_from
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
-from gradc.passes import FORWARD, cse, fold, run_passes, simplify
+from gradc.passes import FORWARD, cse, fold, run_passes, simplify_to_read
 from gradc.trace import new_input
 
 
@@ -171,7 +171,7 @@ class _Deriver:
             *(c for c in self.cotangents if c.op.name == "input"),
         ]
         graph = Graph(tuple(leaves), (*named, *present, *(found[n] for n in present)), names)  # type: ignore[arg-type]
-        graph = run_passes(graph, (fold, simplify, cse, simplify))
+        graph = run_passes(graph, (fold, simplify_to_read, cse, simplify_to_read))
         forward = graph.outputs[len(named) : len(named) + len(present)]
         pulled = graph.outputs[len(named) + len(present) :]
         by_forward = dict(zip(present, pulled, strict=True))

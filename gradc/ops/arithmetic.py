@@ -47,7 +47,7 @@ multiply = elementwise(
 divide = elementwise(
     "divide",
     sympy=lambda S, x, y: x / y,
-    partials=lambda z, x, y: (1 / y, -z / y),
+    partials=lambda z, x, y: (1 / y, -z * (1 / y)),  # the reciprocal is one node for both, and for all quotients by y
     lower=lambda b, x, y: b.div(x, y),
     domain=((-3.0, 3.0), (0.5, 3.0)),
     text="{0} / {1}",

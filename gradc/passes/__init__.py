@@ -20,8 +20,9 @@ from gradc.passes.inline import inline
 from gradc.passes.inside import Pass, apply
 from gradc.passes.join import join
 from gradc.passes.prune import prune
+from gradc.passes.quotients import quotients
 from gradc.passes.share import share
-from gradc.passes.simplify import simplify
+from gradc.passes.simplify import simplify, simplify_to_read
 from gradc.passes.stabilise import stabilise
 from gradc.passes.together import sharing, together
 from gradc.passes.unfold import unfold
@@ -33,7 +34,7 @@ Observe = Callable[[str, Graph, Graph], None]
 FORWARD: tuple[Pass, ...] = (fold, simplify, cse, stabilise, cse, hoist, prune)
 #: what `optimise` runs, in order
 PIPELINE: tuple[Pass, ...] = (
-    inline, fold, simplify, cse, stabilise, simplify, cse, join, cse, join, hoist, prune, cse, dce,
+    inline, fold, simplify, cse, stabilise, simplify, cse, join, cse, join, hoist, prune, cse, quotients, dce,
 )  # fmt: skip
 #: what compilation adds where `lowering` finds a use for it: ops that are written in other ops become those, folds
 #: become what gathers their terms, softmax shares its exponentials, products of one large operand are one product
@@ -71,6 +72,6 @@ def optimise(graph: Graph, observe: Observe | None = None, check: bool = False) 
 
 __all__ = [
     "FORWARD", "LOWERING", "PIPELINE", "Observe", "Pass", "apply", "cse", "dce", "expand", "fold", "hoist", "inline",
-    "join", "lowering", "optimise", "prune", "run_passes", "share", "simplify", "stabilise", "together", "unfold",
-    "verify",
+    "join", "lowering", "optimise", "prune", "quotients", "run_passes", "share", "simplify", "simplify_to_read",
+    "stabilise", "together", "unfold", "verify",
 ]  # fmt: skip

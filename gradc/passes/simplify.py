@@ -21,6 +21,11 @@ def simplify(graph: Graph) -> Graph:
     return apply_rules(graph, RULES)
 
 
+def simplify_to_read(graph: Graph) -> Graph:
+    """`simplify`, and products with a reciprocal become quotients, even where that costs more divisions."""
+    return apply_rules(graph, RULES_TO_READ)
+
+
 def _is(node: Node, value: float) -> bool:
     held = splat_value(node)
     return held is not None and bool(held == value) and not (value == 0 and np.signbit(held))
@@ -282,7 +287,7 @@ def contract_of_broadcast(node: Node) -> Node | None:
 
 
 RULES: dict[str, tuple[Rule, ...]] = {
-    "multiply": (times_one, over_reciprocal, sign_out_of_product, square_of_itself),
+    "multiply": (times_one, sign_out_of_product, square_of_itself),
     "divide": (over_one, sign_out_of_product),
     "add": (plus_negative,),
     "subtract": (minus_zero, minus_negative),
@@ -304,3 +309,4 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "max": (sum_over_nothing,),
     "min": (sum_over_nothing,),
 }
+RULES_TO_READ = RULES | {"multiply": (times_one, over_reciprocal, sign_out_of_product, square_of_itself)}

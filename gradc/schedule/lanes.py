@@ -26,6 +26,7 @@ from gradc.schedule.kernel import (
     Total,
     operands,
 )
+from gradc.schedule.partition import TRANSCENDENTAL, op_cost
 
 #: Ops of one or two instructions.
 LIGHT = frozenset((
@@ -208,24 +209,37 @@ def _squared(nest: Nest, var: Var, side: int) -> Nest:
     return _renamed(replace(nest, outer=moved, stages=(stage,)), mapping)
 
 
-#: Vectors side by side in one step of a short loop: they hide latencies, and read more of a row at a time.
+#: Vectors side by side in one step of a loop: they hide latencies, and read more of a row at a time.
 SIDE_BY_SIDE = (4, 2)
 #: How many instructions of a loop body are short.
 SHORT = 12
+#: A loop over so many elements is worth the code of several vectors of lengthy functions, up to so much work a step.
+#: One step of such a loop waits for its own results longer than a CPU looks ahead.
+MANY_ELEMENTS, MOST_WORK_A_STEP = 1024, 512.0
 
 
 def _widened(nest: Nest, depends: Sequence[frozenset[Var]]) -> Nest:
-    """``nest`` with several vectors a step, if its body is short, reads no scattered element, and goes on for long."""
+    """``nest`` with several vectors a step, if its body is short or runs often, and reads no scattered element."""
     body = [x for x, d in zip(nest.code, depends, strict=True) if nest.lane in d]
-    simple = all(isinstance(x, Load | Total) or (isinstance(x, Apply) and x.op.name in LIGHT) for x in body)
-    if len(body) > SHORT or not simple or not all(_is_even(f, nest) for f in forms(nest)):
+    if not all(_is_even(f, nest) for f in forms(nest)):
         return nest
     assert nest.lane is not None
     for factor in SIDE_BY_SIDE:
         lanes, extent = nest.lanes * factor, nest.lane.extent
-        if len(body) * factor <= 2 * SHORT and (extent >= 8 * lanes or extent % lanes == 0):
+        if _bears(nest, body, factor) and (extent >= 8 * lanes or extent % lanes == 0):
             return replace(nest, lanes=lanes)
     return nest
+
+
+def _bears(nest: Nest, body: Sequence[Instruction], factor: int) -> bool:
+    """Whether so many vectors a step pay: they are a few light instructions, or lengthy ones that run often."""
+    applied = [x for x in body if isinstance(x, Apply)]
+    plain = all(isinstance(x, Load | Total | Apply) for x in body) and all(x.op.name in LIGHT for x in applied)
+    if plain and len(body) <= SHORT:
+        return len(body) * factor <= 2 * SHORT
+    costs = [op_cost(x.op.name) for x in applied]
+    often = math.prod(v.extent for v in nest.outer) >= MANY_ELEMENTS
+    return often and max(costs, default=0.0) >= TRANSCENDENTAL and sum(costs) * factor <= MOST_WORK_A_STEP
 
 
 def _is_even(form: Affine, nest: Nest) -> bool:

@@ -1,6 +1,6 @@
 """``make bench``: gradc beside its peers, interleaved in one run, as ratios.
 
-    python -m tests.bench [--only mlp,gemm/f32] [--quick] [--threads 1,2] [--write] [--json FILE] [--list]
+    python -m tests.bench [--only mlp,gemm/f32] [--quick] [--threads 1,2] [--write] [--json FILE] [--resume FILE]
 
 Prints Markdown on standard output and progress on standard error; ``--write`` also puts it into docs/benchmarks.md.
 Exit status 1 when a contender gave a wrong answer.
@@ -9,6 +9,7 @@ Exit status 1 when a contender gave a wrong answer.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 from time import perf_counter
 
 from tests.bench.race import Effort, FailedError, Result, Stable, run
-from tests.bench.report import against, json_lines, page, seconds_text, selected, verdict
+from tests.bench.report import against, json_lines, page, restored, seconds_text, selected, verdict
 from tests.bench.workload import Workload
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -64,14 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not rows:
         print(f"no row is called {options.only!r}; --list prints them all", file=sys.stderr)
         return 2
-    results: list[Result] = []
-    limits: dict[str, float] = {}
+    results, limits = known(options.resume, rows) if options.resume else ([], {})
+    done = {(r.workload.name, r.threads) for r in results}
     for threads in map(int, options.threads.split(",")):
         effort = Effort.small(threads) if options.quick else Effort(threads=threads)
+        left = [(f, w) for f, w in rows if (w.name, threads) not in done and (threads == 1 or w.measure == "time")]
         stable = Stable(threads)
         try:
             limits = limits or stable.get("gradc").ask("probe")
-            results += [measured(workload, family, stable, effort) for family, workload in rows]
+            results += [measured(workload, family, stable, effort) for family, workload in left]
         finally:
             stable.close()
     text = page(results, FAMILIES, limits, head(effort.rounds))
@@ -88,9 +90,11 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").split("\n")[0])
     made.add_argument("--only", default="", help="rows whose name has a part that starts with one of these words, a,b")
     made.add_argument("--quick", action="store_true", help="few rows, few rounds: does everything run?")
-    made.add_argument("--threads", default="1", help="thread counts, one run each: 1 or 1,2 (default: 1)")
+    many = "thread counts, one run each, as 1,2 (default: 1); with more than one, first calls and memory are left out"
+    made.add_argument("--threads", default="1", help=many)
     made.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     made.add_argument("--json", metavar="FILE", help="write one JSON object per row")
+    made.add_argument("--resume", metavar="FILE", help="take the rows of such a file as measured")
     made.add_argument("--list", action="store_true", help="print the names of the rows")
     return made
 
@@ -99,6 +103,16 @@ def chosen(wanted: Sequence[str], quick: bool) -> list[tuple[str, Workload]]:
     families = {family: import_module(f"tests.bench.{family}") for family in FAMILIES}
     rows = [(family, w) for family, module in families.items() for w in module.workloads(quick)]
     return [(family, w) for family, w in rows if selected(w.name, wanted)]
+
+
+def known(file: str, rows: Sequence[tuple[str, Workload]]) -> tuple[list[Result], dict[str, float]]:
+    """The results in a file that ``--json`` wrote, as far as they are wanted, and the limits measured with the last."""
+    wanted = {workload.name: workload for _, workload in rows}
+    records = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    found = {(r["name"], r["threads"]): r for r in records if r["name"] in wanted}
+    order = {name: k for k, name in enumerate(wanted)}
+    ordered = sorted(found.values(), key=lambda r: (r["threads"], order[r["name"]]))
+    return [restored(r, wanted[r["name"]]) for r in ordered], records[-1]["machine"] if records else {}
 
 
 def measured(workload: Workload, family: str, stable: Stable, effort: Effort) -> Result:

@@ -51,7 +51,8 @@ class Result:
     minimum: dict[str, float] = field(default_factory=dict)  #: seconds, or bytes where memory is measured
     median: dict[str, float] = field(default_factory=dict)
     first: dict[str, float] = field(default_factory=dict)
-    warm: dict[str, float] = field(default_factory=dict)
+    warm: dict[str, float] = field(default_factory=dict)  #: first calls with this step in the cache on disk
+    empty: dict[str, float] = field(default_factory=dict)  #: first calls with nothing in the cache, no warm-up
     error: dict[str, float] = field(default_factory=dict)
     ulp: dict[str, float] = field(default_factory=dict)  #: largest error measured on the row's arguments
     planned: dict[str, int] = field(default_factory=dict)
@@ -207,7 +208,7 @@ def _rounds(repeats: dict[str, int], stable: Stable, effort: Effort, result: Res
 
 
 def _first_calls(workload: Workload, family: str, stable: Stable, effort: Effort, result: Result) -> None:
-    """From the Python function to the first answer, in fresh processes with empty caches, imports done."""
+    """From the Python function to the first answer, in fresh processes; see `compile_time`."""
     for _ in range(effort.fresh):
         for label in workload.contenders:
             if label in result.failures or (label.startswith("torch.compile") and label in result.first):
@@ -215,6 +216,10 @@ def _first_calls(workload: Workload, family: str, stable: Stable, effort: Effort
             try:
                 with Process(process_of(label), effort.threads) as process:
                     _one_first_call(workload, family, label, process, effort, result)
+                if label == "gradc":
+                    with Process(process_of(label), effort.threads) as process:
+                        built = process.ask("build", family, workload.name, label, effort.quick)
+                        result.empty[label] = min(built["first"], result.empty.get(label, float("inf")))
             except FailedError as failure:
                 result.failures[label] = str(failure)
     for label, seconds in result.first.items():
@@ -224,12 +229,14 @@ def _first_calls(workload: Workload, family: str, stable: Stable, effort: Effort
 def _one_first_call(
     workload: Workload, family: str, label: str, process: Process, effort: Effort, result: Result
 ) -> None:
+    process.ask("warm_up", process_of(label))
     built = process.ask("build", family, workload.name, label, effort.quick)
     if built["first"] < result.first.get(label, float("inf")):
         result.first[label], result.stages[label] = built["first"], built["stages"]
     if label == "gradc":
         process.again()
         process.ask("prepare", process_of(label))
+        process.ask("warm_up", process_of(label))
         warm = process.ask("build", family, workload.name, label, effort.quick)
         result.warm[label] = min(warm["first"], result.warm.get(label, float("inf")))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.bench.race import Result
+from tests.bench.workload import Workload
 
 Limits = dict[str, float]
 
@@ -84,7 +85,7 @@ def own_text(result: Result, show: Callable[[float], str]) -> str:
     if result.workload.measure == "memory" and result.planned.get("gradc"):
         text += f" (arena {show(result.planned['gradc'])})"
     if "gradc" in result.warm:
-        text += f", warm {show(result.warm['gradc'])}"
+        text += f", from disk {show(result.warm['gradc'])}, with nothing ready {show(result.empty['gradc'])}"
     return text
 
 
@@ -156,9 +157,18 @@ def record(result: Result, limits: Limits) -> dict[str, Any]:
         "measure": work.measure, "counted": work.counted, "flops": work.flops, "bytes": work.moved, "dtype": work.dtype,
         "goal": work.goal, "against": against(result), "verdict": verdict(result), "limit": work.limit,
         "median": result.median, "minimum": result.minimum, "first": result.first, "warm": result.warm,
+        "empty": result.empty,
         "error": result.error, "ulp": result.ulp, "planned": result.planned, "stages": result.stages,
         "failures": result.failures, "machine": limits,
     }  # fmt: skip
+
+
+def restored(record: dict[str, Any], workload: Workload) -> Result:
+    """The result that `record` was made of."""
+    result = Result(workload, record["family"], record["threads"])
+    for name in ("median", "minimum", "first", "warm", "empty", "error", "ulp", "planned", "stages", "failures"):
+        setattr(result, name, record[name])
+    return result
 
 
 def selected(name: str, wanted: Sequence[str]) -> bool:

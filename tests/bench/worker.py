@@ -46,6 +46,20 @@ class Worker:
         if library == "PyTorch":
             import_module("torch").set_num_threads(threads())
 
+    def warm_up(self, library: str) -> None:
+        """Compile something trivial: backends are started and code shared by all compilations is there."""
+        import numpy as np
+
+        if library == "gradc":
+            gradc = import_module("gradc")
+            gradc.jit(lambda x: x + 1)(np.ones(3))
+        elif library == "JAX":
+            jax = import_module("jax")
+            jax.jit(lambda x: x + 1)(np.ones(3)).block_until_ready()
+        elif library == "PyTorch":
+            torch = import_module("torch")
+            torch.compile(lambda x: x + 1)(torch.ones(3))
+
     def build(self, family: str, name: str, label: str, quick: bool) -> dict[str, Any]:
         """Make the contender and call it once: seconds from the plain function to the first answer."""
         (workload,) = (w for w in import_module(f"tests.bench.{family}").workloads(quick) if w.name == name)
