@@ -186,7 +186,7 @@ HEAD = ("| function | as a formula | derivative |", "| --- | --- | --- |")
 
 def _gallery_row(row: Row) -> str:
     derivation = gc.explain(row.function, *row.arrays(np.random.default_rng(0)), argnums=row.of)
-    page = Page(TextPrinter(), lines=False, width=None)
+    page = Page(TextPrinter())
     name = row.name.replace("_", " ") + (f" ({row.about})" if row.about else "")
     return f"| {name} | {_cell(page.forward(derivation))} | {_cell(page.derivative(derivation))} |"
 

@@ -8,7 +8,7 @@ Invariant: `Graph.nodes` is in topological order and every stage refers to a nod
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from operator import is_
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ class Graph:
     out_tree: Any = None
     title: str = "f"
     notes: tuple[str, ...] = ()  #: what passes report to the user
+    aliases: Mapping[Node, str] = field(default_factory=dict)  #: variables that held inputs out of a container
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -85,8 +86,7 @@ class Graph:
 
     def replace(self, **changes: Any) -> Graph:
         """A copy with some fields changed."""
-        fields = {k: getattr(self, k) for k in ("inputs", "outputs", "names", "in_tree", "out_tree", "title", "notes")}
-        return Graph(**(fields | changes))
+        return Graph(**({f.name: getattr(self, f.name) for f in fields(self)} | changes))
 
     def name(self, node: Node) -> str:
         """The user's name of ``node``, or ``%position``."""
@@ -282,6 +282,8 @@ def rewrite(
         replacement = rule(node, args)
         if replacement is None:
             replacement = node if same_nodes(args, node.args) else node.rebuilt(args, _relabel(node.label, new))
+        elif replacement.label is not None and replacement.label is node.label and replacement is not node:
+            replacement = replacement.rebuilt(replacement.args, _relabel(node.label, new))
         new[node] = replacement
     return [new[node] for node in outputs]
 
@@ -292,7 +294,7 @@ def same_nodes(a: Sequence[Node], b: Sequence[Node]) -> bool:
 
 
 def _relabel(label: Label | None, new: Mapping[Node, Node]) -> Label | None:
-    """A composite's label on rebuilt operands; dropped when an operand is no longer there."""
+    """A composite's label on rebuilt operands."""
     if label is None:
         return None
     args = tuple(new.get(a, a) for a in label.args)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -60,11 +61,14 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     with _opened(me), _watching(witnesses):
         traced_args, traced_kwargs = structure.unflatten(inputs)
         result = f(*traced_args, **traced_kwargs)
-    names = me.inlined | witnesses.names()
+    found = me.inlined | witnesses.names()
     outputs, out_tree = _outputs(result, title)
     graph = Graph(inputs, outputs, {}, structure, out_tree, title)
     _refuse_leaks(graph)
-    return graph.replace(names=_unique_names(graph, labels, names))
+    names = _names_of_inputs(graph, labels, found)
+    aliases = {x: found[x] for x in inputs if x in found and found[x] != names[x]}
+    begun = witnesses.begun(found | dict.fromkeys(inputs, ""))
+    return graph.replace(names=_unique_names(graph, names, found, begun), aliases=aliases)
 
 
 def _leaf(aval: Aval, name: str, me: Trace) -> Node:
@@ -243,21 +247,40 @@ def _watching(witnesses: Witnesses) -> Iterator[None]:
         watching.reset(token)
 
 
-def _unique_names(graph: Graph, labels: Sequence[str], found: dict[Node, str]) -> dict[Node, str]:
-    """Inputs keep their argument's name if that is an identifier; equal local names get numbers."""
-    names: dict[Node, str] = {}
-    for node, label in zip(graph.inputs, labels, strict=True):
-        names[node] = label if label.isidentifier() else found.get(node, label)
-    if len(set(names.values())) < len(names):
-        names = dict(zip(graph.inputs, labels, strict=True))
+def _names_of_inputs(graph: Graph, labels: Sequence[str], found: Mapping[Node, str]) -> dict[Node, str]:
+    """The argument's name if that is an identifier, else the variable that held this input and no other."""
+    held = Counter(found[x] for x in graph.inputs if x in found)
+    names = {
+        x: found[x] if not label.isidentifier() and x in found and held[found[x]] == 1 else label
+        for x, label in zip(graph.inputs, labels, strict=True)
+    }
+    return names if len(set(names.values())) == len(names) else dict(zip(graph.inputs, labels, strict=True))
+
+
+def _unique_names(
+    graph: Graph, inputs: Mapping[Node, str], found: Mapping[Node, str], begun: Container[str]
+) -> dict[Node, str]:
+    """The user's names, made unique: values that one variable held are numbered in order.
+
+    Where arguments come in lists the numbers begin at 0, as those of the lists do, else at 1; a variable in ``begun``
+    had its zeroth value from elsewhere.
+    """
+    names = dict(inputs)
     taken = set(names.values())
+    values: dict[str, list[Node]] = {}
     for node in graph.nodes:
-        name = found.get(node)
-        if name is None or node in names:
+        if node in found and node not in names:
+            values.setdefault(found[node], []).append(node)
+    listed = any("[0]" in label and label.replace("[0]", "[1]") in taken for label in taken)
+    for name, nodes in values.items():
+        if len(nodes) == 1 and name not in taken:
+            taken.add(name)
+            names[nodes[0]] = name
             continue
-        candidate, number = name, 2
-        while candidate in taken:
-            candidate, number = f"{name}_{number}", number + 1
-        taken.add(candidate)
-        names[node] = candidate
+        number = 0 if listed and name not in begun and name not in inputs.values() else 1
+        for node in nodes:
+            while f"{name}_{number}" in taken:
+                number += 1
+            taken.add(f"{name}_{number}")
+            names[node] = f"{name}_{number}"
     return names

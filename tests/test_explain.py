@@ -111,8 +111,8 @@ def test_the_textbook_derivation_of_a_network() -> None:
         "logistic_loss": ["Xᵀ(σ(z) − y)/n"],
         "quadratic_form": ["(A + Aᵀ)x", "xxᵀ"],
         "quadratic": ["½(A + Aᵀ)w + b"],
-        "ridge": ["Xᵀ(Xw − y) + lam·w"],
-        "lasso": ["Xᵀ(Xw − y) + lam·sign(w)"],
+        "ridge": ["Xᵀ(Xw − y) + λw"],
+        "lasso": ["Xᵀ(Xw − y) + λ·sign(w)"],
         "trace_of_product": ["BᵀXᵀ", "AᵀBᵀ", "XᵀAᵀ"],
         "rosenbrock": ["400x(x² − y) + 2(x − 1)", "200(y − x²)"],
         "standard_deviation": ["(x − Σ x/n)/(n·√(‖x − Σ x/n‖²/n))"],
@@ -659,5 +659,5 @@ def test_the_work_grows_with_the_depth_of_a_network() -> None:
 
 def test_a_deep_network_is_a_page() -> None:
     text = str(explain(deep, square_layers(12), normal(5, 8), LABELS))
-    assert "δ₁₂ = (p − onehot(y))/n" in text
-    assert len(text.splitlines()) < 60
+    assert "δ = (p − onehot(y))/n" in text
+    assert len(text.splitlines()) < 25

@@ -30,7 +30,7 @@ def given(row: Row) -> tuple:
 
 def printed(row: Row) -> str:
     derivation = gc.explain(row.function, *given(row), argnums=row.of)
-    return "\n".join(Page(TextPrinter(), lines=False, width=None).derivative(derivation))
+    return "\n".join(Page(TextPrinter()).derivative(derivation))
 
 
 def test_names_are_unique_and_the_gallery_is_full():

@@ -97,8 +97,8 @@ def black_scholes(S, K, r, sigma, T):
     ∂C/∂K = −Φ(d₂)·exp(−rT)
     ∂C/∂r = Tδ
     δ₁ = K·φ(d₂)·exp(−rT)
-    ∂C/∂sigma = δ₁·√T
-    ∂C/∂T = δ₁·sigma/(2√T) + δr
+    ∂C/∂σ = δ₁·√T
+    ∂C/∂T = δ₁σ/(2√T) + δr
     """
     d1 = (np.log(S / K) + (r + sigma**2 / 2) * T) / (sigma * np.sqrt(T))
     d2 = d1 - sigma * np.sqrt(T)

@@ -86,6 +86,7 @@ def _explain(commands: Commands) -> None:
     form.add_argument("--latex", dest="form", action="store_const", const="latex", help="as LaTeX (amsmath)")
     form.add_argument("--mathml", dest="form", action="store_const", const="mathml", help="as MathML, for a web page")
     form.add_argument("--ascii", dest="form", action="store_const", const="ascii", help="without Unicode")
+    parser.add_argument("--unfold", action="store_true", help="print each of several equal layers")
     parser.set_defaults(run=_run_explain)
 
 
@@ -149,7 +150,7 @@ def _run_show(options: argparse.Namespace) -> int:
 def _run_explain(options: argparse.Namespace) -> int:
     from gradc.cli.stages import explain
 
-    return explain(options.function, options.arg, options.form or "text")
+    return explain(options.function, options.arg, options.form or "text", not options.unfold)
 
 
 def _run_check(options: argparse.Namespace) -> int:

@@ -82,15 +82,15 @@ def stats_text(executable: Executable) -> str:
     return "\n".join(lines)
 
 
-def explain(place: str, given: Sequence[str], form: str) -> int:
-    """Print the gradient formulas as text, ascii, latex or mathml."""
+def explain(place: str, given: Sequence[str], form: str, fold: bool) -> int:
+    """Print the gradient formulas as text, ascii, latex or mathml; repeated layers as one rule if ``fold``."""
     loaded = load_function(place, given)
     derivation = explain_function(loaded.function, *loaded.specs(), argnums=_differentiable(loaded))
     written: dict[str, Callable[[], str]] = {
-        "text": derivation.text,
-        "ascii": lambda: derivation.text(ascii=True),
-        "latex": derivation.latex,
-        "mathml": derivation.mathml,
+        "text": lambda: derivation.text(fold=fold),
+        "ascii": lambda: derivation.text(ascii=True, fold=fold),
+        "latex": lambda: derivation.latex(fold=fold),
+        "mathml": lambda: derivation.mathml(fold=fold),
     }
     print(written[form]())
     return 0

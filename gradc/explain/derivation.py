@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 
 import numpy as np
@@ -19,18 +20,20 @@ from gradc.diff.linear import active_nodes
 from gradc.diff.reverse import pull_back
 from gradc.explain.assumptions import FACTS, without_assumptions
 from gradc.explain.extents import with_named_extents
+from gradc.explain.folding import Rule, Said, folded, plain
 from gradc.explain.formula import Formula, Symbol
 from gradc.explain.latex import LatexPrinter
 from gradc.explain.layout import Ident, Layout
 from gradc.explain.lift import Lifter
 from gradc.explain.matching import Names
-from gradc.explain.mathml import MathmlPrinter, Row
+from gradc.explain.mathml import MathmlPrinter
 from gradc.explain.naming import Naming
 from gradc.explain.notation import Notation
 from gradc.explain.page import Page
 from gradc.explain.quantities import Key, Quantities, symbols_in
 from gradc.explain.reasons import conventions, why_zero
-from gradc.explain.rules import FORWARD_RULES, Fact, Rule, Simplifier
+from gradc.explain.rules import FORWARD_RULES, Fact, Simplifier
+from gradc.explain.rules import Rule as Identity
 from gradc.explain.text import TextPrinter
 from gradc.explain.values import Evaluator
 from gradc.graph import Graph, substitute
@@ -83,26 +86,33 @@ class Derivation:
     lines: tuple[Line, ...]
     graph: Graph
     compiled: Graph
-    legend: tuple[tuple[Ident, str | Layout], ...] = ()
+    legend: tuple[tuple[Layout, str | Layout], ...] = ()
     conventions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    rewrites: tuple[Rule, ...] = field(default=())
+    rewrites: tuple[Identity, ...] = field(default=())
 
-    def text(self, *, lines: bool = False, ascii: bool = False, width: int | None = None) -> str:
-        """The derivation as text; ``lines`` adds the user's source lines, ``width`` breaks long formulas."""
-        return Page(TextPrinter(ascii), lines, width).render(self)
+    def text(self, *, lines: bool = False, ascii: bool = False, width: int | None = None, fold: bool = True) -> str:
+        """The derivation as text; ``lines`` adds the user's source lines, ``width`` breaks long formulas.
 
-    def latex(self) -> str:
-        """An ``aligned`` environment with one line per formula."""
-        return LatexPrinter().aligned(self._rows)
+        Repeated layers are printed as one rule over an index l, unless ``fold`` is False or source lines are asked for.
+        """
+        return Page(TextPrinter(ascii), lines, width, fold).render(self)
 
-    def mathml(self) -> str:
+    def latex(self, *, fold: bool = True) -> str:
+        """An ``aligned`` environment with one line per formula, repeated layers as one rule."""
+        return LatexPrinter().aligned(self._items(fold))
+
+    def mathml(self, *, fold: bool = True) -> str:
         """A ``math`` element with one line per formula, for a web page: browsers show it without a library."""
-        return MathmlPrinter().table(self._rows)
+        return MathmlPrinter().table(self._items(fold))
 
-    @property
-    def _rows(self) -> list[Row]:
-        return [(line.target, line.layout, line.reason, line.facts) for line in self.lines]
+    @cached_property
+    def folded(self) -> tuple[tuple[Said | Rule, ...], tuple[Said | Rule, ...]]:
+        """The lines of the function and those of the gradient, repeated layers as one rule."""
+        return folded(self.lines)
+
+    def _items(self, fold: bool) -> list[Said | Rule]:
+        return [*self.folded[0], *self.folded[1]] if fold else [plain(line) for line in self.lines]
 
     def line(self, name: str) -> Line:
         """The line that defines ``name``, or the gradient line of the input ``name``."""
@@ -118,7 +128,7 @@ class Derivation:
         return f"$${self.latex()}$$"
 
     def _repr_html_(self) -> str:
-        remarks = "".join(f"<br>{escape(text)}" for text in Page(TextPrinter(), False, None).remarks(self))
+        remarks = "".join(f"<br>{escape(text)}" for text in Page(TextPrinter()).remarks(self))
         return f"<div>{self.mathml()}<small>{remarks.removeprefix('<br>')}</small></div>"
 
 
@@ -285,7 +295,7 @@ class _Deriver:
         facts = self._declared(owed, i)
         return Line("gradient", target, x, notation.layout(x), name, x.where, facts=facts)
 
-    def _legend(self, quantities: Quantities) -> tuple[tuple[Ident, str | Layout], ...]:
+    def _legend(self, quantities: Quantities) -> tuple[tuple[Layout, str | Layout], ...]:
         return self.naming.legend(self.compiled, self.extents.symbols, self.cotangents, quantities.deltas, self.scalar)
 
     # -- the displayed formulas as a graph -----------------------------------------------------------------------------

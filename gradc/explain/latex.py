@@ -10,49 +10,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from gradc.explain import layout as n
+from gradc.explain.folding import Rule, Said
 from gradc.explain.formula import Number
 from gradc.explain.layout import Layout
+from gradc.explain.letters import NAMES
 from gradc.explain.text import ATOM, POSTFIX, PRODUCT, SIDE, SUM
 
-GREEK = [
-    "alpha",
-    "beta",
-    "gamma",
-    "delta",
-    "epsilon",
-    "zeta",
-    "eta",
-    "theta",
-    "iota",
-    "kappa",
-    "lambda",
-    "mu",
-    "nu",
-    "xi",
-    "pi",
-    "rho",
-    "sigma",
-    "tau",
-    "upsilon",
-    "phi",
-    "chi",
-    "psi",
-    "omega",
-    "Gamma",
-    "Delta",
-    "Theta",
-    "Lambda",
-    "Xi",
-    "Pi",
-    "Sigma",
-    "Upsilon",
-    "Phi",
-    "Psi",
-    "Omega",
-]
-_LETTERS = {
-    "δ": r"\delta", "σ": r"\sigma", "Φ": r"\Phi", "φ": r"\varphi", "ψ": r"\psi", "∂": r"\partial ", "λ": r"\lambda",
-    "μ": r"\mu", "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "θ": r"\theta", "ρ": r"\rho", "ε": r"\varepsilon",
+_LETTERS = {letter: rf"\{name}" for letter, name in NAMES.items()} | {
+    "φ": r"\varphi", "ε": r"\varepsilon", "∂": r"\partial ",
 }  # fmt: skip
 _SIGNS = {"≠": r"\ne", "≤": r"\le", "≥": r"\ge"}
 _OPERATORS = {"exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "max", "min", "arcsin", "arccos", "arctan"}
@@ -64,13 +29,22 @@ class LatexPrinter:
     def __call__(self, x: Layout) -> str:
         return self._text(x)[0]
 
-    def aligned(self, lines: Sequence[tuple[Layout, Layout | None, str, Sequence[tuple[Layout, str]]]]) -> str:
-        """Lines target = body, aligned at the equals signs; a line without body is 0 for a reason, facts below."""
-        rows = []
-        for target, body, reason, facts in lines:
-            rows.append(f"  {self(target)} &= {self(body) if body is not None else _zero(reason)}")
-            rows += [rf"  & \quad {self(ident)} \text{{ {words}}}" for ident, words in facts]
+    def aligned(self, items: Sequence[Said | Rule]) -> str:
+        """Lines target = body, aligned at the equals signs; a rule is a heading and its lines."""
+        rows: list[str] = []
+        for item in items:
+            if isinstance(item, Said):
+                rows += self._rows(item)
+            else:
+                rows += [row for said in item.said_first for row in self._rows(said)]
+                rows.append(rf"  & \textbf{{for }} \ell = {item.first}, \dots, {item.last}\colon")
+                rows += [row for said in item.lines for row in self._rows(said)]
         return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
+
+    def _rows(self, said: Said) -> list[str]:
+        right = self(said.body) if said.body is not None else _zero(said.reason)
+        facts = [rf"  & \quad {self(ident)} \text{{ {words}}}" for ident, words in said.facts]
+        return [f"  {self(said.target)} &= {right}", *facts]
 
     def at_least(self, x: Layout, binding: int) -> str:
         """``x``, in brackets if it binds less tightly than ``binding``."""
@@ -86,7 +60,7 @@ class LatexPrinter:
             case n.Known(names):
                 return names[2], ATOM
             case n.Literal(text):
-                return _LETTERS.get(text, rf"\texttt{{{_escaped(text)}}}"), ATOM
+                return _LETTERS.get(text, rf"\texttt{{{_words(text)}}}"), ATOM
             case n.Ones():
                 return r"\mathbf{1}", ATOM
             case n.Minus(inner):
@@ -108,13 +82,13 @@ class LatexPrinter:
         """Pieces that bind more tightly than a product."""
         match x:
             case n.Transposed(inner):
-                return self.at_least(inner, ATOM) + r"^{\top}", POSTFIX
+                return self._below_script(inner) + r"^{\top}", POSTFIX
             case n.Raised(base, exponent):
-                return f"{self.at_least(base, ATOM)}^{{{self(exponent)}}}", POSTFIX
+                return f"{self._below_script(base)}^{{{self(exponent)}}}", POSTFIX
             case n.Root(inner):
                 return rf"\sqrt{{{self(inner)}}}", ATOM
             case n.Call(name, args, options):
-                inside = ", ".join([*(self(a) for a in args), *(rf"\texttt{{{_escaped(o)}}}" for o in options)])
+                inside = ", ".join([*(self(a) for a in args), *(rf"\texttt{{{_words(o)}}}" for o in options)])
                 return rf"{self._function(name)}\left({inside}\right)", ATOM
             case n.Mask(condition):
                 return rf"\mathbf{{1}}\left[{self(condition)}\right]", ATOM
@@ -128,6 +102,10 @@ class LatexPrinter:
                 return sign + self.at_least(body, SIDE if indices else POSTFIX), SIDE
             case n.Indexed(base, indices):
                 return f"{self.at_least(base, ATOM)}[{', '.join(map(self, indices))}]", ATOM
+            case n.Running(first):
+                return self._running(x, first), ATOM
+            case n.Listed(items):
+                return ", ".join(map(self, items)), 0
             case n.Derivative(None, by):
                 return rf"\partial {self(by)}", ATOM
             case n.Derivative(of, by):
@@ -137,8 +115,21 @@ class LatexPrinter:
                 return rf"\left[{self(body)}\right]_{{{''.join(indices)}}}", ATOM
         raise AssertionError(x)
 
-    def _ident(self, x: n.Ident) -> str:
-        return _name(x.name) + (f"_{{{_escaped(x.below)}}}" if x.below else "")
+    def _ident(self, x: n.Ident, number: str = "") -> str:
+        """A name; ``number`` stands in the place of its own."""
+        below, above = (x.below, number or str(x.index)) if x.index is not None else (number or x.below, "")
+        sub = below if number or len(below) == 1 or below.isdecimal() else rf"\mathrm{{{_escaped(below)}}}"
+        return _name(x.name) + (f"_{{{sub}}}" if below else "") + (f"^{{({above})}}" if above else "")
+
+    def _running(self, x: n.Running, first: n.Ident | n.Literal) -> str:
+        number = x.number.replace("l", r"\ell ").replace("−", "-").strip()
+        return self._ident(first, number) if isinstance(first, n.Ident) else number
+
+    def _below_script(self, x: Layout) -> str:
+        """``x`` as the base of a superscript: in braces if it has one itself."""
+        text = self.at_least(x, ATOM)
+        inner = x.first if isinstance(x, n.Running) else x
+        return f"{{{text}}}" if isinstance(inner, n.Ident) and inner.index is not None else text
 
     def _function(self, name: str) -> str:
         if name in _LETTERS:
@@ -174,18 +165,34 @@ class LatexPrinter:
 
 
 def _name(name: str) -> str:
-    if name in GREEK:
-        return rf"\{name}"
     if name in _LETTERS:
         return _LETTERS[name]
     return name if len(name) == 1 else rf"\mathrm{{{_escaped(name)}}}"
 
 
+#: what has a meaning of its own in LaTeX, and how it is said as a sign; all of it stands in math and in text
+_SPECIAL = {sign: "\\" + sign for sign in "_%&#${}"} | {
+    "\\": r"{\backslash}", "^": r"{\wedge}", "~": r"{\sim}", " ": r"\ ", "×": r"{\times}", "…": r"\ldots ",
+    "·": r"{\cdot}", "−": "-",
+}  # fmt: skip
+
+
 def _escaped(text: str) -> str:
-    for sign in "_%&#$":
-        text = text.replace(sign, "\\" + sign)
-    return text.replace("×", r"$\times$").replace("…", r"\ldots ")
+    """``text`` for math mode."""
+    return "".join(_SPECIAL.get(sign) or _LETTERS.get(sign, sign) for sign in text)
+
+
+def _words(text: str) -> str:
+    """``text`` for text mode."""
+    return "".join(f"${_escaped(sign)}$" if _is_mathematical(sign) else _TEXT.get(sign, sign) for sign in text)
+
+
+_TEXT = {sign: "\\" + sign for sign in "_%&#${}"} | {"…": r"\ldots{}"}
+
+
+def _is_mathematical(sign: str) -> bool:
+    return sign in _LETTERS or sign in "\\^~×·−"
 
 
 def _zero(reason: str) -> str:
-    return rf"0 \quad \text{{({_escaped(reason)})}}"
+    return rf"0 \quad \text{{({_words(reason)})}}"

@@ -6,7 +6,7 @@ shows, and through it the graph nodes and source lines.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gradc.explain.formula import Formula, Number
 
@@ -20,10 +20,50 @@ class Layout:
 
 @dataclass(frozen=True)
 class Ident(Layout):
-    """A name, with what stands below it."""
+    """A name, with what stands below it, and its place in a row of equals: above in brackets if below is taken."""
 
     name: str
     below: str = ""
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class Running(Layout):
+    """A name (or an index) of a folded rule, whose number is ``factor``·l + ``offset``.
+
+    ``first`` is a member of the row: an `Ident` with a number below or as index, or a `Literal` that is a number.
+    """
+
+    first: Ident | Literal
+    factor: int
+    offset: int
+
+    @property
+    def number(self) -> str:
+        """The number as a term in l."""
+        times = {1: "", -1: "−"}.get(self.factor, str(self.factor).replace("-", "−"))
+        sign = "+" if self.offset > 0 else "−"
+        return f"{times}l{sign}{abs(self.offset)}" if self.offset else f"{times}l"
+
+    def at(self, value: int) -> Layout:
+        """The member at l = ``value``."""
+        return numbered(self.first, self.factor * value + self.offset)
+
+
+def number_of(x: Layout) -> int | None:
+    """The number of a name or an index in its row of equals, if it has one."""
+    if isinstance(x, Literal):
+        return int(x.text) if x.text.isdecimal() else None
+    if not isinstance(x, Ident):
+        return None
+    return x.index if x.index is not None else int(x.below) if x.below.isdecimal() else None
+
+
+def numbered(x: Ident | Literal, number: int) -> Layout:
+    """The member of the row of ``x`` with that number."""
+    if isinstance(x, Literal):
+        return Literal(str(number))
+    return replace(x, index=number) if x.index is not None else replace(x, below=str(number))
 
 
 @dataclass(frozen=True)
@@ -154,6 +194,13 @@ class Tensor(Layout):
 @dataclass(frozen=True)
 class Ones(Layout):
     """The vector of ones."""
+
+
+@dataclass(frozen=True)
+class Listed(Layout):
+    """Names, one after the other."""
+
+    items: tuple[Layout, ...]
 
 
 @dataclass(frozen=True)

@@ -8,25 +8,19 @@ Start reading at `MathmlPrinter.table`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from html import escape
 from itertools import pairwise
 
 from gradc.explain import layout as n
+from gradc.explain.folding import Rule, Said
 from gradc.explain.formula import Number
-from gradc.explain.latex import GREEK
 from gradc.explain.layout import Layout
 from gradc.explain.text import ATOM, POSTFIX, PRODUCT, SIDE, SUM, is_short
 
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
-#: Greek letters by the names that programmers write, in Unicode order without final sigma
-_SMALL = "αβγδεζηθικλμνξπρστυφχψω"
-_CAPITAL = "ΓΔΘΛΞΠΣΥΦΨΩ"
-LETTERS = dict(zip(GREEK, _SMALL + _CAPITAL, strict=True))
-
-#: what a line is made of: target, body, the reason of a zero, facts below
-Row = tuple[Layout, Layout | None, str, Sequence[tuple[Layout, str]]]
 
 
 class MathmlPrinter:
@@ -35,16 +29,25 @@ class MathmlPrinter:
     def __call__(self, x: Layout) -> str:
         return self._element(x)[0]
 
-    def table(self, rows: Sequence[Row]) -> str:
-        """A ``math`` element with one row per line, aligned at the equals signs."""
-        body = "".join(self._row(*row) for row in rows)
-        return f'<math xmlns="{NAMESPACE}" display="block"><mtable>{body}</mtable></math>'
+    def table(self, items: Sequence[Said | Rule]) -> str:
+        """A ``math`` element with one row per line, aligned at the equals signs; a rule is a heading and its lines."""
+        rows: list[str] = []
+        for item in items:
+            if isinstance(item, Said):
+                rows.append(self._line(item))
+            else:
+                rows += map(self._line, item.said_first)
+                values = _number(str(item.first)) + _operator("…") + _number(str(item.last))
+                heading = _text("for\u00a0") + "<mi>ℓ</mi>" + _operator("=") + values + _text(":")
+                rows.append(_cells("", _row(heading)))
+                rows += map(self._line, item.lines)
+        return f'<math xmlns="{NAMESPACE}" display="block"><mtable>{"".join(rows)}</mtable></math>'
 
-    def _row(self, target: Layout, body: Layout | None, reason: str, facts: Sequence[tuple[Layout, str]]) -> str:
-        right = self(body) if body is not None else _number("0") + _text(f"\u2003({reason})")
-        row = _cells(self(target), _operator("=") + right)
+    def _line(self, said: Said) -> str:
+        right = self(said.body) if said.body is not None else _number("0") + _text(f"\u2003({said.reason})")
+        row = _cells(self(said.target), _operator("=") + right)
         return row + "".join(
-            _cells("", _text("\u2003") + self(ident) + _text(f"\u00a0{words}")) for ident, words in facts
+            _cells("", _text("\u2003") + self(ident) + _text(f"\u00a0{words}")) for ident, words in said.facts
         )
 
     def at_least(self, x: Layout, binding: int) -> str:
@@ -104,6 +107,10 @@ class MathmlPrinter:
             case n.Indexed(base, indices):
                 inside = _operator(",", "separator").join(map(self, indices))
                 return _row(self.at_least(base, ATOM) + _between("[", inside, "]")), ATOM
+            case n.Running(first):
+                return _ident(first, x.number) if isinstance(first, n.Ident) else _term(x.number), ATOM
+            case n.Listed(items):
+                return _row(_operator(",", "separator").join(map(self, items))), 0
             case n.Derivative(None, by):
                 return _row(_operator("∂", "prefix") + self(by)), ATOM
             case n.Derivative(of, by):
@@ -126,8 +133,8 @@ class MathmlPrinter:
     def _side_by_side(self, items: Sequence[Layout]) -> str:
         pieces = [self.at_least(items[0], SIDE if isinstance(items[0], n.Quotient) else POSTFIX)]
         for previous, item in pairwise(items):
-            letters = all(is_short(i) or (isinstance(i, n.Ident) and i.name in LETTERS) for i in (previous, item))
-            apart = isinstance(item, n.Num) or not (isinstance(previous, n.Num) or letters)
+            short = is_short(previous) and is_short(item)
+            apart = isinstance(item, n.Num) or not (isinstance(previous, n.Num) or short)
             pieces.append(_operator("⋅") if apart else "<mo>&#x2062;</mo>")
             pieces.append(self.at_least(item, SIDE if isinstance(item, n.Quotient) else POSTFIX))
         return _row("".join(pieces))
@@ -174,12 +181,32 @@ def _below(base: str, text: str) -> str:
 
 
 def _name(name: str) -> str:
-    return f"<mi>{escape(LETTERS.get(name, name))}</mi>"
+    return f"<mi>{escape(name)}</mi>"
 
 
-def _ident(x: n.Ident) -> str:
-    below = _number(x.below) if x.below.isdigit() else f"<mi>{escape(x.below)}</mi>"
-    return f"<msub>{_name(x.name)}{below}</msub>" if x.below else _name(x.name)
+def _ident(x: n.Ident, number: str = "") -> str:
+    """A name; ``number`` stands in the place of its own."""
+    below, above = (x.below, number or str(x.index)) if x.index is not None else (number or x.below, "")
+    if not below:
+        return f"<msup>{_name(x.name)}{_in_brackets(above)}</msup>" if above else _name(x.name)
+    lower = (
+        _number(below) if below.isdecimal() else _term(below) if number and not above else f"<mi>{escape(below)}</mi>"
+    )
+    if above:
+        return f"<msubsup>{_name(x.name)}{lower}{_in_brackets(above)}</msubsup>"
+    return f"<msub>{_name(x.name)}{lower}</msub>"
+
+
+def _in_brackets(number: str) -> str:
+    return f"<mrow><mo>(</mo>{_term(number)}<mo>)</mo></mrow>"
+
+
+def _term(number: str) -> str:
+    """A number, or a term in l such as 2l+1."""
+    pieces = []
+    for text in re.findall(r"\d+|.", number):
+        pieces.append(_number(text) if text.isdecimal() else "<mi>ℓ</mi>" if text == "l" else _operator(text))
+    return _row("".join(pieces))
 
 
 def _value(value: Number) -> tuple[str, int]:

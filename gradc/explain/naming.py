@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
+from gradc.explain.families import Family, families, letters
 from gradc.explain.formula import Symbol
-from gradc.explain.layout import Derivative, Ident, Layout
+from gradc.explain.layout import Derivative, Ident, Layout, Listed, Running, number_of, numbered
+from gradc.explain.letters import CALL_NAMES, GREEK
 from gradc.graph import Graph
 from gradc.node import Node
 
@@ -28,7 +31,32 @@ class Naming:
         self.primal = primal
         self.taken: set[str] = set(primal.names.values())
         self.idents: dict[str, Ident] = {name: written(name) for name in self.taken}
+        self.families = self._families(primal)
+        self.idents = self._in_greek(primal)
         self.output_names = self._output_names(primal)
+
+    def _families(self, primal: Graph) -> list[Family]:
+        """Inputs that come in rows, from here on written with an index."""
+        held = {primal.names[x]: primal.aliases.get(x, "") for x in primal.inputs}
+        shown = {letter: written(letter) for letter in letters(held)}
+        found = families(held, shown, set(self.idents.values()))
+        for family in found:
+            self.idents |= {name: family.member(number) for number, name in family.members.items()}
+        return found
+
+    def _in_greek(self, primal: Graph) -> dict[str, Ident]:
+        """sigma is written σ, unless that letter means something else here: the user's σ, or the sigmoid."""
+        taken = {ident.name for ident in self.idents.values()}
+        functions = {n.op.name for n in primal.nodes} | {n.label.name for n in primal.nodes if n.label is not None}
+        taken |= {CALL_NAMES[name] for name in functions if name in CALL_NAMES} | {"δ", "π"}
+        letter_of: dict[str, str] = {}
+        for ident in self.idents.values():
+            letter = GREEK.get(ident.name, "")
+            if letter and ident.name not in letter_of and letter not in taken:
+                letter_of[ident.name] = letter
+                taken.add(letter)
+        self.families = [replace(f, ident=_renamed(f.ident, letter_of)) for f in self.families]
+        return {name: _renamed(ident, letter_of) for name, ident in self.idents.items()}
 
     def _output_names(self, primal: Graph) -> list[str]:
         """The user's name of each result, or L for a scalar and Y for an array."""
@@ -66,23 +94,32 @@ class Naming:
     def settle(self, graph: Graph, deltas: Mapping[str, Node], others: Sequence[str]) -> None:
         """Decide how cotangents and unnamed parts are written, now that it is known which have a line."""
         nearest = self._nearest_names(graph) if deltas else {}
-        below = {name: nearest.get(owner, self.output_names[0]) for name, owner in deltas.items()}
-        if len(set(below.values())) < len(below) and not any(map(_digits, below.values())):
-            order = sorted(deltas, key=lambda name: graph.index.get(deltas[name], 0))
-            below = {name: str(i) for i, name in enumerate(order, 1)}
-        short = [_digits(text) for text in set(below.values())]
-        used: set[str] = set()
-        for name, text in below.items():
-            alone = short.count(_digits(text)) == 1 and f"δ{_digits(text)}" not in self.taken
-            chosen = _digits(text) if alone else text
-            if chosen not in used:
-                used.add(chosen)
-                self.idents[name] = Ident("δ", chosen)
+        owners = {name: nearest.get(owner, self.output_names[0]) for name, owner in deltas.items()}
+        for name, ident in self._deltas(graph, deltas, owners).items():
+            self.idents[name] = ident
         unnamed = [name for name in others if name.startswith(PART)]
         unnamed += [name for name in deltas if self.idents[name].name != "δ"]  # second parts on the way to one quantity
         letter = next(c for c in ("t", "s", "v", "q", PART) if not any(n.rstrip("0123456789") == c for n in self.taken))
         for i, name in enumerate(unnamed, 1):
             self.idents[name] = Ident(letter, str(i) if len(unnamed) > 1 else "")
+
+    def _deltas(self, graph: Graph, deltas: Mapping[str, Node], owners: Mapping[str, str]) -> dict[str, Ident]:
+        """δ with the number of its quantity if that says which, else with the quantity; none for a second part."""
+        idents = {owner: self.idents[owner] for owner in owners.values()}
+        numbers = {owner: number_of(ident) for owner, ident in idents.items()}
+        if len(idents) < len(owners) and not any(k is not None for k in numbers.values()):
+            order = sorted(deltas, key=lambda name: graph.index.get(deltas[name], 0))
+            return {name: Ident("δ", str(i)) for i, name in enumerate(order, 1)}
+        every = [k for k in numbers.values() if k is not None]
+        by_number = len(set(every)) == len(every)
+        alone = list(numbers.values()).count(None) == 1 and "δ" not in self.taken
+        found: dict[str, Ident] = {}
+        for name, owner in owners.items():
+            plain = alone and numbers[owner] is None and by_number
+            ident = Ident("δ") if plain else _below_delta(idents[owner], numbers[owner], by_number)
+            if ident not in found.values() and f"δ{ident.below}" not in self.taken:
+                found[name] = ident
+        return found
 
     def _nearest_names(self, graph: Graph) -> dict[Node, str]:
         """For each node its name, or that of the nearest named quantity computed from it."""
@@ -107,30 +144,78 @@ class Naming:
         cotangents: Sequence[Node],
         deltas: Mapping[str, Node],
         scalar: bool,
-    ) -> tuple[tuple[Ident, str | Layout], ...]:
+    ) -> tuple[tuple[Layout, str | Layout], ...]:
         """What the derivation's own letters stand for."""
-        lines: list[tuple[Ident, str | Layout]] = [
+        lines: list[tuple[Layout, str | Layout]] = [
             (self.idents[symbol.name], f"= {size}") for size, symbol in extents.items()
         ]
-        named = {name: owner for name, owner in deltas.items() if owner in graph.names}
-        for name, owner in named.items() if scalar else ():
-            below = self.idents[graph.names[owner]]
-            lines.append((self.idents[name], Derivative(self.idents[self.output_names[0]], below)))
+        if scalar:
+            owners = {name: self.idents[graph.names[owner]] for name, owner in deltas.items() if owner in graph.names}
+            lines += [
+                (delta, Derivative(self.idents[self.output_names[0]], owner))
+                for delta, owner in _in_rows([(self.idents[name], owner) for name, owner in owners.items()])
+            ]
         if not scalar:
             for ct, name in zip(cotangents, self.output_names, strict=False):
                 lines.append((self.idents[ct.attrs["name"]], f"is the cotangent of {name}"))
-        return tuple(lines)
+        return (*lines, *self._places())
+
+    def _places(self) -> list[tuple[Layout, str | Layout]]:
+        """What the letters of rows of inputs stand for; rows that share a list on one line."""
+        lists: dict[str, list[Layout]] = {}
+        for family in self.families:
+            head, _, key = family.place.partition("[l]")
+            shown = Running(family.member(0), 1, 0)
+            own = bool(key) and written(key.removeprefix(".")) == family.ident
+            lists.setdefault(f"{head}[l]" if own else family.place, []).append(shown)
+        return [
+            (items[0], f"is {place}") if len(items) == 1 else (Listed(tuple(items)), f"are those of {place}")
+            for place, items in lists.items()
+        ]
 
 
 def written(name: str) -> Ident:
-    """A name with the digits at its end, or what follows one letter and a bar, as subscript; any other as it is."""
+    """A name with the digits at its end, or what follows one letter and a bar, as subscript; any other as it is.
+
+    A number after both (W_Q_3) is the name's place in a row of equals.
+    """
     found = re.fullmatch(r"([^\W\d_]+)_?(\d+)", name) or re.fullmatch(r"([^\W\d_])_([^\W_]{1,3})", name)
-    return Ident(found.group(1), found.group(2)) if found else Ident(name)
+    found = found or re.fullmatch(r"([A-Z])([a-z])", name)
+    if found:
+        return Ident(found.group(1), found.group(2))
+    last = re.fullmatch(r"(.*[^_])_(\d+)", name)
+    if last is None:
+        return Ident(name)
+    inner, number = written(last.group(1)), last.group(2)
+    return replace(inner, index=int(number)) if inner.below else replace(inner, below=number)
 
 
-def _digits(name: str) -> str:
-    found = re.search(r"\d+$", name)
-    return found.group() if found else ""
+def _in_rows(pairs: Sequence[tuple[Ident, Ident]]) -> list[tuple[Layout, Layout]]:
+    """``pairs`` with those that differ in their common number alone as one, over l."""
+    rows: dict[tuple[Layout, Layout], list[tuple[Ident, Ident]]] = {}
+    for pair in pairs:
+        numbers = {number_of(x) for x in pair}
+        same = len(numbers) == 1 and None not in numbers
+        key = (numbered(pair[0], 0), numbered(pair[1], 0)) if same else pair
+        rows.setdefault(key, []).append(pair)
+    return [
+        (members[0][0], members[0][1])
+        if len(members) == 1
+        else (Running(members[0][0], 1, 0), Running(members[0][1], 1, 0))
+        for members in rows.values()
+    ]
+
+
+def _renamed(x: Ident, letter_of: Mapping[str, str]) -> Ident:
+    return replace(x, name=letter_of[x.name]) if x.name in letter_of else x
+
+
+def _below_delta(owner: Ident, number: int | None, by_number: bool) -> Ident:
+    """δ₃ or δ_x⁽³⁾, for the quantity x₃."""
+    if by_number and number is not None:
+        return Ident("δ", str(number))
+    letter = owner.name + (owner.below if owner.index is not None or not owner.below.isdecimal() else "")
+    return Ident("δ", letter, number)
 
 
 __all__ = ["Naming", "written"]

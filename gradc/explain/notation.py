@@ -37,14 +37,10 @@ from gradc.explain.layout import (
     Summed,
     Tensor,
 )
+from gradc.explain.letters import CALL_NAMES
 from gradc.explain.matrices import INDEX_LETTERS, Matrices, quotient, side_by_side, transposes_last
 
 RELATIONS = {"equal": "=", "not_equal": "≠", "less": "<", "less_equal": "≤", "greater": ">", "greater_equal": "≥"}
-CALL_NAMES = {
-    "sigmoid": "σ", "normal_cdf": "Φ", "normal_pdf": "φ", "logsumexp": "lse", "maximum": "max", "minimum": "min",
-    "logical_and": "and", "logical_or": "or", "logical_not": "not", "bitwise_invert": "not",
-    "lgamma": "logΓ", "digamma": "ψ",
-}  # fmt: skip
 #: attribute values that go without saying
 USUAL = (None, False, 0, "mean", "none")
 
@@ -249,7 +245,10 @@ def _onehot_argmax(args: tuple[Layout, ...], x: Apply) -> Layout:
 
 def _slice(args: tuple[Layout, ...], x: Apply) -> Layout:
     parts = zip(x.attrs["starts"], x.attrs["stops"], x.attrs["steps"], x.args[0].shape, strict=True)
-    return Indexed(args[0], tuple(Literal(_slice_text(*p)) for p in parts))
+    texts = [_slice_text(*p) for p in parts]
+    while len(texts) > 1 and texts[-1] == ":":
+        texts.pop()
+    return Indexed(args[0], tuple(map(Literal, texts)))
 
 
 def _slice_text(start: int, stop: int, step: int, size: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gradc.explain.folding import Rule, Said, plain
 from gradc.explain.layout import Layout
 from gradc.explain.text import TextPrinter
 
@@ -11,11 +13,19 @@ if TYPE_CHECKING:
     from gradc.explain.derivation import Derivation, Line
 
 
-class Page:
-    """Renders with one printer; ``lines`` adds source lines, ``width`` breaks what is longer."""
+#: what the lines of a rule begin with
+INDENT = "  "
 
-    def __init__(self, printer: TextPrinter, lines: bool, width: int | None):
-        self.printer, self.lines, self.width = printer, lines, width
+
+class Page:
+    """Renders with one printer; ``lines`` adds source lines, ``width`` breaks what is longer.
+
+    Repeated layers are one rule; ``fold=False`` prints each line.  Source lines stand beside the lines that they are
+    of, so with them nothing is folded.
+    """
+
+    def __init__(self, printer: TextPrinter, lines: bool = False, width: int | None = None, fold: bool = True):
+        self.printer, self.lines, self.width, self.fold = printer, lines, width, fold and not lines
 
     def render(self, derivation: Derivation) -> str:
         blocks = [self.forward(derivation), self.derivative(derivation), self.remarks(derivation)]
@@ -23,26 +33,41 @@ class Page:
 
     def forward(self, derivation: Derivation) -> list[str]:
         """The lines of the function itself."""
-        return self._block([line for line in derivation.lines if line.kind == "forward"])
+        return self._block(derivation, forward=True)
 
     def derivative(self, derivation: Derivation) -> list[str]:
         """The lines of the gradients and of what they share."""
-        return self._block([line for line in derivation.lines if line.kind != "forward"])
+        return self._block(derivation, forward=False)
 
-    def _block(self, lines: list[Line]) -> list[str]:
-        shown = [(self._line(line), line) for line in lines]
+    def _block(self, derivation: Derivation, forward: bool) -> list[str]:
+        if self.fold:
+            return [row for item in derivation.folded[0 if forward else 1] for row in self._item(item)]
+        lines = [line for line in derivation.lines if (line.kind == "forward") == forward]
+        shown = [(self._line(plain(line), ""), line) for line in lines]
         column = max((len(text) for text, _ in shown if "\n" not in text), default=0)
-        return [row for text, line in shown for row in (self._with_source(text, line, column), *self._facts(line))]
+        return [
+            row for text, line in shown for row in (self._with_source(text, line, column), *self._facts(line.facts))
+        ]
 
-    def _facts(self, line: Line) -> list[str]:
+    def _item(self, item: Said | Rule) -> list[str]:
+        if isinstance(item, Said):
+            return self._rows(item, "")
+        first = [row for said in item.said_first for row in self._rows(said, "")]
+        heading = self.printer.plain(f"for l = {item.first}…{item.last}:".replace("-", "−"))
+        return [*first, heading, *(row for said in item.lines for row in self._rows(said, INDENT))]
+
+    def _rows(self, said: Said, indent: str) -> list[str]:
+        return [self._line(said, indent), *(indent + row for row in self._facts(said.facts))]
+
+    def _facts(self, facts: Sequence[tuple[Layout, str]]) -> list[str]:
         """What the user declared and the formula makes use of, under it."""
-        return [f"  {self.printer(ident)} {words}" for ident, words in line.facts]
+        return [f"  {self.printer(ident)} {words}" for ident, words in facts]
 
-    def _line(self, line: Line) -> str:
-        head = self.printer(line.target) + " = "
-        if line.layout is None:
-            return f"{head}0   ({line.reason})"
-        return self._broken(head, self.printer(line.layout))
+    def _line(self, said: Said, indent: str) -> str:
+        head = indent + self.printer(said.target) + " = "
+        if said.body is None:
+            return f"{head}0   ({said.reason})"
+        return self._broken(head, self.printer(said.body))
 
     def _with_source(self, text: str, line: Line, column: int) -> str:
         if not self.lines or not line.where:

@@ -11,14 +11,15 @@ from fractions import Fraction
 from gradc.explain import layout as n
 from gradc.explain.formula import Number
 from gradc.explain.layout import Layout
+from gradc.explain.letters import NAMES
 
 #: how tightly each piece binds
 SUM, PRODUCT, POSTFIX, ATOM = 1, 2, 4, 5
 SIDE = 3  #: juxtaposition binds tighter than ⊙ and /
 
 DIGITS = "0123456789"
-_SUBSCRIPTS = str.maketrans("0123456789ijklmrstuvaexnhop", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₘᵣₛₜᵤᵥₐₑₓₙₕₒₚ")
-_SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+_SUBSCRIPTS = str.maketrans("0123456789ijklmrstuvaexnhop+−", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₘᵣₛₜᵤᵥₐₑₓₙₕₒₚ₊₋")
+_SUPERSCRIPTS = str.maketrans("0123456789-−+l()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻⁺ˡ⁽⁾")
 
 _ASCII = {
     "σ": "sigmoid", "Φ": "Phi", "φ": "phi", "logΓ": "lgamma", "ψ": "psi", "δ": "delta", "≠": "!=", "≤": "<=", "≥": ">=",
@@ -93,6 +94,10 @@ class TextPrinter:
                 return self._sum_sign(indices) + self.at_least(body, SIDE if indices else POSTFIX), SIDE
             case n.Indexed(base, indices):
                 return f"{self.at_least(base, ATOM)}[{', '.join(map(self, indices))}]", ATOM
+            case n.Running(first):
+                return self.ident(first, x.number) if isinstance(first, n.Ident) else self.plain(x.number), ATOM
+            case n.Listed(items):
+                return ", ".join(map(self, items)), 0
             case n.Derivative(of, by):
                 d = self._pick("∂", "d")
                 return (f"{d}{self(of)}/" if of is not None else "") + d + self(by), ATOM
@@ -102,13 +107,28 @@ class TextPrinter:
 
     # -- pieces ------------------------------------------------------------------------------------------------------
 
-    def ident(self, x: n.Ident) -> str:
-        """A name with its subscript."""
-        if not x.below.isdigit():
-            return self.plain(x.name) + (f"_{x.below}" if x.below else "")
-        return self.plain(x.name) + (x.below if self.ascii else self._below(x.below))
+    def ident(self, x: n.Ident, number: str = "") -> str:
+        """A name with its subscript and its place in a row; ``number`` stands in the place of its own."""
+        below, above = (x.below, number or str(x.index)) if x.index is not None else (number or x.below, "")
+        name = "".join(NAMES.get(sign, sign) for sign in x.name) if self.ascii else x.name
+        name = self.plain(name) + self._subscript(below, running=bool(number and not above))
+        return name + self._raised(f"({above})") if above else name
+
+    def _subscript(self, below: str, running: bool) -> str:
+        """Small digits and terms in l; what else follows a bar."""
+        if not below:
+            return ""
+        if below.isdecimal() or (running and not self.ascii):
+            return below if self.ascii else self._below(below)
+        below = self.plain(below)
+        return f"_{below}" if below.isalpha() else f"_{{{below}}}"
+
+    def _raised(self, text: str) -> str:
+        return "^" + self.plain(text) if self.ascii else text.translate(_SUPERSCRIPTS)
 
     def _below(self, text: str) -> str:
+        if not text:
+            return ""
         small = text.translate(_SUBSCRIPTS)
         fits = all(a != b for a, b in zip(text, small, strict=True))
         return small if fits and not self.ascii else f"_{text}"
@@ -189,4 +209,6 @@ def is_short(x: Layout) -> bool:
         x = x.inner if isinstance(x, n.Transposed) else x.base
     if isinstance(x, n.Call | n.Root | n.Summed | n.Literal | n.Known):
         return False
+    if isinstance(x, n.Running):
+        return isinstance(x.first, n.Ident) and len(x.first.name) == 1
     return not isinstance(x, n.Ident) or len(x.name) == 1

@@ -1,0 +1,22 @@
+"""Letters: Greek ones by the names that programmers write, and functions that are written with a letter."""
+
+from __future__ import annotations
+
+_NAMES = [
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+    "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
+    "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
+]  # fmt: skip
+_SIGNS = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ"
+
+#: letters by name; lambda is a keyword of Python, so the names people write instead mean it too
+GREEK = dict(zip(_NAMES, _SIGNS, strict=True)) | dict.fromkeys(("lam", "lmbda", "lambda_"), "λ")
+#: names by letter
+NAMES = dict(zip(_SIGNS, _NAMES, strict=True))
+
+#: functions that are not written with the name of their op
+CALL_NAMES = {
+    "sigmoid": "σ", "normal_cdf": "Φ", "normal_pdf": "φ", "logsumexp": "lse", "maximum": "max", "minimum": "min",
+    "logical_and": "and", "logical_or": "or", "logical_not": "not", "bitwise_invert": "not",
+    "lgamma": "logΓ", "digamma": "ψ",
+}  # fmt: skip
