@@ -110,7 +110,7 @@ def test_a_transformer_is_about_a_page(golden: Callable[[str, str], None]) -> No
 
 
 def test_more_layers_do_not_print_more() -> None:
-    few, many = (str(check(gc.explain(transformer, *transformer_args(blocks)))) for blocks in (3, 4))
+    few, many = (str(check(gc.explain(transformer, *transformer_args(blocks)))) for blocks in (4, 5))
     assert len(few.splitlines()) == len(many.splitlines())
 
 
