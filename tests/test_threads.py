@@ -403,10 +403,10 @@ def test_an_interrupted_step_ends_first() -> None:
     big = np.linspace(0.0, 1.0, 1_000_000)
     expected = step(big)
     caught = 0
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
     for _ in range(5):
-        signal.setitimer(signal.ITIMER_REAL, 0.002)
-        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
         try:
+            signal.setitimer(signal.ITIMER_REAL, 0.002)
             while True:
                 assert step(big) == expected
         except KeyboardInterrupt:
