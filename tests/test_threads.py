@@ -84,6 +84,11 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Array, ...]]] = {
     "running sum": (lambda x: np.cumsum(x, axis=1), (normal(6, 300, 7),)),
     "gather": (lambda x, i: x[i] * 2, (normal(500, 8), np.arange(777) % 500)),
     "scatter": (lambda c, x, i: c.at[i].add(x), (normal(500, 8), normal(777, 8), np.arange(777) % 500)),
+    "scatter of rows": (lambda c, x, i: c.at[i].add(x), (normal(50, 64), normal(777, 64), np.arange(777) * 7 % 50)),
+    "scatter of columns": (
+        lambda c, x, i: c.at[:, i].max(x),
+        (normal(64, 50), normal(64, 300), np.arange(300) * 7 % 50),
+    ),
     "pieces": (lambda x, y: np.concatenate([x, y]) * 3, (normal(900, 3), normal(70, 3))),
     "padding": (lambda x: np.pad(x, 2).sum(axis=1), (normal(400, 9),)),
     "sorted": (lambda x: (np.sort(x, axis=1), np.argsort(x, axis=0)), (normal(30, 50),)),
@@ -163,7 +168,9 @@ def leaves(result: Any) -> list[Array]:
     return [np.asarray(x) for x in (result if isinstance(result, tuple) else (result,))]
 
 
-@pytest.mark.parametrize("name", ["map", "sum of all", "columns, many", "softmax of rows", "softmax of one long row"])
+@pytest.mark.parametrize(
+    "name", ["map", "scatter of rows", "sum of all", "columns, many", "softmax of rows", "softmax of one long row"]
+)
 def test_the_work_is_really_shared(name: str) -> None:
     f, args = CASES[name]
     shared = gc.compile(f, *args, threads=2)

@@ -51,8 +51,8 @@ PIECE_SECONDS = 2e-6
 #: Steps of the lane axis that stay together: whole vectors, and whole cache lines of any dtype.
 LANE_GRAIN = 64
 #: What one core does in a second: vector instructions, scalar ones, multiplications with their additions in each lane
-#: of a product, comparisons of a sort or search, bytes from memory.
-VECTORS, SCALARS, MACS, COMPARISONS, BYTES = 4e9, 3e9, 6e9, 3e8, 2e10
+#: of a product, comparisons of a sort or search, updates of a scatter, bytes from memory.
+VECTORS, SCALARS, MACS, COMPARISONS, UPDATES, BYTES = 4e9, 3e9, 6e9, 3e8, 1e9, 2e10
 
 
 def shared(
@@ -77,8 +77,6 @@ def _with_splits(kernel: Kernel, buffers: Sequence[Buffer], threads: int, widths
 
 
 def _split(work: Work, kernel: Kernel, buffers: Sequence[Buffer], threads: int, widths: Widths) -> Share | None:
-    if isinstance(work, Nest) and work.sequential:
-        return None
     seconds = _seconds(work, kernel, buffers, widths)
     if seconds < FORK_SECONDS:
         return None
@@ -105,6 +103,8 @@ class Effort:
 
 def _nest(nest: Nest, effort: Effort, seconds: float, threads: int) -> Split | Staged | None:
     """Cut a loop around everything; or where that leaves threads without work, the stages inside."""
+    if nest.sequential:
+        return _cut_aside(nest, effort)
     split = _cut(nest.outer, nest, effort)
     if split is not None and split.pieces >= min(effort.pieces, 2 * effort.threads):
         return split
@@ -140,6 +140,25 @@ def _cut(loops: Sequence[Var], nest: Nest, effort: Effort) -> Split | None:
     axis, grain = next(enough, max(candidates, key=lambda c: c[0].extent / c[1]))
     steps = grain * math.ceil(math.ceil(axis.extent / grain) / effort.pieces)
     return Split(axis, axis.extent, steps, effort.threads)
+
+
+def _cut_aside(nest: Nest, effort: Effort) -> Split | None:
+    """Updates in order, cut along a loop whose steps update elements of their own: each thread makes them all there.
+
+    A step has its own elements if the computed indices do not depend on it: it moves along another axis than they do.
+    """
+    depends = dependences(nest)
+
+    def has_own(var: Var) -> bool:
+        aside = all(var not in depends[t.value] for s in nest.stores for t in s.terms)
+        return aside and all(s.terms and s.offset.coefficient(var) for s in nest.stores)
+
+    axis = max((v for v in nest.outer if has_own(v)), key=lambda v: v.extent, default=None)
+    if axis is None:
+        return None
+    line = 64 // min(np.dtype(s.dtype).itemsize for s in nest.stores)
+    steps = line * math.ceil(math.ceil(axis.extent / line) / effort.pieces)
+    return Split(axis, axis.extent, steps, effort.threads) if steps < axis.extent else None
 
 
 def _staged(nest: Nest, seconds: float, threads: int) -> Staged | None:
@@ -190,6 +209,8 @@ def _seconds(work: Work, kernel: Kernel, buffers: Sequence[Buffer], widths: Widt
     """Roughly how long one core takes."""
     if isinstance(work, Nest):
         rate = VECTORS * work.lanes if work.lanes > 1 else SCALARS
+        if work.sequential:
+            return math.prod(v.extent for v in work.outer) / UPDATES
         return max(flops(work, lambda x: op_cost(x.op.name)) / rate, _bytes(work, kernel, buffers) / BYTES)
     if isinstance(work, Product):
         after = _seconds(work.epilogue.nest, kernel, buffers, widths) if work.epilogue is not None else 0.0
