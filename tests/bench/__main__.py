@@ -20,7 +20,7 @@ from pathlib import Path
 from time import perf_counter
 
 from tests.bench.race import Effort, FailedError, Result, Stable, run
-from tests.bench.report import against, json_lines, page, restored, seconds_text, selected, verdict
+from tests.bench.report import against, bytes_text, json_lines, page, restored, seconds_text, selected, verdict
 from tests.bench.workload import Workload
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -73,13 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stable = Stable(threads)
         try:
             limits = limits or stable.get("gradc").ask("probe")
-            results += [measured(workload, family, stable, effort) for family, workload in left]
+            for family, workload in left:
+                results.append(measured(workload, family, stable, effort))
+                if options.json:  # after every row: an interrupted run can be resumed
+                    Path(options.json).write_text(json_lines(results, limits), encoding="utf-8")
         finally:
             stable.close()
     text = page(results, FAMILIES, limits, head(effort.rounds))
     print(text)
-    if options.json:
-        Path(options.json).write_text(json_lines(results, limits), encoding="utf-8")
     if options.write:
         PAGE.write_text(text, encoding="utf-8")
         print(f"wrote {PAGE.name}", file=sys.stderr)
@@ -124,7 +125,8 @@ def measured(workload: Workload, family: str, stable: Stable, effort: Effort) ->
         result = Result(workload, family, effort.threads, failures={"gradc": str(failure)})
     peer = against(result)
     ratio = f"{result.ratio(peer):.2f}× {peer}" if peer and "gradc" in result.median else "no ratio"
-    own = seconds_text(result.median["gradc"]) if "gradc" in result.median else "no time"
+    show = bytes_text if workload.measure == "memory" else seconds_text
+    own = show(result.median["gradc"]) if "gradc" in result.median else "no figure"
     trouble = "".join(f"\n    {label}: {why}" for label, why in result.failures.items())
     print(
         f"{workload.name:36} {own:>9}  {ratio:32} {verdict(result):3} [{perf_counter() - start:.1f} s]{trouble}",

@@ -132,7 +132,8 @@ def page(results: Sequence[Result], titles: dict[str, str], limits: Limits, head
     if limits:
         peaks = f"{limits['float32'] / 1e9:.0f} GF f32, {limits['float64'] / 1e9:.0f} GF f64"
         update = f"in-place update of a large array {limits['bandwidth'] / 1e9:.0f} GB/s"
-        parts.append(f"Limits of one core, measured in the same run: FMA peak {peaks}; {update}.")
+        load = f"; load average of the machine before the run {limits['load']:.1f}" if limits.get("load") else ""
+        parts.append(f"Limits of one core, measured in the same run: FMA peak {peaks}; {update}{load}.")
     parts += ["## Summary", summary(results)]
     for (family, threads), group in grouped(results).items():
         many = "" if threads == 1 else f", {threads} threads"

@@ -110,7 +110,8 @@ class Worker:
 
     def probe(self) -> dict[str, float]:
         """The limits of the machine as one thread reaches them."""
-        return import_module("tests.bench.native").measured()
+        limits: dict[str, float] = import_module("tests.bench.native").measured()
+        return limits | {"load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0}
 
     def drop(self) -> None:
         self.entrants.clear()
