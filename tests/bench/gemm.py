@@ -12,21 +12,16 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import functools
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cython_blas
 
 from gradc.codegen.gemm.plan import make_plan
-from gradc.codegen.ir import Function, Module, Value
-from tests.gemm_harness import HOST, Products, build, describe
-
-#: What Fortran's gemm takes; our functions take fewer.
-ARGUMENTS = 13
+from tests.bench.native import repeated
+from tests.bench.products import blas
+from tests.gemm_harness import HOST, Products, describe
 
 SQUARES = [(n, n, n, "NN") for n in (8, 16, 32, 50, 64, 100, 128, 256, 512, 768, 1024)]
 LAYOUTS = [(n, n, n, kind) for n in (32, 64, 128, 256, 512, 1024) for kind in ("TN", "NT", "TT")]
@@ -44,17 +39,6 @@ SKINNY = [
     (17, 33, 19, "NN"), (2048, 64, 64, "NN"), (64, 64, 2048, "TN"),
 ]  # fmt: skip
 SETS = {"squares": SQUARES, "layouts": LAYOUTS, "mlp": MLP, "skinny": SKINNY}
-
-
-def blas(dtype: str) -> int:
-    """The address of OpenBLAS's own gemm, as SciPy exports it: Fortran's argument order, everything by pointer."""
-    capsule = cython_blas.__pyx_capi__[{"float32": "sgemm", "float64": "dgemm"}[dtype]]
-    python = ctypes.pythonapi
-    python.PyCapsule_GetName.restype, python.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    python.PyCapsule_GetPointer.restype = ctypes.c_void_p
-    python.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    address: int = python.PyCapsule_GetPointer(capsule, python.PyCapsule_GetName(capsule))
-    return address
 
 
 @dataclass
@@ -100,33 +84,14 @@ class Run:
     """Calls of one function with fixed pointers, counted in native code."""
 
     def __init__(self, function: int, arguments: list[Any], owner: object = None):
-        self.held = (arguments, owner)
-        pointers = [x.ctypes.data if isinstance(x, np.ndarray) else ctypes.addressof(x) for x in arguments]
-        self.block = (ctypes.c_void_p * ARGUMENTS)(*pointers)
-        self.function = function
+        self.pointers = [x.ctypes.data if isinstance(x, np.ndarray) else ctypes.addressof(x) for x in arguments]
+        self.function, self.held = function, (arguments, owner)
 
     def __call__(self, times: int) -> float:
+        call = repeated(self.function, self.pointers, times, self.held)
         start = time.perf_counter()
-        repeat()(self.function, ctypes.addressof(self.block), times)
+        call()
         return time.perf_counter() - start
-
-
-@functools.cache
-def repeat() -> Callable[[int, int, int], None]:
-    """repeat(function, block of pointers, times): call it; a function that takes fewer pointers ignores the rest."""
-    module = Module()
-    f = Function(module, "repeat", [("ptr", "function"), ("ptr", "block"), ("i64", "times")])
-    with f.loop(0, Value("%times", "int64")):
-        slots = [f.let(f"getelementptr ptr, ptr %block, i64 {i}") for i in range(ARGUMENTS)]
-        loaded = ", ".join("ptr " + f.let(f"load ptr, ptr {slot}") for slot in slots)
-        f.line(f"call void %function({loaded})")
-    f.finish()
-    engine = build(module, HOST)
-    native = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(
-        engine.get_function_address("repeat")
-    )
-    native.owner = engine  # type: ignore[attr-defined]
-    return native
 
 
 def fastest(runs: list[Run], flops: int, rounds: int) -> list[float]:

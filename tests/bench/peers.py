@@ -86,8 +86,10 @@ def compiled_c(function: Any, flags: Sequence[str] = ("-O3", "-march=native")) -
     if compiler is None:
         raise ImportError("no C compiler", name="cc")
     folder = Path(tempfile.mkdtemp(prefix="gradc-bench-"))
-    source, target = folder / "generated.c", folder / "generated.so"
-    shutil.move(function.generate(f"{folder.name.replace('-', '_')}.c"), source)
+    target = folder / "generated.so"
+    generator = casadi.CodeGenerator("generated.c")
+    generator.add(function)
+    source = generator.generate(f"{folder}/")
     subprocess.run([compiler, *flags, "-shared", "-fPIC", "-o", target, source], check=True)
     return casadi.external(function.name(), str(target))
 
