@@ -107,15 +107,15 @@ def table(results: Sequence[Result], limits: Limits) -> str:
     return "\n".join(lines)
 
 
-def summary(results: Sequence[Result]) -> str:
+def summary(results: Sequence[Result], titles: dict[str, str]) -> str:
     """How many goals are reached, family by family."""
-    lines = ["| family | threads | goals reached | worst ratio to its goal |", "| --- | --- | --- | --- |"]
+    lines = ["| | threads | goals reached | worst ratio to its goal |", "| --- | --- | --- | --- |"]
     for (family, threads), group in grouped(results).items():
         with_goal = [r for r in group if verdict(r) in ("yes", "no")]
         reached = sum(verdict(r) == "yes" for r in with_goal)
         shares = [(r.ratio(against(r) or "") / r.workload.goal, r.workload.title) for r in with_goal]
         worst = "{:.2f} at {}".format(*min(shares)) if shares else "—"
-        lines.append(f"| {family} | {threads} | {reached} of {len(with_goal)} | {worst} |")
+        lines.append(f"| {titles[family]} | {threads} | {reached} of {len(with_goal)} | {worst} |")
     return "\n".join(lines)
 
 
@@ -134,16 +134,25 @@ def page(results: Sequence[Result], titles: dict[str, str], limits: Limits, head
         update = f"in-place update of a large array {limits['bandwidth'] / 1e9:.0f} GB/s"
         load = f"; load average of the machine before the run {limits['load']:.1f}" if limits.get("load") else ""
         parts.append(f"Limits of one core, measured in the same run: FMA peak {peaks}; {update}{load}.")
-    parts += ["## Summary", summary(results)]
+    parts += ["## Summary", summary(results, titles)]
     for (family, threads), group in grouped(results).items():
         many = "" if threads == 1 else f", {threads} threads"
         parts.append(f"## {titles[family]}{many}")
         for counted in dict.fromkeys(r.workload.counted for r in group):
             parts.append(counted[0].upper() + counted[1:] + ".")
         parts.append(table(group, limits))
-        parts += [f"- {r.workload.title}: {r.workload.note}" for r in group if r.workload.note]
-        parts += sorted({f"- {label}: {why}" for r in group for label, why in r.failures.items()})
+        remarks = notes(group) + sorted({f"- {label}: {why}" for r in group for label, why in r.failures.items()})
+        parts += ["\n".join(remarks)] if remarks else []
     return "\n\n".join(parts) + "\n"
+
+
+def notes(group: Sequence[Result]) -> list[str]:
+    """What limits the rows that missed their goal, each remark once."""
+    titles: dict[str, list[str]] = {}
+    for result in group:
+        if result.workload.note and verdict(result) != "yes":
+            titles.setdefault(result.workload.note, []).append(result.workload.title)
+    return [f"- {'; '.join(names)}: {note}." for note, names in titles.items()]
 
 
 def json_lines(results: Sequence[Result], limits: Limits) -> str:
