@@ -18,6 +18,7 @@ from gradc import nn, numpy, optim, special
 from gradc.api.compiled import Jitted, compile, jit, train_step
 from gradc.api.control import checkpoint, cond, fori_loop, scan, while_loop
 from gradc.api.derivatives import grad, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp, vmap
+from gradc.api.explain import explain
 from gradc.aval import spec
 from gradc.errors import (
     CompileError,
@@ -29,7 +30,7 @@ from gradc.errors import (
     StorageError,
     TraceError,
 )
-from gradc.explain import assume, explain
+from gradc.explain import assume
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.trace import trace

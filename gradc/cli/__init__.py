@@ -86,6 +86,9 @@ def _explain(commands: Commands) -> None:
     form.add_argument("--latex", dest="form", action="store_const", const="latex", help="as LaTeX (amsmath)")
     form.add_argument("--mathml", dest="form", action="store_const", const="mathml", help="as MathML, for a web page")
     form.add_argument("--ascii", dest="form", action="store_const", const="ascii", help="without Unicode")
+    form.add_argument(
+        "--html", metavar="OUT", help="as a page that links source, formulas, graph, kernels, LLVM IR and assembly"
+    )
     parser.add_argument("--unfold", action="store_true", help="print each of several equal layers")
     parser.set_defaults(run=_run_explain)
 
@@ -148,8 +151,10 @@ def _run_show(options: argparse.Namespace) -> int:
 
 
 def _run_explain(options: argparse.Namespace) -> int:
-    from gradc.cli.stages import explain
+    from gradc.cli.stages import explain, explore
 
+    if options.html is not None:
+        return explore(options.function, options.arg, options.html)
     return explain(options.function, options.arg, options.form or "text", not options.unfold)
 
 

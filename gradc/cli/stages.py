@@ -8,9 +8,9 @@ from typing import Any
 from gradc.api.compiled import jit
 from gradc.api.derivatives import value_and_grad
 from gradc.api.executable import Executable
+from gradc.api.explain import explain as explain_function
 from gradc.cli.loading import Loaded, load_function
 from gradc.cli.usage import UsageError
-from gradc.explain import explain as explain_function
 from gradc.oracle import check_gradients
 from gradc.passes import optimise
 from gradc.trace import trace
@@ -93,6 +93,15 @@ def explain(place: str, given: Sequence[str], form: str, fold: bool) -> int:
         "mathml": lambda: derivation.mathml(fold=fold),
     }
     print(written[form]())
+    return 0
+
+
+def explore(place: str, given: Sequence[str], output: str) -> int:
+    """Write the explorer's page, with kernels timed on the example arguments."""
+    loaded = load_function(place, given)
+    explanation = explain_function(loaded.function, *loaded.values(), argnums=_differentiable(loaded))
+    path = explanation.html(output)
+    print(f"wrote {path} ({path.stat().st_size:,} bytes)")
     return 0
 
 

@@ -19,7 +19,7 @@ from pathlib import PurePath
 
 from gradc.codegen.fork import FORK
 from gradc.node import Where
-from gradc.schedule.origin import Piece, nodes_at, nodes_of
+from gradc.schedule.origin import Piece, loaded_at, nodes_at, nodes_of
 from gradc.schedule.plan import Schedule
 
 #: metadata numbers below this one are the compile unit and what it needs
@@ -142,6 +142,12 @@ class Locations:
             return nodes_of(self.schedule, location.kernel)
         pieces = self.pieces(discriminator)
         return frozenset[int]().union(*(nodes_at(self.schedule, kernel, piece) for kernel, piece in pieces))
+
+    def loaded(self, discriminator: int) -> frozenset[int]:
+        """Those of `nodes` whose values code with this discriminator only loads."""
+        location = self.found[discriminator - 1]
+        pieces = self.pieces(discriminator) if location.kernel < 0 else frozenset[tuple[int, Piece]]()
+        return frozenset[int]().union(*(loaded_at(self.schedule, kernel, piece) for kernel, piece in pieces))
 
     def pieces(self, discriminator: int) -> frozenset[tuple[int, Piece]]:
         """The pieces of kernels that code with this discriminator belongs to, each with its kernel's number."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gradc.explain.derivation import Derivation, Line, explain_graph
     from gradc.explain.formula import Formula
     from gradc.explain.rules import RULES, Rule
+    from gradc.graph import Graph
+    from gradc.node import Node
 
 #: Loaded on first use: the algebra of formulas costs a tenth of a second.
 _LATER = {
@@ -37,23 +39,16 @@ def __getattr__(name: str) -> Any:
 
 
 def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0, **kwargs: Any) -> Derivation:
-    """The derivation of the gradient of ``f`` at the shapes and dtypes of the arguments.
-
-    ``argnums`` says with respect to which positional arguments, as in `gradc.grad`; an argument may nest arrays in
-    tuples, lists, dicts and dataclasses.  A result that is not scalar is explained as the vector–Jacobian product with
-    cotangent G. Raises TraceError where ``f`` cannot be traced or an argument holds no arrays.
-
-    >>> import numpy as np
-    >>> print(explain(lambda A, x: A @ x, np.ones((2, 3)), np.ones(3), argnums=(0, 1)))
-    Y = Ax
-    <BLANKLINE>
-    ∂A = Gxᵀ
-    ∂x = AᵀG
-    <BLANKLINE>
-    G is the cotangent of Y
-    """
+    """The derivation of the gradient of ``f``; see `gradc.explain`, which adds what compilation makes of it."""
     from gradc.explain.derivation import explain_graph
 
+    return explain_graph(*traced(f, *args, argnums=argnums, **kwargs))
+
+
+def traced(
+    f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0, **kwargs: Any
+) -> tuple[Graph, list[Node]]:
+    """The graph of ``f``, and those of its inputs that are in the arguments ``argnums``."""
     graph = trace(f, *args, **kwargs)
     chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     _, paths, _ = flatten((args, kwargs))
@@ -66,7 +61,7 @@ def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0,
                 f"argnums={number}: {function_name(f)} was given {len(args)} arguments with arrays up to there"
             )
         wanted += found
-    return explain_graph(graph, wanted)
+    return graph, wanted
 
 
-__all__ = ["RULES", "Derivation", "Formula", "Line", "Rule", "assume", "explain", "explain_graph"]
+__all__ = ["RULES", "Derivation", "Formula", "Line", "Rule", "assume", "explain", "explain_graph", "traced"]

@@ -41,7 +41,8 @@ from gradc.interpret import topological
 from gradc.node import Node, Where, constant, derived_from
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
-from gradc.passes import FORWARD, cse, fold, run_passes, simplify_to_read
+from gradc.passes import FORWARD, Observe, cse, fold, run_passes, simplify_to_read
+from gradc.passes.lineage import following
 from gradc.trace import new_input
 
 
@@ -80,12 +81,17 @@ class Derivation:
 
     ``lines`` are in reading order.  ``graph`` takes the function's inputs (and the cotangents ``G`` of results that
     are not scalar) and computes the wanted gradients by the displayed formulas; ``compiled`` is the graph they were
-    derived from.
+    derived from, in the form that is read.  ``step`` is what one compiles: the function's results and the gradients
+    that are not zero, as reverse mode gives them; its inputs are those of ``graph`` and the extents in ``sizes``, which
+    formulas name.  ``origins`` are, for the nodes of ``compiled``, those that they were in ``step``.
     """
 
     lines: tuple[Line, ...]
     graph: Graph
     compiled: Graph
+    step: Graph
+    sizes: Mapping[Node, int]
+    origins: Mapping[Node, frozenset[Node]]
     legend: tuple[tuple[Layout, str | Layout], ...] = ()
     conventions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -132,24 +138,31 @@ class Derivation:
         return f"<div>{self.mathml()}<small>{remarks.removeprefix('<br>')}</small></div>"
 
 
-def explain_graph(primal: Graph, wanted: Sequence[Node]) -> Derivation:
+def explain_graph(primal: Graph, wanted: Sequence[Node], observe: Observe | None = None) -> Derivation:
     """The derivation of the gradient of ``primal`` with respect to the inputs ``wanted``.
 
     A result that is not one scalar is explained as the vector–Jacobian product with cotangents named G.
+    ``observe(name, before, after)`` is called after each step on the way to the graph that is explained.
     """
-    return _Deriver(primal, wanted).derivation()
+    return _Deriver(primal, wanted, observe).derivation()
+
+
+def _of_results(graph: Graph) -> Graph:
+    """``graph`` with the names of what its results need alone."""
+    return graph.replace(names={node: name for node, name in graph.names.items() if node in graph.index})
 
 
 class _Deriver:
     """The steps of one derivation and what they share."""
 
-    def __init__(self, primal: Graph, wanted: Sequence[Node]):
+    def __init__(self, primal: Graph, wanted: Sequence[Node], observe: Observe | None = None):
+        self.observe = observe
         primal, self.facts = without_assumptions(primal)
         self.primal, self.wanted = primal, tuple(wanted)
         self.naming = Naming(primal)
         self.marked, self.extents = with_named_extents(primal, set(self.naming.taken))
         self.naming.reserve(s.name for s in self.extents.symbols.values())
-        self.stable = run_passes(self.marked, FORWARD)
+        self.stable = run_passes(self.marked, FORWARD, observe)
         self.cotangents = self._seeds()
         self.compiled, self.gradients, self.belongs_to = self._differentiated()
 
@@ -180,8 +193,15 @@ class _Deriver:
             *self.extents.leaves.values(),
             *(c for c in self.cotangents if c.op.name == "input"),
         ]
+        gradients = [found[x] for x in self.wanted if x in found and found[x] is not None]
+        results = (*self.stable.outputs, *gradients)
+        self.step = _of_results(Graph(tuple(leaves), results, names, title=self.primal.title))  # type: ignore[arg-type]
+        if self.observe is not None:
+            self.observe("differentiate", self.stable, self.step)
         graph = Graph(tuple(leaves), (*named, *present, *(found[n] for n in present)), names)  # type: ignore[arg-type]
-        graph = run_passes(graph, (fold, simplify_to_read, cse, simplify_to_read))
+        with following() as lineage:
+            graph = run_passes(graph, (fold, simplify_to_read, cse, simplify_to_read))
+        self.origins = lineage.origins(graph)
         forward = graph.outputs[len(named) : len(named) + len(present)]
         pulled = graph.outputs[len(named) + len(present) :]
         by_forward = dict(zip(present, pulled, strict=True))
@@ -212,6 +232,9 @@ class _Deriver:
             tuple(lines),
             self._displayed_graph(quantities, gradients),
             self.compiled,
+            self.step,
+            {leaf: size for size, leaf in self.extents.leaves.items()},
+            self.origins,
             self._legend(quantities),
             conventions(self.stable, lines),
             self.stable.notes,

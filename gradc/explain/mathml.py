@@ -9,14 +9,14 @@ Start reading at `MathmlPrinter.table`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from html import escape
 from itertools import pairwise
 
 from gradc.explain import layout as n
 from gradc.explain.folding import Rule, Said
-from gradc.explain.formula import Number
+from gradc.explain.formula import Formula, Number
 from gradc.explain.layout import Layout
 from gradc.explain.text import ATOM, POSTFIX, PRODUCT, SIDE, SUM, is_short
 
@@ -24,7 +24,10 @@ NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 
 
 class MathmlPrinter:
-    """Prints layouts as MathML elements."""
+    """Prints layouts as MathML elements; ``mark`` gives each that shows a formula further attributes."""
+
+    def __init__(self, mark: Callable[[Formula], str] | None = None):
+        self.mark = mark
 
     def __call__(self, x: Layout) -> str:
         return self._element(x)[0]
@@ -56,6 +59,14 @@ class MathmlPrinter:
         return text if mine >= binding else _between("(", text, ")")
 
     def _element(self, x: Layout) -> tuple[str, int]:
+        text, binding = self._bare(x)
+        if self.mark is None or x.source is None:
+            return text, binding
+        tag = re.match(r"<\w+", text)
+        assert tag is not None, "every piece of notation is one element"
+        return f"{tag[0]}{self.mark(x.source)}{text[tag.end() :]}", binding
+
+    def _bare(self, x: Layout) -> tuple[str, int]:
         match x:
             case n.Ident():
                 return _ident(x), ATOM

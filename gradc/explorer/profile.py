@@ -31,8 +31,8 @@ from gradc.schedule.plan import Schedule
 
 SYMBOL = "gradc_timed"
 #: Runs go on until there are enough of them or this much time has passed, but at least a few.
-RUNS, FEWEST_RUNS = 2000, 8
-PATIENCE_NS = 1_000_000_000
+RUNS, FEWEST_RUNS = 1000, 8
+PATIENCE_NS = 500_000_000
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradc.graph import Graph
-from gradc.node import OPS, Node, constant
+from gradc.node import OPS, Node, constant, derived_from
 from gradc.ops.record import HOLDERS, Kind
 from gradc.passes.rules import mapped
 
@@ -30,7 +30,7 @@ def fold(graph: Graph) -> Graph:
                 return _splat(node, scalars)
         if node.size <= MOST_ELEMENTS and all(a.op.name == "constant" for a in args) and node.op.kind is not Kind.SORT:
             value = node.op.evaluate(*[a.attrs["value"] for a in args], **node.attrs)
-            return constant(np.asarray(value, node.dtype), node.aval.weak)
+            return _constant(value, node)
         return None
 
     return mapped(graph, folded)
@@ -47,5 +47,11 @@ def splat_value(node: Node) -> NDArray[Any] | None:
 
 
 def _splat(node: Node, scalars: list[NDArray[Any] | None]) -> Node:
-    value = constant(np.asarray(node.op.evaluate(*scalars, **node.attrs), node.dtype), node.aval.weak)
+    value = _constant(node.op.evaluate(*scalars, **node.attrs), node)
     return value if node.shape == () else OPS["broadcast"].make((value,), shape=node.shape, axes=())
+
+
+def _constant(value: Any, node: Node) -> Node:
+    """``value`` in the place of ``node``, from the same line of source."""
+    with derived_from(node.where):
+        return constant(np.asarray(value, node.dtype), node.aval.weak)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gradc.graph import Graph, rewrite, same_nodes
 from gradc.node import Label, Node, derived_from
+from gradc.passes.lineage import rewritten
 
 Rule = Callable[[Node], Node | None]
 Rules = Mapping[str, Sequence[Rule]]  # op name -> rules
@@ -38,12 +39,12 @@ def noted(graph: Graph, notes: Sequence[str]) -> Graph:
 def _sweep(graph: Graph, rules: Rules, applied: list[tuple[Rule, Node]]) -> Graph:
     """One walk from the leaves to the outputs; a replacement's own new operands are met by the next walk."""
 
-    def rewritten(node: Node, args: tuple[Node, ...]) -> Node | None:
+    def settled(node: Node, args: tuple[Node, ...]) -> Node | None:
         start = node if same_nodes(args, node.args) else node.rebuilt(args, node.label)
         result = _to_fixed_point(start, rules, applied)
         return None if result is start else result
 
-    return mapped(graph, rewritten)
+    return mapped(graph, settled)
 
 
 def _to_fixed_point(node: Node, rules: Rules, applied: list[tuple[Rule, Node]]) -> Node:
@@ -79,4 +80,6 @@ def mapped(graph: Graph, rule: Callable[[Node, tuple[Node, ...]], Node | None]) 
     known: dict[Node, Node] = {}
     outputs = rewrite(graph.outputs, rule, {n: n for n in graph.inputs}, known)
     names = {known[node]: name for node, name in graph.names.items() if node in known}
-    return graph.replace(outputs=tuple(outputs), names=names)
+    after = graph.replace(outputs=tuple(outputs), names=names)
+    rewritten(graph, known, after)
+    return after

@@ -41,6 +41,16 @@ def nodes_at(schedule: Schedule, number: int, piece: Piece) -> frozenset[int]:
     return work.origins if isinstance(work, Product | Correlation) else _computed(schedule, kernel, work)
 
 
+def loaded_at(schedule: Schedule, number: int, piece: Piece) -> frozenset[int]:
+    """The stored node that a piece only loads; nothing for a piece that computes or stores."""
+    kernel = schedule.kernels[number]
+    nest = _nest(kernel.work[piece.work])
+    if nest is None or piece.instruction < 0 or piece.slot >= 0:
+        return frozenset()
+    x = nest.code[piece.instruction]
+    return _held(schedule, kernel, x.slot) if isinstance(x, Load | Lookup) else frozenset()
+
+
 def nodes_of(schedule: Schedule, number: int) -> frozenset[int]:
     """All nodes whose values kernel ``number`` computes, stored or not."""
     kernel = schedule.kernels[number]

@@ -1,0 +1,44 @@
+"""A derivation that can also show what became of it: `Explanation`, what `gradc.explain` returns.
+
+Enters: a derivation with the traced graph it came from.  Leaves: the same, with `html`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from gradc.explain import Derivation
+from gradc.graph import Graph
+from gradc.node import Node
+
+
+@dataclass(frozen=True)
+class Explanation(Derivation):
+    """A `Derivation` and where it came from: the ``traced`` graph, the inputs ``wanted``, the given arrays."""
+
+    traced: Graph = field(kw_only=True, repr=False)
+    wanted: tuple[Node, ...] = field(kw_only=True, repr=False)
+    arrays: tuple[Any, ...] = field(kw_only=True, repr=False)
+
+    @classmethod
+    def of(cls, derivation: Derivation, graph: Graph, wanted: Sequence[Node], arrays: Sequence[Any]) -> Explanation:
+        """``derivation``, which explains ``graph``, with what it came from."""
+        known = {f.name: getattr(derivation, f.name) for f in fields(derivation)}
+        return cls(**known, traced=graph, wanted=tuple(wanted), arrays=tuple(arrays))
+
+    def html(self, path: str | Path) -> Path:
+        """Write the explorer: one page, readable without a network, that shows source, formulas, graph, kernels, LLVM
+        IR and assembly side by side; what belongs together lights up together, and the passes can be walked through.
+
+        The function and its gradient are compiled for this machine and each kernel is timed, on the arrays that were
+        explained, or on random ones where only their shapes were given.  Returns the path.
+        """
+        from gradc.explorer.page import page
+        from gradc.explorer.program import compiled_program
+
+        path = Path(path)
+        path.write_text(page(compiled_program(self.traced, self.wanted, self.arrays)), encoding="utf-8")
+        return path
