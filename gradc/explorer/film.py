@@ -39,17 +39,18 @@ class Frame:
     keys: Mapping[Node, int]
     changes: tuple[tuple[str, str], ...] = ()  #: what came ("+") and went ("−"), as counts of ops
     same: bool = False  #: whether the step changed nothing
+    doing: str = ""  #: what the step does
 
     @property
     def words(self) -> str:
-        """What the step does, and how many nodes there are after it."""
-        doing = WORDS.get(self.name, "")
-        size = f"{len(shown_nodes(self.graph))} nodes"
+        """What the step does, and what that came to."""
         if self.same:
-            size = "nothing to change here"
-        elif not self.changes:
-            size += ", the same ops, read in other ways"
-        return "; ".join(filter(None, (doing, size)))
+            came_to = "nothing to change here"
+        elif self.changes or self.name == "trace":
+            came_to = f"{len(shown_nodes(self.graph))} nodes"
+        else:
+            came_to = "" if self.doing else "the same ops, read in other ways"
+        return "; ".join(filter(None, (self.doing or WORDS.get(self.name, ""), came_to)))
 
 
 class Film:

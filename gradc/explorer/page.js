@@ -26,6 +26,7 @@
   function listing(which) {
     const list = $(`list-${which}`);
     const page = document.createDocumentFragment();
+    list.blocks = [];
     for (const f of data[which]) {
       const head = make("div", "fn");
       head.append(make("span", "", f.name), make("small", "", f.words));
@@ -34,8 +35,11 @@
         head.classList.toggle("shut");
         rulers();
       };
-      const body = make("div", "fn-body");
-      page.append(head, body);
+      const body = make("div", f.step ? "fn-body step" : "fn-body");
+      const block = make("div", "fn-block");
+      block.append(head, body);
+      page.append(block);
+      list.blocks.push({ head, sets: f.lines.map(([, all, own]) => own ?? all) });
       for (const [text, all, own, reads] of f.lines) {
         const line = make("div", "ln");
         line.style.setProperty("--heat", f.share > 0 ? heat(f.share) : "transparent");
@@ -62,19 +66,17 @@
       e.setAttribute("aria-selected", "false");
     }
   }
-  const own = new Map();
-  const reading = new Map();
-  const file = (map, key, e) => (map.has(key) ? map.get(key).push(e) : map.set(key, [e]));
-  function register(root) {
-    for (const e of root.querySelectorAll("[data-s]")) {
-      file(own, Number(e.dataset.o ?? e.dataset.s), e);
-      if (e.dataset.r !== undefined) file(reading, Number(e.dataset.r), e);
-    }
-  }
-  function forget(e) {
-    for (const map of [own, reading]) for (const found of map.values()) {
-      const at = found.indexOf(e);
-      if (at >= 0) found.splice(at, 1);
+  const own = new Map(); // set -> pieces that light up with it; those of the graph change with the frame
+  const readers = []; // pieces that load something
+  const ownSet = (e) => Number(e.dataset.o ?? e.dataset.s);
+  function register(body) {
+    const pane = body.id.slice("list-".length);
+    for (const e of body.querySelectorAll("[data-s]")) {
+      const set = ownSet(e);
+      if (!own.has(set)) own.set(set, []);
+      own.get(set).push(e);
+      e.counted = e.classList.contains("formula") ? null : pane;
+      if (e.dataset.r !== undefined) readers.push(e);
     }
   }
   const meets = (a, b) => {
@@ -84,24 +86,33 @@
   };
 
   let chosen = null; // the piece that stays lit
-  let shown = null; // the nodes that are lit now
+  let on = sets.map(() => false); // the sets that are lit now
+  let pointed = null; // the piece that is lit because it is pointed at
+  const isOn = (set) => on[set] ?? false;
   function light(nodes, source) {
-    shown = nodes;
+    const before = on;
     document.body.classList.toggle("choosing", nodes !== null);
-    const on = sets.map((s) => nodes !== null && meets(s, nodes));
-    for (const [set, found] of own) for (const e of found) e.classList.toggle("lit", on[set] ?? false);
-    for (const [set, found] of reading)
-      for (const e of found) e.classList.toggle("reads", (on[set] ?? false) && !e.classList.contains("lit"));
-    if (source) source.classList.add("lit");
-    for (const path of document.querySelectorAll(".edges path")) {
+    on = sets.map((s) => nodes !== null && meets(s, nodes));
+    if (pointed) pointed.classList.toggle("lit", isOn(ownSet(pointed)));
+    for (const [set, found] of own)
+      if (isOn(set) !== (before[set] ?? false)) for (const e of found) e.classList.toggle("lit", isOn(set));
+    for (const e of readers) e.classList.toggle("reads", isOn(Number(e.dataset.r)) && !isOn(ownSet(e)));
+    pointed = source ?? null;
+    if (pointed) pointed.classList.add("lit");
+    lightGraph();
+    for (const which of ["ir", "asm"])
+      for (const { head, sets } of $(`list-${which}`).blocks) head.classList.toggle("has-lit", sets.some(isOn));
+    counts(nodes !== null);
+    rulers();
+    inspect(nodes, source);
+  }
+  function lightGraph() {
+    for (const e of drawn.values())
+      e.classList.toggle("lit", e === pointed || (e.dataset.s !== undefined && isOn(ownSet(e))));
+    for (const path of edges ? edges.children : []) {
       const ends = [path.dataset.a, path.dataset.b].map((key) => drawn.get(key));
       path.classList.toggle("lit", ends.every((e) => e && e.classList.contains("lit")));
     }
-    for (const head of document.querySelectorAll(".fn"))
-      head.classList.toggle("has-lit", head.nextElementSibling.querySelector(".lit") !== null);
-    counts();
-    rulers();
-    inspect(nodes, source);
   }
   const nodesOf = (e) => sets[Number(e.dataset.s)];
   const pieceAt = (target) => (target instanceof Element ? target.closest("[data-s]") : null);
@@ -120,7 +131,9 @@
   }
   function reveal(pane) {
     const body = pane.querySelector(".body");
-    const first = body.querySelector(":scope .lit");
+    // In code, the kernel itself says more than the line that calls it.
+    const found = [...body.querySelectorAll(".lit")];
+    const first = found.find((e) => !e.closest(".step")) ?? found[0];
     if (!first || pane.classList.contains("folded")) return;
     first.closest(".fn-body")?.previousElementSibling.classList.remove("shut");
     const a = first.getBoundingClientRect(), b = body.getBoundingClientRect();
@@ -137,12 +150,12 @@
   const WORDS = {
     source: "line", formulas: "term", graph: "node", kernels: "kernel", ir: "instruction", asm: "instruction",
   };
-  function counts() {
-    for (const [pane, word] of Object.entries(WORDS)) {
-      const body = $(`list-${pane}`);
-      const lit = shown ? body.querySelectorAll("[data-s].lit:not(.formula)").length : 0;
-      $(`pane-${pane}`).querySelector(".count").textContent = shown ? plural(lit, word) : "";
-    }
+  function counts(any) {
+    const lit = Object.fromEntries(Object.keys(WORDS).map((pane) => [pane, 0]));
+    for (const [set, found] of own) if (isOn(set)) for (const e of found) if (e.counted) lit[e.counted]++;
+    for (const e of drawn.values()) if (e.classList.contains("lit")) lit.graph++;
+    for (const [pane, word] of Object.entries(WORDS))
+      $(`pane-${pane}`).querySelector(".count").textContent = any ? plural(lit[pane], word) : "";
   }
 
   // -- what the pointer is on, in words ----------------------------------------------------------------------------
@@ -175,27 +188,31 @@
   }
 
   // -- rulers ------------------------------------------------------------------------------------------------------
-  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  let waiting = 0;
   function rulers() {
-    for (const pane of document.querySelectorAll(".listing")) {
-      const ruler = pane.querySelector(".ruler"), rows = pane.querySelectorAll(".fn, .fn:not(.shut) + .fn-body > .ln");
-      const height = ruler.clientHeight, width = ruler.clientWidth;
-      if (!height) continue;
-      const scale = window.devicePixelRatio || 1;
-      ruler.width = width * scale;
-      ruler.height = height * scale;
-      const pen = ruler.getContext("2d");
-      pen.scale(scale, scale);
-      pen.fillStyle = color("--lit-edge");
-      const step = height / Math.max(1, rows.length);
-      for (let i = 0; i < rows.length; i++)
-        if (rows[i].classList.contains("lit")) pen.fillRect(1, i * step, width - 1, Math.max(1.5, step));
-    }
+    if (!waiting) waiting = requestAnimationFrame(() => {
+      waiting = 0;
+      const color = getComputedStyle(document.documentElement).getPropertyValue("--lit-edge").trim();
+      for (const which of ["ir", "asm"]) ruler(which, color);
+    });
   }
-  for (const ruler of document.querySelectorAll(".ruler"))
-    ruler.addEventListener("click", (event) => {
-      const body = ruler.parentElement.querySelector(".body");
-      body.scrollTop = (event.offsetY / ruler.clientHeight) * body.scrollHeight - body.clientHeight / 2;
+  function ruler(which, color) {
+    const list = $(`list-${which}`), bar = list.parentElement.querySelector(".ruler");
+    const height = bar.clientHeight, width = bar.clientWidth, scale = window.devicePixelRatio || 1;
+    if (!height) return;
+    bar.width = width * scale;
+    bar.height = height * scale;
+    const pen = bar.getContext("2d");
+    pen.scale(scale, scale);
+    pen.fillStyle = color;
+    const rows = list.blocks.flatMap(({ head, sets }) => [-1, ...(head.classList.contains("shut") ? [] : sets)]);
+    const step = height / Math.max(1, rows.length);
+    rows.forEach((set, i) => isOn(set) && pen.fillRect(1, i * step, width - 1, Math.max(1.5, step)));
+  }
+  for (const bar of document.querySelectorAll(".ruler"))
+    bar.addEventListener("click", (event) => {
+      const body = bar.parentElement.querySelector(".body");
+      body.scrollTop = (event.offsetY / bar.clientHeight) * body.scrollHeight - body.clientHeight / 2;
     });
 
   // -- the graph, one frame per pass --------------------------------------------------------------------------------
@@ -212,13 +229,11 @@
     const keys = new Set(film.nodes.map((n) => n[0]));
     const after = next ? new Set(next.nodes.map((n) => n[0])) : keys;
     const before = at > 0 ? new Set(data.frames[at - 1].nodes.map((n) => n[0])) : keys;
-    for (const [key, e] of drawn) {
-      forget(e);
+    for (const [key, e] of drawn)
       if (!keys.has(key)) {
         e.remove();
         drawn.delete(key);
       }
-    }
     for (const node of film.nodes) {
       const e = drawn.get(node[0]) ?? appear(node);
       dress(e, node, !before.has(node[0]), !after.has(node[0]));
@@ -241,11 +256,13 @@
       tab.tabIndex = k === at ? 0 : -1;
     }
     if (last >= 0) back();
+    else lightGraph();
   }
   function appear(node) {
     const e = shape("g", { class: "node" });
     e.id = `g${node[0]}`;
-    e.append(shape("rect", { class: "box" }), shape("rect", { class: "heat" }), shape("text", {}), shape("text", {}));
+    e.append(shape("rect", { class: "box" }), shape("rect", { class: "heat" }));
+    e.append(shape("text", {}), shape("text", {}), shape("text", { class: "tag" }));
     canvas.append(e);
     drawn.set(node[0], e);
     return e;
@@ -255,7 +272,7 @@
     if (e === chosen) e.classList.add("pinned");
     e.style.transform = `translate(${x}px, ${y}px)`;
     e.setAttribute("aria-label", `${name ? name + " = " : ""}${op}, ${aval}`);
-    const [box, strip, top, below] = e.children;
+    const [box, strip, top, below, tag] = e.children;
     for (const [k, v] of Object.entries({ x: -width / 2, y: 0, width, height: 36, rx: 6 })) box.setAttribute(k, v);
     for (const [k, v] of Object.entries({ x: -width / 2 + 1, y: 5, width: 4, height: 26, rx: 2 })) strip.setAttribute(k, v);
     strip.style.setProperty("--heat", share > 0 ? heat(share) : "transparent");
@@ -278,12 +295,14 @@
     } else top.textContent = name || op;
     below.setAttribute("class", "small");
     below.textContent = aval;
-    if (set >= 0) {
-      piece(e, set);
-      file(own, set, e);
-    } else {
-      delete e.dataset.s;
+    tag.textContent = "";
+    if (data.frames[frame].schedule && set >= 0) {
+      tag.textContent = [...sets[set]].flatMap((n) => data.nodes[n].kernels).join(" ");
+      tag.setAttribute("x", width / 2 - 2);
+      tag.setAttribute("y", -3);
     }
+    if (set >= 0) piece(e, set);
+    else delete e.dataset.s;
   }
   function resize() {
     const film = data.frames[frame];
@@ -429,7 +448,8 @@
     if (!e.hasAttribute("data-t")) e.setAttribute("role", "option");
     e.setAttribute("aria-selected", "false");
   }
-  register(document.querySelector(".panes"));
-  draw(data.frames.length - 1);
+  for (const body of document.querySelectorAll(".body")) register(body);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", rulers);
+  go(data.frames.length - 1);
   light(null);
 })();

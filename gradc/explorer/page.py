@@ -25,7 +25,9 @@ from gradc.explorer.listing import Block, assembly_blocks, ir_blocks
 from gradc.explorer.profile import KernelTime
 from gradc.explorer.program import SYMBOL, Program
 from gradc.explorer.source import excerpts
+from gradc.graph import Graph
 from gradc.node import Node
+from gradc.schedule.kernel import Place
 from gradc.schedule.origin import nodes_of
 from gradc.schedule.partition import op_cost
 from gradc.version import __version__
@@ -57,7 +59,7 @@ class _Page:
             "title": escape(p.graph.title), "subtitle": self._subtitle(), "facts": self._facts(),
             "source": self._source(), "formulas": FormulaRows(p, self.numbered).html(), "kernels": self._kernels(),
             "hottest": f"{max((p.profile.share(k) for k in p.profile.kernels), default=0):.0%}",
-            "machine": escape(f"measured on {p.profile.roofline}"), "version": __version__,
+            "machine": escape(f"gradc {__version__}, measured on {p.profile.roofline}"), "version": __version__,
             "style": _resource("page.css"), "script": _resource("page.js"), "data": self._data(),
         }  # fmt: skip
         return _resource("page.html").format(**pieces)
@@ -78,7 +80,7 @@ class _Page:
         instructions = sum(d > 0 for block in self._asm for _, d in block.lines)
         facts = (
             ("one step", _duration(profile.step_ns)),
-            ("of the least possible", f"{profile.step_ns / max(profile.predicted_ns, 1e-9):.2f}×"),
+            ("of the roofline", f"{profile.predicted_ns / max(profile.step_ns, 1e-9):.0%}"),
             ("arithmetic", f"{schedule.flops / max(profile.step_ns, 1e-9):.1f} GF/s"),
             ("kernels", f"{len(schedule.kernels):,}"),
             ("nodes", f"{len(shown_nodes(self.program.graph)):,}"),
@@ -146,6 +148,7 @@ class _Page:
             written.append(
                 {
                     "name": block.name,
+                    "step": block.name == SYMBOL,
                     "words": self._words(kernels),
                     "share": 0.0 if block.name == SYMBOL else max((shares[k] for k in kernels), default=0.0),
                     "lines": [self._line(text, d) for text, d in block.lines],
@@ -192,7 +195,7 @@ class _Page:
         data: dict[str, Any] = {
             "ir": self._blocks(self._ir),
             "asm": self._blocks(self._asm),
-            "frames": [self._frame(frame, heats) for frame in program.frames],
+            "frames": [self._frame(frame, heats) for frame in (*program.frames, self._scheduled())],
             "nodes": [self._node(n, kernels_of[n]) for n in range(len(program.graph.nodes))],
             "kernels": [{"title": k.title, "ns": round(k.measured_ns, 1)} for k in profile.kernels],
             "step": round(profile.step_ns, 1),
@@ -214,12 +217,19 @@ class _Page:
             "where": str(node.where) if node.where is not None and node.op.name != "input" else "",
         }
 
+    def _scheduled(self) -> Frame:
+        """The last graph once more, each node with the kernels that compute it."""
+        last, schedule = self.program.frames[-1], self.program.schedule
+        stored = sum(b.place is Place.ARENA and b.node >= 0 for b in schedule.buffers)
+        doing = f"nodes become {len(schedule.kernels)} kernels, numbered here; {stored} values are kept in between"
+        return Frame("schedule", last.graph, last.keys, doing=doing)
+
     def _frame(self, frame: Frame, heats: Sequence[float]) -> dict[str, Any]:
         graph = frame.graph
         nodes = shown_nodes(graph)
         at = {node: k for k, node in enumerate(nodes)}
         edges = [(at[a], k) for k, node in enumerate(nodes) for a in dict.fromkeys(node.args) if a in at]
-        texts = [(graph.names.get(n, ""), _op_text(n), _short(n)) for n in nodes]
+        texts = [(_name(graph, n), _op_text(n), _short(n)) for n in nodes]
         widths = [_width(name, op, aval) for name, op, aval in texts]
         drawing = draw(widths, edges)
         outputs = set(graph.outputs)
@@ -231,6 +241,7 @@ class _Page:
             written.append([f"n{frame.keys[node]}", kind, op, name, aval, self.numbered(linked), x, y, width, share])
         return {
             "name": frame.name, "words": frame.words, "changes": frame.changes, "same": frame.same,
+            "schedule": frame.name == "schedule",
             "nodes": written, "width": drawing.width, "height": drawing.height,
             "edges": [[a, b, path] for (a, b), path in zip(edges, drawing.paths, strict=True)],
         }  # fmt: skip
@@ -241,6 +252,11 @@ def _source_line(number: int, html: str, at: int) -> str:
         return f'<div class="gap">{html}</div>'
     linked = f' data-s="{at}"' if at >= 0 else ""
     return f'<div class="ln"{linked}><span class="no">{number}</span><span class="tx">{html}</span></div>'
+
+
+def _name(graph: Graph, node: Node) -> str:
+    """What the user calls a node, or the derivation calls a leaf of its own."""
+    return graph.names.get(node, "") or (str(node.attrs["name"]) if node.op.name == "input" else "")
 
 
 def _op_text(node: Node) -> str:

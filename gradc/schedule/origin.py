@@ -37,7 +37,8 @@ def nodes_at(schedule: Schedule, number: int, piece: Piece) -> frozenset[int]:
         return stored
     nest = _nest(work)
     if piece.instruction >= 0 and nest is not None:
-        return nest.origins[piece.instruction]
+        together = next((pack for pack in nest.packs if piece.instruction in pack), (piece.instruction,))
+        return frozenset[int]().union(*(nest.origins[k] for k in together))
     return work.origins if isinstance(work, Product | Correlation) else _computed(schedule, kernel, work)
 
 
