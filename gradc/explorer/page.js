@@ -37,6 +37,7 @@
       };
       const body = make("div", f.step ? "fn-body step" : "fn-body");
       const block = make("div", "fn-block");
+      block.style.containIntrinsicHeight = `auto ${Math.round(18.6 * (f.lines.length + 1))}px`;
       block.append(head, body);
       page.append(block);
       list.blocks.push({ head, sets: f.lines.map(([, all, own]) => own ?? all) });
