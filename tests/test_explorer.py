@@ -307,7 +307,14 @@ def test_a_drawing_has_no_two_nodes_in_one_place():
 
 # -- in a browser ----------------------------------------------------------------------------------------------------
 
-in_a_browser = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason=MISSING)
+needs_a_browser = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason=MISSING)
+
+
+def in_a_browser(test):
+    """A test that drives Chromium; starting one takes a second or two."""
+    return pytest.mark.slow(needs_a_browser(test))
+
+
 LIT = "return document.querySelectorAll(arguments[0] + ' [data-s].lit').length"
 PANES = ("source", "formulas", "graph", "kernels", "ir", "asm")
 

@@ -27,6 +27,13 @@ WORDS = {
     "sizes": "named sizes become numbers",
     "dce": "what no result needs is dropped",
     "expand": "ops that are written in other ops become those",
+    "inline": "loops of few steps are written out",
+    "join": "loops that share work become one",
+    "hoist": "what is the same in every step of a loop leaves it",
+    "prune": "what a loop carries for nobody is dropped",
+    "unfold": "folds become what gathers their terms",
+    "share": "a softmax and its normaliser use the same exponentials",
+    "together": "products of one large operand become one product",
 }
 
 

@@ -22,7 +22,7 @@ from gradc.explorer.film import Film, Frame
 from gradc.explorer.profile import Profile, profile_schedule
 from gradc.graph import Graph, rewrite
 from gradc.node import Node, constant
-from gradc.passes import LOWERING, PIPELINE, run_passes
+from gradc.passes import PIPELINE, lowering, run_passes
 from gradc.passes.lineage import following, rewritten
 from gradc.runtime.load import assemble, target_info
 from gradc.schedule import Schedule, schedule
@@ -64,7 +64,8 @@ def compiled_program(primal: Graph, wanted: Sequence[Node], arrays: Sequence[Any
         derivation = explain_graph(primal, wanted, film)
         step = _with_sizes(derivation)
         film("sizes", derivation.step, step)
-        lowered = run_passes(step, (*PIPELINE, *LOWERING), film)
+        optimised = run_passes(step, PIPELINE, film)
+        lowered = run_passes(optimised, lowering(optimised), film)
     target = Target.host()
     plan = schedule(lowered, target=target)
     source = [None if node.op.name == "input" else node.where for node in lowered.nodes]
