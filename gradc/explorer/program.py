@@ -2,8 +2,8 @@
 
 Enters: a traced graph, the inputs whose gradient is wanted, and perhaps arrays to measure with.  Leaves: a `Program`.
 The graph that is compiled and the graph that is read have one origin, and the nodes of both are followed from there
-through every rewrite (`gradc.passes.lineage`); the schedule says which nodes a piece of a kernel stands for, and debug locations carry that
-into IR and assembly.  Start reading at `compiled_program`.
+through every rewrite (`gradc.passes.lineage`); the schedule says which nodes a piece of a kernel stands for, and debug
+locations carry that into IR and assembly.  Start reading at `compiled_program`.
 """
 
 from __future__ import annotations
