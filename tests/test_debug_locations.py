@@ -49,9 +49,14 @@ NETWORK = (
     gc.spec((64, 32), F32), gc.spec(32, F32), gc.spec((32, 10), F32), gc.spec(10, F32), gc.spec((16, 64), F32),
     gc.spec(16, np.int64),
 )  # fmt: skip
+SHARED = (
+    gc.spec((256, 256), F32), gc.spec(256, F32), gc.spec((256, 10), F32), gc.spec(10, F32), gc.spec((256, 256), F32),
+    gc.spec(256, np.int64),
+)  # fmt: skip
 CASES = {
     "network": (gc.value_and_grad(network, (0, 1, 2, 3)), network, NETWORK),
     "rows": (rows, rows, (gc.spec((7, 33)),)),
+    "shared": (gc.value_and_grad(network, (0, 1, 2, 3)), network, SHARED),
     "deep": (gc.value_and_grad(deep), deep, (gc.spec((16, 16)), gc.spec((8, 16)))),
     "looked up": (looked_up, looked_up, (gc.spec(9), gc.spec(4, np.int64), gc.spec(4))),
 }
@@ -61,7 +66,9 @@ CASES = {
 def case(request):
     function, source, specs = CASES[request.param]
     lines, start = inspect.getsourcelines(source)
-    return gc.compile(function, *specs, debug=True), gc.compile(function, *specs), range(start, start + len(lines))
+    threads = 2 if request.param == "shared" else 1
+    debug, plain = (gc.compile(function, *specs, debug=debug, threads=threads) for debug in (True, False))
+    return debug, plain, range(start, start + len(lines))
 
 
 def instructions(asm):
@@ -181,3 +188,8 @@ def test_other_targets_take_debug_locations(tmp_path, triple):
 
 def test_a_function_without_kernels_compiles():
     assert gc.compile(lambda x: x * 2, gc.spec(0), debug=True)(np.zeros(0)).shape == (0,)
+
+
+def test_work_that_threads_share_is_among_the_cases():
+    debug = gc.compile(CASES["shared"][0], *SHARED, debug=True, threads=2)
+    assert any(any(kernel.splits) for kernel in debug.schedule.kernels)

@@ -60,11 +60,15 @@ class MathmlPrinter:
 
     def _element(self, x: Layout) -> tuple[str, int]:
         text, binding = self._bare(x)
+        return self._marked(text, x), binding
+
+    def _marked(self, text: str, x: Layout) -> str:
+        """The element ``text``, which shows ``x``, with the attributes of a mark."""
         if self.mark is None or x.source is None:
-            return text, binding
+            return text
         tag = re.match(r"<\w+", text)
         assert tag is not None, "every piece of notation is one element"
-        return f"{tag[0]}{self.mark(x.source)}{text[tag.end() :]}", binding
+        return f"{tag[0]}{self.mark(x.source)}{text[tag.end() :]}"
 
     def _bare(self, x: Layout) -> tuple[str, int]:
         match x:
@@ -97,9 +101,9 @@ class MathmlPrinter:
         """Pieces that bind more tightly than a product."""
         match x:
             case n.Transposed(inner):
-                return f"<msup>{self.at_least(inner, ATOM)}<mo>⊤</mo></msup>", POSTFIX
+                return self._above(inner, "<mo>⊤</mo>"), POSTFIX
             case n.Raised(base, exponent):
-                return f"<msup>{self.at_least(base, ATOM)}{self(exponent)}</msup>", POSTFIX
+                return self._above(base, self(exponent)), POSTFIX
             case n.Root(inner):
                 return f"<msqrt>{self(inner)}</msqrt>", ATOM
             case n.Call(name, args, options):
@@ -131,6 +135,13 @@ class MathmlPrinter:
             case n.Tensor(indices, body):
                 return _below(_between("[", self(body), "]"), "".join(indices)), ATOM
         raise AssertionError(x)
+
+    def _above(self, base: Layout, text: str) -> str:
+        """``text`` above ``base``; above a name that has something below, both stand behind the name."""
+        if isinstance(base, n.Ident) and base.below and base.index is None:
+            lower = _number(base.below) if base.below.isdecimal() else f"<mi>{escape(base.below)}</mi>"
+            return f"<msubsup>{self._marked(_name(base.name), base)}{lower}{text}</msubsup>"
+        return f"<msup>{self.at_least(base, ATOM)}{text}</msup>"
 
     def _plus(self, terms: Sequence[Layout]) -> str:
         pieces = []

@@ -324,6 +324,9 @@
   };
 
   data.frames.forEach((film, at) => {
+    if (film.same) data.frames[at] = { ...data.frames[at - 1], ...film }; // the same picture
+  });
+  data.frames.forEach((film, at) => {
     const tab = make("button", film.same ? "same" : "", film.name);
     tab.type = "button";
     tab.id = `frame${at}`;

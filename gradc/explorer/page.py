@@ -225,6 +225,12 @@ class _Page:
         return Frame("schedule", last.graph, last.keys, doing=doing)
 
     def _frame(self, frame: Frame, heats: Sequence[float]) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "name": frame.name, "words": frame.words, "changes": frame.changes, "same": frame.same,
+            "schedule": frame.name == "schedule",
+        }  # fmt: skip
+        if frame.same:
+            return told  # the picture is that of the frame before
         graph = frame.graph
         nodes = shown_nodes(graph)
         at = {node: k for k, node in enumerate(nodes)}
@@ -239,9 +245,7 @@ class _Page:
             kind = "input" if node.op.name == "input" else "output" if node in outputs else "inner"
             share = round(max((heats[n] for n in linked), default=0.0), 5)
             written.append([f"n{frame.keys[node]}", kind, op, name, aval, self.numbered(linked), x, y, width, share])
-        return {
-            "name": frame.name, "words": frame.words, "changes": frame.changes, "same": frame.same,
-            "schedule": frame.name == "schedule",
+        return told | {
             "nodes": written, "width": drawing.width, "height": drawing.height,
             "edges": [[a, b, path] for (a, b), path in zip(edges, drawing.paths, strict=True)],
         }  # fmt: skip
