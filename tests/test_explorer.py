@@ -164,6 +164,16 @@ def test_terms_stand_for_the_nodes_they_name(explored):
     assert any(names["W2"] in sets[int(found)] for found in re.findall(r'data-o="(\d+)"', row))
 
 
+def test_a_gradient_that_is_an_input_still_has_its_code():
+    """∂L/∂X = A: the formula computes nothing, the compiled graph does."""
+    graph, wanted = traced(lambda X, A: np.trace(A.T @ X), np.ones((2, 3)), np.ones((2, 3)))
+    program = compiled_program(graph, wanted)
+    text = page(program)
+    data = json.loads(Reader(text).texts["data"])
+    row = re.search(r'<div class="formula gradient"[^>]*data-s="(\d+)"', text)
+    assert program.graph.index[program.graph.outputs[1]] in data["sets"][int(row[1])]
+
+
 def test_a_composite_stands_for_all_that_it_computes(explored):
     ops = {n: node.op.name for n, node in enumerate(explored.program.graph.nodes)}
     row = re.search(r'<div class="formula forward"[^>]*aria-label="L">.*?</div>', explored.text)[0]

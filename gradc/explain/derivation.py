@@ -58,6 +58,7 @@ class Line:
     where: tuple[Where, ...] = ()
     reason: str = ""
     facts: tuple[tuple[Ident, str], ...] = ()  #: what the user declared and the formula makes use of
+    value: Node | None = None  #: of a gradient: the node of the compiled graph that the formula is of
 
     @property
     def nodes(self) -> frozenset[Node]:
@@ -316,7 +317,7 @@ class _Deriver:
         if x is None:
             return Line("gradient", target, None, None, name, (), why_zero(self.primal, self.wanted[i], self.naming))
         facts = self._declared(owed, i)
-        return Line("gradient", target, x, notation.layout(x), name, x.where, facts=facts)
+        return Line("gradient", target, x, notation.layout(x), name, x.where, facts=facts, value=self.gradients[i])
 
     def _legend(self, quantities: Quantities) -> tuple[tuple[Layout, str | Layout], ...]:
         return self.naming.legend(self.compiled, self.extents.symbols, self.cotangents, quantities.deltas, self.scalar)

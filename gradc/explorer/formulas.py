@@ -54,7 +54,7 @@ class FormulaRows:
             right = f"<mn>0</mn><mtext>\u2003({escape(line.reason)})</mtext>"
             attributes = ""
         else:
-            own, every = self._region(line.formula, claimed)
+            own, every = self._region(line, line.formula, claimed)
             right = MathmlPrinter(self._marks(line.formula, own))(line.layout)
             attributes = f' data-s="{self.numbered(every)}"' if every else ""
         math = (
@@ -72,6 +72,7 @@ class FormulaRows:
 
     def _target(self, line: Line) -> str:
         own = self._positions(line.formula) if line.formula is not None else frozenset[int]()
+        own |= self._value(line)
         text = MathmlPrinter()(line.target)
         return f'<mrow data-t="" data-s="{self.numbered(own)}">{text}</mrow>' if own else text
 
@@ -83,9 +84,12 @@ class FormulaRows:
             nodes |= {inner for node in x.nodes for inner in _region_of(node)}
         return self.program.positions(nodes)
 
-    def _region(self, x: Formula, claimed: set[int]) -> tuple[Nodes, Nodes]:
+    def _value(self, line: Line) -> Nodes:
+        return self.program.positions({line.value}) if line.value is not None else frozenset()
+
+    def _region(self, line: Line, x: Formula, claimed: set[int]) -> tuple[Nodes, Nodes]:
         """What belongs to a line as a whole, and all that belongs to it; ``claimed`` are the nodes of lines before."""
-        every = frozenset[int]().union(*(self._positions(part) for part in _parts(x)))
+        every = self._value(line).union(*(self._positions(part) for part in _parts(x)))
         graph = self.program.graph
         found, pending = set(every), sorted(every)
         while pending:
@@ -94,7 +98,7 @@ class FormulaRows:
                 if at not in claimed and at not in found and arg.op.name not in ("input", "constant"):
                     found.add(at)
                     pending.append(at)
-        own = self._positions(x) | (frozenset(found) - every)
+        own = self._positions(x) | self._value(line) | (frozenset(found) - every)
         claimed |= found
         return own, frozenset(found)
 
