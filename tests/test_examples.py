@@ -7,13 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from examples import black_scholes_greeks, logistic_regression, mlp_digits, read_the_gradient, rosenbrock_scipy
+from examples import (
+    black_scholes_greeks,
+    epoch_in_one_call,
+    logistic_regression,
+    mlp_digits,
+    read_the_gradient,
+    rosenbrock_scipy,
+)
 
 
 def test_every_example_is_run_here():
     files = {p.stem for p in (Path(__file__).parent.parent / "examples").glob("*.py")} - {"__init__"}
     assert files == {
         "black_scholes_greeks",
+        "epoch_in_one_call",
         "logistic_regression",
         "mlp_digits",
         "read_the_gradient",
@@ -29,6 +37,11 @@ def test_logistic_regression_converges(capsys):
 
 def test_mlp_reaches_the_promised_accuracy():
     assert mlp_digits.main() >= 0.97
+
+
+def test_an_epoch_in_one_call_trains_as_well(capsys):
+    assert epoch_in_one_call.main() >= 0.97
+    assert "steps per call" in capsys.readouterr().out
 
 
 def test_demo_model_reaches_the_promised_accuracy():

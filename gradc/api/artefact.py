@@ -18,6 +18,7 @@ from gradc.codegen.target import Target
 from gradc.errors import CompileError
 from gradc.graph import Graph
 from gradc.node import Node, Where
+from gradc.ops.control import every_node
 from gradc.runtime.load import assemble
 from gradc.schedule import Schedule, schedule
 from gradc.version import __version__
@@ -128,4 +129,4 @@ def locations(plan: Schedule, graph: Graph) -> Locations:
 
 def source_lines(graph: Graph) -> list[Where | None]:
     """The user's line of each node; an argument has none, for it is made where the function is called."""
-    return [None if node.op.name == "input" else node.where for node in graph.nodes]
+    return [None if node.op.name == "input" else node.where for node in every_node(graph)]

@@ -26,6 +26,7 @@ from gradc.codegen.target import Target
 from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError
 from gradc.graph import Graph, fit_argument
 from gradc.node import Node, describe, here
+from gradc.ops.control import every_node
 from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.load import Loaded, assemble, load, load_known, remembers, target_info
 from gradc.runtime.native import NativeFunction
@@ -302,7 +303,7 @@ class Executable:
 
     def _failure(self, status: int) -> Exception:
         kind, number = status & 0xFF, status >> 8
-        node = self.lowered.nodes[number]
+        node = list(every_node(self.lowered))[number]
         words = STATUS.get(kind, f"failure {kind}")
         error = IndexingError if kind == 1 else CompileError
         operand = describe(node.args[0]) if node.args else str(node.aval)

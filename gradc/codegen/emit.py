@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 
+from gradc.codegen.bodies import FunctionOf, emit_choice, emit_repeat
 from gradc.codegen.contract import Products, scratch_bytes
 from gradc.codegen.debug import Locations
 from gradc.codegen.flush import flushing
@@ -26,6 +28,7 @@ from gradc.codegen.ir import Function, Module
 from gradc.codegen.nest import emit_nest, emit_shared_nest
 from gradc.codegen.order import emit_search, emit_sort
 from gradc.codegen.target import Target
+from gradc.schedule.bodies import Choice, Repeat, every_part
 from gradc.schedule.kernel import Buffer, Correlation, Kernel, Nest, Place, Product, Share, Sort, Split, Tiled, Work
 from gradc.schedule.plan import Schedule
 from gradc.schedule.split import can_fail
@@ -87,11 +90,14 @@ def arena_bytes(schedule: Schedule, target: Target) -> int:
     """The scratch that the emitted function needs: temporaries, and behind them what its products pack."""
     products = (
         scratch_bytes(work, target) * (share.threads if isinstance(share, Tiled) else 1)
-        for kernel in schedule.kernels
-        for work, share in kernel.parts
+        for work, share in every_part(schedule.kernels)
         if isinstance(work, Product)
     )
     return schedule.temporary_bytes + max(products, default=0)
+
+
+def _no_body(kernel: Kernel) -> str:
+    raise AssertionError(f"{kernel.title}: only loops and branches have kernels inside")
 
 
 class _Library:
@@ -101,32 +107,45 @@ class _Library:
         self.module, self.products = module, Products(target)
         self._known: dict[object, str] = {}
 
-    def function(self, kernel: Kernel, number: int) -> str:
-        """The function of ``kernel``, the schedule's ``number``-th: its slots as pointers, scratch, the status word."""
+    def function(self, kernel: Kernel, number: int, inside: int | None = None) -> str:
+        """The function of ``kernel``, the schedule's ``number``-th: its slots as pointers, scratch, the status word.
+
+        Or of a kernel in a body that piece ``inside`` of that kernel runs; debug locations lead to the piece.
+        """
         debug = self.module.debug
-        key = (kernel.work, kernel.dtypes, kernel.splits)
+        key = (kernel.work, kernel.dtypes, kernel.splits, inside is not None)
         if key not in self._known:
             if debug is not None:
-                debug.enter(number)
+                debug.enter(number, inside or 0)
             name = f"k{len(self._known)}.{kernel.title.replace('+', '.')}"
-            self._known[key] = self._emit(kernel, number, name)
-        if debug is not None:
+            self._known[key] = name
+            self._emit(kernel, number, name, inside)
+            if debug is not None and inside is not None:
+                debug.runs(name, number)
+        if debug is not None and inside is None:
             debug.runs(self._known[key], number)
         return self._known[key]
 
-    def _emit(self, kernel: Kernel, number: int, name: str) -> str:
+    def _emit(self, kernel: Kernel, number: int, name: str, inside: int | None) -> None:
         slots = [f"%s{k}" for k in range(len(kernel.slots))]
         params = [("ptr", s[1:]) for s in slots]
         f = Function(self.module, name, [*params, ("ptr", "scratch"), ("ptr", "status")], result="internal void")
         for at, (work, split) in enumerate(kernel.parts):
+            piece = at if inside is None else inside
             if self.module.debug is not None:
-                self.module.debug.enter(number, at)
-            with f.standing_for(work=at):
+                self.module.debug.enter(number, piece)
+            with f.standing_for(work=piece):
                 if split is None:
-                    self._whole(f, work, slots)
+                    self._whole(f, work, slots, partial(self._inner, number, piece))
                 else:
                     self._shared(f, f"{name}.{at}", work, split, slots)
         f.finish()
+
+    def _inner(self, number: int, piece: int, kernel: Kernel) -> str:
+        """The function of a kernel in a body."""
+        name = self.function(kernel, number, piece)
+        if self.module.debug is not None:
+            self.module.debug.enter(number, piece)  # emitting that function may have gone elsewhere
         return name
 
     def _shared(self, f: Function, name: str, work: Work, how: Share, slots: Sequence[str]) -> None:
@@ -139,11 +158,11 @@ class _Library:
         elif isinstance(work, Product):
             assert isinstance(how, Tiled)
             if not self.products.share(f, work, how, slots, crew):
-                self._whole(f, work, slots)
+                self._whole(f, work, slots, _no_body)
         elif isinstance(work, Correlation):
             assert isinstance(how, Tiled)
             if not self.products.share_correlation(f, work, how, slots, crew):
-                self._whole(f, work, slots)
+                self._whole(f, work, slots, _no_body)
         else:
             assert isinstance(how, Split)
             emit_rows = emit_sort if isinstance(work, Sort) else emit_search
@@ -153,13 +172,17 @@ class _Library:
 
             crew.fork(f, how, slots, body)
 
-    def _whole(self, f: Function, work: Work, slots: Sequence[str]) -> None:
+    def _whole(self, f: Function, work: Work, slots: Sequence[str], inner: FunctionOf) -> None:
         if isinstance(work, Nest):
             emit_nest(f, work, slots, "%status")
         elif isinstance(work, Product):
             self.products.call(f, work, slots, "%scratch")
         elif isinstance(work, Correlation):
             self.products.correlate(f, work, slots)
+        elif isinstance(work, Repeat):
+            emit_repeat(f, work, slots, inner)
+        elif isinstance(work, Choice):
+            emit_choice(f, work, slots, inner)
         elif isinstance(work, Sort):
             emit_sort(f, work, slots)
         else:

@@ -245,8 +245,27 @@ class Function:
         ``L.carry`` are the carried values inside; set ``L.next`` to their new values before leaving; read
         ``L.result`` after the ``with`` block.
         """
-        begin = start if isinstance(start, Value) else const(start, "int64")
         end = stop if isinstance(stop, Value) else const(stop, "int64")
+
+        def more(index: Value, _: Sequence[Value]) -> Value:
+            return Value(self.let(f"icmp slt i64 {index.ref}, {end.ref}"), "bool")
+
+        with self.loop_while(more, carry, start, step) as loop:
+            yield loop
+
+    @contextmanager
+    def loop_while(
+        self,
+        more: Callable[[Value, Sequence[Value]], Value],
+        carry: Sequence[Value] = (),
+        start: Value | int = 0,
+        step: int = 1,
+    ) -> Iterator[Loop]:
+        """A loop that goes on while ``more(index, carried values)``, emitted before each step, gives true.
+
+        The values are as in `loop`; ``L.index`` counts, and after the block is what it would be in the next step.
+        """
+        begin = start if isinstance(start, Value) else const(start, "int64")
         number = self.fresh("")
         before, head, body, done = self.block, f"head{number}", f"body{number}", f"done{number}"
         self.branch(head)
@@ -255,8 +274,7 @@ class Function:
         inside = [Value(f"%c{number}.{k}", v.dtype, v.lanes) if v.dtype != "ptr" else v for k, v in enumerate(carry)]
         phi_at = len(self.lines)
         self.lines += [""] * (1 + len(inside))
-        more = self.let(f"icmp slt i64 {index.ref}, {end.ref}")
-        self.line(f"br i1 {more}, label %{body}, label %{done}")
+        self.line(f"br i1 {more(index, inside).ref}, label %{body}, label %{done}")
         self.label(body)
         loop = Loop(index, inside, list(inside), list(inside))
         yield loop

@@ -108,6 +108,17 @@ def live_lanes(mask: Value | None, lanes: int) -> int | None:
     return mask.ref.count("i1 true") if mask.ref.startswith("<") else None
 
 
+def copy_bytes(f: Function, source: str, target: str, count: int) -> None:
+    """``count`` bytes from one place to another that does not overlap it."""
+    lanes = 64
+    whole = count // lanes * lanes
+    for start, stop, width in ((0, whole, lanes), (whole, count, 1)):
+        if stop > start:
+            with f.loop(start, stop, width) as loop:
+                moved = load(f, offset_pointer(f, source, loop.index, "uint8"), "uint8", width)
+                store(f, moved, offset_pointer(f, target, loop.index, "uint8"))
+
+
 def first_lanes(count: int, lanes: int) -> Value:
     """The constant mask of the first ``count`` lanes."""
     return _constant_mask([k < count for k in range(lanes)])

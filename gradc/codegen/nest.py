@@ -21,7 +21,7 @@ from gradc.codegen.partial import emit_partial_reduction
 from gradc.codegen.reduce import emit_reduction
 from gradc.codegen.scalars import Point, Scalars
 from gradc.schedule.affine import Var
-from gradc.schedule.kernel import Load, Nest, Scan, Split, Stage, Staged
+from gradc.schedule.kernel import Carry, Load, Nest, Recur, Scan, Split, Stage, Staged
 from gradc.schedule.pack import in_levels
 
 Step = Callable[[Value, Point], Value]
@@ -125,6 +125,8 @@ class _Nest:
             self._share_stores(stage, needed, point, split)
         elif stage.scan is not None:
             self._scan(stage.scan, stage, needed, point)
+        elif stage.recur is not None:
+            self._recur(stage.recur, stage, needed, point)
         elif stage.inner and stage.inner[-1] == self.nest.lane and self.nest.lanes > 1:
             self._store_along(stage, needed, stage.inner, point)
         elif point.mask is None and (far := self._far_loads(stage)):
@@ -229,6 +231,35 @@ class _Nest:
             return total
 
         self._along(stage.inner, total, point, step)
+
+    def _recur(self, recur: Recur, stage: Stage, needed: Sequence[int], point: Point) -> None:
+        """Steps one after another; what they hand on stays in registers."""
+        (var,), s, code = stage.inner, self.s, self.nest.code
+        wide = self.nest.lanes > 1
+        start = [s.value(k, point, wide) for k in recur.starts]
+        slots = {x.which: k for k, x in enumerate(code) if isinstance(x, Carry)}
+        inside = Point()
+
+        def more(index: Value, carried: Sequence[Value]) -> Value:
+            nonlocal inside
+            inside = point.at(var, index)
+            for which, k in slots.items():
+                s.set(k, carried[which], inside)
+            steps = s.one.lt(index, const(var.extent, "int64"))
+            if recur.again is None:
+                return steps
+            s.advance(self.nest.behind([recur.again]), inside)
+            return s.one.and_(steps, s.value(recur.again, inside, False))
+
+        with self.f.loop_while(more, start) as loop:
+            s.advance(needed, inside)
+            for store in stage.stores:
+                s.store(store, inside)
+            loop.next = [s.value(k, inside, wide) for k in recur.nexts]
+        for store in recur.ends:
+            carried = code[store.value]
+            assert isinstance(carried, Carry)
+            s.write_scan(store, loop.result[carried.which], point)
 
     def _along(self, variables: Sequence[Var], total: Value, point: Point, step: Step) -> Value:
         """Carry ``total`` through the loops over ``variables``."""

@@ -19,6 +19,7 @@ from gradc.schedule.affine import Affine, Quotient, Var
 from gradc.schedule.kernel import (
     Apply,
     Bounded,
+    Carry,
     Constant,
     Index,
     Instruction,
@@ -74,6 +75,8 @@ class Scalars:
         self.splatted |= {s.value for s in nest.stores if not self.wide[s.value] and self._is_wide(s.offset)}
         self.splatted |= {r.value for st in nest.stages for r in st.reduces if not self.wide[r.value]}
         self.splatted |= {st.scan.value for st in nest.stages if st.scan and not self.wide[st.scan.value]}
+        handed = (k for st in nest.stages if st.recur for k in (*st.recur.starts, *st.recur.nexts))
+        self.splatted |= {k for k in handed if not self.wide[k]}
 
     def _is_wide(self, form: Affine) -> bool:
         return self.nest.lanes > 1 and self.nest.lane in form.variables
@@ -86,7 +89,7 @@ class Scalars:
             if k in point.values or not self.depends[k] <= bound:
                 continue
             x = self.nest.code[k]
-            if isinstance(x, Total) or not self._is_ready(k, point):
+            if isinstance(x, Total | Carry) or not self._is_ready(k, point):
                 continue
             with self.f.standing_for(instruction=k):
                 pack = [m for m in self.pack_of.get(k, ()) if self._is_ready(m, point)]

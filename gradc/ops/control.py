@@ -39,6 +39,18 @@ def bodies(node: Node) -> Mapping[str, Graph]:
     return {name: value for name, value in node.attrs.items() if isinstance(value, Graph)}
 
 
+def every_node(graph: Graph) -> dict[Node, int]:
+    """The nodes of a graph and of all bodies in it, numbered: those of the graph itself by their position there."""
+    found: dict[Node, int] = {}
+    pending = [graph]
+    while pending:
+        current = pending.pop(0)
+        for node in current.nodes:
+            found.setdefault(node, len(found))
+            pending += bodies(node).values()
+    return found
+
+
 def item(node: Node, index: int) -> Node:
     """Result number ``index`` of a node with several."""
     return OPS["item"].make((node,), index=index)

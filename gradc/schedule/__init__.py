@@ -2,7 +2,8 @@
 
 Enters: an optimised `Graph`.  Leaves: a `Schedule`, which names no instruction of any machine.
 Start reading at `schedule`; the road is `partition` (what is stored), `fuse` (what is computed together), `weave` and
-`nests` (loops and scalar code), `product` (matrix products), `split` (what threads share), `memory` (order and arena).
+`nests` (loops and scalar code), `product` (matrix products), `loops` (loops that hold bodies, and branches), `split`
+(what threads share), `memory` (order and arena).
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradc.errors import CompileError
 from gradc.graph import Graph
 from gradc.node import Node
-from gradc.ops.record import HOLDERS
-from gradc.schedule.assemble import Workshop, copy_kernel, kernel_of
+from gradc.ops.control import every_node
+from gradc.schedule.assemble import Workshop, copy_kernel, kernel_of, number_kernel
+from gradc.schedule.bodies import Choice, Repeat
 from gradc.schedule.fuse import clusters, in_order, read_outside, visible
 from gradc.schedule.kernel import Buffer, Kernel, Place
 from gradc.schedule.lanes import Widths
 from gradc.schedule.memory import Plan, hidden_arrays, lay_out, ordered
-from gradc.schedule.partition import segments, stored_nodes
+from gradc.schedule.partition import addressed, is_scalar_constant, segments, stored_nodes
 from gradc.schedule.plan import Schedule
 from gradc.schedule.split import shared
 from gradc.schedule.weave import dtype_name
@@ -36,40 +37,69 @@ def schedule(graph: Graph, *, donated: Mapping[int, int] | None = None, target: 
     dtype, and no input or output may occur twice.  ``target`` says how many elements of a dtype fill a vector register.
     ``threads`` may share the work; one of them is the caller's.
     """
-    for node in graph.nodes:
-        if node.op.kind in HOLDERS:
-            raise CompileError(f"{node.where}: {node.op.name} is not compiled")
-    donated = dict(donated or {})
-    segment = segments(graph)
-    stored = stored_nodes(graph, segment)
-    groups = clusters(stored, segment)
-    read = read_outside(graph, groups)
-    buffers, home = _buffers(graph, visible(stored, read, groups))
-    shop = Workshop(home, graph.index, target, read, {graph.outputs[j] for j in donated.values()})
-    drafts = [kernel_of(in_order(c, graph.index), shop) for c in groups if c.nodes[0].aval.size]
-    plan = Plan(drafts, buffers, lambda source, to: copy_kernel(source, to, plan.buffers, shop))
-    outputs = _output_copies(graph, plan, home, donated)
-    storage = {outputs[j]: home[graph.inputs[i]] for i, j in donated.items()}
-    kernels, buffers = shared(ordered(plan, storage), plan.buffers, threads, target)
-    kernels = [_with_bytes(k, buffers) for k in kernels]
-    placed, temporary_bytes = lay_out(kernels, buffers)
-    hidden = [b for b in placed if b.place is Place.HIDDEN]
-    return Schedule(
-        title=graph.title, buffers=tuple(placed), kernels=tuple(kernels),
-        inputs=tuple(home[n] for n in graph.inputs), outputs=tuple(outputs),
-        hidden=tuple(b.number for b in hidden), arrays=hidden_arrays([graph.nodes[b.node] for b in hidden]),
-        donated=donated, temporary_bytes=temporary_bytes, threads=threads,
-        names={graph.index[n]: name for n, name in graph.names.items() if n in graph.index},
-    )  # fmt: skip
+    return _Planner(every_node(graph), target, threads).plan(graph, dict(donated or {}))
 
 
-def _buffers(graph: Graph, stored: Mapping[Node, None]) -> tuple[list[Buffer], dict[Node, int]]:
+class _Planner:
+    """Plans a graph, and the bodies in it; nodes are numbered over all of them, and equal requests planned once."""
+
+    def __init__(self, number: Mapping[Node, int], target: Widths, threads: int):
+        self.number, self.target, self.threads = number, target, threads
+        self._known: dict[object, Schedule] = {}
+
+    def plan(self, graph: Graph, donated: Mapping[int, int]) -> Schedule:
+        key = (graph, tuple(donated.items()))
+        if key not in self._known:
+            self._known[key] = self._planned(graph, donated)
+        return self._known[key]
+
+    def _planned(self, graph: Graph, donated: Mapping[int, int]) -> Schedule:
+        segment = segments(graph)
+        stored = stored_nodes(graph, segment)
+        groups = clusters(stored, segment)
+        read = read_outside(graph, groups)
+        kept = visible(stored, read, groups)
+        numbers = _numbers_returned(graph)  # written down, not copied from memory
+        buffers, home = _buffers(graph, {n: None for n in kept if n not in numbers}, self.number)
+        in_place = {graph.outputs[j] for j in donated.values()}
+        shop = Workshop(home, self.number, self.target, read, in_place, self.plan)
+        drafts = [kernel_of(in_order(c, graph.index), shop) for c in groups if c.nodes[0].aval.size]
+        plan = Plan(
+            drafts, buffers, lambda source, to: copy_kernel(source, to, plan.buffers, shop),
+            lambda node, to: number_kernel(node, to, shop),
+        )  # fmt: skip
+        outputs = _output_copies(graph, plan, home, donated)
+        storage = {outputs[j]: home[graph.inputs[i]] for i, j in donated.items()}
+        kernels, roomy = shared(ordered(plan, storage), plan.buffers, self.threads, self.target)
+        kernels = [_with_bytes(k, roomy) for k in kernels]
+        placed, temporary_bytes = lay_out(kernels, roomy)
+        values = {number: node.attrs["value"] for node, number in home.items() if node.op.name == "constant"}
+        hidden = [b.number for b in placed if b.place is Place.HIDDEN]
+        return Schedule(
+            title=graph.title, buffers=tuple(placed), kernels=tuple(kernels),
+            inputs=tuple(home[n] for n in graph.inputs), outputs=tuple(outputs),
+            hidden=tuple(hidden), arrays=hidden_arrays([values[b] for b in hidden]),
+            donated=donated, temporary_bytes=temporary_bytes, threads=self.threads,
+            names={self.number[n]: name for n, name in graph.names.items() if n in graph.index},
+        )  # fmt: skip
+
+
+def _numbers_returned(graph: Graph) -> set[Node]:
+    """Constants of one element that are results, and that no kernel reads by address."""
+    found = {y for y in graph.outputs if is_scalar_constant(y)}
+    return found - addressed(graph) if found else found
+
+
+def _buffers(
+    graph: Graph, stored: Mapping[Node, None], numbers: Mapping[Node, int]
+) -> tuple[list[Buffer], dict[Node, int]]:
     """A buffer for every stored node, and the number of each node's."""
     inputs = {n: k for k, n in enumerate(graph.inputs)}
     outputs: dict[Node, int] = {}
     for k, n in enumerate(graph.outputs):
         outputs.setdefault(n, k)
     buffers: list[Buffer] = []
+    home: dict[Node, int] = {}
     captured = 0
     for node in stored:
         if node in inputs:
@@ -79,8 +109,9 @@ def _buffers(graph: Graph, stored: Mapping[Node, None]) -> tuple[list[Buffer], d
             captured += 1
         else:
             place, at = (Place.OUTPUT, outputs[node]) if node in outputs else (Place.ARENA, 0)
-        buffers.append(Buffer(len(buffers), place, dtype_name(node.dtype), node.shape, graph.index[node], at))
-    return buffers, {graph.nodes[b.node]: b.number for b in buffers}
+        home[node] = len(buffers)
+        buffers.append(Buffer(len(buffers), place, dtype_name(node.dtype), node.shape, numbers[node], at))
+    return buffers, home
 
 
 def _output_copies(graph: Graph, plan: Plan, home: Mapping[Node, int], donated: Mapping[int, int]) -> list[int]:
@@ -88,6 +119,9 @@ def _output_copies(graph: Graph, plan: Plan, home: Mapping[Node, int], donated: 
     same = {(i, j) for i, j in donated.items()}
     outputs: list[int] = []
     for j, node in enumerate(graph.outputs):
+        if node not in home:
+            outputs.append(plan.write_number(node, j))
+            continue
         own = plan.buffers[home[node]]
         if own.place is Place.OUTPUT and own.at == j:
             outputs.append(own.number)
@@ -101,5 +135,9 @@ def _output_copies(graph: Graph, plan: Plan, home: Mapping[Node, int], donated: 
 
 
 def _with_bytes(kernel: Kernel, buffers: list[Buffer]) -> Kernel:
+    """What a kernel reads and writes, each buffer once; bodies move theirs in every step."""
+    inside = [work.bytes for work in kernel.work if isinstance(work, Repeat | Choice)]
+    if inside:
+        return replace(kernel, bytes=sum(inside))
     touched = [kernel.slots[s] for s in {*kernel.reads} | {*kernel.writes}]
     return replace(kernel, bytes=sum(buffers[b].size * np.dtype(buffers[b].dtype).itemsize for b in touched))

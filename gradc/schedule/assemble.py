@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 
 from gradc.node import Node
 from gradc.ops.index import row_major_strides
-from gradc.ops.record import Kind
+from gradc.ops.record import HOLDERS, Kind
 from gradc.schedule import nests
+from gradc.schedule.bodies import Choice, Repeat
 from gradc.schedule.epilogue import epilogue_of, output_node
 from gradc.schedule.fuse import is_map
 from gradc.schedule.kernel import Apply, Buffer, Correlation, Kernel, Nest, Product, Search, Sort, Work
 from gradc.schedule.lanes import Widths, flops
+from gradc.schedule.loops import LoopShop, PlanBody, branch_work, loop_work
 from gradc.schedule.partition import op_cost
 from gradc.schedule.pieces import Pieces
 from gradc.schedule.product import contract_work
@@ -37,7 +39,8 @@ class Draft:
 class Workshop:
     """What all kernels of a graph are made with.
 
-    ``read`` are the nodes whose values leave their kernel, ``in_place`` the results that take over an input's storage.
+    ``read`` are the nodes whose values leave their kernel, ``in_place`` the results that take over an input's storage;
+    ``plan`` makes the schedule of a body.
     """
 
     buffers: Mapping[Node, int]
@@ -45,6 +48,7 @@ class Workshop:
     widths: Widths
     read: Set[Node]
     in_place: Set[Node]
+    plan: PlanBody
 
     def woven(self, slots: Slots, body: Callable[[Weaver], Nest]) -> Nest:
         return nests.woven(slots, self.number, self.widths, body)
@@ -54,6 +58,14 @@ def kernel_of(nodes: list[Node], shop: Workshop) -> Draft:
     """The kernel that computes ``nodes``, which are in topological order and none of them empty."""
     slots = Slots(shop.buffers)
     return _draft(tuple(_work(nodes, slots, shop)), slots, tuple(shop.number[n] for n in nodes))
+
+
+def number_kernel(node: Node, to: int, shop: Workshop) -> Draft:
+    """The kernel that writes a constant of one element into buffer number ``to``."""
+    slots = Slots(shop.buffers)
+    write = slots.slot(to, dtype_name(node.dtype))
+    slots.writes.add(write)
+    return _draft((shop.woven(slots, lambda w: nests.written_nest(w, node, write)),), slots, ())
 
 
 def copy_kernel(source: int, to: int, buffers: Sequence[Buffer], shop: Workshop) -> Draft:
@@ -86,7 +98,7 @@ def _flops(work: Work) -> int:
         for extent in work.batch:
             total *= extent
         return total + (_flops(work.epilogue.nest) if work.epilogue is not None else 0)
-    return 0
+    return work.flops if isinstance(work, Repeat | Choice) else 0
 
 
 def _weight(x: Apply) -> float:
@@ -104,6 +116,9 @@ def _work(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
         return _reduction(nodes, slots, shop)
     if first.op.kind is Kind.CONTRACT:
         return _contract(nodes, slots, shop)
+    if first.op.kind in HOLDERS:
+        make = {Kind.LOOP: loop_work, Kind.BRANCH: branch_work}[first.op.kind]
+        return make(nodes, LoopShop(slots, shop.woven, shop.plan))
     return _BY_KIND[first.op.kind](first, slots, shop)
 
 

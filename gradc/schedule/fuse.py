@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from gradc.graph import Graph
 from gradc.node import Node
-from gradc.ops.record import Kind
+from gradc.ops.record import HOLDERS, Kind
 from gradc.schedule.partition import MOST_WORK, Segments, cost, inlinable, is_multiply
 from gradc.schedule.rows import Rows, reads_in_step
 
@@ -75,6 +75,9 @@ def clusters(stored: Mapping[Node, None], segment: Segments) -> list[Cluster]:
         if node.op.name == "input" or node.op.name == "constant":
             continue
         reads = _reads(node, stored)
+        if node.op.kind is Kind.ITEM:
+            _enter(node, reads, home[node.args[0]], home, made)
+            continue
         key = _key(node, segment)
         candidates = by_key.setdefault(key, []) if key is not None else []
         cluster = _join(node, reads, candidates, home, made)
@@ -165,7 +168,8 @@ def read_outside(graph: Graph, made: Iterable[Cluster]) -> set[Node]:
 def visible(stored: Mapping[Node, None], read: set[Node], made: Iterable[Cluster]) -> dict[Node, None]:
     """The stored nodes that need a buffer: those read outside their cluster, and what no loop keeps in a register."""
     bulky = {n for cluster in made for n in cluster.nodes if not is_map(n) and n.op.kind is not Kind.REDUCE}
-    return {n: None for n in stored if n in read or n in bulky or n.op.kind is Kind.LEAF}
+    kept = (n for n in stored if n in read or n in bulky or n.op.kind is Kind.LEAF)
+    return {n: None for n in kept if n.op.kind not in HOLDERS}  # a loop has no value of its own
 
 
 def in_order(cluster: Cluster, index: Mapping[Node, int]) -> list[Node]:

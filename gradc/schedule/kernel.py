@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gradc.aval import Shape
 from gradc.ops.record import Op
 from gradc.schedule.affine import Affine, Var
+from gradc.schedule.bodies import Choice, Repeat
 
 # -- buffers -----------------------------------------------------------------------------------------------------------
 
@@ -171,7 +172,18 @@ class Total:
         return f"total {self.which} of stage {self.stage}"
 
 
-Instruction = Constant | Index | Load | Bounded | Lookup | Apply | Total
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """Value number ``which`` that a `Recur` hands from step to step."""
+
+    which: int
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"carried {self.which}"
+
+
+Instruction = Constant | Index | Load | Bounded | Lookup | Apply | Total | Carry
 
 
 def _terms(terms: tuple[Term, ...]) -> str:
@@ -234,13 +246,31 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class Recur:
+    """Values that stay in registers while a stage walks its one inner loop: `Carry` k starts as instruction
+    ``starts[k]`` and goes on as ``nexts[k]``; ``ends`` store the last ones, each the `Carry` that is its value.
+
+    The loop runs while instruction ``again`` holds, if there is one, and as long as it has steps.
+    """
+
+    starts: tuple[int, ...]
+    nexts: tuple[int, ...]
+    ends: tuple[Store, ...]
+    again: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
-    """Loops over ``inner`` with what is done in each step: reductions, a scan along the last variable, plain stores."""
+    """Loops over ``inner`` with what is done in each step: reductions, a scan along the last variable, plain stores.
+
+    The steps of a stage that is ``recur``rent are taken in order, each from the values of the one before.
+    """
 
     inner: tuple[Var, ...] = ()
     reduces: tuple[Reduce, ...] = ()
     scan: Scan | None = None
     stores: tuple[Store, ...] = ()
+    recur: Recur | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +301,8 @@ class Nest:
             yield from stage.stores
             if stage.scan is not None:
                 yield stage.scan.store
+            if stage.recur is not None:
+                yield from stage.recur.ends
 
     def totals(self, stage: Stage) -> dict[int, int]:
         """The instructions that hold a result of ``stage``, each with the number of its reduction."""
@@ -283,6 +315,14 @@ class Nest:
         pending += [t.value for s in stage.stores for t in s.terms]
         if stage.scan is not None:
             pending.append(stage.scan.value)
+        if stage.recur is not None:
+            again = stage.recur.again
+            pending += [*stage.recur.starts, *stage.recur.nexts, *([] if again is None else [again])]
+        return self.behind(pending)
+
+    def behind(self, instructions: Sequence[int]) -> list[int]:
+        """``instructions`` and all that they are computed from, in order."""
+        pending = list(instructions)
         found: set[int] = set()
         while pending:
             k = pending.pop()
@@ -410,7 +450,7 @@ class Search:
     side: str
 
 
-Work = Nest | Product | Correlation | Sort | Search
+Work = Nest | Product | Correlation | Sort | Search | Repeat | Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,7 +542,9 @@ def _title(work: Work) -> str:
     if isinstance(work, Nest):
         actions = [r.how for s in work.stages for r in s.reduces]
         actions += [s.scan.how for s in work.stages if s.scan is not None]
+        actions += ["loop" for s in work.stages if s.recur is not None]
         return "+".join(dict.fromkeys(actions)) if actions else "scatter" if work.sequential else "map"
     if isinstance(work, Product) and work.epilogue is not None:
         return "product+map"
-    return type(work).__name__.lower()
+    names: dict[type, str] = {Repeat: "loop", Choice: "branch"}
+    return names.get(type(work), type(work).__name__.lower())

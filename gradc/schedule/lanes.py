@@ -14,6 +14,7 @@ from typing import Protocol
 from gradc.schedule.affine import MAX_FACTORS, Affine, Var
 from gradc.schedule.kernel import (
     Apply,
+    Carry,
     Constant,
     Index,
     Instruction,
@@ -71,7 +72,7 @@ def forms(nest: Nest) -> Iterator[Affine]:
 
 def _collapsed(nest: Nest) -> Nest:
     used = list(dict.fromkeys(forms(nest)))
-    groups = dict.fromkeys([nest.outer, *(s.inner for s in nest.stages if s.scan is None)])
+    groups = dict.fromkeys([nest.outer, *(s.inner for s in nest.stages if s.scan is None and s.recur is None)])
     mapping: dict[Var, Affine] = {}
     for group in groups:
         _merge(list(group), used, mapping)
@@ -125,7 +126,8 @@ def _renamed(nest: Nest, mapping: dict[Var, Affine]) -> Nest:
 
     def stage(s: Stage) -> Stage:
         scan = Scan(s.scan.how, s.scan.value, store(s.scan.store)) if s.scan is not None else None
-        return Stage(_variables(s.inner, mapping), s.reduces, scan, tuple(map(store, s.stores)))
+        recur = replace(s.recur, ends=tuple(map(store, s.recur.ends))) if s.recur is not None else None
+        return Stage(_variables(s.inner, mapping), s.reduces, scan, tuple(map(store, s.stores)), recur)
 
     outer = _variables(nest.outer, mapping)
     return replace(nest, outer=outer, code=tuple(map(instruction, nest.code)), stages=tuple(map(stage, nest.stages)))
@@ -156,6 +158,8 @@ def dependences(nest: Nest) -> list[frozenset[Var]]:
             own = x.value.variables
         elif isinstance(x, Total):
             own = outer  # computed once for each outer index, whatever the reduced elements depend on
+        elif isinstance(x, Carry):
+            own = outer.union(*(s.inner for s in nest.stages if s.recur is not None))
         result.append(own.union(*(result[a] for a in operands(x))))
     return result
 
@@ -164,7 +168,7 @@ def _with_lane(nest: Nest, widths: Widths) -> Nest:
     """Try every axis that may run through the lanes; keep the cheapest."""
     most = _lanes(nest, widths)
     options = [_across(nest, var) for var in reversed(nest.outer) if _lanes_write_apart(nest, var)]
-    if any(s.scan is not None for s in nest.stages):  # scattered lanes lose against one element after another
+    if any(map(in_order, nest.stages)):  # scattered lanes lose against one element after another
         options = [o for o in options if all(_is_even(f, o) for f in forms(o))]
     options += [_along(nest, k) for k in reversed(range(_inner_axes(nest)))]
     if not options or most == 1:
@@ -260,9 +264,14 @@ def _round_up(extent: int) -> int:
 def _inner_axes(nest: Nest) -> int:
     """How many inner axes may be the lane axis: those of reducing stages over the same loops, whose order is free."""
     looping = [s for s in nest.stages if s.inner]
-    if len({s.inner for s in looping}) != 1 or any(s.scan is not None for s in looping):
+    if len({s.inner for s in looping}) != 1 or any(map(in_order, looping)):
         return 0
     return len(looping[0].inner) if any(s.reduces for s in looping) else 0
+
+
+def in_order(stage: Stage) -> bool:
+    """Whether the steps of a stage are taken one after another."""
+    return stage.scan is not None or stage.recur is not None
 
 
 def _across(nest: Nest, var: Var) -> Nest:
@@ -310,7 +319,7 @@ def _estimate(nest: Nest, depends: Sequence[frozenset[Var]]) -> float:
 
 
 def _cost(x: Instruction) -> float:
-    return 0.0 if isinstance(x, Constant | Total) else 1.0
+    return 0.0 if isinstance(x, Constant | Total | Carry) else 1.0
 
 
 def _loads(nest: Nest, depends: Sequence[frozenset[Var]]) -> Iterator[tuple[Load | Lookup, frozenset[Var]]]:
@@ -339,12 +348,13 @@ def _store_cost(store: Store, nest: Nest) -> float:
 
 
 def flops(nest: Nest, weight: Callable[[Apply], float]) -> int:
-    """Arithmetic operations of a nest."""
+    """Arithmetic operations of a nest; a loop with a condition counts as one step."""
     depends = dependences(nest)
     total = 0.0
+    unknown = {v for s in nest.stages if s.recur is not None and s.recur.again is not None for v in s.inner}
     for x, d in zip(nest.code, depends, strict=True):
         if isinstance(x, Apply):
-            total += weight(x) * math.prod(v.extent for v in d)
+            total += weight(x) * math.prod(v.extent for v in d - unknown)
     outer = math.prod(v.extent for v in nest.outer)
     for stage in nest.stages:
         count = outer * math.prod(v.extent for v in stage.inner)

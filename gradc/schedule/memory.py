@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradc.node import Node
 from gradc.schedule.affine import Affine
 from gradc.schedule.assemble import Draft
+from gradc.schedule.bodies import Choice, Repeat
 from gradc.schedule.kernel import Buffer, Correlation, Kernel, Load, Nest, Place, Product, Search, Sort, Work
+from gradc.schedule.weave import dtype_name
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -28,19 +31,29 @@ if TYPE_CHECKING:
 ALIGN = 64
 
 CopyKernel = Callable[[int, int], Draft]  #: (from buffer, to buffer)
+NumberKernel = Callable[[Node, int], Draft]  #: (constant of one element, to buffer)
 
 
 class Plan:
     """Kernels and buffers while they are put in order."""
 
-    def __init__(self, drafts: Sequence[Draft], buffers: Sequence[Buffer], copy: CopyKernel):
+    def __init__(
+        self, drafts: Sequence[Draft], buffers: Sequence[Buffer], copy: CopyKernel, number: NumberKernel
+    ):  # fmt: skip
         self.drafts = list(drafts)
         self.buffers = list(buffers)
-        self.copy = copy
+        self.copy, self.number = copy, number
 
     @property
     def kernels(self) -> list[Kernel]:
         return [d.kernel for d in self.drafts]
+
+    def write_number(self, node: Node, at: int) -> int:
+        """A buffer for output ``at``, which is a constant of one element, and the kernel that writes it."""
+        to = len(self.buffers)
+        self.buffers.append(Buffer(to, Place.OUTPUT, dtype_name(node.dtype), node.shape, -1, at))
+        self.drafts.append(self.number(node, to))
+        return to
 
     def add_temporary(self, like: Buffer) -> int:
         number = len(self.buffers)
@@ -225,6 +238,10 @@ def _operands(work: Work) -> set[int]:
         return {work.left.slot, work.right.slot}
     if isinstance(work, Sort):
         return {work.source}
+    if isinstance(work, Repeat):
+        return {*work.consts, *(row.slot for row in work.xs)}
+    if isinstance(work, Choice):
+        return {work.which, *work.operands}
     return {work.table, work.values} if isinstance(work, Search) else set()
 
 
@@ -350,6 +367,6 @@ class _Heap:
         self.holes.insert(k, (offset, size))
 
 
-def hidden_arrays(nodes: Sequence[Any]) -> tuple[Any, ...]:
-    """The values of captured constants, contiguous."""
-    return tuple(np.ascontiguousarray(n.attrs["value"]).reshape(n.shape) for n in nodes)
+def hidden_arrays(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Captured arrays, contiguous."""
+    return tuple(np.ascontiguousarray(v).reshape(v.shape) for v in values)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from gradc.node import OPS, Node
+from gradc.ops.index import linear_index
 from gradc.ops.record import Kind
 from gradc.schedule.affine import Affine, split_point
 from gradc.schedule.kernel import Apply, Load, Nest, Scan, Stage, Store, form
@@ -128,6 +129,14 @@ def copy_nest(w: Weaver, node: Node, source: Node) -> Nest:
     outer, index = w.loops(node.shape)
     store = w.store(node, index, w.value(source, index))
     return w.nest(outer, Stage(stores=(store,)))
+
+
+def written_nest(w: Weaver, source: Node, slot: int) -> Nest:
+    """The value of ``source`` written into a slot of its dtype and size."""
+    outer, index = w.loops(source.shape)
+    offset = Affine.of(linear_index(index, source.shape))
+    value = w.value(source, index)
+    return w.nest(outer, Stage(stores=(Store(slot, offset, value, dtype_name(source.dtype)),)))
 
 
 def copy_nest_between(w: Weaver, source: int, target: int, size: int, dtype: str) -> Nest:

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.ops.control import Loop, is_costless
 from gradc.ops.index import linear_index
-from gradc.ops.record import Kind
+from gradc.ops.record import HOLDERS, Kind
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.weave import is_plain_view, through_view
 
@@ -99,6 +100,11 @@ def _forced(graph: Graph) -> dict[Node, None]:
     return stored
 
 
+def addressed(graph: Graph) -> set[Node]:
+    """The nodes that some kernel reads by address."""
+    return {operand for node in graph.nodes if node.aval.size for operand in _needed_in_memory(node)}
+
+
 def _needed_in_memory(node: Node) -> Iterator[Node]:
     """Operands that the kernel of ``node`` addresses by itself."""
     kind = node.op.kind
@@ -108,6 +114,16 @@ def _needed_in_memory(node: Node) -> Iterator[Node]:
         yield from node.args
     elif kind is Kind.CONTRACT and not is_multiply(node):
         yield from (memory_operand(a) for a in node.args)
+    elif kind in HOLDERS:
+        yield from (a for a in _read_by_address(node) if not is_costless(a))
+
+
+def _read_by_address(node: Node) -> tuple[Node, ...]:
+    """The operands of a loop or branch that its body reads where they lie; what carries start with is written anew."""
+    if node.op.kind is not Kind.LOOP:
+        return node.args
+    loop = Loop.of(node)
+    return (*loop.consts, *loop.xs)
 
 
 def is_multiply(contract: Node) -> bool:

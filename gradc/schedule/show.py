@@ -5,13 +5,25 @@ Enters: a `Schedule`.  Leaves: lines that read like a plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradc.schedule.affine import Var
-from gradc.schedule.kernel import Buffer, Correlation, Kernel, Nest, Place, Product, Search, Sort, Work
+from gradc.schedule.bodies import Body, Choice, Repeat
+from gradc.schedule.kernel import (
+    Buffer,
+    Correlation,
+    Kernel,
+    Nest,
+    Place,
+    Product,
+    Recur,
+    Search,
+    Sort,
+    Work,
+)
 from gradc.schedule.lanes import dependences
 
 if TYPE_CHECKING:
@@ -65,6 +77,13 @@ def _work(work: Work) -> Iterator[str]:
             yield from (f"  then {line}" for line in _nest(work.epilogue.nest))
     elif isinstance(work, Correlation):
         yield from _correlation(work)
+    elif isinstance(work, Repeat):
+        yield from _repeat(work)
+    elif isinstance(work, Choice):
+        yield f"if s{work.which}"
+        for name, body in (("then", work.body), ("else", work.otherwise)):
+            yield f"  {name}: inputs {_places(work.operands)}, outputs {_places(work.results)}, arena s{work.arena}"
+            yield from _body(body)
     elif isinstance(work, Sort):
         yield f"argsort s{work.source} -> s{work.out}: {work.length} elements, {work.step} apart, rows {work.rows}"
     elif isinstance(work, Search):
@@ -79,6 +98,40 @@ def _correlation(c: Correlation) -> Iterator[str]:
         kept, summed = (tuple(getattr(x, name) for x in axes) for axes in (c.kept, c.summed))
         inside = "" if name == "out" else f" and {summed}"
         yield f"  {name:<5} s{corner.slot}+{corner.offset} strides {kept}{inside}"
+
+
+def _places(slots: Sequence[int]) -> str:
+    return " ".join(f"s{s}" for s in slots) or "none"
+
+
+def _repeat(work: Repeat) -> Iterator[str]:
+    """A loop: what each step is given, then the kernels of its body."""
+    count = "while the condition holds" if work.again is not None else f"{work.length} times"
+    most = f", {work.length} times at most" if work.again is not None and work.length is not None else ""
+    yield f"repeat {count}{most}" + (", last row first" if work.reverse else "")
+    carries = (f"s{c.home}" + (f" and s{c.spare} in turn" if c.spare >= 0 else " in place") for c in work.carries)
+    yield f"  consts {_places(work.consts)}; carries {', '.join(carries) or 'none'}"
+    rows = ("the step's number" if r.slot < 0 else f"s{r.slot} by {r.bytes} bytes" for r in (*work.xs, *work.ys))
+    yield f"  rows {', '.join(rows) or 'none'}; temporaries in s{work.arena}"
+    if work.again is not None:
+        yield "  condition"
+        yield from _body(work.again)
+    yield "  body"
+    yield from _body(work.body)
+
+
+def _body(body: Body) -> Iterator[str]:
+    for number, kernel in enumerate(body.kernels):
+        names = ", ".join(f"s{k} = {_inner(body, b)}" for k, b in enumerate(kernel.slots))
+        yield f"    kernel {number} {kernel.title}: {kernel.flops} flops; {names}"
+        for work in kernel.work:
+            yield from ("      " + line for line in _work(work))
+
+
+def _inner(body: Body, number: int) -> str:
+    buffer = body.buffers[number]
+    place = "arena+" if buffer.place is Place.ARENA else f"{buffer.place.value} "
+    return f"{place}{buffer.at} {buffer.dtype}[{','.join(map(str, buffer.shape))}]"
 
 
 def _nest(nest: Nest) -> Iterator[str]:
@@ -101,6 +154,16 @@ def _nest(nest: Nest) -> Iterator[str]:
         if stage.scan is not None:
             yield f"{indent}{stage.scan.how} of %{stage.scan.value} -> {stage.scan.store}"
         yield from (f"{indent}{store}" for store in stage.stores)
+        if stage.recur is not None:
+            yield from _recur(stage.recur, indent)
+
+
+def _recur(recur: Recur, indent: str) -> Iterator[str]:
+    for k, (start, following) in enumerate(zip(recur.starts, recur.nexts, strict=True)):
+        yield f"{indent}carried {k}: from %{start}, then %{following}"
+    if recur.again is not None:
+        yield f"{indent}while %{recur.again}"
+    yield from (f"{indent}at the end {end}" for end in recur.ends)
 
 
 def _loop(var: Var, nest: Nest) -> str:

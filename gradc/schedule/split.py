@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradc.schedule.affine import Var
+from gradc.schedule.bodies import Choice, Repeat
 from gradc.schedule.kernel import (
     Apply,
     Bounded,
@@ -37,7 +38,7 @@ from gradc.schedule.kernel import (
     Tiled,
     Work,
 )
-from gradc.schedule.lanes import Widths, dependences, flops
+from gradc.schedule.lanes import Widths, dependences, flops, in_order
 from gradc.schedule.partition import op_cost
 
 #: Work of less than this is done by one thread.
@@ -53,6 +54,10 @@ LANE_GRAIN = 64
 #: What one core does in a second: vector instructions, scalar ones, multiplications with their additions in each lane
 #: of a product, comparisons of a sort or search, updates of a scatter, bytes from memory.
 VECTORS, SCALARS, MACS, COMPARISONS, UPDATES, BYTES = 4e9, 3e9, 6e9, 3e8, 1e9, 2e10
+
+
+#: Work that threads may share; a body's own kernels are shared one by one.
+Parallel = Nest | Product | Correlation | Sort | Search
 
 
 def shared(
@@ -77,6 +82,8 @@ def _with_splits(kernel: Kernel, buffers: Sequence[Buffer], threads: int, widths
 
 
 def _split(work: Work, kernel: Kernel, buffers: Sequence[Buffer], threads: int, widths: Widths) -> Share | None:
+    if isinstance(work, Repeat | Choice):
+        return None  # a body's own kernels are shared
     seconds = _seconds(work, kernel, buffers, widths)
     if seconds < FORK_SECONDS:
         return None
@@ -169,7 +176,7 @@ def _staged(nest: Nest, seconds: float, threads: int) -> Staged | None:
     if each < FORK_SECONDS:
         return None
     effort = Effort.of(each, threads)
-    splits = tuple(_cut(s.inner, nest, effort) if s.inner and s.scan is None else None for s in nest.stages)
+    splits = tuple(_cut(s.inner, nest, effort) if s.inner and not in_order(s) else None for s in nest.stages)
     return Staged(splits) if any(splits) else None
 
 
@@ -196,6 +203,8 @@ def _slots(work: Work) -> set[int]:
         return {x.slot for x in work.code if isinstance(x, Load | Lookup)} | {s.slot for s in work.stores}
     if isinstance(work, Correlation):
         return {work.left.slot, work.right.slot, work.out.slot}
+    if isinstance(work, Repeat | Choice):
+        return work.slots
     if isinstance(work, Product):
         inside = _slots(work.epilogue.nest) if work.epilogue is not None else set()
         return {work.left.slot, work.right.slot, work.out.slot} | inside
@@ -205,7 +214,7 @@ def _slots(work: Work) -> set[int]:
 # -- cost --------------------------------------------------------------------------------------------------------------
 
 
-def _seconds(work: Work, kernel: Kernel, buffers: Sequence[Buffer], widths: Widths) -> float:
+def _seconds(work: Parallel, kernel: Kernel, buffers: Sequence[Buffer], widths: Widths) -> float:
     """Roughly how long one core takes."""
     if isinstance(work, Nest):
         rate = VECTORS * work.lanes if work.lanes > 1 else SCALARS

@@ -102,6 +102,7 @@ class Weaver:
         self.code: list[Instruction] = []
         self.origins: list[set[int]] = []  # of each instruction: the positions of the nodes that it stands for
         self.own: dict[Node, Place] = {}
+        self._behind: dict[Node, tuple[Node, Place]] = {}
         self._known: dict[Any, int] = {}
         self._splits = splits or {}
         self._vars = 0
@@ -163,6 +164,7 @@ class Weaver:
     # -- values ------------------------------------------------------------------------------------------------------
     def value(self, node: Node, index: Place) -> int:
         """The instruction that holds ``node`` at ``index``."""
+        node, index = self.meant(node, index)
         key = (id(node), index)
         if key not in self._known:
             if node in self.own:
@@ -172,6 +174,17 @@ class Weaver:
             self._known[key] = self.load(node, index) if self._in_memory(node) else self.compute(node, index)
             self.stands_for(self._known[key], node)
         return self._known[key]
+
+    def stand_in(self, leaf: Node, operand: Node, lead: Place) -> None:
+        """A leaf of a body is from here on ``operand`` behind the index ``lead``: a row of it, or all of it."""
+        self._behind[leaf] = operand, lead
+
+    def meant(self, node: Node, index: Place) -> tuple[Node, Place]:
+        """What a leaf of a body stands for."""
+        while node in self._behind:
+            node, lead = self._behind[node]
+            index = (*lead, *index)
+        return node, index
 
     def define(self, node: Node, index: Place, value: int) -> None:
         """From here on ``node`` at ``index`` is instruction ``value``; at another index it cannot be read."""
@@ -225,6 +238,7 @@ def _view(w: Weaver, node: Node, index: Place) -> int:
 
 def _gather(w: Weaver, node: Node, index: Place) -> int:
     x, *indices = node.args
+    x, _ = w.meant(x, ())
     outer = indices[0].ndim
     terms = w.terms(node, indices, index[:outer], x.shape)
     strides, rest = row_major_strides(x.shape), rest_axes(x.ndim, node.attrs["axes"])
