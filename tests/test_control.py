@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +131,20 @@ def test_a_body_is_printed_with_the_users_names_and_lines():
     assert " lower " in text
     assert text.count("test_control.py:") >= 4
     assert "subgraph" in graph.dot()
+
+
+def test_explain_writes_a_loop_as_a_recursion():
+    def loss(W, X):
+        step = lambda h, x: (np.tanh(W * h + x), None)
+        h, _ = gc.scan(step, 0.5, X)
+        return h**2
+
+    text = str(gc.explain(loss, 0.7, np.ones(6)))
+    assert re.search(r"f repeats hₜ = tanh\(.*hₜ₋₁.*xₜ.*\).* for t = 1 … 6", text)
+    assert re.search(r"f_backward repeats h̄ₜ = .*h̄ₜ₊₁.*, W̄ₜ = W̄ₜ₊₁ \+ .* for t = 6 … 1", text)
+    assert "∂L/∂W = f_backward(" in text
+    assert "cos(x)" in str(gc.explain(gc.checkpoint(lambda x: np.sin(x)), 1.0))
+    assert "x > 0" in str(gc.explain(lambda x: gc.cond(x > 0, np.sin, np.cos, x), 1.0))
 
 
 def test_compile_time_does_not_grow_with_the_length():

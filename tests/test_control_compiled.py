@@ -195,6 +195,30 @@ def test_donated_carries_that_change_places():
     np.testing.assert_allclose(second, expected[1], rtol=1e-12)
 
 
+def test_an_update_of_a_carry_touches_what_it_changes_alone():
+    """No step copies the array: neither the update, nor the sum of cotangents of a table that is looked up."""
+    written = _hold(lambda a: gc.fori_loop(1, 50, lambda i, b: b.at[i].set(b[i - 1] * 0.5 + i), a), np.zeros(50))
+    assert [len(k.work) for k in _inner_kernels(written) if k.title == "scatter"] == [1]
+    ids, table = np.array([3, 0, 3, 1]), np.arange(20.0).reshape(4, 5) / 10
+    look_up = lambda t: gc.scan(lambda h, i: (np.tanh(h + gnp.take(t, i, axis=0)), None), np.zeros(5), ids)[0].sum()
+    summed = _hold(gc.grad(look_up), table)
+    assert [len(k.work) for k in _inner_kernels(summed) if k.title == "scatter"] == [1]
+
+
+def _inner_kernels(code):
+    works = [w for k in code.schedule.kernels for w in k.work if isinstance(w, Repeat)]
+    return [k for w in works for k in w.body.kernels]
+
+
+def test_updates_that_read_what_they_overwrite():
+    turn = np.array([2, 0, 1, 5])
+    other = np.array([0, 5, 3, 2])
+    _hold(lambda a: gc.fori_loop(0, 3, lambda i, b: b.at[turn].set(b[other] + i), a), LINE[:7])
+    _hold(lambda a: gc.fori_loop(0, 3, lambda i, b: b.at[turn].add(b[turn[::-1]]), a), LINE[:7])
+    _hold(lambda a: gc.fori_loop(0, 3, lambda i, b: b.at[i].set(b.sum()), a), LINE[:7])
+    _hold(lambda a: gc.fori_loop(0, 3, lambda i, s: (s[0].at[i].set(s[1][i] * 2), s[0]), (a, a)), LINE[:7])
+
+
 def test_a_checkpointed_step_keeps_its_carry_alone():
     """Four layers per step: without a checkpoint their values are stacked, with one they are computed again."""
 
@@ -241,6 +265,15 @@ def test_checkpointed_blocks_of_straight_line_code_save_memory():
     args = random.normal(size=(256, 16)), [random.normal(size=(16, 16)) / 4 for _ in range(16)]
     for a, b in zip(plain(*args), saving(*args), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_threads_share_the_kernels_of_a_body_with_the_same_bits():
+    random = np.random.default_rng(8)
+    f = gc.grad(lambda w, xs: gc.scan(lambda h, x: (np.tanh(h @ w + x), None), xs[0], xs)[0].sum())
+    args = random.normal(size=(128, 128)) / 12, random.normal(size=(3, 128, 128))
+    one, two = gc.jit(f, threads=1), gc.jit(f, threads=2)
+    assert "shared" in str(two.lower(*args).schedule)
+    assert (one(*args) == two(*args)).all()
 
 
 # -- the rest of the house ---------------------------------------------------------------------------------------------

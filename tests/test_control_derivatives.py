@@ -66,7 +66,11 @@ def test_third_order_through_a_bounded_while_loop():
     _hold(third(2.0), same(2.0))
 
 
-@pytest.mark.parametrize("name", NAMES)
+#: many elements, each moved back and forth by itself
+LENGTHY = {"kalman", "lstm", "nested", "pendulum"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LENGTHY)) for n in NAMES])
 def test_all_witnesses_agree(name):
     """Symbolic (written out), forward, reverse and finite differences, each within its own error bound."""
     program = PROGRAMS[name]

@@ -260,7 +260,7 @@ def pull_loop(loop: Loop, moves: Sequence[bool], cotangents: Maybe, push: Push, 
     totals = [partner(x, "sum") for x in sums]
     stacks = [x for x in loop.inner_xs if pulled.get(x) is not None]
     outputs = [or_zeros(pulled.get(loop.inner_carries[k]), loop.inner_carries[k]) for k in leaves]
-    outputs += [t + part for t, x in zip(totals, sums, strict=True) if (part := pulled[x]) is not None]
+    outputs += [_added(t, part) for t, x in zip(totals, sums, strict=True) if (part := pulled[x]) is not None]
     outputs += [part for x in stacks if (part := pulled[x]) is not None]
     inputs = (*linear.invariant, *leaves.values(), *totals, *linear.rows, *stacked.values())
     body = Graph(inputs, tuple(outputs), {x: str(x.attrs["name"]) for x in inputs}, title=f"{loop.body.title} backward")
@@ -270,6 +270,20 @@ def pull_loop(loop: Loop, moves: Sequence[bool], cotangents: Maybe, push: Push, 
     found: dict[Node, Node] = dict(zip((*(loop.inner_carries[k] for k in leaves), *sums), last, strict=True))
     found |= dict(zip(stacks, ys, strict=True))
     return [found.get(x) for x in loop.body.inputs]
+
+
+def _added(total: Node, part: Node) -> Node:
+    """total + part; what is placed among zeros is placed in the total, so that only what it changes is touched."""
+    if part.op.name == "scatter" and part.attrs["how"] == "add" and _is_zero(part.args[0]):
+        return OPS["scatter"].make((total, *part.args[1:]), **part.attrs)
+    return total + part
+
+
+def _is_zero(node: Node) -> bool:
+    """Whether ``node`` is written down as +0 everywhere."""
+    while node.op.name == "broadcast":
+        node = node.args[0]
+    return node.op.name == "constant" and node.size == 1 and not node.attrs["value"].tobytes().strip(b"\0")
 
 
 def _pulled(linear: Linear, given: Maybe, pull: Pull) -> dict[Node, Node | None]:

@@ -32,6 +32,7 @@ from gradc.explain.notation import Notation
 from gradc.explain.page import Page
 from gradc.explain.quantities import Key, Quantities, symbols_in
 from gradc.explain.reasons import conventions, why_zero
+from gradc.explain.recursions import recursions, without_branches
 from gradc.explain.rules import FORWARD_RULES, Fact, Simplifier
 from gradc.explain.rules import Rule as Identity
 from gradc.explain.text import TextPrinter
@@ -41,7 +42,7 @@ from gradc.interpret import topological
 from gradc.node import Node, Where, constant, derived_from
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
-from gradc.passes import FORWARD, Observe, cse, fold, run_passes, simplify_to_read
+from gradc.passes import FORWARD, Observe, cse, fold, join, run_passes, simplify_to_read
 from gradc.passes.lineage import following
 from gradc.trace import new_input
 
@@ -158,7 +159,7 @@ class _Deriver:
 
     def __init__(self, primal: Graph, wanted: Sequence[Node], observe: Observe | None = None):
         self.observe = observe
-        primal, self.facts = without_assumptions(primal)
+        primal, self.facts = without_assumptions(without_branches(primal))
         self.primal, self.wanted = primal, tuple(wanted)
         self.naming = Naming(primal)
         self.marked, self.extents = with_named_extents(primal, set(self.naming.taken))
@@ -201,7 +202,7 @@ class _Deriver:
             self.observe("differentiate", self.stable, self.step)
         graph = Graph(tuple(leaves), (*named, *present, *(found[n] for n in present)), names)  # type: ignore[arg-type]
         with following() as lineage:
-            graph = run_passes(graph, (fold, simplify_to_read, cse, simplify_to_read))
+            graph = run_passes(graph, (fold, simplify_to_read, cse, join, simplify_to_read))
         self.origins = lineage.origins(graph)
         forward = graph.outputs[len(named) : len(named) + len(present)]
         pulled = graph.outputs[len(named) + len(present) :]
@@ -236,7 +237,7 @@ class _Deriver:
             self.step,
             {leaf: size for size, leaf in self.extents.leaves.items()},
             self.origins,
-            self._legend(quantities),
+            (*self._legend(quantities), *recursions(self.compiled)),
             conventions(self.stable, lines),
             self.stable.notes,
             tuple(quantities.simplifier.applied.values()),

@@ -130,6 +130,12 @@ def function(node: Node, args: Args) -> Formula:
     return apply(node.op.name, args, node.shape, node.attrs, (), attrs_key(node))
 
 
+def result_of(node: Node, operands: Args) -> Formula:
+    """A result of a loop or branch, as a function of its operands; it is written with the name of the body."""
+    of, index = node.args[0], node.attrs["index"]
+    return apply("item", operands, node.shape, {"of": of, "index": index}, (), (id(of), index))
+
+
 def exact(value: Any, dtype: np.dtype[Any]) -> Number:
     """The number that was meant: the simple fraction within two roundings of ``value``, else ``value``."""
     if not np.isfinite(value):
@@ -316,6 +322,7 @@ def _reordered(factors: Sequence[Factor], out: Sequence[int], shape: Shape) -> F
 FORMS: dict[str, Form] = {
     "constant": _constant,
     "iota": _iota,
+    "item": lambda lifter, node, args: result_of(node, [lifter.formula(a) for a in node.args[0].args]),
     "add": _add,
     "subtract": _for_floats(lambda x, y: total(x.shape, (x, negative(y)))),
     "multiply": _for_floats(times),

@@ -39,6 +39,8 @@ from gradc.explain.layout import (
 )
 from gradc.explain.letters import CALL_NAMES
 from gradc.explain.matrices import INDEX_LETTERS, Matrices, quotient, side_by_side, transposes_last
+from gradc.node import Node
+from gradc.ops.control import bodies, result_count
 
 RELATIONS = {"equal": "=", "not_equal": "≠", "less": "<", "less_equal": "≤", "greater": ">", "greater_equal": "≥"}
 #: attribute values that go without saying
@@ -298,7 +300,19 @@ def _gathered(args: tuple[Layout, ...], x: Apply) -> Layout:
     return Indexed(args[0], tuple(chosen.get(a, Literal(":")) for a in range(upto)))
 
 
+def title_of(node: Node) -> str:
+    """What a loop or branch is called: the user's function."""
+    return next(iter(bodies(node).values())).title.replace(" ", "_")
+
+
+def _result(args: tuple[Layout, ...], x: Apply) -> Layout:
+    """A result of a loop or branch, numbered from 1 where there are several."""
+    of, index = x.attrs["of"], x.attrs["index"]
+    return Call(title_of(of), args, (f"result={index + 1}",) if result_count(of) > 1 else ())
+
+
 CALLS: dict[str, Callable[[tuple[Layout, ...], Apply], Layout]] = {
+    "item": _result,
     "indicator": lambda args, x: Mask(args[0]),
     "real": lambda args, x: args[0],
     "cast": lambda args, x: args[0],

@@ -17,6 +17,7 @@ from gradc.aval import Shape
 from gradc.explain.formula import UNIT, Apply, Factor, Formula, Labels, Product, Sum, Symbol, is_integer, magnitude
 from gradc.node import FUNCTIONS, OPS, Node, constant
 from gradc.ops.contraction import contract
+from gradc.ops.control import item
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full, iota
 
@@ -181,7 +182,15 @@ def _normal_pdf(args: Sequence[Node], x: Apply, dtype: Any) -> Node:
     return apply(OPS["exp"], apply(OPS["square"], z) * constant(np.asarray(-0.5, dtype))) * scale
 
 
+def _item(args: Sequence[Node], x: Apply, dtype: Any) -> Node:
+    """A result of a loop or branch, which computes in its own dtypes."""
+    of = x.attrs["of"]
+    given = [cast(a, operand.dtype) for a, operand in zip(args, of.args, strict=True)]
+    return item(of.rebuilt(given), x.attrs["index"])
+
+
 DISPLAY: dict[str, Meaning] = {
+    "item": _item,
     "indicator": lambda args, x, dtype: cast(args[0], dtype),
     "real": lambda args, x, dtype: cast(args[0], dtype),
     "softmax": _softmax,

@@ -273,7 +273,9 @@ def is_costless(node: Node) -> bool:
     """Whether a value is written down rather than stored: a number, an index, either of them broadcast."""
     while node.op.name == "broadcast":
         node = node.args[0]
-    return node.op.name == "iota" or (node.op.name == "constant" and node.size == 1)
+    if node.op.name == "constant":
+        return node.size == 1
+    return node.op.kind is Kind.LEAF and node.op.name != "input"
 
 
 def lifted(body: Graph, outside: Callable[[Node], bool]) -> tuple[Graph, list[Node]]:

@@ -238,7 +238,7 @@ def _widened(nest: Nest, depends: Sequence[frozenset[Var]]) -> Nest:
 def _bears(nest: Nest, body: Sequence[Instruction], factor: int) -> bool:
     """Whether so many vectors a step pay: they are a few light instructions, or lengthy ones that run often."""
     applied = [x for x in body if isinstance(x, Apply)]
-    plain = all(isinstance(x, Load | Total | Apply) for x in body) and all(x.op.name in LIGHT for x in applied)
+    plain = all(isinstance(x, Load | Total | Carry | Apply) for x in body) and all(x.op.name in LIGHT for x in applied)
     if plain and len(body) <= SHORT:
         return len(body) * factor <= 2 * SHORT
     costs = [op_cost(x.op.name) for x in applied]

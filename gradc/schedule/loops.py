@@ -19,7 +19,7 @@ from gradc.aval import Aval, Shape
 from gradc.errors import CompileError
 from gradc.graph import Graph
 from gradc.node import Node
-from gradc.ops.control import Loop, result_count
+from gradc.ops.control import Loop, is_costless, result_count
 from gradc.ops.record import Kind
 from gradc.schedule import nests
 from gradc.schedule.affine import Affine
@@ -105,7 +105,7 @@ def _computed_in_place(node: Node, consts: set[Node]) -> bool:
     """Whether a node of the body can be computed where it is read; a table must be the same in every step."""
     kind = node.op.kind
     if kind is Kind.LEAF:
-        return node.op.name in ("input", "iota") or (node.op.name == "constant" and node.size == 1)
+        return node.op.name == "input" or is_costless(node)
     if kind is Kind.GATHER:
         return node.args[0] in consts
     return kind is Kind.ELEMENTWISE or (kind is Kind.VIEW and is_plain_view(node) and node.aval.size > 0)

@@ -206,30 +206,63 @@ def _settle(plan: Plan, storage: Mapping[int, int]) -> None:
             plan.drafts.append(plan.copy(temporary, output))
             graph.add_edge(first, len(plan.drafts) - 1)
             first = len(plan.drafts) - 1
+        else:
+            plan.drafts[first] = _without_copies(plan.drafts[first], donor, output)
         graph.add_edges_from(_before(first, old))
+
+
+def _without_copies(draft: Draft, source: int, target: int) -> Draft:
+    """A kernel that writes ``target`` onto ``source`` need not copy what is there already."""
+    kernel = draft.kernel
+    sources, targets = _slots_of(kernel, source), _slots_of(kernel, target)
+    work = tuple(w for w in kernel.work if not _is_copy(w, sources, targets))
+    return draft if len(work) == len(kernel.work) else replace(draft, kernel=replace(kernel, work=work))
+
+
+def _slots_of(kernel: Kernel, number: int) -> set[int]:
+    return {s for s, n in enumerate(kernel.slots) if n == number}
+
+
+def _is_copy(work: Work, sources: set[int], targets: set[int]) -> bool:
+    """Whether work does nothing but write each element of one slot to its own place in another."""
+    if not isinstance(work, Nest) or len(work.stages) != 1 or len(work.code) != 1:
+        return False
+    (load,), stores = work.code, list(work.stores)
+    if not isinstance(load, Load) or len(stores) != 1 or work.stages[0].scan or work.stages[0].recur:
+        return False
+    (store,) = stores
+    same = store.offset == load.offset and store.how == "set" and not store.terms
+    return same and load.slot in sources and store.slot in targets
 
 
 def in_step(kernel: Kernel, source: int, target: int) -> bool:
     """Whether a kernel may write buffer ``target`` onto the memory of ``source``.
 
-    True if it reads ``source`` at no place but the one that it writes next, before anything else was written.
+    True if it reads ``source`` at no place but the one that it writes next, or all at once before its only write, and
+    before anything else was written.  A plain copy of the one to the other is no write: it will be left out.
     """
-    sources = {s for s, number in enumerate(kernel.slots) if number == source and s in kernel.reads}
-    targets = {s for s, number in enumerate(kernel.slots) if number == target}
+    sources, targets = _slots_of(kernel, source) & {*kernel.reads}, _slots_of(kernel, target)
     written = False
     for work in kernel.work:
+        if _is_copy(work, sources, targets) and not written:
+            continue
         nest = work.epilogue.nest if isinstance(work, Product) and work.epilogue is not None else work
         if sources & _operands(work) or (sources and isinstance(work, Product) and work.out.slot in targets):
             return False
         if not isinstance(nest, Nest):
             continue
-        reads = _places(nest, sources)
+        reads = _places(nest, sources) if _loops(nest) or written else set()
         if reads is None or (reads and (written or not _written_at(nest, targets, reads))):
             return False
         if reads and len(nest.stages) > 1 and not _written_last(nest, targets):
             return False
         written = written or any(s.slot in targets for s in nest.stores)
     return True
+
+
+def _loops(nest: Nest) -> bool:
+    """Whether a nest makes more than one step: in one step all is read before anything is written."""
+    return bool(nest.outer) or len(nest.stages) != 1 or bool(nest.stages[0].inner)
 
 
 def _operands(work: Work) -> set[int]:
@@ -264,7 +297,8 @@ def _written_last(nest: Nest, slots: set[int]) -> bool:
 
 def _written_at(nest: Nest, slots: set[int], reads: set[Affine]) -> bool:
     """Whether each place read is the one that the nest's only pass writes."""
-    return all(s.offset in reads and s.how == "set" for s in nest.stores if s.slot in slots) and len(reads) == 1
+    stores = [s for s in nest.stores if s.slot in slots]
+    return len(reads) == 1 and all(s.offset in reads and s.how == "set" and not s.terms for s in stores)
 
 
 # -- the arena ---------------------------------------------------------------------------------------------------------
