@@ -196,6 +196,17 @@ def test_what_makes_another_object_makes_another_key(monkeypatch: pytest.MonkeyP
     assert key(lambda x: x + 1, x) not in keys
 
 
+def test_the_bodies_of_loops_are_part_of_the_key() -> None:
+    def looping(step: Callable[[Any], Any], times: int = 5, table: float = 0.0) -> str | None:
+        def f(x: Any) -> Any:
+            return gc.fori_loop(0, times, lambda i, c: step(c) + np.full(4, table), x)
+
+        return key(f, np.ones(4))
+
+    keys = [looping(np.sin), looping(np.cos), looping(np.sin, 6), looping(np.sin, 5, 1.0), looping(np.sin, 5, -0.0)]
+    assert None not in keys and len(set(keys)) == len(keys) and looping(np.sin) == keys[0]
+
+
 def test_an_op_from_elsewhere_has_no_key() -> None:
     """Its meaning may change with its file, of which the key would know nothing."""
     x = trace(lambda x: x, np.ones(3)).inputs[0]

@@ -243,8 +243,8 @@ class Executable:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """``seconds`` per stage, ``flops`` and ``bytes`` per call, ``arena_bytes``, ``kernels``, ``cached``, ``fp``;
-        after `profile` also what it measured.
+        """``seconds`` per stage that ran, ``flops`` and ``bytes`` per call, ``arena_bytes``, ``kernels``, ``cached``,
+        ``fp``, ``subnormals``, ``threads``, ``notes``; after `profile` also what it measured.
         """
         measured = {} if self._profile is None else {"profile": self._profile.rows}
         return {

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 
 from gradc.api.options import Options
-from gradc.aval import Aval
+from gradc.aval import Aval, Results
 from gradc.graph import Graph
-from gradc.node import Node
 from gradc.ops.record import Op
 from gradc.runtime import cache as disk
 from gradc.runtime.load import target_info
@@ -36,7 +35,7 @@ Array = np.ndarray[Any, Any]
 _PACKAGE = Path(__file__).resolve().parent.parent
 _LENGTH = struct.Struct("<Q")
 #: Types whose ``repr`` tells their value bit for bit (no NaN has a payload here that code could see).
-_PLAIN = (type(None), bool, int, float, str, bytes)
+_PLAIN = frozenset((type(None), bool, int, float, str, bytes))
 
 
 class _NamelessError(Exception):
@@ -82,23 +81,25 @@ def _state_of_files() -> str:
 def _graph(graph: Graph) -> Iterator[bytes | memoryview]:
     numbers = graph.index
     yield repr(([numbers[n] for n in graph.inputs], [numbers[n] for n in graph.outputs])).encode()
+    lines: list[str] = []
+    large: list[Any] = []
+    avals: dict[tuple[Any, ...], str] = {}
     for node in graph.nodes:
-        yield _node(node, numbers).encode()
-        for value in _attrs(node).values():
-            yield from _large(value)
-
-
-def _node(node: Node, numbers: Mapping[Node, int]) -> str:
-    if not _is_ours(node.op):
-        raise _NamelessError
-    args = ",".join([str(numbers[a]) for a in node.args])
-    attrs = ";".join([f"{name}={_name(value)}" for name, value in _attrs(node).items()])
-    return f"{node.op.name}({args}) {attrs} {_aval(node.aval)} {node.replica}"
-
-
-def _attrs(node: Node) -> Mapping[str, Any]:
-    """The attributes that code depends on: what an input says of its trace is nothing to it."""
-    return {} if node.op.name == "input" else node.attrs
+        if not _is_ours(node.op):
+            raise _NamelessError
+        a = node.aval
+        kind = (a.shape, id(a.dtype), a.weak) if type(a) is Aval else (a,)
+        aval = avals.get(kind)
+        if aval is None:
+            aval = avals[kind] = _aval(a)
+        attrs = ""
+        if node.attrs and node.op.name != "input":  # what an input says of its trace is nothing to the code
+            attrs = ";".join([f"{name}={_name(value)}" for name, value in node.attrs.items()])
+            large += [v for v in node.attrs.values() if type(v) not in _PLAIN]
+        lines.append(f"{node.op.name}{[numbers[x] for x in node.args]}{attrs} {aval} {node.replica}")
+    yield "\n".join(lines).encode()
+    for value in large:
+        yield from _large(value)
 
 
 @cache
@@ -109,6 +110,8 @@ def _is_ours(op: Op) -> bool:
 
 
 def _aval(aval: Aval) -> str:
+    if isinstance(aval, Results):
+        return f"({','.join(map(_aval, aval.parts))})"
     return f"{aval.dtype.str}{aval.shape}{'~' * aval.weak}"
 
 
@@ -127,7 +130,7 @@ def _name(value: Any) -> str:
         return f"{value.dtype.str}{value.tobytes().hex()}"
     if isinstance(value, np.dtype):
         return value.str
-    if kind is Aval:
+    if kind is Aval or kind is Results:
         return _aval(value)
     if kind is Graph:
         return "graph"
