@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -290,3 +292,22 @@ def test_stages_can_be_shown_and_checked(capsys, monkeypatch):
     assert "optimised" in capsys.readouterr().err
     with pytest.raises(ValueError, match="unknown stage 'ptx'"):
         gc.jit(lambda x: x, show=("ptx",))
+
+
+def test_threads_that_call_different_versions_get_their_own_results():
+    @gc.jit
+    def f(x):
+        return x + 1 if x.ndim == 1 else (x + 2, x + 3)
+
+    def check(x):
+        for _ in range(3000):
+            result = f(x)
+            assert isinstance(result, tuple) == (x.ndim == 2) and np.shape(result)[-1] == x.shape[-1]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(check, [np.zeros(3), np.zeros((2, 4))] * 2))
+    finally:
+        sys.setswitchinterval(interval)

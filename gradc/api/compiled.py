@@ -47,21 +47,22 @@ class Jitted:
             raise TypeError(f"{self.title}: argument {min(both, key=str)!r} cannot be both static and donated")
         self._cache: dict[Hashable, Executable] = {}
         self._last: Executable | None = None  #: the version called last
-        #: its native entry and whether the result is one array, if its arguments are plain arrays
-        self._direct: Callable[..., tuple[Any, ...]] | None = None
-        self._single = False
+        #: its native entry and what nests the results (None: it is one array), if its arguments are plain arrays; one
+        #: value, for another thread may change it at any time
+        self._direct: tuple[Callable[..., tuple[Any, ...]], Callable[..., Any] | None] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # The usual call: the version called last fits again.  The native entry checks number, shapes and dtypes anyway,
         # but it would also take numbers and lists.
         direct = self._direct
         if direct is not None and not kwargs and not open_traces.get():
+            entry, nest = direct
             for x in args:
                 if type(x) is not ndarray:
                     break
             else:
                 try:
-                    return direct(*args)[0] if self._single else self._last.unflatten(direct(*args))  # type: ignore[union-attr]
+                    return entry(*args)[0] if nest is None else nest(entry(*args))
                 except ArgumentError:
                     pass
         return self._call_any(args, kwargs)
@@ -102,9 +103,10 @@ class Jitted:
     def _remember(self, executable: Executable | None) -> None:
         """Try ``executable`` first from here on."""
         self._last = executable
-        direct = executable is not None and executable.arity is not None and not executable.weak
-        self._direct = executable.native.entry if executable is not None and direct else None
-        self._single = executable is not None and executable.single
+        if executable is None or executable.arity is None or executable.weak:
+            self._direct = None
+        else:
+            self._direct = executable.native.entry, None if executable.single else executable.unflatten
 
     def _name_the_culprit(self, args: Any, kwargs: Any) -> None:
         """Raise for the argument that cannot be one, by its name."""
