@@ -174,7 +174,9 @@ def gallery_page() -> str:
         "[examples/gallery](../examples/gallery); `tests/test_gallery.py` holds each derivative against the text",
         "beside its function, and against symbolic, forward, reverse, finite-difference and compiled derivatives.\n",
         "∂L/∂x is the gradient of a scalar L; of an array Z with cotangent G, ∂x is the cotangent of x. A vector is a",
-        "column; a matrix times or plus a vector scales or shifts each row; n is the number of averaged elements.\n",
+        "column; a matrix times or plus a vector scales or shifts each row; n is the number of averaged elements.",
+        "∂p/∂z is a Jacobian, ∂²L/∂w² a Hessian (of two arguments each mixed block stands once), ∂²L/∂w²·v its product",
+        "with a direction v; A ⊗ B has the element A[i, k]·B[j, l] at (i, j, k, l).\n",
     ]
     for title, rows in GALLERY.items():
         parts += [f"## {title}\n", *HEAD, *map(_gallery_row, rows), ""]
@@ -185,15 +187,24 @@ HEAD = ("| function | as a formula | derivative |", "| --- | --- | --- |")
 
 
 def _gallery_row(row: Row) -> str:
-    derivation = gc.explain(row.function, *row.arrays(np.random.default_rng(0)), argnums=row.of)
+    derivation = row.explained(*row.arrays(np.random.default_rng(0)))
     page = Page(TextPrinter())
     name = row.name.replace("_", " ") + (f" ({row.about})" if row.about else "")
     return f"| {name} | {_cell(page.forward(derivation))} | {_cell(page.derivative(derivation))} |"
 
 
+#: what would end a cell of a table, begin a link, or be eaten
+ESCAPES = {"|": "&#124;", "](": "&#93;(", "  ": "&nbsp; "}
+
+
 def _cell(lines: list[str]) -> str:
-    """Lines of code in one cell of a table; a bar would end the cell."""
-    return "<br>".join(f"<code>{escape(line).replace('|', '&#124;').replace('  ', '&nbsp; ')}</code>" for line in lines)
+    """Lines of code in one cell of a table."""
+    shown = []
+    for line in map(escape, lines):
+        for sign, plain in ESCAPES.items():
+            line = line.replace(sign, plain)
+        shown.append(f"<code>{line}</code>")
+    return "<br>".join(shown)
 
 
 PAGES = {"ops.md": ops_page, "tour.md": tour_page, "gallery.md": gallery_page}

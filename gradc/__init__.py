@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from gradc import nn, numpy, optim, special
 from gradc.api.compiled import Jitted, compile, jit, train_step
 from gradc.api.control import checkpoint, cond, fori_loop, scan, while_loop
-from gradc.api.derivatives import grad, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp, vmap
+from gradc.api.derivatives import grad, hvp, jvp, stop_gradient, value_and_grad, vjp, vmap
 from gradc.api.explain import explain
+from gradc.api.jacobian import hessian, jacobian
 from gradc.aval import spec
 from gradc.errors import (
     CompileError,

@@ -79,7 +79,7 @@ def _structured(op: Op, sample: Any, dtype: Any, random: np.random.Generator) ->
     if op.name == "searchsorted":
         arrays[0] = np.sort(arrays[0], axis=-1)
     attrs = dict(sample.attrs)
-    if op.name == "iota":
+    if op.name in ("iota", "delta"):
         attrs["dtype"] = np.dtype(dtype)
     return Case(op, tuple(arrays), attrs)
 

@@ -58,6 +58,16 @@ def test_explain_prints_the_gradient(model, capsys):
     assert "\\partial" in capsys.readouterr().out
 
 
+def test_explain_prints_the_hessian(model, capsys):
+    assert main(["explain", f"{model}:loss", "--order", "2"]) == 0
+    assert "∂²L/∂" in capsys.readouterr().out
+    assert main(["explain", f"{model}:loss", "--order", "2", "--operator", "--ascii"]) == 0
+    out = capsys.readouterr().out
+    assert "d2L/d" in out and out.isascii()
+    assert main(["explain", f"{model}:loss", "--operator"]) == 2
+    assert "add --order 2" in capsys.readouterr().err
+
+
 def test_check_agrees(model, capsys):
     assert main(["check", f"{model}:loss"]) == 0
     assert "reverse" in capsys.readouterr().out

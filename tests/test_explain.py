@@ -330,7 +330,7 @@ EXAMPLES: dict[str, Formula] = {
     "diagonal": sliced(reshaped(A, (9,)), (3,), (0,), (4,)),
     "diagonal matrix": reshaped(superposed(v, (9,), (0,), (4,)), (3, 3)),
     "identity matrix": product((3, 4), [Factor(unit_matrix(3), (0, 2)), Factor(X, (2, 1))]),
-    "trace": product((), [Factor(unscaled(A, B), (0, 1)), Factor(unit_matrix(3), (0, 1))]),
+    "index of the identity": product((3, 3), [Factor(unit_matrix(3), (0, 1)), Factor(v, (1,))]),
     "extent": product((3,), [Factor(v, (0,)), Factor(n, (), Fraction(-1))], Fraction(4)),
     "part of a constant": sliced(arranged(s, (), (4,)), (2,), (1,), (1,)),
     "part of what is placed": sliced(superposed(v, (5,), (1,), (1,)), (3,), (1,), (1,)),

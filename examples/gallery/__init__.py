@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from examples.gallery import learning, matrices, networks, pointwise, statistics
+from examples.gallery import curvature, learning, matrices, networks, pointwise, statistics
 from examples.gallery.row import Row
 
 GALLERY: dict[str, Sequence[Row]] = {
     "Element by element": pointwise.row,
     "Matrix derivatives": matrices.row,
     "Least squares and regression": learning.row,
+    "Jacobians and Hessians": curvature.row,
     "Networks": networks.row,
     "Probability and finance": statistics.row,
 }

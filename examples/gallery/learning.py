@@ -178,40 +178,6 @@ def logit_of_neuron(z, y):
     return -(y * np.log(a) + (1 - y) * np.log(1 - a))
 
 
-@row(
-    array(3),
-    array(5, 3),
-    CHOICES,
-    about="the Hessian of the logistic loss, on G",
-)
-def logistic_hessian(w, X, y):
-    """
-    ∂w = Xᵀ(XG ⊙ σ(z) ⊙ (1 − σ(z)))
-    """
-
-    def summed(w):
-        z = X @ w
-        return np.sum(np.log(1 + np.exp(z)) - y * z)
-
-    g = gc.grad(summed)(w)
-    return g
-
-
-@row(
-    array(3),
-    array(5, 3),
-    array(5),
-    positive(),
-    about="the Hessian of ridge, on G",
-)
-def ridge_hessian(w, X, y, λ):
-    """
-    ∂w = λG + XᵀXG
-    """
-    g = gc.grad(ridge)(w, X, y, λ)
-    return g
-
-
 @row(array(4))
 def log_sum_exp(z):
     """

@@ -112,23 +112,6 @@ def symmetric_quadratic(w, A, b, c):
     return 0.5 * w @ A @ w + b @ w + c
 
 
-@row(
-    array(3),
-    symmetric(3),
-    array(3),
-    array(),
-    about="the Hessian, on G",
-)
-def quadratic_hessian(w, A, b, c):
-    """
-    ∂w = AG
-      A is symmetric
-    """
-    A = gc.assume(A, symmetric=True)
-    g = gc.grad(quadratic)(w, A, b, c)
-    return g
-
-
 @row(array(5, 3), array(3), array(3), about="Cookbook 77")
 def gram_form(X, a, b):
     """

@@ -8,13 +8,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+import gradc as gc
 from gradc import spec
 from gradc.aval import Aval
+from gradc.explain import Derivation
 
+Kind = Literal["gradient", "jacobian", "hessian", "product"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -23,7 +26,8 @@ class Row:
     """``function`` of ``args``; ``derivative`` is what ``gradc.explain`` must print below the forward quantities.
 
     An argument is a `gradc.spec`, filled with normal numbers, a pair (spec, how to fill it) or a value.  ``of`` says
-    with respect to which arguments; ``about`` names the source of the formula.
+    with respect to which arguments; ``about`` names the source of the formula; ``kind`` is what is derived: a gradient
+    (or vector–Jacobian product), a Jacobian or Hessian as a matrix, or the product of a Hessian with a direction.
     """
 
     function: Callable[..., Any]
@@ -31,10 +35,18 @@ class Row:
     derivative: str
     of: tuple[int, ...]
     about: str
+    kind: Kind = "gradient"
 
     @property
     def name(self) -> str:
         return self.function.__name__
+
+    def explained(self, *args: Any) -> Derivation:
+        """What gradc prints of the row."""
+        if self.kind == "jacobian":
+            return gc.explain(gc.jacobian(self.function, self.of), *args)
+        order, operator = (1, False) if self.kind == "gradient" else (2, self.kind == "product")
+        return gc.explain(self.function, *args, argnums=self.of, order=order, operator=operator)
 
     def arrays(self, rng: np.random.Generator) -> tuple[Any, ...]:
         """Random arguments."""
@@ -44,9 +56,11 @@ class Row:
 class Rows(list[Row]):
     """The rows of a module, in order; called with the arguments it decorates a function that shows its derivative."""
 
-    def __call__(self, *args: Any, of: tuple[int, ...] = (0,), about: str = "") -> Callable[[Function], Function]:
+    def __call__(
+        self, *args: Any, of: tuple[int, ...] = (0,), about: str = "", kind: Kind = "gradient"
+    ) -> Callable[[Function], Function]:
         def shown(function: Function) -> Function:
-            self.append(Row(function, args, inspect.cleandoc(function.__doc__ or ""), of, about))
+            self.append(Row(function, args, inspect.cleandoc(function.__doc__ or ""), of, about, kind))
             return function
 
         return shown

@@ -1,4 +1,4 @@
-"""Derivatives of Python functions: grad, value_and_grad, jvp, vjp, jacobian, hessian, hvp, vmap.
+"""Derivatives of Python functions: grad, value_and_grad, jvp, vjp, hvp, vmap.
 
 Each transform traces its function on fresh leaves, differentiates the graph, and then runs it on the NumPy interpreter,
 or inlines it if it was called inside a trace (`gradc.trace.run` decides).  So transforms nest, and under `gradc.jit`
@@ -81,7 +81,7 @@ def select(args: Sequence[Any], argnums: ArgNums, title: str) -> Wanted:
     return Wanted(positions, tuple(flat[n][1] for n in chosen), single)
 
 
-def _title_of(f: Callable[..., Any], transform: str) -> str:
+def title_of(f: Callable[..., Any], transform: str) -> str:
     """The name of a function in messages; TypeError for what is none."""
     if not callable(f):
         raise TypeError(f"{here()}: {transform} expects a function, got {f!r:.60}")
@@ -133,7 +133,7 @@ def value_and_grad(
     its argument. ``method``: "reverse" or "forward" AD, "symbolic" (SymPy on the ops' own formulas), or "finite"
     (central differences with Richardson extrapolation).
     """
-    title = _title_of(f, "grad")
+    title = title_of(f, "grad")
     if method not in _METHODS:
         raise ValueError(f"method={method!r}: expected one of {', '.join(map(repr, _METHODS))}")
 
@@ -330,80 +330,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
     return out_tree.unflatten(values), pullback
 
 
-# -- jacobian, hessian, hvp --------------------------------------------------------------------------------------------
-
-
-def jacobian(
-    f: Callable[..., Any], argnums: ArgNums = 0, mode: Literal["auto", "forward", "reverse"] = "auto"
-) -> Callable[..., Any]:
-    """All first derivatives: for an output of shape S and an argument of shape T, an array of shape S + T.
-
-    The result nests like the output, then like the argument.  "forward" pushes one direction per input element,
-    "reverse" pulls one per output element; "auto" takes the smaller number.  Directions are batched, not unrolled.
-    """
-    title = _title_of(f, "jacobian")
-    if mode not in ("auto", "forward", "reverse"):
-        raise ValueError(f"mode={mode!r}: expected 'auto', 'forward' or 'reverse'")
-
-    @functools.wraps(f, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
-    def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        wanted = select(args, argnums, title)
-        graph = prepared(f, args, kwargs)
-        inputs = [graph.inputs[p] for p in wanted.positions]
-        for x in inputs:
-            refuse_without_tangent(x, graph.names.get(x, "argument"))
-        ins, outs = sum(x.size for x in inputs), sum(y.size for y in graph.outputs)
-        forward = mode == "forward" or (mode == "auto" and ins < outs)
-        rows = _forward_blocks(graph, inputs) if forward else _reverse_blocks(graph, inputs)
-        flat = run(graph.replace(outputs=tuple(b for row in rows for b in row)), arrays_of(args, kwargs))
-        width = len(inputs)
-        nested = [wanted.nest(flat[i * width : (i + 1) * width]) for i in range(len(graph.outputs))]
-        assert graph.out_tree is not None
-        return graph.out_tree.unflatten(nested)
-
-    return jacobian_of
-
-
-def _forward_blocks(graph: Graph, inputs: Sequence[Node]) -> list[list[Node]]:
-    """blocks[output][input], one batched push per input."""
-    columns = []
-    for x in inputs:
-        tangent = new_input(x.aval, "tangent")
-        slopes = push_forward(graph.outputs, [x], [tangent])
-        columns.append([_as_columns(s, tangent, x, y) for s, y in zip(slopes, graph.outputs, strict=True)])
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-def _as_columns(slope: Node | None, tangent: Node, x: Node, y: Node) -> Node:
-    if slope is None:
-        return full(y.shape + x.shape, 0, y.dtype)
-    ((batched, has),) = batch([slope], {tangent: one_hot_basis(x.aval)}, x.size)
-    assert has, "a tangent depends on its direction"
-    last = dsl.moveaxis(batched, 0, -1)
-    return last.reshape(y.shape + x.shape)
-
-
-def _reverse_blocks(graph: Graph, inputs: Sequence[Node]) -> list[list[Node]]:
-    """blocks[output][input], one batched pull per output."""
-    rows = []
-    for y in graph.outputs:
-        cotangent = new_input(y.aval, "cotangent")
-        pulled = pull_back([y], inputs, [cotangent])
-        rows.append([_as_rows(p, cotangent, x, y) for p, x in zip(pulled, inputs, strict=True)])
-    return rows
-
-
-def _as_rows(pulled: Node | None, cotangent: Node, x: Node, y: Node) -> Node:
-    if pulled is None:
-        return full(y.shape + x.shape, 0, x.dtype)
-    ((batched, has),) = batch([pulled], {cotangent: one_hot_basis(y.aval)}, y.size)
-    assert has, "a cotangent depends on its direction"
-    return batched.reshape(y.shape + x.shape)
-
-
-def hessian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
-    """All second derivatives of a scalar function: forward over reverse; shape T + T for an argument of shape T."""
-    return jacobian(grad(f, argnums), argnums, mode="forward")
+# -- hvp ---------------------------------------------------------------------------------------------------------------
 
 
 def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -421,7 +348,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
     ``in_axes``: an int, or a tuple with one int or None per positional argument (None: the same for all); each applies
     to every array in that argument.  ``out_axes``: where the new axis stands in every result.
     """
-    title = _title_of(f, "vmap")
+    title = title_of(f, "vmap")
 
     @functools.wraps(f, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
     def mapped(*args: Any, **kwargs: Any) -> Any:
@@ -501,4 +428,4 @@ def stop_gradient(x: Any) -> Any:
     return tree_map(lambda leaf: FUNCTIONS["stop_gradient"](leaf) if isinstance(leaf, Node) else leaf, x)
 
 
-__all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "stop_gradient", "value_and_grad", "vjp", "vmap"]
+__all__ = ["grad", "hvp", "jvp", "stop_gradient", "value_and_grad", "vjp", "vmap"]

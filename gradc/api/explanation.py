@@ -12,7 +12,7 @@ from typing import Any
 
 from gradc.explain import Derivation
 from gradc.graph import Graph
-from gradc.node import Node
+from gradc.node import Node, here
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,15 @@ class Explanation(Derivation):
     traced: Graph = field(kw_only=True, repr=False)
     wanted: tuple[Node, ...] = field(kw_only=True, repr=False)
     arrays: tuple[Any, ...] = field(kw_only=True, repr=False)
+    is_gradient: bool = field(default=True, kw_only=True, repr=False)
 
     @classmethod
-    def of(cls, derivation: Derivation, graph: Graph, wanted: Sequence[Node], arrays: Sequence[Any]) -> Explanation:
+    def of(
+        cls, derivation: Derivation, graph: Graph, wanted: Sequence[Node], arrays: Sequence[Any], is_gradient: bool
+    ) -> Explanation:
         """``derivation``, which explains ``graph``, with what it came from."""
         known = {f.name: getattr(derivation, f.name) for f in fields(derivation)}
-        return cls(**known, traced=graph, wanted=tuple(wanted), arrays=tuple(arrays))
+        return cls(**known, traced=graph, wanted=tuple(wanted), arrays=tuple(arrays), is_gradient=is_gradient)
 
     def html(self, path: str | Path) -> Path:
         """Write the explorer: one page, readable without a network, that shows source, formulas, graph, kernels, LLVM
@@ -36,6 +39,11 @@ class Explanation(Derivation):
         The function and its gradient are compiled for this machine and each kernel is timed, on the arrays that were
         explained, or on random ones where only their shapes were given.  Returns the path.
         """
+        if not self.is_gradient:
+            raise ValueError(
+                f"{here()}: the page shows a function and its gradient, not a Jacobian or Hessian: "
+                "explain the function itself and write that, or use .mathml()"
+            )
         from gradc.explorer.page import page
         from gradc.explorer.program import compiled_program
 

@@ -80,7 +80,7 @@ def _show(commands: Commands) -> None:
 
 
 def _explain(commands: Commands) -> None:
-    parser = _command(commands, "explain", "print the gradient as formulas in the function's own variable names")
+    parser = _command(commands, "explain", "print the gradient or Hessian as formulas in the function's own names")
     _takes_function(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--latex", dest="form", action="store_const", const="latex", help="as LaTeX (amsmath)")
@@ -90,6 +90,8 @@ def _explain(commands: Commands) -> None:
         "--html", metavar="OUT", help="as a page that links source, formulas, graph, kernels, LLVM IR and assembly"
     )
     parser.add_argument("--unfold", action="store_true", help="print each of several equal layers")
+    parser.add_argument("--order", type=int, choices=(1, 2), default=1, help="2: the Hessian (default: 1)")
+    parser.add_argument("--operator", action="store_true", help="with --order 2: its product with a direction v")
     parser.set_defaults(run=_run_explain)
 
 
@@ -154,8 +156,11 @@ def _run_explain(options: argparse.Namespace) -> int:
     from gradc.cli.stages import explain, explore
 
     if options.html is not None:
+        if options.order != 1:
+            raise UsageError("--html shows a function and its gradient: leave --order out")
         return explore(options.function, options.arg, options.html)
-    return explain(options.function, options.arg, options.form or "text", not options.unfold)
+    fold = not options.unfold
+    return explain(options.function, options.arg, options.form or "text", fold, options.order, options.operator)
 
 
 def _run_check(options: argparse.Namespace) -> int:

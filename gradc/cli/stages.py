@@ -82,10 +82,18 @@ def stats_text(executable: Executable) -> str:
     return "\n".join(lines)
 
 
-def explain(place: str, given: Sequence[str], form: str, fold: bool) -> int:
-    """Print the gradient formulas as text, ascii, latex or mathml; repeated layers as one rule if ``fold``."""
+def explain(
+    place: str, given: Sequence[str], form: str, fold: bool, order: int = 1, operator: bool = False
+) -> int:
+    """Print the formulas of the gradient, or of the Hessian (``order`` 2), as text, ascii, latex or mathml.
+
+    Repeated layers are one rule if ``fold``.
+    """
+    if operator and order != 2:
+        raise UsageError("--operator is the product of a Hessian with a direction: add --order 2")
     loaded = load_function(place, given)
-    derivation = explain_function(loaded.function, *loaded.specs(), argnums=_differentiable(loaded))
+    argnums = _differentiable(loaded)
+    derivation = explain_function(loaded.function, *loaded.specs(), argnums=argnums, order=order, operator=operator)
     written: dict[str, Callable[[], str]] = {
         "text": lambda: derivation.text(fold=fold),
         "ascii": lambda: derivation.text(ascii=True, fold=fold),

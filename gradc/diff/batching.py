@@ -35,7 +35,7 @@ def batch(outputs: Sequence[Node], batched_inputs: Mapping[Node, Node], size: in
             elif not any(flags):
                 new[node], has = node.rebuilt(args), False
             elif node.op.kind in HOLDERS:
-                several[node] = _through_bodies(node, args, flags, size)
+                several[node] = batch_through_bodies(node, args, flags, size)
                 continue
             else:
                 new[node], has = batch_node(node, args, flags, size), True
@@ -44,9 +44,10 @@ def batch(outputs: Sequence[Node], batched_inputs: Mapping[Node, Node], size: in
     return [(new.get(y, y), y in wide) for y in outputs]
 
 
-def _through_bodies(
+def batch_through_bodies(
     node: Node, args: Sequence[Node], batched: Sequence[bool], size: int
 ) -> list[tuple[Node, bool]]:
+    """Each result of a node that holds bodies, and whether it has the batch axis."""
     if node.op.kind is Kind.LOOP:
         return batch_loop(Loop.of(node), args, batched, size, batch)
     return batch_call(node, args, batched, size, batch)

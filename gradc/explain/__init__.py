@@ -8,11 +8,15 @@ Enters: a function and example arguments, or a traced graph.  Leaves: a `Derivat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gradc.diff.derived import derived_of
 from gradc.errors import TraceError
 from gradc.explain.assumptions import assume
+from gradc.graph import Graph
+from gradc.node import Node, here
 from gradc.trace import function_name, trace
 from gradc.tree import flatten
 
@@ -20,8 +24,6 @@ if TYPE_CHECKING:
     from gradc.explain.derivation import Derivation, Line, explain_graph
     from gradc.explain.formula import Formula
     from gradc.explain.rules import RULES, Rule
-    from gradc.graph import Graph
-    from gradc.node import Node
 
 #: Loaded on first use: the algebra of formulas costs a tenth of a second.
 _LATER = {
@@ -38,11 +40,51 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0, **kwargs: Any) -> Derivation:
-    """The derivation of the gradient of ``f``; see `gradc.explain`, which adds what compilation makes of it."""
-    from gradc.explain.derivation import explain_graph
+@dataclass(frozen=True)
+class Question:
+    """What is to be explained: the derivatives of ``order`` of a function by its arguments ``argnums``.
 
-    return explain_graph(*traced(f, *args, argnums=argnums, **kwargs))
+    ``matrix``: all of them as an array, ``operator``: their product with a direction; else a gradient (or
+    vector–Jacobian product).
+    """
+
+    function: Callable[..., Any]
+    argnums: int | Sequence[int]
+    order: int
+    matrix: bool
+    operator: bool
+
+    @classmethod
+    def of(cls, f: Callable[..., Any], argnums: int | Sequence[int], order: int, operator: bool) -> Question:
+        """The question that arguments of `gradc.explain` ask; ``f`` may be what `gradc.hessian` returned."""
+        derived = derived_of(f)
+        if derived is not None:
+            f, argnums, order = derived.function, derived.argnums, derived.order
+        if order not in (1, 2) or (operator and order != 2):
+            raise ValueError(
+                f"{here()}: order={order!r}, operator={operator!r}: "
+                "expected order 1, or 2 with or without operator=True"
+            )
+        return cls(f, argnums, order, derived is not None or order == 2, operator)
+
+    def answered(self, graph: Graph, wanted: Sequence[Node]) -> Derivation:
+        """The derivation, of the function's graph."""
+        from gradc.explain.higher import explained
+
+        return explained(graph, wanted, self.order, self.matrix, self.operator)
+
+
+def explain(
+    f: Callable[..., Any],
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    order: int = 1,
+    operator: bool = False,
+    **kwargs: Any,
+) -> Derivation:
+    """The derivation of the gradient of ``f``; see `gradc.explain`, which adds what compilation makes of it."""
+    question = Question.of(f, argnums, order, operator)
+    return question.answered(*traced(question.function, *args, argnums=question.argnums, **kwargs))
 
 
 def traced(
@@ -64,4 +106,4 @@ def traced(
     return graph, wanted
 
 
-__all__ = ["RULES", "Derivation", "Formula", "Line", "Rule", "assume", "explain", "explain_graph", "traced"]
+__all__ = ["RULES", "Derivation", "Formula", "Line", "Question", "Rule", "assume", "explain", "explain_graph", "traced"]

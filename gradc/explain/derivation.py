@@ -16,6 +16,7 @@ from html import escape
 
 import numpy as np
 
+from gradc.aval import Aval
 from gradc.diff.linear import active_nodes
 from gradc.diff.reverse import pull_back
 from gradc.explain.assumptions import FACTS, without_assumptions
@@ -146,7 +147,7 @@ def explain_graph(primal: Graph, wanted: Sequence[Node], observe: Observe | None
     A result that is not one scalar is explained as the vector–Jacobian product with cotangents named G.
     ``observe(name, before, after)`` is called after each step on the way to the graph that is explained.
     """
-    return _Deriver(primal, wanted, observe).derivation()
+    return Deriver(primal, wanted, observe).derivation()
 
 
 def _of_results(graph: Graph) -> Graph:
@@ -154,8 +155,14 @@ def _of_results(graph: Graph) -> Graph:
     return graph.replace(names={node: name for node, name in graph.names.items() if node in graph.index})
 
 
-class _Deriver:
-    """The steps of one derivation and what they share."""
+class Deriver:
+    """The steps of one derivation and what they share.
+
+    What is derived is said by `_seeds`, `_differentiated`, `_target`, `_reason` and `_legend`, and by ``results``: the
+    avals of the wanted derivatives; ``strict`` is that of `Notation`.
+    """
+
+    strict = False
 
     def __init__(self, primal: Graph, wanted: Sequence[Node], observe: Observe | None = None):
         self.observe = observe
@@ -167,6 +174,7 @@ class _Deriver:
         self.stable = run_passes(self.marked, FORWARD, observe)
         self.cotangents = self._seeds()
         self.compiled, self.gradients, self.belongs_to = self._differentiated()
+        self.results = self._results()
 
     # -- the graph to explain ------------------------------------------------------------------------------------------
 
@@ -210,6 +218,9 @@ class _Deriver:
         belongs = self._owners(graph, forward, pulled)
         return graph, [by_forward.get(x) for x in self.wanted], belongs
 
+    def _results(self) -> list[Aval]:
+        return [w.aval for w in self.wanted]
+
     def _owners(self, graph: Graph, forward: Sequence[Node], pulled: Sequence[Node]) -> dict[Node, Node]:
         """For each cotangent the forward node it belongs to: one that has a name, if possible no input."""
         owners: dict[Node, Node] = {}
@@ -225,10 +236,10 @@ class _Deriver:
     def derivation(self) -> Derivation:
         quantities = Quantities(self.compiled, self.gradients, self.belongs_to, self.extents, self.naming, self.facts)
         gradients = quantities.gradients
-        notation = Notation(self.naming.idents)
+        notation = Notation(self.naming.idents, self.strict)
         forward = self._forward_lines(quantities)
         shown = {name for name, _ in forward}
-        lines = [*self._laid_out(forward, "forward", notation, {})]
+        lines = [*self._laid_out(forward, "forward", Notation(self.naming.idents), {})]
         lines += self._in_textbook_order(quantities, gradients, notation, shown)
         return Derivation(
             tuple(lines),
@@ -293,7 +304,7 @@ class _Deriver:
     ) -> list[Line]:
         """Each gradient as soon as everything it is made of has its line."""
         lines: list[Line] = []
-        waiting = list(range(len(self.wanted)))
+        waiting = list(range(len(gradients)))
 
         def say_what_is_ready() -> None:
             for i in [i for i in waiting if symbols_in(gradients[i]) & quantities.meanings.keys() <= said]:
@@ -313,12 +324,22 @@ class _Deriver:
     def _gradient_line(
         self, i: int, x: Formula | None, notation: Notation, owed: Mapping[Key, frozenset[Fact]]
     ) -> Line:
-        name = self.primal.names.get(self.wanted[i], f"argument {i}")
-        target = self.naming.derivative(name, self.scalar)
+        name, target = self._target(i)
         if x is None:
-            return Line("gradient", target, None, None, name, (), why_zero(self.primal, self.wanted[i], self.naming))
+            return Line("gradient", target, None, None, name, (), self._reason(i))
         facts = self._declared(owed, i)
         return Line("gradient", target, x, notation.layout(x), name, x.where, facts=facts, value=self.gradients[i])
+
+    def _name(self, wanted: Node) -> str:
+        return self.primal.names.get(wanted) or f"argument {self.primal.index[wanted]}"
+
+    def _target(self, i: int) -> tuple[str, Layout]:
+        """The name of a line and its left-hand side."""
+        name = self._name(self.wanted[i])
+        return name, self.naming.derivative(name, self.scalar)
+
+    def _reason(self, i: int) -> str:
+        return why_zero(self.primal, self.wanted[i], self.naming)
 
     def _legend(self, quantities: Quantities) -> tuple[tuple[Layout, str | Layout], ...]:
         return self.naming.legend(self.compiled, self.extents.symbols, self.cotangents, quantities.deltas, self.scalar)
@@ -328,17 +349,17 @@ class _Deriver:
     def _displayed_graph(self, quantities: Quantities, gradients: Sequence[Formula | None]) -> Graph:
         leaves = (*self.primal.inputs, *(c for c in self.cotangents if c.op.name == "input"))
         nodes = {symbol.name: node for node, symbol in quantities.forward_symbols.items()}
-        dtype = np.result_type(*[n.dtype for n in self.wanted if n.aval.is_float], np.float32)
+        dtype = np.result_type(*[a.dtype for a in self.results if a.is_float], np.float32)
         evaluator = Evaluator(nodes, dtype)
         for name, meaning in quantities.meanings.items():
             evaluator.symbols[name] = evaluator.node(meaning)
         outputs = [
-            cast(evaluator.node(x), w.dtype) if x is not None else full(w.shape, 0, w.dtype)
-            for x, w in zip(gradients, self.wanted, strict=True)
+            cast(evaluator.node(x), a.dtype) if x is not None else full(a.shape, 0, a.dtype)
+            for x, a in zip(gradients, self.results, strict=True)
         ]
         counts = {leaf: constant(np.asarray(size, leaf.dtype)) for size, leaf in self.extents.leaves.items()}
         names = {leaf: self.primal.names.get(leaf) or leaf.attrs["name"] for leaf in leaves}
-        return Graph(leaves, tuple(substitute(outputs, counts)), names, title=f"gradient of {self.primal.title}")
+        return Graph(leaves, tuple(substitute(outputs, counts)), names, title=f"derivative of {self.primal.title}")
 
 
 __all__ = ["Derivation", "Ident", "Line", "explain_graph"]

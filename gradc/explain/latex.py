@@ -71,6 +71,8 @@ class LatexPrinter:
                 return self._side_by_side(items), SIDE
             case n.Hadamard(items):
                 return r" \odot ".join(self.at_least(i, SIDE) for i in items), PRODUCT
+            case n.Kronecker(left, right):
+                return rf"{self.at_least(left, SIDE)} \otimes {self.at_least(right, SIDE)}", PRODUCT
             case n.Quotient(top, bottom, True):
                 return f"{self.at_least(top, SIDE)} \\oslash {self.at_least(bottom, POSTFIX)}", PRODUCT
             case n.Quotient(top, bottom, False):
@@ -111,6 +113,9 @@ class LatexPrinter:
             case n.Derivative(of, by):
                 assert of is not None
                 return rf"\frac{{\partial {self(of)}}}{{\partial {self(by)}}}", ATOM
+            case n.SecondDerivative(of, by, and_by):
+                below = f"{self(by)}^2" if by == and_by else rf"{self(by)}\, \partial {self(and_by)}"
+                return rf"\frac{{\partial^2 {self(of)}}}{{\partial {below}}}", ATOM
             case n.Tensor(indices, body):
                 return rf"\left[{self(body)}\right]_{{{''.join(indices)}}}", ATOM
         raise AssertionError(x)

@@ -209,3 +209,20 @@ class Derivative(Layout):
 
     of: Layout | None
     by: Layout
+
+
+@dataclass(frozen=True)
+class SecondDerivative(Layout):
+    """∂²of/∂by∂and, or ∂²of/∂by² where the two are the same."""
+
+    of: Layout
+    by: Layout
+    and_by: Layout
+
+
+@dataclass(frozen=True)
+class Kronecker(Layout):
+    """left ⊗ right: the array with left[i, k]·right[j, l] at (i, j, k, l)."""
+
+    left: Layout
+    right: Layout

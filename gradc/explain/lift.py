@@ -170,6 +170,25 @@ def _iota(lifter: Lifter, node: Node, args: Args) -> Formula:
     return arranged(positions(node.shape[axis], node.dtype), (axis,), node.shape)
 
 
+def _delta(lifter: Lifter, node: Node, args: Args) -> Formula:
+    """A product of identity matrices."""
+    factors = [Factor(unit_matrix(node.shape[a]), (a, b)) for a, b in node.attrs["pairs"]]
+    return product(node.shape, factors)
+
+
+def _where(lifter: Lifter, node: Node, args: Args) -> Formula | None:
+    """What is chosen by an identity and zero elsewhere is a product with it."""
+    mask, x, y = args
+    if not _is_identity(node.args[0]) or value_of(y) != 0 or node.dtype.kind != "f":
+        return None
+    return times(mask, x)
+
+
+def _is_identity(node: Node) -> bool:
+    """A product of identity matrices, or some of its columns."""
+    return node.op.name == "delta" or (node.op.name == "slice" and node.args[0].op.name == "delta")
+
+
 # -- arithmetic --------------------------------------------------------------------------------------------------------
 
 Form = Callable[[Lifter, Node, Args], Formula | None]
@@ -197,6 +216,8 @@ def _cast(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     source, target = node.args[0].dtype.kind, node.dtype.kind
     if target == "b" or (source == "f" and target != "f"):
         return None
+    if source == "b" and _is_identity(node.args[0]):
+        return args[0]
     if source == "b":
         return apply("indicator", args, node.shape)
     return args[0] if source == "f" else apply("real", args, node.shape)
@@ -323,6 +344,8 @@ FORMS: dict[str, Form] = {
     "constant": _constant,
     "iota": _iota,
     "item": lambda lifter, node, args: result_of(node, [lifter.formula(a) for a in node.args[0].args]),
+    "delta": _delta,
+    "where": _where,
     "add": _add,
     "subtract": _for_floats(lambda x, y: total(x.shape, (x, negative(y)))),
     "multiply": _for_floats(times),

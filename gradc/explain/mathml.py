@@ -90,6 +90,8 @@ class MathmlPrinter:
                 return self._side_by_side(items), SIDE
             case n.Hadamard(items):
                 return _row(_operator("⊙").join(self.at_least(i, SIDE) for i in items)), PRODUCT
+            case n.Kronecker(left, right):
+                return _row(_operator("⊗").join(self.at_least(i, SIDE) for i in (left, right))), PRODUCT
             case n.Quotient(top, bottom, True):
                 return _row(self.at_least(top, SIDE) + _operator("⊘") + self.at_least(bottom, POSTFIX)), PRODUCT
             case n.Quotient(top, bottom, False):
@@ -132,6 +134,12 @@ class MathmlPrinter:
                 assert of is not None
                 top, bottom = (_row(_operator("∂", "prefix") + self(part)) for part in (of, by))
                 return f"<mfrac>{top}{bottom}</mfrac>", ATOM
+            case n.SecondDerivative(of, by, and_by):
+                squared = "<msup><mo>∂</mo><mn>2</mn></msup>"
+                below = _operator("∂", "prefix") + self(by) + _operator("∂", "prefix") + self(and_by)
+                if by == and_by:
+                    below = _operator("∂", "prefix") + f"<msup>{self(by)}<mn>2</mn></msup>"
+                return f"<mfrac>{_row(squared + self(of))}{_row(below)}</mfrac>", ATOM
             case n.Tensor(indices, body):
                 return _below(_between("[", self(body), "]"), "".join(indices)), ATOM
         raise AssertionError(x)
@@ -156,10 +164,15 @@ class MathmlPrinter:
         pieces = [self.at_least(items[0], SIDE if isinstance(items[0], n.Quotient) else POSTFIX)]
         for previous, item in pairwise(items):
             short = is_short(previous) and is_short(item)
-            apart = isinstance(item, n.Num) or not (isinstance(previous, n.Num) or short)
+            closed = any(isinstance(i, n.SecondDerivative) or _is_diagonal(i) for i in (previous, item))
+            apart = isinstance(item, n.Num) or not (isinstance(previous, n.Num) or short or closed)
             pieces.append(_operator("⋅") if apart else "<mo>&#x2062;</mo>")
             pieces.append(self.at_least(item, SIDE if isinstance(item, n.Quotient) else POSTFIX))
         return _row("".join(pieces))
+
+
+def _is_diagonal(x: Layout) -> bool:
+    return isinstance(x, n.Call) and x.name == "diag"
 
 
 # -- elements ----------------------------------------------------------------------------------------------------------

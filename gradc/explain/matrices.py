@@ -77,6 +77,8 @@ def transposed(x: Layout) -> Layout:
     """xᵀ, with the transpose as far inside as it goes."""
     if isinstance(x, Transposed):
         return x.inner
+    if isinstance(x, Indexed) and x.base == Ident("I") and len(x.indices) == 2:
+        return Indexed(x.base, x.indices[::-1], source=x.source)
     if isinstance(x, Juxtaposed):
         return Juxtaposed(tuple(transposed(i) for i in reversed(x.items)), source=x.source)
     if isinstance(x, Plus):
@@ -103,20 +105,20 @@ class Matrices:
     """One product: factors as matrices between labels and vectors at labels, summed labels eliminated one by one."""
 
     @classmethod
-    def of(cls, power: Power, x: Product, factors: Sequence[Factor]) -> Layout | None:
-        """The product in matrix notation, or None if it has none."""
+    def of(cls, power: Power, x: Product, factors: Sequence[Factor], strict: bool = False) -> Layout | None:
+        """The product in matrix notation, or None if it has none; ``strict``: vectors scale a matrix as diag(v)."""
         common = _batch_labels(x, factors)
-        if common is None or any(set() < set(_real(f.labels)) <= set(common) for f in factors):
+        if common is None or (strict and common) or any(set() < set(_real(f.labels)) <= set(common) for f in factors):
             return None  # what varies along the batch alone is no matrix of it
         try:
-            body = cls(power, x, [_stripped(f, common) for f in factors], len(common)).result()
+            body = cls(power, x, [_stripped(f, common) for f in factors], len(common), strict).result()
         except NoMatrixFormError:
             return None
         summed = tuple(INDEX_LETTERS[i] for i, k in enumerate(common) if k >= x.ndim)
         return Summed(summed, body) if summed else body
 
-    def __init__(self, power: Power, x: Product, factors: Sequence[Factor], batch: int):
-        self.power = power
+    def __init__(self, power: Power, x: Product, factors: Sequence[Factor], batch: int, strict: bool):
+        self.power, self.strict = power, strict
         self.out = list(range(max(0, x.ndim - 2), x.ndim))
         self.row, self.column = self.out[0] if len(self.out) > 1 else None, self.out[-1] if self.out else None
         self.batch = batch
@@ -275,6 +277,8 @@ class Matrices:
             return left if row in self.columns or self.width == 1 else _repeated(left)
         if self.edges[0].items == [Ident("I")] and len(self.vectors) == 1:
             return Call("diag", (self._vector(*self.vectors),))
+        if self.strict:
+            return self._between_diagonals(row, column)
         top, bottom = [self.edges[0].from_(row).layout], list[Layout]()
         for k in (row, column):
             above, below = self.vectors.get(k, ([], []))
@@ -282,6 +286,11 @@ class Matrices:
             top += [_repeated(v) if repeat and not self._is_flat(v) else v for v in above]
             bottom += [_repeated(v) if repeat and not self._is_flat(v) else v for v in below]
         return quotient(top, bottom, elementwise=True)
+
+    def _between_diagonals(self, row: int, column: int) -> Layout:
+        """diag(u) A diag(v)."""
+        left, right = ([Call("diag", (self._vector(k),))] if k in self.vectors else [] for k in (row, column))
+        return side_by_side([*left, *self.edges[0].from_(row).items, *right])
 
     def _is_flat(self, v: Layout) -> bool:
         return any(v is part for part in self.flat)

@@ -135,7 +135,11 @@ class Naming:
 
     def derivative(self, name: str, scalar: bool) -> Derivative:
         """∂L/∂name, or ∂name for the cotangent of an input when the result is no scalar."""
-        return Derivative(self.idents[self.output_names[0]] if scalar else None, self.idents.get(name) or written(name))
+        return Derivative(self.idents[self.output_names[0]] if scalar else None, self.ident(name))
+
+    def ident(self, name: str) -> Ident:
+        """How ``name`` is written."""
+        return self.idents.get(name) or written(name)
 
     def legend(
         self,

@@ -15,7 +15,23 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from gradc.explain.formula import UNIT, Apply, Factor, Formula, Number, Product, Sum, Symbol, magnitude, snapped, split
+from gradc.explain.formula import (
+    UNIT,
+    Apply,
+    Factor,
+    Formula,
+    Labels,
+    Number,
+    Product,
+    Sum,
+    Symbol,
+    in_place,
+    magnitude,
+    product,
+    snapped,
+    split,
+    varying_axes,
+)
 from gradc.explain.layout import (
     Call,
     Fenced,
@@ -24,11 +40,13 @@ from gradc.explain.layout import (
     Indexed,
     Juxtaposed,
     Known,
+    Kronecker,
     Layout,
     Literal,
     Mask,
     Minus,
     Num,
+    Ones,
     Plus,
     Quotient,
     Raised,
@@ -36,6 +54,7 @@ from gradc.explain.layout import (
     Root,
     Summed,
     Tensor,
+    Transposed,
 )
 from gradc.explain.letters import CALL_NAMES
 from gradc.explain.matrices import INDEX_LETTERS, Matrices, quotient, side_by_side, transposes_last
@@ -48,10 +67,15 @@ USUAL = (None, False, 0, "mean", "none")
 
 
 class Notation:
-    """Lays formulas out; ``idents`` says how quantities are written."""
+    """Lays formulas out; ``idents`` says how quantities are written.
 
-    def __init__(self, idents: Mapping[str, Ident]):
+    ``strict`` is for arrays of derivatives, in which no axis goes without saying: the rows of a matrix are scaled by
+    diag(v) in front of it, its columns by one behind it, and what has more axes than two is written by its elements.
+    """
+
+    def __init__(self, idents: Mapping[str, Ident], strict: bool = False):
         self.idents = idents
+        self.strict = strict
 
     def layout(self, x: Formula) -> Layout:
         """The notation for ``x``."""
@@ -60,14 +84,30 @@ class Notation:
         if isinstance(x, Product):
             return replace(self._product(x), source=x)
         if isinstance(x, Sum):
-            return Plus(self._ordered(x.terms), source=x)
+            return replace(self._sum(x), source=x)
         assert isinstance(x, Apply)
         return replace(self._call(x), source=x)
 
+    def _sum(self, x: Sum) -> Layout:
+        """Terms side by side; arrays that are written by their elements are added element by element."""
+        terms = self._ordered(x.terms)
+        if x.ndim == 2 and any(map(_has_unit, x.terms)):
+            return Plus(tuple(map(_as_matrix, terms)))
+        bodies = [t.inner if isinstance(t, Minus) else t for t in terms]
+        if all(isinstance(b, Tensor) for b in bodies):
+            tensors = [b for b in bodies if isinstance(b, Tensor)]
+            signed = (Minus(b.body) if isinstance(t, Minus) else b.body for t, b in zip(terms, tensors, strict=True))
+            return Tensor(tensors[0].indices, Plus(tuple(signed)))
+        return Plus(terms)
+
     def _ordered(self, terms: Sequence[Formula]) -> tuple[Layout, ...]:
         """The terms as they come, but a positive one first."""
+        return transposes_last(tuple(map(self.layout, self._in_order(terms))))
+
+    def _in_order(self, terms: Sequence[Formula]) -> Sequence[Formula]:
+        terms = sorted(terms, key=_is_multiple_of_unit)
         first = next((i for i, t in enumerate(terms) if split(t)[0] > 0), 0)
-        return transposes_last(tuple(self.layout(t) for t in (terms[first], *terms[:first], *terms[first + 1 :])))
+        return (terms[first], *terms[:first], *terms[first + 1 :])
 
     # -- powers ------------------------------------------------------------------------------------------------------
 
@@ -96,31 +136,65 @@ class Notation:
         norm = self._norm(replace(x, coef=Fraction(1)))
         if norm is not None:
             return _with_scalars(x.coef, [], [], Raised(norm, Num(Fraction(2))))
+        top, bottom, arrays = self._scalars(x)
+        return _with_scalars(x.coef, top, bottom, self._arrays(x, arrays) if arrays else None)
+
+    def _scalars(self, x: Product) -> tuple[list[Layout], list[Layout], list[Factor]]:
+        """The scalar factors of a product, above and below, and the others."""
         scalars = [f for f in x.factors if all(k == UNIT for k in f.labels)]
         arrays = [f for f in x.factors if not all(k == UNIT for k in f.labels)]
         top = sorted((self.power(f.base, f.exponent) for f in scalars if f.exponent > 0), key=_reading_order)
         bottom = sorted((self.power(f.base, -f.exponent) for f in scalars if f.exponent < 0), key=_reading_order)
-        return _with_scalars(x.coef, top, bottom, self._arrays(x, arrays) if arrays else None)
+        return top, bottom, arrays
 
     def _arrays(self, x: Product, factors: Sequence[Factor]) -> Layout:
-        found = Matrices.of(self.power, x, factors)
+        kronecker = self._kronecker(x, factors) if x.ndim == 4 else None
+        if kronecker is not None:
+            return kronecker
+        found = Matrices.of(self.power, x, factors, self.strict) if x.ndim <= 2 or not self.strict else None
         return found if found is not None else self._with_indices(x, factors)
+
+    def _kronecker(self, x: Product, factors: Sequence[Factor]) -> Layout | None:
+        """A matrix of the first and third axis times one of the second and fourth, if the factors fall apart so."""
+        left, right = (_connected(factors, axes) for axes in ((0, 2), (1, 3)))
+        if not left or not right or len(left) + len(right) != len(factors) or any(f in right for f in left):
+            return None
+        sides = [
+            product((x.shape[a], x.shape[b]), [Factor(f.base, _renamed(f.labels, a, b), f.exponent) for f in part])
+            for part, (a, b) in ((left, (0, 2)), (right, (1, 3)))
+        ]
+        return Kronecker(self.layout(sides[0]), self.layout(sides[1]))
 
     def _with_indices(self, x: Product, factors: Sequence[Factor]) -> Layout:
         """Every axis written as an index: always possible."""
-        letters = _letters({k for f in factors for k in f.labels if k != UNIT} | set(range(x.ndim)))
-        top = [self._indexed(f, letters) for f in factors if f.exponent > 0]
-        bottom = [self._indexed(f, letters) for f in factors if f.exponent < 0]
-        body = quotient(top, bottom, elementwise=False)
-        sums = tuple(letters[k] for k in sorted(x.summed))
-        out = tuple(letters[k] for k in range(x.ndim))
-        return Tensor(out, Summed(sums, body) if sums else body) if out else Summed(sums, body)
+        out = tuple(INDEX_LETTERS[: x.ndim])
+        body = self._body(x, factors, out, frozenset(out))
+        return Tensor(out, body) if out else body
 
-    def _indexed(self, f: Factor, letters: Mapping[int, str]) -> Layout:
-        base = self.layout(f.base)
-        inside = tuple(Ident(letters[k]) if k != UNIT else Num(Fraction(0)) for k in f.labels)
-        element = Indexed(base, inside)
+    def _body(self, x: Product, factors: Sequence[Factor], out: tuple[str, ...], taken: frozenset[str]) -> Layout:
+        """The element of a product at the indices ``out``; what it sums over gets letters that are not ``taken``."""
+        free = (letter for letter in INDEX_LETTERS if letter not in taken)
+        sums = {k: next(free) for k in sorted(x.summed)}
+        letters = dict(enumerate(out)) | sums
+        used = taken | frozenset(sums.values())
+        top = [self._indexed(f, letters, used) for f in factors if f.exponent > 0]
+        bottom = [self._indexed(f, letters, used) for f in factors if f.exponent < 0]
+        body = quotient(top, bottom, elementwise=False)
+        return Summed(tuple(sums.values()), body) if sums or not out else body
+
+    def _indexed(self, f: Factor, letters: Mapping[int, str], taken: frozenset[str]) -> Layout:
+        inside = tuple(letters[k] if k != UNIT else "0" for k in f.labels)
+        element = self._element(f.base, inside, taken)
         return element if magnitude(f.exponent) == 1 else Raised(element, Num(magnitude(f.exponent)))
+
+    def _element(self, x: Formula, inside: tuple[str, ...], taken: frozenset[str]) -> Layout:
+        """The element of ``x`` at ``inside``; of what has more than two axes and no name, written out."""
+        if x.ndim > 2 and isinstance(x, Sum):
+            return Plus(tuple(self._element(t, inside, taken) for t in self._in_order(x.terms)))
+        if x.ndim > 2 and isinstance(x, Product):
+            top, bottom, arrays = self._scalars(x)
+            return _with_scalars(x.coef, top, bottom, self._body(x, arrays, inside, taken) if arrays else None)
+        return Indexed(self.layout(x), tuple(Ident(k) if k != "0" else Num(Fraction(0)) for k in inside))
 
     # -- functions ---------------------------------------------------------------------------------------------------
 
@@ -134,8 +208,46 @@ class Notation:
         return Call(CALL_NAMES.get(x.name, x.name), args, _options(x))
 
 
-def _letters(labels: set[int]) -> dict[int, str]:
-    return {k: INDEX_LETTERS[i % len(INDEX_LETTERS)] for i, k in enumerate(sorted(labels))}
+def _connected(factors: Sequence[Factor], axes: tuple[int, int]) -> list[Factor]:
+    """The factors that share labels, directly or not, with ``axes``."""
+    reached, found = set(axes), list[Factor]()
+    while True:
+        more = [f for f in factors if reached & set(f.labels) and not any(f is g for g in found)]
+        if not more:
+            return found
+        found += more
+        reached |= {k for f in more for k in f.labels if k != UNIT}
+
+
+def _renamed(labels: Labels, first: int, second: int) -> Labels:
+    """Labels of a 4-index product as those of the matrix of two of its axes."""
+    return tuple({first: 0, second: 1}.get(k, k) if k != UNIT else UNIT for k in labels)
+
+
+def _has_unit(x: Formula) -> bool:
+    return isinstance(x, Product | Apply) and any(isinstance(p, Apply) and p.name == "unit" for p in (x, *x.parts))
+
+
+def _as_matrix(x: Layout) -> Layout:
+    """A number beside a unit matrix is a matrix of that number."""
+    if x.source is None or varying_axes(x.source):
+        return x
+    if isinstance(x, Minus):
+        return Minus(_as_matrix(replace(x.inner, source=x.source)), source=x.source)
+    ones = (Ones(), Transposed(Ones()))
+    if isinstance(x, Quotient):
+        top = ones if x.top == Num(Fraction(1)) else (x.top, *ones)
+        return Quotient(side_by_side(top), x.bottom, source=x.source)
+    return side_by_side(ones if x == Num(Fraction(1)) else (x, *ones))
+
+
+def _is_multiple_of_unit(x: Formula) -> bool:
+    """λI, which is written after other matrices."""
+    bare = split(x)[1]
+    factors = bare.factors if isinstance(bare, Product) else (in_place(bare),)
+    return any(isinstance(f.base, Apply) and f.base.name == "unit" for f in factors) and all(
+        (isinstance(f.base, Apply) and f.base.name == "unit") or not any(k != UNIT for k in f.labels) for f in factors
+    )
 
 
 def _reading_order(x: Layout) -> int:

@@ -45,8 +45,8 @@ from gradc.explain.identities.structure import (
     named_part,
     part_of_constant,
     part_of_placed,
-    trace_of_product,
     unit_eliminates,
+    unit_joins_indices,
 )
 from gradc.explain.matching import Names
 
@@ -164,7 +164,7 @@ RULES: tuple[Rule, ...] = (
     Rule("diagonal", "every (n+1)-th element of an n×n matrix is its diagonal", diagonal_by_stride),
     Rule("diagonal matrix", "a vector at every (n+1)-th element of an n×n matrix of zeros is diag v", diagonal_placed),
     Rule("identity matrix", "Σⱼ I[i, j] f(j) = f(i)", unit_eliminates),
-    Rule("trace", "Σ I ⊙ (AB) = tr(AB)", trace_of_product),
+    Rule("index of the identity", "I[i, j] f(j) = I[i, j] f(i)", unit_joins_indices),
     Rule("extent", "n·a/n = a, n the extent of an axis", extent_cancels),
     Rule("part of a constant", "a part of an array that is the same everywhere", part_of_constant),
     Rule("part of what is placed", "place(a, I)[I] = a, place(a, I)[J] = 0", part_of_placed),
@@ -183,7 +183,7 @@ RULES: tuple[Rule, ...] = (
 """In the order in which they are tried."""
 
 _NOTATION = (
-    "opposite comparison", "mask", "one-hot", "mask squared", "number of a mask", "diagonal", "trace",
+    "opposite comparison", "mask", "one-hot", "mask squared", "number of a mask", "diagonal",
     "identity matrix",
 )  # fmt: skip
 FORWARD_RULES = tuple(r for r in RULES if r.name in _NOTATION)

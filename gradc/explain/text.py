@@ -28,6 +28,7 @@ _ASCII = {
     "√": "sqrt ",
     "·": "*",
     "²": "^2",
+    "⊗": "(x)",
 }  # fmt: skip
 
 
@@ -65,6 +66,8 @@ class TextPrinter:
                 return self._side_by_side(items), SIDE
             case n.Hadamard(items):
                 return f" {self._pick('⊙', '.*')} ".join(self.at_least(i, SIDE) for i in items), PRODUCT
+            case n.Kronecker(left, right):
+                return f" {self._pick('⊗', '(x)')} ".join(self.at_least(i, SIDE) for i in (left, right)), PRODUCT
             case n.Quotient(top, bottom, pointwise):
                 return self._quotient(top, bottom, pointwise), PRODUCT
             case _:
@@ -101,6 +104,10 @@ class TextPrinter:
             case n.Derivative(of, by):
                 d = self._pick("∂", "d")
                 return (f"{d}{self(of)}/" if of is not None else "") + d + self(by), ATOM
+            case n.SecondDerivative(of, by, and_by):
+                d, square = self._pick("∂", "d"), self._pick("²", "2")
+                below = f"{self(by)}{square}" if by == and_by else f"{self(by)}{d}{self(and_by)}"
+                return f"{d}{square}{self(of)}/{d}{below}", ATOM
             case n.Tensor(indices, body):
                 return f"[{self(body)}]{self._below(''.join(indices))}", ATOM
         raise AssertionError(x)
@@ -155,6 +162,10 @@ class TextPrinter:
             return " "
         if isinstance(left, n.Num) and not (after[0] in DIGITS or before[-1].isalpha()):
             return ""
+        if any(isinstance(x, n.Call) and x.name == "diag" for x in (left, right)):
+            return " "
+        if isinstance(left, n.Ident) and not left.below.isdigit() and _ends_in_subscript(left, before):
+            return "·"
         return "" if is_short(left) and is_short(right) and after[0] not in DIGITS else "·"
 
     def _quotient(self, top: Layout, bottom: Layout, pointwise: bool) -> str:
@@ -203,11 +214,16 @@ class TextPrinter:
         return text.replace("×", "x").replace("…", "...")
 
 
+def _ends_in_subscript(x: n.Ident, text: str) -> bool:
+    """Whether what follows would be read as more of the subscript, as in v_U·V."""
+    return bool(x.below) and text[-1].isascii() and text[-1].isalnum()
+
+
 def is_short(x: Layout) -> bool:
     """Whether ``x`` can stand beside another factor without a dot between."""
     while isinstance(x, n.Transposed | n.Raised | n.Indexed):
         x = x.inner if isinstance(x, n.Transposed) else x.base
-    if isinstance(x, n.Call | n.Root | n.Summed | n.Literal | n.Known):
+    if isinstance(x, n.Call | n.Root | n.Summed | n.Literal | n.Known | n.SecondDerivative):
         return False
     if isinstance(x, n.Running):
         return isinstance(x.first, n.Ident) and len(x.first.name) == 1

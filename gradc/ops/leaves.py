@@ -1,4 +1,4 @@
-"""Leaves: inputs, constants and index arrays that are computed, never stored."""
+"""Leaves: inputs, constants, and arrays of indices that are computed, never stored."""
 
 from __future__ import annotations
 
@@ -55,6 +55,48 @@ register(
         doc="The index along one axis: never stored, a loop counter where it is used.",
     )
 )
+
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+def _delta_numpy(shape: Shape, pairs: Pairs, dtype: Any) -> Any:
+    grid = np.indices(shape, sparse=True)
+    agree = np.ones((1,) * len(shape), bool)
+    for a, b in pairs:
+        agree = agree & (grid[a] == grid[b])
+    return np.broadcast_to(agree, shape).astype(dtype)
+
+
+def _delta_sympy(S: Any, shape: Shape, pairs: Pairs, dtype: Any) -> Any:
+    out = np.empty(shape, object)
+    for index in np.ndindex(*shape):
+        out[index] = S.prod(S.KroneckerDelta(index[a], index[b]) for a, b in pairs)
+    return out
+
+
+register(
+    Op(
+        name="delta",
+        kind=Kind.LEAF,
+        infer=lambda shape, pairs, dtype: Aval(shape, np.dtype(dtype)),
+        numpy=_delta_numpy,
+        sympy=_delta_sympy,
+        samples=(
+            Sample((), {"shape": (3, 3), "pairs": ((0, 1),), "dtype": np.dtype("float64")}),
+            Sample((), {"shape": (2, 3, 2, 3), "pairs": ((0, 2), (1, 3)), "dtype": np.dtype("float64")}),
+            Sample((), {"shape": (2, 3, 2), "pairs": ((0, 2),), "dtype": np.dtype("float64")}),
+            Sample((), {"shape": (0, 0), "pairs": ((0, 1),), "dtype": np.dtype("float64")}),
+            Sample((), {"shape": (), "pairs": (), "dtype": np.dtype("float64")}),
+        ),
+        doc="1 where the two indices of every pair of axes agree, 0 elsewhere: an identity that is never stored.",
+    )
+)
+
+
+def delta(shape: Shape, pairs: Pairs, dtype: Any) -> Node:
+    """The product of Kronecker deltas of the paired axes, which have equal extents."""
+    return OPS["delta"].make((), shape=tuple(shape), pairs=tuple(pairs), dtype=np.dtype(dtype))
 
 
 def iota(shape: Shape, axis: int = 0, dtype: Any = np.int64) -> Node:

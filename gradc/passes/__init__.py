@@ -36,6 +36,8 @@ FORWARD: tuple[Pass, ...] = (fold, simplify, cse, stabilise, cse, hoist, prune)
 PIPELINE: tuple[Pass, ...] = (
     inline, fold, simplify, cse, stabilise, simplify, cse, join, cse, join, hoist, prune, cse, quotients, dce,
 )  # fmt: skip
+#: before a linear map is applied to the identity: equal residuals become one node
+LINEAR: tuple[Pass, ...] = (fold, simplify, cse)
 #: what compilation adds where `lowering` finds a use for it: ops that are written in other ops become those, folds
 #: become what gathers their terms, softmax shares its exponentials, products of one large operand are one product
 LOWERING: tuple[Pass, ...] = (expand, unfold, fold, simplify, cse, share, together, hoist, prune, dce)
@@ -71,7 +73,7 @@ def optimise(graph: Graph, observe: Observe | None = None, check: bool = False) 
 
 
 __all__ = [
-    "FORWARD", "LOWERING", "PIPELINE", "Observe", "Pass", "apply", "cse", "dce", "expand", "fold", "hoist", "inline",
-    "join", "lowering", "optimise", "prune", "quotients", "run_passes", "share", "simplify", "simplify_to_read",
-    "stabilise", "together", "unfold", "verify",
+    "FORWARD", "LINEAR", "LOWERING", "PIPELINE", "Observe", "Pass", "apply", "cse", "dce", "expand", "fold", "hoist",
+    "inline", "join", "lowering", "optimise", "prune", "quotients", "run_passes", "share", "simplify",
+    "simplify_to_read", "stabilise", "together", "unfold", "verify",
 ]  # fmt: skip

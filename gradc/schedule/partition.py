@@ -68,7 +68,7 @@ def is_scalar_constant(node: Node) -> bool:
 def inlinable(node: Node) -> bool:
     """Whether a node may be computed where it is read."""
     if node.op.kind is Kind.LEAF:
-        return node.op.name == "iota" or is_scalar_constant(node)
+        return node.op.name in ("iota", "delta") or is_scalar_constant(node)
     return node.op.kind in INLINE and (node.op.kind is not Kind.VIEW or is_plain_view(node))
 
 

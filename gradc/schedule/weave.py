@@ -8,14 +8,14 @@ instruction, and each instruction knows the nodes whose value it holds.  Start r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
 
 from gradc.aval import Shape
 from gradc.errors import CompileError
-from gradc.node import Node, describe
+from gradc.node import OPS, Node, describe
 from gradc.ops.index import linear_index, row_major_strides
 from gradc.ops.indexing import rest_axes
 from gradc.ops.record import Kind
@@ -220,7 +220,23 @@ def _leaf(w: Weaver, node: Node, index: Place) -> int:
         return w.constant(node.attrs["value"], node.dtype)
     if node.op.name == "iota":
         return w.emit(Index(index[node.attrs["axis"]], dtype_name(node.dtype)))
+    if node.op.name == "delta":
+        return _delta(w, node, index)
     raise CompileError(f"{describe(node)} belongs to another graph: a leaf that is no input of this one")
+
+
+def _delta(w: Weaver, node: Node, index: Place) -> int:
+    """Whether the loop counters of all paired axes agree."""
+    agree = [
+        w.emit(Apply(OPS["equal"], tuple(w.emit(Index(index[a], "int64")) for a in pair), (), "bool", -1))
+        for pair in node.attrs["pairs"]
+    ]
+    if not agree:
+        return w.constant(1, node.dtype)
+    both = reduce(lambda a, b: w.emit(Apply(OPS["logical_and"], (a, b), (), "bool", -1)), agree)
+    if node.dtype == bool:
+        return both
+    return w.emit(Apply(OPS["cast"], (both,), (("dtype", node.dtype),), dtype_name(node.dtype), -1))
 
 
 def _elementwise(w: Weaver, node: Node, index: Place) -> int:

@@ -38,6 +38,7 @@ FAMILIES = {
     "mechanism": "A scalar-heavy expression: seven links",
     "per_example": "Per-example gradients",
     "logistic": "Logistic regression",
+    "hessians": "Hessians and Jacobians",
     "calls": "The cost of a call",
     "compile_time": "First calls",
     "memory": "Peak memory of a training step",

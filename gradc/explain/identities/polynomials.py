@@ -23,7 +23,7 @@ from gradc.explain.formula import (
     total,
 )
 from gradc.explain.identities.distributions import sums_to_one
-from gradc.explain.matching import Names, factors_of, without
+from gradc.explain.matching import Names, called, factors_of, without
 
 #: products of sums are multiplied out to see whether terms cancel only up to this many terms
 MOST_TERMS = 64
@@ -98,13 +98,28 @@ def common_factor(x: Formula, names: Names) -> Formula | None:
     for _, factors in terms[:MOST_TERMS]:
         for candidate in factors:
             found = [(coef, fs, _matching(fs, candidate, x.ndim)) for coef, fs in terms]
-            shared = [(coef, fs, f) for coef, fs, f in found if f is not None]
+            shared = [(coef, fs, f) for coef, fs, f in found if f is not None and not _on_diagonal(fs, f, x.ndim)]
             if len(shared) > 1:
-                rest = [t for t, (*_, f) in zip(x.terms, found, strict=True) if f is None]
+                rest = [
+                    t for t, (_, fs, f) in zip(x.terms, found, strict=True) if not any(fs is g for _, g, _ in shared)
+                ]
                 together = _factored(x, candidate, shared)
                 if together is not None:
-                    best = min(best, total(x.shape, [together, *rest]), key=lambda f: f.size)
+                    best = min(best, total(x.shape, [together, *rest]), key=lambda f: (f.size, _degree(f)))
     return best
+
+
+def _on_diagonal(factors: Sequence[Factor], wanted: Factor, ndim: int) -> bool:
+    """Whether a factor belongs to a diagonal matrix, which is read as one, or is a unit matrix among more axes."""
+    if called(wanted.base, "unit"):
+        return ndim > 2
+    return any(called(g.base, "unit") and set(g.labels) & set(wanted.labels) - {UNIT} for g in factors)
+
+
+def _degree(x: Formula) -> Number:
+    """The highest power in which something stands: p(1 − p) is simpler than p − p²."""
+    mine = max((magnitude(f.exponent) for f in x.factors), default=ONE) if isinstance(x, Product) else ONE
+    return max([mine, *map(_degree, x.parts)])
 
 
 def _matching(factors: Sequence[Factor], wanted: Factor, ndim: int) -> Factor | None:

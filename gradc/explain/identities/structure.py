@@ -66,20 +66,22 @@ def unit_eliminates(x: Formula, names: Names) -> Formula | None:
     return None
 
 
-def trace_of_product(x: Formula, names: Names) -> Formula | None:
-    """Σ I ⊙ (AB) is written with the factors of AB."""
-    if not isinstance(x, Product) or not any(called(f.base, "unit") for f in x.factors):
+def unit_joins_indices(x: Formula, names: Names) -> Formula | None:
+    """I[i, j] f(j) = I[i, j] f(i)."""
+    if not isinstance(x, Product):
         return None
-    for f in x.factors:
-        inner = f.base
-        if isinstance(inner, Product) and inner.summed and f.exponent == 1:
-            shift = 1 + max(k for g in x.factors for k in g.labels)
-            name = dict(enumerate(f.labels)) | {k: k - inner.ndim + shift for k in inner.summed} | {UNIT: UNIT}
-            inside = [Factor(g.base, tuple(name[k] for k in g.labels), g.exponent) for g in inner.factors]
-            candidate = Product(
-                x.shape, coef=x.coef * inner.coef, factors=(*without(x.factors, f), *inside), nodes=x.nodes
-            )
-            return unit_eliminates(candidate, names)
+    for unit in x.factors:
+        if not called(unit.base, "unit") or unit.exponent != 1 or unit.labels[0] == unit.labels[1]:
+            continue
+        first, second = sorted(unit.labels)
+        if any(second in f.labels and first not in f.labels for f in x.factors):
+            joined = [
+                Factor(f.base, tuple(first if k == second else k for k in f.labels), f.exponent)
+                if first not in f.labels
+                else f
+                for f in x.factors
+            ]
+            return product(x.shape, joined, x.coef)
     return None
 
 

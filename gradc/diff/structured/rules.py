@@ -1,0 +1,160 @@
+"""How each kind of op acts on a matrix in normal form: one rule per kind, and what is dense for lack of one.
+
+Enters: a node of a graph that is linear in one leaf, and the matrices of those operands that depend on it.  Leaves: the
+node's matrix.
+A rule works factor by factor wherever the op allows it.  An op of any other kind (a loop, a call, windows over a tied
+axis) is applied to the product of all factors, batched over the directions: always right, as dense as it was.
+Start reading at `matrix_of_node`; `RULES` is the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from gradc.diff.structured.joint import applied_densely, masked
+from gradc.diff.structured.moves import MOVES
+from gradc.diff.structured.products import dense, summed
+from gradc.diff.structured.terms import Factor, Matrix, Space, Term, factors_of, squeezed
+from gradc.node import OPS, Node
+from gradc.ops.elementwise import apply, cast
+from gradc.ops.leaves import iota
+from gradc.ops.record import Kind
+
+Rule = Callable[[Node, Mapping[int, Matrix]], list[Term]]
+
+#: a sum of more terms than this is added up
+MOST_TERMS = 8
+
+
+def matrix_of_node(node: Node, given: Mapping[int, Matrix], directions: tuple[int, ...]) -> Matrix:
+    """The matrix of ``node`` from those of its operands, by position; absent ones do not depend on the leaf."""
+    if not node.size:
+        return Matrix(node.shape, node.dtype, ())
+    rule = RULES.get(node.op.name) or MOVES.get(node.op.name) or _by_kind(node)
+    terms = rule(node, given)
+    result = Matrix(node.shape, node.dtype, tuple(terms))
+    return _settled(result, directions) if len(terms) > MOST_TERMS else result
+
+
+def _by_kind(node: Node) -> Rule:
+    return contraction if node.op.kind is Kind.CONTRACT else applied_densely
+
+
+def _settled(matrix: Matrix, directions: tuple[int, ...]) -> Matrix:
+    """The matrix as one dense term."""
+    labels = (*range(len(matrix.shape)), *(~k for k in range(len(directions))))
+    term = Term((squeezed(dense(matrix, directions), labels),), (), Space(directions))
+    return replace(matrix, terms=(term,))
+
+
+# -- elementwise -------------------------------------------------------------------------------------------------------
+
+
+def plus(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
+    """Σ terms of both."""
+    return [t for matrix in given.values() for t in matrix.terms]
+
+
+def minus(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
+    """x − y."""
+    right = given[1].terms if 1 in given else ()
+    return [*(given[0].terms if 0 in given else ()), *(replace(t, sign=-t.sign) for t in right)]
+
+
+def negated(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
+    """−x."""
+    return [replace(t, sign=-t.sign) for t in given[0].terms]
+
+
+def converted(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
+    """Each factor in the new dtype."""
+    return [
+        replace(
+            t, factors=tuple(f if f.role == "mask" else replace(f, node=cast(f.node, node.dtype)) for f in t.factors)
+        )
+        for t in given[0].terms
+    ]
+
+
+def product(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
+    """Times (or over) something that does not depend on the leaf: more factors, no arithmetic."""
+    if len(given) != 1 or (node.op.name == "divide" and 1 in given):
+        return applied_densely(node, given)
+    ((i, matrix),) = given.items()
+    sign, factors = factors_of(node.args[1 - i], range(node.ndim), "over" if node.op.name == "divide" else "times")
+    return [replace(t.with_factors(*factors), sign=t.sign * sign) for t in matrix.terms]
+
+
+def selected(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
+    """where(mask, x, y) with x or y zero or both linear: each under its mask."""
+    if 0 in given:
+        return applied_densely(node, given)
+    mask = node.args[0]
+    masks = {1: mask, 2: apply(OPS["logical_not"], mask)}
+    return [
+        masked(t, factors_of(masks[i], range(node.ndim), "mask")[1], matrix)
+        for i, matrix in given.items()
+        for t in matrix.terms
+    ]
+
+
+# -- sums and products of matrices -------------------------------------------------------------------------------------
+
+
+def reduced(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
+    """Σ over axes."""
+    matrix, axes = given[0], node.attrs["axes"]
+    terms = summed(matrix.terms, set(axes), matrix.own, node.dtype)
+    kept = [a for a in range(len(matrix.shape)) if a not in axes]
+    names = {a: i for i, a in enumerate(kept)}
+    return [t.renamed(names) for t in terms]
+
+
+def contraction(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
+    """Σ over the summed labels of x·y, where one of them depends on the leaf.
+
+    A delta on a summed label renames the other operand's index: no multiplication.
+    """
+    if len(given) != 1:
+        return applied_densely(node, given)
+    ((i, matrix),) = given.items()
+    sides, out = (node.attrs["left"], node.attrs["right"]), node.attrs["out"]
+    names = dict(enumerate(sides[i]))
+    sizes = dict(zip(sides[0], node.args[0].shape, strict=True)) | dict(zip(sides[1], node.args[1].shape, strict=True))
+    sign, factors = factors_of(node.args[1 - i], sides[1 - i])
+    terms = [replace(t.renamed(names).with_factors(*factors), sign=t.sign * sign) for t in matrix.terms]
+    gone = {k for k in sizes if k not in out}
+    places = {k: a for a, k in enumerate(out)}
+    return [t.renamed(places) for t in summed(terms, gone, sizes, node.dtype)]
+
+
+def running_sum(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
+    """A running sum over a tied axis is a triangle of ones; over a free one it is that of the factors there."""
+    matrix, axis, reverse = given[0], node.attrs["axis"], node.attrs["reverse"]
+    terms = []
+    for term in matrix.terms:
+        k = term.direction_of(axis)
+        if k is None:
+            terms += applied_densely(node, {0: replace(matrix, terms=(term,))})
+            continue
+        n = term.space.shape[k]
+        rows, columns = iota((n, n), 0), iota((n, n), 1)
+        triangle = apply(OPS["less_equal" if reverse else "greater_equal"], rows, columns)
+        terms.append(masked(term.without_tie(axis), [Factor(triangle, (axis, ~k), "mask")], matrix))
+    return terms
+
+
+RULES: dict[str, Rule] = {
+    "add": plus,
+    "subtract": minus,
+    "negative": negated,
+    "positive": plus,
+    "cast": converted,
+    "multiply": product,
+    "divide": product,
+    "where": selected,
+    "sum": reduced,
+    "cumsum": running_sum,
+}
+"""Ops with a rule of their own; contractions are known by their kind, views by `moves`."""
