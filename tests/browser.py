@@ -59,11 +59,11 @@ class Browser:
         with suppress(Exception):
             self._ask("DELETE", "")
         self._driver.terminate()
-        self._driver.wait(10)
+        self._driver.wait(60)
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def _wait(self) -> None:
-        for _ in range(200):
+        for _ in range(1200):  # a minute: the machine may be busy
             with suppress(OSError):
                 urllib.request.urlopen(f"{self._url}/status", timeout=5).close()
                 return
@@ -82,7 +82,7 @@ class Browser:
             f"{self._url}{path}", data, {"Content-Type": "application/json"}, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=180) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise RuntimeError(json.load(error)["value"]["message"]) from None

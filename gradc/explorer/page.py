@@ -35,6 +35,8 @@ from gradc.version import __version__
 Nodes = frozenset[int]
 #: columns of the table of kernels that are words
 LEFT = (1, 3, 4)
+#: a function shared by more kernels than this says how many they are
+MOST_NAMED = 6
 #: how a picture writes the beginning of a dtype
 SHORT = {"float": "f", "uint": "u", "int": "i", "bool": "bool"}
 
@@ -169,6 +171,8 @@ class _Page:
         count = len(self.program.schedule.kernels)
         if len(kernels) == count > 1:
             return "all kernels"
+        if len(kernels) > MOST_NAMED:
+            return f"{len(kernels)} kernels"
         return f"kernel{'s' * (len(kernels) != 1)} {', '.join(map(str, kernels))}" if kernels else ""
 
     def _line(self, text: str, discriminator: int) -> list[Any]:
