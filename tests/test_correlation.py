@@ -36,6 +36,8 @@ CASES = [
     ((5, 4, 11, 12), 7, (1, 3), (1, 1), (1, 1)),
     ((1, 1, 3, 130), 2, (2, 5), (1, 1), (1, 1)),
     ((4, 17, 10, 10), 19, (2, 2), (1, 1), (1, 1)),
+    ((3, 5, 7, 6), 33, (3, 2), (1, 1), (1, 1)),
+    ((2, 3, 8, 9), 16, (2, 2), (2, 3), (1, 2)),
 ]
 
 
@@ -102,8 +104,8 @@ def test_infinities_and_nans_travel() -> None:
 
 
 def test_lanes_that_would_lie_idle_are_worth_a_copy() -> None:
-    """Three positions a row leave most lanes empty: the windows are copied, and a matrix product sums them."""
-    run = CompiledGraph(forward((8, 16, 4, 5), 32, (2, 3), (1, 1), (1, 1), "float32", 0))
+    """Three positions a row and three kernels leave most lanes empty: windows are copied, and a product sums them."""
+    run = CompiledGraph(forward((8, 16, 4, 5), 3, (2, 3), (1, 1), (1, 1), "float32", 0))
     works = [w for k in run.schedule.kernels for w in k.work]
     assert any(isinstance(w, Product) for w in works) and not correlations(run)
 
@@ -136,6 +138,17 @@ def test_the_derivative_by_the_kernel_puts_them_along_a_sum() -> None:
     (c,) = correlations(CompiledGraph(by_kernel(*CASES[1], "float32", 0)))
     plan = make_plan(c, Target.of("x86_64-unknown-linux-gnu", "x86-64-v4"))
     assert plan.summed_lane and plan.high > 1 and plan.wide > 1
+
+
+@pytest.mark.parametrize("build", [forward, by_kernel])
+def test_short_rows_of_pixels_put_them_along_channels(build: Any) -> None:
+    """The operand with the channels and the result are brought into that order; no window is copied."""
+    run = CompiledGraph(build((8, 16, 6, 6), 32, (3, 3), (1, 1), (1, 1), "float32", 0))
+    (c,) = correlations(run)
+    plan = make_plan(c, HOST)
+    assert plan.lane.extent == 32 and not plan.summed_lane and plan.high * plan.wide * plan.vectors >= 8
+    copied = 32 * 16 * 9 + 8 * 32 * 4 * 4
+    assert run.schedule.temporary_bytes <= 4 * copied + 128
 
 
 @pytest.mark.parametrize(("extent", "size"), [(1, 1), (10, 4), (16, 16), (17, 6), (25, 4)])

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from gradc.node import Node
 from gradc.ops.index import linear_index, row_major_strides
 from gradc.schedule.affine import Affine, Var
-from gradc.schedule.kernel import Axis, Corner, Correlation, Nest, Product, Stage, Store, View, Work
+from gradc.schedule.kernel import Axis, Corner, Correlation, Load, Nest, Product, Stage, Store, View, Work
 from gradc.schedule.lanes import Widths, arranged
 from gradc.schedule.weave import Place, Slots, Weaver, dtype_name, is_plain_view, through_view
 
@@ -55,12 +55,14 @@ def contract_work(
     out = _result(node, slots.writing(node if out_node is None else out_node))
     work: list[Work] = []
     order = _summing_order(groups, sides)
-    if _slides(node, groups, order, sides, out, widths):
-        correlation = _correlation(dtype_name(node.dtype), groups, sides, out)
-        return [replace(correlation, origins=_origins(node, sides, number))]
+    if _slides(node, groups, order, sides):
+        correlation = _slid(node, groups, sides, out, slots, number, widths)
+        if correlation is not None:
+            return correlation
     for k in (0, 1):
         if _single_stride(order, groups, sides[k].strides) is None:
-            nest, sides[k] = _copied(node, k, order, groups, slots, number, widths)
+            layout = (*groups.batch, *(groups.rows if k == 0 else groups.columns), *order)
+            nest, sides[k] = _copied(node, k, layout, groups, slots, number, widths)
             work.append(nest)
     product = _product(dtype_name(node.dtype), groups, order, sides[0], sides[1], out)
     return [*work, replace(product, origins=_origins(node, sides, number))]
@@ -151,16 +153,14 @@ def _summing_order(groups: _Groups, sides: Sequence[_Strided]) -> tuple[Label, .
 
 
 def _copied(
-    node: Node, which: int, order: tuple[Label, ...], groups: _Groups, slots: Slots, number: Mapping[Node, int],
+    node: Node, which: int, layout: tuple[Label, ...], groups: _Groups, slots: Slots, number: Mapping[Node, int],
     widths: Widths,
 ) -> tuple[Nest, _Strided]:  # fmt: skip
-    """Operand ``which`` copied into scratch as (batch, free, summed), and how the product reads the copy.
+    """Operand ``which`` copied into scratch with its labels in this order, and how the product reads the copy.
 
-    A summed label that the operand lacks is there in the copy: its elements are repeated.
+    A label that the operand lacks is there in the copy: its elements are repeated.
     """
     labels = _sides(node)[which]
-    free = groups.rows if which == 0 else groups.columns
-    layout = (*groups.batch, *free, *order)
     shape = tuple(groups.sizes[k] for k in layout)
     slot = slots.own(dtype_name(node.dtype), math.prod(shape))
     w = Weaver(slots, number)
@@ -218,21 +218,91 @@ def _main_axis(
 
 #: Lanes of which fewer than this part are in use are worth a copy of all windows.
 LEAST_USE = 0.5
+#: What it costs to copy an element into another order, in multiplications of one lane.
+COPY_COST = 32.0
 
 
-def _slides(
-    node: Node, groups: _Groups, order: Sequence[Label], sides: Sequence[_Strided], out: _Strided, widths: Widths
-) -> bool:
-    """Whether the product is summed as a correlation: an operand would have to be copied, each element many times."""
-    copied = [
-        side
+def _slides(node: Node, groups: _Groups, order: Sequence[Label], sides: Sequence[_Strided]) -> bool:
+    """Whether an operand would have to be copied, each element many times: it shows sliding windows."""
+    return node.aval.is_float and any(
+        _single_stride(order, groups, side.strides) is None and _overlaps(side, labels, groups)
         for side, labels in zip(sides, _sides(node), strict=True)
-        if _single_stride(order, groups, side.strides) is None and _overlaps(side, labels, groups)
-    ]
-    if not copied or not node.aval.is_float:
-        return False
-    lanes = widths.lanes(dtype_name(node.dtype))
-    return _use_of_lanes(_correlation(dtype_name(node.dtype), groups, sides, out), lanes) >= LEAST_USE
+    )
+
+
+def _slid(
+    node: Node, groups: _Groups, sides: list[_Strided], out: _Strided, slots: Slots, number: Mapping[Node, int],
+    widths: Widths,
+) -> list[Work] | None:  # fmt: skip
+    """The product as a correlation, or None if most lanes would lie idle whatever axis they run along.
+
+    The lanes run along an axis as it lies, or along a label of the other operand, which is then copied with that label
+    innermost, as is the result: channels, where rows of pixels are short.
+    """
+    dtype, lanes = dtype_name(node.dtype), widths.lanes(dtype_name(node.dtype))
+    plain = _correlation(dtype, groups, sides, out)
+    options: list[tuple[float, int, Label | None]] = [(_time(plain.macs, _use_of_lanes(plain, lanes), 0), 0, None)]
+    for which in (0, 1):
+        for label in (groups.rows, groups.columns)[which]:
+            if not _overlaps(sides[which], _sides(node)[which], groups):
+                use = _use(groups.sizes[label], lanes)
+                arrays = ((node.args[which], sides[which]), (node, out))
+                moved = sum(a.size for a, side in arrays if _stride(side, label) != 1)
+                options.append((_time(plain.macs, use, moved), which, label))
+    time, which, chosen = min(options, key=lambda option: option[0])
+    if time > _time(plain.macs, LEAST_USE, 0):
+        return None
+    if chosen is None:
+        return [replace(plain, origins=_origins(node, sides, number))]
+    return _channelled(node, which, chosen, groups, sides, out, slots, number, widths)
+
+
+def _time(macs: int, use: float, moved: int) -> float:
+    return macs / use + COPY_COST * moved if use else math.inf
+
+
+def _channelled(
+    node: Node, which: int, label: Label, groups: _Groups, sides: list[_Strided], out: _Strided, slots: Slots,
+    number: Mapping[Node, int], widths: Widths,
+) -> list[Work]:  # fmt: skip
+    """The correlation with its lanes along ``label`` of operand ``which``, between the copies that this needs."""
+    before: list[Work] = []
+    after: list[Work] = []
+    if _stride(sides[which], label) != 1:
+        layout = _innermost(label, sides[which], groups)
+        nest, sides[which] = _copied(node, which, layout, groups, slots, number, widths)
+        before.append(nest)
+    target = out
+    if _stride(out, label) != 1:
+        layout = _innermost(label, out, groups)
+        shape = tuple(groups.sizes[k] for k in layout)
+        slot = slots.own(dtype_name(node.dtype), math.prod(shape))
+        target = _Strided(slot, 0, dict(zip(layout, row_major_strides(shape), strict=True)))
+        after.append(_reordered(node, target, out, groups, number, slots, widths))
+    correlation = _correlation(dtype_name(node.dtype), groups, sides, target)
+    return [*before, replace(correlation, origins=_origins(node, sides, number)), *after]
+
+
+def _innermost(label: Label, side: _Strided, groups: _Groups) -> tuple[Label, ...]:
+    """The labels of ``side`` as they lie, ``label`` last."""
+    real = [k for k in side.strides if groups.sizes[k] != 1 and k != label]
+    return (*sorted(real, key=lambda k: -abs(_stride(side, k))), label)
+
+
+def _reordered(
+    node: Node, source: _Strided, target: _Strided, groups: _Groups, number: Mapping[Node, int], slots: Slots,
+    widths: Widths,
+) -> Nest:  # fmt: skip
+    """The result brought from the order of ``source`` into that of ``target``."""
+    w = Weaver(slots, number)
+    labels = sorted(source.strides, key=lambda k: -_stride(target, k))
+    outer, place = w.loops(tuple(groups.sizes[k] for k in labels))
+    there, here = (
+        sum((i * _stride(side, k) for k, i in zip(labels, place, strict=True)), Affine()) for side in (source, target)
+    )
+    value = w.emit(Load(source.slot, there, dtype_name(node.dtype)))
+    w.stands_for(value, node)
+    return arranged(w.nest(outer, Stage(stores=(Store(target.slot, here, value, dtype_name(node.dtype)),))), widths)
 
 
 def _overlaps(side: _Strided, labels: Sequence[Label], groups: _Groups) -> bool:
@@ -243,13 +313,15 @@ def _overlaps(side: _Strided, labels: Sequence[Label], groups: _Groups) -> bool:
 
 
 def _use_of_lanes(c: Correlation, lanes: int) -> float:
-    """The best part of all lanes that do work, over the axes that may run through them."""
+    """The best part of all lanes that do work, over the axes that may run through them as they lie."""
+    along = [x for x in c.kept if x.out == 1 and {x.left, x.right} == {0, 1}]
+    along += [x for x in c.summed if x.left == x.right == 1]
+    return max((_use(x.extent, lanes) for x in along), default=0.0)
 
-    def use(x: Axis) -> float:
-        return x.extent / (-(-x.extent // lanes) * lanes)
 
-    along_out = [use(x) for x in c.kept if x.out == 1 and {x.left, x.right} == {0, 1}]
-    return max([*along_out, *(use(x) for x in c.summed if x.left == x.right == 1)], default=0.0)
+def _use(extent: int, lanes: int) -> float:
+    """The part of all lanes that do work along an axis."""
+    return extent / (-(-extent // lanes) * lanes)
 
 
 def _correlation(dtype: str, groups: _Groups, sides: Sequence[_Strided], out: _Strided) -> Correlation:

@@ -3,9 +3,9 @@
 Enters: a `Correlation` and a `Target`.  Leaves: a `Plan`, from shapes, strides and the target alone.
 Start reading at `make_plan`.
 
-Operand a is the one whose elements do not change along the columns of a tile, b the one that does not along its rows.
-With the lanes along an axis of the result, a is read element by element and b in vectors; with the lanes along a summed
-axis, both are read in vectors.  Costs are estimates in cycles of a core that loads two registers and multiplies two.
+Operand b does not change along the rows of a tile, and along its columns a does not, or b does not either.  With the
+lanes along an axis of the result, a is read element by element and b in vectors; with the lanes along a summed axis,
+both are read in vectors.  Costs are estimates in cycles of a core that loads two registers and multiplies two.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _tiled(
 ) -> Iterator[Plan]:
     """Every choice of the two axes that a tile spans, each with its best extents."""
     rows = [x for x in kept if x.right == 0] or [UNIT]
-    columns = [x for x in kept if x.left == 0] or [UNIT]
+    columns = [x for x in kept if x.left == 0 or (x.right == 0 and not summed_lane)] or [UNIT]
     for row in rows:
         for column in columns:
             if row is not column:
@@ -123,8 +123,8 @@ def _sizes(plan: Plan, registers: int) -> Iterator[Plan]:
 
 def _fits(plan: Plan, registers: int) -> bool:
     """Whether the sums, a row of vectors of b and one operand of a stay in registers."""
-    across = plan.wide * plan.vectors
-    return plan.high * across + across + 1 <= registers
+    across = plan.vectors * (plan.wide if plan.columns.right else 1)
+    return plan.high * plan.wide * plan.vectors + across + 1 <= registers
 
 
 def _cost(plan: Plan) -> float:
@@ -133,7 +133,8 @@ def _cost(plan: Plan) -> float:
     for high, times_high in pieces(plan.rows.extent, plan.high):
         for wide, times_wide in pieces(plan.columns.extent, plan.wide):
             for vectors, times in _lane_pieces(plan):
-                sums, loads = high * wide * vectors, high + wide * vectors
+                sums = high * wide * vectors
+                loads = high * (wide if plan.columns.left else 1) + vectors * (wide if plan.columns.right else 1)
                 if plan.summed_lane:
                     work = steps * plan.lane_vectors * _step_cost(sums, loads) + JOIN_COST * sums
                 else:

@@ -17,7 +17,7 @@ from gradc.codegen.memory import first_lanes
 from gradc.schedule.kernel import Axis
 
 #: The innermost loop is unrolled up to so many FMAs.
-UNROLLED = 160
+UNROLLED = 60
 
 PARAMS = [("ptr noalias readonly", "a"), ("ptr noalias readonly", "b"), ("ptr noalias", "c")]
 
@@ -102,17 +102,30 @@ class _Outer:
     def _step(self, sums: Sums, a: Index, b: Index) -> Sums:
         f, tile, plan = self.f, self.tile, self.plan
         a_base, b_base = address(f, "%a", a, tile.dtype), address(f, "%b", b, tile.dtype)
-        vectors = [
-            load(f, address(f, b_base, c * plan.columns.right + start, tile.dtype), tile.dtype, lanes, mask)
-            for c in range(tile.wide)
-            for (start, lanes, _), mask in zip(tile.parts, self.masks, strict=True)
-        ]
+        known: dict[tuple[int, int, int], Value] = {}
+
+        def element(offset: int) -> Value:
+            key = (offset, 0, 0)
+            if key not in known:
+                known[key] = load(f, address(f, a_base, offset, tile.dtype), tile.dtype)
+            return known[key]
+
+        def vector(offset: int, part: int) -> Value:
+            start, lanes, _ = tile.parts[part]
+            key = (offset, lanes, 1 + part)
+            if key not in known:
+                place = address(f, b_base, offset + start, tile.dtype)
+                known[key] = load(f, place, tile.dtype, lanes, self.masks[part])
+            return known[key]
+
         found: Sums = []
         for r in range(tile.high):
-            one = load(f, address(f, a_base, r * plan.rows.left, tile.dtype), tile.dtype)
-            for x, total in zip(vectors, sums[len(found) : len(found) + len(vectors)], strict=True):
-                lanes = Lanes(f, x.lanes)
-                found.append(multiply_add(lanes, tile.dtype, lanes.splat(one), x, total))
+            for c in range(tile.wide):
+                one = element(r * plan.rows.left + c * plan.columns.left)
+                for part in range(len(tile.parts)):
+                    x = vector(c * plan.columns.right, part)
+                    b_lanes = Lanes(f, x.lanes)
+                    found.append(multiply_add(b_lanes, tile.dtype, b_lanes.splat(one), x, sums[len(found)]))
         return found
 
 
