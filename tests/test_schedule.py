@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,11 +146,22 @@ def test_what_follows_a_reduction_does_not_cost_a_kernel() -> None:
 
 
 def test_maps_after_a_product_go_into_its_epilogue() -> None:
-    x, w, b = leaf((9, 8), "float32"), leaf((8, 7), "float32"), leaf((7,), "float32")
+    x, w, b = leaf((9, 8), "float32"), leaf((8, 64), "float32"), leaf((64,), "float32")
     z = apply("contract", x, w, left=(0, 1), right=(1, 2), out=(0, 2)) + b
     s = plan(apply("relu", z), inputs=(x, w, b))
     assert titles(s) == ["product+map"]
     assert s.temporary_bytes == 0
+
+
+@pytest.mark.parametrize(("columns", "fused"), [(10, False), (16, True), (25, False), (40, True)])
+def test_short_ragged_rows_are_no_epilogue(columns: int, fused: bool) -> None:
+    """Their loop goes on over the ends of rows where it can."""
+    x, w = leaf((64, 32), "float32"), leaf((32, columns), "float32")
+    y = apply("contract", x, w, left=(0, 1), right=(1, 2), out=(0, 2))
+    wide = SimpleNamespace(lanes=lambda dtype: 16)
+    (kernel,) = schedule(Graph((x, w), (np.maximum(y, 0.5),)), target=wide).kernels
+    assert kernel.title == "product+map"
+    assert [type(work) for work in kernel.work] == ([Product] if fused else [Product, Nest])
 
 
 def test_transposed_and_sliced_operands_cost_no_copy() -> None:

@@ -150,7 +150,7 @@ def _fused(first: Node, rest: list[Node], slots: Slots, shop: Workshop) -> list[
     *copies, product = contract_work(first, trial, shop.number, shop.widths, target)
     if not isinstance(product, Product):
         return None
-    epilogue = epilogue_of(product, first, rest, Weaver(trial, shop.number))
+    epilogue = epilogue_of(product, first, rest, Weaver(trial, shop.number), shop.widths)
     if epilogue is None:
         return None
     slots.become(trial)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from gradc.node import Node
 from gradc.schedule.affine import Var
 from gradc.schedule.kernel import Apply, Constant, Epilogue, Load, Nest, Product, Stage, Total
-from gradc.schedule.lanes import dependences, grouped
+from gradc.schedule.lanes import Widths, dependences, grouped
 from gradc.schedule.nests import stored_at
 from gradc.schedule.partition import CHEAP
 from gradc.schedule.product import out_groups
@@ -29,7 +29,7 @@ def output_node(node: Node, maps: Sequence[Node], slots: Slots, in_place: Set[No
     return next(fitting, node)
 
 
-def epilogue_of(product: Product, node: Node, maps: Sequence[Node], w: Weaver) -> Epilogue | None:
+def epilogue_of(product: Product, node: Node, maps: Sequence[Node], w: Weaver, widths: Widths) -> Epilogue | None:
     """``maps`` as the epilogue of ``product``, which computes ``node`` and writes the buffer of one of them."""
     if not node.aval.is_float or product.n == 1 or product.batch != _batch_extents(node):
         return None
@@ -44,6 +44,8 @@ def epilogue_of(product: Product, node: Node, maps: Sequence[Node], w: Weaver) -
     merged, (batch, row, column) = found
     if column is None or not _is_light(merged, column):
         return None
+    if row is not None and _is_ragged(column, widths.lanes(product.dtype)):
+        return None
     own = (k for k, s in enumerate(merged.stores) if s.slot == product.out.slot)
     return Epilogue(replace(merged, lane=column), batch, row, column, next(own, -1))
 
@@ -56,6 +58,15 @@ def _variables(node: Node, outer: Sequence[Var]) -> dict[int, Var]:
 
 def _batch_extents(node: Node) -> tuple[int, ...]:
     return tuple(node.shape[a] for a in out_groups(node)[0])
+
+
+def _is_ragged(column: Var, lanes: int) -> bool:
+    """Whether a row is less than two vectors, and not whole ones.
+
+    A loop of its own then does better: it goes on over the ends of rows where it can, and does not load what was just
+    written under a mask.
+    """
+    return column.extent < 2 * lanes and column.extent % lanes != 0
 
 
 def _is_light(nest: Nest, column: Var | None) -> bool:

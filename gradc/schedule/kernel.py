@@ -533,9 +533,12 @@ class Kernel:
 
     @property
     def title(self) -> str:
-        """What kind of work it is, in a word."""
+        """What kind of work it is, in a word; loops around a product are named with it if they come after."""
         heads = [_title(w) for w in self.work]
-        return heads[-1] if heads else "nothing"
+        main = max((k for k, w in enumerate(self.work) if not isinstance(w, Nest)), default=None)
+        if main is None:
+            return heads[-1] if heads else "nothing"
+        return "+".join(dict.fromkeys((heads[main], *heads[main + 1 :])))
 
 
 def _title(work: Work) -> str:
