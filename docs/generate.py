@@ -174,7 +174,8 @@ def gallery_page() -> str:
         "[examples/gallery](../examples/gallery); `tests/test_gallery.py` holds each derivative against the text",
         "beside its function, and against symbolic, forward, reverse, finite-difference and compiled derivatives.\n",
         "∂L/∂x is the gradient of a scalar L; of an array Z with cotangent G, ∂x is the cotangent of x. A vector is a",
-        "column; a matrix times or plus a vector scales or shifts each row; n is the number of averaged elements.",
+        "column; a matrix times or plus a vector scales or shifts each row; Σᵢ and meanᵢ run over the rows of a",
+        "matrix, Σⱼ and meanⱼ along each row; n is the number of averaged elements.",
         "∂p/∂z is a Jacobian, ∂²L/∂w² a Hessian (of two arguments each mixed block stands once), ∂²L/∂w²·v its product",
         "with a direction v; A ⊗ B has the element A[i, k]·B[j, l] at (i, j, k, l).\n",
     ]

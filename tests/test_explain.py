@@ -1,8 +1,7 @@
 """Derivations: what is printed, that it is true, and where each piece comes from.
 
 Every row of `explain_models.MODELS` is held against golden text and evaluated: the graph of the displayed formulas on
-random inputs against reverse mode on the function as the user wrote it.  Every display rewrite is applied to an example
-of its own and both sides are evaluated.
+random inputs against reverse mode on the function as the user wrote it.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,40 +17,15 @@ import pytest
 
 import gradc as gc
 import gradc.nn as nn
-from gradc.aval import Aval
 from gradc.diff.reverse import pull_back
 from gradc.errors import TraceError
 from gradc.explain import Derivation, explain
-from gradc.explain.formula import (
-    ONE,
-    Apply,
-    Factor,
-    Formula,
-    Product,
-    Sum,
-    Symbol,
-    apply,
-    arranged,
-    negative,
-    number,
-    power,
-    product,
-    scaled,
-    times,
-    total,
-)
-from gradc.explain.identities.structure import unit_matrix
 from gradc.explain.layout import Ident
-from gradc.explain.matching import Names
 from gradc.explain.naming import written
-from gradc.explain.rules import RULES, Rule, Simplifier
-from gradc.explain.values import Evaluator
 from gradc.graph import Graph
-from gradc.interpret import interpret
-from gradc.node import Node
 from gradc.ops.leaves import full
 from gradc.passes import FORWARD, run_passes
-from gradc.trace import new_input, trace
+from gradc.trace import trace
 from gradc.tree import flatten
 from tests.explain_models import CHOICES, LABELS, MODELS, ONEHOT, Model, normal
 from tests.work import calls
@@ -85,8 +58,8 @@ def test_the_textbook_derivation_of_a_network() -> None:
     lines = lines_of(derive(MODELS["two_layers"]))
     expected = {
         "z₁": "XW₁ + b₁", "h": "relu(z₁)", "z₂": "hW₂ + b₂", "L": "cross_entropy(z₂, y)", "p": "softmax(z₂)",
-        "δ₂": "(p − onehot(y))/n", "∂L/∂W₂": "hᵀδ₂", "∂L/∂b₂": "Σᵢ δ₂[i]", "δ₁": "δ₂W₂ᵀ ⊙ 1[z₁ > 0]",
-        "∂L/∂W₁": "Xᵀδ₁", "∂L/∂b₁": "Σᵢ δ₁[i]", "n": "5",
+        "δ₂": "(p − onehot(y))/n", "∂L/∂W₂": "hᵀδ₂", "∂L/∂b₂": "Σᵢ δ₂", "δ₁": "δ₂W₂ᵀ ⊙ 1[z₁ > 0]",
+        "∂L/∂W₁": "Xᵀδ₁", "∂L/∂b₁": "Σᵢ δ₁", "n": "5",
     }  # fmt: skip
     assert lines == expected
 
@@ -115,7 +88,7 @@ def test_the_textbook_derivation_of_a_network() -> None:
         "lasso": ["Xᵀ(Xw − y) + λ·sign(w)"],
         "trace_of_product": ["BᵀXᵀ", "AᵀBᵀ", "XᵀAᵀ"],
         "rosenbrock": ["400x(x² − y) + 2(x − 1)", "200(y − x²)"],
-        "standard_deviation": ["(x − Σ x/n)/(n·√(‖x − Σ x/n‖²/n))"],
+        "standard_deviation": ["t/(n·√(‖t‖²/n))"],
     }.items(),
 )
 def test_gradients_read_as_in_a_textbook(name: str, gradients: list[str]) -> None:
@@ -200,249 +173,6 @@ def test_several_results() -> None:
     model = Model(lambda x: (x.sum(), x * x), (normal(3),))
     assert "∂x = G + 2G₂ ⊙ x" in str(derive(model))
     compare(model)
-
-
-# -- every rewrite is an identity --------------------------------------------------------------------------------------
-
-X, Y = Symbol((3, 4), name="X"), Symbol((3, 4), name="Y")
-A, B = Symbol((3, 3), name="A"), Symbol((3, 3), name="B")
-v, w, s = Symbol((3,), name="v"), Symbol((3,), name="w"), Symbol((), name="s")
-positive_matrix = Symbol((3, 4), name="positive")
-labels, row = Symbol((3,), name="labels"), Symbol((4,), name="row")
-n = Symbol((), name="n", role="extent")
-S, D, r = Symbol((3, 3), name="S"), Symbol((3, 3), name="D"), Symbol((), name="r")
-one = number(1)
-
-
-def column(x: Formula) -> Formula:
-    return arranged(x, (0,), (3, 4))
-
-
-def lse(x: Formula) -> Formula:
-    return apply("logsumexp", (x,), (3,), {"axes": (1,)}, attrs_key=("axes", (1,)))
-
-
-def row_sums(x: Formula) -> Formula:
-    return arranged(x, (0, 1), (3,))
-
-
-def compared(name: str, a: Formula, b: Formula) -> Formula:
-    return apply(name, (a, b), a.shape)
-
-
-def indicator(mask: Formula) -> Formula:
-    return apply("indicator", (mask,), mask.shape)
-
-
-def where(mask: Formula, a: Formula, b: Formula) -> Formula:
-    return Apply(mask.shape, name="where", args=(mask, a, b))
-
-
-def onehot() -> Formula:
-    return apply("onehot", (labels,), (3, 4))
-
-
-def sliced(x: Formula, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> Formula:
-    stops = tuple(a + s * k for a, s, k in zip(starts, steps, shape, strict=True))
-    return apply("slice", (x,), shape, {"starts": starts, "stops": stops, "steps": steps}, attrs_key=(starts, steps))
-
-
-def superposed(x: Formula, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> Formula:
-    attrs = {"shape": shape, "starts": (starts,), "steps": (steps,)}
-    return apply("superpose", (x,), shape, attrs, attrs_key=(shape, starts, steps))
-
-
-def reshaped(x: Formula, shape: tuple[int, ...]) -> Formula:
-    return apply("reshape", (x,), shape, {"shape": shape}, attrs_key=shape)
-
-
-def extremum() -> Formula:
-    best = apply("max", (X,), (3,), {"axes": (1,)}, attrs_key=("axes", (1,)))
-    mask = indicator(compared("equal", X, column(best)))
-    return product((3, 4), [Factor(mask, (0, 1)), Factor(row_sums(mask), (0,), Fraction(-1))])
-
-
-def unscaled(a: Formula, b: Formula) -> Formula:
-    """The matrix product ab as one factor."""
-    return Product((3, 3), coef=Fraction(1), factors=(Factor(a, (0, 2)), Factor(b, (2, 1))))
-
-
-def density(x: Formula) -> Formula:
-    return apply("normal_pdf", (x,), x.shape)
-
-
-#: ½r² − sr, so that φ(s − r)·exp(…) = φ(s)
-HALF_DIFFERENCE = total((), [scaled(Fraction(1, 2), power(r, 2)), negative(times(s, r))])
-ZERO, ONE_ = number(0, (3, 4)), number(1, (3, 4))
-POSITIONS = arranged(
-    apply("iota", (), (4,), {"shape": (4,), "axis": 0, "dtype": np.dtype(np.int64)}, attrs_key=4), (1,), (3, 4)
-)
-HALF = number(Fraction(1, 2), (3, 4))
-EXPONENT = Symbol((3, 4), name="K")
-
-EXAMPLES: dict[str, Formula] = {
-    "log-sum-exp shift": lse(total((3, 4), [X, column(v)])),
-    "softmax": apply("exp", (total((3, 4), [X, negative(column(lse(X)))]),), (3, 4)),
-    "softmax quotient": product(
-        (3, 4),
-        [
-            Factor(apply("exp", (X,), (3, 4)), (0, 1)),
-            Factor(row_sums(apply("exp", (X,), (3, 4))), (0,), Fraction(-1)),
-        ],
-    ),
-    "softmax shift": apply(
-        "softmax", (total((3, 4), [X, column(v)]),), (3, 4), {"axes": (1,)}, attrs_key=("axes", (1,))
-    ),
-    "sigmoid of a negative": apply("sigmoid", (negative(X),), (3, 4)),
-    "exponential": total((3, 4), [apply("expm1", (X,), (3, 4)), ONE_]),
-    "normal distribution function": scaled(
-        Fraction(1, 2), total((3, 4), [ONE_, apply("erf", (scaled(0.5**0.5, X),), (3, 4))])
-    ),
-    "normal density": scaled(
-        1 / float(np.sqrt(2 * np.pi)), apply("exp", (scaled(Fraction(-1, 2), power(X, 2)),), (3, 4))
-    ),
-    "opposite comparison": apply("logical_not", (compared("greater", X, Y),), (3, 4)),
-    "singular point": where(compared("equal", X, ZERO), ONE_, X),
-    "shared tie": where(
-        compared("greater", X, Y), ONE_, scaled(Fraction(1, 2), indicator(compared("equal", X, Y)))
-    ),
-    "mask": where(compared("greater", X, ZERO), Y, ZERO),
-    "mask squared": power(indicator(compared("greater", X, ZERO)), 2),
-    "zeroth power": apply(
-        "power",
-        (positive_matrix, where(compared("equal", EXPONENT, ZERO), ONE_, total((3, 4), [EXPONENT, negative(ONE_)]))),
-        (3, 4),
-    ),
-    "mask of a factor": times(X, indicator(compared("not_equal", X, ZERO))),
-    "positive part": compared("greater", total((3, 4), [X, Y]), ZERO),
-    "arg max": extremum(),
-    "one-hot": indicator(compared("equal", arranged(labels, (0,), (3, 4)), POSITIONS)),
-    "number of a mask": apply("real", (indicator(compared("greater", X, Y)),), (3, 4)),
-    "selected element": product(
-        (3, 4),
-        [
-            Factor(onehot(), (0, 1)),
-            Factor(X, (0, 1)),
-            Factor(row_sums(times(X, onehot())), (0,), Fraction(-1)),
-        ],
-    ),
-    "distribution": product((3,), [Factor(onehot(), (0, 1)), Factor(v, (0,))]),
-    "diagonal": sliced(reshaped(A, (9,)), (3,), (0,), (4,)),
-    "diagonal matrix": reshaped(superposed(v, (9,), (0,), (4,)), (3, 3)),
-    "identity matrix": product((3, 4), [Factor(unit_matrix(3), (0, 2)), Factor(X, (2, 1))]),
-    "index of the identity": product((3, 3), [Factor(unit_matrix(3), (0, 1)), Factor(v, (1,))]),
-    "extent": product((3,), [Factor(v, (0,)), Factor(n, (), Fraction(-1))], Fraction(4)),
-    "part of a constant": sliced(arranged(s, (), (4,)), (2,), (1,), (1,)),
-    "part of what is placed": sliced(superposed(v, (5,), (1,), (1,)), (3,), (1,), (1,)),
-    "symmetric": product((3,), [Factor(S, (1, 0)), Factor(v, (1,))]),
-    "diagonal kept": product((3, 3), [Factor(unit_matrix(3), (0, 1)), Factor(D, (0, 1))]),
-    "positive": apply("absolute", (scaled(2, positive_matrix),), (3, 4)),
-    "root of a power": power(power(positive_matrix, 2), Fraction(1, 2)),
-    "common denominator": total(
-        (),
-        [
-            product((), [Factor(total((), [one, negative(r)]), ()), Factor(total((), [one, negative(s)]), (), -ONE)]),
-            negative(product((), [Factor(r, ()), Factor(s, (), -ONE)])),
-        ],
-    ),
-    "part with a name": product((3,), [Factor(A, (0, 1)), Factor(B, (1, 2)), Factor(v, (2,))]),
-    "correlation": apply(
-        "fold",
-        (product((3, 4), [Factor(v, (0,)), Factor(row, (1,))]),),
-        (6,),
-        {"shape": (6,), "axes": (0,), "sizes": (4,), "strides": (1,), "dilations": (1,)},
-    ),
-    "part of a part": sliced(sliced(row, (3,), (1,), (1,)), (2,), (0,), (2,)),
-    "density elsewhere": total(
-        (),
-        [
-            scaled(2, density(s)),
-            negative(times(density(total((), [s, negative(r)])), apply("exp", (HALF_DIFFERENCE,), ()))),
-        ],
-    ),
-    "multiplied out": total((3, 4), [times(X, total((3, 4), [ONE_, negative(Y)])), times(X, Y)]),
-    "common factor": Sum(
-        (3,),
-        terms=(
-            product((3,), [Factor(A, (0, 1)), Factor(v, (1,))]),
-            product((3,), [Factor(A, (1, 0)), Factor(v, (1,))]),
-        ),
-    ),
-}  # fmt: skip
-"""For each rewrite a formula to which it applies."""
-
-FACTS = {name: frozenset([fact]) for name, fact in (("S", "symmetric"), ("D", "diagonal"), ("positive", "positive"))}
-KNOWN = {apply("relu", (total((3, 4), [X, Y]),), (3, 4)): Symbol((3, 4), name="H")}
-
-
-def some_names() -> Names:
-    names = Names({}, dict(KNOWN), {"n": 4}, FACTS)
-    names.offer(Symbol((3, 3), name="AB"), unscaled(A, B))
-    return names
-
-
-def values() -> tuple[dict[str, Node], dict[Node, Any]]:
-    """Random values for every symbol of the examples."""
-    rng = np.random.default_rng(7)
-    arrays: dict[str, Any] = {x.name: rng.normal(size=x.shape) for x in (X, Y, A, B, v, w, s, EXPONENT)}
-    arrays |= {"positive": rng.uniform(0.5, 2, (3, 4)), "labels": np.array([3, 0, 2]), "row": rng.normal(size=4)}
-    arrays |= {"S": arrays["A"] + arrays["A"].T, "D": np.diag(arrays["v"]), "AB": arrays["A"] @ arrays["B"]}
-    arrays |= {"r": np.float64(0.3), "n": np.float64(4), "H": np.maximum(arrays["X"] + arrays["Y"], 0)}
-    nodes = {k: new_input(Aval(np.shape(a), np.asarray(a).dtype), k) for k, a in arrays.items()}
-    return nodes, {nodes[k]: np.asarray(a) for k, a in arrays.items()}
-
-
-def test_every_rule_has_an_example() -> None:
-    assert set(EXAMPLES) == {rule.name for rule in RULES}
-
-
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_both_sides_of_a_rule_are_equal(rule: Rule) -> None:
-    before = EXAMPLES[rule.name]
-    after = rule.rewrite(before, some_names())
-    assert after is not None and after != before
-    assert after.shape == before.shape
-    nodes, known = values()
-    evaluator = Evaluator(nodes, np.float64)
-    left, right = interpret([evaluator.node(before), evaluator.node(after)], dict(known))
-    np.testing.assert_allclose(right, left, rtol=TOLERANCE, atol=TOLERANCE)
-
-
-def test_a_false_rule_would_be_found() -> None:
-    """The comparison above can fail: X² is not X."""
-    nodes, known = values()
-    evaluator = Evaluator(nodes, np.float64)
-    left, right = interpret([evaluator.node(power(X, 2)), evaluator.node(X)], dict(known))
-    assert not np.allclose(left, right)
-
-
-# -- normal form -------------------------------------------------------------------------------------------------------
-
-
-def test_products_are_flat_and_equal_factors_meet() -> None:
-    assert times(X, times(X, Y)) == times(power(X, 2), Y)
-    assert times(X, power(X, -1)) == number(1, (3, 4))
-    assert arranged(arranged(X, (1, 0), (4, 3)), (1, 0), (3, 4)) == X
-
-
-def test_a_cancelled_sum_counts_its_elements() -> None:
-    assert arranged(times(X, power(X, -1)), (0, 1), (3,)) == number(4, (3,))
-
-
-def test_even_powers_keep_their_sign() -> None:
-    assert power(power(X, 2), Fraction(1, 2)) != X
-    assert power(power(X, Fraction(1, 2)), 2) == X
-
-
-def test_like_terms_are_collected() -> None:
-    assert total((3, 4), [X, Y, X]) == total((3, 4), [scaled(2, X), Y])
-    assert total((3, 4), [X, negative(X)]) == number(0, (3, 4))
-
-
-def test_simplification_ends() -> None:
-    simplify = Simplifier(some_names())
-    for example in EXAMPLES.values():
-        assert simplify(simplify(example)) == simplify(example)
 
 
 # -- reasons, conventions, places --------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def transposed(X):
 def column_sums(X, b):
     """
     ∂X = G
-    ∂b = Σᵢ G[i]
+    ∂b = Σᵢ G
     """
     Y = X + b
     return Y

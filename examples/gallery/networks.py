@@ -24,7 +24,7 @@ def softmax(z):
 @row(array(3, 4))
 def softmax_rows(z):
     """
-    ∂z = p ⊙ (G − (G ⊙ p)𝟏𝟏ᵀ)
+    ∂z = p ⊙ (G − Σⱼ (G ⊙ p))
     """
     p = gc.nn.softmax(z)
     return p
@@ -33,7 +33,7 @@ def softmax_rows(z):
 @row(array(3, 4))
 def log_softmax(z):
     """
-    ∂z = G − exp(Y) ⊙ G𝟏𝟏ᵀ
+    ∂z = G − exp(Y) ⊙ Σⱼ G
     """
     Y = gc.nn.log_softmax(z)
     return Y
@@ -44,7 +44,7 @@ def linear_layer(X, W, b):
     """
     ∂X = GWᵀ
     ∂W = XᵀG
-    ∂b = Σᵢ G[i]
+    ∂b = Σᵢ G
     """
     Y = X @ W + b
     return Y
@@ -56,13 +56,13 @@ def three_layers(params, X, y):
     p = softmax(z₃)
     δ₃ = (p − onehot(y))/n
     ∂L/∂W₃ = h₂ᵀδ₃
-    ∂L/∂b₃ = Σᵢ δ₃[i]
+    ∂L/∂b₃ = Σᵢ δ₃
     δ₂ = δ₃W₃ᵀ ⊙ 1[z₂ > 0]
     ∂L/∂W₂ = h₁ᵀδ₂
-    ∂L/∂b₂ = Σᵢ δ₂[i]
+    ∂L/∂b₂ = Σᵢ δ₂
     δ₁ = δ₂W₂ᵀ ⊙ 1[z₁ > 0]
     ∂L/∂W₁ = Xᵀδ₁
-    ∂L/∂b₁ = Σᵢ δ₁[i]
+    ∂L/∂b₁ = Σᵢ δ₁
     """
     z1 = X @ params["W1"] + params["b1"]
     h1 = gc.nn.relu(z1)
@@ -76,10 +76,9 @@ def three_layers(params, X, y):
 @row(array(5, 3), array(3), array(3), of=(0, 1, 2))
 def batch_norm(z, γ, β):
     """
-    δ = (G − u ⊙ (G ⊙ u)ᵀ𝟏/n) ⊙ γ ⊘ s
-    ∂z = δ − Σᵢ δ[i]/n
-    ∂γ = (G ⊙ u)ᵀ𝟏
-    ∂β = Σᵢ G[i]
+    ∂z = (G − meanᵢ(G) − u ⊙ meanᵢ(G ⊙ u)) ⊙ γ ⊘ s
+    ∂γ = Σᵢ (G ⊙ u)
+    ∂β = Σᵢ G
     """
     μ = np.mean(z, axis=0)
     v = np.mean((z - μ) ** 2, axis=0)
@@ -92,10 +91,9 @@ def batch_norm(z, γ, β):
 @row(array(5, 3), array(3), array(3), of=(0, 1, 2))
 def layer_norm(z, γ, β):
     """
-    δ = (G ⊙ γ − u ⊙ (G ⊙ u)γ𝟏ᵀ/n) ⊘ s
-    ∂z = δ − δ𝟏𝟏ᵀ/n
-    ∂γ = (G ⊙ u)ᵀ𝟏
-    ∂β = Σᵢ G[i]
+    ∂z = (G ⊙ γ − meanⱼ(G ⊙ γ) − u ⊙ meanⱼ(G ⊙ u ⊙ γ)) ⊘ s
+    ∂γ = Σᵢ (G ⊙ u)
+    ∂β = Σᵢ G
     """
     μ = np.mean(z, axis=1, keepdims=True)
     v = np.mean((z - μ) ** 2, axis=1, keepdims=True)
@@ -108,8 +106,8 @@ def layer_norm(z, γ, β):
 @row(array(5, 3), array(3), of=(0, 1))
 def rms_norm(z, γ):
     """
-    ∂z = (G ⊙ γ − u ⊙ (Y ⊙ G)𝟏𝟏ᵀ/n) ⊘ r
-    ∂γ = (G ⊙ u)ᵀ𝟏
+    ∂z = (G ⊙ γ − u ⊙ meanⱼ(Y ⊙ G)) ⊘ r
+    ∂γ = Σᵢ (G ⊙ u)
     """
     r = np.sqrt(np.mean(z**2, axis=1, keepdims=True))
     u = z / r
@@ -120,7 +118,7 @@ def rms_norm(z, γ):
 @row(array(5, 3), array(5, 3), array(5, 2), of=(0, 1, 2))
 def attention(Q, K, V):
     """
-    δ = A ⊙ (GVᵀ − (GVᵀ ⊙ A)𝟏𝟏ᵀ)/√3
+    δ = A ⊙ (GVᵀ − Σⱼ (GVᵀ ⊙ A))/√3
     ∂Q = δK
     ∂K = δᵀQ
     ∂V = AᵀG
@@ -134,7 +132,7 @@ def attention(Q, K, V):
 @row(array(4, 3), array(4, 3), array(4, 2), array(5, 4), of=(0, 1, 2))
 def self_attention(W_Q, W_K, W_V, X):
     """
-    δ = A ⊙ (GVᵀ − (GVᵀ ⊙ A)𝟏𝟏ᵀ)/√3
+    δ = A ⊙ (GVᵀ − Σⱼ (GVᵀ ⊙ A))/√3
     ∂W_Q = XᵀδK
     ∂W_K = XᵀδᵀQ
     ∂W_V = XᵀAᵀG

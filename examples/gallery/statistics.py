@@ -25,8 +25,8 @@ def gaussian_log_likelihood(μ, σ, x):
 def gaussian_mixture(μ, π, x):
     """
     p = softmax(t)
-    ∂L/∂μ = (p ⊙ (x𝟏ᵀ − μ))ᵀ𝟏
-    ∂L/∂π = Σᵢ p[i] ⊘ π
+    ∂L/∂μ = Σᵢ (p ⊙ (x𝟏ᵀ − μ))
+    ∂L/∂π = (Σᵢ p) ⊘ π
     """
     t = np.log(π) - 0.5 * (x[:, None] - μ) ** 2
     return np.sum(np.log(np.sum(np.exp(t), axis=1)))
@@ -76,7 +76,7 @@ def kullback_leibler(p, q):
 @row(array(4))
 def variance(x):
     """
-    ∂L/∂x = 2(x − Σ x/n)/n
+    ∂L/∂x = 2(x − mean(x))/n
     """
     return np.mean((x - np.mean(x)) ** 2)
 
@@ -84,7 +84,8 @@ def variance(x):
 @row(array(4))
 def standard_deviation(x):
     """
-    ∂L/∂x = (x − Σ x/n)/(n·√(‖x − Σ x/n‖²/n))
+    t = x − mean(x)
+    ∂L/∂x = t/(n·√(‖t‖²/n))
     """
     return np.std(x)
 

@@ -21,7 +21,7 @@ from gradc.diff.linear import active_nodes
 from gradc.diff.reverse import pull_back
 from gradc.explain.assumptions import FACTS, without_assumptions
 from gradc.explain.extents import with_named_extents
-from gradc.explain.folding import Rule, Said, folded, plain
+from gradc.explain.folding import Rule, Said, folded, names_in, plain
 from gradc.explain.formula import Formula, Symbol
 from gradc.explain.latex import LatexPrinter
 from gradc.explain.layout import Ident, Layout
@@ -236,10 +236,10 @@ class Deriver:
     def derivation(self) -> Derivation:
         quantities = Quantities(self.compiled, self.gradients, self.belongs_to, self.extents, self.naming, self.facts)
         gradients = quantities.gradients
-        notation = Notation(self.naming.idents, self.strict)
+        notation = Notation(self.naming.idents, quantities.names.extents, self.strict)
         forward = self._forward_lines(quantities)
         shown = {name for name, _ in forward}
-        lines = [*self._laid_out(forward, "forward", Notation(self.naming.idents), {})]
+        lines = [*self._laid_out(forward, "forward", Notation(self.naming.idents, quantities.names.extents), {})]
         lines += self._in_textbook_order(quantities, gradients, notation, shown)
         return Derivation(
             tuple(lines),
@@ -248,7 +248,7 @@ class Deriver:
             self.step,
             {leaf: size for size, leaf in self.extents.leaves.items()},
             self.origins,
-            (*self._legend(quantities), *recursions(self.compiled)),
+            (*self._legend(quantities, lines), *recursions(self.compiled)),
             conventions(self.stable, lines),
             self.stable.notes,
             tuple(quantities.simplifier.applied.values()),
@@ -341,8 +341,10 @@ class Deriver:
     def _reason(self, i: int) -> str:
         return why_zero(self.primal, self.wanted[i], self.naming)
 
-    def _legend(self, quantities: Quantities) -> tuple[tuple[Layout, str | Layout], ...]:
-        return self.naming.legend(self.compiled, self.extents.symbols, self.cotangents, quantities.deltas, self.scalar)
+    def _legend(self, quantities: Quantities, lines: Sequence[Line]) -> tuple[tuple[Layout, str | Layout], ...]:
+        said = {name for line in lines if line.layout is not None for name in names_in(line.layout)}
+        counts = {n: symbol for n, symbol in self.extents.symbols.items() if self.naming.idents[symbol.name] in said}
+        return self.naming.legend(self.compiled, counts, self.cotangents, quantities.deltas, self.scalar)
 
     # -- the displayed formulas as a graph -----------------------------------------------------------------------------
 

@@ -274,6 +274,11 @@ def _leaves(line: Said) -> list[Layout]:
     return [leaf for part in parts for leaf in _leaves_of(part)]
 
 
+def names_in(x: Layout) -> set[Ident]:
+    """The names that ``x`` is written with."""
+    return {leaf for leaf in _leaves_of(x) if isinstance(leaf, Ident)}
+
+
 def _leaves_of(x: Layout) -> list[Layout]:
     found: list[Layout] = []
 

@@ -18,7 +18,7 @@ from gradc.diff.linear import has_tangent
 from gradc.diff.reverse import pull_back
 from gradc.diff.structured import Mode, jacobian_blocks
 from gradc.errors import ShapeError
-from gradc.explain.derivation import Derivation, Deriver
+from gradc.explain.derivation import Derivation, Deriver, Line
 from gradc.explain.layout import Derivative, Ident, Juxtaposed, Kronecker, Layout, SecondDerivative
 from gradc.explain.quantities import Quantities
 from gradc.explain.reasons import why_zero
@@ -110,7 +110,7 @@ class JacobianDeriver(Deriver):
         """Why there is no derivative by an input of integers, if it is one."""
         return next((why_zero(self.primal, x, self.naming) for x in wanted if not has_tangent(x)), "")
 
-    def _legend(self, quantities: Quantities) -> tuple[tuple[Layout, str | Layout], ...]:
+    def _legend(self, quantities: Quantities, lines: Sequence[Line]) -> tuple[tuple[Layout, str | Layout], ...]:
         legend = self.naming.legend(self.compiled, self.extents.symbols, (), {}, scalar=True)
         return (*legend, *self._notation(quantities))
 

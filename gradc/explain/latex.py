@@ -13,7 +13,7 @@ from gradc.explain import layout as n
 from gradc.explain.folding import Rule, Said
 from gradc.explain.formula import Number
 from gradc.explain.layout import Layout
-from gradc.explain.letters import NAMES
+from gradc.explain.letters import NAMES, split_accent
 from gradc.explain.text import ATOM, POSTFIX, PRODUCT, SIDE, SUM
 
 _LETTERS = {letter: rf"\{name}" for letter, name in NAMES.items()} | {
@@ -46,6 +46,13 @@ class LatexPrinter:
         facts = [rf"  & \quad {self(ident)} \text{{ {words}}}" for ident, words in said.facts]
         return [f"  {self(said.target)} &= {right}", *facts]
 
+    def _factors(self, items: Sequence[Layout]) -> list[str]:
+        """The factors of an elementwise product; what a sum is of must not seem to go on."""
+        return [*map(self._closed, items[:-1]), self.at_least(items[-1], SIDE)]
+
+    def _closed(self, x: Layout) -> str:
+        return self.at_least(x, POSTFIX if isinstance(x, n.Summed) else SIDE)
+
     def at_least(self, x: Layout, binding: int) -> str:
         """``x``, in brackets if it binds less tightly than ``binding``."""
         text, mine = self._text(x)
@@ -70,11 +77,11 @@ class LatexPrinter:
             case n.Juxtaposed(items):
                 return self._side_by_side(items), SIDE
             case n.Hadamard(items):
-                return r" \odot ".join(self.at_least(i, SIDE) for i in items), PRODUCT
+                return r" \odot ".join(self._factors(items)), PRODUCT
             case n.Kronecker(left, right):
                 return rf"{self.at_least(left, SIDE)} \otimes {self.at_least(right, SIDE)}", PRODUCT
             case n.Quotient(top, bottom, True):
-                return f"{self.at_least(top, SIDE)} \\oslash {self.at_least(bottom, POSTFIX)}", PRODUCT
+                return f"{self._closed(top)} \\oslash {self.at_least(bottom, POSTFIX)}", PRODUCT
             case n.Quotient(top, bottom, False):
                 return rf"\frac{{{self(top)}}}{{{self(bottom)}}}", SIDE
             case _:
@@ -99,6 +106,9 @@ class LatexPrinter:
             case n.Fenced(inner, double):
                 bar = r"\|" if double else "|"
                 return rf"\left{bar}{self(inner)}\right{bar}", ATOM
+            case n.Summed(indices, body, True):
+                below = f"_{{{','.join(indices)}}}" if indices else ""
+                return rf"\operatorname{{mean}}{below}\left({self(body)}\right)", ATOM
             case n.Summed(indices, body):
                 sign = rf"\sum_{{{','.join(indices)}}} " if indices else r"\sum "
                 return sign + self.at_least(body, SIDE if indices else POSTFIX), SIDE
@@ -170,6 +180,9 @@ class LatexPrinter:
 
 
 def _name(name: str) -> str:
+    letter, accent = split_accent(name)
+    if accent:
+        return rf"\{accent}{{{_name(letter)}}}"
     if name in _LETTERS:
         return _LETTERS[name]
     return name if len(name) == 1 else rf"\mathrm{{{_escaped(name)}}}"

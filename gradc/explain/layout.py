@@ -171,10 +171,11 @@ class Fenced(Layout):
 
 @dataclass(frozen=True)
 class Summed(Layout):
-    """Σ over ``indices``, or over everything if none is named."""
+    """Σ (or the mean) over ``indices``, or over everything if none is named; of a matrix i is the row, j the column."""
 
     indices: tuple[str, ...]
     body: Layout
+    mean: bool = False
 
 
 @dataclass(frozen=True)

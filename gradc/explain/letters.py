@@ -14,6 +14,25 @@ GREEK = dict(zip(_NAMES, _SIGNS, strict=True)) | dict.fromkeys(("lam", "lmbda", 
 #: names by letter
 NAMES = dict(zip(_SIGNS, _NAMES, strict=True))
 
+#: accents by the names that programmers write, x̂ for xhat
+ACCENTS = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303"}
+HAT = ACCENTS["hat"]
+
+
+def split_accent(name: str) -> tuple[str, str]:
+    """A letter and the word for the accent on it, or the name and nothing."""
+    for word, accent in ACCENTS.items():
+        if len(name) == 2 and name[1] == accent:
+            return name[0], word
+    return name, ""
+
+
+def in_ascii(name: str) -> str:
+    """A name with Greek letters and accents spelled out."""
+    letter, accent = split_accent(name)
+    return "".join(NAMES.get(sign, sign) for sign in letter) + accent
+
+
 #: functions that are not written with the name of their op
 CALL_NAMES = {
     "sigmoid": "σ", "normal_cdf": "Φ", "normal_pdf": "φ", "logsumexp": "lse", "maximum": "max", "minimum": "min",

@@ -86,6 +86,10 @@ class Lifter:
         """How other formulas refer to ``node``: its symbol if it has one, else its definition."""
         return self.symbols.get(node) or self.definition(node)
 
+    def define(self, node: Node, meaning: Formula) -> None:
+        """``node`` is written as ``meaning`` from here on."""
+        self._known[node] = meaning
+
     def definition(self, node: Node) -> Formula:
         """What ``node`` is, in terms of named quantities."""
         if node not in self._known:

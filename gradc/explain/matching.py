@@ -66,6 +66,8 @@ class Names:
     def forget(self, meaning: Formula, name: str) -> Symbol | None:
         """Take the name away from ``meaning``, and whatever else has it; its symbol, if it stood for ``meaning``."""
         symbol = self.known.get(_without_idle_axes(meaning))
+        for place, offered in self.parts.items():
+            self.parts[place] = [part for part in offered if part[0].name != name]
         for other in self.spelled.pop(name, ()):
             if other in self.known and self.known[other].name == name:
                 del self.known[other]

@@ -18,6 +18,7 @@ from gradc.explain import layout as n
 from gradc.explain.folding import Rule, Said
 from gradc.explain.formula import Formula, Number
 from gradc.explain.layout import Layout
+from gradc.explain.letters import split_accent
 from gradc.explain.text import ATOM, POSTFIX, PRODUCT, SIDE, SUM, is_short
 
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
@@ -52,6 +53,13 @@ class MathmlPrinter:
         return row + "".join(
             _cells("", _text("\u2003") + self(ident) + _text(f"\u00a0{words}")) for ident, words in said.facts
         )
+
+    def _factors(self, items: Sequence[Layout]) -> list[str]:
+        """The factors of an elementwise product; what a sum is of must not seem to go on."""
+        return [*map(self._closed, items[:-1]), self.at_least(items[-1], SIDE)]
+
+    def _closed(self, x: Layout) -> str:
+        return self.at_least(x, POSTFIX if isinstance(x, n.Summed) else SIDE)
 
     def at_least(self, x: Layout, binding: int) -> str:
         """``x``, in brackets if it binds less tightly than ``binding``."""
@@ -89,11 +97,11 @@ class MathmlPrinter:
             case n.Juxtaposed(items):
                 return self._side_by_side(items), SIDE
             case n.Hadamard(items):
-                return _row(_operator("⊙").join(self.at_least(i, SIDE) for i in items)), PRODUCT
+                return _row(_operator("⊙").join(self._factors(items))), PRODUCT
             case n.Kronecker(left, right):
                 return _row(_operator("⊗").join(self.at_least(i, SIDE) for i in (left, right))), PRODUCT
             case n.Quotient(top, bottom, True):
-                return _row(self.at_least(top, SIDE) + _operator("⊘") + self.at_least(bottom, POSTFIX)), PRODUCT
+                return _row(self._closed(top) + _operator("⊘") + self.at_least(bottom, POSTFIX)), PRODUCT
             case n.Quotient(top, bottom, False):
                 return f"<mfrac>{self(top)}{self(bottom)}</mfrac>", SIDE
             case _:
@@ -118,6 +126,9 @@ class MathmlPrinter:
             case n.Fenced(inner, double):
                 bar = "‖" if double else "|"
                 return _between(bar, self(inner), bar), ATOM
+            case n.Summed(indices, body, True):
+                sign = _below(_name("mean"), "".join(indices))
+                return _row(sign + "<mo>&#x2061;</mo>" + _between("(", self(body), ")")), ATOM
             case n.Summed(indices, body):
                 sign = _below(_operator("∑"), "".join(indices))
                 return _row(sign + self.at_least(body, SIDE if indices else POSTFIX)), SIDE
@@ -215,7 +226,13 @@ def _below(base: str, text: str) -> str:
     return f"<msub>{base}{_row(letters)}</msub>" if text else base
 
 
+_ACCENTS = {"hat": "^", "bar": "¯", "tilde": "~"}
+
+
 def _name(name: str) -> str:
+    letter, accent = split_accent(name)
+    if accent:
+        return f'<mover accent="true"><mi>{escape(letter)}</mi><mo>{_ACCENTS[accent]}</mo></mover>'
     return f"<mi>{escape(name)}</mi>"
 
 

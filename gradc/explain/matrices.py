@@ -28,6 +28,7 @@ from gradc.explain.layout import (
     Plus,
     Quotient,
     Raised,
+    Root,
     Summed,
     Transposed,
 )
@@ -105,20 +106,43 @@ class Matrices:
     """One product: factors as matrices between labels and vectors at labels, summed labels eliminated one by one."""
 
     @classmethod
-    def of(cls, power: Power, x: Product, factors: Sequence[Factor], strict: bool = False) -> Layout | None:
-        """The product in matrix notation, or None if it has none; ``strict``: vectors scale a matrix as diag(v)."""
+    def of(
+        cls,
+        power: Power,
+        x: Product,
+        factors: Sequence[Factor],
+        averaged: frozenset[int] = frozenset(),
+        strict: bool = False,
+    ) -> Layout | None:
+        """The product in matrix notation, or None if it has none.
+
+        Sums over ``averaged`` are written as means, for a product that is divided by their extents; None if they are
+        written as no sum.  ``strict``: vectors scale a matrix as diag(v).
+        """
         common = _batch_labels(x, factors)
         if common is None or (strict and common) or any(set() < set(_real(f.labels)) <= set(common) for f in factors):
             return None  # what varies along the batch alone is no matrix of it
         try:
-            body = cls(power, x, [_stripped(f, common) for f in factors], len(common), strict).result()
+            chain = cls(power, x, [_stripped(f, common) for f in factors], len(common), averaged, strict)
+            body = chain.result()
         except NoMatrixFormError:
+            return None
+        if chain.averaged:
             return None
         summed = tuple(INDEX_LETTERS[i] for i, k in enumerate(common) if k >= x.ndim)
         return Summed(summed, body) if summed else body
 
-    def __init__(self, power: Power, x: Product, factors: Sequence[Factor], batch: int, strict: bool):
+    def __init__(
+        self,
+        power: Power,
+        x: Product,
+        factors: Sequence[Factor],
+        batch: int,
+        averaged: frozenset[int],
+        strict: bool,
+    ):
         self.power, self.strict = power, strict
+        self.averaged = set(averaged)  #: labels that are still to be written as means
         self.out = list(range(max(0, x.ndim - 2), x.ndim))
         self.row, self.column = self.out[0] if len(self.out) > 1 else None, self.out[-1] if self.out else None
         self.batch = batch
@@ -150,7 +174,7 @@ class Matrices:
                 self.vectors[k] = ([p for p, up in parts if up], [p for p, up in parts if not up])
 
     def _note_columns(self, k: int, members: Sequence[Factor], parts: Sequence[tuple[Layout, bool]]) -> None:
-        columns = [part for f, (part, _) in zip(members, parts, strict=True) if _is_column(f)]
+        columns = [part for f, (part, _) in zip(members, parts, strict=True) if _is_column(f) or says_axis(part)]
         self.flat += columns
         if len(columns) == len(members) or self.width == 1:
             self.columns.add(k)
@@ -172,26 +196,22 @@ class Matrices:
 
     def result(self) -> Layout:
         if self._whole_sum():
-            return Summed((), self.edges[0].layout)
+            return Summed((), self.edges[0].layout, mean=self._is_mean(self.edges[0].row, self.edges[0].column))
         if len(self.edges) > 1 and not self.out and not self.vectors and all(self._degree(k) == 2 for k in self.sums):
             return self._trace()
-        column_sum = self._column_sum()
-        if column_sum is not None:
-            return column_sum
         while self.sums:
-            self._eliminate(min(self.sums, key=self._degree))
+            self._eliminate(min(self.sums, key=lambda k: (k in self.averaged, self._degree(k))))
         return self._assembled()
 
     def _whole_sum(self) -> bool:
         return len(self.edges) == 1 and not self.vectors and {self.edges[0].row, self.edges[0].column} == set(self.sums)
 
-    def _column_sum(self) -> Layout | None:
-        """Σᵢ A[i], for the sum over the rows of one named matrix."""
-        if len(self.edges) != 1 or self.vectors or self.sums != [self.edges[0].row]:
-            return None
-        (item,) = self.edges[0].items
-        letter = INDEX_LETTERS[self.batch]
-        return Summed((letter,), Indexed(item, (Ident(letter),))) if isinstance(item, Ident) else None
+    def _is_mean(self, *labels: int) -> bool:
+        """Whether the sum over ``labels`` is to be written as a mean; it then is."""
+        if not set(labels) <= self.averaged:
+            return False
+        self.averaged -= set(labels)
+        return True
 
     def _touching(self, k: int) -> list[_Edge]:
         return [e for e in self.edges if k in (e.row, e.column)]
@@ -207,11 +227,42 @@ class Matrices:
             raise NoMatrixFormError
         self.edges = [e for e in self.edges if e not in touching]
         if not touching:
-            self.scalar_parts.append(_inner_product(top, bottom, self.first))
+            mean = len(top) < 2 and self._is_mean(k)
+            self.scalar_parts.append(_inner_product(top, bottom, self.first, mean))
+        elif (
+            len(touching) == 1 and not self.strict and not bottom and (not top or self._scales_columns(touching[0], k))
+        ):
+            self._summed_along(touching[0], k, top)
         elif len(touching) == 1:
             self._times_vector(touching[0], k, quotient(top, bottom, True) if top or bottom else Ones())
         else:
             self._chain(touching[0], touching[1], k, quotient(top, bottom, True) if top or bottom else None)
+
+    def _scales_columns(self, edge: _Edge, k: int) -> bool:
+        """Whether Σⱼ (A ⊙ v) reads better than Av: an elementwise product, or a column that is shown again in rows."""
+        if k == edge.column and len(edge.items) == 1 and isinstance(edge.items[0], Hadamard):
+            return True
+        other = edge.row if edge.column == k else edge.column
+        return other == self.row and self.column is not None and self.width > 1
+
+    def _summed_along(self, edge: _Edge, k: int, scales: Sequence[Layout]) -> None:
+        """Σᵢ A or Σⱼ A: the vector that is left of a matrix, which says itself along which axis it lies."""
+        other = edge.row if edge.column == k else edge.column
+        sides = [edge.from_(edge.row), edge.from_(edge.column)]
+        best = edge.from_(other) if scales else min(sides, key=lambda side: sum(map(_transposes, side.items)))
+        items = best.items
+        if scales:
+            body = side_by_side(items)
+            items = [pointwise([*(body.items if isinstance(body, Hadamard) else (body,)), *scales])]
+        letter = INDEX_LETTERS[self.batch + (best.column == k)]
+        total = Summed((letter,), side_by_side(items), mean=self._is_mean(k))
+        self.flat.append(total)
+        top, bottom = self.vectors.setdefault(other, ([], []))
+        top.append(total)
+        if all(self._is_flat(v) for v in (*top, *bottom)):
+            self.columns.add(other)
+        else:
+            self.columns.discard(other)
 
     def _times_vector(self, edge: _Edge, k: int, v: Layout) -> None:
         other = edge.row if edge.column == k else edge.column
@@ -312,6 +363,20 @@ def _is_column(f: Factor) -> bool:
     )
 
 
+def says_axis(x: Layout) -> bool:
+    """Whether ``x`` says itself along which axis it lies: it is made of a sum over the other."""
+    match x:
+        case Summed(indices):
+            return bool(indices)
+        case Quotient(top):
+            return says_axis(top)
+        case Root(inner) | Raised(inner) | Minus(inner):
+            return says_axis(inner)
+        case Juxtaposed(parts) | Plus(parts):
+            return any(map(says_axis, parts))
+    return False
+
+
 class NoMatrixFormError(Exception):
     """The product is no chain of matrices and vectors."""
 
@@ -325,12 +390,13 @@ def _repeated(column: Layout) -> Layout:
     return side_by_side([*items, Transposed(Ones())])
 
 
-def _inner_product(top: Sequence[Layout], bottom: Sequence[Layout], first: Layout) -> Layout:
+def _inner_product(top: Sequence[Layout], bottom: Sequence[Layout], first: Layout, mean: bool) -> Layout:
     """Σ of an elementwise product of vectors: uᵀv where there are two."""
-    if len(top) == 1 and not bottom and isinstance(top[0], Raised) and top[0].exponent == Num(Fraction(2)):
+    square = len(top) == 1 and not bottom and isinstance(top[0], Raised) and top[0].exponent == Num(Fraction(2))
+    if square and not mean and isinstance(top[0], Raised):
         return Raised(Fenced(top[0].base, double=True), top[0].exponent)
     if len(top) < 2:
-        return Summed((), quotient(top, bottom, elementwise=True))
+        return Summed((), quotient(top, bottom, elementwise=True), mean=mean)
     chain = next((v for v in top if isinstance(v, Juxtaposed)), top[-1])
     rest = [v for v in top if v is not chain]
     items = [

@@ -16,7 +16,7 @@ from dataclasses import replace
 from gradc.explain.families import Family, families, letters
 from gradc.explain.formula import Symbol
 from gradc.explain.layout import Derivative, Ident, Layout, Listed, Running, number_of, numbered
-from gradc.explain.letters import CALL_NAMES, GREEK
+from gradc.explain.letters import ACCENTS, CALL_NAMES, GREEK, HAT
 from gradc.graph import Graph
 from gradc.node import Node
 
@@ -31,6 +31,7 @@ class Naming:
         self.primal = primal
         self.taken: set[str] = set(primal.names.values())
         self.idents: dict[str, Ident] = {name: written(name) for name in self.taken}
+        self.parts: dict[str, tuple[str, Node]] = {}  #: unnamed shared parts: the letter wished for, and the node
         self.families = self._families(primal)
         self.idents = self._in_greek(primal)
         self.output_names = self._output_names(primal)
@@ -87,37 +88,68 @@ class Naming:
         role = "input" if node.op.name == "input" else "quantity"
         return Symbol(node.shape, name=name, role=role, nodes=frozenset((node,)))
 
-    def quantity(self, graph: Graph, owner: Node | None, letter: str = PART) -> str:
-        """A name for a shared part; how it is written is settled when all are known, unless ``letter`` says it."""
-        return self.fresh(letter if owner is None else f"{PART}δ{graph.index.get(owner, 0)}.")
+    def delta(self, graph: Graph, owner: Node) -> str:
+        """A name for the cotangent of ``owner``; how it is written is settled when all are known."""
+        return self.fresh(f"{PART}δ{graph.index.get(owner, 0)}.")
+
+    def part(self, node: Node, letter: str = "t") -> str:
+        """A name for a shared part; how it is written is settled when all are known, with ``letter`` if that is free.
+
+        A value that the user computed by a function of something with a name is that name with a hat.
+        """
+        name = self.fresh(f"{PART}{letter}")
+        self.parts[name] = (letter, node)
+        return name
 
     def settle(self, graph: Graph, deltas: Mapping[str, Node], others: Sequence[str]) -> None:
         """Decide how cotangents and unnamed parts are written, now that it is known which have a line."""
-        nearest = self._nearest_names(graph) if deltas else {}
+        parts = {name: self.parts[name] for name in others if name in self.parts}
+        nearest = self._nearest_names(graph) if deltas or parts else {}
         owners = {name: nearest.get(owner, self.output_names[0]) for name, owner in deltas.items()}
-        for name, ident in self._deltas(graph, deltas, owners).items():
-            self.idents[name] = ident
-        unnamed = [name for name in others if name.startswith(PART)]
-        unnamed += [name for name in deltas if self.idents[name].name != "δ"]  # second parts on the way to one quantity
-        letter = next(c for c in ("t", "s", "v", "q", PART) if not any(n.rstrip("0123456789") == c for n in self.taken))
-        for i, name in enumerate(unnamed, 1):
-            self.idents[name] = Ident(letter, str(i) if len(unnamed) > 1 else "")
+        shown = self._subscripted("δ", owners)
+        second = {name: ("t", deltas[name]) for name in owners if name not in shown}  # on the way to one quantity
+        self.idents |= shown
+        self._settle_parts(graph, {**parts, **second}, nearest)
 
-    def _deltas(self, graph: Graph, deltas: Mapping[str, Node], owners: Mapping[str, str]) -> dict[str, Ident]:
-        """δ with the number of its quantity if that says which, else with the quantity; none for a second part."""
+    def _settle_parts(self, graph: Graph, parts: Mapping[str, tuple[str, Node]], nearest: Mapping[Node, str]) -> None:
+        hats = {name: hat for name, (_, node) in parts.items() if (hat := self._hat(graph, node)) is not None}
+        if len(set(hats.values())) == len(hats):
+            self.idents |= hats
+            parts = {name: part for name, part in parts.items() if name not in hats}
+        groups: dict[str, dict[str, str]] = {}
+        for name, (letter, node) in parts.items():
+            groups.setdefault(letter, {})[name] = nearest.get(node, self.output_names[0])
+        for wish, owners in groups.items():
+            used = {ident.name for ident in self.idents.values()}
+            letter = next(c for c in (wish, "t", "s", "v", "q", PART) if c not in used)
+            shown = self._subscripted(letter, owners) if len(set(owners.values())) == len(owners) > 1 else {}
+            if len(shown) < len(owners):
+                shown = {name: Ident(letter, str(i) if len(owners) > 1 else "") for i, name in enumerate(owners, 1)}
+            self.idents |= shown
+
+    def _hat(self, graph: Graph, node: Node) -> Ident | None:
+        """x̂ for a function of x that the user called by name."""
+        of = self.idents.get(graph.names.get(node.label.args[0], "")) if node.label is not None else None
+        hat = replace(of, name=of.name + HAT) if of is not None and len(of.name) == 1 else None
+        return hat if hat not in self.idents.values() else None
+
+    def _subscripted(self, letter: str, owners: Mapping[str, str]) -> dict[str, Ident]:
+        """The letter with the number of its quantity if that says which, else with the quantity.
+
+        None for a second one of a quantity.
+        """
         idents = {owner: self.idents[owner] for owner in owners.values()}
         numbers = {owner: number_of(ident) for owner, ident in idents.items()}
         if len(idents) < len(owners) and not any(k is not None for k in numbers.values()):
-            order = sorted(deltas, key=lambda name: graph.index.get(deltas[name], 0))
-            return {name: Ident("δ", str(i)) for i, name in enumerate(order, 1)}
+            return {name: Ident(letter, str(i)) for i, name in enumerate(sorted(owners, key=_place), 1)}
         every = [k for k in numbers.values() if k is not None]
         by_number = len(set(every)) == len(every)
-        alone = list(numbers.values()).count(None) == 1 and "δ" not in self.taken
+        alone = list(numbers.values()).count(None) == 1 and letter not in self.taken
         found: dict[str, Ident] = {}
         for name, owner in owners.items():
             plain = alone and numbers[owner] is None and by_number
-            ident = Ident("δ") if plain else _below_delta(idents[owner], numbers[owner], by_number)
-            if ident not in found.values() and f"δ{ident.below}" not in self.taken:
+            ident = Ident(letter) if plain else _below(letter, idents[owner], numbers[owner], by_number)
+            if ident not in found.values() and f"{letter}{ident.below}" not in self.taken:
                 found[name] = ident
         return found
 
@@ -183,6 +215,10 @@ def written(name: str) -> Ident:
 
     A number after both (W_Q_3) is the name's place in a row of equals.
     """
+    accented = re.fullmatch(r"([^\W\d_])(hat|bar|tilde)(_?\d+)?", name)
+    if accented:
+        letter, accent, number = accented.groups()
+        return Ident(letter + ACCENTS[accent], (number or "").strip("_"))
     found = re.fullmatch(r"([^\W\d_]+)_?(\d+)", name) or re.fullmatch(r"([^\W\d_])_([^\W_]{1,3})", name)
     found = found or re.fullmatch(r"([A-Z])([a-z])", name)
     if found:
@@ -214,12 +250,18 @@ def _renamed(x: Ident, letter_of: Mapping[str, str]) -> Ident:
     return replace(x, name=letter_of[x.name]) if x.name in letter_of else x
 
 
-def _below_delta(owner: Ident, number: int | None, by_number: bool) -> Ident:
+def _place(name: str) -> int:
+    """The place in the graph of what a cotangent belongs to."""
+    found = re.search(r"\d+", name)
+    return int(found.group()) if found else 0
+
+
+def _below(letter: str, owner: Ident, number: int | None, by_number: bool) -> Ident:
     """δ₃ or δ_x⁽³⁾, for the quantity x₃."""
     if by_number and number is not None:
-        return Ident("δ", str(number))
-    letter = owner.name + (owner.below if owner.index is not None or not owner.below.isdecimal() else "")
-    return Ident("δ", letter, number)
+        return Ident(letter, str(number))
+    name = owner.name + (owner.below if owner.index is not None or not owner.below.isdecimal() else "")
+    return Ident(letter, name, number)
 
 
 __all__ = ["Naming", "written"]

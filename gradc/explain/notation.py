@@ -67,14 +67,14 @@ USUAL = (None, False, 0, "mean", "none")
 
 
 class Notation:
-    """Lays formulas out; ``idents`` says how quantities are written.
+    """Lays formulas out; ``idents`` says how quantities are written, ``extents`` which are counts, and of how many.
 
     ``strict`` is for arrays of derivatives, in which no axis goes without saying: the rows of a matrix are scaled by
     diag(v) in front of it, its columns by one behind it, and what has more axes than two is written by its elements.
     """
 
-    def __init__(self, idents: Mapping[str, Ident], strict: bool = False):
-        self.idents = idents
+    def __init__(self, idents: Mapping[str, Ident], extents: Mapping[str, int], strict: bool = False):
+        self.idents, self.extents = idents, extents
         self.strict = strict
 
     def layout(self, x: Formula) -> Layout:
@@ -136,22 +136,67 @@ class Notation:
         norm = self._norm(replace(x, coef=Fraction(1)))
         if norm is not None:
             return _with_scalars(x.coef, [], [], Raised(norm, Num(Fraction(2))))
-        top, bottom, arrays = self._scalars(x)
-        return _with_scalars(x.coef, top, bottom, self._arrays(x, arrays) if arrays else None)
+        scalars, arrays = _parted(x)
+        body, used = (None, {}) if self.strict else self._mean(x, scalars, arrays)
+        if body is None and arrays:
+            body = self._arrays(x, arrays)
+        return _with_scalars(x.coef, *self._scalars(scalars, used), body)
 
-    def _scalars(self, x: Product) -> tuple[list[Layout], list[Layout], list[Factor]]:
-        """The scalar factors of a product, above and below, and the others."""
-        scalars = [f for f in x.factors if all(k == UNIT for k in f.labels)]
-        arrays = [f for f in x.factors if not all(k == UNIT for k in f.labels)]
-        top = sorted((self.power(f.base, f.exponent) for f in scalars if f.exponent > 0), key=_reading_order)
-        bottom = sorted((self.power(f.base, -f.exponent) for f in scalars if f.exponent < 0), key=_reading_order)
-        return top, bottom, arrays
+    def _scalars(
+        self, scalars: Sequence[Factor], used: Mapping[Formula, Layout | None]
+    ) -> tuple[list[Layout], list[Layout]]:
+        """The scalar factors of a product, above and below; those that are ``used`` up as what they become."""
+        means = [mean for f in scalars if (mean := used.get(f.base)) is not None]
+        left = [f for f in scalars if f.base not in used]
+        powers = [self.power(f.base, f.exponent) for f in left if f.exponent > 0]
+        below = [self.power(f.base, -f.exponent) for f in left if f.exponent < 0]
+        return sorted([*powers, *means], key=_reading_order), sorted(below, key=_reading_order)
+
+    def _mean(
+        self, x: Product, scalars: Sequence[Factor], arrays: Sequence[Factor]
+    ) -> tuple[Layout | None, dict[Formula, Layout | None]]:
+        """A sum over axes divided by their extent as a mean.
+
+        The arrays, if they are or hold it, and the scalars that it uses up: the count, and the sum with what it
+        becomes.
+        """
+        for count in scalars:
+            size = self.extents.get(count.base.name) if isinstance(count.base, Symbol) else None
+            if size is None or count.exponent != -1:
+                continue
+            for labels in _along(x, size):
+                body = Matrices.of(self.power, x, arrays, labels)
+                if body is not None:
+                    return body, {count.base: None}
+            for f in (*arrays, *scalars):
+                inner = self._inner_mean(f, size)
+                if inner is not None and any(f is g for g in arrays):
+                    return self._arrays_with(x, arrays, f.base, inner), {count.base: None}
+                if inner is not None:
+                    return None, {count.base: None, f.base: inner}
+        return None, {}
+
+    def _inner_mean(self, f: Factor, size: int) -> Layout | None:
+        """A factor that is a sum over ``size`` elements as their mean."""
+        base = f.base
+        if not isinstance(base, Product) or f.exponent != 1 or base.coef != 1 or self._norm(base) is not None:
+            return None
+        inside = [g for g in base.factors if any(k != UNIT for k in g.labels)]
+        if len(inside) < len(base.factors):
+            return None
+        found = (Matrices.of(self.power, base, inside, labels) for labels in _along(base, size))
+        return next((body for body in found if body is not None), None)
+
+    def _arrays_with(self, x: Product, arrays: Sequence[Factor], base: Formula, shown: Layout) -> Layout:
+        """The arrays with ``shown`` for the factor ``base``."""
+        found = Matrices.of(lambda b, e: shown if b is base else self.power(b, e), x, arrays)
+        return found if found is not None else self._with_indices(x, arrays)
 
     def _arrays(self, x: Product, factors: Sequence[Factor]) -> Layout:
         kronecker = self._kronecker(x, factors) if x.ndim == 4 else None
         if kronecker is not None:
             return kronecker
-        found = Matrices.of(self.power, x, factors, self.strict) if x.ndim <= 2 or not self.strict else None
+        found = Matrices.of(self.power, x, factors, strict=self.strict) if x.ndim <= 2 or not self.strict else None
         return found if found is not None else self._with_indices(x, factors)
 
     def _kronecker(self, x: Product, factors: Sequence[Factor]) -> Layout | None:
@@ -192,8 +237,9 @@ class Notation:
         if x.ndim > 2 and isinstance(x, Sum):
             return Plus(tuple(self._element(t, inside, taken) for t in self._in_order(x.terms)))
         if x.ndim > 2 and isinstance(x, Product):
-            top, bottom, arrays = self._scalars(x)
-            return _with_scalars(x.coef, top, bottom, self._body(x, arrays, inside, taken) if arrays else None)
+            scalars, arrays = _parted(x)
+            body = self._body(x, arrays, inside, taken) if arrays else None
+            return _with_scalars(x.coef, *self._scalars(scalars, {}), body)
         return Indexed(self.layout(x), tuple(Ident(k) if k != "0" else Num(Fraction(0)) for k in inside))
 
     # -- functions ---------------------------------------------------------------------------------------------------
@@ -206,6 +252,20 @@ class Notation:
         if x.name in RELATIONS:
             return Relation(args[0], RELATIONS[x.name], args[1])
         return Call(CALL_NAMES.get(x.name, x.name), args, _options(x))
+
+
+def _parted(x: Product) -> tuple[list[Factor], list[Factor]]:
+    """The scalar factors of a product, and the others."""
+    scalars = [f for f in x.factors if all(k == UNIT for k in f.labels)]
+    return scalars, [f for f in x.factors if not all(k == UNIT for k in f.labels)]
+
+
+def _along(x: Product, size: int) -> list[frozenset[int]]:
+    """Sets of summed axes of ``x`` with ``size`` elements."""
+    found = [frozenset((k,)) for k, extent in x.summed.items() if extent == size]
+    if len(x.summed) > 1 and math.prod(x.summed.values()) == size:
+        found.insert(0, frozenset(x.summed))
+    return found
 
 
 def _connected(factors: Sequence[Factor], axes: tuple[int, int]) -> list[Factor]:

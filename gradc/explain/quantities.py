@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from functools import cached_property
 
 from gradc.explain.assumptions import Facts
 from gradc.explain.extents import Extents
-from gradc.explain.formula import Apply, Formula, Symbol, rebuilt, split, value_of
+from gradc.explain.formula import Apply, Formula, Symbol, power, rebuilt, split, value_of
 from gradc.explain.lift import Lifter
-from gradc.explain.matching import Names
+from gradc.explain.matching import Names, single_base
 from gradc.explain.naming import Naming
 from gradc.explain.rules import Fact, Simplifier
 from gradc.graph import Graph
@@ -31,6 +32,11 @@ COTANGENT = 4
 LONGEST = 40
 #: what a line of its own costs the reader
 LINE = 2
+
+#: what a root is in terms of the square root: itself, or its inverse
+ROOTS = {"sqrt": 1, "rsqrt": -1}
+#: composites whose value is the standardised x̂ that textbooks write their derivative with
+STANDARDISED = {"layer_norm", "rms_norm"}
 
 #: a line of the derivation: a quantity by name, a gradient by position
 Key = str | int
@@ -58,6 +64,8 @@ class Quantities:
         self.cotangent_leaves = {leaf for leaf in graph.inputs if leaf not in graph.names}
         self.meanings: dict[str, Formula] = {}
         self.deltas: dict[str, Node] = {}
+        self.standard: set[str] = set()  #: names of standardised values
+        self.roots: set[str] = set()  #: and of square roots, such as the deviations they are divided by
         self.owed: dict[Key, frozenset[Fact]] = {}  #: what each line makes use of that the user declared
         self.names = Names({}, {}, {symbol.name: size for size, symbol in extents.symbols.items()}, facts)
         self.simplifier = Simplifier(self.names)
@@ -110,16 +118,61 @@ class Quantities:
             return
         owner = None if _is_softmax(x) else self.belongs_to.get(node)
         shared = uses > 1 and x.size >= (SHARED if owner is None else COTANGENT)
-        if not (shared or _is_softmax(x) or x.size > LONGEST):
+        standard = _is_standardised(node)
+        divides = node.op.name in ROOTS and not isinstance(single_base(power(x, ROOTS[node.op.name])), Symbol)
+        divides = divides and self._standardises(node)
+        if not (shared or standard or divides or _is_softmax(x) or x.size > LONGEST):
             return
-        name = self.naming.quantity(self.graph, owner, *(["p"] if _is_softmax(x) else []))
-        if owner is not None:
+        if owner is None and not standard and self._name_root(node, x):
+            return
+        if _is_softmax(x):
+            name = self.naming.fresh("p")
+        elif owner is not None:
+            name = self.naming.delta(self.graph, owner)
             self.deltas[name] = owner
-        symbol = Symbol(node.shape, name=name, nodes=frozenset((node,)))
-        self.meanings[name] = x
-        self.owed[name] = self.lifter.owed(node)
+        else:
+            name = self.naming.part(node)
+        symbol = self._define(name, node, x)
         self.lifter.symbols[node] = symbol
-        self._know(symbol, x)
+        if standard:
+            self.standard.add(name)
+            self.names.offer(symbol, x)
+
+    def _standardises(self, node: Node) -> bool:
+        """Whether a standardised value is divided by ``node``, broadcast or not."""
+        users = list(self.graph.users[node])
+        while users:
+            user = users.pop()
+            if _is_standardised(user):
+                return True
+            if user.op.name in ("broadcast", "reshape"):
+                users += self.graph.users[user]
+        return False
+
+    def _define(self, name: str, node: Node, meaning: Formula) -> Symbol:
+        """A line for ``meaning``, which ``node`` or a power of it is."""
+        symbol = Symbol(node.shape, name=name, nodes=frozenset((node,)))
+        self.meanings[name] = meaning
+        self.owed[name] = self.lifter.owed(node)
+        self._know(symbol, meaning)
+        return symbol
+
+    def _name_root(self, node: Node, x: Formula) -> bool:
+        """Whether ``node`` is a root, or one is taken of it: then the root has the name, not what is under it."""
+        roots = [user for user in self.graph.users[node] if user.op.name in ROOTS]
+        if node.op.name in ROOTS:
+            exponent: Fraction | int = ROOTS[node.op.name]
+        elif roots:
+            exponent = 2
+        else:
+            return False
+        name = self.naming.part(node, "s")
+        symbol = self._define(name, node, power(x, Fraction(1, 1) / exponent))
+        self.roots.add(name)
+        self.lifter.define(node, power(symbol, exponent))
+        for root in roots:
+            self.lifter.define(root, power(symbol, ROOTS[root.op.name]))
+        return True
 
     # -- and taken away ------------------------------------------------------------------------------------------------
 
@@ -143,9 +196,11 @@ class Quantities:
     def _drop(self, name: str, formulas: dict[Key, Formula], readers: dict[str, set[Key]]) -> bool:
         meaning, mine = formulas[name], [key for key in readers[name] if key in formulas]
         uses = sum(_occurrences(formulas[key], name) for key in mine)
-        if uses and (_is_softmax(meaning) or meaning.size * uses > LONGEST // 2):
+        if uses and (_is_softmax(meaning) or name in self.standard or meaning.size * uses > LONGEST):
             return False
         if any(_written_size(formulas[key], name, meaning) > LONGEST for key in mine):
+            return False
+        if name in self.roots and any(key in self.standard for key in mine):
             return False
         symbol = self.names.forget(meaning, name)
         self.simplifier.forget(name)
@@ -207,6 +262,10 @@ class Quantities:
             if name not in self.deltas and all(n in forward or n in found for n in x.symbols):
                 found.add(name)
         return found
+
+
+def _is_standardised(node: Node) -> bool:
+    return node.label is not None and node.label.name in STANDARDISED
 
 
 def _is_softmax(x: Formula) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gradc.explain.formula import Formula, Symbol, rebuilt
+from gradc.explain.identities.averages import deviations_cancel
 from gradc.explain.identities.convolutions import fold_is_correlation, slice_of_slice
 from gradc.explain.identities.densities import density_elsewhere
 from gradc.explain.identities.distributions import class_indicator, number_of_mask, selected_element, sums_to_one
@@ -43,6 +44,7 @@ from gradc.explain.identities.structure import (
     diagonal_placed,
     extent_cancels,
     named_part,
+    part_across_sum,
     part_of_constant,
     part_of_placed,
     unit_eliminates,
@@ -161,6 +163,7 @@ RULES: tuple[Rule, ...] = (
     Rule("number of a mask", "a truth value is 0 or 1", number_of_mask),
     Rule("selected element", "onehot ⊙ a ⊘ (Σ onehot ⊙ a)𝟏ᵀ = onehot", selected_element),
     Rule("distribution", "Σ softmax = 1, Σ onehot = 1, over their own axes", sums_to_one),
+    Rule("deviations", "Σ (a − mean a) = 0, over the axis of the mean", deviations_cancel),
     Rule("diagonal", "every (n+1)-th element of an n×n matrix is its diagonal", diagonal_by_stride),
     Rule("diagonal matrix", "a vector at every (n+1)-th element of an n×n matrix of zeros is diag v", diagonal_placed),
     Rule("identity matrix", "Σⱼ I[i, j] f(j) = f(i)", unit_eliminates),
@@ -178,6 +181,7 @@ RULES: tuple[Rule, ...] = (
     Rule("multiplied out", "(a + b)·c = a·c + b·c, where terms cancel", multiplied_out),
     Rule("common denominator", "a/b + c/d = (a·d + b·c)/(b·d), where terms cancel", common_denominator),
     Rule("part with a name", "a·b·c = v·c, where v is the name of a·b", named_part),
+    Rule("part across a sum", "(Σ a·t)·c = Σ a·v, where v is the name of t·c", part_across_sum),
     Rule("common factor", "a·b + a·c = a·(b + c)", common_factor),
 )
 """In the order in which they are tried."""

@@ -6,12 +6,13 @@ writes ``^T`` for a transpose, ``.*`` and ``./`` for elementwise product and quo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from gradc.explain import layout as n
 from gradc.explain.formula import Number
 from gradc.explain.layout import Layout
-from gradc.explain.letters import NAMES
+from gradc.explain.letters import in_ascii, split_accent
 
 #: how tightly each piece binds
 SUM, PRODUCT, POSTFIX, ATOM = 1, 2, 4, 5
@@ -41,6 +42,13 @@ class TextPrinter:
     def __call__(self, x: Layout) -> str:
         return self._text(x)[0]
 
+    def _factors(self, items: Sequence[Layout]) -> list[str]:
+        """The factors of an elementwise product; what a sum is of must not seem to go on."""
+        return [*map(self._closed, items[:-1]), self.at_least(items[-1], SIDE)]
+
+    def _closed(self, x: Layout) -> str:
+        return self.at_least(x, POSTFIX if isinstance(x, n.Summed) else SIDE)
+
     def at_least(self, x: Layout, binding: int) -> str:
         """``x``, in brackets if it binds less tightly than ``binding``."""
         text, mine = self._text(x)
@@ -65,7 +73,7 @@ class TextPrinter:
             case n.Juxtaposed(items):
                 return self._side_by_side(items), SIDE
             case n.Hadamard(items):
-                return f" {self._pick('⊙', '.*')} ".join(self.at_least(i, SIDE) for i in items), PRODUCT
+                return f" {self._pick('⊙', '.*')} ".join(self._factors(items)), PRODUCT
             case n.Kronecker(left, right):
                 return f" {self._pick('⊗', '(x)')} ".join(self.at_least(i, SIDE) for i in (left, right)), PRODUCT
             case n.Quotient(top, bottom, pointwise):
@@ -93,6 +101,9 @@ class TextPrinter:
             case n.Fenced(inner, double):
                 bar = self._pick("‖", "||") if double else "|"
                 return f"{bar}{self(inner)}{bar}", ATOM
+            case n.Summed(indices, body, True):
+                below = f"_{''.join(indices)}" if self.ascii and indices else self._below("".join(indices))
+                return f"mean{below}({self(body)})", ATOM
             case n.Summed(indices, body):
                 return self._sum_sign(indices) + self.at_least(body, SIDE if indices else POSTFIX), SIDE
             case n.Indexed(base, indices):
@@ -117,7 +128,7 @@ class TextPrinter:
     def ident(self, x: n.Ident, number: str = "") -> str:
         """A name with its subscript and its place in a row; ``number`` stands in the place of its own."""
         below, above = (x.below, number or str(x.index)) if x.index is not None else (number or x.below, "")
-        name = "".join(NAMES.get(sign, sign) for sign in x.name) if self.ascii else x.name
+        name = in_ascii(x.name) if self.ascii else x.name
         name = self.plain(name) + self._subscript(below, running=bool(number and not above))
         return name + self._raised(f"({above})") if above else name
 
@@ -171,7 +182,11 @@ class TextPrinter:
     def _quotient(self, top: Layout, bottom: Layout, pointwise: bool) -> str:
         sign = f" {self._pick('⊘', './')} " if pointwise else "/"
         return (
-            self.at_least(top, PRODUCT if not isinstance(top, n.Quotient) else SIDE)
+            (
+                self._closed(top)
+                if isinstance(top, n.Quotient) or (pointwise and isinstance(top, n.Summed))
+                else self.at_least(top, PRODUCT)
+            )
             + sign
             + self.at_least(bottom, POSTFIX)
         )
@@ -226,5 +241,5 @@ def is_short(x: Layout) -> bool:
     if isinstance(x, n.Call | n.Root | n.Summed | n.Literal | n.Known | n.SecondDerivative):
         return False
     if isinstance(x, n.Running):
-        return isinstance(x.first, n.Ident) and len(x.first.name) == 1
-    return not isinstance(x, n.Ident) or len(x.name) == 1
+        return isinstance(x.first, n.Ident) and is_short(x.first)
+    return not isinstance(x, n.Ident) or len(split_accent(x.name)[0]) == 1

@@ -15,6 +15,7 @@ from gradc.explain.formula import (
     Number,
     Product,
     Sum,
+    Symbol,
     extents,
     in_place,
     magnitude,
@@ -22,6 +23,7 @@ from gradc.explain.formula import (
     split,
     total,
 )
+from gradc.explain.identities.averages import deviations_cancel
 from gradc.explain.identities.distributions import sums_to_one
 from gradc.explain.matching import Names, called, factors_of, without
 
@@ -59,9 +61,9 @@ def _expanded(x: Formula, names: Names) -> list[Formula] | None:
 
 
 def _sums_taken(x: Formula, names: Names) -> Formula:
-    """``x`` with sums of distributions replaced by 1."""
+    """``x`` with sums of distributions replaced by 1, and sums of deviations by 0."""
     while True:
-        shorter = sums_to_one(x, names)
+        shorter = sums_to_one(x, names) or deviations_cancel(x, names)
         if shorter is None:
             return x
         x = shorter
@@ -99,7 +101,7 @@ def common_factor(x: Formula, names: Names) -> Formula | None:
         for candidate in factors:
             found = [(coef, fs, _matching(fs, candidate, x.ndim)) for coef, fs in terms]
             shared = [(coef, fs, f) for coef, fs, f in found if f is not None and not _on_diagonal(fs, f, x.ndim)]
-            if len(shared) > 1:
+            if len(shared) > 1 and not _makes_means(candidate, shared, names):
                 rest = [
                     t for t, (_, fs, f) in zip(x.terms, found, strict=True) if not any(fs is g for _, g, _ in shared)
                 ]
@@ -120,6 +122,16 @@ def _degree(x: Formula) -> Number:
     """The highest power in which something stands: p(1 − p) is simpler than p − p²."""
     mine = max((magnitude(f.exponent) for f in x.factors), default=ONE) if isinstance(x, Product) else ONE
     return max([mine, *map(_degree, x.parts)])
+
+
+def _makes_means(count: Factor, found: Sequence[tuple[Number, Sequence[Factor], Factor]], names: Names) -> bool:
+    """Whether 1/n makes a sum over n elements in some term a mean, which is not to be torn apart."""
+    size = names.extents.get(count.base.name) if isinstance(count.base, Symbol) and count.exponent < 0 else None
+    return size is not None and any(_sums_over(size, factors) for _, factors, _ in found)
+
+
+def _sums_over(size: int, factors: Sequence[Factor]) -> bool:
+    return any(isinstance(f.base, Product) and size in f.base.summed.values() for f in factors)
 
 
 def _matching(factors: Sequence[Factor], wanted: Factor, ndim: int) -> Factor | None:

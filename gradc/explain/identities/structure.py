@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from gradc.explain.formula import (
+    ONE,
     UNIT,
     Factor,
     Formula,
+    Number,
     Product,
     Sum,
     Symbol,
@@ -142,6 +144,37 @@ def named_part(x: Formula, names: Names) -> Formula | None:
             if result.size < x.size:
                 return result
     return None
+
+
+def part_across_sum(x: Formula, names: Names) -> Formula | None:
+    """(Σ a·t)·c = Σ a·v, where v is the name of t·c and c is constant along the sum."""
+    if not isinstance(x, Product):
+        return None
+    for f in x.factors:
+        inner = f.base
+        if not isinstance(inner, Product) or f.exponent != 1 or not inner.summed:
+            continue
+        for g in without(x.factors, f):
+            moved = _moved_inside(inner, f, g)
+            found = named_part(moved, names) if isinstance(moved, Product) else None
+            if found is not None:
+                left = [Factor(g.base, g.labels, g.exponent - _one(g))] if g.exponent != _one(g) else []
+                return product(x.shape, [*without(x.factors, f, g), *left, Factor(found, f.labels)], x.coef)
+    return None
+
+
+def _moved_inside(inner: Product, f: Factor, g: Factor) -> Formula | None:
+    """The sum with one power of ``g`` as a factor inside; None if that is not constant along what is summed."""
+    place = {k: a for a, k in enumerate(f.labels) if k != UNIT} | {UNIT: UNIT}
+    if not isinstance(g.base, Symbol) or any(k not in place for k in g.labels) or all(k == UNIT for k in g.labels):
+        return None
+    labels = tuple(place[k] for k in g.labels)
+    return product(inner.shape, [*inner.factors, Factor(g.base, labels, _one(g))], inner.coef)
+
+
+def _one(f: Factor) -> Number:
+    """The exponent of one power of ``f``, or of the root that it is."""
+    return f.exponent if magnitude(f.exponent) < 1 else ONE if f.exponent > 0 else -ONE
 
 
 #: factors of a named product, each with the factor that it is found in
