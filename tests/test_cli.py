@@ -54,6 +54,8 @@ def test_explain_prints_the_gradient(model, capsys):
     assert "∂" in capsys.readouterr().out
     assert main(["explain", f"{model}:loss", "--mathml"]) == 0
     assert capsys.readouterr().out.startswith("<math ")
+    assert main(["explain", f"{model}:loss", "--rules", "--ascii", "--unfold"]) == 0
+    assert capsys.readouterr().out.isascii()
     assert main(["explain", f"{model}:loss", "--latex"]) == 0
     assert "\\partial" in capsys.readouterr().out
 

@@ -40,6 +40,7 @@ from gradc.explain.values import Evaluator
 from gradc.interpret import interpret
 from gradc.node import Node
 from gradc.trace import new_input
+from tests.explain_models import MODELS
 
 #: both sides add and multiply the same fewer than 10⁴ numbers of order one, each with a relative rounding of 2⁻⁵³
 TOLERANCE = 1e-12
@@ -333,3 +334,27 @@ def test_simplification_ends() -> None:
     simplify = Simplifier(some_names())
     for example in EXAMPLES.values():
         assert simplify(simplify(example)) == simplify(example)
+
+
+# -- rules are reported ------------------------------------------------------------------------------------------------
+
+
+def test_each_line_says_by_which_identities_it_was_simplified() -> None:
+    model = MODELS["logistic_regression"]
+    derivation = explain(model.function, *model.args, argnums=model.argnums)
+    text = derivation.text(rules=True)
+    assert "δ = (p − y)/n\n  by sigmoid of a negative: σ(−x) = 1 − σ(x)\n" in text
+    assert "∂L/∂w = Xᵀδ\n∂L/∂b" in text, "a line that nothing was done to has no identity"
+    assert derivation.text(rules=True, ascii=True).isascii()
+    assert "  by " not in str(derivation)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy_naive", "black_scholes", "attention", "ridge", "maximum"])
+def test_reported_rules_are_those_that_were_applied(name: str) -> None:
+    model = MODELS[name]
+    derivation = explain(model.function, *model.args, argnums=model.argnums)
+    reported = {rule.name for line in derivation.lines for rule in line.rules}
+    assert reported and reported <= {rule.name for rule in derivation.rewrites}
+    assert {rule.statement for rule in RULES if rule.name in reported} == {
+        line.partition(": ")[2] for line in derivation.text(rules=True).splitlines() if line.startswith("  by ")
+    }

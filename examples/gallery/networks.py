@@ -147,7 +147,7 @@ def self_attention(W_Q, W_K, W_V, X):
 @row(array(8), array(3), of=(0, 1))
 def convolution(X, K):
     """
-    ∂X = windows(pad(G, 2), sizes=3)·K[::-1]
+    ∂X = corr(pad(G, 2), flip(K))
     ∂K = UᵀG
     """
     U = gc.numpy.sliding_window_view(X, 3)
@@ -158,11 +158,10 @@ def convolution(X, K):
 @row(array(5, 6), array(2, 2), of=(0, 1))
 def convolution_2d(X, K):
     """
-    ∂X = [Σₖₗ windows(pad(G, 1), sizes=2,2)[i, j, k, l]·K[::-1, ::-1][k, l]]ᵢⱼ
-    ∂K = [Σₖₗ U[k, l, i, j]G[k, l]]ᵢⱼ
+    ∂X = corr(pad(G, 1), flip(K))
+    ∂K = corr(X, G)
     """
-    U = gc.numpy.sliding_window_view(X, (2, 2))
-    Y = np.einsum("ijkl,kl->ij", U, K)
+    Y = np.einsum("ijkl,kl->ij", gc.numpy.sliding_window_view(X, (2, 2)), K)
     return Y
 
 

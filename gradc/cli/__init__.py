@@ -92,6 +92,7 @@ def _explain(commands: Commands) -> None:
     parser.add_argument("--unfold", action="store_true", help="print each of several equal layers")
     parser.add_argument("--order", type=int, choices=(1, 2), default=1, help="2: the Hessian (default: 1)")
     parser.add_argument("--operator", action="store_true", help="with --order 2: its product with a direction v")
+    parser.add_argument("--rules", action="store_true", help="say by which identities each line was simplified")
     parser.set_defaults(run=_run_explain)
 
 
@@ -159,8 +160,8 @@ def _run_explain(options: argparse.Namespace) -> int:
         if options.order != 1:
             raise UsageError("--html shows a function and its gradient: leave --order out")
         return explore(options.function, options.arg, options.html)
-    fold = not options.unfold
-    return explain(options.function, options.arg, options.form or "text", fold, options.order, options.operator)
+    fold, form = not options.unfold, options.form or "text"
+    return explain(options.function, options.arg, form, fold, options.rules, options.order, options.operator)
 
 
 def _run_check(options: argparse.Namespace) -> int:

@@ -83,11 +83,18 @@ def stats_text(executable: Executable) -> str:
 
 
 def explain(
-    place: str, given: Sequence[str], form: str, fold: bool, order: int = 1, operator: bool = False
+    place: str,
+    given: Sequence[str],
+    form: str,
+    fold: bool,
+    rules: bool,
+    order: int = 1,
+    operator: bool = False,
 ) -> int:
     """Print the formulas of the gradient, or of the Hessian (``order`` 2), as text, ascii, latex or mathml.
 
-    Repeated layers are one rule if ``fold``.
+    Repeated layers are one rule if ``fold``; ``rules``: under each formula of a text the identities that it was
+    simplified by.
     """
     if operator and order != 2:
         raise UsageError("--operator is the product of a Hessian with a direction: add --order 2")
@@ -95,8 +102,8 @@ def explain(
     argnums = _differentiable(loaded)
     derivation = explain_function(loaded.function, *loaded.specs(), argnums=argnums, order=order, operator=operator)
     written: dict[str, Callable[[], str]] = {
-        "text": lambda: derivation.text(fold=fold),
-        "ascii": lambda: derivation.text(ascii=True, fold=fold),
+        "text": lambda: derivation.text(fold=fold, rules=rules),
+        "ascii": lambda: derivation.text(ascii=True, fold=fold, rules=rules),
         "latex": lambda: derivation.latex(fold=fold),
         "mathml": lambda: derivation.mathml(fold=fold),
     }

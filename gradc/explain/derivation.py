@@ -32,9 +32,9 @@ from gradc.explain.naming import Naming
 from gradc.explain.notation import Notation
 from gradc.explain.page import Page
 from gradc.explain.quantities import Key, Quantities, symbols_in
-from gradc.explain.reasons import conventions, why_zero
+from gradc.explain.reasons import conventions, open_forms, why_zero
 from gradc.explain.recursions import recursions, without_branches
-from gradc.explain.rules import FORWARD_RULES, Fact, Simplifier
+from gradc.explain.rules import BY, FORWARD_RULES, RULES, Fact, Simplifier
 from gradc.explain.rules import Rule as Identity
 from gradc.explain.text import TextPrinter
 from gradc.explain.values import Evaluator
@@ -61,6 +61,7 @@ class Line:
     reason: str = ""
     facts: tuple[tuple[Ident, str], ...] = ()  #: what the user declared and the formula makes use of
     value: Node | None = None  #: of a gradient: the node of the compiled graph that the formula is of
+    rules: tuple[Identity, ...] = ()  #: the identities that brought the formula to its form
 
     @property
     def nodes(self) -> frozenset[Node]:
@@ -99,13 +100,24 @@ class Derivation:
     conventions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rewrites: tuple[Identity, ...] = field(default=())
+    open_forms: tuple[str, ...] = ()  #: operations that have no closed form and are written as they are
 
-    def text(self, *, lines: bool = False, ascii: bool = False, width: int | None = None, fold: bool = True) -> str:
-        """The derivation as text; ``lines`` adds the user's source lines, ``width`` breaks long formulas.
+    def text(
+        self,
+        *,
+        lines: bool = False,
+        rules: bool = False,
+        ascii: bool = False,
+        width: int | None = None,
+        fold: bool = True,
+    ) -> str:
+        """The derivation as text.
 
-        Repeated layers are printed as one rule over an index l, unless ``fold`` is False or source lines are asked for.
+        ``lines`` adds the user's source lines, ``rules`` the identities that each formula was simplified by, ``width``
+        breaks long formulas.  Repeated layers are printed as one rule over an index l, unless ``fold`` is False or
+        something is to be said of each line.
         """
-        return Page(TextPrinter(ascii), lines, width, fold).render(self)
+        return Page(TextPrinter(ascii), lines, width, fold, rules).render(self)
 
     def latex(self, *, fold: bool = True) -> str:
         """An ``aligned`` environment with one line per formula, repeated layers as one rule."""
@@ -153,6 +165,12 @@ def explain_graph(primal: Graph, wanted: Sequence[Node], observe: Observe | None
 def _of_results(graph: Graph) -> Graph:
     """``graph`` with the names of what its results need alone."""
     return graph.replace(names={node: name for node, name in graph.names.items() if node in graph.index})
+
+
+def _applied(owed: Mapping[Key, frozenset[Fact]], key: Key) -> tuple[Identity, ...]:
+    """The identities that a line makes use of, in the order of their table."""
+    names = {fact for name, fact in owed.get(key, ()) if name == BY}
+    return tuple(rule for rule in RULES if rule.name in names)
 
 
 class Deriver:
@@ -252,6 +270,7 @@ class Deriver:
             conventions(self.stable, lines),
             self.stable.notes,
             tuple(quantities.simplifier.applied.values()),
+            open_forms(lines),
         )
 
     def _forward_lines(self, quantities: Quantities) -> list[tuple[str, Formula]]:
@@ -291,13 +310,22 @@ class Deriver:
         owed: Mapping[Key, frozenset[Fact]],
     ) -> list[Line]:
         return [
-            Line(kind, self.naming.idents[name], x, notation.layout(x), name, x.where, facts=self._declared(owed, name))
+            Line(
+                kind,
+                self.naming.idents[name],
+                x,
+                notation.layout(x),
+                name,
+                x.where,
+                facts=self._declared(owed, name),
+                rules=_applied(owed, name),
+            )
             for name, x in found
         ]
 
     def _declared(self, owed: Mapping[Key, frozenset[Fact]], key: Key) -> tuple[tuple[Ident, str], ...]:
         """The facts that a line makes use of, in words."""
-        return tuple((self.naming.idents[name], FACTS[fact]) for name, fact in sorted(owed.get(key, ())))
+        return tuple((self.naming.idents[name], FACTS[fact]) for name, fact in sorted(owed.get(key, ())) if name != BY)
 
     def _in_textbook_order(
         self, quantities: Quantities, gradients: Sequence[Formula | None], notation: Notation, said: set[str]
@@ -328,7 +356,8 @@ class Deriver:
         if x is None:
             return Line("gradient", target, None, None, name, (), self._reason(i))
         facts = self._declared(owed, i)
-        return Line("gradient", target, x, notation.layout(x), name, x.where, facts=facts, value=self.gradients[i])
+        rules, value = _applied(owed, i), self.gradients[i]
+        return Line("gradient", target, x, notation.layout(x), name, x.where, facts=facts, value=value, rules=rules)
 
     def _name(self, wanted: Node) -> str:
         return self.primal.names.get(wanted) or f"argument {self.primal.index[wanted]}"

@@ -17,6 +17,7 @@ from gradc.explain.families import Family, families, letters
 from gradc.explain.formula import Symbol
 from gradc.explain.layout import Derivative, Ident, Layout, Listed, Running, number_of, numbered
 from gradc.explain.letters import ACCENTS, CALL_NAMES, GREEK, HAT
+from gradc.explain.text import TextPrinter
 from gradc.graph import Graph
 from gradc.node import Node
 
@@ -192,8 +193,10 @@ class Naming:
                 for delta, owner in _in_rows([(self.idents[name], owner) for name, owner in owners.items()])
             ]
         if not scalar:
-            for ct, name in zip(cotangents, self.output_names, strict=False):
-                lines.append((self.idents[ct.attrs["name"]], f"is the cotangent of {name}"))
+            floats = [name for y, name in zip(self.primal.outputs, self.output_names, strict=True) if y.aval.is_float]
+            for ct, name in zip(cotangents, floats, strict=True):
+                shown = TextPrinter().ident(self.idents[name])
+                lines.append((self.idents[ct.attrs["name"]], f"is the cotangent of {shown}"))
         return (*lines, *self._places())
 
     def _places(self) -> list[tuple[Layout, str | Layout]]:

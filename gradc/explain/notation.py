@@ -166,6 +166,8 @@ class Notation:
                 continue
             for labels in _along(x, size):
                 body = Matrices.of(self.power, x, arrays, labels)
+                if body is None and labels == x.summed.keys():
+                    body = self._axis_sum(x, arrays, mean=True)
                 if body is not None:
                     return body, {count.base: None}
             for f in (*arrays, *scalars):
@@ -196,7 +198,9 @@ class Notation:
         kronecker = self._kronecker(x, factors) if x.ndim == 4 else None
         if kronecker is not None:
             return kronecker
-        found = Matrices.of(self.power, x, factors, strict=self.strict) if x.ndim <= 2 or not self.strict else None
+        found = None if self.strict else self._correlation(x, factors) or self._axis_sum(x, factors, mean=False)
+        if found is None and (x.ndim <= 2 or not self.strict):
+            found = Matrices.of(self.power, x, factors, strict=self.strict)
         return found if found is not None else self._with_indices(x, factors)
 
     def _kronecker(self, x: Product, factors: Sequence[Factor]) -> Layout | None:
@@ -209,6 +213,32 @@ class Notation:
             for part, (a, b) in ((left, (0, 2)), (right, (1, 3)))
         ]
         return Kronecker(self.layout(sides[0]), self.layout(sides[1]))
+
+    def _axis_sum(self, x: Product, factors: Sequence[Factor], mean: bool) -> Layout | None:
+        """Σⱼ a over some axes of one array of more axes than a matrix, the others left in their order."""
+        if len(factors) != 1 or factors[0].exponent != 1 or factors[0].base.ndim < 3:
+            return None
+        base, labels, _ = factors[0]
+        kept = [k for k in labels if 0 <= k < x.ndim]
+        if UNIT in labels or not x.summed or len(set(labels)) < len(labels) or kept != sorted(kept):
+            return None
+        return Summed(tuple(INDEX_LETTERS[a] for a, k in enumerate(labels) if k >= x.ndim), self.layout(base), mean)
+
+    def _correlation(self, x: Product, factors: Sequence[Factor]) -> Layout | None:
+        """Σₖ a[i + k]·b[k]: the correlation of a with b, where windows of a meet b in their places or in themselves."""
+        if len(factors) != 2 or any(f.exponent != 1 for f in factors):
+            return None
+        for windows, other in (factors, factors[::-1]):
+            call, r = windows.base, x.ndim
+            if not isinstance(call, Apply) or call.name != "windows" or call.ndim != 2 * r:
+                continue
+            steps = (*call.attrs["strides"], *call.attrs["dilations"])
+            whole = call.attrs["axes"] == tuple(range(r)) and set(steps) <= {1}
+            places, inside = windows.labels[:r], windows.labels[r:]
+            out = tuple(range(r))
+            if whole and ((places == out and other.labels == inside) or (inside == out and other.labels == places)):
+                return Call("corr", (self.layout(call.args[0]), self.layout(other.base)))
+        return None
 
     def _with_indices(self, x: Product, factors: Sequence[Factor]) -> Layout:
         """Every axis written as an index: always possible."""
@@ -420,6 +450,8 @@ def _onehot_argmax(args: tuple[Layout, ...], x: Apply) -> Layout:
 def _slice(args: tuple[Layout, ...], x: Apply) -> Layout:
     parts = zip(x.attrs["starts"], x.attrs["stops"], x.attrs["steps"], x.args[0].shape, strict=True)
     texts = [_slice_text(*p) for p in parts]
+    if set(texts) == {"::-1"}:
+        return Call("flip", args)
     while len(texts) > 1 and texts[-1] == ":":
         texts.pop()
     return Indexed(args[0], tuple(map(Literal, texts)))

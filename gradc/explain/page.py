@@ -20,12 +20,20 @@ INDENT = "  "
 class Page:
     """Renders with one printer; ``lines`` adds source lines, ``width`` breaks what is longer.
 
-    Repeated layers are one rule; ``fold=False`` prints each line.  Source lines stand beside the lines that they are
-    of, so with them nothing is folded.
+    ``identities`` says under each line by which it was simplified.  Repeated layers are one rule; ``fold=False`` prints
+    each line.  Source lines and identities are those of one line, so with them nothing is folded.
     """
 
-    def __init__(self, printer: TextPrinter, lines: bool = False, width: int | None = None, fold: bool = True):
-        self.printer, self.lines, self.width, self.fold = printer, lines, width, fold and not lines
+    def __init__(
+        self,
+        printer: TextPrinter,
+        lines: bool = False,
+        width: int | None = None,
+        fold: bool = True,
+        identities: bool = False,
+    ):
+        self.printer, self.lines, self.width, self.identities = printer, lines, width, identities
+        self.fold = fold and not lines and not identities
 
     def render(self, derivation: Derivation) -> str:
         blocks = [self.forward(derivation), self.derivative(derivation), self.remarks(derivation)]
@@ -46,7 +54,9 @@ class Page:
         shown = [(self._line(plain(line), ""), line) for line in lines]
         column = max((len(text) for text, _ in shown if "\n" not in text), default=0)
         return [
-            row for text, line in shown for row in (self._with_source(text, line, column), *self._facts(line.facts))
+            row
+            for text, line in shown
+            for row in (self._with_source(text, line, column), *self._facts(line.facts), *self._identities(line))
         ]
 
     def _item(self, item: Said | Rule) -> list[str]:
@@ -62,6 +72,12 @@ class Page:
     def _facts(self, facts: Sequence[tuple[Layout, str]]) -> list[str]:
         """What the user declared and the formula makes use of, under it."""
         return [f"  {self.printer(ident)} {words}" for ident, words in facts]
+
+    def _identities(self, line: Line) -> list[str]:
+        """By which identities a line was simplified."""
+        if not self.identities:
+            return []
+        return [self.printer.plain(f"  by {rule.name}: {rule.statement}") for rule in line.rules]
 
     def _line(self, said: Said, indent: str) -> str:
         head = indent + self.printer(said.target) + " = "
@@ -95,6 +111,8 @@ class Page:
     def remarks(self, derivation: Derivation) -> list[str]:
         """What stands below the formulas: the derivation's own letters, singular points, stable forms."""
         remarks = [f"{self.printer(ident)} {self._meaning(text)}" for ident, text in derivation.legend]
+        if derivation.open_forms:
+            remarks.append(self.printer.plain(f"no closed form, written as it is: {', '.join(derivation.open_forms)}"))
         remarks += [f"at singular points, {self.printer.plain(text)}" for text in derivation.conventions]
         remarks += [f"stabilised, {self.printer.plain(text)}" for text in derivation.notes]
         return remarks

@@ -10,7 +10,8 @@ from gradc.explain.formula import Apply, Formula
 from gradc.explain.naming import Naming
 from gradc.graph import Graph
 from gradc.interpret import topological
-from gradc.node import Node
+from gradc.node import OPS, Node
+from gradc.ops.record import Kind
 
 if TYPE_CHECKING:
     from gradc.explain.derivation import Line
@@ -67,6 +68,25 @@ def _calls(x: Formula) -> set[str]:
             found.add(part.name)
         stack += part.parts
     return found
+
+
+#: operations whose value is no formula of their operands: they run, sort, select or loop
+OPEN = (Kind.PREFIX, Kind.SORT, Kind.GATHER, Kind.SCATTER, Kind.LOOP, Kind.BRANCH, Kind.CALL)
+SELECTING = ("argmax", "argmin")
+
+
+def open_forms(lines: Sequence[Line]) -> tuple[str, ...]:
+    """What has no closed form and is written as the operation itself: running, sorting and selecting by data."""
+    found: dict[str, None] = {}
+    stack: list[Formula] = [line.formula for line in lines if line.formula is not None]
+    while stack:
+        part = stack.pop()
+        stack += part.parts
+        op = OPS.get(part.name) if isinstance(part, Apply) else None
+        if op is not None and (op.kind in OPEN or op.name in SELECTING):
+            places = ", ".join(dict.fromkeys(map(str, part.where)))
+            found.setdefault(f"{op.name} ({places})" if places else op.name)
+    return tuple(sorted(found))
 
 
 def conventions(graph: Graph, lines: Sequence[Line]) -> tuple[str, ...]:

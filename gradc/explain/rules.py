@@ -55,8 +55,9 @@ from gradc.explain.matching import Names
 #: rewrites of one formula beyond this number are a cycle between rules
 LIMIT = 100
 
-#: the name of an array and what the user declared of it
+#: what a formula owes its form to: the name of an array and what the user declared of it, or BY and the name of a rule
 Fact = tuple[str, str]
+BY = ""
 Rewrite = Callable[[Formula, Names], Formula | None]
 
 
@@ -77,7 +78,7 @@ class Simplifier:
         self.rules = RULES if rules is None else rules
         self.applied: dict[str, Rule] = {}
         self._done: dict[Formula, Formula] = {}
-        #: facts that the present formula owes to the user, and each that is done
+        #: what the present formula owes its form to, and each that is done
         self.owed: frozenset[Fact] = frozenset()
         self._owes: dict[Formula, frozenset[Fact]] = {}
         self._with: dict[str, set[Formula]] = {}  #: by symbol, what is done in which it occurs, before or after
@@ -136,7 +137,7 @@ class Simplifier:
             result = rule.rewrite(x, self.names)
             if result is not None and result != x:
                 self.applied[rule.name] = rule
-                self.owed |= self.names.asked
+                self.owed |= self.names.asked | {(BY, rule.name)}
                 return result.including(x.nodes) if result.parts else result
         return None
 

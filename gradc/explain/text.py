@@ -6,6 +6,7 @@ writes ``^T`` for a transpose, ``.*`` and ``./`` for elementwise product and quo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -22,14 +23,16 @@ DIGITS = "0123456789"
 _SUBSCRIPTS = str.maketrans("0123456789ijklmrstuvaexnhop+−", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₘᵣₛₜᵤᵥₐₑₓₙₕₒₚ₊₋")
 _SUPERSCRIPTS = str.maketrans("0123456789-−+l()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻⁺ˡ⁽⁾")
 
+_PLAIN_DIGITS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", DIGITS)
+
 _ASCII = {
     "σ": "sigmoid", "Φ": "Phi", "φ": "phi", "logΓ": "lgamma", "ψ": "psi", "δ": "delta", "≠": "!=", "≤": "<=", "≥": ">=",
     "∂": "d",
     "−": "-",
     "√": "sqrt ",
     "·": "*",
-    "²": "^2",
-    "⊗": "(x)",
+    "²": "^2", "ᵏ": "^k", "ᵀ": "^T", "½": "1/2", "Σ": "sum", "⊙": ".*", "⊘": "./", "⊗": "(x)", "𝟏": "1", "π": "pi",
+    "ⱼ": "_j",
 }  # fmt: skip
 
 
@@ -226,7 +229,8 @@ class TextPrinter:
             return text
         for sign, plain in _ASCII.items():
             text = text.replace(sign, plain)
-        return text.replace("×", "x").replace("…", "...")
+        text = text.replace("×", "x").replace("…", "...").translate(_PLAIN_DIGITS)
+        return text if text.isascii() else text.encode("ascii", "backslashreplace").decode()
 
 
 def _ends_in_subscript(x: n.Ident, text: str) -> bool:
@@ -238,6 +242,8 @@ def is_short(x: Layout) -> bool:
     """Whether ``x`` can stand beside another factor without a dot between."""
     while isinstance(x, n.Transposed | n.Raised | n.Indexed):
         x = x.inner if isinstance(x, n.Transposed) else x.base
+    if isinstance(x, n.Num) and not math.isfinite(x.value):
+        return False
     if isinstance(x, n.Call | n.Root | n.Summed | n.Literal | n.Known | n.SecondDerivative):
         return False
     if isinstance(x, n.Running):
