@@ -38,13 +38,13 @@ class LatexPrinter:
             else:
                 rows += [row for said in item.said_first for row in self._rows(said)]
                 rows.append(rf"  & \textbf{{for }} \ell = {item.first}, \dots, {item.last}\colon")
-                rows += [row for said in item.lines for row in self._rows(said)]
+                rows += [row for said in item.lines for row in self._rows(said, r"\quad ")]
         return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
 
-    def _rows(self, said: Said) -> list[str]:
+    def _rows(self, said: Said, indent: str = "") -> list[str]:
         right = self(said.body) if said.body is not None else _zero(said.reason)
         facts = [rf"  & \quad {self(ident)} \text{{ {words}}}" for ident, words in said.facts]
-        return [f"  {self(said.target)} &= {right}", *facts]
+        return [f"  {self(said.target)} &{indent}= {right}", *facts]
 
     def _factors(self, items: Sequence[Layout]) -> list[str]:
         """The factors of an elementwise product; what a sum is of must not seem to go on."""

@@ -24,6 +24,9 @@ from gradc.explain.text import ATOM, POSTFIX, PRODUCT, SIDE, SUM, is_short
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 
 
+_INDENT = '<mspace width="1.5em"/>'
+
+
 class MathmlPrinter:
     """Prints layouts as MathML elements; ``mark`` gives each that shows a formula further attributes."""
 
@@ -44,12 +47,13 @@ class MathmlPrinter:
                 values = _number(str(item.first)) + _operator("…") + _number(str(item.last))
                 heading = _text("for\u00a0") + "<mi>ℓ</mi>" + _operator("=") + values + _text(":")
                 rows.append(_cells("", _row(heading)))
-                rows += map(self._line, item.lines)
+                rows += [self._line(said, inside=True) for said in item.lines]
         return f'<math xmlns="{NAMESPACE}" display="block"><mtable>{"".join(rows)}</mtable></math>'
 
-    def _line(self, said: Said) -> str:
+    def _line(self, said: Said, inside: bool = False) -> str:
+        """One row per formula and fact; what is inside a rule is set back."""
         right = self(said.body) if said.body is not None else _number("0") + _text(f"\u2003({said.reason})")
-        row = _cells(self(said.target), _operator("=") + right)
+        row = _cells(self(said.target), (_INDENT if inside else "") + _operator("=") + right)
         return row + "".join(
             _cells("", _text("\u2003") + self(ident) + _text(f"\u00a0{words}")) for ident, words in said.facts
         )
