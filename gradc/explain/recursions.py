@@ -75,7 +75,7 @@ class _Recursion:
 
     def text(self) -> str:
         """The recursion in words and formulas."""
-        loop, printer, notation = self.loop, TextPrinter(), Notation(self.idents)
+        loop, printer, notation = self.loop, TextPrinter(), Notation(self.idents, {})
 
         def said(node: Node) -> str:
             return printer(notation.layout(self.lifter.formula(node)))
