@@ -23,6 +23,7 @@ from gradc.api.jacobian import hessian, jacobian
 from gradc.aval import spec
 from gradc.errors import (
     CompileError,
+    DeviceError,
     DTypeError,
     GradcError,
     IndexingError,
@@ -38,6 +39,7 @@ from gradc.trace import trace
 from gradc.version import __version__
 
 if TYPE_CHECKING:
+    from gradc.api.device import DeviceExecutable
     from gradc.api.executable import Executable
     from gradc.explain import Derivation
     from gradc.oracle import Report, check_gradients
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 #: Loaded on first use: LLVM, formulas and the oracle would double the time of ``import gradc``.
 _LATER = {
     "Derivation": "gradc.explain",
+    "DeviceExecutable": "gradc.api.device",
     "Executable": "gradc.api.executable",
     "Report": "gradc.oracle",
     "check_gradients": "gradc.oracle",
@@ -66,6 +69,8 @@ __all__ = [
     "CompileError",
     "DTypeError",
     "Derivation",
+    "DeviceError",
+    "DeviceExecutable",
     "Executable",
     "GradcError",
     "Graph",

@@ -43,5 +43,9 @@ class CompileError(GradcError):
     """A graph that the chosen target cannot run, or compiled code that reported a failure."""
 
 
+class DeviceError(GradcError):
+    """A GPU that is missing, too old, out of memory, or reported a failure of its own."""
+
+
 class PromotionWarning(UserWarning):
     """A float64 constant silently widened a float32 computation."""

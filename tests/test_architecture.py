@@ -62,6 +62,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "sympy": ("diff.symbolic*", "explain", "oracle"),
     "llvmlite": ("codegen", "runtime"),
     "rich": ("cli",),
+    "cuda": ("runtime.cuda",),
 }
 """Who may import what from outside; everything else from outside is refused."""
 

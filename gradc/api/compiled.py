@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy import ndarray
@@ -27,6 +27,7 @@ from gradc.trace import argument_names, aval_of, function_name, open_traces, run
 from gradc.tree import Pinned, Structure, flatten, leaves_of
 
 if TYPE_CHECKING:
+    from gradc.api.device import DeviceExecutable
     from gradc.api.executable import Executable
 
 Names = int | str | Sequence[int | str]
@@ -155,16 +156,31 @@ class Jitted:
 
         return trace(unpinned, *args, **kwargs)
 
+    def lower_to_device(self, *args: Any, **kwargs: Any) -> DeviceExecutable:
+        """What these arguments are compiled to for the GPU that the options name."""
+        if self.static:
+            args, kwargs = self._pin(args, kwargs)
+        start = perf_counter()
+        graph = self._trace(args, kwargs)
+        seconds = perf_counter() - start
+        from gradc.api.device import DeviceExecutable  # loads LLVM
+
+        return DeviceExecutable(graph, self._options_for(graph, args, kwargs), seconds)
+
     def _compile(self, graph: Graph, args: Any, kwargs: Any, seconds: float) -> Executable:
+        from gradc.api.executable import Executable  # loads LLVM: on the first compilation, not at import
+
+        return Executable(graph, self._options_for(graph, args, kwargs), seconds)
+
+    def _options_for(self, graph: Graph, args: Any, kwargs: Any) -> Options:
+        """The options with the donated arguments by their place in the graph."""
         if graph.free:
             raise TraceError(f"{here()}: {self.title} reads values of an open trace and cannot be compiled on its own")
         if named := sorted(kwargs.keys() & {*self.donate.names}):
             raise TypeError(f"{here()}: {self.title}: donated {named[0]} was passed by keyword; pass it by position")
-        from gradc.api.executable import Executable  # loads LLVM: on the first compilation, not at import
-
         chosen = sorted(p for p in self.donate.positions if p < len(args))
         donated = donation(graph, chosen, args, kwargs) if self.donate else {}
-        return Executable(graph, replace(self.options, donate=donated), seconds)
+        return replace(self.options, donate=donated)
 
     def _pin(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         fixed = self.static.positions
@@ -342,18 +358,53 @@ def _options(**given: Any) -> Options:
     return Options(**{name: value for name, value in given.items() if value is not None})
 
 
+@overload
 def compile(
     f: Callable[..., Any],
     *specs: Any,
+    target: Literal["cpu"] = ...,
+    static: Names = ...,
+    donate: Names = ...,
+    threads: int | None = ...,
+    fp: str = ...,
+    debug: bool = ...,
+    **kwargs: Any,
+) -> Executable: ...
+@overload
+def compile(
+    f: Callable[..., Any],
+    *specs: Any,
+    target: str,
+    static: Names = ...,
+    donate: Names = ...,
+    threads: int | None = ...,
+    fp: str = ...,
+    debug: bool = ...,
+    **kwargs: Any,
+) -> DeviceExecutable: ...
+def compile(
+    f: Callable[..., Any],
+    *specs: Any,
+    target: str = "cpu",
     static: Names = (),
     donate: Names = (),
     threads: int | None = None,
     fp: str = "ieee",
     debug: bool = False,
     **kwargs: Any,
-) -> Executable:
-    """Compile ``f`` ahead of time for arguments described by ``specs`` (arrays, numbers or `gradc.spec`); see `jit`."""
-    return Jitted(f, static, donate, _options(threads=threads, fp=fp, debug=debug)).lower(*specs, **kwargs)
+) -> Executable | DeviceExecutable:
+    """Compile ``f`` ahead of time for arguments described by ``specs`` (arrays, numbers or `gradc.spec`); see `jit`.
+
+    ``target``: "cpu", this machine; or an NVIDIA GPU by its architecture, "sm_75", "sm_80", "sm_86", "sm_89", "sm_90",
+    "sm_100", "sm_120": then the result has ``.ptx`` and ``.plan``, which need no GPU, and takes arrays on the device.
+    Raises CompileError for an unknown target, and for an op that the target lacks.
+    """
+    if target != "cpu":
+        from gradc.codegen.ptx import Gpu
+
+        Gpu(target)  # refuses what it does not know before anything is traced
+    jitted = Jitted(f, static, donate, _options(threads=threads, fp=fp, debug=debug, target=target))
+    return jitted.lower(*specs, **kwargs) if target == "cpu" else jitted.lower_to_device(*specs, **kwargs)
 
 
 def train_step(

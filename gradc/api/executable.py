@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradc.api.artefact import build, source_lines
+from gradc.api.calling import failure, flat_leaves, mismatch
 from gradc.api.options import STAGES, Options
 from gradc.api.recall import Record, graph_key, recall, remember
 from gradc.api.stages import SYMBOL, Stages
-from gradc.aval import lost_meaning
 from gradc.codegen.debug import Locations
 from gradc.codegen.flush import flushes
 from gradc.codegen.fork import calls_fork
 from gradc.codegen.target import Target
-from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError
+from gradc.errors import CompileError
 from gradc.graph import Graph, fit_argument
-from gradc.node import Node, describe, here
-from gradc.ops.control import every_node
+from gradc.node import here
 from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.load import Loaded, assemble, load, load_known, remembers, target_info
 from gradc.runtime.native import NativeFunction
@@ -39,11 +38,6 @@ if TYPE_CHECKING:
 
 #: a rough rate that decides whether a call is long enough to let other Python threads run
 FLOPS_PER_SECOND = 2e10
-#: status word: what the low byte means
-STATUS = {
-    1: "index out of range",
-    2: "integer to a negative integer power; cast the base with .astype(float)",
-}
 
 
 class Executable:
@@ -164,13 +158,7 @@ class Executable:
         return self.call_flat(self._flat(args, kwargs), out)
 
     def _flat(self, args: Any, kwargs: Any) -> list[Any]:
-        leaves, structure = leaves_of((args, kwargs))
-        if structure != self.source_graph.in_tree:
-            raise TypeError(
-                f"{here()}: {self.source_graph.title}: the arguments nest differently from what was compiled: "
-                f"{describe_structure(structure)}, expected {describe_structure(self.source_graph.in_tree)}"
-            )
-        return leaves
+        return flat_leaves(self.source_graph, args, kwargs)
 
     def call_flat(self, leaves: Sequence[Any], out: Any = None) -> Any:
         """Run on flat arrays; the result nests as the function's."""
@@ -302,12 +290,7 @@ class Executable:
         return mismatch(graph.title, graph.names.get(node, f"argument {i}"), node, given)
 
     def _failure(self, status: int) -> Exception:
-        kind, number = status & 0xFF, status >> 8
-        node = list(every_node(self.lowered))[number]
-        words = STATUS.get(kind, f"failure {kind}")
-        error = IndexingError if kind == 1 else CompileError
-        operand = describe(node.args[0]) if node.args else str(node.aval)
-        return error(f"{node.where}: {node.op.name} of {operand} in {self.graph.title}: {words}")
+        return failure(self.graph.title, self.lowered, status)
 
 
 def _flat_arity(graph: Graph) -> int | None:
@@ -316,35 +299,3 @@ def _flat_arity(graph: Graph) -> int | None:
     positional, named = graph.in_tree.spec.children()
     plain = not graph.in_tree.static and named.num_leaves == 0 and all(c.is_leaf() for c in positional.children())
     return len(positional.children()) if plain else None
-
-
-def mismatch(title: str, name: str, node: Node, given: object) -> Exception:
-    """The error for an argument that does not fit: what was given, what was expected, what to do."""
-    try:
-        array = np.asarray(given)
-    except Exception:
-        return ArgumentDTypeError(f"{title}: {name} is a {type(given).__name__}, expected {node.aval}")
-    if lost := lost_meaning(given):
-        return ArgumentDTypeError(f"{title}: {name} {lost}")
-    if array.dtype.kind not in "biuf":
-        return ArgumentDTypeError(
-            f"{title}: {name} is {given!r:.60} (dtype {array.dtype}), expected an array {node.aval}"
-        )
-    if array.shape != node.shape:
-        return ArgumentShapeError(
-            f"{title}: {name} has shape {array.shape}, compiled for {node.shape}; compile for that shape too"
-        )
-    if array.dtype.newbyteorder("=") == node.dtype:
-        return ArgumentDTypeError(f"{title}: {name} is a {type(given).__name__}, not an array; pass np.asarray({name})")
-    return ArgumentDTypeError(
-        f"{title}: {name} has dtype {array.dtype}, compiled for {node.dtype}; use {name}.astype('{node.dtype}')"
-    )
-
-
-def describe_structure(structure: Structure | None) -> str:
-    """A container nesting in an error message."""
-    if structure is None:
-        return "()"
-    pieces = str(structure.spec).removeprefix("PyTreeSpec").split("*")
-    shown = {position: repr(static.value)[:40] for position, static in structure.static}
-    return "".join(piece + shown.get(i, "*") for i, piece in enumerate(pieces[:-1])) + pieces[-1]

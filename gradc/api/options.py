@@ -18,6 +18,7 @@ class Options:
     """What a compilation depends on besides the graph."""
 
     fp: str = "ieee"
+    target: str = "cpu"  #: or the architecture of a GPU, "sm_90"
     threads: int = field(default_factory=default_threads)  #: how many may share the work, the caller's among them
     donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage
     observe: Observe | None = None

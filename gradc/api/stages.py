@@ -18,6 +18,7 @@ from gradc.codegen.target import Target
 from gradc.graph import Graph
 from gradc.passes import PIPELINE, lowering, run_passes
 from gradc.schedule import Schedule, schedule
+from gradc.schedule.lanes import Widths
 
 #: symbol of the compiled function in its module
 SYMBOL = "gradc_step"
@@ -26,10 +27,10 @@ T = TypeVar("T")
 
 
 class Stages:
-    """One compilation; ``seconds`` per stage that was walked."""
+    """One compilation; ``seconds`` per stage that was walked.  A ``gpu`` goes on from the schedule by its own road."""
 
-    def __init__(self, graph: Graph, options: Options):
-        self.source, self.options = graph, options
+    def __init__(self, graph: Graph, options: Options, gpu: Widths | None = None):
+        self.source, self.options, self.gpu = graph, options, gpu
         self.seconds: dict[str, float] = {}
 
     def timed(self, stage: str, work: Callable[[], T]) -> T:
@@ -56,6 +57,9 @@ class Stages:
     @cached_property
     def schedule(self) -> Schedule:
         graph, o = self.lowered, self.options
+        if self.gpu is not None:
+            gpu = self.gpu
+            return self.timed("schedule", lambda: schedule(graph, donated=o.donate, target=gpu))
         return self.timed("schedule", lambda: schedule(graph, donated=o.donate, target=self.target, threads=o.threads))
 
     @cached_property

@@ -76,6 +76,7 @@ def _show(commands: Commands) -> None:
     parser.add_argument("--stage", choices=STAGES, default="graph", help="which stage (default: graph)")
     parser.add_argument("--grad", action="store_true", help="of value_and_grad of the function")
     parser.add_argument("--threads", type=int, metavar="N", help="threads that share the work (default: as in gc.jit)")
+    parser.add_argument("--target", help="cpu, or a GPU such as sm_90 (default of --stage ptx: sm_80)")
     parser.set_defaults(run=_run_show)
 
 
@@ -103,13 +104,15 @@ def _check(commands: Commands) -> None:
 
 
 def _compile(commands: Commands) -> None:
-    words = "compile a function ahead of time: object with C header (.o, .obj), assembly (.s), LLVM IR (.ll)"
+    words = "compile a function ahead of time: object with C header (.o, .obj), assembly (.s), LLVM IR (.ll), or PTX"
     parser = _command(commands, "compile", words)
     _takes_function(parser)
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="file ending in .o, .obj, .s, .ll or .h")
+    endings = "file ending in .o, .obj, .s, .ll, .h or .ptx"
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help=endings)
     parser.add_argument("--grad", action="store_true", help="value_and_grad of the function")
     parser.add_argument("--debug", action="store_true", help="with the lines of FILE as debug locations (DWARF)")
-    parser.add_argument("--target", metavar="TRIPLE", help="e.g. aarch64-unknown-linux-gnu, wasm32-unknown-unknown")
+    targets = "e.g. aarch64-unknown-linux-gnu, wasm32-unknown-unknown; or a GPU: sm_90"
+    parser.add_argument("--target", metavar="TRIPLE", help=targets)
     parser.add_argument("--cpu", default="", help="the target's CPU as LLVM names it, e.g. cortex-a72")
     parser.add_argument("--features", default="", help="LLVM's feature list, e.g. +avx2,+fma")
     parser.add_argument("--name", default="gradc_step", help="the exported symbol (default: gradc_step)")
@@ -150,7 +153,7 @@ def _run_demo(options: argparse.Namespace) -> int:
 def _run_show(options: argparse.Namespace) -> int:
     from gradc.cli.stages import show
 
-    return show(options.function, options.arg, options.stage, options.grad, options.threads)
+    return show(options.function, options.arg, options.stage, options.grad, options.threads, options.target)
 
 
 def _run_explain(options: argparse.Namespace) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gradc.api.compiled import compile as compile_function
 from gradc.api.compiled import jit
 from gradc.api.derivatives import value_and_grad
+from gradc.api.device import DeviceExecutable
 from gradc.api.executable import Executable
 from gradc.api.explain import explain as explain_function
 from gradc.cli.loading import Loaded, load_function
@@ -44,15 +46,31 @@ def compiled(
     return executable
 
 
-def show(place: str, given: Sequence[str], stage: str, gradient: bool, threads: int | None = None) -> int:
-    """Print one stage."""
+def show(
+    place: str,
+    given: Sequence[str],
+    stage: str,
+    gradient: bool,
+    threads: int | None = None,
+    target: str | None = None,
+) -> int:
+    """Print one stage, of the code for ``target``: "cpu" (default), or a GPU such as "sm_80" (default of "ptx")."""
     loaded = load_function(place, given)
     function = with_gradient(loaded) if gradient or stage == "grad" else loaded.function
-    print(_text(loaded, function, stage, threads))
+    target = target or ("sm_80" if stage == "ptx" else "cpu")
+    of_device = target != "cpu" and stage in ("schedule", "llvm", "asm", "ptx", "stats")
+    print(_device_text(loaded, function, stage, target) if of_device else _text(loaded, function, stage, threads))
     return 0
 
 
+def _device_text(loaded: Loaded, function: Callable[..., Any], stage: str, target: str) -> str:
+    executable = compile_function(function, *loaded.specs(), target=target)
+    return stats_text(executable) if stage == "stats" else executable.text(stage)
+
+
 def _text(loaded: Loaded, function: Callable[..., Any], stage: str, threads: int | None) -> str:
+    if stage == "ptx":
+        raise UsageError("a CPU has no PTX; choose --target sm_75, sm_80, sm_86, sm_89, sm_90, sm_100 or sm_120")
     if stage == "graph":
         return str(trace(function, *loaded.specs()))
     if stage == "dot":
@@ -70,16 +88,21 @@ def _text(loaded: Loaded, function: Callable[..., Any], stage: str, threads: int
     }[stage]()
 
 
-def stats_text(executable: Executable) -> str:
+def stats_text(executable: Executable | DeviceExecutable) -> str:
     """Milliseconds per stage and what one call costs."""
     stats = executable.stats
     lines = [f"{name:<14} {1e3 * seconds:8.2f} ms" for name, seconds in stats["seconds"].items()]
     lines.append(f"{'total':<14} {1e3 * sum(stats['seconds'].values()):8.2f} ms")
     lines.append(
         f"one call: {stats['kernels']} kernels, {stats['flops']:,} flop, {stats['bytes']:,} bytes moved, "
-        f"{stats['arena_bytes']:,} bytes of scratch, {stats['threads']} thread{'s' * (stats['threads'] > 1)}"
+        f"{stats['arena_bytes']:,} bytes of scratch, {_spread_over(stats)}"
     )
     return "\n".join(lines)
+
+
+def _spread_over(stats: Mapping[str, Any]) -> str:
+    count, what = (stats["launches"], "launch") if "launches" in stats else (stats["threads"], "thread")
+    return f"{count} {what}" + ("es" if what == "launch" else "s") * (count != 1)
 
 
 def explain(
@@ -139,7 +162,16 @@ def write(
 ) -> int:
     """Write the compiled function in the form that the file's ending asks for."""
     loaded = load_function(place, given)
-    executable = compiled(loaded, with_gradient(loaded) if gradient else loaded.function, debug)
-    for path in executable.save(output, *target, name):
+    function = with_gradient(loaded) if gradient else loaded.function
+    triple, *more = target
+    if triple is not None and triple.startswith("sm_"):
+        if any(more) or debug:
+            raise UsageError(f"--cpu, --features and --debug say nothing about {triple}; leave them out")
+        written = compile_function(function, *loaded.specs(), target=triple).save(output)
+    elif output.endswith(".ptx"):
+        raise UsageError(f"{output}: PTX is for a GPU; add --target sm_80, say")
+    else:
+        written = compiled(loaded, function, debug).save(output, *target, name)
+    for path in written:
         print(f"wrote {path} ({path.stat().st_size:,} bytes)")
     return 0

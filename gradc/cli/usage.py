@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-STAGES = ("graph", "grad", "optimised", "schedule", "llvm", "asm", "dot", "stats")
+STAGES = ("graph", "grad", "optimised", "schedule", "llvm", "asm", "ptx", "dot", "stats")
 
 
 class UsageError(Exception):

@@ -1,8 +1,8 @@
 """Elements in memory: loads and stores of one element or of lanes, at any distance from each other.
 
 Enters: a base pointer, an element offset and the distance between lanes.  Leaves: loads, stores, gathers and scatters.
-Invariant: an access has the alignment of its element, and lanes outside the mask touch no memory.  A bool is one byte
-in memory, 0 or 1, and one bit in a register.  Start reading at `load`.
+Invariant: an access claims the alignment of its element unless the caller knows a larger one, and lanes outside the
+mask touch no memory.  A bool is one byte in memory, 0 or 1, and one bit in a register.  Start reading at `load`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,16 @@ def offset_pointer(f: Function, base: str, offset: Value | int, dtype: str) -> s
     return f.let(f"getelementptr {memory_type(dtype)}, ptr {base}, i64 {offset.ref}")
 
 
-def load(f: Function, pointer: str, dtype: str, lanes: int = 1, mask: Value | None = None) -> Value:
-    """``lanes`` neighbouring elements; those outside ``mask`` are 0."""
+def load(
+    f: Function, pointer: str, dtype: str, lanes: int = 1, mask: Value | None = None, aligned: bool = False
+) -> Value:
+    """``lanes`` neighbouring elements; those outside ``mask`` are 0.
+
+    ``aligned``: they lie at a multiple of their size taken together.
+    """
     kind = vector_type(memory_type(dtype), lanes)
     if mask is None or lanes == 1:
-        ref = f.let(f"load {kind}, ptr {pointer}, align {_align(dtype)}")
+        ref = f.let(f"load {kind}, ptr {pointer}, align {_align(dtype) * (lanes if aligned else 1)}")
     else:
         name = f.module.declare(f"llvm.masked.load.{_suffix(dtype, lanes)}.p0", kind, "ptr", mask.type, kind)
         arguments = f"ptr align {_align(dtype)} {pointer}, {mask.typed}, {kind} zeroinitializer"
@@ -35,11 +40,11 @@ def load(f: Function, pointer: str, dtype: str, lanes: int = 1, mask: Value | No
     return _from_memory(f, ref, dtype, lanes)
 
 
-def store(f: Function, value: Value, pointer: str, mask: Value | None = None) -> None:
-    """Write the lanes of ``value`` to neighbouring elements, those in ``mask`` only."""
+def store(f: Function, value: Value, pointer: str, mask: Value | None = None, aligned: bool = False) -> None:
+    """Write the lanes of ``value`` to neighbouring elements, those in ``mask`` only; ``aligned`` as in `load`."""
     kind, ref = vector_type(memory_type(value.dtype), value.lanes), _to_memory(f, value)
     if mask is None or value.lanes == 1:
-        f.line(f"store {kind} {ref}, ptr {pointer}, align {_align(value.dtype)}")
+        f.line(f"store {kind} {ref}, ptr {pointer}, align {_align(value.dtype) * (value.lanes if aligned else 1)}")
         return
     name = f.module.declare(f"llvm.masked.store.{_suffix(value.dtype, value.lanes)}.p0", "void", kind, "ptr", mask.type)
     f.line(f"call void @{name}({kind} {ref}, ptr align {_align(value.dtype)} {pointer}, {mask.typed})")

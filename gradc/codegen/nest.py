@@ -38,24 +38,24 @@ class Part:
 
 def emit_nest(f: Function, nest: Nest, slots: Sequence[str], status: str) -> None:
     """Emit the loops of ``nest`` into ``f``; ``slots`` and ``status`` are pointers."""
-    _Nest(Scalars(f, nest, slots, status)).run()
+    NestWalk(Scalars(f, nest, slots, status)).run()
 
 
 def emit_shared_nest(f: Function, nest: Nest, slots: Sequence[str], how: Split | Staged, crew: Crew) -> None:
     """Emit ``nest`` into ``f``, a kernel's function, for several threads to share."""
     if isinstance(how, Staged):
-        _Nest(Scalars(f, nest, slots, "%status"), staged=how, crew=crew).run()
+        NestWalk(Scalars(f, nest, slots, "%status"), staged=how, crew=crew).run()
         return
 
     def body(task: Function, piece: Piece) -> None:
         assert how.axis is not None
         part = Part(how.axis, piece.begin, piece.end)
-        _Nest(Scalars(task, nest, piece.slots, piece.status), part).run()
+        NestWalk(Scalars(task, nest, piece.slots, piece.status), part).run()
 
     crew.fork(f, how, slots, body)
 
 
-class _Nest:
+class NestWalk:
     """A nest, or ``part`` of one; its stages may be ``staged`` for a crew."""
 
     def __init__(self, s: Scalars, part: Part | None = None, staged: Staged | None = None, crew: Crew | None = None):
@@ -67,9 +67,10 @@ class _Nest:
     def run(self) -> None:
         point = Point()
         self.s.advance(self.all, point)
-        self._outer(self.nest.outer, point)
+        self.outer(self.nest.outer, point)
 
-    def _outer(self, variables: Sequence[Var], point: Point) -> None:
+    def outer(self, variables: Sequence[Var], point: Point) -> None:
+        """Loop over ``variables``, the outer ones that have no value at ``point``, and do the stages inside."""
         if not variables:
             for stage, needed in zip(self.nest.stages, self.needed, strict=True):
                 self._stage(stage, needed, point)
@@ -82,12 +83,12 @@ class _Nest:
         with self._steps(var) as index:
             inside = point.at(var, index)
             self.s.advance(self.all, inside)
-            self._outer(rest, inside)
+            self.outer(rest, inside)
 
     def _innermost(self, point: Point) -> None:
         """Inside all outer loops."""
         self.s.advance(self.all, point)
-        self._outer((), point)
+        self.outer((), point)
 
     @contextmanager
     def _steps(self, var: Var) -> Iterator[Value]:
@@ -200,7 +201,7 @@ class _Nest:
             there, inside = carried.resumed(f, self.s, piece, self.all)
             assert split.axis is not None
             part = Part(split.axis, piece.begin, piece.end)
-            _Nest(there, part)._stage(stage, needed, inside)
+            NestWalk(there, part)._stage(stage, needed, inside)
 
         self.crew.fork(self.f, split, [*self.s.slots, *carried.pointers], body)
 

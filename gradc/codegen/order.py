@@ -107,7 +107,7 @@ def emit_search(f: Function, search: Search, slots: Sequence[str], part: Bounds 
         with _each(f, search.per_row, values) as k:
             at = i.add(first, k)
             value = load(f, offset_pointer(f, slots[search.values], at, search.dtype), search.dtype)
-            found = _search(f, search, table, value)
+            found = place_in(f, search, table, value)
             store(f, found, offset_pointer(f, slots[search.out], at, "int64"))
 
 
@@ -122,8 +122,8 @@ def _each(f: Function, count: int, part: Bounds) -> Iterator[Value]:
             yield loop.index
 
 
-def _search(f: Function, search: Search, table: str, value: Value) -> Value:
-    """The result lies in [low, high], which halves in every step."""
+def place_in(f: Function, search: Search, table: str, value: Value) -> Value:
+    """Where ``value`` belongs in the row at ``table``: the place lies in [low, high], which halves in every step."""
     i = Lanes(f)
     zero, length = const(0, "int64"), const(search.length, "int64")
     if not search.length:

@@ -62,6 +62,7 @@ class Scalars:
 
     def __init__(self, f: Function, nest: Nest, slots: Sequence[str], status: str):
         self.f, self.nest, self.slots, self.status = f, nest, slots, status
+        self.aligned = False  #: whether lanes that lie in a row start at a multiple of their number
         self.depends = dependences(nest)
         self.pack_of = {k: pack for pack in nest.packs for k in pack}
         self.often = Counter(
@@ -206,7 +207,7 @@ class Scalars:
             return memory.load(self.f, pointer, dtype)
         if offset.coefficient(self._lane) == 1:
             pointer = memory.offset_pointer(self.f, self.slots[slot], self.form(offset, point, False), dtype)
-            return memory.load(self.f, pointer, dtype, self.nest.lanes, point.mask)
+            return memory.load(self.f, pointer, dtype, self.nest.lanes, point.mask, self.aligned)
         return self._load_apart(self.slots[slot], offset, dtype, point)
 
     def _load_apart(self, base: str, offset: Affine, dtype: str, point: Point) -> Value:
@@ -250,9 +251,9 @@ class Scalars:
     def _write(self, s: Store, value: Value, pointer: str, point: Point) -> None:
         if s.how != "set":
             mask = point.mask if value.lanes > 1 else None
-            old = memory.load(self.f, pointer, s.dtype, value.lanes, mask)
+            old = memory.load(self.f, pointer, s.dtype, value.lanes, mask, self.aligned)
             value = combine(self.many if value.lanes > 1 else self.one, s.how, old, value)
-        memory.store(self.f, value, pointer, point.mask)
+        memory.store(self.f, value, pointer, point.mask, self.aligned)
 
     def _write_apart(self, s: Store, point: Point) -> None:
         value = self.value(s.value, point, True)

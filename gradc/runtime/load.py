@@ -27,10 +27,14 @@ import llvmlite.binding as llvm
 from gradc.errors import CompileError
 from gradc.runtime import cache as disk
 
-#: Families of LLVM intrinsic without an instruction or a library on GPUs: instruction selection ends the process.
-_GPU_FATAL = re.compile(
-    r"@llvm\.(?:a?sinh?|a?cosh?|a?tanh?|sincos(?:pi)?|atan2|exp|exp10|log|log10|log2|pow|powi|frexp|ldexp|modf)\.[fv]"
-)
+#: Families of LLVM intrinsics that GPUs have code for.  Of others (exp, log, pow, sin …) some make instruction
+#: selection end the process, so what is not known to be safe never reaches it.
+GPU_INTRINSICS = (
+    "nvvm", "amdgcn", "fabs", "sqrt", "floor", "ceil", "trunc", "roundeven", "copysign", "fma", "fmuladd",
+    "fptosi.sat", "fptoui.sat", "ctlz", "cttz", "ctpop", "vector.reduce.or",
+)  # fmt: skip
+_KNOWN_ON_GPUS = re.compile(rf"(?:{'|'.join(map(re.escape, GPU_INTRINSICS))})\.")
+_INTRINSIC = re.compile(r'@"?llvm\.([\w.]+)')
 _DECLARED = re.compile(r'^declare [^@\n]*@"?([\w.$]+)', re.MULTILINE)
 _LOCK = threading.RLock()
 _NUMBER = itertools.count(1)
@@ -296,6 +300,12 @@ def _link(
         raise CompileError(f"cannot link {names[0]!r}: {str(error).strip()}{from_process}") from error
 
 
+def _refuse_what_gpus_lack(ir_text: str, triple: str) -> None:
+    for name in dict.fromkeys(_INTRINSIC.findall(ir_text)):
+        if not _KNOWN_ON_GPUS.match(name):
+            raise CompileError(f"llvm.{name} has no code on {triple}: lower it to arithmetic before emitting")
+
+
 @overload
 def assemble(
     ir_text: str,
@@ -334,8 +344,8 @@ def assemble(
     Raises CompileError for an unknown triple or invalid IR.
     """
     _get_engine()
-    if triple.startswith(("nvptx", "amdgcn")) and (found := _GPU_FATAL.search(ir_text)):
-        raise CompileError(f"{found[0][1:-2]} has no code on {triple}: lower it to arithmetic before emitting")
+    if triple.startswith(("nvptx", "amdgcn")):
+        _refuse_what_gpus_lack(ir_text, triple)
     try:
         target = llvm.Target.from_triple(triple)
     except RuntimeError as error:

@@ -1,0 +1,215 @@
+"""The CUDA driver, as much of it as a compiled function needs.
+
+Enters: PTX text, sizes, pointers.  Leaves: handles, pointers, and a `DeviceError` for every call that fails.
+Invariant: all work goes to one stream of the first device's primary context, the one that other libraries use too; so
+what is asked for happens in order, and a call returns before it has happened unless it hands bytes to the host.
+NVIDIA's own bindings (``pip install gradc[cuda]``) are imported when a driver is first asked for.
+Start reading at `Driver`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradc.errors import DeviceError
+
+Array = NDArray[Any]
+
+
+class Driver(Protocol):
+    """One device: its memory, its kernels, its one stream.  Pointers are addresses; other handles are opaque."""
+
+    @property
+    def name(self) -> str:
+        """The device's name."""
+
+    @property
+    def compute_capability(self) -> tuple[int, int]:
+        """(major, minor)."""
+
+    @property
+    def cuda_version(self) -> tuple[int, int]:
+        """The newest CUDA version that the driver knows."""
+
+    @property
+    def stream(self) -> int:
+        """The address of the stream, as other libraries name it."""
+
+    def load(self, ptx: str) -> Any:
+        """A module from PTX text."""
+
+    def function(self, module: Any, name: str) -> Any:
+        """A kernel of a module."""
+
+    def allocate(self, size: int) -> int:
+        """The address of ``size`` bytes, aligned to 256."""
+
+    def free(self, pointer: int) -> None:
+        """Give memory back once the work asked for so far is done with it."""
+
+    def upload(self, pointer: int, array: Array) -> None:
+        """Copy a contiguous host array to the device."""
+
+    def download(self, array: Array, pointer: int) -> None:
+        """Copy into a contiguous host array, when all work asked for so far is done."""
+
+    def fill(self, pointer: int, byte: int, size: int) -> None:
+        """Set bytes."""
+
+    def launch(self, function: Any, grid: int, block: int, pointers: Sequence[int]) -> None:
+        """Run a kernel on a one-dimensional grid."""
+
+    def synchronize(self) -> None:
+        """Wait until all work asked for so far is done."""
+
+    def capture(self, record: Callable[[], None]) -> Callable[[], None]:
+        """What ``record`` asks for, as one graph; calling the result runs it."""
+
+
+@cache
+def driver() -> Driver:
+    """The driver of this machine's first device.
+
+    Raises DeviceError where NVIDIA's bindings, the driver or a device is missing.
+    """
+    try:
+        from cuda.bindings import driver as bindings
+    except ImportError:
+        raise DeviceError(
+            "running on a GPU needs NVIDIA's Python bindings: pip install 'gradc[cuda]'; the PTX and the launch plan "
+            "are there without them (.ptx, .plan)"
+        ) from None
+    try:
+        return Bindings(bindings)
+    except DeviceError:
+        raise
+    except Exception as error:  # the bindings look for the driver's library when they are first called
+        raise DeviceError(
+            f"no CUDA driver was found ({type(error).__name__}): install NVIDIA's display driver; the PTX and the "
+            "launch plan are there without it (.ptx, .plan)"
+        ) from error
+
+
+class Bindings:
+    """`Driver` by way of cuda-bindings."""
+
+    def __init__(self, cuda: Any):
+        self.cuda = cuda
+        self._ask("start", cuda.cuInit, 0)
+        if not self._ask("count devices", cuda.cuDeviceGetCount):
+            raise DeviceError("the CUDA driver is there, but no device; the PTX and the launch plan are in .ptx, .plan")
+        self.device = self._ask("find the device", cuda.cuDeviceGet, 0)
+        self.context = self._ask("open a context", cuda.cuDevicePrimaryCtxRetain, self.device)
+        self._enter()
+        # An ordinary stream: it waits for the default one, which other libraries use, and that one for it.
+        self._stream = self._ask("open a stream", cuda.cuStreamCreate, 0)
+        pool = self._ask("find its memory pool", cuda.cuDeviceGetDefaultMemPool, self.device)
+        keep = cuda.CUmemPool_attribute.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
+        self._ask("keep freed memory", cuda.cuMemPoolSetAttribute, pool, keep, cuda.cuuint64_t(2**64 - 1))
+
+    def _ask(self, what: str, call: Callable[..., Any], *args: Any) -> Any:
+        """The results of a driver call without its error code, or the error by name."""
+        code, *results = call(*args)
+        if code != self.cuda.CUresult.CUDA_SUCCESS:
+            _, name = self.cuda.cuGetErrorName(code)
+            _, words = self.cuda.cuGetErrorString(code)
+            raise DeviceError(f"the device could not {what}: {words.decode()} ({name.decode()})")
+        return results[0] if len(results) == 1 else results
+
+    def _enter(self) -> None:
+        """Make the context current: each Python thread starts without one."""
+        self._ask("enter its context", self.cuda.cuCtxSetCurrent, self.context)
+
+    @property
+    def name(self) -> str:
+        text = self._ask("say its name", self.cuda.cuDeviceGetName, 256, self.device)
+        return str(text.split(b"\0")[0].decode())
+
+    @property
+    def compute_capability(self) -> tuple[int, int]:
+        kinds = self.cuda.CUdevice_attribute
+        asked = (
+            kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        )
+        major, minor = (self._ask("say what it is", self.cuda.cuDeviceGetAttribute, k, self.device) for k in asked)
+        return int(major), int(minor)
+
+    @property
+    def cuda_version(self) -> tuple[int, int]:
+        number = int(self._ask("say its version", self.cuda.cuDriverGetVersion))
+        return number // 1000, number % 1000 // 10
+
+    @property
+    def stream(self) -> int:
+        return int(self._stream)
+
+    def load(self, ptx: str) -> Any:
+        self._enter()
+        return self._ask("load the PTX", self.cuda.cuModuleLoadData, ptx.encode() + b"\0")
+
+    def function(self, module: Any, name: str) -> Any:
+        return self._ask(f"find {name}", self.cuda.cuModuleGetFunction, module, name.encode())
+
+    def allocate(self, size: int) -> int:
+        self._enter()
+        return int(self._ask(f"allocate {size:,} bytes", self.cuda.cuMemAllocAsync, max(size, 1), self._stream))
+
+    def free(self, pointer: int) -> None:
+        self._enter()
+        self._ask("free memory", self.cuda.cuMemFreeAsync, pointer, self._stream)
+
+    def upload(self, pointer: int, array: Array) -> None:
+        self._enter()
+        if array.nbytes:
+            self._ask("copy from the host", self.cuda.cuMemcpyHtoDAsync, pointer, array.ctypes.data, array.nbytes,
+                      self._stream)  # fmt: skip
+            self.synchronize()
+
+    def download(self, array: Array, pointer: int) -> None:
+        self._enter()
+        if array.nbytes:
+            self._ask("copy to the host", self.cuda.cuMemcpyDtoHAsync, array.ctypes.data, pointer, array.nbytes,
+                      self._stream)  # fmt: skip
+        self.synchronize()
+
+    def fill(self, pointer: int, byte: int, size: int) -> None:
+        self._enter()
+        self._ask("fill memory", self.cuda.cuMemsetD8Async, pointer, byte, size, self._stream)
+
+    def launch(self, function: Any, grid: int, block: int, pointers: Sequence[int]) -> None:
+        self._enter()
+        arguments = (tuple(pointers), (ctypes.c_void_p,) * len(pointers))
+        self._ask("launch a kernel", self.cuda.cuLaunchKernel, function, grid, 1, 1, block, 1, 1, 0, self._stream,
+                  arguments, 0)  # fmt: skip
+
+    def synchronize(self) -> None:
+        self._enter()
+        self._ask("finish", self.cuda.cuStreamSynchronize, self._stream)
+
+    def capture(self, record: Callable[[], None]) -> Callable[[], None]:
+        self._enter()
+        mode = self.cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._ask("record a graph", self.cuda.cuStreamBeginCapture, self._stream, mode)
+        try:
+            record()
+        finally:
+            graph = self._ask("record a graph", self.cuda.cuStreamEndCapture, self._stream)
+        replay = self._ask("make a graph", self.cuda.cuGraphInstantiate, graph, 0)
+
+        def run() -> None:
+            self._enter()
+            self._ask("run a graph", self.cuda.cuGraphLaunch, replay, self._stream)
+
+        return run
+
+
+def host_array(x: Any) -> Array:
+    """``x`` as a contiguous host array."""
+    return np.ascontiguousarray(x).reshape(np.shape(x))

@@ -1,0 +1,231 @@
+"""Kernels of every kind on the simulated device, at shapes that meet each of their paths.
+
+A wrong index, a race, a misaligned access or a missing barrier is a `FaultError` of the interpreter; numbers are held
+against NumPy within the bound of the operation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradc as gc
+import gradc.numpy as gnp
+from gradc.node import Node
+from gradc.schedule.kernel import Correlation
+from tests.compiled_graph import apply, leaf
+from tests.ptx.assembler import assembled
+from tests.ptx.device import DeviceGraph, on_device, run
+
+RANDOM = np.random.default_rng(5)
+EPS = {np.float32: 2.0**-24, np.float64: 2.0**-53}
+ARCHS = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
+
+
+def normal(*shape: int, dtype: type = np.float32) -> np.ndarray:
+    return RANDOM.standard_normal(shape).astype(dtype)
+
+
+def titles(run: DeviceGraph) -> list[str]:
+    return [x.entry.split("_", 2)[2] for x in run.module.plan.launches]
+
+
+# -- elementwise -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shape", "width"), [((64, 8), 4), ((7, 12), 4), ((5, 6), 2), ((3, 7), 1), ((), 1), ((1,), 1)])
+def test_maps_move_sixteen_bytes_where_rows_start_aligned(shape, width):
+    x, y = leaf(shape), leaf(shape[-1:])
+    row = apply("broadcast", y, shape=shape, axes=tuple(range(len(shape) - 1, len(shape)))) if shape else y
+    run = on_device(apply("add", x, row), inputs=[x, y])
+    a, b = normal(*shape), normal(*shape[-1:])
+    np.testing.assert_array_equal(run(a, b)[0], a + b)
+    assert (f"v{width}.b32" in run.ptx) == (width > 1)
+
+
+def test_inputs_that_nothing_writes_are_read_as_constant():
+    x = leaf((8,))
+    assert "ld.global.nc" in on_device(apply("negative", x), inputs=[x]).ptx
+    in_place = on_device(apply("negative", x), inputs=[x], donated={0: 0})
+    assert "ld.global.nc" not in in_place.ptx
+    a = normal(8)
+    np.testing.assert_array_equal(in_place(a)[0], -a)
+
+
+@pytest.mark.parametrize("shape", [(33, 20), (64, 48), (3, 5, 7)])
+def test_transposes(shape):
+    x = leaf(shape)
+    order = tuple(reversed(range(len(shape))))
+    a = normal(*shape)
+    run = on_device(apply("add", apply("transpose", x, axes=order), apply("transpose", x, axes=order)), inputs=[x])
+    np.testing.assert_array_equal(run(a)[0], 2 * a.T)
+
+
+# -- reductions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((5, 3), (1,)), ((700, 9), (1,)), ((600, 200), (1,)), ((3, 1000), (1,)), ((2, 70000), (1,)),
+        ((40000,), (0,)), ((9, 5), (0,)), ((300, 40), (0,)), ((5000, 33), (0,)), ((6, 7, 8), (1,)), ((6, 7, 8), (0, 2)),
+        ((1, 1), (0, 1)), ((7,), (0,)),
+    ],
+)  # fmt: skip
+def test_sums_by_teams_of_every_size(shape, axes, dtype):
+    x = leaf(shape, dtype)
+    a = normal(*shape, dtype=dtype)
+    run = on_device(apply("sum", x, axes=axes), inputs=[x])
+    got = run(a)[0]
+    count = a.size // got.size
+    error = np.abs(got - a.astype(np.longdouble).sum(axis=axes))
+    bound = (64 + count / 64 + 2 * np.log2(count + 1) + 2) * EPS[dtype] * np.abs(a).sum(axis=axes)
+    assert (error <= bound).all()
+    np.testing.assert_array_equal(got, run(a)[0])
+
+
+def test_long_rows_are_cut_into_parts_and_wide_results_are_not():
+    x, y = leaf((2, 70000)), leaf((70000, 2))
+    assert titles(on_device(apply("sum", x, axes=(1,)), inputs=[x])) == ["sum_parts", "sum"]
+    assert titles(on_device(apply("sum", y, axes=(1,)), inputs=[y])) == ["sum"]
+
+
+@pytest.mark.parametrize("name", ["max", "min", "argmax", "argmin", "prod", "any", "all"])
+@pytest.mark.parametrize("shape", [(4, 50), (3, 9000)])
+def test_other_reductions_keep_numpys_answers(name, shape):
+    a = np.round(normal(*shape), 1)
+    a[1, 7] = np.nan if "max" in name or "min" in name else 1
+    if name in ("any", "all", "prod"):
+        a = (a > 0) if name != "prod" else np.where(RANDOM.random(shape) < 0.5, -1, 1).astype(np.float32)
+    x = leaf(shape, a.dtype)
+    got = on_device(apply(name, x, axes=(1,)), inputs=[x])(a)[0]
+    np.testing.assert_array_equal(got, getattr(np, name)(a, axis=1))
+
+
+@pytest.mark.parametrize(("rows", "length"), [(3, 40), (2, 700), (600, 64)])
+def test_softmax_rows_are_one_kernel(rows, length):
+    x = leaf((rows, length))
+    a = normal(rows, length)
+    run = on_device(_softmax(x), inputs=[x])
+    got = run(a)[0]
+    exact = np.exp(a.astype(float) - a.max(1, keepdims=True))
+    np.testing.assert_allclose(got, exact / exact.sum(1, keepdims=True), rtol=(length + 20) * 2.0**-24)
+    assert len(run.module.plan.launches) == 1
+
+
+def _softmax(x: Node) -> Node:
+    def spread(v: Node) -> Node:
+        return apply("broadcast", v, shape=x.shape, axes=(0,))
+
+    e = apply("exp", apply("subtract", x, spread(apply("max", x, axes=(1,)))))
+    return apply("divide", e, spread(apply("sum", e, axes=(1,))))
+
+
+# -- order and scatter -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (129,), (5, 64), (3, 100)])
+def test_sorts_are_stable(shape):
+    a = np.round(normal(*shape), 1)
+    a.flat[0] = np.nan
+    x = leaf(shape)
+    got = on_device(apply("argsort", x, axis=-1 % len(shape)), inputs=[x])(a)[0]
+    np.testing.assert_array_equal(got, np.argsort(a, axis=-1, kind="stable"))
+
+
+def test_scatter_adds_in_order_and_reports_what_is_out_of_range():
+    x, i, v = leaf((9, 8)), leaf((20,), np.int64), leaf((20, 8))
+    node = apply("scatter", x, v, i, axes=(0,), how="add")
+    run = on_device(node, inputs=[x, i, v])
+    a, k, b = normal(9, 8), RANDOM.integers(-9, 9, 20), normal(20, 8)
+    expected = a.copy()
+    for at, row in zip(k, b, strict=True):
+        expected[at] += row
+    np.testing.assert_array_equal(run(a, k, b)[0], expected)
+    assert run.status == 0
+    k[3] = 9
+    run(a, k, b)
+    assert (run.status & 0xFF, run.status >> 8) == (1, run.graph.index[run.graph.outputs[0]])
+
+
+# -- products ----------------------------------------------------------------------------------------------------------
+
+SIZES = [(17, 33, 19), (64, 64, 8), (1, 1, 1), (130, 10, 20), (3, 5, 2000), (1, 40, 70), (40, 1, 70)]
+
+
+@pytest.mark.parametrize(("dtype", "arch"), [(np.float32, "sm_75"), (np.float32, "sm_90"), (np.float64, "sm_90")])
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
+def test_products_of_every_layout(transposed, dtype, arch):
+    nodes, inputs, arrays, exact, sizes = [], [], [], [], []
+    for m, n, k in SIZES if transposed == (False, False) else SIZES[:2]:
+        shapes = [(k, m) if transposed[0] else (m, k), (n, k) if transposed[1] else (k, n)]
+        pair = [leaf(s, dtype) for s in shapes]
+        labels = [(2, 0) if transposed[0] else (0, 2), (1, 2) if transposed[1] else (2, 1)]
+        nodes.append(apply("contract", *pair, left=labels[0], right=labels[1], out=(0, 1)))
+        a, b = (normal(*s, dtype=dtype) for s in shapes)
+        inputs += pair
+        arrays += [a, b]
+        x, y = a.T if transposed[0] else a, b.T if transposed[1] else b
+        exact.append((x.astype(np.longdouble) @ y, np.abs(x) @ np.abs(y)))
+        sizes.append(k)
+    run = on_device(*nodes, inputs=inputs, arch=arch)
+    for got, (value, size), k in zip(run(*arrays), exact, sizes, strict=True):
+        assert (np.abs(got - value) <= (k + 2) * EPS[dtype] * size).all()
+
+
+def test_batches_and_integers():
+    x, y = leaf((3, 2, 17, 20)), leaf((3, 2, 20, 31))
+    i, j = leaf((20, 30), np.int8), leaf((30, 40), np.int8)
+    nodes = [
+        apply("contract", x, y, left=(0, 1, 2, 4), right=(0, 1, 4, 3), out=(0, 1, 2, 3)),
+        apply("contract", i, j, left=(0, 2), right=(2, 1), out=(0, 1)),
+    ]
+    a, b = normal(3, 2, 17, 20), normal(3, 2, 20, 31)
+    c, d = (RANDOM.integers(-9, 9, s).astype(np.int8) for s in ((20, 30), (30, 40)))
+    first, second = on_device(*nodes, inputs=[x, y, i, j])(a, b, c, d)
+    np.testing.assert_allclose(first, a @ b, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(second, c @ d)
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(20, 64, 9), (33, 32, 12), (1, 24, 30)])
+def test_epilogues_are_part_of_the_product(m, n, k):
+    x, y, bias = leaf((m, k)), leaf((k, n)), leaf((n,))
+    product = apply("contract", x, y, left=(0, 2), right=(2, 1), out=(0, 1))
+    shifted = apply("add", product, apply("broadcast", bias, shape=(m, n), axes=(1,)))
+    run = on_device(apply("relu", shifted), apply("square", shifted), inputs=[x, y, bias])
+    assert len(run.module.plan.launches) == 1
+    a, b, c = normal(m, k), normal(k, n), normal(n)
+    rectified, squared = run(a, b, c)
+    value = a.astype(float) @ b + c
+    np.testing.assert_allclose(rectified, np.maximum(value, 0), atol=1e-5)
+    np.testing.assert_allclose(squared, value**2, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_large_products_spill_nothing(arch):
+    """The tiles of large products, for every architecture; a shape with edges and one without."""
+    nodes, inputs = [], []
+    for n, dtype in ((4096, np.float32), (4095, np.float32), (2048, np.float64)):
+        pair = [leaf((n, n), dtype), leaf((n, n), dtype)]
+        nodes.append(apply("contract", *pair, left=(0, 2), right=(2, 1), out=(0, 1)))
+        inputs += pair
+    usages = assembled(on_device(*nodes, inputs=inputs, arch=arch).ptx, arch)
+    assert len(usages) == len(nodes)
+    assert all(u.spilled == 0 and u.shared <= 48 * 1024 and u.registers <= 255 for u in usages.values()), usages
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_90"])
+def test_convolutions_read_their_windows_where_they_lie(arch):
+    """Forward and both derivatives, by `correlation`: no window is copied."""
+    image, weights = gc.spec((2, 3, 10, 20), np.float32), gc.spec((5, 3, 3, 3), np.float32)
+    exe = gc.compile(gc.value_and_grad(convolved, (0, 1)), image, weights, target=arch)
+    arrays = [normal(*image.shape), normal(*weights.shape)]
+    results, _, _ = run(exe.ptx, exe.plan, exe.schedule, arrays)
+    assert any(isinstance(w, Correlation) for k in exe.schedule.kernels for w in k.work)
+    for got, want in zip(results, exe.lowered.evaluate(*arrays), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def convolved(image, weights):
+    return gnp.square(gc.nn.conv2d(image, weights, padding=1)).sum()
