@@ -6,6 +6,7 @@ must be the lines.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -112,6 +113,25 @@ def test_a_transformer_is_about_a_page(golden: Callable[[str, str], None]) -> No
 def test_more_layers_do_not_print_more() -> None:
     few, many = (str(check(gc.explain(transformer, *transformer_args(blocks)))) for blocks in (4, 5))
     assert len(few.splitlines()) == len(many.splitlines())
+
+
+def test_unnamed_parts_of_layers_are_rows_of_their_own() -> None:
+    """Two parts of a layer without a name are two letters with the layer's number, not one letter counted through."""
+
+    def step(p: Any, x: Any) -> Any:
+        x = x + nn.scaled_dot_product_attention(x @ p["q"], x @ p["k"], x, is_causal=True) @ p["o"]
+        h = nn.layer_norm(x, (4,))
+        return x + nn.gelu(h @ p["u"]) @ p["w"]
+
+    def loss(blocks: Any, x: Any) -> Any:
+        for p in blocks:
+            x = step(p, x)
+        return x.sum()
+
+    shapes = {"q": (4, 4), "k": (4, 4), "o": (4, 4), "u": (4, 6), "w": (6, 4)}
+    derivation = check(gc.explain(loss, [{k: normal(*s) for k, s in shapes.items()} for _ in range(4)], normal(5, 4)))
+    assert len(rules(derivation)) == 2
+    assert not re.search(r"[A-Za-z]₋", str(derivation)), "a number that counts down"
 
 
 def test_every_line_is_printed_on_request() -> None:

@@ -10,6 +10,7 @@ gradient of a scalar L is ∂L/∂W; for other results ∂W is the cotangent of 
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -23,6 +24,10 @@ from gradc.node import Node
 
 #: how names begin that are not settled yet
 PART = "part "
+#: letters for unnamed parts, in the order in which they are taken
+LETTERS = ("t", "s", "v", "q", "u", "r", "w", "a", "c", "e")
+#: quantities with a number that have several unnamed parts give each its own letter from so many on
+SHORTEST_ROW = 3
 
 
 class Naming:
@@ -117,16 +122,40 @@ class Naming:
         if len(set(hats.values())) == len(hats):
             self.idents |= hats
             parts = {name: part for name, part in parts.items() if name not in hats}
-        groups: dict[str, dict[str, str]] = {}
+        groups: dict[str, dict[str, Node]] = {}
         for name, (letter, node) in parts.items():
-            groups.setdefault(letter, {})[name] = nearest.get(node, self.output_names[0])
-        for wish, owners in groups.items():
-            used = {ident.name for ident in self.idents.values()}
-            letter = next(c for c in (wish, "t", "s", "v", "q", PART) if c not in used)
-            shown = self._subscripted(letter, owners) if len(set(owners.values())) == len(owners) > 1 else {}
-            if len(shown) < len(owners):
-                shown = {name: Ident(letter, str(i) if len(owners) > 1 else "") for i, name in enumerate(owners, 1)}
-            self.idents |= shown
+            groups.setdefault(letter, {})[name] = node
+        for wish, nodes in groups.items():
+            owners = {name: nearest.get(node, self.output_names[0]) for name, node in nodes.items()}
+            for row in self._rows(owners, nodes):
+                self._settle_row(wish, row)
+
+    def _rows(self, owners: Mapping[str, str], nodes: Mapping[str, Node]) -> list[Mapping[str, str]]:
+        """Parts that get a letter of their own: where quantities have several, alike ones of h₁, h₂, … are a row.
+
+        The last row has what is in none.
+        """
+        if len(set(owners.values())) == len(owners):
+            return [owners]
+        rows: dict[tuple[Layout, str, int], dict[str, str]] = defaultdict(dict)
+        count: Counter[tuple[str, str]] = Counter()
+        for name, owner in owners.items():
+            ident, op = self.idents[owner], nodes[name].op.name
+            count[owner, op] += 1
+            if number_of(ident) is not None:
+                rows[numbered(ident, 0), op, count[owner, op]][name] = owner
+        long = [row for row in rows.values() if len(row) >= SHORTEST_ROW]
+        rest = {name: owner for name, owner in owners.items() if not any(name in row for row in long)}
+        return [*long, rest] if rest else [*long]
+
+    def _settle_row(self, wish: str, owners: Mapping[str, str]) -> None:
+        """One letter for the parts of the given owners: with the owner's number if there is one part of each."""
+        used = {ident.name for ident in self.idents.values()}
+        letter = next(c for c in (wish, *LETTERS, PART) if c not in used)
+        shown = self._subscripted(letter, owners) if len(set(owners.values())) == len(owners) > 1 else {}
+        if len(shown) < len(owners):
+            shown = {name: Ident(letter, str(i) if len(owners) > 1 else "") for i, name in enumerate(owners, 1)}
+        self.idents |= shown
 
     def _hat(self, graph: Graph, node: Node) -> Ident | None:
         """x̂ for a function of x that the user called by name."""
