@@ -10,6 +10,8 @@ import pytest
 import gradc as gc
 import gradc.numpy as gnp
 from gradc.graph import Graph
+from gradc.ops.control import bodies
+from gradc.ops.record import Kind
 from gradc.passes import LOWERING, PIPELINE, run_passes
 from gradc.schedule.bodies import Repeat, every_part
 from gradc.tree import leaves_of
@@ -149,6 +151,17 @@ def test_stats_count_every_step():
     ten, twenty = f(10).stats, f(20).stats
     assert twenty["flops"] == 2 * ten["flops"] >= 20 * 2 * 64**3
     assert twenty["bytes"] == 2 * ten["bytes"]
+
+
+def test_every_node_of_a_compiled_loop_has_a_line_of_the_user():
+    def loss(w, xs):
+        _, hs = gc.scan(lambda h, x: (np.tanh(h * w + x),) * 2, np.zeros(3), xs)
+        return (hs**2).sum()
+
+    graph = gc.compile(gc.value_and_grad(loss, (0, 1)), np.ones(3), np.ones((7, 3))).graph
+    graphs = [graph, *(body for node in graph.nodes for body in bodies(node).values())]
+    places = {node.where.file for g in graphs for node in g.nodes if node.op.kind is not Kind.LEAF}
+    assert places == {__file__}
 
 
 def test_an_index_out_of_range_in_a_body_says_the_line_of_the_body():

@@ -25,7 +25,7 @@ import numpy as np
 
 from gradc.aval import Aval, Results
 from gradc.graph import Graph, rewrite
-from gradc.node import OPS, Node
+from gradc.node import OPS, Node, derived_from
 from gradc.ops.leaves import full
 from gradc.ops.record import HOLDERS, Kind, Op, register
 
@@ -52,8 +52,9 @@ def every_node(graph: Graph) -> dict[Node, int]:
 
 
 def item(node: Node, index: int) -> Node:
-    """Result number ``index`` of a node with several."""
-    return OPS["item"].make((node,), index=index)
+    """Result number ``index`` of a node with several; its line is the node's."""
+    with derived_from(node.where):
+        return OPS["item"].make((node,), index=index)
 
 
 def result_count(node: Node) -> int:
