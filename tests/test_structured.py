@@ -386,3 +386,25 @@ def test_many_slices_are_added_up():
     expected = one_direction_at_a_time(gradient, (x,), gradient.outputs[0], graph.inputs[0])
     np.testing.assert_allclose(gc.hessian(f)(x), expected, atol=1e-13)
     np.testing.assert_allclose(gc.jacobian(f, mode="forward")(x), gc.grad(f)(x), rtol=1e-13)
+
+
+# -- programs of single numbers ----------------------------------------------------------------------------------------
+
+
+def chain(q):
+    total, angle = 0.0, 0.0
+    for a in q:
+        angle = angle + a
+        total = total + np.sin(angle) * angle / (1 + a * a)
+    return total
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_a_program_of_single_numbers_takes_its_directions_side_by_side(mode):
+    q = np.linspace(-1.0, 2.0, 7)
+    curvature = gc.jacobian(gc.grad(chain), mode=mode)
+    expected = np.stack([gc.hvp(chain, (q,), (e,))[0] for e in np.eye(7)])
+    executable = gc.compile(curvature, q)
+    np.testing.assert_allclose(executable(q), expected, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(gc.vmap(curvature)(np.stack([q, -q]))[0], expected, rtol=1e-12, atol=1e-13)
+    assert len(executable.schedule.kernels) < 8, "a row of the Hessian is a vector, not many numbers"

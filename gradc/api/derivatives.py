@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gradc.aval import Aval
-from gradc.diff.batching import batch
+from gradc.diff.batching import batch, one_hot_basis
 from gradc.diff.finite import finite_difference
 from gradc.diff.forward import push_forward
 from gradc.diff.linear import refuse_without_tangent
@@ -25,7 +25,7 @@ from gradc.diff.widen import widen, widen_array
 from gradc.errors import DTypeError, ShapeError, TraceError
 from gradc.graph import Graph, fit_argument
 from gradc.node import FUNCTIONS, OPS, Node, dsl, here
-from gradc.ops.leaves import full, iota
+from gradc.ops.leaves import full
 from gradc.passes import FORWARD, run_passes
 from gradc.trace import as_result, aval_of, function_name, new_input, run, trace
 from gradc.tree import Structure, leaves_of, tree_map
@@ -221,14 +221,6 @@ def _directional(graph: Graph, x: Node, size: int) -> Graph | None:
     ((result, has),) = batch([slope], {tangent: batched}, size)
     assert has, "a tangent depends on its direction"
     return graph.replace(inputs=(*graph.inputs, batched), outputs=(result,))
-
-
-def one_hot_basis(aval: Aval) -> Node:
-    """All unit directions of an array, stacked: shape (size, *shape), computed from indices, never stored."""
-    row = iota((aval.size, *aval.shape), 0)
-    own = dsl.reshape(iota((aval.size,)), aval.shape)
-    hot = row == dsl.broadcast_to(own, row.shape)
-    return hot.astype(aval.dtype)
 
 
 def _looped(directional: Graph, aval: Aval, chunk: int, arrays: Sequence[Any]) -> np.ndarray[Any, Any]:

@@ -48,7 +48,7 @@ def jacobian(f: Callable[..., Any], argnums: ArgNums = 0, mode: Mode = "auto") -
         for x in inputs:
             refuse_without_tangent(x, graph.names.get(x, "argument"))
         _refuse_integers(graph)
-        blocks = jacobian_blocks(graph, inputs, lambda g: run_passes(g, LINEAR), mode)
+        blocks = jacobian_blocks(graph, inputs, lambda g: run_passes(g, LINEAR), mode, lanes=True)
         dense = [
             full(y.shape + x.shape, 0, y.dtype) if block is None else block
             for y, row in zip(graph.outputs, blocks, strict=True)

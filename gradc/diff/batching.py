@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gradc.aval import Aval
 from gradc.diff.calls import batch_call
 from gradc.diff.loops import batch_loop
 from gradc.interpret import topological
-from gradc.node import Node, derived_from
+from gradc.node import Node, derived_from, dsl
 from gradc.ops.control import Loop
+from gradc.ops.leaves import iota
 from gradc.ops.record import HOLDERS, Kind
 
 
@@ -58,3 +60,11 @@ def batch_node(node: Node, args: Sequence[Node], batched: Sequence[bool], size: 
     rule = node.op.batch
     assert rule is not None and node.op.kind is not Kind.LEAF, f"op {node.op.name} has no batching rule"
     return rule(node, args, batched, size)
+
+
+def one_hot_basis(aval: Aval) -> Node:
+    """All unit directions of an array, stacked: shape (size, *shape), computed from indices, never stored."""
+    row = iota((aval.size, *aval.shape), 0)
+    own = dsl.reshape(iota((aval.size,)), aval.shape)
+    hot = row == dsl.broadcast_to(own, row.shape)
+    return hot.astype(aval.dtype)
