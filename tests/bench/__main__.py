@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not rows:
         print(f"no row is called {options.only!r}; --list prints them all", file=sys.stderr)
         return 2
-    results, limits = known(options.resume, rows) if options.resume else ([], {})
+    everything = chosen([], options.quick)
+    results, limits = known(options.resume, everything) if options.resume else ([], {})
     done = {(r.workload.name, r.threads) for r in results}
     for threads in map(int, options.threads.split(",")):
         effort = Effort.small(threads) if options.quick else Effort(threads=threads)
@@ -80,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     Path(options.json).write_text(json_lines(results, limits), encoding="utf-8")
         finally:
             stable.close()
+    place = {workload.name: k for k, (_, workload) in enumerate(everything)}
+    results.sort(key=lambda result: (result.threads, place[result.workload.name]))
     text = page(results, FAMILIES, limits, head(effort.rounds))
     print(text)
     if options.write:
@@ -96,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--threads", default="1", help=many)
     made.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     made.add_argument("--json", metavar="FILE", help="write one JSON object per row")
-    made.add_argument("--resume", metavar="FILE", help="take the rows of such a file as measured")
+    made.add_argument("--resume", metavar="FILE", help="take the rows of such a file as measured, and show them, too")
     made.add_argument("--list", action="store_true", help="print the names of the rows")
     return made
 
@@ -108,7 +111,7 @@ def chosen(wanted: Sequence[str], quick: bool) -> list[tuple[str, Workload]]:
 
 
 def known(file: str, rows: Sequence[tuple[str, Workload]]) -> tuple[list[Result], dict[str, float]]:
-    """The results in a file that ``--json`` wrote, as far as they are wanted, and the limits measured with the last."""
+    """The results of ``rows`` in a file that ``--json`` wrote, and the limits measured with the last."""
     wanted = {workload.name: workload for _, workload in rows}
     records = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
     found = {(r["name"], r["threads"]): r for r in records if r["name"] in wanted}
