@@ -7,10 +7,9 @@ Invariant: `Graph.nodes` is in topological order and every stage refers to a nod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,8 +84,11 @@ class Graph:
         return tuple(n for n in self.nodes if n.op.name == "input" and n not in own)
 
     def replace(self, **changes: Any) -> Graph:
-        """A copy with some fields changed."""
-        return Graph(**({f.name: getattr(self, f.name) for f in fields(self)} | changes))
+        """A copy with some fields changed; what is known of the nodes is kept where they stay."""
+        new = Graph(**({name: getattr(self, name) for name in _FIELDS} | changes))
+        if not changes.keys() & {"inputs", "outputs"}:
+            new.__dict__.update((k, v) for k, v in self.__dict__.items() if k in _OF_NODES)
+        return new
 
     def name(self, node: Node) -> str:
         """The user's name of ``node``, or ``%position``."""
@@ -218,6 +220,11 @@ class Graph:
         return f"<pre>{escape(str(self))}</pre>"
 
 
+_FIELDS = tuple(f.name for f in fields(Graph))
+#: what a graph works out of its inputs and outputs alone
+_OF_NODES = frozenset(("nodes", "index", "users", "nx", "limits", "call"))
+
+
 def fit_argument(value: Any, aval: Aval, name: str) -> np.ndarray[Any, Any]:
     """``value`` as the array that ``aval`` promises; Python scalars convert, arrays must match exactly."""
     if isinstance(value, (bool, int, float)) and aval.shape == ():
@@ -258,6 +265,10 @@ def format_attr(value: Any) -> str:
     return str(value).replace(" ", "") if isinstance(value, tuple) else str(value)
 
 
+#: replaces a node, given its new operands; None keeps it
+Rewrite = Callable[[Node, tuple[Node, ...]], Node | None]
+
+
 def substitute(outputs: Sequence[Node], mapping: Mapping[Node, Node]) -> list[Node]:
     """``outputs`` with leaves (or inner nodes) replaced; nodes that depend on none of them are shared, not copied."""
     return rewrite(outputs, lambda node, args: None, mapping)
@@ -265,7 +276,7 @@ def substitute(outputs: Sequence[Node], mapping: Mapping[Node, Node]) -> list[No
 
 def rewrite(
     outputs: Sequence[Node],
-    rule: Callable[[Node, tuple[Node, ...]], Node | None],
+    rule: Rewrite,
     mapping: Mapping[Node, Node] | None = None,
     correspondence: dict[Node, Node] | None = None,
 ) -> list[Node]:
@@ -273,24 +284,35 @@ def rewrite(
 
     ``correspondence`` (old node -> new node) is filled if given.
     """
-    new: dict[Node, Node] = correspondence if correspondence is not None else {}
-    new.update(mapping or {})
-    for node in topological(outputs, mapping):
-        if node in new:
-            continue
-        args = tuple(new[a] for a in node.args)
+    order = topological(outputs, mapping)
+    changed = {old: new for old, new in mapping.items() if new is not old} if mapping else {}
+    rewrite_nodes(order if not mapping else [n for n in order if n not in mapping], rule, changed)
+    if correspondence is not None:
+        correspondence.update(mapping or {})
+        correspondence.update((node, changed.get(node, node)) for node in order)
+    return [changed.get(node, node) for node in outputs]
+
+
+def rewrite_nodes(order: Iterable[Node], rule: Rewrite, changed: dict[Node, Node]) -> None:
+    """`rewrite` for nodes whose ``order`` is known; ``changed`` gets the nodes that became others.
+
+    A node whose operands stayed is shown to the rule with its own ``args``, the very tuple.
+    """
+    moved = changed.keys()
+    for node in order:
+        args = node.args
+        if not moved.isdisjoint(args):
+            args = tuple([changed.get(a, a) for a in args])
         replacement = rule(node, args)
         if replacement is None:
-            replacement = node if same_nodes(args, node.args) else node.rebuilt(args, _relabel(node.label, new))
-        elif replacement.label is not None and replacement.label is node.label and replacement is not node:
-            replacement = replacement.rebuilt(replacement.args, _relabel(node.label, new))
-        new[node] = replacement
-    return [new[node] for node in outputs]
-
-
-def same_nodes(a: Sequence[Node], b: Sequence[Node]) -> bool:
-    """Whether two equally long sequences hold the very same nodes (== would build comparisons)."""
-    return all(map(is_, a, b))
+            if args is node.args:
+                continue
+            replacement = node.rebuilt(args, _relabel(node.label, changed))
+        elif replacement is node:
+            continue
+        elif replacement.label is not None and replacement.label is node.label:
+            replacement = replacement.rebuilt(replacement.args, _relabel(node.label, changed))
+        changed[node] = replacement
 
 
 def _relabel(label: Label | None, new: Mapping[Node, Node]) -> Label | None:

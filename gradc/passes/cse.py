@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from gradc.graph import Graph, same_nodes
+from gradc.graph import Graph
 from gradc.node import Node
 from gradc.passes.rules import mapped
 
@@ -26,7 +26,7 @@ def cse(graph: Graph) -> Graph:
         key = (node.op, tuple(map(id, args)), attrs_key(node), node.aval, node.replica)
         known = seen.get(key)
         if known is None:
-            known = seen[key] = node if same_nodes(args, node.args) else node.rebuilt(args, node.label)
+            known = seen[key] = node if args is node.args else node.rebuilt(args, node.label)
         return known
 
     return mapped(graph, merge)
@@ -42,7 +42,7 @@ def attrs_key(node: Node) -> Hashable:
 def value_key(value: Any) -> Hashable:
     """A value by type and bits."""
     if isinstance(value, np.ndarray):
-        return (value.shape, str(value.dtype), value.tobytes())
+        return (value.shape, value.dtype, value.tobytes())
     if isinstance(value, tuple):
         return tuple(map(value_key, value))
     if isinstance(value, Graph):

@@ -18,6 +18,6 @@ def quotients(graph: Graph) -> Graph:
     def divided(node: Node, args: tuple[Node, ...]) -> Node | None:
         if node.op.name != "multiply" or any(len(graph.users[a]) > 1 or a in outputs for a in node.args if a.args):
             return None
-        return over_reciprocal(node.rebuilt(args, node.label))
+        return over_reciprocal(node if args is node.args else node.rebuilt(args, node.label))
 
     return mapped(graph, divided)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from gradc.graph import Graph, rewrite, same_nodes
+from gradc.graph import Graph, Rewrite, rewrite_nodes
 from gradc.node import Label, Node, derived_from
 from gradc.passes.lineage import rewritten
 
@@ -20,10 +20,14 @@ LIMIT = 100
 
 
 def apply_rules(graph: Graph, rules: Rules, report: Callable[[Rule, Node], str] | None = None) -> Graph:
-    """Rewrite by ``rules`` until none applies anywhere; ``report`` turns an application into a note on the graph."""
+    """Rewrite by ``rules`` until none applies anywhere; ``report`` turns an application into a note on the graph.
+
+    A node is looked at once: what a rule sees below it never changes.  So the next walk tries the nodes that are new.
+    """
+    settled: set[Node] = set()
     for _ in range(LIMIT):
         applied: list[tuple[Rule, Node]] = []
-        graph = _sweep(graph, rules, applied)
+        graph = _sweep(graph, rules, settled, applied)
         if not applied:
             return graph
         if report is not None:
@@ -33,18 +37,27 @@ def apply_rules(graph: Graph, rules: Rules, report: Callable[[Rule, Node], str] 
 
 def noted(graph: Graph, notes: Sequence[str]) -> Graph:
     """The graph with more to report, each thing once."""
-    return graph.replace(notes=tuple(dict.fromkeys((*graph.notes, *notes))))
+    new = tuple(dict.fromkeys((*graph.notes, *notes)))
+    return graph.replace(notes=new) if new != graph.notes else graph
 
 
-def _sweep(graph: Graph, rules: Rules, applied: list[tuple[Rule, Node]]) -> Graph:
+def _sweep(graph: Graph, rules: Rules, settled: set[Node], applied: list[tuple[Rule, Node]]) -> Graph:
     """One walk from the leaves to the outputs; a replacement's own new operands are met by the next walk."""
 
-    def settled(node: Node, args: tuple[Node, ...]) -> Node | None:
-        start = node if same_nodes(args, node.args) else node.rebuilt(args, node.label)
-        result = _to_fixed_point(start, rules, applied)
-        return None if result is start else result
+    def settle(node: Node, args: tuple[Node, ...]) -> Node | None:
+        tried = rules.get(node.op.name)
+        if args is not node.args:
+            result = node.rebuilt(args, node.label)
+        elif tried is None or node in settled:
+            return None
+        else:
+            result = node
+        if tried is not None:
+            result = _to_fixed_point(result, rules, applied)
+            settled.add(result)
+        return result
 
-    return mapped(graph, settled)
+    return mapped(graph, settle)
 
 
 def _to_fixed_point(node: Node, rules: Rules, applied: list[tuple[Rule, Node]]) -> Node:
@@ -75,11 +88,18 @@ def _with_label(node: Node, label: Label | None) -> Node:
     return node.rebuilt(node.args, label)
 
 
-def mapped(graph: Graph, rule: Callable[[Node, tuple[Node, ...]], Node | None]) -> Graph:
-    """The graph rebuilt by ``rule``, with names carried over and labels pointing at rewritten operands."""
-    known: dict[Node, Node] = {}
-    outputs = rewrite(graph.outputs, rule, {n: n for n in graph.inputs}, known)
-    names = {known[node]: name for node, name in graph.names.items() if node in known}
-    after = graph.replace(outputs=tuple(outputs), names=names)
-    rewritten(graph, known, after)
+def mapped(graph: Graph, rule: Rewrite) -> Graph:
+    """The graph rebuilt by ``rule``, with names carried over and labels pointing at rewritten operands.
+
+    It is the very same graph where the rule keeps every node.
+    """
+    changed: dict[Node, Node] = {}
+    inputs = set(graph.inputs)
+    rewrite_nodes((node for node in graph.nodes if node not in inputs), rule, changed)
+    if not changed:
+        return graph
+    known = graph.index
+    names = {changed.get(node, node): name for node, name in graph.names.items() if node in known}
+    after = graph.replace(outputs=tuple(changed.get(y, y) for y in graph.outputs), names=names)
+    rewritten(graph, changed, after)
     return after
