@@ -158,7 +158,7 @@ def test_short_ragged_rows_are_no_epilogue(columns: int, fused: bool) -> None:
     """Their loop goes on over the ends of rows where it can."""
     x, w = leaf((64, 32), "float32"), leaf((32, columns), "float32")
     y = apply("contract", x, w, left=(0, 1), right=(1, 2), out=(0, 2))
-    wide = SimpleNamespace(lanes=lambda dtype: 16)
+    wide = SimpleNamespace(lanes=lambda dtype: 16, ahead_bytes=0)
     (kernel,) = schedule(Graph((x, w), (np.maximum(y, 0.5),)), target=wide).kernels
     assert kernel.title == "product+map"
     assert [type(work) for work in kernel.work] == ([Product] if fused else [Product, Nest])

@@ -524,7 +524,11 @@ class Lanes:
         return self._compare("oge", "ge", x, y)
 
     def isnan(self, x: Value) -> Value:
-        return Value(self.f.let(f"fcmp uno {x.type} {x.ref}, {x.ref}"), "bool", x.lanes)
+        return self.unordered(x, x)
+
+    def unordered(self, x: Value, y: Value) -> Value:
+        """Whether one of two floats is NaN."""
+        return Value(self.f.let(f"fcmp uno {x.type} {x.ref}, {y.ref}"), "bool", x.lanes)
 
     def select(self, mask: Value, x: Value | Scalar, y: Value | Scalar) -> Value:
         a, b = self.lift(x, y)

@@ -40,6 +40,17 @@ def load(
     return _from_memory(f, ref, dtype, lanes)
 
 
+#: Bytes that a CPU fetches at a time.
+LINE = 64
+
+
+def fetch(f: Function, pointer: str, dtype: str, lanes: int) -> None:
+    """Ask for the lines that hold ``lanes`` elements from ``pointer`` on; they need not exist."""
+    name = f.module.declare("llvm.prefetch.p0", "void", "ptr", "i32", "i32", "i32")
+    for start in range(0, lanes, max(LINE // _align(dtype), 1)):
+        f.line(f"call void @{name}(ptr {offset_pointer(f, pointer, start, dtype)}, i32 0, i32 3, i32 1)")
+
+
 def store(f: Function, value: Value, pointer: str, mask: Value | None = None, aligned: bool = False) -> None:
     """Write the lanes of ``value`` to neighbouring elements, those in ``mask`` only; ``aligned`` as in `load`."""
     kind, ref = vector_type(memory_type(value.dtype), value.lanes), _to_memory(f, value)

@@ -74,6 +74,7 @@ class NestWalk:
         if not variables:
             for stage, needed in zip(self.nest.stages, self.needed, strict=True):
                 self._stage(stage, needed, point)
+                self.s.near.update(needed)
                 self.s.advance(self.all, point)
             return
         var, *rest = variables

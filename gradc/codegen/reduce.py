@@ -24,7 +24,7 @@ import numpy as np
 from gradc.codegen.ir import Function, Lanes, Value, const
 from gradc.codegen.loops import each
 from gradc.codegen.memory import first_lanes
-from gradc.codegen.reducers import REDUCERS, Reducer, State, across_lanes, tree
+from gradc.codegen.reducers import REDUCERS, Reducer, State, tree
 from gradc.codegen.scalars import Point, Scalars
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.kernel import Apply, Bounded, Instruction, Lookup, Nest, Stage
@@ -95,7 +95,7 @@ class Reduction:
 
     def run(self, point: Point) -> list[Value]:
         if not self.stage.inner:
-            states = self._take(self._start(), point)
+            (states,) = self._take([self._start()], [point])
         else:
             states = self._blocks(point)
         return self.ended(states)
@@ -103,25 +103,29 @@ class Reduction:
     def ended(self, states: States) -> list[Value]:
         """The results: what is left is to join the lanes, where they run along the reduced axis."""
         if self.along:
-            states = tuple(across_lanes(self.f, r, x) for r, x in zip(self.reducers, states, strict=True))
+            states = tuple(r.across(x) for r, x in zip(self.reducers, states, strict=True))
         return [r.end(x) for r, x in zip(self.reducers, states, strict=True)]
 
     # -- one element (of each lane) ----------------------------------------------------------------------------------
     def _start(self) -> States:
         return tuple(r.start() for r in self.reducers)
 
-    def _take(self, states: States, point: Point) -> States:
-        self.s.advance(self.needed, point)
+    def _take(self, parts: Sequence[States], points: Sequence[Point]) -> list[States]:
+        """One step of several accumulators, each at its own point; a mask is that of all."""
         wide = self.s.nest.lanes > 1
-        for store in self.stage.stores:
-            self.s.store(store, point)
-        position = self._position(point) if any(r.how.startswith("arg") for r in self.stage.reduces) else None
-        mask = point.mask if self.along else None
+        for point in points:
+            self.s.advance(self.needed, point)
+            for store in self.stage.stores:
+                self.s.store(store, point)
+        counted = any(r.how.startswith("arg") for r in self.stage.reduces)
+        positions = [self._position(p) if counted else None for p in points]
+        mask = points[0].mask if self.along else None
         taken = []
-        for which, (r, x, a) in enumerate(zip(self.reducers, states, self.stage.reduces, strict=True)):
+        for which, (r, a) in enumerate(zip(self.reducers, self.stage.reduces, strict=True)):
             with self.f.standing_for(instruction=self.totals.get(which, -1)):
-                taken.append(r.step(x, self.s.value(a.value, point, wide), position, mask))
-        return tuple(taken)
+                xs = [self.s.value(a.value, p, wide) for p in points]
+                taken.append(r.steps([states[which] for states in parts], xs, positions, mask))
+        return list(zip(*taken, strict=True))
 
     def _position(self, point: Point) -> Value:
         """The row-major number of the element in the reduced axes."""
@@ -207,17 +211,15 @@ class Reduction:
             inside = point.at(last, const(begin, "int64"))
             if last.extent - begin < self.width:
                 inside.mask = first_lanes(last.extent - begin, self.width)
-            parts[k] = self._take(parts[k], inside)
+            (parts[k],) = self._take([parts[k]], [inside])
         return parts
 
     def _stretch(self, last: Var, start: Value, stop: Value, parts: list[States], point: Point) -> list[States]:
         """Whole steps."""
         chunk = self.interleave * self.width
         with self.f.loop(start, stop, chunk, carry=_flat(parts)) as loop:
-            parts = self._shaped(loop.carry)
-            for k in range(self.interleave):
-                at = loop.index if k == 0 else Lanes(self.f).add(loop.index, k * self.width)
-                parts[k] = self._take(parts[k], point.at(last, at))
+            at = [Lanes(self.f).add(loop.index, k * self.width) if k else loop.index for k in range(self.interleave)]
+            parts = self._take(self._shaped(loop.carry), [point.at(last, a) for a in at])
             loop.next = _flat(parts)
         return self._shaped(loop.result)
 

@@ -35,10 +35,25 @@ class Reducer:
             x = b.select(mask, x, self.identity)
         return (self.combined(b, state[0], x),)
 
+    def steps(
+        self, states: Sequence[State], xs: Sequence[Value], positions: Sequence[Value | None], mask: Value | None
+    ) -> list[State]:
+        """`step` of several partial results, each with its own element."""
+        return [self.step(*each, mask) for each in zip(states, xs, positions, strict=True)]
+
     def join(self, first: State, second: State) -> State:
         """Two partial results in one; ``first`` has the earlier elements."""
         b = Builder(self.f, first[0].lanes)
         return (self.combined(b, first[0], second[0]),)
+
+    def across(self, state: State) -> State:
+        """One partial result of those in the lanes, by a binary tree of halves: lanes k and k + half are joined."""
+        lanes = state[0].lanes
+        while lanes > 1:
+            lanes //= 2
+            low, high = (tuple(_half(self.f, v, start, lanes) for v in state) for start in (0, lanes))
+            state = self.join(low, high)
+        return state
 
     def end(self, state: State) -> Value:
         return state[0]
@@ -123,10 +138,28 @@ class Max(Reducer):
         best = self.combined(b, x, state[0])
         return (best, b.or_(state[1], b.isnan(x))) if x.is_float else (best,)
 
+    def steps(
+        self, states: Sequence[State], xs: Sequence[Value], positions: Sequence[Value | None], mask: Value | None
+    ) -> list[State]:
+        """One comparison finds a NaN in either of two elements, and the first one's partial result remembers it."""
+        if mask is not None or len(xs) % 2 or not xs[0].is_float:
+            return super().steps(states, xs, positions, mask)
+        b = Builder(self.f, self.lanes)
+        best = [self.combined(b, x, state[0]) for state, x in zip(states, xs, strict=True)]
+        seen = [state[1] for state in states]
+        seen[::2] = [b.or_(s, b.unordered(x, y)) for s, x, y in zip(seen[::2], xs[::2], xs[1::2], strict=True)]
+        return list(zip(best, seen, strict=True))
+
     def join(self, first: State, second: State) -> State:
         b = Builder(self.f, first[0].lanes)
         best = self.combined(b, second[0], first[0])
         return (best, b.or_(first[1], second[1])) if len(first) == 2 else (best,)
+
+    def across(self, state: State) -> State:
+        if len(state) == 1:
+            return super().across(state)
+        (best,) = super().across(state[:1])
+        return best, Builder(self.f, state[1].lanes).any(state[1])
 
     def combined(self, b: Builder, x: Value, y: Value) -> Value:
         if x.dtype == "bool":
@@ -205,17 +238,6 @@ class ArgMin(ArgMax):
 REDUCERS: dict[str, type[Reducer]] = {
     "sum": Sum, "prod": Prod, "max": Max, "min": Min, "any": Any, "all": All, "argmax": ArgMax, "argmin": ArgMin,
 }  # fmt: skip
-
-
-def across_lanes(f: Function, reducer: Reducer, state: State) -> State:
-    """One partial result out of those in the lanes, by a binary tree of halves: lanes k and k + half are joined."""
-    lanes = state[0].lanes
-    while lanes > 1:
-        lanes //= 2
-        low = tuple(_half(f, v, 0, lanes) for v in state)
-        high = tuple(_half(f, v, lanes, lanes) for v in state)
-        state = reducer.join(low, high)
-    return state
 
 
 def _half(f: Function, v: Value, start: int, lanes: int) -> Value:

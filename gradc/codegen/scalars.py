@@ -62,6 +62,7 @@ class Scalars:
 
     def __init__(self, f: Function, nest: Nest, slots: Sequence[str], status: str):
         self.f, self.nest, self.slots, self.status = f, nest, slots, status
+        self.near: set[int] = set()  #: loads whose elements an earlier stage has read
         self.aligned = False  #: whether lanes that lie in a row start at a multiple of their number
         self.depends = dependences(nest)
         self.pack_of = {k: pack for pack in nest.packs for k in pack}
@@ -125,6 +126,8 @@ class Scalars:
         if isinstance(x, Index):
             return self._index(x, point, wide)
         if isinstance(x, Load):
+            if x.ahead and k not in self.near:
+                self._fetch(x, point)
             return self.load(x.slot, x.offset, x.dtype, point)
         if isinstance(x, Apply):
             return self._apply(x, point, wide)
@@ -209,6 +212,12 @@ class Scalars:
             pointer = memory.offset_pointer(self.f, self.slots[slot], self.form(offset, point, False), dtype)
             return memory.load(self.f, pointer, dtype, self.nest.lanes, point.mask, self.aligned)
         return self._load_apart(self.slots[slot], offset, dtype, point)
+
+    def _fetch(self, x: Load, point: Point) -> None:
+        """Ask for what a load will read soon."""
+        place = self.form(x.offset + x.ahead, point, False)
+        pointer = memory.offset_pointer(self.f, self.slots[x.slot], place, x.dtype)
+        memory.fetch(self.f, pointer, x.dtype, self.nest.lanes)
 
     def _load_apart(self, base: str, offset: Affine, dtype: str, point: Point) -> Value:
         """Elements whose lanes are no neighbours."""

@@ -94,14 +94,15 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The element of a slot at ``offset`` elements."""
+    """The element of a slot at ``offset`` elements; the one ``ahead`` elements behind it will be read soon."""
 
     slot: int
     offset: Affine
     dtype: str
+    ahead: int = 0
 
     def __str__(self) -> str:
-        return f"s{self.slot}[{self.offset}]"
+        return f"s{self.slot}[{self.offset}]" + (f", {self.ahead} ahead" if self.ahead else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,10 @@ SPREAD = 4
 class Widths(Protocol):
     """All that a schedule knows of a machine."""
 
+    @property
+    def ahead_bytes(self) -> int:
+        """How far ahead of its use a loop should ask for the memory it reads; 0: not at all."""
+
     def lanes(self, dtype: str) -> int:
         """How many elements of a dtype fill one vector register."""
 

@@ -16,6 +16,7 @@ from gradc.schedule.affine import Affine, split_point
 from gradc.schedule.kernel import Apply, Load, Nest, Scan, Stage, Store, form
 from gradc.schedule.lanes import Widths, arranged
 from gradc.schedule.pack import packs
+from gradc.schedule.streams import reading_ahead
 from gradc.schedule.weave import Place, Slots, Splits, Weaver, dtype_name, refined
 
 #: What a reduction of nothing gives.
@@ -36,7 +37,7 @@ def woven(slots: Slots, number: Mapping[Node, int], widths: Widths, body: Body) 
         if finer is None:
             break
         splits = finer
-    nest = arranged(nest, widths)
+    nest = reading_ahead(arranged(nest, widths), widths)
     return replace(nest, packs=packs(nest, widths))
 
 

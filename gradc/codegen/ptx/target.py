@@ -57,6 +57,11 @@ class Gpu:
         """Whether cp.async moves global to shared memory past the registers."""
         return self.compute_capability >= (8, 0)
 
+    @property
+    def ahead_bytes(self) -> int:
+        """Other warps run while one waits for memory."""
+        return 0
+
     def lanes(self, dtype: str) -> int:
         """A warp is the vector that the scheduler chooses axes for, whatever the dtype."""
         return WARP
