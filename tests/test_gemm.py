@@ -18,10 +18,11 @@ from gradc.codegen.builder import Builder
 from gradc.codegen.gemm import Gemm, emit_gemm, gemm_scratch_bytes
 from gradc.codegen.gemm.dot import Dot
 from gradc.codegen.gemm.output import Output
+from gradc.codegen.gemm.pack import Pack
 from gradc.codegen.gemm.plan import Plan, Stage, make_plan
 from gradc.codegen.gemm.registers import address, load, plus, store, times
 from gradc.codegen.ir import Module, Value
-from gradc.codegen.target import Target
+from gradc.codegen.target import Cache, Target
 from gradc.errors import DTypeError
 from tests.gemm_harness import HOST, Products, bound, describe, machine, text
 
@@ -119,7 +120,7 @@ def test_any_product(case: tuple[np.ndarray, np.ndarray, np.ndarray, bool, float
     assert np.array_equal(whole, around)  # nothing beside C was written
 
 
-BLOCKED = [(40, 400, 400), (130, 300, 800), (700, 40, 420), (17, 1030, 700)]
+BLOCKED = [(40, 400, 400), (130, 300, 800), (700, 40, 420), (17, 1030, 700), (64, 40, 2600)]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -166,11 +167,15 @@ def fma(x: np.ndarray, y: np.ndarray, total: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.skipif(not HAS_FMA, reason="without FMA a step has two roundings")
-@pytest.mark.parametrize("shape", [(5, 40, 37), (33, 33, 200), (40, 400, 400)])
-def test_tiles_add_in_the_order_of_k(shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [((5, 40, 37), "rows"), ((33, 33, 200), "rows"), ((24, 700, 530), "rows"), ((64, 48, 2600), "columns")],
+)
+def test_tiles_add_in_the_order_of_k(shape: tuple[int, int, int], layout: str) -> None:
     m, n, k = shape
     rng = np.random.default_rng(2)
-    a, b, c = (random_array(rng, s, "float32") for s in ((m, k), (k, n), (m, n)))
+    a = laid_out(rng, (m, k), "float32", layout)
+    b, c = (random_array(rng, s, "float32") for s in ((k, n), (m, n)))
     plan = plan_of(a, b, c)
     assert plan.kernel == "tile"
     blocks = []
@@ -416,6 +421,30 @@ def test_targets() -> None:
     assert shape("aarch64-apple-darwin") == (4, 32)
     assert shape("riscv64-unknown-linux-gnu") == (4, 16)
     assert Target.of("x86_64", features="+avx512f").lanes("bool") == 64
+
+
+def test_rows_that_a_cache_holds() -> None:
+    cache = Cache(48 << 10, 12)
+    assert cache.rows(128, 128) == 384  # side by side: all of it
+    assert cache.rows(128, 400) == 384  # no line is preferred
+    assert cache.rows(128, 2048) == 24  # two places of 64 sets, two lines each
+    assert cache.rows(128, 4096) == cache.rows(128, -8192) == 12  # all in the same two sets
+    assert Target.of("x86_64-unknown-linux-gnu", "an unknown one").caches == Target.of("riscv64").caches
+
+
+def test_an_operand_is_packed_where_it_would_not_stay_in_a_cache() -> None:
+    target = Target.of("x86_64-unknown-linux-gnu", "znver5")
+
+    def packed(m: int, n: int, k: int, transposed: bool = False) -> tuple[Pack | None, Pack | None]:
+        a_strides = (1, m) if transposed else (k, 1)
+        plan = make_plan(Gemm(m, n, k, "float64", a_strides, (n, 1), (n, 1)), target)
+        return plan.pack_a, plan.pack_b
+
+    assert packed(128, 128, 128) == (None, None)  # all three in the second cache
+    assert packed(768, 512, 128) == (None, Pack.COPY)  # rows of B a page apart
+    assert packed(768, 500, 128) == (None, None)  # rows of B in all sets
+    assert packed(1024, 1024, 1024, transposed=True) == (Pack.COPY, Pack.COPY)  # each step of k on another page of A
+    assert packed(2048, 2048, 2048) == (Pack.COPY, Pack.COPY)  # rows of A push each other out of the second cache
 
 
 def test_scratch_is_asked_for_only_where_needed() -> None:

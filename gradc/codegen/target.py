@@ -1,4 +1,4 @@
-"""What the emitters must know of the machine: how wide a vector register is and how many there are.
+"""What the emitters must know of the machine: how wide a vector register is, how many there are, how large its caches.
 
 Enters: a triple, a CPU name and a feature string as LLVM writes them.  Leaves: a `Target`, a plain value.
 Invariant: nothing here asks the operating system except `Target.host`.  Start reading at `Target`.
@@ -6,6 +6,7 @@ Invariant: nothing here asks the operating system except `Target.host`.  Start r
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,40 @@ import numpy as np
 #: CPU names that promise a vector extension without naming it in the feature string.
 _AVX512_CPUS = {"x86-64-v4", "skylake-avx512", "cascadelake", "icelake-server", "sapphirerapids", "znver4", "znver5"}
 _AVX2_CPUS = {"x86-64-v3", "haswell", "broadwell", "skylake", "znver1", "znver2", "znver3"}
+
+
+#: Bytes of a cache line, and of the smallest page.
+LINE, PAGE = 64, 4096
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One core's share of a level of cache: ``size`` bytes, ``ways`` lines in each of its sets."""
+
+    size: int
+    ways: int
+
+    def rows(self, row_bytes: int, stride: int) -> int:
+        """How many rows of ``row_bytes``, ``stride`` bytes apart, it holds at once.
+
+        A line may lie in one set only, and rows a power of two apart soon come back to the same sets.
+        """
+        lines = -(-row_bytes // LINE)
+        sets = self.size // (self.ways * LINE)
+        places = sets // math.gcd(max(1, abs(stride) // LINE), sets) if stride % LINE == 0 else sets
+        return min(sets, places * lines) * self.ways // lines
+
+
+#: The first and the second level of CPUs by LLVM's name; of others what every server and laptop of late has at least.
+_CACHES = {
+    "znver5": (Cache(48 << 10, 12), Cache(1 << 20, 16)),
+    "znver4": (Cache(32 << 10, 8), Cache(1 << 20, 8)),
+    "skylake-avx512": (Cache(32 << 10, 8), Cache(1 << 20, 16)),
+    "cascadelake": (Cache(32 << 10, 8), Cache(1 << 20, 16)),
+    "icelake-server": (Cache(48 << 10, 12), Cache(1280 << 10, 20)),
+    "sapphirerapids": (Cache(48 << 10, 12), Cache(2 << 20, 16)),
+}
+_OTHER_CACHES = Cache(32 << 10, 8), Cache(512 << 10, 8)
 
 
 def _registers(triple: str, cpu: str, features: str) -> tuple[int, int]:
@@ -50,6 +85,11 @@ class Target:
 
         features = llvm.get_host_cpu_features().flatten()
         return cls.of(llvm.get_process_triple(), llvm.get_host_cpu_name(), features)
+
+    @property
+    def caches(self) -> tuple[Cache, Cache]:
+        """The first and the second level of data cache of one core: a core's own, and known from its name alone."""
+        return _CACHES.get(self.cpu, _OTHER_CACHES)
 
     @property
     def arch(self) -> str:

@@ -15,7 +15,7 @@ from functools import partial
 from gradc.codegen.gemm.cut import Along, Part
 from gradc.codegen.gemm.dot import Dot, emit_dot
 from gradc.codegen.gemm.output import Output
-from gradc.codegen.gemm.pack import Pack, emit_pack
+from gradc.codegen.gemm.pack import Pack, emit_pack, emit_panel_pack
 from gradc.codegen.gemm.plan import Plan
 from gradc.codegen.gemm.registers import Index, address, index, plus, smaller, storage, times
 from gradc.codegen.gemm.tile import Tile, emit_tile
@@ -248,6 +248,10 @@ def _read_b(p: Product, region: Region, depth: Depth, columns: Value, panels: In
         return Source(corner, row, col), region.columns * col
     width = region.vectors * p.plan.width
     room = width * p.plan.padded(p.plan.depth)
+    if p.plan.pack_b is Pack.COPY and region.columns == width:
+        name = emit_panel_pack(p.f.module, p.plan.problem.dtype, p.plan.width, region.vectors)
+        call(p.f, name, corner, row, depth.count, panels, p.b_pack, room)
+        return Source(p.b_pack, width, 1), room
     with each(p.f, panels) as panel:
         source = p.at(corner, times(p.f, panel, region.columns * col))
         target = p.at(p.b_pack, times(p.f, panel, room))

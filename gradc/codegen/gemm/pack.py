@@ -35,6 +35,15 @@ PARAMS = [
 ]  # fmt: skip
 
 
+#: Neighbouring panels that are copied together: a row of theirs is long enough for the hardware to fetch it ahead.
+PANELS = 4
+
+PANEL_PARAMS = [
+    ("ptr noalias readonly", "src"), ("i64", "row"), ("i64", "rows"), ("i64", "panels"),
+    ("ptr noalias", "dst"), ("i64", "dst_panel"),
+]  # fmt: skip
+
+
 class Pack(Enum):
     """What the strides of the source allow."""
 
@@ -56,6 +65,24 @@ def emit_pack(module: Module, kind: Pack, dtype: str, width: int) -> str:
     if name not in module.functions:
         f = Function(module, name, PARAMS, result="internal void")
         {Pack.COPY: _copy, Pack.FLIP: _flip, Pack.GATHER: _gather}[kind](f, storage(dtype), width)
+        f.finish()
+    return name
+
+
+def emit_panel_pack(module: Module, dtype: str, width: int, vectors: int) -> str:
+    """Make sure that the module has the copy of whole panels of ``vectors`` registers, ``dst_panel`` elements apart."""
+    name = f"gemm.panels.{dtype}.{vectors}x{width}"
+    if name not in module.functions:
+        f = Function(module, name, PANEL_PARAMS, result="internal void")
+        with f.loop(0, argument("panels"), PANELS) as group:
+            count = smaller(f, PANELS, Lanes(f).sub(argument("panels"), group.index))
+            with f.loop(0, argument("rows")) as down, f.loop(0, count) as one:
+                panel = plus(f, group.index, one.index)
+                source = plus(f, times(f, down.index, argument("row")), times(f, panel, vectors * width))
+                target = plus(f, times(f, panel, argument("dst_panel")), times(f, down.index, vectors * width))
+                for v in range(vectors):
+                    vector = load(f, address(f, "%src", plus(f, source, v * width), dtype), dtype, width)
+                    store(f, vector, address(f, "%dst", plus(f, target, v * width), dtype))
         f.finish()
     return name
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradc.codegen.gemm.pack import Pack, pack_kind
 from gradc.codegen.gemm.problem import Gemm, Strides
-from gradc.codegen.target import Target
+from gradc.codegen.target import LINE, PAGE, Cache, Target
 
 #: Independent FMA chains that hide the latency of one (two units, four cycles each).
 CHAINS = 8
@@ -32,15 +32,16 @@ STAGE_BYTES = 64 << 10
 RESIDENT_BYTES = 16 << 10
 #: Beyond so many bytes of operands a tile of inner products streams them from the second-level cache, at a price.
 STREAMED_BYTES, STREAMED = 32 << 10, 1.5
-#: An operand is read where it lies up to this many bytes; above, it is packed if enough rows or columns share the copy.
-UNPACKED_BYTES = 600 << 10
+#: So many tiles of rows, or columns of C, must share the copy of an operand before it is worth its price.
 PACKING_ROWS = 96
 PACKING_COLUMNS = 32
-#: k is cut into even blocks of at most this length: a panel of B, two registers wide, stays near the first-level cache.
-DEPTH = 384
-#: Bytes of a block of A (half of a second-level cache) and of B (a share of the third level).
-A_BLOCK_BYTES = 384 << 10
-B_BLOCK_BYTES = 2 << 20
+#: k is cut into even blocks of at most this length: each is a pass over C, and a panel of B is to come from the second
+#: cache at least.
+DEPTH = 512
+#: Operands that run along k side by side are read where they lie, in blocks of at least so many steps of k.
+LEAST_DEPTH = 64
+#: Bytes of a block of packed B: a share of the third level.
+B_BLOCK_BYTES = 4 << 20
 
 
 class Stage(Enum):
@@ -141,25 +142,25 @@ def make_plan(gemm: Gemm, target: Target) -> Plan:
     ways = [
         replace(plan, swapped=swapped)
         for problem, swapped in seen
-        for plan in _ways(problem, width, target.vector_registers)
+        for plan in _ways(problem, width, target)
     ]
     return min(ways, key=lambda plan: plan.cost)
 
 
-def _ways(g: Gemm, width: int, registers: int) -> Iterator[Plan]:
+def _ways(g: Gemm, width: int, target: Target) -> Iterator[Plan]:
     if g.b_strides[0] == 1 and g.k >= width:
-        yield _dot_plan(g, width, registers)
+        yield _dot_plan(g, width, target.vector_registers)
     if g.c_strides[1] == 1:
-        yield _tile_plan(g, width, registers)
+        yield _tile_plan(g, width, target)
     elif g.c_strides[0] != 1:
-        yield _staged_plan(g, Stage.MOVE, width, registers)
+        yield _staged_plan(g, Stage.MOVE, width, target)
     elif g.m * g.n * np.dtype(g.dtype).itemsize <= STAGE_BYTES:
-        yield _staged_plan(g, Stage.FLIP, width, registers)
+        yield _staged_plan(g, Stage.FLIP, width, target)
 
 
-def _staged_plan(g: Gemm, stage: Stage, width: int, registers: int) -> Plan:
+def _staged_plan(g: Gemm, stage: Stage, width: int, target: Target) -> Plan:
     padded = -(-g.n // width) * width
-    plan = _tile_plan(replace(g, c_strides=(padded, 1)), width, registers)
+    plan = _tile_plan(replace(g, c_strides=(padded, 1)), width, target)
     copies = (2 if g.accumulate else 1) * FLIP_COST * padded * g.m / width
     return replace(plan, c_strides=g.c_strides, stage=stage, cost=plan.cost + copies)
 
@@ -177,12 +178,13 @@ def _vectors(g: Gemm, width: int, registers: int) -> int:
     return max(1, min(needed, 14, (registers - 1) // (g.m + 1)))
 
 
-def _tile_plan(g: Gemm, width: int, registers: int) -> Plan:
+def _tile_plan(g: Gemm, width: int, target: Target) -> Plan:
+    registers = target.vector_registers
     vectors = _vectors(g, width, registers)
     rows, row_cost = _rows(g, vectors, _row_limit(vectors, registers))
     panels = g.n / (vectors * width) if g.n > vectors * width else 1
     cost = row_cost * panels + _packing_cost(pack_kind(*g.b_strides), g.n * g.k, width)
-    return _blocked(_plan(g, "tile", width, rows, vectors, cost))
+    return _blocked(_plan(g, "tile", width, rows, vectors, cost), target)
 
 
 def _rows(g: Gemm, vectors: int, limit: int) -> tuple[int, float]:
@@ -228,22 +230,36 @@ def _even(extent: int, limit: int) -> int:
     return -(-extent // max(1, -(-extent // limit)))
 
 
-def _blocked(plan: Plan) -> Plan:
-    """Choose blocks and copies.
+def _blocked(plan: Plan, target: Target) -> Plan:
+    """Choose blocks and copies; what fits the second cache with all of C is computed at once, from where it lies.
 
-    B is packed where its columns are no neighbours, or where it outgrows the cache and enough rows share the copy; A
-    with it, and where every step of k would take it to another page.
+    B is packed where its columns are no neighbours, or where no panel of it would stay in the first cache and enough
+    rows share the copy.
     """
     g, size = plan.problem, plan.itemsize
+    first, second = target.caches
     kind = pack_kind(*g.b_strides)
-    large = g.k * g.n * size > UNPACKED_BYTES
-    shared = large and g.m >= PACKING_ROWS
-    leaping = 1 == g.a_strides[0] != g.a_strides[1] and g.m * g.k * size > UNPACKED_BYTES and g.n >= PACKING_COLUMNS
-    pack_a = Pack.COPY if leaping or (shared and 1 in g.a_strides) else None
-    plan = replace(plan, pack_a=pack_a, pack_b=kind if shared or kind is not Pack.COPY else None)
-    if not (large or leaping):
-        return plan
+    if (g.m * g.k + g.k * g.n + g.m * g.n) * size <= second.size:
+        return replace(plan, pack_b=None if kind is Pack.COPY else kind)
+    step = g.b_strides[0] * size
+    scattered = g.k > first.rows(plan.columns * size, step) or g.k * g.n * size > second.size // 2
+    packed = kind is not Pack.COPY or (g.m >= PACKING_ROWS and scattered)
     depth = _even(g.k, DEPTH)
-    tiles = _even(-(-g.m // plan.rows), max(1, A_BLOCK_BYTES // (depth * size * plan.rows)))
+    if not packed and g.a_strides[0] == 1 and g.k > DEPTH:
+        strips = first.rows(LINE, g.a_strides[1] * size), first.rows(plan.columns * size, step)
+        depth = _even(g.k, min(DEPTH, max(LEAST_DEPTH, min(strips) // 2)))
+    tiles = _even(-(-g.m // plan.rows), max(1, second.size * 3 // 8 // (depth * size * plan.rows)))
+    a_rows = min(g.m, tiles * plan.rows)
     panels = max(1, B_BLOCK_BYTES // (depth * size * plan.columns))
-    return replace(plan, depth=depth, a_rows=min(g.m, tiles * plan.rows), panels=min(panels, plan.panels))
+    plan = replace(plan, depth=depth, a_rows=a_rows, panels=min(panels, plan.panels), pack_b=kind if packed else None)
+    return replace(plan, pack_a=Pack.COPY if _a_scattered(plan, second) else None)
+
+
+def _a_scattered(plan: Plan, second: Cache) -> bool:
+    """Whether A is to be packed: each step of k goes to another page, or rows of a block push each other out."""
+    g, size = plan.problem, plan.itemsize
+    if g.n < PACKING_COLUMNS or 1 not in g.a_strides:
+        return False
+    if g.a_strides[1] != 1:
+        return abs(g.a_strides[1]) * size >= PAGE
+    return plan.a_rows > second.rows(plan.depth * size, g.a_strides[0] * size)
