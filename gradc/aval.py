@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,10 @@ class Aval:
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]" + ("~" if self.weak else "")
+
+
+#: the Aval of a shape, a dtype and whether it is weak: one object for all nodes that are alike
+interned = cache(Aval)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ def spec(shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64) -> Aval
 def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
     """NumPy's broadcasting of shapes; raises ValueError where they do not fit."""
     first = shapes[0]
-    if all(s == first for s in shapes):
+    if shapes.count(first) == len(shapes):
         return first
     rank = max(map(len, shapes))
     result = [1] * rank

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype, lost_meaning
+from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype, interned, lost_meaning
 from gradc.errors import DTypeError, ShapeError, TraceError
 
 if TYPE_CHECKING:
@@ -156,14 +156,18 @@ def user_location() -> Where | None:
     if inherited is not None:
         return inherited
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not is_user_code(frame):
+    while frame is not None and not _is_user_file(frame.f_code.co_filename):
         frame = frame.f_back
     if frame is None:
         return None
     witnesses = watching.get()
     if witnesses is not None:
         witnesses.look(frame)
-    return Where(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    return _place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+
+#: one object for each place: many nodes are made on one line
+_place = cache(Where)
 
 
 class derived_from:  # noqa: N801 - used as a function; a class, for it is entered for every node of every pass
@@ -286,19 +290,19 @@ class Node:
 
     # -- operators -----------------------------------------------------------------------------------------------------
     def __add__(self, other: Any) -> Node:
-        return self._call("add", other)
+        return FUNCTIONS["add"](self, other)
 
     def __radd__(self, other: Any) -> Node:
         return FUNCTIONS["add"](other, self)
 
     def __sub__(self, other: Any) -> Node:
-        return self._call("subtract", other)
+        return FUNCTIONS["subtract"](self, other)
 
     def __rsub__(self, other: Any) -> Node:
         return FUNCTIONS["subtract"](other, self)
 
     def __mul__(self, other: Any) -> Node:
-        return self._call("multiply", other)
+        return FUNCTIONS["multiply"](self, other)
 
     def __rmul__(self, other: Any) -> Node:
         if isinstance(other, list) and not self.shape and self.dtype.kind in "iu":
@@ -306,19 +310,19 @@ class Node:
         return FUNCTIONS["multiply"](other, self)
 
     def __truediv__(self, other: Any) -> Node:
-        return self._call("divide", other)
+        return FUNCTIONS["divide"](self, other)
 
     def __rtruediv__(self, other: Any) -> Node:
         return FUNCTIONS["divide"](other, self)
 
     def __floordiv__(self, other: Any) -> Node:
-        return self._call("floor_divide", other)
+        return FUNCTIONS["floor_divide"](self, other)
 
     def __rfloordiv__(self, other: Any) -> Node:
         return FUNCTIONS["floor_divide"](other, self)
 
     def __mod__(self, other: Any) -> Node:
-        return self._call("remainder", other)
+        return FUNCTIONS["remainder"](self, other)
 
     def __rmod__(self, other: Any) -> Node:
         return FUNCTIONS["remainder"](other, self)
@@ -327,13 +331,13 @@ class Node:
         return self // other, self % other
 
     def __pow__(self, other: Any) -> Node:
-        return self._call("power", other)
+        return FUNCTIONS["power"](self, other)
 
     def __rpow__(self, other: Any) -> Node:
         return FUNCTIONS["power"](other, self)
 
     def __matmul__(self, other: Any) -> Node:
-        return self._call("matmul", other)
+        return FUNCTIONS["matmul"](self, other)
 
     def __rmatmul__(self, other: Any) -> Node:
         return FUNCTIONS["matmul"](other, self)
@@ -351,52 +355,52 @@ class Node:
         return self._call("bitwise_invert")
 
     def __and__(self, other: Any) -> Node:
-        return self._call("bitwise_and", other)
+        return FUNCTIONS["bitwise_and"](self, other)
 
     def __rand__(self, other: Any) -> Node:
         return FUNCTIONS["bitwise_and"](other, self)
 
     def __or__(self, other: Any) -> Node:
-        return self._call("bitwise_or", other)
+        return FUNCTIONS["bitwise_or"](self, other)
 
     def __ror__(self, other: Any) -> Node:
         return FUNCTIONS["bitwise_or"](other, self)
 
     def __xor__(self, other: Any) -> Node:
-        return self._call("bitwise_xor", other)
+        return FUNCTIONS["bitwise_xor"](self, other)
 
     def __rxor__(self, other: Any) -> Node:
         return FUNCTIONS["bitwise_xor"](other, self)
 
     def __lshift__(self, other: Any) -> Node:
-        return self._call("bitwise_left_shift", other)
+        return FUNCTIONS["bitwise_left_shift"](self, other)
 
     def __rlshift__(self, other: Any) -> Node:
         return FUNCTIONS["bitwise_left_shift"](other, self)
 
     def __rshift__(self, other: Any) -> Node:
-        return self._call("bitwise_right_shift", other)
+        return FUNCTIONS["bitwise_right_shift"](self, other)
 
     def __rrshift__(self, other: Any) -> Node:
         return FUNCTIONS["bitwise_right_shift"](other, self)
 
     def __eq__(self, other: object) -> Node:  # type: ignore[override]
-        return self._call("equal", other)
+        return FUNCTIONS["equal"](self, other)
 
     def __ne__(self, other: object) -> Node:  # type: ignore[override]
-        return self._call("not_equal", other)
+        return FUNCTIONS["not_equal"](self, other)
 
     def __lt__(self, other: Any) -> Node:
-        return self._call("less", other)
+        return FUNCTIONS["less"](self, other)
 
     def __le__(self, other: Any) -> Node:
-        return self._call("less_equal", other)
+        return FUNCTIONS["less_equal"](self, other)
 
     def __gt__(self, other: Any) -> Node:
-        return self._call("greater", other)
+        return FUNCTIONS["greater"](self, other)
 
     def __ge__(self, other: Any) -> Node:
-        return self._call("greater_equal", other)
+        return FUNCTIONS["greater_equal"](self, other)
 
     def __getitem__(self, index: Any) -> Node:
         return self._call("getitem", index)
@@ -654,6 +658,16 @@ def constant(value: Any, weak: bool = False) -> Node:
     return Node(OPS["constant"], (), {"value": array}, Aval(array.shape, array.dtype, weak))
 
 
+def _number(value: int | float) -> Node:
+    """A Python number: its dtype yields to its partner's."""
+    array = np.array(value, _INTEGER if type(value) is int else _FLOAT)
+    array.setflags(write=False)
+    return Node(OPS["constant"], (), {"value": array}, interned((), array.dtype, True))
+
+
+_INTEGER, _FLOAT = np.dtype(np.int64), np.dtype(np.float64)
+
+
 def as_node(value: Any) -> Node:
     """Lift a value into the graph: Nodes stay, Python numbers become weak constants, arrays become constants."""
     if isinstance(value, Node):
@@ -663,7 +677,7 @@ def as_node(value: Any) -> Node:
     if type(value) is int or type(value) is float:
         if type(value) is int and not -(2**63) <= value < 2**63:
             raise DTypeError(f"{here()}: the integer {value} does not fit into int64; write it as a float")
-        return constant(value, weak=True)
+        return _number(value)
     if isinstance(value, complex):
         raise DTypeError(f"{here()}: complex numbers are not supported, got {value!r}")
     if isinstance(value, (list, tuple)) and _has_node(value):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, Shape, broadcast_shapes, canonical_dtype
+from gradc.aval import Aval, Shape, broadcast_shapes, canonical_dtype, interned
 from gradc.errors import DTypeError, PromotionWarning, ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
 from gradc.ops.record import Kind, Op, register
@@ -60,12 +60,13 @@ def _infer(name: str) -> Callable[..., Aval]:
 
 def _function(op: Op) -> Callable[..., Node]:
     def function(*operands: Any, **kwargs: Any) -> Node:
-        dtype, where = kwargs.pop("dtype", None), kwargs.pop("where", True)
-        if kwargs or where is not True:
-            given = ", ".join([*kwargs, *(["where"] if where is not True else [])])
-            raise DTypeError(f"{here()}: {op.name} on traced arrays does not take {given}=")
-        if dtype is not None:
-            operands = tuple(cast(as_node(x), dtype) for x in operands)
+        if kwargs:
+            dtype, where = kwargs.pop("dtype", None), kwargs.pop("where", True)
+            if kwargs or where is not True:
+                given = ", ".join([*kwargs, *(["where"] if where is not True else [])])
+                raise DTypeError(f"{here()}: {op.name} on traced arrays does not take {given}=")
+            if dtype is not None:
+                operands = tuple(cast(as_node(x), dtype) for x in operands)
         return apply(op, *operands)
 
     function.__name__ = op.name
@@ -75,45 +76,50 @@ def _function(op: Op) -> Callable[..., Node]:
 
 def apply(op: Op, *operands: Any, **attrs: Any) -> Node:
     """Build the node, after casting and broadcasting the operands as NumPy would."""
-    args = [as_node(x) for x in operands]
-    dtypes = loop_dtypes(op.name, [a.aval for a in args])
+    args = [x if type(x) is Node else as_node(x) for x in operands]
+    avals = [a.aval for a in args]
+    dtypes = loop_dtypes(op.name, avals)
     _warn_of_widening(op.name, args, dtypes)
     # Asked before the casts: what is computed of Python numbers alone is one; but there is no weak bool.
-    weak = dtypes[-1].kind != "b" and all(a.aval.weak for a in args)
+    weak = dtypes[-1].kind != "b" and all([a.weak for a in avals])
     args = [cast(a, d) for a, d in zip(args, dtypes[:-1], strict=True)]
     shape = common_shape(op.name, args)
-    return Node(op, tuple(broadcast_to(a, shape) for a in args), attrs, Aval(shape, dtypes[-1], weak))
+    args = [a if a.aval.shape == shape else broadcast_to(a, shape) for a in args]
+    return Node(op, tuple(args), attrs, interned(shape, dtypes[-1], weak))
 
 
 def loop_dtypes(name: str, avals: Sequence[Aval]) -> tuple[np.dtype[Any], ...]:
     """Dtypes of the NumPy loop for these operands: one per operand, then the result's."""
-    ufunc = _PROMOTION[name]
-    given: list[Any] = [_weak_type(a) if a.weak else a.dtype for a in avals]
-    if all(isinstance(d, type) for d in given):  # only Python scalars: their default dtypes
-        given = [a.dtype for a in avals]
-    if ufunc.nin == 1 and len(given) > 1:  # a unary rule serves an n-ary op: promote first
-        joint = np.result_type(*[_scalar_of(d) for d in given])
-        inexact = ufunc.resolve_dtypes((joint, None))[-1]
-        return (canonical_dtype(inexact),) * (len(given) + 1)
+    given = tuple([_weak_type(a) if a.weak else a.dtype for a in avals])
     try:
-        resolved = _resolved(ufunc, tuple(given))
+        return _resolved(_PROMOTION[name], given)
     except TypeError:
         shown = ", ".join(str(a) for a in avals)
         raise DTypeError(f"{here()}: {name} is not defined for ({shown}); cast an operand with .astype") from None
-    try:
-        return tuple(canonical_dtype(d) for d in resolved)
-    except DTypeError:
+    except DTypeError as error:
         shown = ", ".join(str(a) for a in avals)
         raise DTypeError(
-            f"{here()}: NumPy computes {name}({shown}) in {resolved[-1]}, which is not supported; "
-            "cast to float32 or float64"
+            f"{here()}: NumPy computes {name}({shown}) in {error}, which is not supported; cast to float32 or float64"
         ) from None
 
 
 @cache
 def _resolved(ufunc: np.ufunc, given: tuple[Any, ...]) -> tuple[np.dtype[Any], ...]:
-    """The dtypes of the loop for these operands (a type stands for a Python number); NumPy takes long to answer."""
-    return ufunc.resolve_dtypes((*given, *[None] * ufunc.nout))
+    """The dtypes of the loop for these operands (a type stands for a Python number); NumPy takes long to answer.
+
+    Raises TypeError where there is no loop, DTypeError with the name of a result's dtype that is not supported.
+    """
+    if all(isinstance(d, type) for d in given):  # only Python scalars: their default dtypes
+        given = tuple(map(np.dtype, given))
+    if ufunc.nin == 1 and len(given) > 1:  # a unary rule serves an n-ary op: promote first
+        joint = np.result_type(*[_scalar_of(d) for d in given])
+        resolved = (ufunc.resolve_dtypes((joint, None))[-1],) * (len(given) + 1)
+    else:
+        resolved = ufunc.resolve_dtypes((*given, *[None] * ufunc.nout))
+    try:
+        return tuple(map(canonical_dtype, resolved))
+    except DTypeError:
+        raise DTypeError(str(resolved[-1])) from None
 
 
 def _weak_type(aval: Aval) -> type:
@@ -124,12 +130,15 @@ def _scalar_of(dtype: Any) -> Any:
     return dtype(0) if isinstance(dtype, type) else dtype
 
 
+_NARROW, _WIDE = np.dtype(np.float32), np.dtype(np.float64)
+
+
 def _warn_of_widening(name: str, args: Sequence[Node], dtypes: Sequence[np.dtype[Any]]) -> None:
     """A float64 constant that turns a float32 computation into float64 is nearly always an accident: say where."""
-    if dtypes[0] != np.float64:
+    narrow = [a for a in args if a.aval.dtype == _NARROW]
+    if not narrow or dtypes[0] != _WIDE:
         return
-    narrow = [a for a in args if a.dtype == np.float32]
-    wide = [a for a in args if a.dtype == np.float64 and not a.aval.weak]
+    wide = [a for a in args if a.aval.dtype == _WIDE and not a.aval.weak]
     if narrow and wide and all(a.op.name == "constant" for a in wide):
         text = (
             f"{here()}: {name} of {describe(narrow[0])} with a float64 constant gives float64. "
@@ -154,13 +163,14 @@ def common_shape(name: str, args: Sequence[Node]) -> Shape:
 
 def cast(node: Node, dtype: Any) -> Node:
     """``node`` as ``dtype``; a scalar constant is converted on the spot."""
+    aval = node.aval
     target = canonical_dtype(dtype)
-    if node.dtype == target:
-        return node if not node.aval.weak else _strong(node)
-    if node.op.name == "constant" and node.aval.weak and node.shape == ():
+    if aval.dtype == target:
+        return node if not aval.weak else _strong(node)
+    if node.op.name == "constant" and aval.weak and aval.shape == ():
         with np.errstate(all="ignore"):
             return constant(_python_scalar(node.attrs["value"].item(), target))
-    return Node(OPS["cast"], (node,), {"dtype": target}, Aval(node.shape, target))
+    return Node(OPS["cast"], (node,), {"dtype": target}, interned(aval.shape, target, False))
 
 
 def _python_scalar(value: int | float, target: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -172,8 +182,9 @@ def _python_scalar(value: int | float, target: np.dtype[Any]) -> np.ndarray[Any,
 
 
 def _strong(node: Node) -> Node:
+    """A number that does not yield its dtype; what is computed from numbers stays as it is."""
     if node.op.name == "constant":
-        return constant(node.attrs["value"])
+        return Node(node.op, (), node.attrs, interned(node.aval.shape, node.aval.dtype, False))
     return node
 
 
