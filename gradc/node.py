@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -73,71 +73,14 @@ def next_serial() -> int:
 _inherited: ContextVar[tuple[Where | None, int]] = ContextVar("gradc_inherited", default=(None, 0))
 
 
-class Witnesses:
-    """What the user's code calls the nodes of one trace: the frames that made them, and what their locals held.
-
-    A frame is looked at whenever it makes a node on another line, so a variable that a loop assigns again and again is
-    seen with each of its values; a finished frame keeps its locals.
-    """
-
-    def __init__(self, root: FrameType):
-        self.root = root  #: the frame of the tracer: what lies above it is not part of the traced function
-        self.depth: dict[FrameType, int] = {}
-        self._held: dict[FrameType, dict[str, list[Node]]] = {}  #: the nodes that each variable held, in order
-        self._seen: dict[FrameType, tuple[int, int]] = {}
+class Watcher(Protocol):
+    """Whoever wants to see the user's frames while they make nodes."""
 
     def look(self, frame: FrameType) -> None:
-        """Note a user frame that makes a node, and on its first node those that called it."""
-        if frame not in self.depth:
-            self._add(frame)
-            return
-        line, instruction = self._seen[frame]
-        if frame.f_lineno != line or frame.f_lasti <= instruction:  # the same line once more, in a loop
-            self._observe(frame)
-        else:
-            self._seen[frame] = line, frame.f_lasti
-
-    def _add(self, frame: FrameType) -> None:
-        chain: list[FrameType] = []
-        current: FrameType | None = frame
-        while current is not None and current is not self.root:
-            if is_user_code(current):
-                chain.append(current)
-            current = current.f_back
-        for depth, one in enumerate(reversed(chain), 1):
-            self.depth[one] = depth
-            self._observe(one)
-
-    def _observe(self, frame: FrameType) -> None:
-        self._seen[frame] = frame.f_lineno, frame.f_lasti
-        held = self._held.setdefault(frame, {})
-        for key, value in frame.f_locals.items():
-            if isinstance(value, Node) and not key.startswith(("_", ".")):
-                values = held.setdefault(key, [])
-                if not values or values[-1] is not value:
-                    values.append(value)
-
-    def names(self) -> dict[Node, str]:
-        """The variable that held each node: the first in its frame, and that of the outermost frame."""
-        found: dict[Node, str] = {}
-        for frame in sorted(self.depth, key=self.depth.__getitem__):
-            self._observe(frame)
-            for key, values in self._held[frame].items():
-                for value in values:
-                    found.setdefault(value, key)
-        return found
-
-    def begun(self, names: Mapping[Node, str]) -> set[str]:
-        """Variables that held a value with a name of its own before values that are named after them."""
-        return {
-            key
-            for held in self._held.values()
-            for key, values in held.items()
-            if names.get(values[0]) != key and sum(names.get(v) == key for v in values) > 1
-        }
+        """``frame`` is making a node."""
 
 
-watching: ContextVar[Witnesses | None] = ContextVar("gradc_watching", default=None)
+watching: ContextVar[Watcher | None] = ContextVar("gradc_watching", default=None)
 
 
 def is_user_code(frame: FrameType) -> bool:
@@ -160,9 +103,9 @@ def user_location() -> Where | None:
         frame = frame.f_back
     if frame is None:
         return None
-    witnesses = watching.get()
-    if witnesses is not None:
-        witnesses.look(frame)
+    watcher = watching.get()
+    if watcher is not None:
+        watcher.look(frame)
     return _place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 

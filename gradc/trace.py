@@ -23,8 +23,9 @@ from gradc.aval import Aval, canonical_dtype, lost_meaning
 from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
-from gradc.node import OPS, Node, Witnesses, as_node, describe, here, watching
+from gradc.node import OPS, Node, as_node, describe, here, watching
 from gradc.tree import Structure, flatten, path_text
+from gradc.witnesses import Witnesses
 
 
 class Trace:

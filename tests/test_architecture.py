@@ -29,7 +29,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("version", "errors", "aval", "node", "interpret", "graph", "tree"),
     ("ops",),
     ("numpy", "nn", "optim", "random", "linalg", "special", "data"),
-    ("trace",),
+    ("witnesses", "trace"),
     ("diff",),
     ("passes",),
     ("explain",),
@@ -46,9 +46,9 @@ STRUCTURE = set(ROOMS[0]) - {"version", "errors", "aval"}
 
 IGNORANT_OF: dict[str, set[str]] = {
     "data": {name for room in ROOMS for name in room} - {"data"},
-    "schedule": NAMESPACES | {"trace", "diff", "explain"},
-    "codegen": NAMESPACES | {"trace", "diff", "explain", "passes"},
-    "runtime": NAMESPACES | STRUCTURE | {"ops", "trace", "diff", "explain", "passes"},
+    "schedule": NAMESPACES | {"witnesses", "trace", "diff", "explain"},
+    "codegen": NAMESPACES | {"witnesses", "trace", "diff", "explain", "passes"},
+    "runtime": NAMESPACES | STRUCTURE | {"ops", "witnesses", "trace", "diff", "explain", "passes"},
 }
 """What a room may not know although it lies above: the last stages must not care where a graph came from."""
 

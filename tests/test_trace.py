@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import gradc as gc
+from gradc import witnesses
+from gradc.witnesses import Witnesses
 
 
 def test_nodes_keep_the_users_names_and_lines():
@@ -142,3 +146,29 @@ def test_where_of_python_numbers_is_an_array_as_in_numpy():
     x = np.ones(2, np.float32)
     f = lambda x: x * np.where(x > 0, 1.0, 0.0)
     assert gc.trace(f, x).outputs[0].dtype == f(x).dtype == np.float64
+
+
+def _written_out(lines: int) -> Callable[..., Any]:
+    """A function of many lines, each with a variable of its own, around one that is bound again in a loop and below."""
+    body = [f"    v{k} = np.sin({'x' if k == 0 else f'v{k - 1}'})" for k in range(lines)]
+    body += ["    for _ in range(3):", f"        v{lines} = y = np.cos(v{lines - 1})", f"        v{lines - 1} = y * 2"]
+    body += ["    y = y + v0", "    y = y * y", "    return y"]
+    scope: dict[str, Any] = {"np": np}
+    exec(compile("\n".join(["def written_out(x):", *body]), "written_out.py", "exec"), scope)
+    return scope["written_out"]  # type: ignore[no-any-return]
+
+
+def test_every_value_of_a_variable_has_its_name_however_many_variables_there_are(monkeypatch):
+    few = list(gc.trace(_written_out(5), 1.0).names.values())
+    assert few == ["x", "v0", "v1", "v2", "v3", "v4_1", "v4_2", "v4_3", "v5_1", "v5_2", "v5_3", "y_1", "y_2"]
+    many = list(gc.trace(_written_out(80), 1.0).names.values())
+    monkeypatch.setattr(witnesses, "MANY_VARIABLES", 1000)
+    assert many == list(gc.trace(_written_out(80), 1.0).names.values())
+
+
+def test_a_variable_of_its_own_for_each_line_costs_no_look_at_all_others(monkeypatch):
+    looks = []
+    observe = Witnesses._observe
+    monkeypatch.setattr(Witnesses, "_observe", lambda self, frame: looks.append(frame) or observe(self, frame))
+    gc.trace(_written_out(80), 1.0)
+    assert len(looks) < 40

@@ -59,10 +59,11 @@ class NestWalk:
     """A nest, or ``part`` of one; its stages may be ``staged`` for a crew."""
 
     def __init__(self, s: Scalars, part: Part | None = None, staged: Staged | None = None, crew: Crew | None = None):
-        self.s, self.f, self.nest, self.part = s, s.f, s.nest, part
+        nest = s.nest
+        self.s, self.f, self.nest, self.part = s, s.f, nest, part
         self.staged, self.crew = staged, crew
-        self.needed = [in_levels(self.nest, self.nest.needed(stage)) for stage in self.nest.stages]
-        self.all = in_levels(self.nest, sorted({k for part in self.needed for k in part}))
+        needed = [nest.needed(stage) for stage in nest.stages]
+        self.all, *self.needed = in_levels(nest, [sorted({k for part in needed for k in part}), *needed])
 
     def run(self) -> None:
         point = Point()

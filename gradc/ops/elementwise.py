@@ -81,7 +81,7 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Node:
     dtypes = loop_dtypes(op.name, avals)
     _warn_of_widening(op.name, args, dtypes)
     # Asked before the casts: what is computed of Python numbers alone is one; but there is no weak bool.
-    weak = dtypes[-1].kind != "b" and all([a.weak for a in avals])
+    weak = dtypes[-1].kind != "b" and all(a.weak for a in avals)
     args = [cast(a, d) for a, d in zip(args, dtypes[:-1], strict=True)]
     shape = common_shape(op.name, args)
     args = [a if a.aval.shape == shape else broadcast_to(a, shape) for a in args]

@@ -44,11 +44,17 @@ LOWERING: tuple[Pass, ...] = (expand, unfold, fold, simplify, cse, share, togeth
 
 
 def run_passes(graph: Graph, passes: Sequence[Pass], observe: Observe | None = None, check: bool = False) -> Graph:
-    """Run ``passes`` in order; with ``check`` the graph is verified before the first and after each."""
+    """Run ``passes`` in order; with ``check`` the graph is verified before the first and after each.
+
+    A pass has nothing to do on the graph that it left itself, and is not run there again.
+    """
     if check:
         verify(graph, "input")
+    left: dict[Pass, Graph] = {}
     for step in passes:
-        before, graph = graph, apply(step, graph)
+        before = graph
+        if left.get(step) is not graph:
+            graph = left[step] = apply(step, graph)
         if check:
             verify(graph, step.__name__)
         if observe is not None:

@@ -10,5 +10,6 @@ def dce(graph: Graph) -> Graph:
 
     Nodes are held by their users, so an unused node is gone already; what is left to drop are the names that kept it.
     """
-    live = set(graph.nodes)
-    return graph.replace(names={node: name for node, name in graph.names.items() if node in live})
+    live = graph.index
+    names = {node: name for node, name in graph.names.items() if node in live}
+    return graph.replace(names=names) if len(names) < len(graph.names) else graph

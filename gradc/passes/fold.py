@@ -22,7 +22,9 @@ def fold(graph: Graph) -> Graph:
     """
 
     def folded(node: Node, args: tuple[Node, ...]) -> Node | None:
-        if not args or node.op.name == "broadcast" or node.op.kind in (Kind.ITEM, *HOLDERS):
+        if not args or not all(map(_is_known, args)):
+            return None
+        if node.op.name == "broadcast" or node.op.kind in (Kind.ITEM, *HOLDERS):
             return None
         if node.op.kind is Kind.ELEMENTWISE and node.op.name != "stop_gradient":
             scalars = [splat_value(a) for a in args]
@@ -36,14 +38,21 @@ def fold(graph: Graph) -> Graph:
     return mapped(graph, folded)
 
 
+def _is_known(node: Node) -> bool:
+    """Whether ``node`` is a constant, or one shown in several places."""
+    while node.op.name == "broadcast":
+        node = node.args[0]
+    return node.op.name == "constant"
+
+
 def splat_value(node: Node) -> NDArray[Any] | None:
     """The 0-d value that ``node`` has everywhere, if that is known."""
     while node.op.name == "broadcast":
         node = node.args[0]
-    if node.op.name == "constant" and node.size == 1:
-        value: NDArray[Any] = node.attrs["value"].reshape(())
-        return value
-    return None
+    if node.op.name != "constant":
+        return None
+    value: NDArray[Any] = node.attrs["value"]
+    return value if value.ndim == 0 else value.reshape(()) if value.size == 1 else None
 
 
 def _splat(node: Node, scalars: list[NDArray[Any] | None]) -> Node:

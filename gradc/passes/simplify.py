@@ -28,7 +28,7 @@ def simplify_to_read(graph: Graph) -> Graph:
 
 def _is(node: Node, value: float) -> bool:
     held = splat_value(node)
-    return held is not None and bool(held == value) and not (value == 0 and np.signbit(held))
+    return held is not None and held.item() == value and not (value == 0 and np.signbit(held))
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------
@@ -37,9 +37,10 @@ def _is(node: Node, value: float) -> bool:
 def times_one(node: Node) -> Node | None:
     """x·1 = x, x·(−1) = −x."""
     for x, y in (node.args, node.args[::-1]):
-        if _is(y, 1):
+        held = splat_value(y)
+        if held is not None and held.item() == 1:
             return x
-        if _is(y, -1) and x.dtype.kind in "fi":
+        if held is not None and held.item() == -1 and x.dtype.kind in "fi":
             return apply(OPS["negative"], x)
     return None
 

@@ -63,7 +63,7 @@ class Reads:
 
     def work(self, known: Set[Node] = frozenset()) -> float:
         """The cost of what is computed, but for what is known already."""
-        return sum(cost(n) for n in self.computed if n not in known)
+        return sum(map(cost, self.computed - known))
 
 
 def clusters(stored: Mapping[Node, None], segment: Segments) -> list[Cluster]:
@@ -188,23 +188,31 @@ def _key(node: Node, segment: Segments) -> object:
 
 
 def _reads(node: Node, stored: Mapping[Node, None]) -> Reads:
-    """Walk down from ``node`` to the stored nodes below it."""
+    """Walk down from ``node`` to the stored nodes below it: through maps first, then through all that is beneath."""
     here: set[Node] = set()
     elsewhere: set[Node] = set()
-    seen: set[tuple[Node, bool]] = set()
-    pending = [(node, True)]
+    aligned: set[Node] = {node}  # computed at the index of ``node``
+    moved: set[Node] = set()
+    pending, beneath = [node], list[Node]()
     while pending:
-        current, same = pending.pop()
-        if (current, same) in seen:
+        current = pending.pop()
+        if current.op.kind is not Kind.ELEMENTWISE:
+            beneath.append(current)
             continue
-        seen.add((current, same))
-        same = same and current.op.kind is Kind.ELEMENTWISE
         for arg in current.args:
             if arg in stored:
-                (here if same else elsewhere).add(arg)
-            else:
-                pending.append((arg, same))
-    return Reads(frozenset(here), frozenset(elsewhere), frozenset(n for n, _ in seen))
+                here.add(arg)
+            elif arg not in aligned:
+                aligned.add(arg)
+                pending.append(arg)
+    while beneath:
+        for arg in beneath.pop().args:
+            if arg in stored:
+                elsewhere.add(arg)
+            elif arg not in moved:
+                moved.add(arg)
+                beneath.append(arg)
+    return Reads(frozenset(here), frozenset(elsewhere), frozenset(aligned | moved))
 
 
 def _join(

@@ -323,13 +323,10 @@ class Nest:
 
     def behind(self, instructions: Sequence[int]) -> list[int]:
         """``instructions`` and all that they are computed from, in order."""
-        pending = list(instructions)
-        found: set[int] = set()
-        while pending:
-            k = pending.pop()
-            if k not in found:
-                found.add(k)
-                pending += operands(self.code[k])
+        found = set(instructions)
+        for k in range(len(self.code) - 1, -1, -1):  # operands stand before those that read them
+            if k in found:
+                found.update(operands(self.code[k]))
         return sorted(found)
 
     @property

@@ -155,17 +155,23 @@ def dependences(nest: Nest) -> list[frozenset[Var]]:
     outer = frozenset(nest.outer)
     result: list[frozenset[Var]] = []
     for x in nest.code:
-        own: frozenset[Var] = frozenset()
-        if isinstance(x, Load | Lookup):
-            own = x.offset.variables
+        found = _NONE
+        if isinstance(x, (Load, Lookup)):
+            found = x.offset.variables
         elif isinstance(x, Index):
-            own = x.value.variables
+            found = x.value.variables
         elif isinstance(x, Total):
-            own = outer  # computed once for each outer index, whatever the reduced elements depend on
+            found = outer  # computed once for each outer index, whatever the reduced elements depend on
         elif isinstance(x, Carry):
-            own = outer.union(*(s.inner for s in nest.stages if s.recur is not None))
-        result.append(own.union(*(result[a] for a in operands(x))))
+            found = outer.union(*(s.inner for s in nest.stages if s.recur is not None))
+        for a in operands(x):
+            if not result[a] <= found:
+                found = found | result[a] if found else result[a]
+        result.append(found)
     return result
+
+
+_NONE: frozenset[Var] = frozenset()
 
 
 def _with_lane(nest: Nest, widths: Widths) -> Nest:

@@ -12,16 +12,14 @@ import bisect
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradc.node import Node
-from gradc.schedule.affine import Affine
+from gradc.schedule.accesses import Accesses, is_copy
 from gradc.schedule.assemble import Draft
-from gradc.schedule.bodies import Choice, Repeat
-from gradc.schedule.kernel import Buffer, Correlation, Kernel, Load, Nest, Place, Product, Search, Sort, Work
+from gradc.schedule.kernel import Buffer, Kernel, Place
 from gradc.schedule.weave import dtype_name
 
 if TYPE_CHECKING:
@@ -200,7 +198,8 @@ def _settle(plan: Plan, storage: Mapping[int, int]) -> None:
         if output not in writer:
             continue
         first, old = writer[output], readers.get(donor, set())
-        if not in_step(plan.drafts[first].kernel, donor, output) or not old.isdisjoint(nx.descendants(graph, first)):
+        in_step = Accesses(plan.drafts[first].kernel).in_step(donor, output)
+        if not in_step or not old.isdisjoint(nx.descendants(graph, first)):
             temporary = plan.add_temporary(plan.buffers[output])
             plan.redirect(output, temporary)
             plan.drafts.append(plan.copy(temporary, output))
@@ -215,90 +214,12 @@ def _without_copies(draft: Draft, source: int, target: int) -> Draft:
     """A kernel that writes ``target`` onto ``source`` need not copy what is there already."""
     kernel = draft.kernel
     sources, targets = _slots_of(kernel, source), _slots_of(kernel, target)
-    work = tuple(w for w in kernel.work if not _is_copy(w, sources, targets))
+    work = tuple(w for w in kernel.work if not is_copy(w, sources, targets))
     return draft if len(work) == len(kernel.work) else replace(draft, kernel=replace(kernel, work=work))
 
 
 def _slots_of(kernel: Kernel, number: int) -> set[int]:
     return {s for s, n in enumerate(kernel.slots) if n == number}
-
-
-def _is_copy(work: Work, sources: set[int], targets: set[int]) -> bool:
-    """Whether work does nothing but write each element of one slot to its own place in another."""
-    if not isinstance(work, Nest) or len(work.stages) != 1 or len(work.code) != 1:
-        return False
-    (load,), stores = work.code, list(work.stores)
-    if not isinstance(load, Load) or len(stores) != 1 or work.stages[0].scan or work.stages[0].recur:
-        return False
-    (store,) = stores
-    same = store.offset == load.offset and store.how == "set" and not store.terms
-    return same and load.slot in sources and store.slot in targets
-
-
-def in_step(kernel: Kernel, source: int, target: int) -> bool:
-    """Whether a kernel may write buffer ``target`` onto the memory of ``source``.
-
-    True if it reads ``source`` at no place but the one that it writes next, or all at once before its only write, and
-    before anything else was written.  A plain copy of the one to the other is no write: it will be left out.
-    """
-    sources, targets = _slots_of(kernel, source) & {*kernel.reads}, _slots_of(kernel, target)
-    written = False
-    for work in kernel.work:
-        if _is_copy(work, sources, targets) and not written:
-            continue
-        nest = work.epilogue.nest if isinstance(work, Product) and work.epilogue is not None else work
-        if sources & _operands(work) or (sources and isinstance(work, Product) and work.out.slot in targets):
-            return False
-        if not isinstance(nest, Nest):
-            continue
-        reads = _places(nest, sources) if _loops(nest) or written else set()
-        if reads is None or (reads and (written or not _written_at(nest, targets, reads))):
-            return False
-        if reads and len(nest.stages) > 1 and not _written_last(nest, targets):
-            return False
-        written = written or any(s.slot in targets for s in nest.stores)
-    return True
-
-
-def _loops(nest: Nest) -> bool:
-    """Whether a nest makes more than one step: in one step all is read before anything is written."""
-    return bool(nest.outer) or len(nest.stages) != 1 or bool(nest.stages[0].inner)
-
-
-def _operands(work: Work) -> set[int]:
-    """Slots that are read in no step with what is written."""
-    if isinstance(work, Product | Correlation):
-        return {work.left.slot, work.right.slot}
-    if isinstance(work, Sort):
-        return {work.source}
-    if isinstance(work, Repeat):
-        return {*work.consts, *(row.slot for row in work.xs)}
-    if isinstance(work, Choice):
-        return {work.which, *work.operands}
-    return {work.table, work.values} if isinstance(work, Search) else set()
-
-
-def _places(nest: Nest, slots: set[int]) -> set[Affine] | None:
-    """Where a nest reads ``slots``; None if that is not known before it runs."""
-    found: set[Affine] = set()
-    for x in nest.code:
-        if getattr(x, "slot", None) in slots:
-            if not isinstance(x, Load):
-                return None
-            found.add(x.offset)
-    return found
-
-
-def _written_last(nest: Nest, slots: set[int]) -> bool:
-    """Whether no stage before the last one with loops writes ``slots``: its passes over a row read old values."""
-    last = max((k for k, s in enumerate(nest.stages) if s.inner), default=0)
-    return not any(s.slot in slots for stage in nest.stages[:last] for s in stage.stores)
-
-
-def _written_at(nest: Nest, slots: set[int], reads: set[Affine]) -> bool:
-    """Whether each place read is the one that the nest's only pass writes."""
-    stores = [s for s in nest.stores if s.slot in slots]
-    return len(reads) == 1 and all(s.offset in reads and s.how == "set" and not s.terms for s in stores)
 
 
 # -- the arena ---------------------------------------------------------------------------------------------------------
@@ -330,27 +251,23 @@ def _inherited(
     kernel: Kernel, born: Sequence[int], dying: Sequence[int], buffers: Sequence[Buffer]
 ) -> dict[int, int]:  # fmt: skip
     """New buffers that are written in step over old ones that nobody reads again, and those."""
+    if not born or not dying:
+        return {}
+    accesses, free = Accesses(kernel), {donor: _kind(buffers[donor]) for donor in dying if donor not in born}
     found: dict[int, int] = {}
     for number in born:
-        for donor in dying:
-            same = all(f(buffers[donor]) == f(buffers[number]) for f in (_bytes, attrgetter("dtype")))
-            free = donor not in born and donor not in found.values()
-            if same and free and in_step(kernel, donor, number) and _reads_side_by_side(kernel, donor):
+        kind = _kind(buffers[number])
+        for donor, other in free.items():
+            if kind == other and accesses.in_step(donor, number) and accesses.side_by_side(donor):
                 found[number] = donor
+                del free[donor]
                 break
     return found
 
 
-def _reads_side_by_side(kernel: Kernel, number: int) -> bool:
-    """Whether lanes read neighbours of a buffer: lanes apart, read around what was just written, would wait for it."""
-    nests = (w.epilogue.nest if isinstance(w, Product) and w.epilogue is not None else w for w in kernel.work)
-    return all(
-        nest.lane is None or x.offset.coefficient(nest.lane) == 1
-        for nest in nests
-        if isinstance(nest, Nest)
-        for x in nest.code
-        if isinstance(x, Load) and kernel.slots[x.slot] == number
-    )
+def _kind(buffer: Buffer) -> tuple[int, str]:
+    """What two buffers must have in common to take the same place."""
+    return _bytes(buffer), buffer.dtype
 
 
 def _bytes(buffer: Buffer) -> int:

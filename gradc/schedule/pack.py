@@ -22,14 +22,14 @@ FEWEST = 2
 
 def packs(nest: Nest, widths: Widths) -> tuple[tuple[int, ...], ...]:
     """The groups of instructions of ``nest`` that are computed together, each in ascending order."""
-    if nest.lanes > 1:
+    lengthy = [(k, x) for k, x in enumerate(nest.code) if isinstance(x, Apply) and packable(x)]
+    if nest.lanes > 1 or len(lengthy) < FEWEST:
         return ()
     level, depends = levels(nest), dependences(nest)
     groups: dict[Hashable, list[int]] = {}
-    for k, x in enumerate(nest.code):
-        if isinstance(x, Apply) and packable(x):
-            given = tuple(nest.code[a].dtype for a in x.args)
-            groups.setdefault((x.op.name, x.attrs, x.dtype, given, level[k], depends[k]), []).append(k)
+    for k, x in lengthy:
+        given = tuple(nest.code[a].dtype for a in x.args)
+        groups.setdefault((x.op.name, x.attrs, x.dtype, given, level[k], depends[k]), []).append(k)
     found: list[tuple[int, ...]] = []
     for group in groups.values():
         lanes = widths.lanes(nest.code[group[0]].dtype)
@@ -47,13 +47,13 @@ def levels(nest: Nest) -> list[int]:
     """For each instruction how many packable ones stand on the longest way to it, itself included."""
     level: list[int] = []
     for x in nest.code:
-        level.append(max((level[a] for a in operands(x)), default=0) + packable(x))
+        level.append(max([level[a] for a in operands(x)], default=0) + packable(x))
     return level
 
 
-def in_levels(nest: Nest, needed: Sequence[int]) -> list[int]:
-    """``needed``, operands still first, with the packable instructions of a level next to each other."""
+def in_levels(nest: Nest, orders: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Each of ``orders``, operands still first, with the packable instructions of a level next to each other."""
     if not nest.packs:
-        return list(needed)
-    level = levels(nest)
-    return sorted(needed, key=lambda k: (level[k], not packable(nest.code[k]), k))
+        return [list(order) for order in orders]
+    keys = [(level, not packable(x), k) for k, (level, x) in enumerate(zip(levels(nest), nest.code, strict=True))]
+    return [sorted(order, key=keys.__getitem__) for order in orders]

@@ -10,12 +10,13 @@ The cost model counts one for an addition; it ranks "compute again" against "sto
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import Loop, is_costless
 from gradc.ops.index import linear_index
-from gradc.ops.record import HOLDERS, Kind
+from gradc.ops.record import HOLDERS, Kind, Op
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.weave import is_plain_view, through_view
 
@@ -49,6 +50,7 @@ Segments = Mapping[Node, int]
 INLINE = (Kind.ELEMENTWISE, Kind.VIEW, Kind.GATHER, Kind.LEAF)
 
 
+@cache
 def op_cost(name: str) -> float:
     """Cost of one element of the elementwise op ``name``."""
     return COST.get(name, 1.0 if name in CHEAP else TRANSCENDENTAL)
@@ -56,9 +58,14 @@ def op_cost(name: str) -> float:
 
 def cost(node: Node) -> float:
     """Cost of one element of a node that is computed where it is read."""
-    if node.op.kind is not Kind.ELEMENTWISE:
-        return 1.0 if node.op.kind is Kind.GATHER else 0.0
-    return op_cost(node.op.name)
+    return _cost_of(node.op)
+
+
+@cache
+def _cost_of(op: Op) -> float:
+    if op.kind is not Kind.ELEMENTWISE:
+        return 1.0 if op.kind is Kind.GATHER else 0.0
+    return op_cost(op.name)
 
 
 def is_scalar_constant(node: Node) -> bool:
@@ -150,8 +157,8 @@ def _cut_long_chains(graph: Graph, stored: dict[Node, None]) -> None:
     work: dict[Node, float] = {}
     for node in graph.nodes:
         whole = node in stored
-        depth[node] = 0 if whole else 1 + max((depth[a] for a in node.args), default=0)
-        work[node] = 0.0 if whole else cost(node) + sum(work[a] for a in dict.fromkeys(node.args))
+        depth[node] = 0 if whole else 1 + max([depth[a] for a in node.args], default=0)
+        work[node] = 0.0 if whole else cost(node) + sum([work[a] for a in dict.fromkeys(node.args)])
         if depth[node] > MAX_DEPTH or (work[node] > MOST_WORK / 2 and node.op.kind is Kind.ELEMENTWISE):
             stored[node] = None
             depth[node], work[node] = 0, 0.0
@@ -211,5 +218,5 @@ def _inlined_cost(graph: Graph, stored: Mapping[Node, None]) -> dict[Node, float
         if node in stored or node.op.kind is Kind.LEAF:
             work[node] = 0.0
         else:
-            work[node] = min(cost(node) + sum(work[a] for a in node.args), 1e6)
+            work[node] = min(cost(node) + sum([work[a] for a in node.args]), 1e6)
     return work

@@ -132,12 +132,11 @@ class Weaver:
     # -- instructions ------------------------------------------------------------------------------------------------
     def emit(self, instruction: Instruction) -> int:
         """The number of ``instruction``, which is appended if it is new."""
-        key = (type(instruction), instruction)
-        if key not in self._known:
-            self._known[key] = len(self.code)
+        number = self._known.setdefault((type(instruction), instruction), len(self.code))
+        if number == len(self.code):
             self.code.append(instruction)
             self.origins.append(set())
-        return self._known[key]
+        return number
 
     def stands_for(self, instruction: int, node: Node) -> None:
         """Note that ``instruction`` holds the value of ``node``, or is a step to it."""
@@ -166,14 +165,15 @@ class Weaver:
         """The instruction that holds ``node`` at ``index``."""
         node, index = self.meant(node, index)
         key = (id(node), index)
-        if key not in self._known:
+        known = self._known.get(key)
+        if known is None:
             if node in self.own:
                 if self.own[node] != index:
                     raise AssertionError(f"{describe(node)} is read at another index than it is computed at")
                 raise AssertionError(f"{describe(node)} is read before it is computed")
-            self._known[key] = self.load(node, index) if self._in_memory(node) else self.compute(node, index)
-            self.stands_for(self._known[key], node)
-        return self._known[key]
+            known = self._known[key] = self.load(node, index) if self._in_memory(node) else self.compute(node, index)
+            self.stands_for(known, node)
+        return known
 
     def stand_in(self, leaf: Node, operand: Node, lead: Place) -> None:
         """A leaf of a body is from here on ``operand`` behind the index ``lead``: a row of it, or all of it."""
@@ -240,7 +240,7 @@ def _delta(w: Weaver, node: Node, index: Place) -> int:
 
 
 def _elementwise(w: Weaver, node: Node, index: Place) -> int:
-    args = tuple(w.value(a, index) for a in node.args)
+    args = tuple([w.value(a, index) for a in node.args])
     if node.op.lower is None:
         raise CompileError(f"{describe(node)}: op {node.op.name} has no lowering")
     failing = w.number.get(node, -1) if node.op.name in CAN_FAIL and node.dtype.kind == "i" else -1
