@@ -379,6 +379,7 @@ def compile(
     donate: Names = ...,
     threads: int | None = ...,
     fp: str = ...,
+    precision: str = ...,
     debug: bool = ...,
     **kwargs: Any,
 ) -> DeviceExecutable: ...
@@ -390,6 +391,7 @@ def compile(
     donate: Names = (),
     threads: int | None = None,
     fp: str = "ieee",
+    precision: str = "ieee",
     debug: bool = False,
     **kwargs: Any,
 ) -> Executable | DeviceExecutable:
@@ -397,13 +399,16 @@ def compile(
 
     ``target``: "cpu", this machine; or an NVIDIA GPU by its architecture, "sm_75", "sm_80", "sm_86", "sm_89", "sm_90",
     "sm_100", "sm_120": then the result has ``.ptx`` and ``.plan``, which need no GPU, and takes arrays on the device.
-    Raises CompileError for an unknown target, and for an op that the target lacks.
+    ``precision``: of float32 products and convolutions on a GPU, "ieee" (default) or "tf32": from sm_80 on tensor cores
+    multiply operands rounded to 11 bits and add up in float32.
+    Raises CompileError for an unknown target, and for a precision or an op that the target lacks.
     """
-    if target != "cpu":
-        from gradc.codegen.ptx import Gpu
+    options = _options(threads=threads, fp=fp, precision=precision, debug=debug, target=target)
+    if (target, precision) != ("cpu", "ieee"):
+        from gradc.codegen.ptx import gpu_for
 
-        Gpu(target)  # refuses what it does not know before anything is traced
-    jitted = Jitted(f, static, donate, _options(threads=threads, fp=fp, debug=debug, target=target))
+        gpu_for(target, precision)  # refuses what it does not know before anything is traced
+    jitted = Jitted(f, static, donate, options)
     return jitted.lower(*specs, **kwargs) if target == "cpu" else jitted.lower_to_device(*specs, **kwargs)
 
 

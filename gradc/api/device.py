@@ -60,7 +60,7 @@ class DeviceExecutable:
 
     def _emit(self) -> DeviceModule:
         try:
-            return emit(self.schedule, self.gpu, PREFIX, self.options.fp)
+            return emit(self.schedule, self.gpu, PREFIX, self.options.fp, self.options.precision)
         except NoDeviceCodeError as error:
             where = f"{list(every_node(self.lowered))[error.node].where}: " if error.node >= 0 else ""
             raise CompileError(f"{where}{self.graph.title}: {error}; compile it with target='cpu'") from None
@@ -128,7 +128,8 @@ class DeviceExecutable:
     @cached_property
     def ptx(self) -> str:
         """The PTX, headed by the launch plan as comments."""
-        head = [f"gradc {__version__}: {self.graph.title} for {self.gpu.arch}", *str(self.plan).split("\n")]
+        head = [f"gradc {__version__}: {self.graph.title} for {self.gpu.arch}{self._relaxed}"]
+        head += str(self.plan).split("\n")
         return "".join(f"// {line}\n" for line in head) + self._text
 
     @property
@@ -157,7 +158,8 @@ class DeviceExecutable:
         return {
             "seconds": dict(self._stages.seconds), "flops": self.schedule.flops, "bytes": self.schedule.bytes,
             "arena_bytes": self.plan.arena_bytes, "kernels": len(self.schedule.kernels),
-            "launches": len(self.plan.launches), "cached": False, "fp": self.options.fp, "notes": self.graph.notes,
+            "launches": len(self.plan.launches), "cached": False, "fp": self.options.fp,
+            "precision": self.options.precision, "notes": self.graph.notes,
         }  # fmt: skip
 
     def save(self, path: str | Path) -> list[Path]:
@@ -191,7 +193,7 @@ class DeviceExecutable:
             "arena_bytes": self.plan.arena_bytes,
             "launches": [
                 {"entry": x.entry, "grid": x.grid, "block": x.block, "shared_bytes": x.shared_bytes,
-                 "pointers": [_place(p) for p in x.pointers]}
+                 "dynamic_shared_bytes": x.dynamic_bytes, "pointers": [_place(p) for p in x.pointers]}
                 for x in self.plan.launches
             ],
         }  # fmt: skip
@@ -202,7 +204,14 @@ class DeviceExecutable:
     def __repr__(self) -> str:
         inputs = ", ".join(f"{self.graph.name(x)}: {x.aval}" for x in self.graph.inputs)
         launches = f"{len(self.plan.launches)} launches on {self.gpu.arch}"
-        return f"<compiled {self.graph.title}({inputs}), {launches}, {1e3 * sum(self._stages.seconds.values()):.0f} ms>"
+        milliseconds = 1e3 * sum(self._stages.seconds.values())
+        return f"<compiled {self.graph.title}({inputs}), {launches}{self._relaxed}, {milliseconds:.0f} ms>"
+
+    @property
+    def _relaxed(self) -> str:
+        """What the options allow beyond IEEE arithmetic, in words."""
+        allowed = {"fp": self.options.fp, "precision": self.options.precision}
+        return "".join(f", {name}={value}" for name, value in allowed.items() if value != "ieee")
 
     # -- errors ------------------------------------------------------------------------------------------------------
     def _mismatch(self, i: int, given: object) -> Exception:

@@ -19,6 +19,7 @@ class Options:
 
     fp: str = "ieee"
     target: str = "cpu"  #: or the architecture of a GPU, "sm_90"
+    precision: str = "ieee"  #: of float32 products; "tf32": operands rounded for tensor cores
     threads: int = field(default_factory=default_threads)  #: how many may share the work, the caller's among them
     donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage
     observe: Observe | None = None
@@ -30,6 +31,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.fp not in ("ieee", "contract", "fast"):
             raise ValueError(f"fp={self.fp!r}: expected 'ieee', 'contract' or 'fast'")
+        if self.precision not in ("ieee", "tf32"):
+            raise ValueError(f"precision={self.precision!r}: expected 'ieee' or 'tf32'")
         check_threads(self.threads)
         for stage in self.show:
             if stage not in STAGES:

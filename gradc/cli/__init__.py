@@ -20,6 +20,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 FUNCTION = "FILE:FUNC, for example model.py:loss"
 ARG = "an example argument, e.g. 'x=float64[5,8]' (random values), 'n=3' or 'lr=0.1'; default: the parameter's default"
 
+PRECISION = "of float32 products on a GPU: tf32 rounds their operands for tensor cores (default: ieee)"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
@@ -77,6 +79,7 @@ def _show(commands: Commands) -> None:
     parser.add_argument("--grad", action="store_true", help="of value_and_grad of the function")
     parser.add_argument("--threads", type=int, metavar="N", help="threads that share the work (default: as in gc.jit)")
     parser.add_argument("--target", help="cpu, or a GPU such as sm_90 (default of --stage ptx: sm_80)")
+    parser.add_argument("--precision", choices=("ieee", "tf32"), default="ieee", help=PRECISION)
     parser.set_defaults(run=_run_show)
 
 
@@ -113,6 +116,7 @@ def _compile(commands: Commands) -> None:
     parser.add_argument("--debug", action="store_true", help="with the lines of FILE as debug locations (DWARF)")
     targets = "e.g. aarch64-unknown-linux-gnu, wasm32-unknown-unknown; or a GPU: sm_90"
     parser.add_argument("--target", metavar="TRIPLE", help=targets)
+    parser.add_argument("--precision", choices=("ieee", "tf32"), default="ieee", help=PRECISION)
     parser.add_argument("--cpu", default="", help="the target's CPU as LLVM names it, e.g. cortex-a72")
     parser.add_argument("--features", default="", help="LLVM's feature list, e.g. +avx2,+fma")
     parser.add_argument("--name", default="gradc_step", help="the exported symbol (default: gradc_step)")
@@ -153,7 +157,8 @@ def _run_demo(options: argparse.Namespace) -> int:
 def _run_show(options: argparse.Namespace) -> int:
     from gradc.cli.stages import show
 
-    return show(options.function, options.arg, options.stage, options.grad, options.threads, options.target)
+    chosen = (options.threads, options.target, options.precision)
+    return show(options.function, options.arg, options.stage, options.grad, *chosen)
 
 
 def _run_explain(options: argparse.Namespace) -> int:
@@ -176,8 +181,8 @@ def _run_check(options: argparse.Namespace) -> int:
 def _run_compile(options: argparse.Namespace) -> int:
     from gradc.cli.stages import write
 
-    target = (options.target, options.cpu, options.features)
-    return write(options.function, options.arg, options.output, options.grad, target, options.name, options.debug)
+    target, chosen = (options.target, options.cpu, options.features), (options.debug, options.precision)
+    return write(options.function, options.arg, options.output, options.grad, target, options.name, *chosen)
 
 
 def _run_profile(options: argparse.Namespace) -> int:

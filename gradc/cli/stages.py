@@ -53,18 +53,29 @@ def show(
     gradient: bool,
     threads: int | None = None,
     target: str | None = None,
+    precision: str = "ieee",
 ) -> int:
     """Print one stage, of the code for ``target``: "cpu" (default), or a GPU such as "sm_80" (default of "ptx")."""
     loaded = load_function(place, given)
     function = with_gradient(loaded) if gradient or stage == "grad" else loaded.function
     target = target or ("sm_80" if stage == "ptx" else "cpu")
+    _check_precision(precision, target)
     of_device = target != "cpu" and stage in ("schedule", "llvm", "asm", "ptx", "stats")
-    print(_device_text(loaded, function, stage, target) if of_device else _text(loaded, function, stage, threads))
+    print(
+        _device_text(loaded, function, stage, target, precision)
+        if of_device
+        else _text(loaded, function, stage, threads)
+    )
     return 0
 
 
-def _device_text(loaded: Loaded, function: Callable[..., Any], stage: str, target: str) -> str:
-    executable = compile_function(function, *loaded.specs(), target=target)
+def _check_precision(precision: str, target: str | None) -> None:
+    if precision != "ieee" and not (target or "").startswith("sm_"):
+        raise UsageError(f"--precision {precision} is about tensor cores of GPUs; add --target sm_80, say")
+
+
+def _device_text(loaded: Loaded, function: Callable[..., Any], stage: str, target: str, precision: str) -> str:
+    executable = compile_function(function, *loaded.specs(), target=target, precision=precision)
     return stats_text(executable) if stage == "stats" else executable.text(stage)
 
 
@@ -159,15 +170,17 @@ def write(
     target: tuple[str | None, str, str],
     name: str,
     debug: bool = False,
+    precision: str = "ieee",
 ) -> int:
     """Write the compiled function in the form that the file's ending asks for."""
     loaded = load_function(place, given)
     function = with_gradient(loaded) if gradient else loaded.function
     triple, *more = target
+    _check_precision(precision, triple)
     if triple is not None and triple.startswith("sm_"):
         if any(more) or debug:
             raise UsageError(f"--cpu, --features and --debug say nothing about {triple}; leave them out")
-        written = compile_function(function, *loaded.specs(), target=triple).save(output)
+        written = compile_function(function, *loaded.specs(), target=triple, precision=precision).save(output)
     elif output.endswith(".ptx"):
         raise UsageError(f"{output}: PTX is for a GPU; add --target sm_80, say")
     else:

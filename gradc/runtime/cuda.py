@@ -44,8 +44,8 @@ class Driver(Protocol):
     def load(self, ptx: str) -> Any:
         """A module from PTX text."""
 
-    def function(self, module: Any, name: str) -> Any:
-        """A kernel of a module."""
+    def function(self, module: Any, name: str, dynamic_bytes: int) -> Any:
+        """A kernel of a module, whose launches may ask for so many bytes of shared memory."""
 
     def allocate(self, size: int) -> int:
         """The address of ``size`` bytes, aligned to 256."""
@@ -62,8 +62,8 @@ class Driver(Protocol):
     def fill(self, pointer: int, byte: int, size: int) -> None:
         """Set bytes."""
 
-    def launch(self, function: Any, grid: int, block: int, pointers: Sequence[int]) -> None:
-        """Run a kernel on a one-dimensional grid."""
+    def launch(self, function: Any, grid: int, block: int, pointers: Sequence[int], dynamic_bytes: int) -> None:
+        """Run a kernel on a one-dimensional grid; each block gets so many bytes of shared memory beside its own."""
 
     def synchronize(self) -> None:
         """Wait until all work asked for so far is done."""
@@ -154,8 +154,13 @@ class Bindings:
         self._enter()
         return self._ask("load the PTX", self.cuda.cuModuleLoadData, ptx.encode() + b"\0")
 
-    def function(self, module: Any, name: str) -> Any:
-        return self._ask(f"find {name}", self.cuda.cuModuleGetFunction, module, name.encode())
+    def function(self, module: Any, name: str, dynamic_bytes: int) -> Any:
+        found = self._ask(f"find {name}", self.cuda.cuModuleGetFunction, module, name.encode())
+        if dynamic_bytes:
+            what = self.cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            words = f"lend {dynamic_bytes:,} bytes of shared memory to {name}"
+            self._ask(words, self.cuda.cuFuncSetAttribute, found, what, dynamic_bytes)
+        return found
 
     def allocate(self, size: int) -> int:
         self._enter()
@@ -183,11 +188,11 @@ class Bindings:
         self._enter()
         self._ask("fill memory", self.cuda.cuMemsetD8Async, pointer, byte, size, self._stream)
 
-    def launch(self, function: Any, grid: int, block: int, pointers: Sequence[int]) -> None:
+    def launch(self, function: Any, grid: int, block: int, pointers: Sequence[int], dynamic_bytes: int) -> None:
         self._enter()
         arguments = (tuple(pointers), (ctypes.c_void_p,) * len(pointers))
-        self._ask("launch a kernel", self.cuda.cuLaunchKernel, function, grid, 1, 1, block, 1, 1, 0, self._stream,
-                  arguments, 0)  # fmt: skip
+        self._ask("launch a kernel", self.cuda.cuLaunchKernel, function, grid, 1, 1, block, 1, 1, dynamic_bytes,
+                  self._stream, arguments, 0)  # fmt: skip
 
     def synchronize(self) -> None:
         self._enter()

@@ -122,7 +122,7 @@ class DeviceFunction:
         self.donors = {j: i for i, j in donated.items()}
         self.failure, self.mismatch = failure, mismatch
         module = driver.load(ptx)
-        self.functions = {x.entry: driver.function(module, x.entry) for x in plan.launches}
+        self.functions = {x.entry: driver.function(module, x.entry, x.dynamic_bytes) for x in plan.launches}
         self.arena = Memory(driver, plan.arena_bytes)
         self.status = Memory(driver, 8)
         self.hidden = [self.put(a) for a in hidden]
@@ -212,7 +212,9 @@ class DeviceFunction:
             places = [
                 self.arena.pointer + p.at if p.place is Place.ARENA else pointers[p.place, p.at] for p in x.pointers
             ]
-            self.driver.launch(self.functions[x.entry], x.grid, x.block, [*places, self.status.pointer])
+            self.driver.launch(
+                self.functions[x.entry], x.grid, x.block, [*places, self.status.pointer], x.dynamic_bytes
+            )
 
     def _address(self, x: Any) -> int:
         found = _on_device(x, self.driver.stream)

@@ -42,7 +42,7 @@ def run(
     status = device.put(np.array([FINE], np.uint64))
     for launch in plan.launches:
         pointers = [arena + p.at if p.place is Place.ARENA else places[p.place, p.at] for p in launch.pointers]
-        device.launch(launch.entry, launch.grid, launch.block, [*pointers, status])
+        device.launch(launch.entry, launch.grid, launch.block, [*pointers, status], launch.dynamic_bytes)
     results = [
         device.get(places[Place.OUTPUT, j], buffers[n].shape, buffers[n].dtype) for j, n in enumerate(schedule.outputs)
     ]
@@ -53,10 +53,10 @@ def run(
 class DeviceGraph:
     """A graph compiled for the simulated device, as a callable from arrays to arrays."""
 
-    def __init__(self, graph: Graph, arch: str = "sm_90", donated: Mapping[int, int] | None = None, fp: str = "ieee"):
+    def __init__(self, graph: Graph, arch: str = "sm_90", donated: Mapping[int, int] | None = None, **relaxed: str):
         self.graph, self.gpu = expanded(graph), Gpu(arch)
         self.schedule = schedule(self.graph, donated=donated, target=self.gpu)
-        self.module = emit(self.schedule, self.gpu, "main", fp)
+        self.module = emit(self.schedule, self.gpu, "main", **relaxed)
         self.ptx = assemble(self.module.ir, TRIPLE, self.gpu.arch, self.gpu.features, "asm", opt_level=3)
         self.status, self.executed = 0, 0
 

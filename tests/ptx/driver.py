@@ -13,6 +13,8 @@ import numpy as np
 from gradc.errors import DeviceError
 from tests.ptx.machine import Device
 
+#: Shared memory of a block on the smallest devices with asynchronous copies (sm_86): 99 KB.
+MOST_DYNAMIC = 99 * 1024
 EMPTY = ".version 7.0\n.target sm_80\n.address_size 64\n"
 
 
@@ -26,13 +28,16 @@ class SimulatedDriver:
         self.compute_capability, self.cuda_version, self.room = capability, cuda, room
         self.device = Device(EMPTY, room)
         self.launched, self.graphs, self.freed = 0, 0, set[int]()
+        self._allowed: dict[str, int] = {}
         self._capturing: list[Callable[[], None]] | None = None
 
     def load(self, ptx: str) -> Any:
         self.device.load(ptx)
         return ptx
 
-    def function(self, module: Any, name: str) -> Any:
+    def function(self, module: Any, name: str, dynamic_bytes: int) -> Any:
+        assert dynamic_bytes <= MOST_DYNAMIC, f"{name}: no device lends {dynamic_bytes} bytes of shared memory"
+        self._allowed[name] = dynamic_bytes
         return name
 
     def allocate(self, size: int) -> int:
@@ -54,10 +59,12 @@ class SimulatedDriver:
     def fill(self, pointer: int, byte: int, size: int) -> None:
         self._ask(lambda: self.device.set(pointer, np.full(size, byte, np.uint8)))
 
-    def launch(self, function: Any, grid: int, block: int, pointers: Sequence[int]) -> None:
+    def launch(self, function: Any, grid: int, block: int, pointers: Sequence[int], dynamic_bytes: int) -> None:
+        assert dynamic_bytes <= self._allowed[function]
+
         def run() -> None:
             self.launched += 1
-            self.device.launch(function, grid, block, pointers)
+            self.device.launch(function, grid, block, pointers, dynamic_bytes)
 
         self._ask(run)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.ptx import arithmetic
+from tests.ptx import arithmetic, tensor
 from tests.ptx.arithmetic import DTYPES
 from tests.ptx.memory import LOCAL_WINDOW, SHARED_WINDOW, UNSIGNED, Array, FaultError
 from tests.ptx.parse import Function, Instruction, Program, size_of
@@ -79,6 +79,8 @@ class _Context:
         if name in f.local:
             at = f.local[name][0] + extra
             return lambda grid, frame: np.array([frame.local_at + at], dtype)
+        if name in program.dynamic:
+            return lambda grid, frame: np.array([grid.dynamic_at + extra], dtype)
         for table, start in ((f.shared, program.shared_bytes), (program.shared, 0)):
             if name in table:
                 place = np.array([start + table[name][0] + extra], dtype)
@@ -355,6 +357,9 @@ def _cvt(c: _Context) -> Action:
     write = c.target(c.x.operands[0])
     if "bf16" in (to, given):
         return _cvt_bf16(c, to, given, write)
+    if to == "tf32":
+        bits = c.source(c.x.operands[1], np.uint32)
+        return lambda g, f, m: write(g, f, tensor.rounded_to_tf32(bits(g, f)), m)
     read = c.source(c.x.operands[1], DTYPES[given])
     return lambda g, f, m: write(g, f, arithmetic.convert(read(g, f), DTYPES[to], modifiers), m)
 
@@ -524,6 +529,41 @@ def _converged(g: Any, here: Array, members: Array, what: Instruction) -> None:
         raise FaultError(f"{what}: lanes of a warp that the mask names are elsewhere")
 
 
+def _mma(c: _Context) -> Action:
+    """Products of whole warps on tensor cores."""
+    shape, dtype, result = c.x.opcode[3], c.x.opcode[7], (c.x.opcode[6], c.x.opcode[9])
+    if shape not in ("m16n8k8", "m16n8k16") or c.x.opcode[4:6] != ("row", "col") or result != ("f32", "f32"):
+        raise NotImplementedError(f"{c.x}: not interpreted")
+    outs = [c.target(t) for t in _parts(c.x.operands[0])]
+    reads = [[c.source(t, np.uint32) for t in _parts(group)] for group in c.x.operands[1:]]
+
+    def run(g: Any, f: Any, m: Any) -> None:
+        _whole_warps(g, m, c.x)
+        a, b, s = ([np.broadcast_to(r(g, f), g.lanes).reshape(-1, WARP) for r in group] for group in reads)
+        for write, value in zip(outs, tensor.product(a, b, s, dtype, c.x), strict=True):
+            write(g, f, np.ascontiguousarray(value).reshape(-1), m)
+
+    return run
+
+
+def _ldmatrix(c: _Context) -> Action:
+    outs = [c.target(t) for t in _parts(c.x.operands[0])]
+    at, transposed = c.address(c.x.operands[1]), "trans" in c.x.opcode
+
+    def run(g: Any, f: Any, m: Any) -> None:
+        _whole_warps(g, m, c.x)
+        address = np.broadcast_to(at(g, f), g.lanes)
+        for write, value in zip(outs, tensor.matrices(g, address, len(outs), transposed, m, c.x), strict=True):
+            write(g, f, value, m)
+
+    return run
+
+
+def _whole_warps(g: Any, m: Any, what: Instruction) -> None:
+    here = np.ones(g.lanes, bool) if m is None else m
+    _converged(g, here & g.alive, np.full(g.lanes, 0xFFFFFFFF, np.uint32), what)
+
+
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 
@@ -567,7 +607,7 @@ BUILD: dict[str, Callable[[_Context], Action]] = {
         lambda a, b, n: arithmetic.funnel(a, b, n, c.x.opcode[1] == "l", c.x.opcode[2] == "wrap"), np.uint32)),
     "copysign": _computes(lambda sign, x: np.copysign(x, sign)),
     "mov": _mov, "cvta": _cvta, "setp": _setp, "selp": _selp, "cvt": _cvt, "ld": _ld, "st": _st,
-    "atom": _atom, "red": _atom, "cp": _cp_async, "shfl": _shfl, "call": _call,
+    "atom": _atom, "red": _atom, "cp": _cp_async, "shfl": _shfl, "mma": _mma, "ldmatrix": _ldmatrix, "call": _call,
     "bra": _nothing, "ret": _nothing, "exit": _nothing, "bar": _nothing, "barrier": _nothing, "fence": _nothing,
     "membar": _nothing,
 }  # fmt: skip

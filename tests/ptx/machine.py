@@ -80,8 +80,8 @@ class Device:
         at = address - GLOBAL_BASE
         return self.memory.bytes[at : at + count].copy().view(dtype).reshape(shape)
 
-    def launch(self, name: str, grid: int, block: int, arguments: Sequence[int]) -> None:
-        """Run every block of a one-dimensional grid."""
+    def launch(self, name: str, grid: int, block: int, arguments: Sequence[int], dynamic_bytes: int = 0) -> None:
+        """Run every block of a one-dimensional grid, each with so many bytes of shared memory beyond its own."""
         function = self.program.functions[name]
         if not function.entry:
             raise FaultError(f"{name} is not an entry")
@@ -92,7 +92,7 @@ class Device:
         with np.errstate(all="ignore"):
             for first in range(0, grid, at_once):
                 blocks = np.arange(first, min(grid, first + at_once))
-                _Grid(self, function, blocks, grid, block, races).run(arguments)
+                _Grid(self, function, blocks, grid, block, races, dynamic_bytes).run(arguments)
 
 
 @dataclass
@@ -113,8 +113,9 @@ class _Grid:
     """Some blocks of a launch, run together."""
 
     def __init__(
-        self, device: Device, function: Function, blocks: Array, grid: int, threads: int, races: tuple[Races, Races]
-    ):
+        self, device: Device, function: Function, blocks: Array, grid: int, threads: int, races: tuple[Races, Races],
+        dynamic_bytes: int = 0,
+    ):  # fmt: skip
         self.device, self.function, self.grid, self.threads = device, function, grid, threads
         self.padded = -(-threads // WARP) * WARP
         n = self.lanes = blocks.size * self.padded
@@ -126,7 +127,8 @@ class _Grid:
         self.epoch = np.zeros(blocks.size, np.int64)
         self.waiting = np.zeros(n, bool)
         size = device.program.shared_bytes + sum(s for _, s in function.shared.values())
-        self.shared = Space("shared", blocks.size, size)
+        self.dynamic_at = -(-size // 16) * 16
+        self.shared = Space("shared", blocks.size, self.dynamic_at + dynamic_bytes if dynamic_bytes else size)
         self.local = Space("local", n, sum(f.local_bytes + 16 for f in device.program.functions.values() if f.local))
         self.races_blocks, self.races_threads = races
         self.races_shared = Races("shared", self.shared.bytes.size, "thread")

@@ -51,6 +51,7 @@ class Program:
     functions: dict[str, Function]
     arrays: dict[str, tuple[int, bytes]]  #: name -> (alignment, contents)
     shared: dict[str, tuple[int, int]]  #: name -> (offset, size)
+    dynamic: set[str]  #: names of the shared memory that a launch asks for
 
     @property
     def shared_bytes(self) -> int:
@@ -88,12 +89,15 @@ class _Parser:
         self.functions: dict[str, Function] = {}
         self.arrays: dict[str, tuple[int, bytes]] = {}
         self.shared: dict[str, tuple[int, int]] = {}
+        self.dynamic: set[str] = set()
         self.info = {"version": "", "target": ""}
 
     def program(self) -> Program:
         while (statement := self._statement()) is not None:
             self._top_level(statement)
-        return Program(self.info["version"], self.info["target"], self.functions, self.arrays, self.shared)
+        return Program(
+            self.info["version"], self.info["target"], self.functions, self.arrays, self.shared, self.dynamic
+        )
 
     def _statement(self) -> str | None:
         """What stands before the next ``;`` or ``{`` outside an initialiser, or a directive's line."""
@@ -119,6 +123,8 @@ class _Parser:
             self.info[key] = value
         elif found := _HEAD.match(s):
             self._function(found, s)
+        elif dynamic := re.match(r"\.extern\s+\.shared\s+.*?([\w$]+)\[\]$", s):
+            self.dynamic.add(dynamic[1])
         elif s.startswith((".extern", ".address_size")):
             pass
         elif array := _ARRAY.match(s):
@@ -214,9 +220,8 @@ def _instruction(s: str, line: int) -> Instruction:
     if s.startswith("@"):
         word, s = s[1:].split(None, 1)
         negated, guard = word.startswith("!"), word.lstrip("!")
-    opcode, _, rest = s.partition(" ") if " " in s else s.partition("\t")
-    opcode, _, tail = opcode.partition("\t")
-    return Instruction(tuple(opcode.split(".")), tuple(_operands(f"{tail} {rest}".strip())), guard, negated, line)
+    opcode, *rest = s.split(None, 1)
+    return Instruction(tuple(opcode.split(".")), tuple(_operands("".join(rest))), guard, negated, line)
 
 
 def _operands(s: str) -> list[str]:

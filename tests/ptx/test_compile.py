@@ -90,6 +90,43 @@ def test_unknown_targets_are_refused_before_anything_is_traced():
         gc.compile(never, X, target="gpu")
 
 
+def test_precision_is_for_gpus_that_have_it():
+    def never(x):
+        raise AssertionError("traced")
+
+    with pytest.raises(CompileError, match="precision='tf32' is about tensor cores of GPUs"):
+        gc.compile(never, X, precision="tf32")
+    with pytest.raises(CompileError, match="sm_75 has no tensor cores for precision='tf32'; there are those of sm_80"):
+        gc.compile(never, X, target="sm_75", precision="tf32")
+    with pytest.raises(ValueError, match="precision='half': expected 'ieee' or 'tf32'"):
+        gc.compile(never, X, target="sm_80", precision="half")
+
+
+def test_what_is_allowed_beyond_ieee_is_said():
+    def product(a, b):
+        return a @ b
+
+    pair = gc.spec((32, 16), np.float32), gc.spec((16, 24), np.float32)
+    exe = gc.compile(product, *pair, target="sm_80", precision="tf32")
+    assert "product_tf32" in str(exe.plan) and exe.stats["precision"] == "tf32"
+    assert "for sm_80, precision=tf32" in exe.ptx.split("\n")[0] and "precision=tf32" in repr(exe)
+    assert "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32" in exe.ptx
+    plain = gc.compile(product, *pair, target="sm_80")
+    assert "mma" not in plain.ptx and "precision" not in plain.ptx
+
+
+def test_more_shared_memory_than_code_may_declare_is_asked_for_at_the_launch(driver):
+    def product(a, b):
+        return a @ b
+
+    n = 1280  # as many tiles of 128 x 128 as the choice assumes multiprocessors
+    exe = gc.compile(product, *[gc.spec((n, n), np.float32)] * 2, target="sm_80", precision="tf32")
+    (launch,) = exe.plan.launches
+    assert launch.shared_bytes == launch.dynamic_bytes > 48 * 1024
+    assert exe.interface()["launches"][0]["dynamic_shared_bytes"] == launch.dynamic_bytes
+    exe.put(np.zeros(1))  # the driver lends so much
+
+
 def test_debug_locations_are_for_the_cpu():
     with pytest.raises(CompileError, match="debug=True has no meaning on sm_90"):
         gc.compile(affine, X, gc.spec((8,), np.float32), target="sm_90", debug=True)
@@ -362,6 +399,8 @@ def test_the_command_line_shows_and_writes_ptx(tmp_path, capsys):
         (["compile", "-o", "f.o", "--target", "sm_80"], "must end in .ptx"),
         (["compile", "-o", "f.ptx", "--target", "sm_80", "--cpu", "x"], "leave them out"),
         (["show", "--stage", "ptx", "--target", "cpu"], "a CPU has no PTX"),
+        (["show", "--precision", "tf32"], "--precision tf32 is about tensor cores of GPUs; add --target sm_80"),
+        (["compile", "-o", "f.o", "--precision", "tf32"], "--precision tf32 is about tensor cores of GPUs"),
     ],
 )
 def test_the_command_line_refuses_in_one_line(tmp_path, capsys, words, told):

@@ -11,6 +11,8 @@ import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
+from gradc.codegen.ptx import mma
+from gradc.codegen.ptx.problem import problem_of
 from gradc.node import Node
 from gradc.schedule.kernel import Correlation
 from tests.compiled_graph import apply, leaf
@@ -174,6 +176,76 @@ def test_products_of_every_layout(transposed, dtype, arch):
         assert (np.abs(got - value) <= (k + 2) * EPS[dtype] * size).all()
 
 
+TENSOR_SIZES = [(17, 33, 19), (64, 72, 40), (130, 24, 20), (8, 8, 8), (40, 130, 16)]
+
+
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("shape", mma.SHAPES, ids=str)
+def test_tf32_products_of_every_layout_and_tile(monkeypatch, shape, transposed):
+    """Operands lose at most 2⁻¹¹ of themselves, products and sums at most 2⁻²² of a product each."""
+    monkeypatch.setattr(mma, "SHAPES", (shape,))
+    nodes, inputs, arrays, exact = [], [], [], []
+    for m, n, k in TENSOR_SIZES:
+        pair = [leaf((k, m) if transposed[0] else (m, k)), leaf((n, k) if transposed[1] else (k, n))]
+        labels = [(2, 0) if transposed[0] else (0, 2), (1, 2) if transposed[1] else (2, 1)]
+        nodes.append(apply("contract", *pair, left=labels[0], right=labels[1], out=(0, 1)))
+        a, b = (normal(*x.shape) for x in pair)
+        inputs += pair
+        arrays += [a, b]
+        x, y = (v.T if t else v for v, t in zip((a.astype(float), b.astype(float)), transposed, strict=True))
+        exact.append((x @ y, (2 * 2.0**-11 + 2.0**-22 + (k + 2) * 2.0**-22) * (np.abs(x) @ np.abs(y))))
+    run = on_device(*nodes, inputs=inputs, arch="sm_80", precision="tf32")
+    assert titles(run) == ["product_tf32"] * len(nodes)
+    results = run(*arrays)
+    for got, (value, bound) in zip(results, exact, strict=True):
+        assert (np.abs(got - value) <= bound).all()
+    for first, second in zip(results, run(*arrays), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_tf32_rounds_its_operands_and_nothing_else():
+    """Operands of 11 bits and sums that float32 holds: exact; one bit more is rounded to nearest, away from zero."""
+    x, y = leaf((16, 8)), leaf((8, 8))
+    run = on_device(
+        apply("contract", x, y, left=(0, 2), right=(2, 1), out=(0, 1)), inputs=[x, y], arch="sm_80", precision="tf32"
+    )
+    a, one = RANDOM.integers(-1024, 1024, (16, 8)).astype(np.float32), np.eye(8, dtype=np.float32)
+    np.testing.assert_array_equal(run(a, one)[0], a)
+    a[:, 0] = 2049
+    assert (run(a, one)[0][:, 0] == 2050).all()
+    a[0, 0], a[1, 0] = np.inf, np.nan
+    got = run(a, np.ones((8, 8), np.float32))[0]
+    assert np.isinf(got[0]).all() and np.isnan(got[1]).all() and np.isfinite(got[2:]).all()
+
+
+def test_tf32_is_for_float32_products_that_fill_a_fragment():
+    def title(m: int, n: int, k: int, dtype: type = np.float32) -> list[str]:
+        x, y = leaf((m, k), dtype), leaf((k, n), dtype)
+        node = apply("contract", x, y, left=(0, 2), right=(2, 1), out=(0, 1))
+        return titles(on_device(node, inputs=[x, y], arch="sm_90", precision="tf32"))
+
+    assert title(16, 16, 16) == ["product_tf32"]
+    assert title(16, 16, 16, np.float64) == title(7, 16, 16) == title(16, 7, 16) == title(16, 16, 7) == ["product"]
+
+
+@pytest.mark.parametrize("by_own", [False, True])
+@pytest.mark.parametrize("shape", mma.SHAPES, ids=str)
+def test_lanes_of_one_access_to_a_fragment_meet_in_no_bank(shape, by_own):
+    """The 32 words of a warp's access, or the eight rows of 16 bytes of a piece, lie in different banks."""
+    walks = (((64, 1),), ((64, 64),)) if by_own else (((64, 64),), ((64, 1),))
+    x, y = leaf((256, 256)), leaf((256, 256))
+    node = apply("contract", x, y, left=(0, 2), right=(2, 1), out=(0, 1))
+    (work,) = on_device(node, inputs=[x, y]).schedule.kernels[0].work
+    product = mma.Mma(problem_of(work), mma.TF32)
+    shelf = product.shelf(shape[0], *walks)
+    lane = np.arange(32)
+    if shelf.by_own:
+        places = lane % 4 * shelf.pitch + lane // 4
+    else:
+        places = (np.arange(8) * shelf.pitch)[:, None] + np.arange(4)
+    assert len(np.unique(places % 32)) == 32
+
+
 def test_batches_and_integers():
     x, y = leaf((3, 2, 17, 20)), leaf((3, 2, 20, 31))
     i, j = leaf((20, 30), np.int8), leaf((30, 40), np.int8)
@@ -188,43 +260,47 @@ def test_batches_and_integers():
     np.testing.assert_array_equal(second, c @ d)
 
 
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
 @pytest.mark.parametrize(("m", "n", "k"), [(20, 64, 9), (33, 32, 12), (1, 24, 30)])
-def test_epilogues_are_part_of_the_product(m, n, k):
+def test_epilogues_are_part_of_the_product(m, n, k, precision):
     x, y, bias = leaf((m, k)), leaf((k, n)), leaf((n,))
     product = apply("contract", x, y, left=(0, 2), right=(2, 1), out=(0, 1))
     shifted = apply("add", product, apply("broadcast", bias, shape=(m, n), axes=(1,)))
-    run = on_device(apply("relu", shifted), apply("square", shifted), inputs=[x, y, bias])
+    run = on_device(apply("relu", shifted), apply("square", shifted), inputs=[x, y, bias], precision=precision)
     assert len(run.module.plan.launches) == 1
     a, b, c = normal(m, k), normal(k, n), normal(n)
     rectified, squared = run(a, b, c)
     value = a.astype(float) @ b + c
-    np.testing.assert_allclose(rectified, np.maximum(value, 0), atol=1e-5)
-    np.testing.assert_allclose(squared, value**2, rtol=1e-4, atol=1e-5)
+    rounding = 2 * 2.0**-11 if precision == "tf32" and m > 1 else 0
+    bound = (rounding + (k + 3) * 2.0**-22) * (np.abs(a) @ np.abs(b) + np.abs(c))
+    assert (np.abs(rectified - np.maximum(value, 0)) <= bound).all()
+    assert (np.abs(squared - value**2) <= (2 * np.abs(value) + bound) * bound + 2.0**-23 * value**2).all()
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-def test_large_products_spill_nothing(arch):
+@pytest.mark.parametrize(("arch", "precision"), [*((a, "ieee") for a in ARCHS), *((a, "tf32") for a in ARCHS[1:])])
+def test_large_products_spill_nothing(arch, precision):
     """The tiles of large products, for every architecture; a shape with edges and one without."""
     nodes, inputs = [], []
     for n, dtype in ((4096, np.float32), (4095, np.float32), (2048, np.float64)):
         pair = [leaf((n, n), dtype), leaf((n, n), dtype)]
         nodes.append(apply("contract", *pair, left=(0, 2), right=(2, 1), out=(0, 1)))
         inputs += pair
-    usages = assembled(on_device(*nodes, inputs=inputs, arch=arch).ptx, arch)
+    usages = assembled(on_device(*nodes, inputs=inputs, arch=arch, precision=precision).ptx, arch)
     assert len(usages) == len(nodes)
     assert all(u.spilled == 0 and u.shared <= 48 * 1024 and u.registers <= 255 for u in usages.values()), usages
 
 
-@pytest.mark.parametrize("arch", ["sm_75", "sm_90"])
-def test_convolutions_read_their_windows_where_they_lie(arch):
+@pytest.mark.parametrize(("arch", "precision"), [("sm_75", "ieee"), ("sm_90", "ieee"), ("sm_90", "tf32")])
+def test_convolutions_read_their_windows_where_they_lie(arch, precision):
     """Forward and both derivatives, by `correlation`: no window is copied."""
     image, weights = gc.spec((2, 3, 10, 20), np.float32), gc.spec((5, 3, 3, 3), np.float32)
-    exe = gc.compile(gc.value_and_grad(convolved, (0, 1)), image, weights, target=arch)
+    exe = gc.compile(gc.value_and_grad(convolved, (0, 1)), image, weights, target=arch, precision=precision)
     arrays = [normal(*image.shape), normal(*weights.shape)]
     results, _, _ = run(exe.ptx, exe.plan, exe.schedule, arrays)
     assert any(isinstance(w, Correlation) for k in exe.schedule.kernels for w in k.work)
     for got, want in zip(results, exe.lowered.evaluate(*arrays), strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+        relative = {"ieee": 1e-4, "tf32": 4 * 2.0**-10}[precision]
+        np.testing.assert_allclose(got, want, rtol=relative, atol=relative * np.abs(want).max())
 
 
 def convolved(image, weights):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.ptx import arithmetic
+from tests.ptx import arithmetic, tensor
 from tests.ptx.machine import Device
 from tests.ptx.memory import FaultError
 
@@ -22,7 +22,7 @@ HEAD = """
 	.reg .b16 %rs<9>;
 	.reg .b32 %r<20>;
 	.reg .b64 %rd<20>;
-	.shared .align 4 .b8 pool[512];
+	.shared .align 16 .b8 pool[512];
 	ld.param.b64 %rd1, [k_param_0];
 	ld.param.b64 %rd2, [k_param_1];
 	mov.u32 %r1, %tid.x;
@@ -262,6 +262,85 @@ $L__BB0_1:
     device.launch("k", 1, 32, [y, y])
     i = np.arange(32)
     np.testing.assert_array_equal(device.get(y, (32,), np.int32), np.where(i < 16, i, 2 * i))
+
+
+# -- tensor cores ------------------------------------------------------------------------------------------------------
+
+
+def _halves(values: np.ndarray, kind: str) -> np.ndarray:
+    """Pairs of numbers as registers, the first one in the low half."""
+    if kind == "f16":
+        bits = values.astype(np.float16).view(np.uint16)
+    else:
+        bits = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    return bits[..., 0] | bits[..., 1].astype(np.uint32) << 16
+
+
+@pytest.mark.parametrize(("kind", "depth"), [("tf32", 8), ("bf16", 16), ("f16", 16), ("f16", 8)])
+def test_tensor_cores_multiply_the_fragments_of_the_manual(kind, depth):
+    """Lane by lane, register by register, as PTX ISA 9.0 tells where elements are."""
+    random = np.random.default_rng(0)
+    a, b = random.integers(-8, 8, (16, depth)).astype(float), random.integers(-8, 8, (depth, 8)).astype(float)
+    c = random.integers(-8, 8, (16, 8)).astype(np.float32)
+    wide = kind == "tf32"
+    lefts, rights = depth // (2 if wide else 4), depth // (4 if wide else 8)
+    left, right, sums = (np.zeros((n, 1, 32), np.uint32) for n in (lefts, rights, 4))
+    for lane in range(32):
+        group, member = lane // 4, lane % 4
+        for r in range(lefts):
+            row, first = group + 8 * (r % 2), (r // 2) * (4 if wide else 8)
+            if wide:
+                left[r, 0, lane] = np.float32(a[row, first + member]).view(np.uint32)
+            else:
+                left[r, 0, lane] = _halves(a[row, first + 2 * member : first + 2 * member + 2], kind)
+        for r in range(rights):
+            first = r * (4 if wide else 8)
+            if wide:
+                right[r, 0, lane] = np.float32(b[first + member, group]).view(np.uint32)
+            else:
+                right[r, 0, lane] = _halves(b[first + 2 * member : first + 2 * member + 2, group], kind)
+        for r in range(4):
+            sums[r, 0, lane] = c[group + 8 * (r // 2), 2 * member + r % 2].view(np.uint32)
+    got = tensor.product(list(left), list(right), list(sums), kind, "mma")
+    expected = (a @ b + c).astype(np.float32)
+    for lane in range(32):
+        for r in range(4):
+            assert got[r][0, lane] == expected[lane // 4 + 8 * (r // 2), 2 * (lane % 4) + r % 2]
+
+
+def test_matrices_are_loaded_row_by_row_and_transposed():
+    body = """
+    mov.u32 %r5, %laneid;
+    mul.wide.u32 %rd9, %r5, 16;
+    mul.wide.u32 %rd12, %r5, 4;
+    add.s64 %rd10, %rd7, %rd9;
+    ld.global.v4.b32 {%r6, %r7, %r8, %r9}, [%rd11];
+    st.shared.v4.b32 [%rd10], {%r6, %r7, %r8, %r9};
+    bar.sync 0;
+    ldmatrix.sync.aligned.m8n8.x4.TRANSshared.b16 {%r10, %r11, %r12, %r13}, [%rd10];
+    st.global.v4.b32 [%rd13], {%r10, %r11, %r12, %r13};
+    """
+    body = body.replace("add.s64 %rd10, %rd7, %rd9;",
+                        "add.s64 %rd10, %rd7, %rd9; add.s64 %rd11, %rd1, %rd9; add.s64 %rd13, %rd2, %rd9;")  # fmt: skip
+    x = np.arange(256, dtype=np.uint16)
+    pieces = x.reshape(4, 8, 8)
+    for words, turned in (("", pieces), ("trans.", pieces.transpose(0, 2, 1))):
+        got = run(body.replace("TRANS", words), x).view(np.uint32).reshape(32, 4)
+        expected = np.ascontiguousarray(turned).view(np.uint32).reshape(4, 32)
+        np.testing.assert_array_equal(got.T, expected)
+    shifted = body.replace("ldmatrix", "add.s64 %rd10, %rd10, 8;\n    ldmatrix").replace("TRANS", "")
+    with pytest.raises(FaultError, match="not aligned to 16 bytes"):
+        run(shifted, x)
+
+
+def test_operands_of_tensor_cores_must_be_rounded():
+    unrounded = [np.full((1, 32), np.float32(1 + 2.0**-20).view(np.uint32))]
+    zero = [np.zeros((1, 32), np.uint32)]
+    with pytest.raises(FaultError, match="not rounded to tf32"):
+        tensor.product(4 * unrounded, 2 * zero, 4 * zero, "tf32", "mma")
+    bits = np.array([1 + 2.0**-11, 1 + 2.0**-12, -1 - 2.0**-11, np.inf, np.nan], np.float32).view(np.uint32)
+    rounded = tensor.rounded_to_tf32(bits).view(np.float32)
+    np.testing.assert_array_equal(rounded, [1 + 2.0**-10, 1, -1 - 2.0**-10, np.inf, np.nan])
 
 
 def test_what_is_not_known_is_refused_when_it_is_read():

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from gradc.codegen.ptx.emit import DeviceModule, NoDeviceCodeError, emit
 from gradc.codegen.ptx.launch import FINE, Launch, LaunchPlan, Pointer
-from gradc.codegen.ptx.target import TRIPLE, Gpu
+from gradc.codegen.ptx.target import TRIPLE, Gpu, gpu_for
 
-__all__ = ["FINE", "TRIPLE", "DeviceModule", "Gpu", "Launch", "LaunchPlan", "NoDeviceCodeError", "Pointer", "emit"]
+__all__ = [
+    "FINE",
+    "TRIPLE",
+    "DeviceModule",
+    "Gpu",
+    "Launch",
+    "LaunchPlan",
+    "NoDeviceCodeError",
+    "Pointer",
+    "emit",
+    "gpu_for",
+]

@@ -9,7 +9,7 @@ and the status word.  Start reading at `emit`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradc.codegen.ir import Function, Module
 from gradc.codegen.ptx.each import Each
@@ -60,12 +60,12 @@ class DeviceModule:
     plan: LaunchPlan
 
 
-def emit(schedule: Schedule, gpu: Gpu, name: str, fp: str = "ieee") -> DeviceModule:
-    """The kernels of a whole schedule; ``fp`` is "ieee", "contract" or "fast".
+def emit(schedule: Schedule, gpu: Gpu, name: str, fp: str = "ieee", precision: str = "ieee") -> DeviceModule:
+    """The kernels of a whole schedule; ``fp`` is "ieee", "contract" or "fast", ``precision`` "ieee" or "tf32".
 
     Raises `NoDeviceCodeError` for work that a GPU lacks.
     """
-    emitter = _Emitter(schedule, gpu, name, fp)
+    emitter = _Emitter(schedule, gpu, name, fp, precision == "tf32")
     launches = [launch for kernel in schedule.kernels for launch in emitter.launches(kernel)]
     scratch = max((s.scratch_bytes for _, s in emitter.entries.values()), default=0)
     plan = LaunchPlan(tuple(launches), emitter.scratch_at + scratch)
@@ -73,8 +73,8 @@ def emit(schedule: Schedule, gpu: Gpu, name: str, fp: str = "ieee") -> DeviceMod
 
 
 class _Emitter:
-    def __init__(self, schedule: Schedule, gpu: Gpu, name: str, fp: str):
-        self.schedule, self.gpu, self.name = schedule, gpu, name
+    def __init__(self, schedule: Schedule, gpu: Gpu, name: str, fp: str, tf32: bool):
+        self.schedule, self.gpu, self.name, self.tf32 = schedule, gpu, name, tf32
         self.module = Module(fp)
         self.entries: dict[object, tuple[Launch, Step]] = {}
         #: Where the scratch of steps lies, behind the temporaries; launches run in order, so all may share it.
@@ -96,7 +96,7 @@ class _Emitter:
                 pointers = [self._pointer(kernel.slots[s]) for s in used]
                 if step.scratch_bytes:
                     pointers.append(Pointer(Place.ARENA, self.scratch_at))
-                yield Launch(entry.entry, entry.grid, entry.block, entry.shared_bytes, tuple(pointers))
+                yield replace(entry, pointers=tuple(pointers))
 
     def _pointer(self, number: int) -> Pointer:
         buffer = self.schedule.buffers[number]
@@ -111,9 +111,9 @@ class _Emitter:
         if isinstance(work, Product):
             if is_thin(work):
                 return team_steps(as_nest(work, OPS["multiply"], self.gpu), title)
-            return [ProductStep(problem_of(work), self.gpu)]
+            return [ProductStep(problem_of(work), self.gpu, self.tf32)]
         if isinstance(work, Correlation):
-            return [ProductStep(problem_of(work), self.gpu)]
+            return [ProductStep(problem_of(work), self.gpu, self.tf32)]
         if isinstance(work, Sort):
             return sort_steps(work)
         return [Lookups(work)] if work.rows * work.per_row else []
@@ -141,7 +141,7 @@ class _Emitter:
         slots = [f"%s{s}" for s in range(max(used, default=-1) + 1)]
         step.emit(thread, slots, "%scratch", "%status")
         f.finish()
-        return Launch(name, step.grid, step.block, thread.shared_bytes, ())
+        return Launch(name, step.grid, step.block, thread.shared_bytes, (), thread.dynamic_bytes)
 
 
 def _slots(work: DeviceWork) -> Set[int]:

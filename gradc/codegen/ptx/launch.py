@@ -29,13 +29,17 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """``grid`` blocks of ``block`` threads of the entry; the pointers, then the status word, are its parameters."""
+    """``grid`` blocks of ``block`` threads of the entry; the pointers, then the status word, are its parameters.
+
+    A block takes ``shared_bytes``, of which the launch asks for ``dynamic_bytes``; the code declares the others.
+    """
 
     entry: str
     grid: int
     block: int
     shared_bytes: int
     pointers: tuple[Pointer, ...]
+    dynamic_bytes: int = 0
 
     def __str__(self) -> str:
         shared = f", {self.shared_bytes} bytes shared" if self.shared_bytes else ""

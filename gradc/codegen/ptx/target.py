@@ -22,6 +22,17 @@ PTX_VERSIONS = {
 CUDA_VERSIONS = {(6, 3): (10, 0), (7, 0): (11, 0), (7, 1): (11, 1), (7, 8): (11, 8), (8, 6): (12, 7), (8, 7): (12, 8)}
 
 
+def gpu_for(arch: str, precision: str = "ieee") -> Gpu:
+    """The GPU ``arch``, once it is sure that its products can have this precision."""
+    if arch == "cpu":
+        raise CompileError(f"precision={precision!r} is about tensor cores of GPUs; a CPU's products are always IEEE")
+    gpu = Gpu(arch)
+    if precision == "tf32" and not gpu.has_tf32:
+        able = ", ".join(a for a in PTX_VERSIONS if Gpu(a).has_tf32)
+        raise CompileError(f"{arch} has no tensor cores for precision='tf32'; there are those of {able}")
+    return gpu
+
+
 @dataclass(frozen=True)
 class Gpu:
     """One generation of GPUs: code for ``sm_80`` runs on it and on every later one of the same PTX."""
@@ -61,6 +72,11 @@ class Gpu:
     def ahead_bytes(self) -> int:
         """Other warps run while one waits for memory."""
         return 0
+
+    @property
+    def has_tf32(self) -> bool:
+        """Whether tensor cores multiply float32 rounded to tf32."""
+        return self.compute_capability >= (8, 0)
 
     def lanes(self, dtype: str) -> int:
         """A warp is the vector that the scheduler chooses axes for, whatever the dtype."""

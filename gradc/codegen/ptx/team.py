@@ -150,13 +150,6 @@ class _Walk:
         code = self.nest.code
         return [REDUCERS[r.how](self.f, code[r.value].dtype, r.dtype, 1, counter) for r in stage.reduces]
 
-    def guarded(self, condition: Value | None, body: Callable[[], None]) -> None:
-        if condition is None:
-            body()
-        else:
-            with self.f.when(condition):
-                body()
-
     def first_member(self) -> Value | None:
         """Whether this thread speaks for its team; None: every thread does."""
         if self.team.members == 1:
@@ -175,7 +168,7 @@ class _Walk:
                     self.s.store(store, inside)
 
         if any(stage.stores for stage in stages):
-            self.guarded(self.first_member(), body)
+            self.thread.guarded(self.first_member(), body)
 
     # -- joining members ---------------------------------------------------------------------------------------------
     def joined(self, reducers: Sequence[Reducer], states: States) -> States:
@@ -220,7 +213,7 @@ class _Walk:
                 memory.store(self.f, v, memory.offset_pointer(self.f, array, at, v.dtype))
 
         self.thread.barrier()  # what was there before has been read
-        self.guarded(writes, put)
+        self.thread.guarded(writes, put)
         self.thread.barrier()
         parts = []
         for k in range(count):
@@ -340,7 +333,7 @@ class Rows(_Walk):
 
     def _store(self, stage: Stage, point: Point) -> None:
         if stage.stores:
-            self.guarded(self.active, lambda: self._store_all(stage, point))
+            self.thread.guarded(self.active, lambda: self._store_all(stage, point))
 
     def _store_all(self, stage: Stage, point: Point) -> None:
         for store in stage.stores:
@@ -355,7 +348,7 @@ class Rows(_Walk):
             for k, v in enumerate(flat):
                 memory.store(self.f, v, _part_pointer(self.thread, scratch, k * _part_bytes(count), place, v.dtype))
 
-        self.guarded(self.first_member(), put)
+        self.thread.guarded(self.first_member(), put)
 
 
 class Joined(_Walk):

@@ -5,12 +5,17 @@ Enters: a function under construction.  Leaves: calls of LLVM's NVPTX intrinsics
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from gradc.codegen.ir import Function, Lanes, Value, const, memory_type
 from gradc.codegen.ptx.target import WARP
 
 EVERYBODY = -1  # the mask of a whole warp
+#: Shared memory that a kernel may declare; more is asked for at its launch.
+STATIC_SHARED_BYTES = 48 * 1024
+DYNAMIC = "gradc_dynamic_shared"
 
 
 class Thread:
@@ -18,7 +23,8 @@ class Thread:
 
     def __init__(self, f: Function):
         self.f, self.b = f, Lanes(f)
-        self.shared_bytes = 0
+        self.shared_bytes = 0  #: in all
+        self.dynamic_bytes = 0  #: of these, what a launch asks for
         self._shared: dict[tuple[str, int], str] = {}
 
     def _call(self, name: str, result: str, *args: str) -> str:
@@ -56,6 +62,28 @@ class Thread:
             self.shared_bytes = -(-self.shared_bytes // 16) * 16 + size
         return self._shared[key]
 
+    def shared_arrays(self, dtype: str, counts: Sequence[int]) -> list[str]:
+        """Shared memory for several arrays, however large; asked for once."""
+        size = np.dtype(dtype).itemsize
+        if sum(counts) * size <= STATIC_SHARED_BYTES:
+            return [self.shared(dtype, n, k) for k, n in enumerate(counts)]
+        self.f.module.globals[DYNAMIC] = "external addrspace(3) global [0 x i8], align 16"
+        found = []
+        for n in counts:
+            at = f"getelementptr (i8, ptr addrspace(3) @{DYNAMIC}, i64 {self.dynamic_bytes})"
+            found.append(f"addrspacecast (ptr addrspace(3) {at} to ptr)")
+            self.dynamic_bytes += -(-n * size // 16) * 16
+        self.shared_bytes += self.dynamic_bytes
+        return found
+
+    def guarded(self, condition: Value | None, body: Callable[[], None]) -> None:
+        """Do it where the condition holds; None: it does."""
+        if condition is None:
+            body()
+        else:
+            with self.f.when(condition):
+                body()
+
     # -- copies from global to shared memory that nobody waits for yet ----------------------------------------------
     def copy(self, to: str, source: str, size: int, wanted: Value | None = None) -> None:
         """Start to copy ``size`` bytes (4, 8 or 16, aligned to that); zeros where not ``wanted``."""
@@ -79,6 +107,15 @@ class Thread:
     def wait_for_copies(self, left: int) -> None:
         """Wait until at most ``left`` groups of this thread are on their way."""
         self._call("llvm.nvvm.cp.async.wait.group", "void", f"i32 {left}")
+
+    def matrices(self, pointer: str, transposed: bool) -> list[str]:
+        """Four words: ldmatrix of 8 x 16 bytes each, whose rows begin at the pointers of lanes 0 … 7, 8 … 15, …"""
+        shared = self.f.let(f"addrspacecast ptr {pointer} to ptr addrspace(3)")
+        kind = "{i32, i32, i32, i32}"
+        name = f"llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4{'.trans' if transposed else ''}.b16.p3"
+        self.f.module.declare(name, kind, "ptr addrspace(3)")
+        found = self.f.let(f"call {kind} @{name}(ptr addrspace(3) {shared})")
+        return [self.f.let(f"extractvalue {kind} {found}, {k}") for k in range(4)]
 
     # -- warps -------------------------------------------------------------------------------------------------------
     def from_lane_below(self, x: Value, distance: int, width: int) -> Value:
