@@ -155,8 +155,9 @@ def test_help_is_quick_to_import():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
-def test_demo_runs_through(tmp_path, capsys):
-    """The whole demo, with few epochs; the accuracy it promises is in test_examples."""
+def test_demo_runs_through(tmp_path, capsys, monkeypatch):
+    """The whole demo, with few epochs, compiled here; the accuracy it promises is in test_examples."""
+    monkeypatch.setenv("GRADC_CACHE_DIR", str(tmp_path / "cache"))
     assert main(["demo", "--epochs", "2", "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     order = ["∂", "reverse", "llvm codegen", "µs per step", "test accuracy", "LLVM IR"]
