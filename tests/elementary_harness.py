@@ -20,6 +20,7 @@ import numpy as np
 
 from gradc.codegen.builder import Builder
 from gradc.codegen.ir import Function, Module, Value, memory_type, vector_type
+from gradc.codegen.target import Target
 
 llvm.initialize_all_targets()
 llvm.initialize_all_asmprinters()
@@ -29,6 +30,8 @@ Array = np.ndarray[Any, Any]
 UNSIGNED = {"float16": "uint16", "float32": "uint32", "float64": "uint64"}
 #: The lanes of one AVX-512 register; the harness also compiles 1, for that is what PTX and scalar tails are.
 FULL_LANES = {"float16": 16, "float32": 16, "float64": 8}
+#: The machine's own CPU, but no instruction is asked for by name: what every other CPU with FMA does.
+PLAIN = "plain"
 
 
 # -- compile and call ------------------------------------------------------------------------------------------------
@@ -66,9 +69,11 @@ class Kernel:
         return min(times) / out.size * 1e9
 
 
-def module_text(method: str, dtype: str, lanes: int, arity: int, fp: str = "ieee") -> str:
+def module_text(
+    method: str, dtype: str, lanes: int, arity: int, fp: str = "ieee", extensions: frozenset[str] = frozenset()
+) -> str:
     """IR of ``f(count, out, *inputs)``: ``out[i] = method(inputs[i], …)`` for i < count, a multiple of ``lanes``."""
-    module = Module(fp=fp)
+    module = Module(fp=fp, extensions=extensions)
     names = [f"in{k}" for k in range(arity)]
     function = Function(module, "f", [("i64", "count"), ("ptr", "out"), *[("ptr", name) for name in names]])
     builder = Builder(function, lanes)
@@ -103,13 +108,18 @@ def load(text: str, cpu: str | None = None) -> Any:
 
 @cache
 def _compile(method: str, dtype: str, lanes: int, arity: int, fp: str, cpu: str | None) -> Kernel:
-    engine = load(module_text(method, dtype, lanes, arity, fp), cpu)
+    target = Target.host() if cpu in (None, PLAIN) else Target.of(llvm.get_process_triple(), cpu)
+    extensions = frozenset() if cpu == PLAIN else target.extensions
+    engine = load(module_text(method, dtype, lanes, arity, fp, extensions), None if cpu == PLAIN else cpu)
     signature = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[ctypes.c_void_p] * (1 + arity))
     return Kernel(engine, signature(engine.get_function_address("f")), dtype, lanes)
 
 
 def compile_unary(method: str, dtype: str, lanes: int = 16, fp: str = "ieee", cpu: str | None = None) -> Kernel:
-    """``Builder.method`` over one array. ``cpu`` names another CPU of this architecture (its default features)."""
+    """``Builder.method`` over one array. ``cpu`` names another CPU of this architecture (its default features).
+
+    `PLAIN` is the machine's own, no instruction being asked for by name.
+    """
     return _compile(method, dtype, lanes, 1, fp, cpu)
 
 

@@ -14,8 +14,10 @@ import pytest
 
 from gradc.codegen.builder import Builder
 from gradc.codegen.elementary import ULP, exponential, power
+from gradc.codegen.target import Target
 from tests.elementary_harness import (
     FULL_LANES,
+    PLAIN,
     Array,
     Kernel,
     compile_binary,
@@ -32,8 +34,8 @@ from tests.elementary_harness import (
 
 Function = Callable[[Any], Any]
 DTYPES = ("float32", "float64")
-#: A CPU of this architecture without fused multiply-add; None is the machine's own.
-CPUS = [None, "x86-64"] if platform.machine() in ("x86_64", "AMD64") else [None]
+#: None is the machine's own CPU; the last one of this architecture has no fused multiply-add.
+CPUS = [None, PLAIN, "x86-64"] if platform.machine() in ("x86_64", "AMD64") else [None]
 EXTENDED = np.finfo(np.longdouble).nmant >= 63
 needs_extended = pytest.mark.skipif(not EXTENDED, reason="long double is no wider than double here")
 
@@ -95,6 +97,15 @@ def identical(a: Array, b: Array) -> bool:
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_unary_functions_keep_their_bound(name: str, dtype: str, cpu: str | None) -> None:
     check(compile_unary(name, dtype, FULL_LANES[dtype], cpu=cpu), name, UNARY[name][0], sample(name, dtype))
+
+
+@pytest.mark.skipif(not Target.host().extensions, reason="this CPU has no instructions that are asked for by name")
+@pytest.mark.parametrize("lanes", [1, 4, 16, 64])
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_instructions_asked_for_by_name_change_no_bit(name: str, dtype: str, lanes: int) -> None:
+    x = sample(name, dtype, 3000)
+    named, plain = (compile_unary(name, dtype, lanes, cpu=cpu)(x) for cpu in (None, PLAIN))
+    assert identical(named, plain)
 
 
 @pytest.mark.parametrize("name", UNARY)

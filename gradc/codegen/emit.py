@@ -52,7 +52,7 @@ def emit(
     With ``debug`` each instruction carries the source line and the piece of a kernel that it comes from; with ``clock``
     the time is noted after each kernel.
     """
-    module = Module(fp, debug)
+    module = Module(fp, debug, target.extensions)
     library = _Library(module, target)
     functions = [library.function(k, n) for n, k in enumerate(schedule.kernels)]
     main = _Main(module, name, schedule, clock)
@@ -75,7 +75,7 @@ def emit_kernel(schedule: Schedule, number: int, target: Target, name: str, fp: 
     in the order of `Kernel.writes`; its own scratch lies in the arena, which is laid out as in the whole schedule.
     """
     kernel = schedule.kernels[number]
-    module = Module(fp)
+    module = Module(fp, extensions=target.extensions)
     function = _Library(module, target).function(kernel, number)
     main = _Main(module, name, schedule)
     alone = {s: main.argument("%inputs", k) for k, s in enumerate(kernel.reads) if s not in kernel.writes}

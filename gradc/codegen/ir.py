@@ -128,6 +128,8 @@ class Module:
 
     fp: str = "ieee"
     debug: Debug | None = None
+    #: instruction sets that code may name beyond what LLVM chooses by itself, see `Target.extensions`
+    extensions: frozenset[str] = frozenset()
     functions: dict[str, str] = field(default_factory=dict)
     globals: dict[str, str] = field(default_factory=dict)
     declarations: dict[str, str] = field(default_factory=dict)

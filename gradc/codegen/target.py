@@ -50,9 +50,13 @@ _CACHES = {
 _OTHER_CACHES = Cache(32 << 10, 8), Cache(512 << 10, 8)
 
 
+def _enabled(features: str) -> set[str]:
+    return {feature[1:] for feature in features.split(",") if feature.startswith("+")}
+
+
 def _registers(triple: str, cpu: str, features: str) -> tuple[int, int]:
     """(bits of a vector register, number of them)."""
-    enabled = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
+    enabled = _enabled(features)
     arch = triple.split("-", 1)[0]
     if arch in ("x86_64", "amd64"):
         if "avx512f" in enabled or cpu in _AVX512_CPUS:
@@ -96,6 +100,14 @@ class Target:
         """The architecture, by LLVM's name of it."""
         arch = self.triple.split("-", 1)[0]
         return {"amd64": "x86_64", "arm64": "aarch64"}.get(arch, arch)
+
+    @property
+    def extensions(self) -> frozenset[str]:
+        """What code may ask for by name: ``avx512``, the AVX-512 instructions on registers of every width."""
+        if self.vector_bits < 512:
+            return frozenset()
+        named = self.cpu in _AVX512_CPUS or {"avx512f", "avx512vl"} <= _enabled(self.features)
+        return frozenset({"avx512"} if named else ())
 
     @property
     def ahead_bytes(self) -> int:

@@ -51,8 +51,6 @@ COUNTED = (
 NOTES = {
     "power": "the logarithm is carried in two parts; NumPy's errors are larger in float32 and smaller in float64",
     "cbrt": "rounded almost correctly by an exact residual; NumPy's float32 is up to 1.9 ULP off",
-    "log2": "exact on powers of two; float32 carries k + log2(1 + f) in two parts, NumPy does not",
-    "log10": "exact on powers of ten; float32 carries k·log10(2) in two parts, NumPy does not",
 }
 
 

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from math import inf, nan
 
+from gradc.codegen.elementary import avx512
+from gradc.codegen.elementary.avx512 import Avx512
 from gradc.codegen.elementary.format import FORMATS, elementary
-from gradc.codegen.ir import Lanes, Value
+from gradc.codegen.ir import Value
 
 #: Largest errors in units in the last place, over all arguments; tests/test_elementary_exponential.py holds us to them.
 #: Where a target has no FMA the error is up to a third larger than where it has; the bound covers both. That of
@@ -126,8 +128,14 @@ EXPM1_LOW = {"float32": -20.0, "float64": -40.0}
 TANH_HIGH = {"float32": 10.0, "float64": 20.0}
 SINH_HIGH = {"float32": 89.7, "float64": 710.6}
 
+# What a logarithm is where its argument is no positive finite number.
+LOG_SPECIALS = {
+    avx512.QUIET: avx512.ITSELF_QUIET, avx512.SIGNALLING: avx512.ITSELF_QUIET, avx512.ZERO: avx512.TO_MINUS_INFINITY,
+    avx512.NEGATIVE: avx512.NAN, avx512.MINUS_INFINITY: avx512.NAN, avx512.INFINITY: avx512.TO_INFINITY,
+}  # fmt: skip
 
-class Exponential(Lanes):
+
+class Exponential(Avx512):
     """Exponentials, logarithms and hyperbolic functions, on `Value`s of one lane or many."""
 
     # -- exponentials ----------------------------------------------------------------------------------------------
@@ -181,11 +189,12 @@ class Exponential(Lanes):
     def _without_far(self, x: Value, bounds: tuple[float, float]) -> tuple[Value, Value]:
         """``x`` at most the upper bound, and whether it lies below the lower one, where 0 stands in for it.
 
-        The power of a masked −inf would otherwise be a product that underflows, which costs a CPU ten times as much.
+        The power of a masked −inf would otherwise be a product that underflows, which costs a CPU ten times as much;
+        not so where `scaled` makes it.
         """
         low, high = bounds
-        vanishes = self.lt(x, low)
-        return self.select(vanishes, 0.0, self.select(self.gt(x, high), high, x)), vanishes
+        vanishes, bounded = self.lt(x, low), self.select(self.gt(x, high), high, x)
+        return bounded if self.has_avx512 else self.select(vanishes, 0.0, bounded), vanishes
 
     def _clamp(self, x: Value, low: float, high: float) -> Value:
         """Into [low, high]; NaN stays NaN. Written so that it is one min and one max instruction."""
@@ -212,6 +221,8 @@ class Exponential(Lanes):
     def _scale(self, p: Value, shifted: Value) -> Value:
         """p·2^(k − 2·bias), k in the low bits of ``shifted``: in two steps, and only the second can round."""
         form = FORMATS[p.dtype]
+        if self.has_avx512:
+            return self.scaled(p, self.sub(shifted, form.magic + 2 * form.bias))
         bits = self.bitcast(shifted, form.integer)
         first = self.shr(bits, 1)
         second = self.sub(bits, first)
@@ -291,6 +302,11 @@ class Exponential(Lanes):
     def _reduce_log(self, x: Value) -> tuple[Value, Value]:
         """(k, f) with x = 2^k·(1 + f) and 1 + f in [p, 2p), p the format's pivot, for every positive finite x."""
         form = FORMATS[x.dtype]
+        if self.has_avx512:
+            k, m = self.exponent(x), self.significand(x)
+            upper = self.ge(m, form.pivot_twice)
+            f = self.select(upper, self.fma(m, 0.5, -1.0), self.sub(m, 1.0))
+            return self.select(upper, self.add(k, 1.0), k), f
         subnormal = self.lt(x, form.smallest_normal)
         return self._reduce_normal(self.select(subnormal, self.mul(x, 2.0 ** (form.mantissa + 1)), x), subnormal)
 
@@ -336,6 +352,8 @@ class Exponential(Lanes):
 
     def _log_specials(self, x: Value, result: Value) -> Value:
         """Infinity and NaN are themselves, zero gives −infinity, negative numbers give NaN."""
+        if self.has_avx512:
+            return self.fixed(result, x, LOG_SPECIALS)
         result = self.select(self.lt(x, inf), result, x)
         outside = self.select(self.eq(x, 0.0), self.const(-inf, x), nan)
         return self.select(self.gt(x, 0.0), result, outside)

@@ -7,6 +7,7 @@ rounding by a magic number lose their meaning when instructions are reassociated
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -37,6 +38,13 @@ class Format:
     def magic_bits(self) -> int:
         """The bits of `magic`; the lowest `mantissa` − 1 of them are 0."""
         return ((self.bias + self.mantissa) << self.mantissa) + (1 << (self.mantissa - 1))
+
+    @property
+    def pivot_twice(self) -> float:
+        """2p as a number, exactly."""
+        kind, code = {"float32": ("<I", "<f"), "float64": ("<Q", "<d")}[self.name]
+        p: float = struct.unpack(code, struct.pack(kind, self.pivot))[0]
+        return 2 * p
 
     @property
     def smallest_normal(self) -> float:
