@@ -38,7 +38,8 @@ class Trace:
         self.inlined: dict[Node, str] = {}
 
 
-open_traces: ContextVar[tuple[Trace, ...]] = ContextVar("gradc_open_traces", default=())
+NO_TRACE: tuple[Trace, ...] = ()
+open_traces: ContextVar[tuple[Trace, ...]] = ContextVar("gradc_open_traces", default=NO_TRACE)
 
 
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:

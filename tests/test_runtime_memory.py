@@ -6,6 +6,7 @@ Nothing here may ever show a caller memory that a later call writes. Start at `t
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import gc
 import sys
 import threading
@@ -295,15 +296,13 @@ def test_a_dropped_function_is_collected(make: Maker) -> None:
 
 # -- the compiled entry itself -------------------------------------------------------------------------------------
 def test_the_rehearsal_notices_a_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    machinery = entry._get_machinery()
+    machinery = entry.get_machinery()
     if machinery is None:
         pytest.skip("no compiled entry on this interpreter")
     assert entry._rehearse(machinery)
-    wrong: Loaded = load(entry.code.module_text().replace("fmul double", "fadd double"), entry.code.PROBE,
+    wrong: Loaded = load(entry.module_text().replace("fmul double", "fadd double"), entry.code.PROBE,
                          symbols=objects.probe().symbols)  # type: ignore[union-attr]  # fmt: skip
-    broken = entry._Machinery(
-        machinery.call, machinery.bound, machinery.take, machinery.give, wrong.address, (machinery.keep, wrong)
-    )
+    broken = dataclasses.replace(machinery, probe_address=wrong.address, keep=(machinery.keep, wrong))
     assert not entry._rehearse(broken)
 
 
@@ -329,7 +328,7 @@ def test_without_the_object_model_calls_go_the_portable_way(monkeypatch: pytest.
     assert objects.probe.__wrapped__() is None
     x = np.arange(5.0)[2:]
     assert objects._choose_address()(x) == objects.address(x) == x.ctypes.data
-    monkeypatch.setattr(entry, "_get_machinery", lambda: None)
+    monkeypatch.setattr(entry, "get_machinery", lambda: None)
     loaded = load(affine_ir(3), "step")
     f = NativeFunction(
         loaded.address, [spec(3)], [spec(3)], 0, {}, [], describe, lambda i, x: MismatchError(), owner=loaded

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-from numpy import ndarray
 
 from gradc.api.derivatives import value_and_grad
+from gradc.api.dispatched import Dispatched
 from gradc.api.options import Options
 from gradc.aval import Aval
-from gradc.errors import ArgumentError, DTypeError, TraceError
+from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph
 from gradc.node import Node, here
 from gradc.optim import Optimizer, apply_updates
 from gradc.trace import argument_names, aval_of, function_name, open_traces, run, trace
-from gradc.tree import Pinned, Structure, flatten, leaves_of
+from gradc.tree import Pinned, flatten, leaves_of
 
 if TYPE_CHECKING:
     from gradc.api.device import DeviceExecutable
@@ -34,7 +35,7 @@ Names = int | str | Sequence[int | str]
 _ARRAY = {np.ndarray}
 
 
-class Jitted:
+class Jitted(Dispatched):
     """A function that compiles itself for the arguments it meets; see `jit`."""
 
     def __init__(self, f: Callable[..., Any], static: Names = (), donate: Names = (), options: Options | None = None):
@@ -47,43 +48,12 @@ class Jitted:
         if both := {*self.static.positions, *self.static.names} & {*self.donate.positions, *self.donate.names}:
             raise TypeError(f"{self.title}: argument {min(both, key=str)!r} cannot be both static and donated")
         self._cache: dict[Hashable, Executable] = {}
-        self._last: Executable | None = None  #: the version called last
-        #: its native entry and what nests the results (None: it is one array), if its arguments are plain arrays; one
-        #: value, for another thread may change it at any time
-        self._direct: tuple[Callable[..., tuple[Any, ...]], Callable[..., Any] | None] | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # The usual call: the version called last fits again.  The native entry checks number, shapes and dtypes anyway,
-        # but it would also take numbers and lists.
-        direct = self._direct
-        if direct is not None and not kwargs and not open_traces.get():
-            entry, nest = direct
-            for x in args:
-                if type(x) is not ndarray:
-                    break
-            else:
-                try:
-                    return entry(*args)[0] if nest is None else nest(entry(*args))
-                except ArgumentError:
-                    pass
-        return self._call_any(args, kwargs)
-
-    def _call_any(self, args: Any, kwargs: Any) -> Any:
-        """The call when its arguments nest, or are no plain arrays, or do not fit the version called last."""
-        last = self._last
-        usual = last is not None and not last.weak and not open_traces.get()
+    def call_any(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The call when it is not one for the version called last: find its version, or compile it, or inline it."""
         if self.static:
             args, kwargs = self._pin(args, kwargs)
-        if usual and (arrays := last.source_graph.in_tree.arrays_of((args, kwargs))) is not None:  # type: ignore[union-attr]
-            try:
-                return last.call_flat(arrays)  # type: ignore[union-attr]
-            except ArgumentError:
-                pass
         leaves, structure = leaves_of((args, kwargs))
-        return self._call_other(args, kwargs, leaves, structure)
-
-    def _call_other(self, args: Any, kwargs: Any, leaves: Sequence[Any], structure: Structure) -> Any:
-        """Find the version for these arguments, or compile it, or inline into an open trace."""
         if not _all_arrays(leaves):
             leaves = [_as_argument(x) for x in leaves]
             args, kwargs = structure.unflatten(leaves)
@@ -98,16 +68,9 @@ class Jitted:
             if isinstance(made, _Inlined):
                 return made.value
             executable = made
-        self._remember(executable)
+        if executable.dispatched is not None:
+            self.prefer(executable.dispatched)
         return executable.call_flat(leaves)
-
-    def _remember(self, executable: Executable | None) -> None:
-        """Try ``executable`` first from here on."""
-        self._last = executable
-        if executable is None or executable.arity is None or executable.weak:
-            self._direct = None
-        else:
-            self._direct = executable.native.entry, None if executable.single else executable.unflatten
 
     def _name_the_culprit(self, args: Any, kwargs: Any) -> None:
         """Raise for the argument that cannot be one, by its name."""
@@ -131,7 +94,7 @@ class Jitted:
     def clear(self) -> None:
         """Forget every compiled version."""
         self._cache.clear()
-        self._remember(None)
+        self.prefer(None)
 
     def _compile_or_inline(self, args: Any, kwargs: Any, leaves: Sequence[Any], key: Hashable) -> Executable | _Inlined:
         start = perf_counter()
@@ -201,9 +164,11 @@ class Jitted:
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the compiled versions, which belong to this process."""
-        return self.__dict__ | {"_cache": {}, "_last": None, "_direct": None}
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """It travels without the compiled versions, which belong to this process; a module's function by its name."""
+        if vars(sys.modules.get(self.__module__)).get(self.__qualname__) is self:  # type: ignore[attr-defined]
+            return self.__qualname__
+        return Jitted, (self.function, self.static.given, self.donate.given, self.options)
 
     def __repr__(self) -> str:
         return f"<jit of {self.title}, {len(self._cache)} compiled>"
@@ -223,6 +188,11 @@ class Chosen:
 
     def __bool__(self) -> bool:
         return bool(self.positions or self.names)
+
+    @property
+    def given(self) -> tuple[int | str, ...]:
+        """As one would write the option."""
+        return (*sorted(self.positions), *sorted(self.names))
 
 
 def _resolve(f: Callable[..., Any], given: Names, option: str) -> Chosen:

@@ -16,6 +16,7 @@ import numpy as np
 
 from gradc.api.artefact import build, source_lines
 from gradc.api.calling import failure, flat_leaves, mismatch
+from gradc.api.dispatched import Dispatched
 from gradc.api.options import STAGES, Options
 from gradc.api.recall import Record, graph_key, recall, remember
 from gradc.api.stages import SYMBOL, Stages
@@ -27,11 +28,13 @@ from gradc.errors import CompileError
 from gradc.graph import Graph, fit_argument
 from gradc.node import here
 from gradc.runtime.arrays import ArraySpec
+from gradc.runtime.dispatch import describe
+from gradc.runtime.entry import Words
 from gradc.runtime.load import Loaded, assemble, load, load_known, remembers, target_info
 from gradc.runtime.native import NativeFunction
 from gradc.runtime.pool import fork_symbols
 from gradc.schedule import Schedule
-from gradc.tree import Structure, leaves_of
+from gradc.tree import leaves_of
 
 if TYPE_CHECKING:
     from gradc.explorer.profile import Profile
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 FLOPS_PER_SECOND = 2e10
 
 
-class Executable:
+class Executable(Dispatched):
     """A compiled function: call it with arrays shaped as at compile time.
 
     ``.graph`` is the optimised graph, ``.schedule`` the kernels and the memory plan, ``.llvm`` and ``.asm`` the
@@ -60,9 +63,9 @@ class Executable:
         assert graph.out_tree is not None
         self.unflatten = graph.out_tree.unflatten
         self.single = graph.out_tree.is_leaf
-        self.arity = _flat_arity(graph)
         self.weak = any(x.aval.weak for x in graph.inputs)
         self._profile: Profile | None = None
+        self.prefer(self.dispatched)
         for stage in options.show:
             print(f"── {graph.title}: {stage}\n{self.text(stage)}", file=sys.stderr)
 
@@ -151,10 +154,11 @@ class Executable:
         return self._record.arena_bytes
 
     # -- calling -------------------------------------------------------------------------------------------------------
-    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
-        """Run on arrays nested as at compile time; ``out`` nests like the result and is filled instead of new
-        arrays.
+    def call_any(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run on arrays nested as at compile time; the keyword ``out`` nests like the result and is filled instead of
+        new arrays.
         """
+        out = kwargs.pop("out", None)
         return self.call_flat(self._flat(args, kwargs), out)
 
     def _flat(self, args: Any, kwargs: Any) -> list[Any]:
@@ -166,6 +170,16 @@ class Executable:
             self.source_graph.refuse_overflow(leaves)
         results = self._entry(*leaves) if out is None else self.native(*leaves, out=leaves_of(out)[0])
         return results[0] if self.single else self.unflatten(results)
+
+    @cached_property
+    def dispatched(self) -> Words | None:
+        """How compiled code takes the arguments of a call apart and nests its results, where it can."""
+        graph = self.source_graph
+        assert graph.in_tree is not None and graph.out_tree is not None
+        if graph.limits:  # of a Python number, which Python looks at
+            return None
+        weak = [x.aval.weak for x in graph.inputs]
+        return describe(self.native, weak, graph.in_tree.parts(), graph.out_tree.parts())
 
     def bind(self, *args: Any, out: Any = None, **kwargs: Any) -> Callable[[], Any]:
         """Fix the buffers once: a callable without arguments that reads ``args`` as they are at each call, and returns
@@ -179,14 +193,8 @@ class Executable:
         donors = {j: leaves[i] for i, j in self.options.donate.items()}
         outputs = self.source_graph.outputs
         fresh = [np.empty(y.shape, y.dtype) if a is None else a for a, y in zip(given, outputs, strict=True)]
-        step = self.native.bind(*leaves, out=[None if j in donors else a for j, a in enumerate(fresh)])
         result = self.unflatten([donors.get(j, a) for j, a in enumerate(fresh)])
-
-        def bound() -> Any:
-            step()
-            return result
-
-        return bound
+        return self.native.bind(*leaves, out=[None if j in donors else a for j, a in enumerate(fresh)], answer=result)
 
     # -- looking at it -------------------------------------------------------------------------------------------------
     def text(self, stage: str) -> str:
@@ -252,9 +260,7 @@ class Executable:
     def __reduce__(self) -> tuple[Any, ...]:
         """It travels as its graph and options; where it arrives, it is recalled from the disk or compiled again."""
         if self.options.observe is not None:
-            raise CompileError(
-                f"{here()}: {self.source_graph.title} was compiled with an observer: it cannot travel"
-            )
+            raise CompileError(f"{here()}: {self.source_graph.title} was compiled with an observer: it cannot travel")
         return Executable, (self.source_graph, self.options)
 
     def __copy__(self) -> Executable:
@@ -291,11 +297,3 @@ class Executable:
 
     def _failure(self, status: int) -> Exception:
         return failure(self.graph.title, self.lowered, status)
-
-
-def _flat_arity(graph: Graph) -> int | None:
-    """How many positional arguments the function takes, if each is one array and nothing else is passed."""
-    assert isinstance(graph.in_tree, Structure)
-    positional, named = graph.in_tree.spec.children()
-    plain = not graph.in_tree.static and named.num_leaves == 0 and all(c.is_leaf() for c in positional.children())
-    return len(positional.children()) if plain else None

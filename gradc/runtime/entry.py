@@ -26,8 +26,10 @@ from gradc.runtime import entry_code as code
 from gradc.runtime import objects
 from gradc.runtime.arena import Lease, LeaseLayout, LeasePool, OutputPool, make_pools
 from gradc.runtime.arrays import Array, ArraySpec
+from gradc.runtime.dispatch_code import DISPATCH, emit_dispatching
 from gradc.runtime.load import load
 from gradc.runtime.objects import address
+from gradc.runtime.python_code import PythonModule
 
 _METH_FASTCALL_KEYWORDS, _METH_NOARGS = 0x82, 0x4
 _LOCK = threading.RLock()
@@ -37,10 +39,17 @@ class _MethodDef(ctypes.Structure):
     _fields_ = (("name", ctypes.c_char_p), ("meth", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p))
 
 
-class _Context(np.ndarray[Any, Any]):
-    """The words that the compiled entry reads; ``keep`` holds every object they point to."""
+class Words(np.ndarray[Any, Any]):
+    """A record of words that compiled code reads; ``keep`` holds every object they point to."""
 
     keep: tuple[object, ...]
+
+
+def make_words(names: Sequence[str], values: Mapping[str, int], keep: tuple[object, ...]) -> Words:
+    """A record with these values, in the order of ``names``."""
+    words = np.array([values[name] for name in names], np.int64).view(Words)
+    words.keep = keep
+    return words
 
 
 @dataclass(frozen=True)
@@ -60,11 +69,12 @@ class CallPlan:
 
 
 @dataclass(frozen=True)
-class _Machinery:
+class Machinery:
     """The loaded entry module, process-wide. Method definitions must never move or die: builtins point to them."""
 
     call: _MethodDef
     bound: _MethodDef
+    dispatch: _MethodDef
     take: Callable[[int], int]
     give: Callable[[int, int], int]
     probe_address: int
@@ -74,7 +84,7 @@ class _Machinery:
 class SharedLeases(LeasePool):
     """A free list that Python and the compiled entry both use; every change is one call under the GIL."""
 
-    def __init__(self, layout: LeaseLayout, hidden: Sequence[Array], machinery: _Machinery, context: _Context):
+    def __init__(self, layout: LeaseLayout, hidden: Sequence[Array], machinery: Machinery, context: Words):
         super().__init__(layout, hidden)
         self._machinery = machinery
         self._context_at = address(context)
@@ -95,57 +105,61 @@ class SharedLeases(LeasePool):
 
 
 class Entry:
-    """The compiled entry of one step: ``call(*arrays) -> tuple`` and the leases it shares with the portable path."""
+    """The compiled entry of one step: ``call(*arrays) -> tuple`` and the leases it shares with the portable path.
 
-    def __init__(self, plan: CallPlan, machinery: _Machinery):
+    ``words`` is the record that compiled code reads."""
+
+    def __init__(self, plan: CallPlan, machinery: Machinery):
         self._plan, self._machinery = plan, machinery
-        context = _fill_context(plan, plan.slow)
-        self.leases = SharedLeases(plan.layout, plan.hidden, machinery, context)
-        context.keep += (self.leases,)
-        self.call = _make_builtin(machinery.call, context)
+        self.words = _fill_context(plan, plan.slow)
+        self.leases = SharedLeases(plan.layout, plan.hidden, machinery, self.words)
+        self.words.keep += (self.leases,)
+        self.call = make_builtin(machinery.call, self.words)
 
-    def bind(self, lease: Lease, results: tuple[Array, ...], keep: object) -> Callable[[], tuple[Any, ...]]:
-        """A builtin without arguments that runs the step on a filled lease and returns ``results``."""
+    def bind(self, lease: Lease, answer: object, keep: object) -> Callable[[], Any]:
+        """A builtin without arguments that runs the step on a filled lease and returns ``answer``."""
         context = _fill_context(self._plan, _refuse_busy)
         leases = context.keep[0]
         assert isinstance(leases, np.ndarray)
         leases[0] = lease.address
         context[code.CONTEXT.index("lease_count")] = 1
-        context[code.CONTEXT.index("result")] = id(results)
-        context.keep += (lease, results, keep)
-        return _make_builtin(self._machinery.bound, context)
+        context[code.CONTEXT.index("result")] = id(answer)
+        context.keep += (lease, answer, keep)
+        return make_builtin(self._machinery.bound, context)
 
 
 def open_entry(plan: CallPlan) -> Entry | None:
     """The compiled entry for a step, or None if this interpreter's objects are not the ones it can read."""
-    machinery = _get_machinery()
+    machinery = get_machinery()
     return None if machinery is None else Entry(plan, machinery)
 
 
-def _get_machinery() -> _Machinery | None:
+def get_machinery() -> Machinery | None:
+    """The loaded module, or None if this interpreter's objects are not the ones it can read."""
     with _LOCK:  # functools.cache alone would let two first callers build two
         return _build_machinery()
 
 
 @cache
-def _build_machinery() -> _Machinery | None:
+def _build_machinery() -> Machinery | None:
     model = objects.probe()
     if model is None:
         return None
     try:
         loaded = load(
-            code.module_text(),
+            module_text(),
             code.CALL,
-            exports=(code.BOUND, code.TAKE, code.GIVE, code.PROBE),
+            exports=(code.BOUND, code.TAKE, code.GIVE, code.PROBE, DISPATCH),
             symbols=model.symbols,
         )
     except CompileError:  # an LLVM without a working in-memory linker here; the portable path needs none of ours
         return None
     at = loaded.addresses
     word = ctypes.c_int64
-    machinery = _Machinery(
+    machinery = Machinery(
         call=_MethodDef(b"step", at[code.CALL], _METH_FASTCALL_KEYWORDS, b"Run the compiled step on arrays."),
         bound=_MethodDef(b"bound_step", at[code.BOUND], _METH_NOARGS, b"Run the compiled step on its bound arrays."),
+        dispatch=_MethodDef(DISPATCH.encode(), at[DISPATCH], _METH_FASTCALL_KEYWORDS, b"Call the compiled function."),
         take=ctypes.PYFUNCTYPE(word, word)(at[code.TAKE]),
         give=ctypes.PYFUNCTYPE(word, word, word)(at[code.GIVE]),
         probe_address=at[code.PROBE],
@@ -154,7 +168,16 @@ def _build_machinery() -> _Machinery | None:
     return machinery if _rehearse(machinery) else None
 
 
-def _make_builtin(definition: _MethodDef, context: _Context) -> Callable[..., Any]:
+@cache
+def module_text() -> str:
+    """The module that handles calls, the same for every process on every machine."""
+    module = PythonModule()
+    code.emit_entry(module)
+    emit_dispatching(module)
+    return str(module)
+
+
+def make_builtin(definition: _MethodDef, context: Words) -> Callable[..., Any]:
     prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
     new = prototype(("PyCFunction_NewEx", ctypes.pythonapi))
     builtin: Callable[..., Any] = new(ctypes.addressof(definition), context, None)
@@ -162,7 +185,7 @@ def _make_builtin(definition: _MethodDef, context: _Context) -> Callable[..., An
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
-def _fill_context(plan: CallPlan, slow: Callable[..., Any]) -> _Context:
+def _fill_context(plan: CallPlan, slow: Callable[..., Any]) -> Words:
     """The words of `entry_code.CONTEXT` for a step, with no lease yet; ``keep[0]`` is the lease stack."""
     leases = np.zeros(code.LEASE_ROOM, np.int64)
     seen = np.zeros(len(plan.inputs), np.int64)
@@ -178,9 +201,7 @@ def _fill_context(plan: CallPlan, slow: Callable[..., Any]) -> _Context:
         "leases": address(leases), "lease_count": 0, "scalars_at": layout.scalars_at, "inputs_at": layout.inputs_at,
         "outputs_at": layout.outputs_at, "objects_at": layout.objects_at, "arena_at": layout.arena_at, "result": 0,
     }  # fmt: skip
-    context = np.array([words[name] for name in code.CONTEXT], np.int64).view(_Context)
-    context.keep = (leases, seen, extents, inputs, outputs, plan, slow)
-    return context
+    return make_words(code.CONTEXT, words, (leases, seen, extents, inputs, outputs, plan, slow))
 
 
 def _table(rows: list[list[int]]) -> Array:
@@ -232,7 +253,7 @@ class _Slow(Exception):  # noqa: N818 - a signal of the rehearsal, never seen ou
     """The entry went the slow way."""
 
 
-def _rehearse(machinery: _Machinery) -> bool:
+def _rehearse(machinery: Machinery) -> bool:
     """Run the entry on a step whose answer is known, through each way a result is made, and count references."""
     double = np.dtype(np.float64)
     inputs = (ArraySpec((2,), double), ArraySpec((), double))

@@ -1,8 +1,9 @@
 """The compiled way in: one LLVM module that checks arguments, makes results and runs a step, for every signature.
 
-Enters: nothing.  Leaves: the module's text; the layout of the tables it is driven by.
+Enters: nothing.  Leaves: functions in a module; the layout of the tables they are driven by.
 Invariant: nothing here depends on a signature, a process or an address, so it is compiled once for a machine and
-cached; what it does not understand it hands, untouched, to the Python callable in its context.  Start at `emit_call`.
+cached; what it does not understand it hands, untouched, to the Python callable in its context.  Start reading at
+`emit_attempt`.
 
 All tables are arrays of 64-bit words. The Python side (`gradc.runtime.entry`) fills them; `CONTEXT`, `INPUT` and
 `OUTPUT` name the words of a record.
@@ -10,12 +11,10 @@ All tables are arrays of 64-bit words. The Python side (`gradc.runtime.entry`) f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
-
-from gradc.codegen.ir import Function, Module, Value
+from gradc.codegen.ir import Value
 from gradc.runtime import objects
 from gradc.runtime.arena import BUFFERS_PER_OUTPUT, SCALAR_ROOM, WORD
+from gradc.runtime.python_code import FALSE, NULL, ZERO, Code, Pointer, PythonModule
 
 CONTEXT = (
     "kernel", "release", "slow", "fail", "ndarray", "float", "int",
@@ -29,122 +28,44 @@ OUTPUT = ("kind", "descr", "ndim", "dims", "donor", "slots")
 FRESH, POOLED, SCALAR, DONATED = range(4)
 #: What a 0-d input may be given as a Python number.
 NUMBERS = {"float64": 1, "float32": 2, "int64": 3, "int32": 4}
+#: Why a step was left untouched.
+MISFIT, NO_MEMORY = 1, 2
 #: Leases on a context's free list; more running calls than this make and drop their own.
 LEASE_ROOM = 64
 
-CALL, BOUND, TAKE, GIVE, PROBE = "gradc_call", "gradc_bound", "gradc_take", "gradc_give", "gradc_probe"
+ATTEMPT, CALL, BOUND = "gradc_attempt", "gradc_call", "gradc_bound"
+TAKE, GIVE, PROBE = "gradc_take", "gradc_give", "gradc_probe"
 
 _CARRAY = objects.C_CONTIGUOUS | objects.ALIGNED | objects.WRITEABLE
-_API = {
-    "Py_IncRef": ("void", "ptr"),
-    "Py_DecRef": ("void", "ptr"),
-    "PyTuple_New": ("ptr", "i64"),
-    "PyTuple_SetItem": ("i32", "ptr", "i64", "ptr"),
-    "PyObject_Vectorcall": ("ptr", "ptr", "ptr", "i64", "ptr"),
-    "PyErr_Clear": ("void",),
-    "PyErr_Occurred": ("ptr",),
-    "PyLong_FromLongLong": ("ptr", "i64"),
-    "PyLong_AsDouble": ("double", "ptr"),
-    "PyLong_AsLongLongAndOverflow": ("i64", "ptr", "ptr"),
-    "PyEval_SaveThread": ("ptr",),
-    "PyEval_RestoreThread": ("void", "ptr"),
-    "PyArray_NewFromDescr": ("ptr", "ptr", "ptr", "i32", "ptr", "ptr", "ptr", "i32", "ptr"),
-    "PyArray_Scalar": ("ptr", "ptr", "ptr", "ptr"),
-    "PyArray_SetBaseObject": ("i32", "ptr", "ptr"),
-}
-#: Result types of this module's own functions.
-_OWN = {
-    "gradc_number": "i1", "gradc_admit": "i1", "gradc_disjoint": "i1", "gradc_new": "ptr", "gradc_pooled": "ptr",
-    "gradc_allocate": "i1", "gradc_drop": "i64", "gradc_collect": "ptr", "gradc_execute": "i64",
-    "gradc_failed": "ptr", "gradc_take": "i64", "gradc_give": "i64",
-}  # fmt: skip
-_ALIGN = {"i64": 8, "ptr": 8, "double": 8, "i32": 4, "float": 4}
 _CONTEXT = ("ptr", "context")
 _LEASE = ("ptr", "lease")
 
 
-class _Pointer(Value):
-    """A pointer, so that a function can return it."""
-
-    __slots__ = ()
-
-    @property
-    def type(self) -> str:
-        return "ptr"
-
-
-FALSE, ZERO, NULL = Value("false", "bool"), Value("0", "int64"), _Pointer("null", "uint64")
-
-
-class _Code(Function):
-    """A function over tables of words and Python objects."""
-
-    def at(self, base: str, offset: int | str) -> str:
-        """The pointer ``offset`` bytes behind ``base``."""
-        return self.let(f"getelementptr i8, ptr {base}, i64 {offset}")
-
-    def load(self, type_: str, base: str, offset: int | str = 0) -> str:
-        return self.let(f"load {type_}, ptr {self.at(base, offset)}, align {_ALIGN[type_]}")
-
-    def store(self, type_: str, value: str, base: str, offset: int | str = 0) -> None:
-        self.line(f"store {type_} {value}, ptr {self.at(base, offset)}, align {_ALIGN[type_]}")
-
-    def field(self, record: Sequence[str], base: str, name: str, type_: str = "ptr") -> str:
-        return self.load(type_, base, WORD * record.index(name))
-
-    def set_field(self, record: Sequence[str], base: str, name: str, value: str, type_: str = "i64") -> None:
-        self.store(type_, value, base, WORD * record.index(name))
-
-    def element(self, base: str, index: str, stride: int = WORD) -> str:
-        """The pointer to entry ``index`` of a table whose entries are ``stride`` bytes."""
-        return self.at(base, self.let(f"mul nsw i64 {index}, {stride}"))
+class _Code(Code):
+    """A function over a step's context, its parameter ``%context``."""
 
     def part(self, lease: str, name: str) -> str:
         """The pointer to a part of the lease, whose offset the context knows."""
         return self.at(lease, self.field(CONTEXT, "%context", name, "i64"))
 
-    def count(self, record: Sequence[str], base: str, name: str) -> Value:
-        return Value(self.field(record, base, name, "i64"), "int64")
 
-    def is_(self, comparison: str, type_: str, x: str, y: str) -> str:
-        return self.let(f"icmp {comparison} {type_} {x}, {y}")
-
-    def require(self, condition: str, otherwise: str) -> None:
-        """Go on if the i1 holds, else jump to the label."""
-        here = self.fresh("ok")
-        self.line(f"br i1 {condition}, label %{here}, label %{otherwise}")
-        self.label(here)
-
-    def call(self, name: str, *args: str) -> str:
-        """Call a C-API or own function; arguments are typed texts. Returns the result's name, empty for void."""
-        result = _API[name][0] if name in _API else _OWN[name]
-        text = f"call {result} @{name}({', '.join(args)})"
-        if result == "void":
-            self.line(text)
-            return ""
-        return self.let(text)
-
-
-@cache
-def module_text() -> str:
-    """The module, the same for every process on every machine."""
-    module = Module()
-    for name, (result, *params) in _API.items():
-        module.declare(name, result, *params)
+def emit_entry(module: PythonModule) -> None:
+    """All functions of a step's way in."""
     for emit in (
-        emit_number, emit_admit, emit_disjoint, emit_new, emit_pooled, emit_allocate, emit_drop, emit_collect,
-        emit_execute, emit_failed, emit_call, emit_bound, emit_take, emit_give, emit_probe,
+        emit_number, emit_admit, emit_disjoint, emit_new, emit_pooled, emit_drop, emit_allocate, emit_collect,
+        emit_execute, emit_failed, emit_take, emit_give, emit_attempt, emit_call, emit_bound, emit_probe,
     ):  # fmt: skip
         emit(module)
-    return str(module)
 
 
-def emit_call(module: Module) -> None:
-    """``PyObject *call(self, args, nargs, kwnames)``: METH_FASTCALL | METH_KEYWORDS; self is the context array."""
-    f = _Code(module, CALL, [("ptr", "self"), ("ptr", "args"), ("i64", "nargs"), ("ptr", "kwnames")], "ptr")
-    f.line(f"%context = load ptr, ptr {f.at('%self', objects.DATA)}, align 8")
-    f.require(f.is_("eq", "ptr", "%kwnames", "null"), "slow")
-    f.require(f.is_("eq", "i64", "%nargs", f.field(CONTEXT, "%context", "inputs", "i64")), "slow")
+def emit_attempt(module: PythonModule) -> None:
+    """Run the step on ``args``, as many as it has inputs: the tuple of results, or null and an exception.
+
+    Null with ``untouched`` set if nothing has happened: `MISFIT`, the arguments may not be for this step; `NO_MEMORY`,
+    they are, but there is no memory at hand for the results.
+    """
+    f = _Code(module, ATTEMPT, [_CONTEXT, ("ptr", "args"), ("ptr", "untouched")], "ptr")
+    f.store("i64", "0", "%untouched")
     free = f.field(CONTEXT, "%context", "lease_count", "i64")
     f.require(f.is_("sgt", "i64", free, "0"), "slow")
     left = f.let(f"sub nsw i64 {free}, 1")
@@ -164,14 +85,30 @@ def emit_call(module: Module) -> None:
     f.line(f"ret ptr {f.call('gradc_failed', 'ptr %context', f'i64 {status}')}")
     f.label("retry")
     f.call(GIVE, "ptr %context", f"ptr {lease}")
-    f.branch("slow")
+    f.store("i64", str(NO_MEMORY), "%untouched")
+    f.line("ret ptr null")
+    f.label("slow")
+    f.store("i64", str(MISFIT), "%untouched")
+    f.finish(NULL)
+
+
+def emit_call(module: PythonModule) -> None:
+    """``PyObject *call(self, args, nargs, kwnames)``: METH_FASTCALL | METH_KEYWORDS; self is the context array."""
+    f = _Code(module, CALL, [("ptr", "self"), ("ptr", "args"), ("i64", "nargs"), ("ptr", "kwnames")], "ptr")
+    untouched = f.alloca("i64", align=8)
+    f.line(f"%context = load ptr, ptr {f.at('%self', objects.DATA)}, align 8")
+    f.require(f.is_("eq", "ptr", "%kwnames", "null"), "slow")
+    f.require(f.is_("eq", "i64", "%nargs", f.field(CONTEXT, "%context", "inputs", "i64")), "slow")
+    result = f.call(ATTEMPT, "ptr %context", "ptr %args", f"ptr {untouched}")
+    f.require(f.is_("eq", "i64", f.load("i64", untouched), "0"), "slow")
+    f.line(f"ret ptr {result}")
     f.label("slow")
     slow = f.field(CONTEXT, "%context", "slow")
     answer = f.call("PyObject_Vectorcall", f"ptr {slow}", "ptr %args", "i64 %nargs", "ptr %kwnames")
-    f.finish(_Pointer(answer, "uint64"))
+    f.finish(Pointer(answer, "uint64"))
 
 
-def emit_bound(module: Module) -> None:
+def emit_bound(module: PythonModule) -> None:
     """``PyObject *bound(self, ignored)``: METH_NOARGS; everything is in the lease, the only one of its context."""
     f = _Code(module, BOUND, [("ptr", "self"), ("ptr", "ignored")], "ptr")
     f.line(f"%context = load ptr, ptr {f.at('%self', objects.DATA)}, align 8")
@@ -189,10 +126,10 @@ def emit_bound(module: Module) -> None:
     f.label("busy")
     slow = f.field(CONTEXT, "%context", "slow")
     answer = f.call("PyObject_Vectorcall", f"ptr {slow}", "ptr null", "i64 0", "ptr null")
-    f.finish(_Pointer(answer, "uint64"))
+    f.finish(Pointer(answer, "uint64"))
 
 
-def emit_admit(module: Module) -> None:
+def emit_admit(module: PythonModule) -> None:
     """Whether every argument can be read where it lies; its pointer goes into the lease."""
     f = _Code(module, "gradc_admit", [_CONTEXT, ("ptr", "args"), _LEASE], "i1")
     ndarray, specs = f.field(CONTEXT, "%context", "ndarray"), f.field(CONTEXT, "%context", "input_specs")
@@ -239,7 +176,7 @@ def _require_array(f: _Code, x: str, spec: str) -> None:
         f.require(f.is_("eq", "i64", extent, f.load("i64", f.element(extents, k))), "misfit")
 
 
-def emit_number(module: Module) -> None:
+def emit_number(module: PythonModule) -> None:
     """Whether a Python float or int can be the 0-d value of the spec (NEP 50's weak scalar); ``room`` gets its bits."""
     f = _Code(module, "gradc_number", [_CONTEXT, ("ptr", "spec"), ("ptr", "x"), ("ptr", "room")], "i1")
     overflow = f.alloca("i32", align=4)
@@ -282,7 +219,7 @@ def emit_number(module: Module) -> None:
     f.finish(FALSE)
 
 
-def emit_disjoint(module: Module) -> None:
+def emit_disjoint(module: PythonModule) -> None:
     """Whether no donated argument overlaps another one.
 
     Pointers that were found disjoint are remembered: in a training loop only the batch moves, and only pairs with an
@@ -325,7 +262,7 @@ def _require_apart(f: _Code, one: tuple[str, str, str, str], k: str, inputs: str
     f.require(f.let(f"xor i1 {clash}, true"), "overlap")
 
 
-def emit_new(module: Module) -> None:
+def emit_new(module: PythonModule) -> None:
     """A new ndarray for an output spec over ``data`` (its own memory when null); null when that failed."""
     f = _Code(module, "gradc_new", [_CONTEXT, ("ptr", "spec"), ("ptr", "data"), ("i32", "flags")], "ptr")
     descr = f.field(OUTPUT, "%spec", "descr")
@@ -334,10 +271,10 @@ def emit_new(module: Module) -> None:
     kind, dims = f.field(CONTEXT, "%context", "ndarray"), f.field(OUTPUT, "%spec", "dims")
     x = f.call("PyArray_NewFromDescr", f"ptr {kind}", f"ptr {descr}", f"i32 {rank}", f"ptr {dims}", "ptr null",
                "ptr %data", "i32 %flags", "ptr null")  # fmt: skip
-    f.finish(_Pointer(x, "uint64"))
+    f.finish(Pointer(x, "uint64"))
 
 
-def emit_pooled(module: Module) -> None:
+def emit_pooled(module: PythonModule) -> None:
     """A new ndarray over a recycled buffer that only its pool holds; null when there is none."""
     f = _Code(module, "gradc_pooled", [_CONTEXT, ("ptr", "spec")], "ptr")
     slots = f.field(OUTPUT, "%spec", "slots")
@@ -358,7 +295,7 @@ def emit_pooled(module: Module) -> None:
     f.finish(NULL)
 
 
-def emit_allocate(module: Module) -> None:
+def emit_allocate(module: PythonModule) -> None:
     """Make the result objects and write their addresses into the lease; if one cannot be made, undo and say no."""
     f = _Code(module, "gradc_allocate", [_CONTEXT, ("ptr", "args"), _LEASE], "i1")
     specs = f.field(CONTEXT, "%context", "output_specs")
@@ -402,7 +339,7 @@ def emit_allocate(module: Module) -> None:
     f.finish(FALSE)
 
 
-def emit_drop(module: Module) -> None:
+def emit_drop(module: PythonModule) -> None:
     """Let go of the first ``count`` result objects; returns zero."""
     f = _Code(module, "gradc_drop", [_CONTEXT, _LEASE, ("i64", "count")], "i64")
     made = f.part("%lease", "objects_at")
@@ -414,7 +351,7 @@ def emit_drop(module: Module) -> None:
     f.finish(ZERO)
 
 
-def emit_collect(module: Module) -> None:
+def emit_collect(module: PythonModule) -> None:
     """The tuple of results, 0-d ones as NumPy scalars; null with an exception set when memory runs out."""
     f = _Code(module, "gradc_collect", [_CONTEXT, _LEASE], "ptr")
     specs, made = f.field(CONTEXT, "%context", "output_specs"), f.part("%lease", "objects_at")
@@ -446,7 +383,7 @@ def emit_collect(module: Module) -> None:
     f.finish(NULL)
 
 
-def emit_execute(module: Module) -> None:
+def emit_execute(module: PythonModule) -> None:
     """Run the step on a filled lease; its status word."""
     f = _Code(module, "gradc_execute", [_CONTEXT, _LEASE], "i64")
     f.store("i64", "0", "%lease")
@@ -467,7 +404,7 @@ def emit_execute(module: Module) -> None:
     f.finish(Value(f.load("i64", "%lease"), "int64"))
 
 
-def emit_failed(module: Module) -> None:
+def emit_failed(module: PythonModule) -> None:
     """Let Python raise what the status word means; null."""
     f = _Code(module, "gradc_failed", [_CONTEXT, ("i64", "status")], "ptr")
     args = f.alloca("ptr", align=8)
@@ -482,7 +419,7 @@ def emit_failed(module: Module) -> None:
     f.finish(NULL)
 
 
-def emit_take(module: Module) -> None:
+def emit_take(module: PythonModule) -> None:
     """Pop the address of a free lease; zero when all are out."""
     f = _Code(module, TAKE, [_CONTEXT], "i64")
     free = f.field(CONTEXT, "%context", "lease_count", "i64")
@@ -494,7 +431,7 @@ def emit_take(module: Module) -> None:
     f.finish(ZERO)
 
 
-def emit_give(module: Module) -> None:
+def emit_give(module: PythonModule) -> None:
     """Push a lease; there is room, for no more than `LEASE_ROOM` belong to a context. Returns zero."""
     f = _Code(module, GIVE, [_CONTEXT, _LEASE], "i64")
     free = f.field(CONTEXT, "%context", "lease_count", "i64")
@@ -503,7 +440,7 @@ def emit_give(module: Module) -> None:
     f.finish(ZERO)
 
 
-def emit_probe(module: Module) -> None:
+def emit_probe(module: PythonModule) -> None:
     """A step for the self-test: from x[2] and s make x·s, s, and s at the head of a large result; fails when s = 0."""
     f = _Code(module, PROBE, [("ptr", "inputs"), ("ptr", "outputs"), ("ptr", "arena"), ("ptr", "status")])
     x = f.load("ptr", "%inputs")

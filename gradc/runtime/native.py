@@ -30,13 +30,14 @@ from gradc.runtime.arrays import (
     span,
     writable_defect,
 )
-from gradc.runtime.entry import CallPlan, open_entry
+from gradc.runtime.entry import CallPlan, Words, open_entry
 from gradc.runtime.objects import address as address_of
 
 #: A step expected to run longer than this lets other Python threads run meanwhile.
 RELEASE_GIL_SECONDS = 20e-6
 
 Outputs = tuple[Any, ...]
+_RESULTS = object()  #: an answer nobody can give
 _POINTERS = (ctypes.c_void_p,) * 4
 _HOLDING_GIL = ctypes.PYFUNCTYPE(None, *_POINTERS)
 _RELEASING_GIL = ctypes.CFUNCTYPE(None, *_POINTERS)
@@ -112,6 +113,11 @@ class NativeFunction:
         """Whether calls go through the compiled entry."""
         return self._entry is not None
 
+    @property
+    def words(self) -> Words | None:
+        """The record that the compiled entry reads, where there is one."""
+        return self._entry.words if self._entry else None
+
     def call_portable(self, *args: object, out: Sequence[Array | None] | None = None) -> Outputs:
         """The whole meaning of a call, on any Python: check, convert, allocate, run, report."""
         arrays = self._admit(args)
@@ -126,8 +132,11 @@ class NativeFunction:
             self._leases.give(lease)
         return tuple(r[()] if r.ndim == 0 and given[j] is None else r for j, r in enumerate(results))
 
-    def bind(self, *args: object, out: Sequence[Array | None] | None = None) -> Callable[[], Outputs]:
-        """A callable without arguments that runs the step on these very buffers and returns the same arrays each time.
+    def bind(
+        self, *args: object, out: Sequence[Array | None] | None = None, answer: object = _RESULTS
+    ) -> Callable[[], Any]:
+        """A callable without arguments that runs the step on these very buffers and returns the same arrays each time:
+        as a tuple, or nested in ``answer``.
 
         What is written into the arguments between two calls is seen by the next one; therefore an array that would have
         to be copied raises StorageError, and 0-d results are 0-d arrays.  Python and NumPy scalars are read once.
@@ -142,9 +151,11 @@ class NativeFunction:
         results = [_fresh(s) if x is None else x for x, s in zip(given, self.outputs, strict=True)]
         lease = self._leases.create()
         self._fill(lease, arrays, results)
+        if answer is _RESULTS:
+            answer = tuple(results)
         if self._entry is not None:
-            return self._entry.bind(lease, tuple(results), keep=(self, arrays))
-        return BoundStep(self, lease, arrays, tuple(results))
+            return self._entry.bind(lease, answer, keep=(self, arrays, results))
+        return BoundStep(self, lease, (arrays, results), answer)
 
     def trim(self) -> None:
         """Give recycled output buffers back to the system."""
@@ -231,19 +242,19 @@ class NativeFunction:
 class BoundStep:
     """A step with its buffers fixed (see `NativeFunction.bind`), the portable way."""
 
-    def __init__(self, function: NativeFunction, lease: Lease, arrays: Sequence[Array], results: tuple[Array, ...]):
-        self.function, self.lease, self.results = function, lease, results
-        self._arrays = arrays
+    def __init__(self, function: NativeFunction, lease: Lease, keep: object, answer: object):
+        self.function, self.lease, self.answer = function, lease, answer
+        self._keep = keep
         self._running = threading.Lock()
 
-    def __call__(self) -> Outputs:
+    def __call__(self) -> Any:
         if not self._running.acquire(blocking=False):
             raise RuntimeError("this bound step is already running in another thread; bind one for each thread")
         try:
             self.function._execute(self.lease)
         finally:
             self._running.release()
-        return self.results
+        return self.answer
 
 
 def _checked_donation(

@@ -31,9 +31,11 @@ C_CONTIGUOUS, ALIGNED, WRITEABLE = 0x1, 0x100, 0x400
 _ABI_VERSION = 0x02000000
 _NEW_FROM_DESCR, _SCALAR, _SET_BASE_OBJECT = 94, 60, 282  # numpy/__multiarray_api.h
 _PYTHON_FUNCTIONS = (
-    "Py_IncRef", "Py_DecRef", "PyTuple_New", "PyTuple_SetItem", "PyObject_Vectorcall", "PyErr_Clear", "PyErr_Occurred",
-    "PyLong_FromLongLong", "PyLong_AsDouble", "PyLong_AsLongLongAndOverflow", "PyEval_SaveThread",
-    "PyEval_RestoreThread",
+    "Py_IncRef", "Py_DecRef", "PyTuple_New", "PyTuple_Size", "PyTuple_GetItem", "PyTuple_SetItem", "PyList_New",
+    "PyList_Size", "PyList_GetItem", "PyList_SetItem", "PyDict_New", "PyDict_Size", "PyDict_GetItemWithError",
+    "PyDict_SetItem", "PyObject_GetAttr", "PyObject_Vectorcall", "PyType_GenericAlloc", "PyContextVar_Get",
+    "PyErr_Clear", "PyErr_Occurred", "PyLong_FromLongLong", "PyLong_AsDouble", "PyLong_AsLongLongAndOverflow",
+    "PyEval_SaveThread", "PyEval_RestoreThread",
 )  # fmt: skip
 _SCALAR_DTYPES = "?bhiqBHIQefd"
 

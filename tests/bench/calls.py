@@ -12,7 +12,6 @@ from tests.bench.workload import Builder, Entrant, Workload
 
 BOUND = "x + 1 into a buffer fixed once: gradc's `bind`, CasADi's prebuilt buffers (VM and C), NumPy with out="
 FRESH = "x + 1 with a fresh output from everybody; the timing loop's own 10 ns are in every figure"
-NOTE = "the native entry takes 52 ns (scalar) and 78 ns (array); the rest is Python calling an object with __call__"
 
 
 def workloads(quick: bool) -> list[Workload]:
@@ -32,7 +31,7 @@ def _row(way: str, n: int) -> Workload:
         f"calls/{way}/{n or 'scalar'}", f"call of x + 1, {'length 4' if n else 'scalar'}, {way}",
         BOUND if bound else FRESH, contenders, tolerance=0.0, goal=1.0 if bound else 20.0,
         limit="" if bound else "the goal is against JAX; 50 ns is the floor", dtype="float64",
-        against=None if bound else "JAX", note="" if bound else NOTE,
+        against=None if bound else "JAX",
     )  # fmt: skip
 
 

@@ -1,0 +1,53 @@
+"""Objects whose calls reach native code without running any Python.
+
+Enters: a class with `call_any`, what a call means.  Leaves: the same, with a shorter way for the calls that repeat.
+Invariant: the short way is taken only where `call_any` would have run the same version on the same arrays.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from gradc.trace import NO_TRACE, open_traces
+
+if TYPE_CHECKING:
+    from gradc.runtime.dispatch import Dispatcher
+    from gradc.runtime.entry import Words
+
+
+class Dispatched(functools.partial[Any]):
+    """A callable object that can hand its calls to compiled code.
+
+    To Python it is a partial function, of nothing but what does its calls; Python calls that without a detour through
+    ``__call__``, which no subclass may define.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls, calls := _OtherCalls())
+        calls.owner = self
+        return self
+
+    def call_any(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Do any call."""
+        raise NotImplementedError
+
+    def prefer(self, version: Words | None) -> None:
+        """From here on try this version first, where a call fits it (see `gradc.runtime.dispatch`); None: no one."""
+        dispatcher: Dispatcher | None = self.__dict__.get("_dispatcher")
+        if dispatcher is None and version is not None:
+            from gradc.runtime.dispatch import Dispatcher  # loads LLVM: on the first compilation, not at import
+
+            dispatcher = self._dispatcher = Dispatcher(self.func, open_traces, NO_TRACE)
+            self.__setstate__((dispatcher.call, (), {}, self.__dict__))  # type: ignore[attr-defined]
+        if dispatcher is not None:
+            dispatcher.choose(version)
+
+
+class _OtherCalls:
+    """What becomes of every call that is not one for the preferred version."""
+
+    owner: Dispatched
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.owner.call_any(args, kwargs)
