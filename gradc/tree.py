@@ -13,7 +13,7 @@ import enum
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import optree
@@ -23,9 +23,18 @@ from gradc.errors import TraceError
 from gradc.node import Node
 
 NAMESPACE = "gradc"
+T = TypeVar("T")
 _registered: set[type] = set()
 #: leaves that are arrays for sure, the usual case
 _PLAIN = {np.ndarray, float, int, np.float32, np.float64}
+
+
+class MakeBranch(Protocol[T]):
+    """What makes something of a container and of what its parts became; see `Structure.fold`."""
+
+    def __call__(
+        self, kind: type, keys: tuple[Any, ...], parts: tuple[T, ...], order: tuple[Any, ...], is_dataclass: bool, /
+    ) -> T: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,53 +58,31 @@ class Structure:
             leaves.insert(position, value.value if isinstance(value, Static) else value)
         return optree.tree_unflatten(self.spec, leaves)
 
-    def parts(self) -> Part:
-        """The nesting taken apart: arrays as their numbers, everything else by value."""
+    def fold(self, array: Callable[[int], T], fixed: Callable[[Any], T], branch: MakeBranch[T]) -> T:
+        """The nesting built up again from its leaves: ``array(number)`` for each array, ``fixed(value)`` for everything
+        else that is not a container, and for a container ``branch(class, keys, parts, order, is a dataclass)``.
+
+        A part is reached by a position, a key or a field's name; ``order`` are the keys as the container gives them,
+        which for a dict is not the order of the parts.
+        """
         static = dict(self.static)
         places, arrays = itertools.count(), itertools.count()
 
-        def taken_apart(spec: Any) -> Part:
+        def folded(spec: Any) -> T:
             if spec.is_leaf():
-                value = static.get(next(places), static)
-                if value is static:
-                    return next(arrays)
-                return Fixed(value.value if isinstance(value, Static) else value)
+                place = next(places)
+                if place not in static:
+                    return array(next(arrays))
+                value = static[place]
+                return fixed(value.value if isinstance(value, Static) else value)
             if spec.num_children == 0 and spec.type in (type(None), Pinned):
-                return Fixed(_unpinned(spec.one_level().unflatten(())))
+                value = spec.one_level().unflatten(())
+                return fixed(value.value if isinstance(value, Pinned) else value)
             keys = tuple(spec.entries())
             order = tuple(spec.one_level().unflatten(keys)) if spec.type is dict else keys
-            return Branch(spec.type, keys, tuple(map(taken_apart, spec.children())), order)
+            return branch(spec.type, keys, tuple(map(folded, spec.children())), order, spec.type in _registered)
 
-        return taken_apart(self.spec)
-
-
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """A value in a nesting that is not an array: None, a string, what was declared static."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """A container in a nesting: its class and its parts, each reached by a position, a key, or a field's name.
-
-    ``order`` are the keys as the container gives them, which for a dict is not the order of the parts.
-    """
-
-    kind: type
-    keys: tuple[Any, ...]
-    parts: tuple[Part, ...]
-    order: tuple[Any, ...]
-
-    @property
-    def is_dataclass(self) -> bool:
-        """Whether it is a dataclass made of its fields alone."""
-        return self.kind in _registered
-
-
-#: Part of a nesting; an int is the number of an array.
-Part = Branch | Fixed | int
+        return folded(self.spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +113,6 @@ class Pinned:
 
     def __init__(self, value: Any):
         self.value = value
-
-
-def _unpinned(value: Any) -> Any:
-    return value.value if isinstance(value, Pinned) else value
 
 
 def _register(cls: Any, parts: Any, build: Any, **options: Any) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 import gradc as gc
 import gradc.nn as nn
-from gradc.diff.reverse import pull_back
+from gradc.diff.modes import pull_back
 from gradc.errors import TraceError
 from gradc.explain import Derivation, explain
 from gradc.explain.layout import Ident

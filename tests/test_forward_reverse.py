@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradc.diff.forward import push_forward
-from gradc.diff.reverse import pull_back
+from gradc.diff.modes import pull_back, push_forward
 from gradc.graph import Graph
 from gradc.node import OPS, Node, constant
 from gradc.oracle import estimates as by

@@ -18,7 +18,7 @@ import sympy
 import gradc.numpy  # noqa: F401  fills the functions that derivative rules are written in
 from gradc.aval import Aval
 from gradc.codegen.elementary import ULP
-from gradc.diff.reverse import pull_back
+from gradc.diff.modes import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.graph import Graph
 from gradc.interpret import interpret

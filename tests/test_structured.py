@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from scipy.optimize import rosen_hess
 
 import gradc as gc
-from gradc.diff.forward import push_forward
-from gradc.diff.reverse import pull_back
+from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.structured import jacobian_blocks
 from gradc.graph import Graph
 from gradc.interpret import interpret

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 import gradc.numpy  # noqa: F401  fills the functions behind NumPy's names
 from gradc.aval import Aval
-from gradc.diff.reverse import pull_back
+from gradc.diff.modes import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.symbolic.fragments import LARGEST, interior_nodes, partials_at
 from gradc.errors import TraceError

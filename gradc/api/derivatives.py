@@ -17,9 +17,8 @@ import numpy as np
 from gradc.aval import Aval
 from gradc.diff.batching import batch, one_hot_basis
 from gradc.diff.finite import finite_difference
-from gradc.diff.forward import push_forward
 from gradc.diff.linear import refuse_without_tangent
-from gradc.diff.reverse import pull_back
+from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.widen import widen, widen_array
 from gradc.errors import DTypeError, ShapeError, TraceError

@@ -7,6 +7,7 @@ Invariant: the short way is taken only where `call_any` would have run the same 
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from gradc.trace import NO_TRACE, open_traces
@@ -16,21 +17,22 @@ if TYPE_CHECKING:
     from gradc.runtime.entry import Words
 
 
-class Dispatched(functools.partial[Any]):
+class Dispatched(functools.partial[Any], ABC):
     """A callable object that can hand its calls to compiled code.
 
     To Python it is a partial function, of nothing but what does its calls; Python calls that without a detour through
     ``__call__``, which no subclass may define.
     """
 
+    @abstractmethod
+    def call_any(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Do any call."""
+
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls, calls := _OtherCalls())
         calls.owner = self
         return self
-
-    def call_any(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Do any call."""
-        raise NotImplementedError
 
     def prefer(self, version: Words | None) -> None:
         """From here on try this version first, where a call fits it (see `gradc.runtime.dispatch`); None: no one."""

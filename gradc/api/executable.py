@@ -28,13 +28,13 @@ from gradc.errors import CompileError
 from gradc.graph import Graph, fit_argument
 from gradc.node import here
 from gradc.runtime.arrays import ArraySpec
-from gradc.runtime.dispatch import describe
+from gradc.runtime.dispatch import Branch, Fixed, Part, describe
 from gradc.runtime.entry import Words
 from gradc.runtime.load import Loaded, assemble, load, load_known, remembers, target_info
 from gradc.runtime.native import NativeFunction
 from gradc.runtime.pool import fork_symbols
 from gradc.schedule import Schedule
-from gradc.tree import leaves_of
+from gradc.tree import MakeBranch, Structure, leaves_of
 
 if TYPE_CHECKING:
     from gradc.explorer.profile import Profile
@@ -179,7 +179,7 @@ class Executable(Dispatched):
         if graph.limits:  # of a Python number, which Python looks at
             return None
         weak = [x.aval.weak for x in graph.inputs]
-        return describe(self.native, weak, graph.in_tree.parts(), graph.out_tree.parts())
+        return describe(self.native, weak, _nesting(graph.in_tree), _nesting(graph.out_tree))
 
     def bind(self, *args: Any, out: Any = None, **kwargs: Any) -> Callable[[], Any]:
         """Fix the buffers once: a callable without arguments that reads ``args`` as they are at each call, and returns
@@ -297,3 +297,10 @@ class Executable(Dispatched):
 
     def _failure(self, status: int) -> Exception:
         return failure(self.graph.title, self.lowered, status)
+
+
+def _nesting(structure: Structure) -> Part:
+    array: Callable[[int], Part] = int
+    fixed: Callable[[Any], Part] = Fixed
+    branch: MakeBranch[Part] = Branch
+    return structure.fold(array, fixed, branch)

@@ -1,61 +1,15 @@
-"""Forward mode: push tangents through the graph with each op's one derivative rule.
+"""Forward mode of one node: its tangent from those of its operands, by the op's one derivative rule.
 
-Enters: outputs, inputs and a tangent (or None) per input.  Leaves: a tangent (or None) per output, built in the DSL and
-structurally linear in the tangents, so reverse mode can transpose it.
+Built in the DSL and structurally linear in the tangents, so reverse mode can transpose it.  `modes` walks the graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradc.diff.calls import push_call
-from gradc.diff.linear import active_nodes, partials_of, passes, scaled
-from gradc.diff.loops import push_linear, push_loop
-from gradc.node import Node, derived_from
-from gradc.ops.control import Loop, result_count
+from gradc.diff.linear import partials_of, passes, scaled
+from gradc.node import Node
 from gradc.ops.leaves import full
-from gradc.ops.record import HOLDERS, Kind
-
-
-def push_forward(
-    outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node | None], split: bool = False
-) -> list[Node | None]:
-    """Jacobian-vector product: the tangent of each output, None where it is structurally zero.
-
-    With ``split`` the tangents of a loop come from a loop of their own, which is linear (what reverse mode transposes);
-    without it from one that runs primal and tangents together, and keeps nothing.
-    """
-    known: dict[Node, Node | None] = {x: t for x, t in zip(inputs, tangents, strict=True) if t is not None}
-    several: dict[Node, list[Node | None]] = {}  # tangents of the results of nodes that have several
-    order, active = active_nodes(outputs, [x for x in inputs if x in known])
-    for node in order:
-        if node not in active or node in known:
-            continue
-        with derived_from(node.where):
-            if node.op.kind in HOLDERS:
-                several[node] = _through_bodies(node, [known.get(a) for a in node.args], split)
-            elif node.op.kind is Kind.ITEM:
-                known[node] = several[node.args[0]][node.attrs["index"]]
-            else:
-                known[node] = node_tangent(node, [known.get(a) for a in node.args])
-    return [known.get(y) for y in outputs]
-
-
-def linearise(
-    outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node | None]
-) -> list[Node | None]:
-    """`push_forward`, split."""
-    return push_forward(outputs, inputs, tangents, split=True)
-
-
-def _through_bodies(node: Node, tangents: Sequence[Node | None], split: bool) -> list[Node | None]:
-    """The tangent of each result of a node that holds bodies."""
-    push = linearise if split else push_forward
-    if all(t is None for t in tangents):
-        return [None] * result_count(node)
-    if node.op.kind is Kind.LOOP:
-        return (push_linear if split else push_loop)(Loop.of(node), tangents, push)
-    return push_call(node, tangents, push)
 
 
 def node_tangent(node: Node, tangents: Sequence[Node | None]) -> Node | None:

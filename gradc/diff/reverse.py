@@ -1,28 +1,24 @@
-"""Reverse mode: pull cotangents back through the graph.
+"""Reverse mode of one node: the cotangents of its operands from that of its value.
 
-Each node is linearised by its one rule and the linear map is transposed on the spot: an elementwise node multiplies the
+The node is linearised by its one rule and the linear map is transposed on the spot: an elementwise node multiplies the
 cotangent by its partials, a linear op uses its `transpose`, any other op's JVP is built along a direction and that
 (structurally linear) little graph is transposed.  There is no table of VJPs.
 
 A cotangent is a value and an optional mask: where the mask is false the cotangent is zero, whatever the value says.
 Masks come from selections; they are applied once, by a select, so an infinite partial in a branch that was not taken
 never meets a zero (0·inf would be NaN).  Cotangents of slices of one value are collected into one `superpose`.
+`modes` walks the graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gradc.diff.calls import pull_call
-from gradc.diff.forward import linearise
-from gradc.diff.linear import active_nodes, partials_of, passes, scaled
-from gradc.diff.loops import pull_loop
+from gradc.diff.linear import partials_of, scaled
 from gradc.errors import TraceError
 from gradc.interpret import topological
-from gradc.node import OPS, Node, derived_from, dsl
-from gradc.ops.control import Loop, result_count
-from gradc.ops.record import Kind
+from gradc.node import OPS, Node, dsl
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,53 +33,6 @@ class Cotangent:
         if self.mask is None:
             return self.value
         return dsl.where(self.mask, self.value, 0)
-
-
-def pull_back(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Sequence[Node | None]) -> list[Node | None]:
-    """Vector-Jacobian product: the cotangent of each input, None where it is structurally zero."""
-    wanted = set(inputs)
-    order, active = active_nodes(outputs, inputs)
-    pending: dict[Node, list[Cotangent]] = {}
-    for y, ct in zip(outputs, cotangents, strict=True):
-        if ct is not None and y in active:
-            pending.setdefault(y, []).append(Cotangent(ct))
-    results: dict[Node, Node] = {}
-    at_results: dict[Node, dict[int, list[Cotangent]]] = {}  # what reaches the results of nodes that have several
-    for node in reversed(order):
-        if node in at_results:
-            with derived_from(node.where):
-                for arg, value in _through_bodies(node, at_results.pop(node), active):
-                    pending.setdefault(arg, []).append(Cotangent(value))
-            continue
-        received = pending.pop(node, None)
-        if received is None:
-            continue
-        with derived_from(node.where if node.args else received[0].value.where):  # a leaf has no line of its own
-            total = accumulate(received)
-            if node in wanted:
-                results[node] = total.settled()
-            if node.op.kind is Kind.ITEM:
-                if node.args[0] in active:
-                    at_results.setdefault(node.args[0], {}).setdefault(node.attrs["index"], []).append(total)
-                continue
-            for i, arg in enumerate(node.args):
-                if arg in active and passes(node.op, i):
-                    for part in pull_through(node, i, total):
-                        pending.setdefault(arg, []).append(part)
-    return [results.get(x) for x in inputs]
-
-
-def _through_bodies(
-    node: Node, received: Mapping[int, Sequence[Cotangent]], active: set[Node]
-) -> list[tuple[Node, Node]]:
-    """Operands of a node that holds bodies, each with its cotangent."""
-    given = [accumulate(received[k]).settled() if k in received else None for k in range(result_count(node))]
-    moves = [a in active for a in node.args]
-    if node.op.kind is Kind.LOOP:
-        pulled = pull_loop(Loop.of(node), moves, given, linearise, pull_back)
-    else:
-        pulled = pull_call(node, moves, given, pull_back)
-    return [(a, c) for a, c in zip(node.args, pulled, strict=True) if c is not None]
 
 
 def accumulate(parts: Sequence[Cotangent]) -> Cotangent:

@@ -18,7 +18,7 @@ import numpy as np
 
 from gradc.aval import Aval
 from gradc.diff.linear import active_nodes
-from gradc.diff.reverse import pull_back
+from gradc.diff.modes import pull_back
 from gradc.explain.assumptions import FACTS, without_assumptions
 from gradc.explain.extents import with_named_extents
 from gradc.explain.folding import Rule, Said, folded, names_in, plain

@@ -13,9 +13,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from gradc.aval import Aval
-from gradc.diff.forward import push_forward
 from gradc.diff.linear import has_tangent
-from gradc.diff.reverse import pull_back
+from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.structured import Mode, jacobian_blocks
 from gradc.errors import ShapeError
 from gradc.explain.derivation import Derivation, Deriver, Line

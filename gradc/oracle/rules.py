@@ -19,7 +19,7 @@ from gradc.diff.batching import batch_node
 from gradc.diff.finite import EPS, Difference, default_step, difference_along
 from gradc.diff.forward import node_tangent
 from gradc.diff.linear import passes
-from gradc.diff.reverse import pull_back
+from gradc.diff.modes import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.symbolic.fragments import Fragment, fragment_at
 from gradc.diff.symbolic.indexed import index_equality

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.diff.forward import push_forward
-from gradc.diff.reverse import pull_back
+from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.widen import widen, widen_array
 from gradc.errors import DTypeError

@@ -1,6 +1,6 @@
 """From any call of a function to the native step for its arguments, without Python in between where that is possible.
 
-Enters: how a step's arguments and results nest (`gradc.tree.Part`).  Leaves: a `Dispatcher`; its ``call`` is a builtin.
+Enters: how a step's arguments and results nest (`Part`).  Leaves: a `Dispatcher`; its ``call`` is a builtin.
 Invariant: a call reaches the chosen version only if its arguments nest, and are classed, exactly as that version's; all
 others go to the Python callable given.  Start reading at `Dispatcher`, then `describe`.
 """
@@ -23,7 +23,6 @@ from gradc.runtime.arrays import Array, ArraySpec
 from gradc.runtime.entry import Words, get_machinery, make_builtin, make_words
 from gradc.runtime.native import NativeFunction
 from gradc.runtime.objects import address
-from gradc.tree import Branch, Fixed, Part
 
 #: More objects than this in one call go the Python way: their pointers lie on the thread's stack.
 MOST_OBJECTS = 4096
@@ -32,6 +31,31 @@ _UNCHANGING = (
     type(None), bool, int, float, complex, str, bytes, np.dtype, type, enum.Enum, types.FunctionType,
     types.BuiltinFunctionType, np.ufunc,
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A value in a nesting that is not an array: None, a string, what was declared static."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A container in a nesting: its class and its parts, each reached by a position, a key, or a field's name.
+
+    ``order`` are the keys as the container gives them, which for a dict is not the order of the parts.
+    """
+
+    kind: type
+    keys: tuple[Any, ...]
+    parts: tuple[Part, ...]
+    order: tuple[Any, ...]
+    is_dataclass: bool = False
+
+
+#: Part of a nesting; an int is the number of an array.
+Part = Branch | Fixed | int
 
 
 class Dispatcher:

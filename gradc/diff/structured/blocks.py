@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from gradc.diff.batching import batch, one_hot_basis
-from gradc.diff.forward import push_forward
-from gradc.diff.reverse import pull_back
+from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.structured.push import matrices
 from gradc.graph import Graph
 from gradc.interpret import topological

@@ -1,0 +1,108 @@
+"""Both modes: tangents pushed forward through the graph, cotangents pulled back.
+
+Enters: outputs, inputs, and a tangent per input or a cotangent per output (None: structurally zero).  Leaves: a tangent
+per output or a cotangent per input, built in the DSL and structurally linear in what was given.
+Invariant: what one node does is the one rule of its record (`forward`, `reverse`); a node that holds bodies is derived
+by both modes on its bodies (`loops`, `calls`), which is why they live together.  Start reading at `push_forward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gradc.diff.calls import pull_call, push_call
+from gradc.diff.forward import node_tangent
+from gradc.diff.linear import active_nodes, passes
+from gradc.diff.loops import pull_loop, push_linear, push_loop
+from gradc.diff.reverse import Cotangent, accumulate, pull_through
+from gradc.node import Node, derived_from
+from gradc.ops.control import Loop, result_count
+from gradc.ops.record import HOLDERS, Kind
+
+
+def push_forward(
+    outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node | None], split: bool = False
+) -> list[Node | None]:
+    """Jacobian-vector product: the tangent of each output, None where it is structurally zero.
+
+    With ``split`` the tangents of a loop come from a loop of their own, which is linear (what reverse mode transposes);
+    without it from one that runs primal and tangents together, and keeps nothing.
+    """
+    known: dict[Node, Node | None] = {x: t for x, t in zip(inputs, tangents, strict=True) if t is not None}
+    several: dict[Node, list[Node | None]] = {}  # tangents of the results of nodes that have several
+    order, active = active_nodes(outputs, [x for x in inputs if x in known])
+    for node in order:
+        if node not in active or node in known:
+            continue
+        with derived_from(node.where):
+            if node.op.kind in HOLDERS:
+                several[node] = _push_through_bodies(node, [known.get(a) for a in node.args], split)
+            elif node.op.kind is Kind.ITEM:
+                known[node] = several[node.args[0]][node.attrs["index"]]
+            else:
+                known[node] = node_tangent(node, [known.get(a) for a in node.args])
+    return [known.get(y) for y in outputs]
+
+
+def linearise(
+    outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node | None]
+) -> list[Node | None]:
+    """`push_forward`, split."""
+    return push_forward(outputs, inputs, tangents, split=True)
+
+
+def _push_through_bodies(node: Node, tangents: Sequence[Node | None], split: bool) -> list[Node | None]:
+    """The tangent of each result of a node that holds bodies."""
+    push = linearise if split else push_forward
+    if all(t is None for t in tangents):
+        return [None] * result_count(node)
+    if node.op.kind is Kind.LOOP:
+        return (push_linear if split else push_loop)(Loop.of(node), tangents, push)
+    return push_call(node, tangents, push)
+
+
+def pull_back(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Sequence[Node | None]) -> list[Node | None]:
+    """Vector-Jacobian product: the cotangent of each input, None where it is structurally zero."""
+    wanted = set(inputs)
+    order, active = active_nodes(outputs, inputs)
+    pending: dict[Node, list[Cotangent]] = {}
+    for y, ct in zip(outputs, cotangents, strict=True):
+        if ct is not None and y in active:
+            pending.setdefault(y, []).append(Cotangent(ct))
+    results: dict[Node, Node] = {}
+    at_results: dict[Node, dict[int, list[Cotangent]]] = {}  # what reaches the results of nodes that have several
+    for node in reversed(order):
+        if node in at_results:
+            with derived_from(node.where):
+                for arg, value in _pull_through_bodies(node, at_results.pop(node), active):
+                    pending.setdefault(arg, []).append(Cotangent(value))
+            continue
+        received = pending.pop(node, None)
+        if received is None:
+            continue
+        with derived_from(node.where if node.args else received[0].value.where):  # a leaf has no line of its own
+            total = accumulate(received)
+            if node in wanted:
+                results[node] = total.settled()
+            if node.op.kind is Kind.ITEM:
+                if node.args[0] in active:
+                    at_results.setdefault(node.args[0], {}).setdefault(node.attrs["index"], []).append(total)
+                continue
+            for i, arg in enumerate(node.args):
+                if arg in active and passes(node.op, i):
+                    for part in pull_through(node, i, total):
+                        pending.setdefault(arg, []).append(part)
+    return [results.get(x) for x in inputs]
+
+
+def _pull_through_bodies(
+    node: Node, received: Mapping[int, Sequence[Cotangent]], active: set[Node]
+) -> list[tuple[Node, Node]]:
+    """Operands of a node that holds bodies, each with its cotangent."""
+    given = [accumulate(received[k]).settled() if k in received else None for k in range(result_count(node))]
+    moves = [a in active for a in node.args]
+    if node.op.kind is Kind.LOOP:
+        pulled = pull_loop(Loop.of(node), moves, given, linearise, pull_back)
+    else:
+        pulled = pull_call(node, moves, given, pull_back)
+    return [(a, c) for a, c in zip(node.args, pulled, strict=True) if c is not None]
