@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gradc import nn, numpy, optim, special
 from gradc.api.compiled import Jitted, compile, jit, train_step
 from gradc.api.control import checkpoint, cond, fori_loop, scan, while_loop
+from gradc.api.custom import CustomDerivative, custom_derivative
 from gradc.api.derivatives import grad, hvp, jvp, stop_gradient, value_and_grad, vjp, vmap
 from gradc.api.explain import explain
 from gradc.api.jacobian import hessian, jacobian
@@ -67,6 +68,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "CompileError",
+    "CustomDerivative",
     "DTypeError",
     "Derivation",
     "DeviceError",
@@ -88,6 +90,7 @@ __all__ = [
     "checkpoint",
     "compile",
     "cond",
+    "custom_derivative",
     "explain",
     "fori_loop",
     "grad",

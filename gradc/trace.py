@@ -201,7 +201,7 @@ def as_result(value: np.ndarray[Any, Any]) -> Any:
 
 def function_name(f: Any) -> str:
     """What to call ``f`` in messages."""
-    inner = getattr(f, "func", f)  # functools.partial
+    inner = f if hasattr(f, "__name__") else getattr(f, "func", f)  # functools.partial
     name = getattr(inner, "__name__", type(inner).__name__)
     return "f" if name == "<lambda>" else str(name)
 

@@ -58,6 +58,11 @@ class Structure:
             leaves.insert(position, value.value if isinstance(value, Static) else value)
         return optree.tree_unflatten(self.spec, leaves)
 
+    def parts_of(self, tree: Any) -> list[Any]:
+        """What ``tree`` has in the place of each array; ValueError if it nests otherwise."""
+        static = dict(self.static)
+        return [part for i, part in enumerate(self.spec.flatten_up_to(tree)) if i not in static]
+
     def fold(self, array: Callable[[int], T], fixed: Callable[[Any], T], branch: MakeBranch[T]) -> T:
         """The nesting built up again from its leaves: ``array(number)`` for each array, ``fixed(value)`` for everything
         else that is not a container, and for a container ``branch(class, keys, parts, order, is a dataclass)``.

@@ -60,7 +60,7 @@ def test_who_may_lack_a_sympy_meaning():
 
 
 def test_what_holds_bodies_is_differentiated_and_batched_by_kind():
-    assert {"cond", "checkpoint", "item", "loop"} == WITH_BODIES
+    assert {"cond", "checkpoint", "custom", "item", "loop"} == WITH_BODIES
     for name in WITH_BODIES:
         op = OPS[name]
         assert op.differentiable

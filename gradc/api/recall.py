@@ -26,6 +26,7 @@ import numpy as np
 from gradc.api.options import Options
 from gradc.aval import Aval, Results
 from gradc.graph import Graph
+from gradc.ops.custom import DerivativeRule
 from gradc.ops.record import Op
 from gradc.runtime import cache as disk
 from gradc.runtime.load import target_info
@@ -78,8 +79,9 @@ def _state_of_files() -> str:
     return digest.hexdigest()
 
 
-def _graph(graph: Graph) -> Iterator[bytes | memoryview]:
-    numbers = graph.index
+def _graph(graph: Graph, replicas: dict[int, int] | None = None) -> Iterator[bytes | memoryview]:
+    """What a graph computes.  ``replicas`` numbers what is computed again in the order met: the same in any process."""
+    numbers, replicas = graph.index, {0: 0} if replicas is None else replicas
     yield repr(([numbers[n] for n in graph.inputs], [numbers[n] for n in graph.outputs])).encode()
     lines: list[str] = []
     large: list[Any] = []
@@ -96,10 +98,11 @@ def _graph(graph: Graph) -> Iterator[bytes | memoryview]:
         if node.attrs and node.op.name != "input":  # what an input says of its trace is nothing to the code
             attrs = ";".join([f"{name}={_name(value)}" for name, value in node.attrs.items()])
             large += [v for v in node.attrs.values() if type(v) not in _PLAIN]
-        lines.append(f"{node.op.name}{[numbers[x] for x in node.args]}{attrs} {aval} {node.replica}")
+        replica = replicas.setdefault(node.replica, len(replicas))
+        lines.append(f"{node.op.name}{[numbers[x] for x in node.args]}{attrs} {aval} {replica}")
     yield "\n".join(lines).encode()
     for value in large:
-        yield from _large(value)
+        yield from _large(value, replicas)
 
 
 @cache
@@ -134,18 +137,20 @@ def _name(value: Any) -> str:
         return _aval(value)
     if kind is Graph:
         return "graph"
+    if kind is DerivativeRule:  # what no derivative was taken of compiles as its body
+        return "rule"
     raise _NamelessError
 
 
-def _large(value: Any) -> Iterator[bytes | memoryview]:
+def _large(value: Any, replicas: dict[int, int]) -> Iterator[bytes | memoryview]:
     """The contents of arrays and graphs in an attribute."""
     if isinstance(value, np.ndarray):
         yield _bytes(value)
     elif type(value) is Graph:
-        yield from _graph(value)
+        yield from _graph(value, replicas)
     elif type(value) in (tuple, list):
         for x in value:
-            yield from _large(x)
+            yield from _large(x, replicas)
 
 
 # -- the record --------------------------------------------------------------------------------------------------------

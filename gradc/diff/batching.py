@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 
 from gradc.aval import Aval
 from gradc.diff.calls import batch_call
+from gradc.diff.custom import batch_custom
 from gradc.diff.loops import batch_loop
 from gradc.interpret import topological
 from gradc.node import Node, derived_from, dsl
 from gradc.ops.control import Loop
+from gradc.ops.custom import rule_of
 from gradc.ops.leaves import iota
 from gradc.ops.record import HOLDERS, Kind
 
@@ -52,6 +54,8 @@ def batch_through_bodies(
     """Each result of a node that holds bodies, and whether it has the batch axis."""
     if node.op.kind is Kind.LOOP:
         return batch_loop(Loop.of(node), args, batched, size, batch)
+    if (rule := rule_of(node)) is not None:
+        return batch_custom(node, rule, args, batched, size, batch)
     return batch_call(node, args, batched, size, batch)
 
 

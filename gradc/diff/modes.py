@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gradc.diff.calls import pull_call, push_call
+from gradc.diff.custom import pull_custom, push_custom
 from gradc.diff.forward import node_tangent
 from gradc.diff.linear import active_nodes, passes
 from gradc.diff.loops import pull_loop, push_linear, push_loop
 from gradc.diff.reverse import Cotangent, accumulate, pull_through
 from gradc.node import Node, derived_from
 from gradc.ops.control import Loop, result_count
+from gradc.ops.custom import rule_of
 from gradc.ops.record import HOLDERS, Kind
 
 
@@ -58,6 +60,8 @@ def _push_through_bodies(node: Node, tangents: Sequence[Node | None], split: boo
         return [None] * result_count(node)
     if node.op.kind is Kind.LOOP:
         return (push_linear if split else push_loop)(Loop.of(node), tangents, push)
+    if (rule := rule_of(node)) is not None:
+        return push_custom(node, rule, tangents, push, pull_back)
     return push_call(node, tangents, push)
 
 
@@ -103,6 +107,8 @@ def _pull_through_bodies(
     moves = [a in active for a in node.args]
     if node.op.kind is Kind.LOOP:
         pulled = pull_loop(Loop.of(node), moves, given, linearise, pull_back)
+    elif (rule := rule_of(node)) is not None:
+        pulled = pull_custom(node, rule, moves, given, push_forward, pull_back)
     else:
         pulled = pull_call(node, moves, given, pull_back)
     return [(a, c) for a, c in zip(node.args, pulled, strict=True) if c is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradc.node import OPS
-from gradc.ops import arithmetic, contraction, control, indexing, leaves, reductions, transcendental, views
+from gradc.ops import arithmetic, contraction, control, custom, indexing, leaves, reductions, transcendental, views
 from gradc.ops.record import Kind, Op, Sample
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "arithmetic",
     "contraction",
     "control",
+    "custom",
     "indexing",
     "leaves",
     "reductions",

@@ -7,8 +7,8 @@ A *body* is a closed `Graph`: it reads nothing but its own inputs, so what it us
   then *ys*, which are stacked.  It runs ``length`` times, or while ``cond``, a second body on consts and carries,
   holds (then ``length``, if there is one, is the most steps, and rows that no step reached are zero).  ``reverse``
   walks the rows from the last to the first.  Results: the last carries, then the stacked ys.
-- ``cond`` runs one of two bodies; ``checkpoint`` runs one body, whose inner values reverse mode computes again;
-  ``custom`` runs one body, whose derivative is another body given by the user.
+- ``cond`` runs one of two bodies; ``checkpoint`` runs one body, whose inner values reverse mode computes again
+  (``custom``, a body with a derivative of the user's, is in `gradc.ops.custom`).
 - ``item`` reads one result.
 
 `Loop` is a loop node taken apart.  Derivatives and batching of these kinds are in `gradc.diff.loops` and

@@ -13,6 +13,8 @@ import numpy as np
 
 from gradc.diff.symbolic.written_out import LongLoopError
 from gradc.graph import Graph
+from gradc.node import Node
+from gradc.ops.custom import rule_of
 from gradc.ops.record import HOLDERS
 from gradc.oracle import estimates as by
 from gradc.oracle.blame import derivative_findings, pass_findings, record_findings
@@ -106,9 +108,18 @@ def _mode_findings(witness: Subject, pair: tuple[str, str]) -> list[Finding]:
         if node.args and node.aval.is_float and node.op.kind not in HOLDERS:
             rows = agreement(graph.replace(outputs=(node,), in_tree=None, out_tree=None), witness.arrays, pair)
             if any(not row.ok and not row.singular for row in rows):
-                words = f"{pair[0]} and {pair[1]} differ up to this node, though every rule on the way is right"
-                return [Finding("mode", "chain rule", node.op.name, graph.index[node], node.where, words)]
+                return [_mode_finding(node, graph.index[node], pair)]
     return []
+
+
+def _mode_finding(node: Node, index: int, pair: tuple[str, str]) -> Finding:
+    """What is wrong at the first node up to which two methods disagree."""
+    rule = rule_of(node.args[0])
+    if rule is not None:
+        words = f"is not the derivative of {rule.title}, which {pair[0]} and {pair[1]} tell"
+        return Finding("rule", rule.kind, rule.title, index, node.where, words)
+    words = f"{pair[0]} and {pair[1]} differ up to this node, though every rule on the way is right"
+    return Finding("mode", "chain rule", node.op.name, index, node.where, words)
 
 
 def agreement(

@@ -12,6 +12,7 @@ from gradc.graph import Graph
 from gradc.interpret import topological
 from gradc.node import Node, derived_from
 from gradc.ops.control import Loop, bodies, by_results, item, result_count, unrolled
+from gradc.ops.custom import rule_of
 from gradc.ops.record import Kind
 from gradc.passes.fold import splat_value
 from gradc.passes.inside import has_bodies
@@ -111,6 +112,8 @@ def _smaller(
 
 
 def _call(node: Node, args: tuple[Node, ...], wanted: set[int]) -> Sequence[Node] | None:
+    if rule_of(node) is not None:  # it speaks of all operands and results
+        return None
     held, lead = bodies(node), 1 if node.op.kind is Kind.BRANCH else 0
     known = splat_value(args[0]) if lead else None
     if known is not None:

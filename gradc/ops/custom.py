@@ -1,0 +1,85 @@
+"""A body whose derivative is a rule of the user's: the node and its rule.
+
+``custom`` runs its body; reverse and forward mode take its derivative from a `DerivativeRule` instead of from the body.
+Everything else about it is as for any node that holds bodies (see `gradc.ops.control`), and the compiler sees the body
+alone.  How the rule is read by the modes is in `gradc.diff.custom`; the user's function, in `gradc.api.custom`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from gradc.aval import Aval, Results
+from gradc.errors import TraceError
+from gradc.graph import Graph
+from gradc.node import Node, here
+from gradc.ops.record import Kind, Op, register
+
+Array = np.ndarray[Any, Any]
+RuleKind = Literal["jvp", "vjp"]
+
+
+class DerivativeRule:
+    """A linear map as a Graph, traced when a derivative is first asked for: a rule may well call its own function.
+
+    ``jvp``: the graph's inputs are the body's, then a tangent for each float among them; its outputs a tangent for each
+    float output of the body.  ``vjp``: the inputs are the body's, then a cotangent for each float output; the outputs a
+    cotangent for each float input.  ``title`` is what errors call the function.
+    """
+
+    def __init__(self, kind: RuleKind, title: str, make: Callable[[], Graph]):
+        self.kind, self.title = kind, title
+        self._make = make
+        self._graph: Graph | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """The rule as a graph."""
+        if self._graph is None:
+            self._graph = self._make()
+        return self._graph
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The user's function stays where it is: a graph that travels still computes, but has no derivative here."""
+        return _left_behind, (self.kind, self.title)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} rule of {self.title}>"
+
+
+def rule_of(node: Node) -> DerivativeRule | None:
+    """The user's rule for the derivative of a node, if there is one."""
+    rule: DerivativeRule | None = node.attrs.get("rule") if node.op.name == "custom" else None
+    return rule
+
+
+def _left_behind(kind: RuleKind, title: str) -> DerivativeRule:
+    def make() -> Graph:
+        raise TraceError(
+            f"{here()}: the {kind} rule of {title} did not travel with its graph: differentiate before sending it, or "
+            "trace the function where it is differentiated"
+        )
+
+    return DerivativeRule(kind, title, make)
+
+
+def _infer(*avals: Aval, body: Graph, rule: DerivativeRule) -> Aval:
+    return Results.of([y.aval for y in body.outputs])
+
+
+def _numpy(*operands: Array, body: Graph, rule: DerivativeRule) -> tuple[Array, ...]:
+    return tuple(body.call(operands))
+
+
+register(
+    Op(
+        name="custom",
+        kind=Kind.CALL,
+        infer=_infer,
+        numpy=_numpy,
+        doc="A body whose derivative is a rule given by the user.",
+    )
+)

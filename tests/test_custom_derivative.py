@@ -1,0 +1,293 @@
+"""Functions with a derivative of their own: one rule, both modes, all orders, batched, in loops, compiled."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradc as gc
+from gradc.diff.modes import pull_back
+
+X = np.array([-1.5, -0.2, 0.3, 2.0])
+FORMS = ["jvp", "vjp"]
+
+
+def logistic(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def custom_softplus(form: str) -> gc.CustomDerivative:
+    """log(1 + eˣ), with a rule that calls a function with a rule of its own."""
+
+    @gc.custom_derivative
+    def softplus(x: Any) -> Any:
+        return np.log1p(np.exp(x))
+
+    inner = gc.custom_derivative(
+        logistic,
+        jvp=lambda primals, tangents: (inner(*primals), tangents[0] * inner(*primals) * (1 - inner(*primals))),
+    )
+    if form == "jvp":
+        softplus.defjvp(lambda primals, tangents: (softplus(*primals), tangents[0] * inner(*primals)))
+    else:
+        softplus.defvjp(lambda x: (softplus(x), lambda ct: (ct * inner(x),)))
+    return softplus
+
+
+def plain(x: Any) -> Any:
+    return np.log1p(np.exp(x))
+
+
+TRANSFORMS: dict[str, Callable[[Callable[..., Any]], Any]] = {
+    "value": lambda f: f(X),
+    "jvp": lambda f: gc.jvp(f, (X,), (X + 1,))[1],
+    "vjp": lambda f: gc.vjp(f, X)[1](X + 1)[0],
+    "gradient": lambda f: gc.grad(lambda x: f(x).sum())(X),
+    "forward gradient": lambda f: gc.grad(lambda x: f(x).sum(), method="forward")(X),
+    "second": lambda f: gc.grad(gc.grad(f))(0.3),
+    "third": lambda f: gc.grad(gc.grad(gc.grad(f)))(0.3),
+    "forward over reverse": lambda f: gc.hvp(lambda x: (f(x) ** 2).sum(), (X,), (X + 1,))[0],
+    "reverse over forward": lambda f: gc.grad(lambda x: gc.jvp(f, (x,), (X,))[1].sum())(X),
+    "Jacobian": lambda f: gc.jacobian(lambda x: f(np.cumsum(x)))(X),
+    "Hessian": lambda f: gc.hessian(lambda x: (f(x) * f(x[::-1])).sum())(X),
+    "vmap": lambda f: gc.vmap(f)(X),
+    "gradient of vmap": lambda f: gc.grad(lambda x: (gc.vmap(f)(x) * X).sum())(X),
+    "vmap of gradient": lambda f: gc.vmap(gc.grad(f))(X),
+    "vmap of second": lambda f: gc.vmap(gc.grad(gc.grad(f)))(X),
+    "vmap of vmap": lambda f: gc.vmap(gc.vmap(gc.grad(f)))(X.reshape(2, 2)),
+    "jvp of vmap": lambda f: gc.jvp(gc.vmap(f), (X,), (X,))[1],
+    "inside a loop": lambda f: gc.grad(lambda x: gc.scan(lambda c, _: (f(c), None), x, length=4)[0])(0.3),
+    "second inside a loop": lambda f: gc.grad(gc.grad(lambda x: gc.fori_loop(0, 3, lambda i, c: f(c), x)))(0.3),
+    "inside a checkpoint": lambda f: gc.grad(lambda x: gc.checkpoint(lambda y: f(f(y)))(x).sum())(X),
+    "inside a branch": lambda f: gc.grad(lambda x: gc.cond(x > 0, f, np.sin, x))(0.3),
+    "after sin": lambda f: gc.grad(lambda x: f(np.sin(x)).sum())(X),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_right_rule_changes_nothing(name: str, form: str) -> None:
+    run, f = TRANSFORMS[name], custom_softplus(form)
+    np.testing.assert_allclose(run(f), run(plain), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["gradient", "second", "gradient of vmap", "inside a loop", "inside a checkpoint"])
+def test_compiled(name: str, form: str) -> None:
+    run, f = TRANSFORMS[name], custom_softplus(form)
+    wanted = run(f)
+    for x in (X, 0.3):
+        np.testing.assert_allclose(gc.jit(gc.grad(lambda x: f(x).sum()))(x), logistic(x), rtol=1e-14)
+    np.testing.assert_allclose(gc.jit(lambda: run(f))(), wanted, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_rule_is_used_and_not_the_body(form: str) -> None:
+    """Straight-through rounding: the derivative of the identity."""
+    if form == "jvp":
+        ste = gc.custom_derivative(np.round, jvp=lambda primals, tangents: (np.round(primals[0]), tangents[0]))
+    else:
+        ste = gc.custom_derivative(np.round, vjp=lambda x: (np.round(x), lambda ct: (ct,)))
+    loss = lambda x: (ste(x) ** 2).sum()
+    wanted = 2 * np.round(X)
+    for method in ("reverse", "forward"):
+        np.testing.assert_array_equal(gc.grad(loss, method=method)(X), wanted)
+    np.testing.assert_array_equal(gc.jit(gc.grad(loss))(X), wanted)
+    np.testing.assert_array_equal(gc.grad(lambda x: (gc.vmap(ste)(x) ** 2).sum())(X), wanted)
+    np.testing.assert_array_equal(gc.grad(loss, method="symbolic")(X), np.zeros(4))  # what round itself says
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_arguments_nested_with_integers_and_several_results(form: str) -> None:
+    def f(p: dict[str, Any], k: Any, x: Any) -> Any:
+        return {"y": p["a"] * x + p["b"][0], "n": k + 1, "z": [p["a"] * p["a"]]}
+
+    def push(primals: Any, tangents: Any) -> Any:
+        (p, _, x), (dp, dk, dx) = primals, tangents
+        assert dk is None
+        return f(*primals), {"y": dp["a"] * x + p["a"] * dx + dp["b"][0], "n": None, "z": [2 * p["a"] * dp["a"]]}
+
+    def pull_rule(p: Any, k: Any, x: Any) -> Any:
+        def pull(ct: Any) -> Any:
+            assert ct["n"] is None
+            a = ct["y"] * x + 2 * p["a"] * ct["z"][0]
+            return {"a": a, "b": [ct["y"]]}, None, ct["y"] * p["a"]
+
+        return f(p, k, x), pull
+
+    g = gc.custom_derivative(f, **({"jvp": push} if form == "jvp" else {"vjp": pull_rule}))  # type: ignore[arg-type]
+    p, k = {"a": X + 1, "b": [X]}, np.arange(4)
+
+    def loss(h: Any) -> Callable[..., Any]:
+        return lambda p, x: (h(p, k, x)["y"] ** 2).sum() + h(p, k, x)["z"][0].sum() + h(p, k, x=x)["y"][0]
+
+    for method in ("reverse", "forward"):
+        got = gc.grad(loss(g), argnums=(0, 1), method=method)(p, X)
+        wanted = gc.grad(loss(f), argnums=(0, 1), method=method)(p, X)
+        np.testing.assert_allclose(got[0]["a"], wanted[0]["a"], rtol=1e-14)
+        np.testing.assert_allclose(got[0]["b"][0], wanted[0]["b"][0], rtol=1e-14)
+        np.testing.assert_allclose(got[1], wanted[1], rtol=1e-14)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_operand_shared_by_a_batch_gathers_its_cotangents(form: str) -> None:
+    if form == "jvp":
+        f = gc.custom_derivative(lambda w, x: w * x, jvp=lambda p, t: (p[0] * p[1], t[0] * p[1] + p[0] * t[1]))
+    else:
+        f = gc.custom_derivative(lambda w, x: w * x, vjp=lambda w, x: (w * x, lambda ct: (ct * x, ct * w)))
+
+    def total(w: Any) -> Any:
+        return gc.vmap(lambda x: f(w, x))(X).sum()
+
+    assert gc.grad(total)(2.0) == pytest.approx(X.sum())
+    assert gc.jvp(total, (2.0,), (1.0,))[1] == pytest.approx(X.sum())
+    rows = gc.vmap(lambda w: gc.vmap(lambda x: f(w, x))(X))(X)
+    np.testing.assert_allclose(rows, np.outer(X, X))
+
+
+def test_what_is_structurally_zero_stays_absent() -> None:
+    """The tangent of one argument alone does not compute the part of the other."""
+    f = gc.custom_derivative(lambda x, y: x * y, jvp=lambda p, t: (p[0] * p[1], t[0] * p[1] + np.exp(p[0]) * t[1]))
+    graph = gc.trace(gc.grad(lambda x, y: f(x, y).sum()), X, X)
+    assert not any(n.op.name == "exp" for n in graph.nodes)
+
+
+def test_the_rule_is_traced_when_a_derivative_is_asked_for() -> None:
+    calls: list[int] = []
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        calls.append(1)
+        return np.sin(primals[0]), tangents[0] * np.cos(primals[0])
+
+    f = gc.custom_derivative(np.sin, jvp=rule)
+    f(X)
+    gc.jit(f)(X)
+    assert not calls
+    gc.grad(f)(1.0)
+    assert calls == [1]
+
+
+def test_a_wrong_rule_is_named() -> None:
+    wrong = gc.custom_derivative(np.sin, jvp=lambda p, t: (np.sin(p[0]), t[0] * np.sin(p[0])))
+    report = gc.check_gradients(lambda x: (3 * wrong(x * 2)).sum(), X)
+    assert not report.ok
+    found = report.first_wrong
+    assert (found.stage, found.facet, found.op) == ("rule", "jvp", "sin") and "not the derivative of sin" in str(found)
+    assert gc.check_gradients(lambda x: (3 * custom_softplus("vjp")(x * 2)).sum(), X).ok
+
+
+def test_formulas_show_the_rule() -> None:
+    shown = str(gc.explain(lambda x: custom_softplus("jvp")(x).sum(), X))
+    assert "∂L/∂x = σ(x)" in shown
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_graph_travels_without_its_rule(form: str) -> None:
+    f = custom_softplus(form)
+    graph = pickle.loads(pickle.dumps(gc.trace(f, X)))
+    np.testing.assert_array_equal(graph.evaluate(X)[0], plain(X))
+    exe = pickle.loads(pickle.dumps(gc.compile(gc.grad(lambda x: f(x).sum()), X)))
+    np.testing.assert_allclose(exe(X), logistic(X), rtol=1e-14)
+    with pytest.raises(gc.TraceError, match="did not travel"):
+        pull_back(graph.outputs, graph.inputs, graph.outputs)
+
+
+def test_as_a_method_and_a_decorator_with_a_rule() -> None:
+    @gc.custom_derivative(jvp=lambda primals, tangents: (primals[0] * 2, tangents[0] * 3))
+    def twice(x: Any) -> Any:
+        """Twice."""
+        return x * 2
+
+    assert twice.__doc__ == "Twice." and "jvp rule" in repr(twice)
+    assert gc.grad(twice)(1.0) == 3
+
+    class Layer:
+        @gc.custom_derivative
+        def apply(self: Any, x: Any) -> Any:
+            return x * 2
+
+        apply.defvjp(lambda self, x: (x * 2, lambda ct: (None, ct * 5)))
+
+    layer = Layer()
+    with pytest.raises(gc.DTypeError, match="dtype object"):  # an object that is no container of arrays
+        layer.apply(1.0)
+
+
+def refused(error: type[Exception], words: str, run: Callable[[], Any]) -> None:
+    with pytest.raises(error, match=words) as caught:
+        run()
+    assert __file__.rpartition("/")[2] in str(caught.value)
+
+
+def sine(**rules: Any) -> gc.CustomDerivative:
+    return gc.custom_derivative(np.sin, **rules)
+
+
+BAD: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
+    "no rule": (TypeError, "no rule yet", lambda: sine()(1.0)),
+    "two rules": (TypeError, "one rule serves both", lambda: sine(jvp=lambda p, t: t, vjp=lambda x: x)),
+    "not a function": (TypeError, "expects a function", lambda: gc.custom_derivative(3)),
+    "not a rule": (TypeError, "a jvp rule is a function", lambda: sine(jvp=3)),
+    "no pair": (gc.TraceError, r"pair \(result, tangent\)", lambda: gc.grad(sine(jvp=lambda p, t: t[0]))(1.0)),
+    "not linear": (
+        gc.TraceError, "not linear in its tangents", lambda: gc.grad(sine(jvp=lambda p, t: (p[0], t[0] ** 2)))(1.0),
+    ),
+    "not linear backwards": (
+        gc.TraceError, "not linear in its cotangents",
+        lambda: gc.jvp(sine(vjp=lambda x: (x, lambda ct: (ct * ct,))), (1.0,), (1.0,)),
+    ),
+    "shape": (
+        gc.ShapeError, r"has shape \(\)",
+        lambda: gc.grad(lambda x: sine(jvp=lambda p, t: (p[0], t[0].sum()))(x).sum())(X),
+    ),
+    "nesting": (
+        gc.TraceError, "must nest as its partner", lambda: gc.grad(sine(jvp=lambda p, t: (p[0], {"a": t[0]})))(1.0),
+    ),
+    "no function": (
+        gc.TraceError, "return a function second", lambda: gc.grad(sine(vjp=lambda x: (x, x)))(1.0),
+    ),
+    "no tuple": (
+        gc.TraceError, "a tuple with a cotangent", lambda: gc.grad(sine(vjp=lambda x: (x, lambda ct: ct)))(1.0),
+    ),
+    "too many": (
+        gc.TraceError, "got 2 of them", lambda: gc.grad(sine(vjp=lambda x: (x, lambda ct: (ct, ct))))(1.0),
+    ),
+    "reads outside": (
+        gc.TraceError, "not its argument",
+        lambda: gc.grad(lambda y: gc.custom_derivative(lambda x: x * y, jvp=lambda p, t: (p[0], t[0]))(2.0))(1.0),
+    ),
+    "the rule reads outside": (
+        gc.TraceError, "not its argument",
+        lambda: gc.grad(lambda y: gc.grad(sine(jvp=lambda p, t: (p[0], t[0] * y)))(2.0) * y)(1.0),
+    ),
+    "keyword only": (
+        TypeError, "only be passed by keyword",
+        lambda: gc.custom_derivative(lambda x, *, k: x * k, jvp=lambda p, t: t)(1.0, k=2.0),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_told(name: str) -> None:
+    refused(*BAD[name])
+
+
+def test_numbers_with_extreme_values_follow_the_rule() -> None:
+    """What a rule is for: no 0·∞ where the plain derivative overflows."""
+
+    @gc.custom_derivative
+    def logaddexp(x: Any, y: Any) -> Any:
+        top = np.maximum(x, y)
+        return top + np.log(np.exp(x - top) + np.exp(y - top))
+
+    @logaddexp.defjvp
+    def rule(primals: Any, tangents: Any) -> Any:
+        (x, y), (dx, dy) = primals, tangents
+        out = logaddexp(x, y)
+        return out, np.exp(x - out) * dx + np.exp(y - out) * dy
+
+    assert gc.grad(logaddexp, argnums=(0, 1))(1e300, 0.0) == (1.0, 0.0)
