@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import gc as garbage
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -311,3 +312,24 @@ def test_threads_that_call_different_versions_get_their_own_results():
             list(pool.map(check, [np.zeros(3), np.zeros((2, 4))] * 2))
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_no_cycles_are_collected_while_compiling_and_the_collector_is_as_it_was_afterwards():
+    seen = []
+
+    def model(x):
+        seen.append(garbage.isenabled())
+        inner = gc.jit(lambda y: y * 2)
+        return inner(x) if x.shape else x.undefined_attribute
+
+    try:
+        for running in (True, False):
+            (garbage.enable if running else garbage.disable)()
+            gc.jit(model)(np.ones(3))
+            assert garbage.isenabled() is running
+            with pytest.raises(AttributeError):
+                gc.jit(model)(np.ones(()))
+            assert garbage.isenabled() is running
+    finally:
+        garbage.enable()
+    assert seen == [False] * 4

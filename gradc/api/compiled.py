@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from gradc.api.collector import collecting_later
 from gradc.api.derivatives import value_and_grad
 from gradc.api.dispatched import Dispatched
 from gradc.api.options import Options
@@ -78,6 +79,7 @@ class Jitted(Dispatched):
         for leaf, name in zip(leaves, argument_names(self.function, args, kwargs, paths), strict=True):
             aval_of(leaf, name)
 
+    @collecting_later
     def lower(self, *args: Any, **kwargs: Any) -> Executable:
         """The Executable for these arguments (arrays or `spec`s), compiled now if need be."""
         if self.static:
@@ -96,6 +98,7 @@ class Jitted(Dispatched):
         self._cache.clear()
         self.prefer(None)
 
+    @collecting_later
     def _compile_or_inline(self, args: Any, kwargs: Any, leaves: Sequence[Any], key: Hashable) -> Executable | _Inlined:
         start = perf_counter()
         graph = self._trace(args, kwargs)
@@ -119,6 +122,7 @@ class Jitted(Dispatched):
 
         return trace(unpinned, *args, **kwargs)
 
+    @collecting_later
     def lower_to_device(self, *args: Any, **kwargs: Any) -> DeviceExecutable:
         """What these arguments are compiled to for the GPU that the options name."""
         if self.static:
