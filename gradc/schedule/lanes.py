@@ -121,12 +121,14 @@ def _continues(f: Affine, a: Var, b: Var) -> bool:
 
 def _renamed(nest: Nest, mapping: dict[Var, Affine]) -> Nest:
     def instruction(x: Instruction) -> Instruction:
-        if isinstance(x, Load | Lookup):
+        if isinstance(x, Load):
+            return Load(x.slot, x.offset.substitute(mapping), x.dtype)
+        if isinstance(x, Lookup):
             return replace(x, offset=x.offset.substitute(mapping))
-        return replace(x, value=x.value.substitute(mapping)) if isinstance(x, Index) else x
+        return Index(x.value.substitute(mapping), x.dtype) if isinstance(x, Index) else x
 
     def store(s: Store) -> Store:
-        return replace(s, offset=s.offset.substitute(mapping))
+        return Store(s.slot, s.offset.substitute(mapping), s.value, s.dtype, s.how, s.terms)
 
     def stage(s: Stage) -> Stage:
         scan = Scan(s.scan.how, s.scan.value, store(s.scan.store)) if s.scan is not None else None

@@ -18,7 +18,7 @@ from gradc.ops.control import Loop, is_costless
 from gradc.ops.index import linear_index
 from gradc.ops.record import HOLDERS, Kind, Op
 from gradc.schedule.affine import Affine, Var
-from gradc.schedule.weave import is_plain_view, through_view
+from gradc.schedule.weave import is_plain_view, through_view, whole_index
 
 #: Cost of one element of an elementwise op, where it is not 1.
 COST = {
@@ -141,7 +141,7 @@ def is_multiply(contract: Node) -> bool:
 
 def memory_operand(node: Node) -> Node:
     """The node below plain views whose buffer an operand of a product is read from by strides."""
-    index = tuple(Affine.of(Var(k, n)) for k, n in enumerate(node.shape))
+    index = whole_index(node.shape)
     best = node
     while is_plain_view(node) and node.aval.size:
         node, index = through_view(node, index)
@@ -196,11 +196,10 @@ def _hoisted(node: Node) -> int:
     """How many neighbouring elements of a view show the same operand element, which a loop then computes once."""
     if node.op.kind is not Kind.VIEW or not node.aval.size or not is_plain_view(node):
         return 1
-    variables = [Var(k, n) for k, n in enumerate(node.shape)]
-    _, place = through_view(node, tuple(map(Affine.of, variables)))
+    _, place = through_view(node, whole_index(node.shape))
     used = frozenset().union(*(i.variables for i in place))
     repeats = 1
-    for var in reversed(variables):
+    for var in [Var(k, n) for k, n in enumerate(node.shape)][::-1]:
         if var.extent > 1 and var in used:
             break
         repeats *= var.extent

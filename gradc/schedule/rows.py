@@ -16,11 +16,11 @@ from gradc.aval import Shape
 from gradc.node import Node
 from gradc.ops.index import linear_index
 from gradc.ops.record import Kind
-from gradc.schedule.affine import Affine, Var
+from gradc.schedule.affine import Affine
 from gradc.schedule.kernel import Load, Nest, Reduce, Stage, Store, Total
 from gradc.schedule.nests import computed, stored_at
 from gradc.schedule.partition import STORE_COST, cost
-from gradc.schedule.weave import Place, Weaver, dtype_name, is_plain_view, through_view
+from gradc.schedule.weave import Place, Weaver, dtype_name, is_plain_view, through_view, whole_index
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Rows:
 
 def reads_in_step(node: Node, rows: Rows, members: Mapping[Node, None], stored: Mapping[Node, None]) -> bool:
     """Whether ``node`` reads each of ``members`` only at its own element, or at its own row's value."""
-    full = tuple(Affine.of(Var(k, n)) for k, n in enumerate(rows.shape))
+    full = whole_index(rows.shape)
     kept = tuple(i for a, i in enumerate(full) if a not in rows.axes)
     index = full if node.op.kind is Kind.REDUCE or rows.is_whole(node) else kept
     for read, place in _read_places(node, index, stored):

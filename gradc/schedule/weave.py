@@ -8,17 +8,17 @@ instruction, and each instruction knows the nodes whose value it holds.  Start r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, reduce
+from functools import cache, lru_cache, reduce
 from typing import Any
 
 import numpy as np
 
-from gradc.aval import Shape
+from gradc.aval import Aval, Shape
 from gradc.errors import CompileError
 from gradc.node import OPS, Node, describe
-from gradc.ops.index import linear_index, row_major_strides
+from gradc.ops.index import Piece, linear_index, row_major_strides
 from gradc.ops.indexing import rest_axes
-from gradc.ops.record import Kind
+from gradc.ops.record import Kind, Op
 from gradc.schedule.affine import MAX_FACTORS, Affine, Var
 from gradc.schedule.kernel import Apply, Bounded, Constant, Index, Instruction, Load, Lookup, Nest, Stage, Store, Term
 
@@ -279,19 +279,33 @@ def through_view(node: Node, index: Place) -> tuple[Node, Place]:
     return node.args[piece.arg], tuple(Affine.of(i) for i in piece.index)
 
 
-def view_pieces(node: Node, index: Place) -> list[Any]:
+def view_pieces(node: Node, index: Place) -> tuple[Piece, ...]:
     """The pieces of a view or fold at ``index``."""
-    source = node.op.source
-    if source is None:
+    if node.op.source is None:
         raise CompileError(f"{describe(node)}: op {node.op.name} has no index formula")
-    return source(index, *[a.aval for a in node.args], **node.attrs)
+    return _pieces(node.op, index, tuple([a.aval for a in node.args]), tuple(node.attrs.items()))
+
+
+@lru_cache(maxsize=1 << 14)
+def _pieces(
+    op: Op, index: Place, operands: tuple[Aval, ...], attrs: tuple[tuple[str, Any], ...]
+) -> tuple[Piece, ...]:  # fmt: skip
+    """What the index formula of ``op`` says; equal layers ask for the same."""
+    assert op.source is not None
+    return tuple(op.source(index, *operands, **dict(attrs)))
 
 
 def is_plain_view(node: Node) -> bool:
     """Whether every element of a view is one operand element, without guards (so that a loop can read through it)."""
     if node.op.kind is not Kind.VIEW:
         return False
-    if node.aval.size == 0 or node.op.name == "broadcast":
+    if node.op.name == "broadcast" or node.aval.size == 0:
         return True
-    pieces = view_pieces(node, tuple(Affine.of(Var(k, n)) for k, n in enumerate(node.shape)))
+    pieces = view_pieces(node, whole_index(node.shape))
     return len(pieces) == 1 and not pieces[0].guards
+
+
+@lru_cache(maxsize=1 << 10)
+def whole_index(shape: Shape) -> Place:
+    """The index of every element of ``shape``: a variable for each axis, numbered as it is."""
+    return tuple(Affine.of(Var(k, n)) for k, n in enumerate(shape))
