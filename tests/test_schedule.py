@@ -153,15 +153,19 @@ def test_maps_after_a_product_go_into_its_epilogue() -> None:
     assert s.temporary_bytes == 0
 
 
-@pytest.mark.parametrize(("columns", "fused"), [(10, False), (16, True), (25, False), (40, True)])
-def test_short_ragged_rows_are_no_epilogue(columns: int, fused: bool) -> None:
+@pytest.mark.parametrize("masks_cost", [True, False])
+@pytest.mark.parametrize(("columns", "whole"), [(10, False), (16, True), (25, False), (40, True)])
+def test_short_ragged_rows_are_no_epilogue_where_masks_cost(columns: int, whole: bool, masks_cost: bool) -> None:
     """Their loop goes on over the ends of rows where it can."""
     x, w = leaf((64, 32), "float32"), leaf((32, columns), "float32")
     y = apply("contract", x, w, left=(0, 1), right=(1, 2), out=(0, 2))
-    wide = SimpleNamespace(lanes=lambda dtype: 16, ahead_bytes=0)
+    wide = SimpleNamespace(
+        lanes=lambda dtype: 16, ahead_bytes=0, shortest_row=32, masks_cost=masks_cost, largest_square=16
+    )
     (kernel,) = schedule(Graph((x, w), (np.maximum(y, 0.5),)), target=wide).kernels
     assert kernel.title == "product+map"
-    assert [type(work) for work in kernel.work] == ([Product] if fused else [Product, Nest])
+    expected = [Product] if whole or not masks_cost else [Product, Nest]
+    assert [type(work) for work in kernel.work] == expected
 
 
 def test_transposed_and_sliced_operands_cost_no_copy() -> None:

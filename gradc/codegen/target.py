@@ -114,6 +114,21 @@ class Target:
         """How far ahead of its use a loop should ask for the memory it reads: a few pages, a third of an L1 cache."""
         return 1 << 14 if self.arch in ("x86_64", "aarch64") else 0
 
+    @property
+    def shortest_row(self) -> int:
+        """Lanes run along a row, so that one of less than two vectors leaves most of them idle."""
+        return 32
+
+    @property
+    def masks_cost(self) -> bool:
+        """A masked load of what was just stored waits until that store has reached the cache."""
+        return True
+
+    @property
+    def largest_square(self) -> int:
+        """Its rows are registers, and its shuffles are unrolled."""
+        return 16
+
     def lanes(self, dtype: str) -> int:
         """How many elements of NumPy dtype ``dtype`` fill one vector register (a bool takes one byte)."""
         return self.vector_bits // (8 * np.dtype(dtype).itemsize)

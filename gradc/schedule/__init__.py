@@ -56,7 +56,7 @@ class _Planner:
     def _planned(self, graph: Graph, donated: Mapping[int, int]) -> Schedule:
         segment = segments(graph)
         stored = stored_nodes(graph, segment)
-        groups = clusters(stored, segment)
+        groups = clusters(stored, segment, self.target.shortest_row)
         read = read_outside(graph, groups)
         kept = visible(stored, read, groups)
         numbers = _numbers_returned(graph)  # written down, not copied from memory

@@ -44,7 +44,7 @@ def epilogue_of(product: Product, node: Node, maps: Sequence[Node], w: Weaver, w
     merged, (batch, row, column) = found
     if column is None or not _is_light(merged, column):
         return None
-    if row is not None and _is_ragged(column, widths.lanes(product.dtype)):
+    if row is not None and widths.masks_cost and _is_ragged(column, widths.lanes(product.dtype)):
         return None
     own = (k for k, s in enumerate(merged.stores) if s.slot == product.out.slot)
     return Epilogue(replace(merged, lane=column), batch, row, column, next(own, -1))

@@ -30,8 +30,7 @@ MOST_NODES = 24
 SCALAR_WORK = 8.0
 #: Arithmetic that may follow a product, tile by tile; with more, one more pass over the result costs nothing.
 EPILOGUE_WORK = 8.0
-#: Rows from this length on are worth one kernel with several passes per row, of at most so many nodes.
-SHORTEST_ROW = 32
+#: One kernel with several passes per row has at most so many nodes.
 MOST_ROW_NODES = 12
 
 
@@ -66,8 +65,11 @@ class Reads:
         return sum(map(cost, self.computed - known))
 
 
-def clusters(stored: Mapping[Node, None], segment: Segments) -> list[Cluster]:
-    """Clusters in an order of creation, which need not be an order in which they can run."""
+def clusters(stored: Mapping[Node, None], segment: Segments, shortest_row: int) -> list[Cluster]:
+    """Clusters in an order of creation, which need not be an order in which they can run.
+
+    Rows from ``shortest_row`` on are worth one kernel with several passes per row.
+    """
     made: list[Cluster] = []
     home: dict[Node, Cluster] = {}
     by_key: dict[object, list[Cluster]] = {}
@@ -87,11 +89,13 @@ def clusters(stored: Mapping[Node, None], segment: Segments) -> list[Cluster]:
             candidates.append(cluster)
             del candidates[:-TRIED]
         _enter(node, reads, cluster, home, made)
-    absorbed = _with_rows(made, home, stored) | _with_epilogues(made, home)
+    absorbed = _with_rows(made, home, stored, shortest_row) | _with_epilogues(made, home)
     return [c for c in made if c.number not in absorbed]
 
 
-def _with_rows(made: list[Cluster], home: dict[Node, Cluster], stored: Mapping[Node, None]) -> set[int]:
+def _with_rows(
+    made: list[Cluster], home: dict[Node, Cluster], stored: Mapping[Node, None], shortest: int
+) -> set[int]:
     """Clusters over the same rows, one of which reads the other, become one; returns the numbers of those moved."""
     absorbed: set[int] = set()
     for cluster in made:
@@ -99,16 +103,16 @@ def _with_rows(made: list[Cluster], home: dict[Node, Cluster], stored: Mapping[N
             earlier = home.get(read)
             if earlier is None or earlier is cluster or cluster.number in absorbed:
                 continue
-            if _same_rows(earlier, cluster, stored) and not _comes_back(earlier, cluster.deps, made):
+            if _same_rows(earlier, cluster, stored, shortest) and not _comes_back(earlier, cluster.deps, made):
                 absorbed.add(cluster.number)
                 _absorb(earlier, cluster, home, made)
     return absorbed
 
 
-def _same_rows(earlier: Cluster, later: Cluster, stored: Mapping[Node, None]) -> bool:
+def _same_rows(earlier: Cluster, later: Cluster, stored: Mapping[Node, None], shortest: int) -> bool:
     nodes = [*earlier.nodes, *later.nodes]
     rows = Rows.of(nodes)
-    if rows is None or len(nodes) > MOST_ROW_NODES or rows.length < SHORTEST_ROW or not math.prod(rows.kept):
+    if rows is None or len(nodes) > MOST_ROW_NODES or rows.length < shortest or not math.prod(rows.kept):
         return False
     if rows.axes != tuple(range(len(rows.kept), len(rows.shape))):
         return False

@@ -48,6 +48,18 @@ class Widths(Protocol):
     def ahead_bytes(self) -> int:
         """How far ahead of its use a loop should ask for the memory it reads; 0: not at all."""
 
+    @property
+    def shortest_row(self) -> int:
+        """Rows from this length on are worth one kernel with several passes over each row."""
+
+    @property
+    def masks_cost(self) -> bool:
+        """Whether the end of a row that fills no whole vector is slower than the row itself."""
+
+    @property
+    def largest_square(self) -> int:
+        """The side of the largest square of elements that registers turn about its diagonal; 0: they turn none."""
+
     def lanes(self, dtype: str) -> int:
         """How many elements of a dtype fill one vector register."""
 
@@ -190,24 +202,22 @@ def _with_lane(nest: Nest, widths: Widths) -> Nest:
     best = min(wide, key=lambda o: _estimate(o, depends)) if len(wide) > 1 else wide[0]
     if not best.across or best.lanes < most:
         return best
-    return _blocked(best) or _widened(best, depends)
+    return _blocked(best, widths.largest_square) or _widened(best, depends)
 
 
-#: A square of registers is transposed by unrolled code, so it must not be too large.
-LARGEST_SQUARE = 16
 #: Lanes that lie this many elements apart share no cache line.
 FAR = 16
 
 
-def _blocked(nest: Nest) -> Nest | None:
+def _blocked(nest: Nest, largest: int) -> Nest | None:
     """``nest`` in squares, if lanes read far apart what another axis reads in a row: each line is then fetched once."""
-    if any(s.inner for s in nest.stages) or len(nest.stages) != 1:
+    if not largest or any(s.inner for s in nest.stages) or len(nest.stages) != 1:
         return None
     lane, used = nest.lane, list(forms(nest))
     assert lane is not None
     for var in nest.outer[:-1]:
         if any(abs(f.coefficient(lane) or 0) >= FAR and f.coefficient(var) == 1 for f in used):
-            sides = (min(nest.lanes, LARGEST_SQUARE), 8, 4)
+            sides = (min(nest.lanes, largest), 8, 4)
             side = next((k for k in sides if var.extent % k == 0 and var.extent > k), None)
             return _squared(nest, var, side) if side is not None else None
     return None

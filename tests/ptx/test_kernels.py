@@ -6,6 +6,8 @@ against NumPy within the bound of the operation.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -54,13 +56,37 @@ def test_inputs_that_nothing_writes_are_read_as_constant():
     np.testing.assert_array_equal(in_place(a)[0], -a)
 
 
-@pytest.mark.parametrize("shape", [(33, 20), (64, 48), (3, 5, 7)])
-def test_transposes(shape):
-    x = leaf(shape)
+@pytest.mark.parametrize("shape", [(33, 20), (64, 48), (3, 5, 7), (40, 3, 36), (18, 70), (100, 16)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8, np.bool_])
+def test_transposes(shape, dtype):
+    x = leaf(shape, dtype)
     order = tuple(reversed(range(len(shape))))
-    a = normal(*shape)
-    run = on_device(apply("add", apply("transpose", x, axes=order), apply("transpose", x, axes=order)), inputs=[x])
-    np.testing.assert_array_equal(run(a)[0], 2 * a.T)
+    a = RANDOM.integers(0, 2 if dtype == np.bool_ else 100, shape).astype(dtype)
+    run = on_device(apply("transpose", x, axes=order), inputs=[x])
+    np.testing.assert_array_equal(run(a)[0], a.T)
+    turned = shape[0] >= 16 and shape[-1] >= 16
+    assert titles(run) == ["map_turned" if turned else "map"]
+
+
+def test_what_is_read_along_another_axis_is_turned_and_the_rest_is_not():
+    """Σ of a transpose, a plain array and a row, fused: 16 bytes at once for all of them, one tile."""
+    x, y, z = leaf((64, 36)), leaf((36, 64)), leaf((64,))
+    total = apply("add", apply("transpose", x, axes=(1, 0)), y)
+    node = apply("multiply", total, apply("broadcast", z, shape=(36, 64), axes=(1,)))
+    run = on_device(node, inputs=[x, y, z])
+    assert titles(run) == ["map_turned"] and run.module.plan.launches[0].shared_bytes == 4 * 32 * 33
+    assert len(re.findall(r"ld\.global\.nc\.v4", run.ptx)) == 3 and "st.global.v4" in run.ptx
+    a, b, c = normal(64, 36), normal(36, 64), normal(64)
+    np.testing.assert_array_equal(run(a, b, c)[0], (a.T + b) * c)
+
+
+def test_axes_that_lie_close_together_are_not_turned():
+    """Channels last to channels first: three neighbours share what memory moves at once."""
+    x = leaf((4, 30, 30, 3))
+    run = on_device(apply("transpose", x, axes=(0, 3, 1, 2)), inputs=[x])
+    a = normal(4, 30, 30, 3)
+    np.testing.assert_array_equal(run(a)[0], a.transpose(0, 3, 1, 2))
+    assert titles(run) == ["map"]
 
 
 # -- reductions --------------------------------------------------------------------------------------------------------
@@ -105,7 +131,7 @@ def test_other_reductions_keep_numpys_answers(name, shape):
     np.testing.assert_array_equal(got, getattr(np, name)(a, axis=1))
 
 
-@pytest.mark.parametrize(("rows", "length"), [(3, 40), (2, 700), (600, 64)])
+@pytest.mark.parametrize(("rows", "length"), [(3, 40), (2, 700), (600, 64), (30, 3), (12, 10), (5, 2)])
 def test_softmax_rows_are_one_kernel(rows, length):
     x = leaf((rows, length))
     a = normal(rows, length)

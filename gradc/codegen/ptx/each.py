@@ -95,7 +95,7 @@ def vector_width(nest: Nest) -> int:
     computed = any(isinstance(x, Lookup | Bounded) and lane in d for x, d in zip(nest.code, depends, strict=True))
     if computed or any(s.terms for s in nest.stores):
         return 1
-    widest = max(np.dtype(dtype).itemsize for _, dtype in _accesses(nest))
+    widest = max(np.dtype(dtype).itemsize for _, dtype in accesses(nest))
     width = min(MOST_LANES, VECTOR_BYTES // widest)
     while width > 1 and (lane.extent % width or not aligned_rows(nest, lane, width)):
         width //= 2
@@ -104,10 +104,11 @@ def vector_width(nest: Nest) -> int:
 
 def aligned_rows(nest: Nest, lane: Var, width: int) -> bool:
     """Whether ``width`` lanes read and write one element, or a row of elements that starts at a multiple of them."""
-    return all(_fits(f, lane, width) for f, _ in _accesses(nest))
+    return all(in_row(f, lane, width) for f, _ in accesses(nest))
 
 
-def _accesses(nest: Nest) -> Iterator[tuple[Affine, str]]:
+def accesses(nest: Nest) -> Iterator[tuple[Affine, str]]:
+    """Where a nest reads and writes, and the dtype there."""
     for x in nest.code:
         if isinstance(x, Load):
             yield x.offset, x.dtype
@@ -115,7 +116,8 @@ def _accesses(nest: Nest) -> Iterator[tuple[Affine, str]]:
         yield s.offset, s.dtype
 
 
-def _fits(offset: Affine, lane: Var, width: int) -> bool:
+def in_row(offset: Affine, lane: Var, width: int) -> bool:
+    """Whether ``width`` steps of ``lane`` from a multiple of it stay at one element, or make an aligned row of them."""
     step = offset.coefficient(lane)
     if step == 0:
         return True

@@ -22,6 +22,7 @@ from gradc.codegen.ptx.target import Gpu
 from gradc.codegen.ptx.team import team_steps
 from gradc.codegen.ptx.thin import as_nest, is_thin
 from gradc.codegen.ptx.thread import Thread
+from gradc.codegen.ptx.turn import Turned, turn_of
 from gradc.errors import CompileError
 from gradc.node import OPS
 from gradc.schedule.bodies import Choice, Repeat
@@ -107,7 +108,8 @@ class _Emitter:
         if isinstance(work, Nest):
             if any(s.reduces for s in work.stages):
                 return team_steps(work, title)
-            return [Each(work, title)]
+            turn = turn_of(work)
+            return [Each(work, title) if turn is None else Turned(work, turn, title)]
         if isinstance(work, Product):
             if is_thin(work):
                 return team_steps(as_nest(work, OPS["multiply"], self.gpu), title)

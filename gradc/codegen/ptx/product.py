@@ -115,7 +115,7 @@ class ProductStep:
             row = b.convert(b.add(self.row0, row), "int64")
             for k in range(0, self.how.run, lanes):
                 at = b.convert(b.add(b.add(self.column0, column), k), "int64")
-                value = _gathered(self.thread, sums[first + k : first + k + lanes])
+                value = self.thread.vector(sums[first + k : first + k + lanes])
 
                 def store(value: Value = value, row: Value = row, at: Value = at) -> None:
                     finish.store(value, row, at)
@@ -127,14 +127,3 @@ class ProductStep:
         b, p, tile = self.b, self.p, self.tile
         fits = [b.lt(at, n) for at, n, size in ((row, p.m, tile.bm), (column, p.n, tile.bn)) if n % size]
         return None if not fits else fits[0] if len(fits) == 1 else b.and_(*fits)
-
-
-def _gathered(thread: Thread, values: Sequence[Value]) -> Value:
-    """Scalars as the lanes of a vector."""
-    if len(values) == 1:
-        return values[0]
-    type_ = Value("", values[0].dtype, len(values)).type
-    ref = "poison"
-    for k, v in enumerate(values):
-        ref = thread.f.let(f"insertelement {type_} {ref}, {v.typed}, i64 {k}")
-    return Value(ref, values[0].dtype, len(values))

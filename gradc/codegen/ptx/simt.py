@@ -79,7 +79,7 @@ class Simt:
             own = self.b.convert(self._first(which, number, group), "int64")
             at = self.feed.place(which, stage, own, const(deep, "int64"))
             vector = memory.load(self.thread.f, at, self.dtype, self.run, aligned=True)
-            found += [_lane(self.thread, vector, k) for k in range(self.run)]
+            found += [self.thread.lane(vector, k) for k in range(self.run)]
         return found
 
     def _first(self, which: int, number: Value, group: int) -> Value:
@@ -94,7 +94,3 @@ class Simt:
             row = self.b.add(self._first(0, self.ty, i // self.run), i % self.run)
             for j in range(0, self.tile.tn, self.run):
                 yield row, self._first(1, self.tx, j // self.run), i * self.tile.tn + j
-
-
-def _lane(thread: Thread, vector: Value, k: int) -> Value:
-    return Value(thread.f.let(f"extractelement {vector.typed}, i64 {k}"), vector.dtype)

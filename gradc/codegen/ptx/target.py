@@ -78,6 +78,22 @@ class Gpu:
         """Whether tensor cores multiply float32 rounded to tf32."""
         return self.compute_capability >= (8, 0)
 
+    @property
+    def shortest_row(self) -> int:
+        """Any: a team takes as many threads as a row has elements, and each kernel more would read the rows once more
+        and cost a launch, 2 µs or so, in which a device moves megabytes."""
+        return 2
+
+    @property
+    def masks_cost(self) -> bool:
+        """A thread past the end of a row skips its work."""
+        return False
+
+    @property
+    def largest_square(self) -> int:
+        """Shared memory turns tiles (`gradc.codegen.ptx.turn`)."""
+        return 0
+
     def lanes(self, dtype: str) -> int:
         """A warp is the vector that the scheduler chooses axes for, whatever the dtype."""
         return WARP

@@ -135,7 +135,7 @@ class _Walk:
         self.active: Value | None = None
         if self.rows % self.team.together:
             self.active = b.lt(self.row, self.rows)
-            self.row = b.min(self.row, self.rows - 1)  # others look at the last row, and store nothing
+            self.row = b.min(self.row, self.rows - 1)  # others stand at the last row, and walk no element of it
         self.reducers: list[Reducer] = []
 
     def outer_point(self) -> Point:
@@ -312,11 +312,14 @@ class Rows(_Walk):
         return _shaped(states, outer.result)
 
     def _bounds(self) -> tuple[Value, Value]:
-        """The elements of the row that this part has."""
+        """The elements of the row that this part has; none for a team without a row."""
         if self.team.parts == 1:
-            return const(0, "int64"), const(self.length, "int64")
+            return const(0, "int64"), self._if_active(const(self.length, "int64"))
         begin = self.b.mul(self.b.convert(self.part, "int64"), self.chunk)
-        return begin, self.b.min(self.b.add(begin, self.chunk), self.length)
+        return begin, self._if_active(self.b.min(self.b.add(begin, self.chunk), self.length))
+
+    def _if_active(self, end: Value) -> Value:
+        return end if self.active is None else self.b.select(self.active, end, 0)
 
     def _narrow(self, index: Value) -> Value:
         """The index in 32 bits where it will be divided and fits."""
@@ -326,14 +329,15 @@ class Rows(_Walk):
     def _pass(self, stage: Stage, point: Point) -> None:
         """A stage that only stores."""
         needed = self.nest.needed(stage)
-        with self.f.loop(self.b.convert(self.member, "int64"), self.length, self.team.members) as loop:
+        _, end = self._bounds()
+        with self.f.loop(self.b.convert(self.member, "int64"), end, self.team.members) as loop:
             inside = spread(self.b, self._narrow(loop.index), stage.inner, point)
             self.s.advance(needed, inside)
             self._store(stage, inside)
 
     def _store(self, stage: Stage, point: Point) -> None:
         if stage.stores:
-            self.thread.guarded(self.active, lambda: self._store_all(stage, point))
+            self.thread.guarded(None if stage.inner else self.active, lambda: self._store_all(stage, point))
 
     def _store_all(self, stage: Stage, point: Point) -> None:
         for store in stage.stores:

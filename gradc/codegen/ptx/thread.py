@@ -36,6 +36,23 @@ class Thread:
             return ""
         return self.f.let(call)
 
+    # -- vectors -----------------------------------------------------------------------------------------------------
+    def lane(self, vector: Value, k: int) -> Value:
+        """Element ``k`` of a vector."""
+        if vector.lanes == 1:
+            return vector
+        return Value(self.f.let(f"extractelement {vector.typed}, i64 {k}"), vector.dtype)
+
+    def vector(self, values: Sequence[Value]) -> Value:
+        """Scalars as the lanes of a vector."""
+        if len(values) == 1:
+            return values[0]
+        type_ = Value("", values[0].dtype, len(values)).type
+        ref = "poison"
+        for k, v in enumerate(values):
+            ref = self.f.let(f"insertelement {type_} {ref}, {v.typed}, i64 {k}")
+        return Value(ref, values[0].dtype, len(values))
+
     # -- numbers -----------------------------------------------------------------------------------------------------
     def number(self) -> Value:
         """The thread's number in its block."""
