@@ -150,6 +150,57 @@ def _softmax(x: Node) -> Node:
     return apply("divide", e, spread(apply("sum", e, axes=(1,))))
 
 
+# -- scans -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "launches"),
+    [
+        ((5, 20), 1, 1), ((3, 33), 1, 1), ((2, 1000), 1, 1), ((30000,), 0, 2), ((2, 9001), 1, 2), ((500, 6), 0, 2),
+        ((4, 130, 5), 1, 2), ((2, 64), 1, 1), ((1,), 0, 1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_running_sums_by_many_threads(shape, axis, launches, dtype):
+    """Within the bound that the head of `gradc.codegen.ptx.scan` states, and the same bits again."""
+    x = leaf(shape, dtype)
+    a = normal(*shape, dtype=dtype) if dtype != np.int64 else RANDOM.integers(-99, 99, shape)
+    run = on_device(apply("cumsum", x, axis=axis, reverse=False), inputs=[x])
+    assert len(titles(run)) == launches
+    got = run(a)[0]
+    if dtype == np.int64:
+        np.testing.assert_array_equal(got, np.cumsum(a, axis))
+        return
+    depth = min(shape[axis], shape[axis] / 32 + 64)  # never deeper than in order
+    bound = depth * EPS[dtype] * np.cumsum(np.abs(a), axis, dtype=np.longdouble)
+    assert (np.abs(got - np.cumsum(a, axis, dtype=np.longdouble)) <= bound).all()
+    np.testing.assert_array_equal(got, run(a)[0])
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((3, 300), 1), ((300, 3), 0)])
+def test_running_products_keep_signs_infinities_and_nans(shape, axis):
+    x = leaf(shape)
+    a = np.where(RANDOM.random(shape) < 0.5, -1, 1).astype(np.float32)
+    places = (0, 100), (1, 200)
+    a[places[0] if axis else places[0][::-1]], a[places[1] if axis else places[1][::-1]] = np.inf, np.nan
+    got = on_device(apply("cumprod", x, axis=axis, reverse=False), inputs=[x])(a)[0]
+    np.testing.assert_array_equal(got, np.cumprod(a, axis))
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((3, 3000), 1), ((3000, 3), 0), ((2, 7), 1)])
+def test_running_sums_go_backwards(shape, axis):
+    x = leaf(shape, np.int64)
+    a = RANDOM.integers(-99, 99, shape)
+    got = on_device(apply("cumsum", x, axis=axis, reverse=True), inputs=[x])(a)[0]
+    np.testing.assert_array_equal(got, np.flip(np.cumsum(np.flip(a, axis), axis), axis))
+
+
+def test_a_running_sum_of_negative_zeros_is_one():
+    x = leaf((100,))
+    got = on_device(apply("cumsum", x, axis=0, reverse=False), inputs=[x])(np.full(100, -0.0, np.float32))[0]
+    assert np.signbit(got).all()
+
+
 # -- order and scatter -------------------------------------------------------------------------------------------------
 
 

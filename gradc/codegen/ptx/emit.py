@@ -17,6 +17,7 @@ from gradc.codegen.ptx.launch import Launch, LaunchPlan, Pointer
 from gradc.codegen.ptx.order import Lookups, sort_steps
 from gradc.codegen.ptx.problem import problem_of
 from gradc.codegen.ptx.product import ProductStep
+from gradc.codegen.ptx.scan import scan_steps
 from gradc.codegen.ptx.step import Step
 from gradc.codegen.ptx.target import Gpu
 from gradc.codegen.ptx.team import team_steps
@@ -106,6 +107,8 @@ class _Emitter:
     def _steps(self, work: DeviceWork, kernel: Kernel) -> Sequence[Step]:
         title = kernel.title.replace("+", "_")
         if isinstance(work, Nest):
+            if any(s.scan is not None for s in work.stages):
+                return scan_steps(work, title)
             if any(s.reduces for s in work.stages):
                 return team_steps(work, title)
             turn = turn_of(work)

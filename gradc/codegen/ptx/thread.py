@@ -139,6 +139,10 @@ class Thread:
         """The value of the lane ``distance`` further on, inside groups of ``width`` lanes."""
         return self._shuffled("down", x, distance, width)
 
+    def from_lane_above(self, x: Value, distance: int) -> Value:
+        """The value of the lane ``distance`` before; the first ones get their own."""
+        return self._shuffled("up", x, distance, WARP)
+
     def from_first_lane(self, x: Value, width: int) -> Value:
         """The value of the first lane of each group of ``width`` lanes."""
         return self._shuffled("idx", x, 0, width)
@@ -146,7 +150,7 @@ class Thread:
     def _shuffled(self, mode: str, x: Value, lane: int, width: int) -> Value:
         """A value of any dtype, moved in words of 32 bits."""
         b = self.b
-        clamp = (WARP - width) << 8 | (WARP - 1)
+        clamp = (WARP - width) << 8 | (0 if mode == "up" else WARP - 1)
         words = self._words(x)
         name = f"llvm.nvvm.shfl.sync.{mode}.i32"
         moved = [
