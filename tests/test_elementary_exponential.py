@@ -227,9 +227,21 @@ def test_exact_cases(dtype: str) -> None:
     digits = np.arange(11 if dtype == "float32" else 23)
     tens = np.array([10**k for k in digits.tolist()], dtype)
     assert np.array_equal(compile_unary("log10", dtype, lanes)(tens), digits.astype(dtype))
-    cubes = np.arange(-200, 201).astype(dtype)
-    assert np.array_equal(compile_unary("cbrt", dtype, lanes)(cubes**3), cubes)
     assert np.array_equal(compile_binary("pow", dtype, lanes)(np.full_like(whole, 2), whole), powers)
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_roots_that_the_format_holds_are_exact(dtype: str, cpu: str | None) -> None:
+    """Every cube of an integer that fits the significand, and these times powers of eight, down to subnormals."""
+    info = np.finfo(dtype)
+    top = int(2.0 ** ((info.nmant + 1) / 3))
+    integers = np.unique(np.linspace(1, top, min(top, 5000)).astype(int)).astype(dtype)
+    scales = range(-(-(info.minexp - info.nmant) // 3), (info.maxexp - info.nmant - 1) // 3, 7)
+    roots = np.ldexp(integers, np.array(scales)[:, None]).astype(dtype)
+    cube_root = compile_unary("cbrt", dtype, FULL_LANES[dtype], cpu=cpu)
+    for sign in (1, -1):
+        assert np.array_equal(cube_root(sign * roots**3), sign * roots)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
@@ -281,6 +293,8 @@ def logarithm(f: Any, dtype: str) -> Any:
 
 HALF_LN2, ROOT2 = float(np.log(2) / 2), float(np.sqrt(2))
 TO_ROOT = (ROOT2 - 1) / (ROOT2 + 1)
+#: How far the start of a cube root is moved down, as a power of two.
+CBRT_BIAS = {"float32": -12.3, "float64": -16.8}
 #: what -> (approximation of (x, dtype), function, {dtype: (interval, log2 of the stated relative error)})
 TABLES: dict[str, tuple[Callable[[Any, str], Any], Function, dict[str, tuple[float, float, float]]]] = {
     "exp": (
@@ -311,7 +325,7 @@ TABLES: dict[str, tuple[Callable[[Any, str], Any], Function, dict[str, tuple[flo
     "tanh": (
         lambda r, d: r + r**3 * evaluate(exponential.TANH[d], r**2, d),
         mpmath.tanh,
-        {"float32": (0, 0.55, -29.6), "float64": (0, 0.55, -60.5)},
+        {"float32": (0, 0.55, -24.6), "float64": (0, 0.55, -60.5)},
     ),
     "log2 series": (
         lambda s, d: s * (2 + 2 * s**2 / 3 + s**4 * mpmath.log(2) * evaluate(power.LOG2_SERIES, s**2)),
@@ -324,10 +338,15 @@ TABLES: dict[str, tuple[Callable[[Any, str], Any], Function, dict[str, tuple[flo
         {"float64": (0, TO_ROOT, -37.7)},
     ),
     "wide exp2": (lambda r, d: evaluate(power.WIDE_EXP2, r), exp2, {"float64": (-0.5, 0.5, -28.9)}),
+    "cbrt start": (
+        lambda h, d: evaluate(power.CBRT_START[d], h, d) / (1 - mpmath.mpf(2) ** CBRT_BIAS[d]),
+        lambda h: (1 - h) ** (-mpmath.mpf(2) / 3),
+        {"float32": (-0.1021, 0.1021, -12.8), "float64": (-0.1021, 0.1021, -17.2)},
+    ),
     "cbrt": (
-        lambda z, d: evaluate(power.INVERSE_CBRT, z),
-        lambda z: 1 / mpmath.cbrt(z),
-        {"float64": (2 / 3, ROOT2, -14.1)},
+        lambda r, d: 1 + r * evaluate(power.CBRT[d], r, d),
+        lambda r: mpmath.cbrt(1 + r),
+        {"float32": (0, 0.0265, -30.4), "float64": (0, 1e-4, -62)},
     ),
 }
 

@@ -50,7 +50,7 @@ COUNTED = (
 )
 NOTES = {
     "power": "the logarithm is carried in two parts; NumPy's errors are larger in float32 and smaller in float64",
-    "cbrt": "rounded almost correctly by an exact residual; NumPy's float32 is up to 1.9 ULP off",
+    "cbrt": "rounded almost correctly, and exact where the root is a float; NumPy's float32 is up to 1.9 ULP off",
 }
 
 

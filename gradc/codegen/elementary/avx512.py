@@ -31,20 +31,20 @@ class Avx512(Lanes):
         """x·2^n for an integral float n, rounded once; a subnormal result costs no more than another."""
 
         def emit(x: Value, n: Value) -> Value:
-            return self._masked("scalef", [x, n], [const(0, x.dtype, x.lanes)], x)
+            return self._instruction("scalef", [x, n], [const(0, x.dtype, x.lanes)], x)
 
         return self._by_registers(emit, x, n)
 
     def exponent(self, x: Value) -> Value:
         """The k of |x| = m·2^k with m in [1, 2), as a float; −∞ for 0, ∞ for infinities."""
-        return self._by_registers(lambda x: self._masked("getexp", [x], [const(0, x.dtype, x.lanes)], x), x)
+        return self._by_registers(lambda x: self._instruction("getexp", [x], [const(0, x.dtype, x.lanes)], x), x)
 
     def significand(self, x: Value) -> Value:
         """That m; 1 for 0 and infinities."""
 
         def emit(x: Value) -> Value:
             unsigned = const(0b0100, "int32")  # from [1, 2), the sign dropped
-            return self._masked("getmant", [x], [unsigned, const(0, x.dtype, x.lanes)], x)
+            return self._instruction("getmant", [x], [unsigned, const(0, x.dtype, x.lanes)], x)
 
         return self._by_registers(emit, x)
 
@@ -54,11 +54,11 @@ class Avx512(Lanes):
 
         def emit(result: Value, x: Value) -> Value:
             integers = const(table, f"int{x.bits}", x.lanes)
-            return self._masked("fixupimm", [result, x], [integers, const(0, "int32")], x)
+            return self._instruction("fixupimm", [result, x], [integers, const(0, "int32")], x)
 
         return self._by_registers(emit, result, x)
 
-    def _masked(self, name: str, operands: Sequence[Value], more: Sequence[Value], like: Value) -> Value:
+    def _instruction(self, name: str, operands: Sequence[Value], more: Sequence[Value], like: Value) -> Value:
         """An instruction on one register, all lanes live; the widest ones also say how to round: as the mode does."""
         bits = like.lanes * like.bits
         full = f"llvm.x86.avx512.mask.{name}.{'ps' if like.dtype == 'float32' else 'pd'}.{bits}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf, nan
 
+from gradc.codegen.elementary import avx512
 from gradc.codegen.elementary.exponential import EXP2, EXP2_RANGE, Exponential
 from gradc.codegen.elementary.format import FORMATS, elementary
 from gradc.codegen.ir import Value
@@ -18,7 +19,7 @@ ULP: dict[str, dict[str, float]] = {
     "pow": {"float32": 0.57, "float64": 1.8},
     "rsqrt": {"float32": 1.5, "float64": 1.5},
     "hypot": {"float32": 1.25, "float64": 1.25},
-    "cbrt": {"float32": 0.53, "float64": 0.51},
+    "cbrt": {"float32": 0.53, "float64": 0.505},
 }
 
 # log2((1 + s)/(1 − s)) = s·(A + B·s² + s⁴·P(s²)), |s| ≤ 0.1716 (that is √½ to √2): relative error 2^-73.4.
@@ -36,8 +37,26 @@ WIDE_EXP2 = (
     0.00015345569142397798, 0.0013400061346019673, 0.009618490799300133, 0.055503284569385976,
     0.24022646865630756, 0.6931472058830503, 1.0000000005578327,
 )  # fmt: skip
-# z^(-1/3) on [2/3, √2], where both formats leave their significands: relative error 2^-14.1.
-INVERSE_CBRT = (0.14289956, -0.76598334, 1.6640593, -1.9343795, 1.8933854)
+# The shift that leaves the upper bits of z, and what a third of them is taken from: z^(-1/3) within 3.5 %.
+CBRT_INVERSE = {"float32": (8, 5546485), "float64": (32, 1430186315)}
+# (1 − h)^(-2/3), |h| ≤ 0.1021, relative error 2^-12.9 and 2^-17.3, then less 2^-12.3 and 2^-16.8: never above.
+CBRT_START = {
+    "float32": (0.56143697, 0.67042003, 0.99978915),
+    "float64": (0.5005469840629726, 0.560306206588616, 0.6666373054997963, 0.9999850270874773),
+}
+# ((1 + ρ)^(1/3) − 1)/ρ, 0 ≤ ρ ≤ 0.0265 and 1e-4: absolute error 2^-25.3 and 2^-49.
+CBRT = {
+    "float32": (0.060130138, -0.11109537, 0.33333331),
+    "float64": (0.06172222222222222, -0.11111111087962962, 0.33333333333333204),
+}
+# What leaves 8 and 17 bits of a significand.
+CBRT_MASK = {"float32": -1 << 16, "float64": -1 << 36}
+# Subnormals are scaled up by a cube, their roots down again.
+CBRT_SCALES = {"float32": (2.0**24, 2.0**-8), "float64": (2.0**54, 2.0**-18)}
+CBRT_SPECIALS = {
+    avx512.QUIET: avx512.ITSELF_QUIET, avx512.SIGNALLING: avx512.ITSELF_QUIET, avx512.ZERO: avx512.ITSELF,
+    avx512.MINUS_INFINITY: avx512.ITSELF, avx512.INFINITY: avx512.ITSELF,
+}  # fmt: skip
 # hypot: (above which both sides are scaled down, by what; below which they are scaled up, by what).
 HYPOT_SCALES = {
     "float32": ((2.0**62, 2.0**-66), (2.0**-40, 2.0**87)),
@@ -185,35 +204,35 @@ class Power(Exponential):
 
     @elementary
     def cbrt(self, x: Value) -> Value:
-        """|x| = 2^3n·z with z in [2/3, 4√2): refine z^(-1/3), then correct the root's head by an exact residual."""
+        """A root y of few enough bits that y³ is exact, times (1 + ρ)^(1/3) where x = y³·(1 + ρ).
+
+        The small second term of that is all that is rounded before the last addition, so roots that the format holds
+        are found exactly.
+        """
         form = FORMATS[x.dtype]
-        a = self.abs(x)
-        k, f = self._reduce_log(a)
-        magic = form.magic + form.bias
-        # k − 1 is no multiple of 3 plus one half, so rounding (k − 1)/3 is the floor of k/3 despite the inexact third.
-        shifted = self.fma(self.sub(k, 1.0), 1 / 3, magic)
-        j = self.fma(self.sub(shifted, magic), -3.0, k)
-        one, two = self.eq(j, 1.0), self.eq(j, 2.0)
-
-        def choose(zero: float, base: float) -> Value:
-            return self.select(two, zero * base * base, self.select(one, zero * base, self.const(zero, x)))
-
-        m = self.add(f, 1.0)
-        z = self.mul(m, choose(1.0, 2.0))
-        inverse = self.mul(self.polynomial(m, INVERSE_CBRT), choose(1.0, 0.5 ** (1 / 3)))
-        for _ in range(1 if x.dtype == "float32" else 2):
-            error = self.sub(1.0, self.mul(self.mul(z, inverse), self.mul(inverse, inverse)))
-            inverse = self.fma(self.mul(inverse, error), self.fma(error, 2 / 9, 1 / 3), inverse)
-        root = self.mul(self._cbrt_corrected(z, inverse), self._power_of_two(shifted))
+        a, (up, down) = self.abs(x), CBRT_SCALES[x.dtype]
+        small = self.lt(a, form.smallest_normal)
+        z = self.select(small, self.mul(a, up), a)
+        y = self._upper_bits(self._cbrt_start(z), CBRT_MASK[x.dtype])
+        cube = self.mul(self.mul(y, y), y)
+        excess = self.div(self.sub(z, cube), cube)
+        root = self.fma(self.mul(y, excess), self.polynomial(excess, CBRT[x.dtype]), y)
+        root = self.copysign(self.select(small, self.mul(root, down), root), x)
+        if self.has_avx512:
+            return self.fixed(root, x, CBRT_SPECIALS)
         regular = self.and_(self.gt(a, 0.0), self.lt(a, inf))
-        return self.select(regular, self.copysign(root, x), x)
+        return self.select(regular, root, x)
 
-    def _cbrt_corrected(self, z: Value, inverse: Value) -> Value:
-        """z^(1/3) from an approximate z^(-1/3): head³ is subtracted from z exactly, the rest is one Newton step."""
-        square = self.mul(inverse, inverse)
-        head = self._head(self.mul(z, square))
-        cube_part = self.mul(head, head)
-        upper = self._head(cube_part)
-        residual = self.sub(self.sub(z, self.mul(upper, head)), self.mul(self.sub(cube_part, upper), head))
-        step = self.mul(self.mul(residual, square), 1 / 3)
-        return self.add(head, self.fma(self.mul(step, step), inverse, step))
+    def _cbrt_start(self, z: Value) -> Value:
+        """z^(1/3) of normal z, a little too small: z·w² with w near z^(-1/3), corrected by 1 − z·w³.
+
+        The bits of z, as an integer, are nearly a multiple of log2 z; a third of them, taken from a constant, are those
+        of w. The upper ones become a float by standing in the low bits of a power of two.
+        """
+        form = FORMATS[z.dtype]
+        shift, start = CBRT_INVERSE[z.dtype]
+        raised = self.or_(self.shr(self.bitcast(z, form.integer), shift), (form.bias + form.mantissa) << form.mantissa)
+        third = self.fma(self.bitcast(raised, z.dtype), -1 / 3, 2.0**form.mantissa * 4 / 3 + start)
+        w = self.bitcast(self.shl(self.bitcast(third, form.integer), shift), z.dtype)
+        rough = self.mul(z, self.mul(w, w))
+        return self.mul(rough, self.polynomial(self.fma(self.neg(rough), w, 1.0), CBRT_START[z.dtype]))
