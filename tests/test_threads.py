@@ -124,10 +124,11 @@ def bias(x: Any, y: Any) -> Any:
     return np.tanh(x @ y + 1)
 
 
-#: (m, k, n): the products of a network, skinny ones, one of several blocks of k, one whose last tiles are moved up.
+#: (m, k, n): the products of a network, skinny ones, one of several blocks of k, one whose last tiles are moved up, one
+#: whose last column is computed on its own.
 PRODUCTS = {
     (130, 70, 90): Along.ROWS, (14, 200, 400): Along.COLUMNS, (700, 700, 300): Along.ROWS, (29, 300, 31): Along.ROWS,
-    (1, 900, 512): Along.COLUMNS,
+    (1, 900, 512): Along.COLUMNS, (110, 120, 97): Along.ROWS,
 }  # fmt: skip
 
 

@@ -7,7 +7,8 @@ Start reading at `emit_gemm`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from gradc.codegen.gemm.blocks import Product, call, each, emit_product
@@ -45,22 +46,32 @@ def emit_gemm(
     bounds = [("i64", "begin"), ("i64", "end")] if cut is not None else []
     f = Function(module, name, [*POINTERS, *(epilogue.extra_params if epilogue else ()), *bounds])
     if not gemm.empty:
-        plan = _plan(gemm, target, fold=epilogue is None)
-        finisher = _finisher(f"{name}.epilogue", gemm.normal, plan, epilogue) if epilogue else None
-        if finisher:
-            finisher.emit(module)
+        seen = (gemm.folded if epilogue is None else gemm).normal
+        plan = make_plan(seen, target)
         part = Part(cut.along, cut.extent, argument("begin"), argument("end")) if cut is not None else None
-        _Batch(f, plan, finisher, part).emit()
+        pieces = [_Piece(f, seen, plan, _finisher(f"{name}.epilogue", seen, plan, epilogue, module), (0, 0), part)]
+        if plan.rest is not None:
+            finisher = _finisher(f"{name}.rest.epilogue", seen, plan.rest, epilogue, module)
+            corner = (plan.problem.n, 0) if plan.swapped else (0, plan.problem.n)
+            pieces.append(_Piece(f, seen, plan.rest, finisher, corner))
+        _Batch(f, seen, pieces, part).emit()
     f.finish()
 
 
-def _finisher(name: str, g: Gemm, plan: Plan, epilogue: Epilogue) -> Finisher:
-    """Sums come from a buffer of tiles if the plan allows, or else from C, where they are joined to what was there."""
+def _finisher(name: str, g: Gemm, plan: Plan, epilogue: Epilogue | None, module: Module) -> Finisher | None:
+    """The function of the epilogue, if there is one, in ``module``.
+
+    Sums come from a buffer of tiles if the plan allows, or else from C, where they are joined to what was there.
+    """
+    if epilogue is None:
+        return None
     lanes = plan.width if g.c_strides[1] == 1 else 1
-    if not plan.buffered:
-        return Finisher(name, epilogue, Output(g.dtype), lanes, g.c_strides)
-    output = Output(g.dtype, add=g.accumulate, scaled=g.alpha is not None)
-    return Finisher(name, epilogue, output, lanes, g.c_strides, source_row=plan.columns)
+    finisher = Finisher(name, epilogue, Output(g.dtype), lanes, g.c_strides)
+    if plan.buffered:
+        output = Output(g.dtype, add=g.accumulate, scaled=g.alpha is not None)
+        finisher = replace(finisher, output=output, source_row=plan.columns)
+    finisher.emit(module)
+    return finisher
 
 
 def _plan(gemm: Gemm, target: Target, fold: bool) -> Plan:
@@ -70,11 +81,11 @@ def _plan(gemm: Gemm, target: Target, fold: bool) -> Plan:
 
 @dataclass(frozen=True)
 class _Batch:
-    """The loops over all products of a batch."""
+    """The loops over all products of a batch, each computed in ``pieces``."""
 
     f: Function
-    plan: Plan
-    finisher: Finisher | None
+    gemm: Gemm
+    pieces: Sequence[_Piece]
     part: Part | None
 
     def emit(self) -> None:
@@ -86,7 +97,7 @@ class _Batch:
 
     def _offsets(self, number: Value) -> tuple[Index, ...]:
         """Where matrix ``number`` of the batch lies in A, B and C."""
-        g, i, f = self.plan.problem, Lanes(self.f), self.f
+        g, i, f = self.gemm, Lanes(self.f), self.f
         offsets: tuple[Index, ...] = (0, 0, 0)
         for axis in reversed(range(len(g.batch))):
             place, number = i.irem(number, g.batch[axis]), i.idiv(number, g.batch[axis])
@@ -95,7 +106,7 @@ class _Batch:
         return offsets
 
     def _axis(self, axis: int, number: Index, offsets: tuple[Index, ...]) -> None:
-        g = self.plan.problem
+        g = self.gemm
         if axis == len(g.batch):
             self._matrix(number, offsets)
             return
@@ -105,11 +116,36 @@ class _Batch:
             self._axis(axis + 1, plus(self.f, times(self.f, number, g.batch[axis]), i), moved)
 
     def _matrix(self, number: Index, offsets: tuple[Index, ...]) -> None:
-        f, plan = self.f, self.plan
-        names = ("%b", "%a", "%c") if plan.swapped else ("%a", "%b", "%c")
-        a, b, c = (address(f, base, at, plan.problem.dtype) for base, at in zip(names, offsets, strict=True))
-        a_pack = address(f, "%scratch", plan.stage_bytes // plan.itemsize, plan.problem.dtype)
-        b_pack = address(f, a_pack, plan.a_bytes // plan.itemsize, plan.problem.dtype)
+        main, *rest = self.pieces
+        main.emit(number, offsets)
+        for piece in rest:
+            if self.part is None or self.part.along is Along.BATCH:
+                piece.emit(number, offsets)
+            else:  # whoever has the last part
+                with self.f.when(Lanes(self.f).eq(self.part.end, self.part.extent)):
+                    piece.emit(number, offsets)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A plan for the part of C whose first element is at ``corner``: one matrix of the batch, or what ``part`` says."""
+
+    f: Function
+    gemm: Gemm
+    plan: Plan
+    finisher: Finisher | None
+    corner: tuple[int, int]
+    part: Part | None = None
+
+    def emit(self, number: Index, offsets: tuple[Index, ...]) -> None:
+        f, plan, g, (row, col) = self.f, self.plan, self.gemm, self.corner
+        starts = (row * g.a_strides[0], col * g.b_strides[1], row * g.c_strides[0] + col * g.c_strides[1])
+        at = (plus(f, o, s) if s else o for o, s in zip(offsets, starts, strict=True))
+        a, b, c = (address(f, base, o, g.dtype) for base, o in zip(("%a", "%b", "%c"), at, strict=True))
+        if plan.swapped:
+            a, b = b, a
+        a_pack = address(f, "%scratch", plan.stage_bytes // plan.itemsize, g.dtype)
+        b_pack = address(f, a_pack, plan.a_bytes // plan.itemsize, g.dtype)
         finish = partial(self._finish, number) if self.finisher else None
         if plan.stage is Stage.NONE:
             buffer = self._buffer() if self.finisher and plan.buffered else None
@@ -151,6 +187,7 @@ class _Batch:
         assert self.finisher is not None
         if self.plan.swapped:
             row, rows, col, cols = col, cols, row, rows
+        row, col = plus(self.f, row, self.corner[0]), plus(self.f, col, self.corner[1])
         g, output = self.plan.problem, self.finisher.output
         alpha = [const(g.alpha, storage(g.dtype))] if output.scaled and g.alpha is not None else []
         passed = [f"{type_.split()[0]} %{name}" for type_, name in self.finisher.epilogue.extra_params]

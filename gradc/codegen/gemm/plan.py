@@ -23,7 +23,9 @@ CHAINS = 8
 #: What a tile costs besides its FMAs: the call, the write of C.
 TILE_COST = 24
 #: Tiles of a height that divides most extents are a little dear to leave: every other height is one more kernel.
-FAVOUR = 1.06
+FAVOUR = 1.03
+#: What it costs to compute the last columns as a product of their own, besides that.
+REST_COST = 100.0
 #: What it costs to transpose one register's worth of elements.
 FLIP_COST = 10.0
 #: C is computed transposed, in scratch, up to this many bytes.
@@ -59,6 +61,7 @@ class Plan:
     ``rows`` x ``vectors`` is the register tile (of "dot": elements of C, ``chains`` registers each), ``depth`` a block
     of k, ``a_rows`` the rows of a block of A, ``panels`` the column panels in a block of B.  If there is a ``stage``, C
     is computed in scratch and copied to ``c_strides``, strides of C as the kernel sees it.  ``cost`` is in vector FMAs.
+    ``rest`` computes the columns of C behind those of ``problem`` — the rows, if ``swapped``.
     """
 
     problem: Gemm
@@ -76,6 +79,7 @@ class Plan:
     pack_a: Pack | None = None
     pack_b: Pack | None = None
     chains: int = 1
+    rest: Plan | None = None
 
     @property
     def columns(self) -> int:
@@ -128,7 +132,8 @@ class Plan:
 
     @property
     def scratch_bytes(self) -> int:
-        return self.stage_bytes + self.a_bytes + self.b_bytes
+        """What this plan needs and the rest, which comes after it, may use again."""
+        return max(self.stage_bytes + self.a_bytes + self.b_bytes, self.rest.scratch_bytes if self.rest else 0)
 
 
 def _align(size: int) -> int:
@@ -136,14 +141,26 @@ def _align(size: int) -> int:
 
 
 def make_plan(gemm: Gemm, target: Target) -> Plan:
-    """The cheapest way to compute ``gemm`` (a `Gemm` in normal form, not empty) on ``target``."""
+    """The cheapest way to compute ``gemm`` (a `Gemm` in normal form, not empty) on ``target``.
+
+    Where few lanes of the last vectors of columns would be in use, those columns are planned on their own.
+    """
+    whole = _at_once(gemm, target)
+    live = whole.problem.n % whole.width
+    if whole.kernel != "tile" or not live or whole.problem.n < whole.width:
+        return whole
+    full = whole.problem.n - live
+    first, last = ((replace(gemm, m=n) if whole.swapped else replace(gemm, n=n)).normal for n in (full, live))
+    main, rest = _at_once(first, target), _at_once(last, target)
+    cost = main.cost + rest.cost + REST_COST
+    fits = main.swapped == whole.swapped and cost < whole.cost
+    return replace(main, rest=rest, cost=cost) if fits else whole
+
+
+def _at_once(gemm: Gemm, target: Target) -> Plan:
     width = min(16, target.lanes(gemm.dtype))
     seen = ((gemm, False), (gemm.transposed, True))
-    ways = [
-        replace(plan, swapped=swapped)
-        for problem, swapped in seen
-        for plan in _ways(problem, width, target)
-    ]
+    ways = [replace(plan, swapped=swapped) for problem, swapped in seen for plan in _ways(problem, width, target)]
     return min(ways, key=lambda plan: plan.cost)
 
 
@@ -182,7 +199,7 @@ def _tile_plan(g: Gemm, width: int, target: Target) -> Plan:
     registers = target.vector_registers
     vectors = _vectors(g, width, registers)
     rows, row_cost = _rows(g, vectors, _row_limit(vectors, registers))
-    panels = g.n / (vectors * width) if g.n > vectors * width else 1
+    panels = -(-g.n // width) / vectors
     cost = row_cost * panels + _packing_cost(pack_kind(*g.b_strides), g.n * g.k, width)
     return _blocked(_plan(g, "tile", width, rows, vectors, cost), target)
 
