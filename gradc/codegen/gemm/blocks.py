@@ -279,16 +279,8 @@ def _read_a(p: Product, depth: Depth, top: Value, tile: Index, count: Index) -> 
 def _pack(
     p: Product, kind: Pack, source: str, strides: tuple[int, int], rows: Index, cols: Index, target: str, stride: int
 ) -> None:
-    name = emit_pack(p.f.module, kind, p.plan.problem.dtype, p.plan.width)
-    call(p.f, name, source, *strides, rows, cols, target, stride, _whole(p, cols))
-
-
-def _whole(p: Product, cols: Index) -> Index:
-    """Whole vectors of columns."""
-    if isinstance(cols, int):
-        return p.plan.padded(cols)
-    width, i = p.plan.width, Lanes(p.f)
-    return i.mul(i.idiv(plus(p.f, cols, width - 1), width), width)
+    name = emit_pack(p.f.module, kind, p.plan.problem.dtype, p.plan.width, rows, cols)
+    call(p.f, name, source, *strides, rows, cols, target, stride)
 
 
 def _tile(p: Product, region: Region, depth: Depth, a: Source, b: Source, row: Value, skip: Value, col: Value) -> None:

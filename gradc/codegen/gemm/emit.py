@@ -166,9 +166,8 @@ class _Piece:
             rows, cols = (g.m, g.n) if into_stage else (g.n, g.m)
             stride = target_strides[0] if into_stage else target_strides[1]
             across = source_strides[1] if into_stage else source_strides[0]
-            room = plan.padded(cols) if into_stage else cols
-            name = emit_pack(f.module, Pack.FLIP, g.dtype, plan.width)
-            call(f, name, source, 1, across, rows, cols, target, stride, room)
+            name = emit_pack(f.module, Pack.FLIP, g.dtype, plan.width, rows, cols)
+            call(f, name, source, 1, across, rows, cols, target, stride)
             return
         with each(f, g.m) as row, each(f, g.n) as col:
             at, to = (

@@ -1,8 +1,8 @@
 """Copies of a block into a dense one: ``dst[r*dst_row + c] = src[r*row + c*col]`` for r < rows, c < cols.
 
 Enters: a block with any strides.  Leaves: one internal function per dtype and kind, which all products share.
-Invariant: only columns c < ``room`` of those rows are written (a copy of vectors: whole vectors); those from ``cols``
-on get zeros or a repeated element, so packed panels hold no left-over memory.  Start reading at `emit_pack`.
+Invariant: those elements alone are written — and behind the last column, where rows are copied as vectors, zeros.
+Start reading at `emit_pack`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from enum import Enum
 import numpy as np
 
 from gradc.codegen.gemm.registers import (
+    Index,
     address,
     argument,
     concatenate,
@@ -24,14 +25,11 @@ from gradc.codegen.gemm.registers import (
     times,
     transpose,
 )
-from gradc.codegen.ir import Function, Lanes, Module, Value
-
-#: Wider registers transpose no faster, and their shuffles take longer to compile.
-FLIP_BYTES = 32
+from gradc.codegen.ir import Function, Lanes, Module
 
 PARAMS = [
     ("ptr noalias readonly", "src"), ("i64", "row"), ("i64", "col"), ("i64", "rows"), ("i64", "cols"),
-    ("ptr noalias", "dst"), ("i64", "dst_row"), ("i64", "room"),
+    ("ptr noalias", "dst"), ("i64", "dst_row"),
 ]  # fmt: skip
 
 
@@ -57,10 +55,14 @@ def pack_kind(row: int, col: int) -> Pack:
     return Pack.COPY if col == 1 else Pack.FLIP if row == 1 else Pack.GATHER
 
 
-def emit_pack(module: Module, kind: Pack, dtype: str, width: int) -> str:
+def emit_pack(module: Module, kind: Pack, dtype: str, width: int, rows: Index, cols: Index) -> str:
     """Make sure that the module has this copy; return its name. ``width`` lanes fill a register."""
     if kind is Pack.FLIP:
-        width = min(width, FLIP_BYTES // np.dtype(dtype).itemsize)
+        fewest = _block(dtype, width)
+        while isinstance(cols, int) and width > max(cols, fewest):
+            width //= 2
+        if any(isinstance(count, int) and count < fewest for count in (rows, cols)):
+            kind = Pack.GATHER
     name = f"gemm.{kind.value}.{dtype}.{width}"
     if name not in module.functions:
         f = Function(module, name, PARAMS, result="internal void")
@@ -103,41 +105,44 @@ def _copy(f: Function, dtype: str, width: int) -> None:
 
 
 def _flip(f: Function, dtype: str, width: int) -> None:
-    """``width`` columns by one 128-bit block of rows at a time, transposed in registers."""
-    i = Lanes(f)
-    block = min(width, 16 // np.dtype(dtype).itemsize)
-    last = plus(f, argument("cols"), -1)
-    with f.loop(0, argument("room"), width) as along:
-        starts = [times(f, smaller(f, plus(f, along.index, lane), last), argument("col")) for lane in range(width)]
-        room = i.sub(argument("room"), along.index)
-        whole, mask = i.ge(room, width), first_lanes(f, room, width)
+    """``width`` columns by one 128-bit block of rows at a time, transposed in registers.
+
+    The last of each is moved up, over what is done already: no masks, and columns that are one step apart.
+    """
+    i, block = Lanes(f), _block(dtype, width)
+    few = i.lt(argument("rows"), block)
+    with f.when(i.not_(few)), f.loop(0, argument("cols"), width) as along:
+        col = smaller(f, along.index, plus(f, argument("cols"), -width))
+        first = address(f, "%src", times(f, col, argument("col")), dtype)
         with f.loop(0, argument("rows"), block) as down:
-            rest = i.sub(argument("rows"), down.index)
-            live = first_lanes(f, rest, block)
-            places = [address(f, "%src", plus(f, start, down.index), dtype) for start in starts]
-            parts = [load(f, place, dtype, block, live) for place in places]
+            row = smaller(f, down.index, plus(f, argument("rows"), -block))
+            parts = [load(f, p, dtype, block) for p in _steps(f, address(f, first, row, dtype), "col", dtype, width)]
             lines = transpose(f, [concatenate(f, parts[lane::block]) for lane in range(block)])
-            target = plus(f, times(f, down.index, argument("dst_row")), along.index)
-            for r, line in enumerate(lines):
-                pointer = address(f, "%dst", plus(f, target, times(f, r, argument("dst_row"))), dtype)
-                with f.when(i.gt(rest, r)):
-                    _store_part(f, line, pointer, whole, mask)
+            target = address(f, "%dst", plus(f, times(f, row, argument("dst_row")), col), dtype)
+            for line, place in zip(lines, _steps(f, target, "dst_row", dtype, block), strict=True):
+                store(f, line, place)
+    with f.when(few):
+        _gather(f, dtype, width)
 
 
-def _store_part(f: Function, line: Value, pointer: str, whole: Value, mask: Value) -> None:
-    """Store the lanes in ``mask``; without it where they are all."""
-    with f.when(whole):
-        store(f, line, pointer)
-    with f.when(Lanes(f).not_(whole)):
-        store(f, line, pointer, mask)
+def _steps(f: Function, place: str, stride: str, dtype: str, count: int) -> list[str]:
+    """``count`` places a stride apart, each reached from the one before: no register holds the distance of each."""
+    places = [place]
+    while len(places) < count:
+        places.append(address(f, places[-1], argument(stride), dtype))
+    return places
+
+
+def _block(dtype: str, width: int) -> int:
+    """Elements of a column that `_flip` reads at once."""
+    return min(width, 16 // np.dtype(dtype).itemsize)
 
 
 def _gather(f: Function, dtype: str, width: int) -> None:
     """Element by element."""
-    last = plus(f, argument("cols"), -1)
     with f.loop(0, argument("rows")) as down:
         source = address(f, "%src", times(f, down.index, argument("row")), dtype)
         target = address(f, "%dst", times(f, down.index, argument("dst_row")), dtype)
-        with f.loop(0, argument("room")) as along:
-            at = times(f, smaller(f, along.index, last), argument("col"))
-            store(f, load(f, address(f, source, at, dtype), dtype), address(f, target, along.index, dtype))
+        with f.loop(0, argument("cols")) as along:
+            element = load(f, address(f, source, times(f, along.index, argument("col")), dtype), dtype)
+            store(f, element, address(f, target, along.index, dtype))

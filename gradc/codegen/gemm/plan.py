@@ -23,11 +23,11 @@ CHAINS = 8
 #: What a tile costs besides its FMAs: the call, the write of C.
 TILE_COST = 24
 #: Tiles of a height that divides most extents are a little dear to leave: every other height is one more kernel.
-FAVOUR = 1.03
+FAVOUR = 1.04
 #: What it costs to compute the last columns as a product of their own, besides that.
 REST_COST = 100.0
 #: What it costs to transpose one register's worth of elements.
-FLIP_COST = 10.0
+FLIP_COST = 6.0
 #: C is computed transposed, in scratch, up to this many bytes.
 STAGE_BYTES = 64 << 10
 #: B of this many bytes stays in the first-level cache beside the rest: then C is walked row by row.
