@@ -120,7 +120,7 @@ def test_any_product(case: tuple[np.ndarray, np.ndarray, np.ndarray, bool, float
     assert np.array_equal(whole, around)  # nothing beside C was written
 
 
-BLOCKED = [(130, 300, 800), (700, 40, 420), (17, 1030, 700), (64, 40, 2600)]
+BLOCKED = [(130, 200, 1200), (700, 40, 420), (17, 1030, 700), (64, 40, 2600)]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -169,7 +169,7 @@ def fma(x: np.ndarray, y: np.ndarray, total: np.ndarray) -> np.ndarray:
 @pytest.mark.skipif(not HAS_FMA, reason="without FMA a step has two roundings")
 @pytest.mark.parametrize(
     ("shape", "layout"),
-    [((5, 40, 37), "rows"), ((33, 46, 200), "rows"), ((24, 700, 530), "rows"), ((64, 48, 2600), "columns")],
+    [((5, 40, 37), "rows"), ((33, 46, 200), "rows"), ((12, 300, 1100), "rows"), ((64, 48, 2600), "columns")],
 )
 def test_tiles_add_in_the_order_of_k(shape: tuple[int, int, int], layout: str) -> None:
     m, n, k = shape
@@ -316,7 +316,7 @@ EPILOGUE_CASES = [
     (50, 1, 40, "rows", "rows", "rows"),
     (20, 30, 9, "rows", "rows", "columns"),
     (20, 30, 9, "rows", "rows", "strided"),
-    (24, 700, 530, "rows", "rows", "rows"),  # two blocks of k
+    (12, 300, 1100, "rows", "rows", "rows"),  # two blocks of k
     (12, 10, 200, "rows", "columns", "rows"),
     (19, 33, 20, "rows", "rows", "rows"),  # the second tile overlaps the first
     (40, 97, 90, "rows", "rows", "rows"),  # the last column is computed on its own
@@ -462,7 +462,7 @@ def test_an_operand_is_packed_where_it_would_not_stay_in_a_cache() -> None:
     assert packed(768, 512, 128) == (None, Pack.COPY)  # rows of B a page apart
     assert packed(768, 500, 128) == (None, None)  # rows of B in all sets
     assert packed(1024, 1024, 1024, transposed=True) == (Pack.COPY, Pack.COPY)  # each step of k on another page of A
-    assert packed(2048, 2048, 2048) == (Pack.COPY, Pack.COPY)  # rows of A push each other out of the second cache
+    assert packed(4096, 4096, 4096) == (Pack.COPY, Pack.COPY)  # rows of A push each other out of the second cache
 
 
 def test_scratch_is_asked_for_only_where_needed() -> None:

@@ -52,8 +52,7 @@ def emit_gemm(
         pieces = [_Piece(f, seen, plan, _finisher(f"{name}.epilogue", seen, plan, epilogue, module), (0, 0), part)]
         if plan.rest is not None:
             finisher = _finisher(f"{name}.rest.epilogue", seen, plan.rest, epilogue, module)
-            corner = (plan.problem.n, 0) if plan.swapped else (0, plan.problem.n)
-            pieces.append(_Piece(f, seen, plan.rest, finisher, corner))
+            pieces.append(_Piece(f, seen, plan.rest, finisher, plan.corner))
         _Batch(f, seen, pieces, part).emit()
     f.finish()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 
 import numpy as np
 
@@ -24,7 +25,7 @@ CHAINS = 8
 TILE_COST = 24
 #: Tiles of a height that divides most extents are a little dear to leave: every other height is one more kernel.
 FAVOUR = 1.04
-#: What it costs to compute the last columns as a product of their own, besides that.
+#: What it costs to compute the last columns or rows as a product of their own, besides that.
 REST_COST = 100.0
 #: What it costs to transpose one register's worth of elements.
 FLIP_COST = 6.0
@@ -37,12 +38,11 @@ STREAMED_BYTES, STREAMED = 32 << 10, 1.5
 #: So many tiles of rows, or columns of C, must share the copy of an operand before it is worth its price.
 PACKING_ROWS = 96
 PACKING_COLUMNS = 32
-#: k is cut into even blocks of at most this length: each is a pass over C, and a panel of B is to come from the second
-#: cache at least.
-DEPTH = 512
+#: k is cut into even blocks of at most this length, for each is a pass over C.
+DEPTH = 1024
 #: Operands that run along k side by side are read where they lie, in blocks of at least so many steps of k.
 LEAST_DEPTH = 64
-#: Bytes of a block of packed B: a share of the third level.
+#: Bytes of a block of packed B, a share of the third level, where A is packed anew for each; else half the second.
 B_BLOCK_BYTES = 4 << 20
 
 
@@ -61,7 +61,7 @@ class Plan:
     ``rows`` x ``vectors`` is the register tile (of "dot": elements of C, ``chains`` registers each), ``depth`` a block
     of k, ``a_rows`` the rows of a block of A, ``panels`` the column panels in a block of B.  If there is a ``stage``, C
     is computed in scratch and copied to ``c_strides``, strides of C as the kernel sees it.  ``cost`` is in vector FMAs.
-    ``rest`` computes the columns of C behind those of ``problem`` — the rows, if ``swapped``.
+    ``rest`` computes the columns or rows of C behind those of ``problem``, from element ``corner`` on.
     """
 
     problem: Gemm
@@ -80,6 +80,7 @@ class Plan:
     pack_b: Pack | None = None
     chains: int = 1
     rest: Plan | None = None
+    corner: tuple[int, int] = (0, 0)
 
     @property
     def columns(self) -> int:
@@ -140,21 +141,23 @@ def _align(size: int) -> int:
     return -(-size // 64) * 64
 
 
+@lru_cache(maxsize=1024)
 def make_plan(gemm: Gemm, target: Target) -> Plan:
     """The cheapest way to compute ``gemm`` (a `Gemm` in normal form, not empty) on ``target``.
 
-    Where few lanes of the last vectors of columns would be in use, those columns are planned on their own.
+    Columns, or rows, behind the last whole vector get a plan of their own where that is cheaper.
     """
-    whole = _at_once(gemm, target)
-    live = whole.problem.n % whole.width
-    if whole.kernel != "tile" or not live or whole.problem.n < whole.width:
-        return whole
-    full = whole.problem.n - live
-    first, last = ((replace(gemm, m=n) if whole.swapped else replace(gemm, n=n)).normal for n in (full, live))
-    main, rest = _at_once(first, target), _at_once(last, target)
-    cost = main.cost + rest.cost + REST_COST
-    fits = main.swapped == whole.swapped and cost < whole.cost
-    return replace(main, rest=rest, cost=cost) if fits else whole
+    options = [_at_once(gemm, target)]
+    width = options[0].width
+    for axis, extent in enumerate((gemm.m, gemm.n)):
+        live = extent % width
+        if live and extent > width:
+            counts = extent - live, live
+            parts = [replace(gemm, m=count) if axis == 0 else replace(gemm, n=count) for count in counts]
+            main, rest = (_at_once(part.normal, target) for part in parts)
+            corner = (extent - live, 0) if axis == 0 else (0, extent - live)
+            options.append(replace(main, rest=rest, corner=corner, cost=main.cost + rest.cost + REST_COST))
+    return min(options, key=lambda plan: plan.cost)
 
 
 def _at_once(gemm: Gemm, target: Target) -> Plan:
@@ -184,7 +187,7 @@ def _staged_plan(g: Gemm, stage: Stage, width: int, target: Target) -> Plan:
 
 def _row_limit(vectors: int, registers: int) -> int:
     """Rows of a tile, so that sums, one row of B and one element of A fit the registers."""
-    return min(14, (registers - 1 - vectors) // vectors)
+    return min(16 if vectors == 1 else 14, (registers - 1 - vectors) // vectors)
 
 
 def _vectors(g: Gemm, width: int, registers: int) -> int:
@@ -205,12 +208,15 @@ def _tile_plan(g: Gemm, width: int, target: Target) -> Plan:
 
 
 def _rows(g: Gemm, vectors: int, limit: int) -> tuple[int, float]:
-    """The height of tiles that covers m at least cost, the tallest of equals, and the cost of one panel."""
+    """The height of tiles that covers m at least cost, the tallest of equals, and the cost of one panel.
+
+    A core loads as many registers as it multiplies: a tile one vector wide is bound by its loads.
+    """
     favoured = 8 if limit >= 8 else 4
 
     def cost(rows: int) -> float:
         tiles = -(-g.m // rows)
-        work = tiles * (max(rows * vectors, CHAINS) * g.k + TILE_COST)
+        work = tiles * (max(rows * vectors, rows + vectors, CHAINS) * g.k + TILE_COST)
         return work if rows == favoured else work * FAVOUR
 
     best = min(range(min(g.m, limit), 0, -1), key=cost)
@@ -267,9 +273,10 @@ def _blocked(plan: Plan, target: Target) -> Plan:
         depth = _even(g.k, min(DEPTH, max(LEAST_DEPTH, min(strips) // 2)))
     tiles = _even(-(-g.m // plan.rows), max(1, second.size * 3 // 8 // (depth * size * plan.rows)))
     a_rows = min(g.m, tiles * plan.rows)
-    panels = max(1, B_BLOCK_BYTES // (depth * size * plan.columns))
-    plan = replace(plan, depth=depth, a_rows=a_rows, panels=min(panels, plan.panels), pack_b=kind if packed else None)
-    return replace(plan, pack_a=Pack.COPY if _a_scattered(plan, second) else None)
+    plan = replace(plan, depth=depth, a_rows=a_rows, pack_b=kind if packed else None)
+    copied = _a_scattered(plan, second)
+    panels = max(1, (B_BLOCK_BYTES if copied else second.size // 2) // (depth * size * plan.columns))
+    return replace(plan, panels=min(panels, plan.panels), pack_a=Pack.COPY if copied else None)
 
 
 def _a_scattered(plan: Plan, second: Cache) -> bool:
