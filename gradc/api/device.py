@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from gradc.api.calling import failure, flat_leaves, mismatch
 from gradc.api.options import STAGES, Options
 from gradc.api.stages import Stages
-from gradc.codegen.ptx import TRIPLE, DeviceModule, Gpu, LaunchPlan, NoDeviceCodeError, Pointer, emit
+from gradc.codegen.ptx import TRIPLE, DeviceModule, Gpu, LaunchPlan, NoDeviceCodeError, emit
 from gradc.errors import CompileError
 from gradc.graph import Graph
 from gradc.node import here
@@ -27,7 +27,8 @@ from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.device import DeviceArray, DeviceFunction
 from gradc.runtime.load import assemble
 from gradc.schedule import Schedule
-from gradc.schedule.kernel import Apply, Bounded, Nest, Place, Product
+from gradc.schedule.bodies import every_part
+from gradc.schedule.kernel import Apply, Bounded, Nest, Product
 from gradc.tree import leaves_of
 from gradc.version import __version__
 
@@ -191,11 +192,7 @@ class DeviceExecutable:
             "outputs": [_array(y, graph.names.get(y, f"output{j}")) for j, y in enumerate(graph.outputs)],
             "donated": {str(i): j for i, j in self.options.donate.items()},
             "arena_bytes": self.plan.arena_bytes,
-            "launches": [
-                {"entry": x.entry, "grid": x.grid, "block": x.block, "shared_bytes": x.shared_bytes,
-                 "dynamic_shared_bytes": x.dynamic_bytes, "pointers": [_place(p) for p in x.pointers]}
-                for x in self.plan.launches
-            ],
+            "launches": self.plan.data,
         }  # fmt: skip
 
     def __reduce__(self) -> NoReturn:
@@ -224,7 +221,7 @@ class DeviceExecutable:
 
 def _can_fail(plan: Schedule) -> bool:
     """Whether any kernel may write the status word."""
-    works = [w for k in plan.kernels for w in k.work]
+    works = [w for w, _ in every_part(plan.kernels)]
     nests = [w for w in works if isinstance(w, Nest)]
     nests += [w.epilogue.nest for w in works if isinstance(w, Product) and w.epilogue is not None]
     return any(isinstance(x, Bounded) or (isinstance(x, Apply) and x.node >= 0) for n in nests for x in n.code)
@@ -233,7 +230,3 @@ def _can_fail(plan: Schedule) -> bool:
 def _array(node: Any, name: str) -> dict[str, Any]:
     plain = re.sub(r"\W+", "_", name).strip("_")
     return {"name": plain, "dtype": str(node.dtype), "shape": list(node.shape)}
-
-
-def _place(p: Pointer) -> dict[str, int]:
-    return {p.place.value if p.place is not Place.ARENA else "arena": p.at}

@@ -12,12 +12,13 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradc.codegen.ptx.launch import FINE, LaunchPlan
+from gradc.codegen.ptx.launch import FINE, LaunchPlan, Pointer
 from gradc.codegen.ptx.target import Gpu
 from gradc.errors import ArgumentDTypeError, DeviceError, StorageError
 from gradc.runtime import dlpack
@@ -186,11 +187,15 @@ class DeviceFunction:
         return results
 
     def bind(self, leaves: Sequence[Any], out: Sequence[Any | None]) -> tuple[Callable[[], None], list[Any]]:
-        """A callable that runs on these buffers, as one graph, and its results."""
+        """A callable that runs on these buffers, as one graph, and its results.
+
+        Where what runs depends on what was found before, there is no graph: the host asks, and launches one by one.
+        """
         given = [self._admit(i, x) for i, x in enumerate(leaves)]
         results = self._results(leaves, out)
         with self.lock:
-            replay = self.driver.capture(lambda: self._record(given, results))
+            record = partial(self._record, given, results)
+            replay = record if self.plan.decides else self.driver.capture(record)
         keep = (given, results)
 
         def run() -> None:
@@ -208,13 +213,22 @@ class DeviceFunction:
         pointers |= {(Place.OUTPUT, j): self._address(r) for j, r in enumerate(results)}
         if self.failure is not None:
             self.driver.fill(self.status.pointer, 0xFF, 8)
-        for x in self.plan.launches:
-            places = [
-                self.arena.pointer + p.at if p.place is Place.ARENA else pointers[p.place, p.at] for p in x.pointers
-            ]
+
+        def address(p: Pointer, steps: Sequence[int]) -> int:
+            start = self.arena.pointer + p.at if p.place is Place.ARENA else pointers[p.place, p.at]
+            return start + p.distance(steps)
+
+        for x, steps in self.plan.walk(lambda flag, steps: self._holds(address(flag, steps))):
+            places = [address(p, steps) for p in x.pointers]
             self.driver.launch(
                 self.functions[x.entry], x.grid, x.block, [*places, self.status.pointer], x.dynamic_bytes
             )
+
+    def _holds(self, flag: int) -> bool:
+        """What launches have found so far; a function that has failed goes no further."""
+        found = np.empty(1, np.uint8)
+        self.driver.download(found, flag)
+        return bool(found[0]) and self._word() == FINE
 
     def _address(self, x: Any) -> int:
         found = _on_device(x, self.driver.stream)
@@ -223,12 +237,16 @@ class DeviceFunction:
 
     def _check(self) -> None:
         """Wait for the status word and raise what it says, if there is anything that can fail."""
+        if self.failure is not None and (word := self._word()) != FINE:
+            raise self.failure(word)
+
+    def _word(self) -> int:
+        """The status word when all work asked for is done."""
         if self.failure is None:
-            return
+            return FINE
         word = np.empty(1, np.uint64)
         self.driver.download(word, self.status.pointer)
-        if int(word[0]) != FINE:
-            raise self.failure(int(word[0]))
+        return int(word[0])
 
 
 def _check_device(driver: Driver, gpu: Gpu) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.codegen.ptx import FINE, TRIPLE, Gpu, LaunchPlan, emit
+from gradc.codegen.ptx import FINE, TRIPLE, Gpu, LaunchPlan, Pointer, emit
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.runtime.load import assemble
@@ -40,8 +40,16 @@ def run(
         places[Place.OUTPUT, j] = places[Place.INPUT, donors[j]] if j in donors else device.reserve(size)
     arena = device.reserve(plan.arena_bytes)
     status = device.put(np.array([FINE], np.uint64))
-    for launch in plan.launches:
-        pointers = [arena + p.at if p.place is Place.ARENA else places[p.place, p.at] for p in launch.pointers]
+
+
+    def address(p: Pointer, steps: Sequence[int]) -> int:
+        return (arena + p.at if p.place is Place.ARENA else places[p.place, p.at]) + p.distance(steps)
+
+    def holds(flag: Pointer, steps: Sequence[int]) -> bool:
+        return bool(device.get(address(flag, steps), (), np.bool_)) and device.get(status, (), np.uint64) == FINE
+
+    for launch, steps in plan.walk(holds):
+        pointers = [address(p, steps) for p in launch.pointers]
         device.launch(launch.entry, launch.grid, launch.block, [*pointers, status], launch.dynamic_bytes)
     results = [
         device.get(places[Place.OUTPUT, j], buffers[n].shape, buffers[n].dtype) for j, n in enumerate(schedule.outputs)

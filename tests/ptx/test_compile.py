@@ -411,15 +411,6 @@ def test_the_command_line_refuses_in_one_line(tmp_path, capsys, words, told):
     assert told in error and error.count("\n") == 1
 
 
-def test_loops_are_refused_with_the_users_line():
-    def squared(x):
-        return gc.fori_loop(0, 50, lambda i, v: v @ v * 0.1, x)
-
-    told = r"test_compile\.py:\d+: squared: a loop has no code on a GPU; .*target='cpu'"
-    with pytest.raises(CompileError, match=told):
-        gc.compile(squared, gc.spec((8, 8), np.float32), target="sm_90")
-
-
 def test_loops_over_single_elements_are_one_kernel(driver):
     def decayed(x):
         return gc.fori_loop(0, 50, lambda i, v: gnp.sin(v) * 0.5 + i, x)

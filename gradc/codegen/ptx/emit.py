@@ -8,12 +8,13 @@ and the status word.  Start reading at `emit`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from gradc.codegen.ir import Function, Module
 from gradc.codegen.ptx.each import Each
-from gradc.codegen.ptx.launch import Launch, LaunchPlan, Pointer
+from gradc.codegen.ptx.launch import Item, Launch, LaunchPlan, Pointer
+from gradc.codegen.ptx.loop import Copied, Count, Frame, Loops
 from gradc.codegen.ptx.order import Lookups, sort_steps
 from gradc.codegen.ptx.problem import problem_of
 from gradc.codegen.ptx.product import ProductStep
@@ -26,8 +27,9 @@ from gradc.codegen.ptx.thread import Thread
 from gradc.codegen.ptx.turn import Turned, turn_of
 from gradc.errors import CompileError
 from gradc.node import OPS
-from gradc.schedule.bodies import Choice, Repeat
+from gradc.schedule.bodies import Body, Choice, Repeat
 from gradc.schedule.kernel import (
+    Buffer,
     Correlation,
     Kernel,
     Load,
@@ -68,9 +70,10 @@ def emit(schedule: Schedule, gpu: Gpu, name: str, fp: str = "ieee", precision: s
     Raises `NoDeviceCodeError` for work that a GPU lacks.
     """
     emitter = _Emitter(schedule, gpu, name, fp, precision == "tf32")
-    launches = [launch for kernel in schedule.kernels for launch in emitter.launches(kernel)]
+    places = {b.number: Pointer(b.place, b.at) for b in schedule.buffers}
+    items = [item for kernel in schedule.kernels for item in emitter.items(kernel, places, 0)]
     scratch = max((s.scratch_bytes for _, s in emitter.entries.values()), default=0)
-    plan = LaunchPlan(tuple(launches), emitter.scratch_at + scratch)
+    plan = LaunchPlan(tuple(items), emitter.scratch_at + scratch)
     return DeviceModule(gpu, str(emitter.module), plan)
 
 
@@ -81,28 +84,61 @@ class _Emitter:
         self.entries: dict[object, tuple[Launch, Step]] = {}
         #: Where the scratch of steps lies, behind the temporaries; launches run in order, so all may share it.
         self.scratch_at = -(-schedule.temporary_bytes // ALIGN) * ALIGN
+        self.loops = Loops(self._body, self._small, self._spare_row)
 
-    def launches(self, kernel: Kernel) -> Iterator[Launch]:
+    def items(self, kernel: Kernel, places: Mapping[int, Pointer], depth: int) -> Iterator[Item]:
+        """What a kernel is in the plan, inside of ``depth`` loops; ``places`` says where each buffer is."""
+        frame = Frame([places[number] for number in kernel.slots], depth)
         for work in kernel.work:
-            if isinstance(work, Repeat | Choice):
-                what = "a loop" if isinstance(work, Repeat) else "a branch (cond)"
-                raise NoDeviceCodeError(what, max(kernel.nodes, default=-1))
-            steps = self._steps(work, kernel)
-            used = sorted(_slots(work))
-            constant = self._only_read(kernel, work, used)
-            for number, step in enumerate(steps):
-                key = (work, number, tuple(kernel.dtypes[s] for s in used), constant)
-                if key not in self.entries:
-                    self.entries[key] = self._entry(step, used, constant), step
-                entry, _ = self.entries[key]
-                pointers = [self._pointer(kernel.slots[s]) for s in used]
-                if step.scratch_bytes:
-                    pointers.append(Pointer(Place.ARENA, self.scratch_at))
-                yield replace(entry, pointers=tuple(pointers))
+            if isinstance(work, Repeat):
+                yield from self.loops.repeated(work, frame)
+            elif isinstance(work, Choice):
+                yield from self.loops.chosen(work, frame)
+            else:
+                yield from self._launches(work, kernel, frame)
 
-    def _pointer(self, number: int) -> Pointer:
-        buffer = self.schedule.buffers[number]
-        return Pointer(buffer.place, buffer.at)
+    def _launches(self, work: DeviceWork, kernel: Kernel, frame: Frame) -> Iterator[Launch]:
+        used = sorted(_slots(work))
+        constant = self._only_read(work, used, frame)
+        for number, step in enumerate(self._steps(work, kernel)):
+            key = (work, number, tuple(kernel.dtypes[s] for s in used), constant)
+            yield self._launch(key, step, used, constant, [frame[s] for s in used])
+
+    def _launch(
+        self, key: object, step: Step, used: Sequence[int], constant: frozenset[int], pointers: Sequence[Pointer]
+    ) -> Launch:
+        if key not in self.entries:
+            self.entries[key] = self._entry(step, used, constant), step
+        entry, known = self.entries[key]
+        scratch = (Pointer(Place.ARENA, self.scratch_at),) if known.scratch_bytes else ()
+        return replace(entry, pointers=(*pointers, *scratch))
+
+    # -- bodies ------------------------------------------------------------------------------------------------------
+    def _body(
+        self, body: Body, inputs: Sequence[Pointer], outputs: Sequence[Pointer], arena: Pointer | None, depth: int
+    ) -> list[Item]:
+        """The kernels of a body on pointers to its inputs, outputs and temporaries."""
+        taken = {j: i for i, j in body.donated}
+
+        def place(b: Buffer) -> Pointer:
+            if b.place is Place.INPUT:
+                return inputs[b.at]
+            if b.place is Place.OUTPUT:
+                return inputs[taken[b.at]] if b.at in taken else outputs[b.at]
+            assert arena is not None
+            return replace(arena, at=arena.at + b.at)
+
+        places = {number: place(body.buffers[number]) for kernel in body.kernels for number in kernel.slots}
+        return [item for kernel in body.kernels for item in self.items(kernel, places, depth)]
+
+    def _small(self, step: Count | Copied, pointers: Sequence[Pointer]) -> Launch:
+        return self._launch((step.title, step.key), step, range(len(pointers)), frozenset(), pointers)
+
+    def _spare_row(self, size: int) -> Pointer:
+        """Memory for a row of a loop, behind the temporaries."""
+        at = self.scratch_at
+        self.scratch_at += -(-size // ALIGN) * ALIGN
+        return Pointer(Place.ARENA, at)
 
     def _steps(self, work: DeviceWork, kernel: Kernel) -> Sequence[Step]:
         title = kernel.title.replace("+", "_")
@@ -123,18 +159,17 @@ class _Emitter:
             return sort_steps(work)
         return [Lookups(work)] if work.rows * work.per_row else []
 
-    def _only_read(self, kernel: Kernel, work: DeviceWork, used: Sequence[int]) -> frozenset[int]:
+    def _only_read(self, work: DeviceWork, used: Sequence[int], frame: Frame) -> frozenset[int]:
         """Slots whose memory nothing in this work writes, so that it may be read past the caches that writes go to."""
         written = _written(work)
-        storage = {self._storage(kernel.slots[s]) for s in written}
-        return frozenset(s for s in used if s not in written and self._storage(kernel.slots[s]) not in storage)
+        storage = {self._storage(frame[s]) for s in written}
+        return frozenset(s for s in used if s not in written and self._storage(frame[s]) not in storage)
 
-    def _storage(self, number: int) -> object:
-        """What two buffers share if they are one memory: a donated input is the output that takes it over."""
-        buffer = self.schedule.buffers[number]
-        if buffer.place is Place.INPUT and buffer.at in self.schedule.donated:
-            return (Place.OUTPUT, self.schedule.donated[buffer.at])
-        return number if buffer.place is Place.ARENA else (buffer.place, buffer.at)
+    def _storage(self, pointer: Pointer) -> object:
+        """What two pointers share if they are one memory: a donated input is the output that takes it over."""
+        if pointer.place is Place.INPUT and pointer.at in self.schedule.donated:
+            return Place.OUTPUT, self.schedule.donated[pointer.at]
+        return pointer.place, pointer.at
 
     def _entry(self, step: Step, used: Sequence[int], constant: frozenset[int]) -> Launch:
         name = f"{self.name}_{len(self.entries)}_{step.title}"
