@@ -466,10 +466,10 @@ def _atom(c: _Context) -> Action:
 def _cp_async(c: _Context) -> Action:
     """Copies to shared memory that arrive when their group is waited for."""
     if c.x.opcode[2] == "commit_group":
-        return lambda g, f, m: g.commit(m, c.x)
-    if c.x.opcode[2] in ("wait_group", "wait_all"):
-        left = int(c.x.operands[0], 0) if c.x.operands else 0
-        return lambda g, f, m: g.wait(left, m, c.x)
+        return lambda g, f, m: g.commit(m)
+    if c.x.opcode[2] == "wait_group":
+        left = int(c.x.operands[0], 0)
+        return lambda g, f, m: g.wait(left, m)
     to, source, size = c.address(c.x.operands[0]), c.address(c.x.operands[1]), int(c.x.operands[2], 0)
     taken = c.source(c.x.operands[3], np.uint32) if len(c.x.operands) > 3 else lambda g, f: np.array([size], np.uint32)
     unit = min(size, 4)
@@ -482,7 +482,7 @@ def _cp_async(c: _Context) -> Action:
             part = np.zeros(g.lanes, UNSIGNED[unit])
             if inside.any():
                 part = g.load("global", source(g, f) + np.uint64(k), unit, inside, c.x)
-            g.copies.append((to(g, f) + np.uint64(k), part, m, c.x))
+            g.copy(to(g, f) + np.uint64(k), part, m, c.x)
 
     return run
 

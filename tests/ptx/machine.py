@@ -105,6 +105,17 @@ class _Frame:
     local_at: int = 0
 
 
+@dataclass
+class _Copy:
+    """A copy to shared memory that has not arrived in the lanes ``where``; ``group``: that of each lane."""
+
+    address: Array
+    values: Array
+    where: Array
+    group: Array
+    what: Instruction
+
+
 Mask = Array | None  # None: all lanes
 Action = Callable[["_Grid", _Frame, Mask], None]
 
@@ -133,8 +144,8 @@ class _Grid:
         self.races_blocks, self.races_threads = races
         self.races_shared = Races("shared", self.shared.bytes.size, "thread")
         self.lane_index = np.arange(n)
-        self.copies: list[tuple[Array, Array, Mask, Instruction]] = []
-        self.groups: list[list[tuple[Array, Array, Mask, Instruction]]] = []
+        self.copies: list[_Copy] = []
+        self.committed = np.zeros(n, np.int64)  # groups of each thread
 
     # -- control -----------------------------------------------------------------------------------------------------
     def run(self, arguments: Sequence[int]) -> None:
@@ -294,21 +305,24 @@ class _Grid:
             (races.write if write else races.read)(byte, who, stamp, what)
 
     # -- asynchronous copies -----------------------------------------------------------------------------------------
-    def commit(self, mask: Mask, what: Instruction) -> None:
-        self._all_here(mask, what)
-        self.groups.append(self.copies)
-        self.copies = []
+    def copy(self, address: Array, values: Array, mask: Mask, what: Instruction) -> None:
+        """Start a copy; it is part of the next group that each thread commits."""
+        where = np.ones(self.lanes, bool) if mask is None else np.broadcast_to(mask, self.lanes).copy()
+        self.copies.append(_Copy(np.broadcast_to(address, self.lanes), values, where, self.committed.copy(), what))
 
-    def wait(self, left: int, mask: Mask, what: Instruction) -> None:
-        """Let all groups but the last ``left`` arrive."""
-        self._all_here(mask, what)
-        while len(self.groups) > left:
-            for address, values, where, copy in self.groups.pop(0):
-                self.store("shared", address, values, where, copy)
+    def commit(self, mask: Mask) -> None:
+        """The copies that a thread has started are a group."""
+        self.committed[slice(None) if mask is None else mask] += 1
 
-    def _all_here(self, mask: Mask, what: Instruction) -> None:
-        if mask is not None and not mask[self.alive].all():
-            raise NotImplementedError(f"{what}: groups of copies are interpreted only where all threads take part")
+    def wait(self, left: int, mask: Mask) -> None:
+        """Let all groups of these threads but the last ``left`` of each arrive."""
+        for copy in self.copies:
+            ready = copy.where & (copy.group < self.committed - left)
+            ready = ready if mask is None else ready & mask
+            if ready.any():
+                self.store("shared", copy.address, copy.values, ready, copy.what)
+                copy.where &= ~ready
+        self.copies = [c for c in self.copies if c.where.any()]
 
     # -- operands ----------------------------------------------------------------------------------------------------
     def special(self, name: str) -> Array:

@@ -13,8 +13,9 @@ import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
-from gradc.codegen.ptx import mma
+from gradc.codegen.ptx import mma, simt
 from gradc.codegen.ptx.problem import problem_of
+from gradc.codegen.ptx.tile import Extents, choose
 from gradc.node import Node
 from gradc.schedule.kernel import Correlation
 from tests.compiled_graph import apply, leaf
@@ -335,6 +336,44 @@ def test_batches_and_integers():
     first, second = on_device(*nodes, inputs=[x, y, i, j])(a, b, c, d)
     np.testing.assert_allclose(first, a @ b, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(second, c @ d)
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "batch", "dtype", "precision"),
+    [
+        (64, 64, 2048, 1, np.float32, "ieee"), (64, 64, 2048, 1, np.float32, "tf32"),
+        (33, 47, 3000, 1, np.float32, "ieee"), (20, 30, 1500, 2, np.float64, "ieee"),
+        (40, 21, 5001, 1, np.float32, "tf32"), (64, 64, 2048, 1, np.int32, "ieee"),
+    ],
+)  # fmt: skip
+def test_long_sums_of_few_elements_are_cut_into_parts(m, n, k, batch, dtype, precision):
+    """Parts follow from the shape, and are added up in order: the same bits again."""
+    x, y, z = leaf((batch, m, k), dtype), leaf((batch, k, n), dtype), leaf((n,), dtype)
+    product = apply("contract", x, y, left=(0, 1, 3), right=(0, 3, 2), out=(0, 1, 2))
+    node = apply("add", product, apply("broadcast", z, shape=product.shape, axes=(2,)))
+    run = on_device(node, inputs=[x, y, z], precision=precision)
+    name = "product_tf32" if precision == "tf32" else "product"
+    assert titles(run)[:2] == [f"{name}_parts", f"{name}_joined"]
+    if dtype == np.int32:
+        a, b, c = (RANDOM.integers(-9, 9, s.shape).astype(dtype) for s in (x, y, z))
+        np.testing.assert_array_equal(run(a, b, c)[0], a @ b + c)
+        return
+    assert len(titles(run)) == 2
+    a, b, c = (normal(*s.shape, dtype=dtype) for s in (x, y, z))
+    got = run(a, b, c)[0]
+    exact = a.astype(np.longdouble) @ b + c
+    rounding = 2 * 2.0**-11 if precision == "tf32" else 0
+    bound = (rounding + (k / 8 + 70) * 4 * EPS[dtype]) * (np.abs(a) @ np.abs(b) + np.abs(c))
+    assert (np.abs(got - exact) <= bound).all()
+    np.testing.assert_array_equal(got, run(a, b, c)[0])
+
+
+def test_parts_are_worth_their_launch():
+    """64 x 64 x 2048 in many parts; products with tiles enough, or with short sums, in one."""
+    tiles = simt.TILES[4]
+    assert choose(tiles, Extents(64, 64, 2048, 1, 4), 64)[1] >= 16
+    assert choose(tiles, Extents(4096, 4096, 4096, 1, 4), 64) == (tiles[0], 1)
+    assert choose(tiles, Extents(64, 64, 128, 1, 4), 64)[1] == choose(tiles, Extents(64, 64, 64, 500, 4), 64)[1] == 1
 
 
 @pytest.mark.parametrize("precision", ["ieee", "tf32"])

@@ -17,7 +17,7 @@ from gradc.codegen.ptx.launch import Item, Launch, LaunchPlan, Pointer
 from gradc.codegen.ptx.loop import Copied, Count, Frame, Loops
 from gradc.codegen.ptx.order import Lookups, sort_steps
 from gradc.codegen.ptx.problem import problem_of
-from gradc.codegen.ptx.product import ProductStep
+from gradc.codegen.ptx.product import product_steps
 from gradc.codegen.ptx.scan import scan_steps
 from gradc.codegen.ptx.step import Step
 from gradc.codegen.ptx.target import Gpu
@@ -152,9 +152,9 @@ class _Emitter:
         if isinstance(work, Product):
             if is_thin(work):
                 return team_steps(as_nest(work, OPS["multiply"], self.gpu), title)
-            return [ProductStep(problem_of(work), self.gpu, self.tf32)]
+            return product_steps(problem_of(work), self.gpu, self.tf32)
         if isinstance(work, Correlation):
-            return [ProductStep(problem_of(work), self.gpu, self.tf32)]
+            return product_steps(problem_of(work), self.gpu, self.tf32)
         if isinstance(work, Sort):
             return sort_steps(work)
         return [Lookups(work)] if work.rows * work.per_row else []

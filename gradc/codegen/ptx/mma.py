@@ -51,10 +51,11 @@ class Fragment:
     depth: int
     intrinsic: str
     register: str  #: LLVM's type of a register of an operand
+    speed: int  #: products that a multiprocessor adds up in a cycle
     rounded: bool = False  #: elements are float32, and are rounded to tf32 on their way into registers
 
 
-TF32 = Fragment("product_tf32", 4, 8, "llvm.nvvm.mma.m16n8k8.row.col.tf32", "i32", rounded=True)
+TF32 = Fragment("product_tf32", 4, 8, "llvm.nvvm.mma.m16n8k8.row.col.tf32", "i32", 512, rounded=True)
 
 
 def fragment_for(p: Problem, gpu: Gpu, tf32: bool) -> Fragment | None:
@@ -74,7 +75,7 @@ class Mma:
         self.kind, self.dtype, self.title = kind, p.dtype, kind.title
         depth = TILE_BYTES // kind.size
         tiles = [Tile(bm, bn, depth, tm, tn, rate) for bm, bn, tm, tn, rate in SHAPES]
-        self.tile = choose(tiles, p.m, p.n, p.batch)
+        self.tile, self.parts = choose(tiles, p.extents, kind.speed)
         self.threads = WARP * (self.tile.bm // self.tile.tm) * (self.tile.bn // self.tile.tn)
         self.copied = access_width(p.dtype)
 

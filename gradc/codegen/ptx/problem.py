@@ -11,8 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from gradc.codegen.ir import Lanes, Value, const
 from gradc.codegen.ptx.step import spread
+from gradc.codegen.ptx.tile import Extents
 from gradc.codegen.scalars import Point
 from gradc.schedule.affine import Var
 from gradc.schedule.kernel import Axis, Correlation, Epilogue, Product, View
@@ -60,6 +63,10 @@ class Problem:
     @property
     def batch(self) -> int:
         return size(self.out.batch)
+
+    @property
+    def extents(self) -> Extents:
+        return Extents(self.m, self.n, self.k, self.batch, np.dtype(self.dtype).itemsize)
 
 
 def size(walk: Walk) -> int:

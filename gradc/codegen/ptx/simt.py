@@ -32,6 +32,8 @@ TILES: dict[int, tuple[Tile, ...]] = {
         Tile(16, 64, 16, 4, 4, 0.6),
     ),
 }  # fmt: skip
+#: itemsize -> products that a multiprocessor adds up in a cycle (sm_80).
+SPEED = {4: 64, 8: 32}
 
 
 class Simt:
@@ -43,7 +45,8 @@ class Simt:
     def __init__(self, p: Problem):
         self.dtype = p.dtype
         self.run = min(4, access_width(p.dtype))  #: neighbouring columns that one thread has
-        self.tile = choose(TILES[8 if self.run == 2 else 4], p.m, p.n, p.batch)
+        size = 8 if self.run == 2 else 4
+        self.tile, self.parts = choose(TILES[size], p.extents, SPEED[size])
         self.copied = self.run
         self.threads = (self.tile.bm // self.tile.tm) * (self.tile.bn // self.tile.tn)
 

@@ -15,7 +15,7 @@ from gradc.schedule.kernel import Apply, Instruction, Load, Nest, Product, Reduc
 from gradc.schedule.lanes import arranged
 
 #: A product of fewer elements than this, each a sum of more than that many products, is worth many threads an element.
-FEW_ELEMENTS, LONG_SUM = 4096, 1024
+FEW_ELEMENTS, LONG_SUM = 256, 1024
 
 
 def is_thin(p: Product) -> bool:
