@@ -602,7 +602,7 @@ def constant(value: Any, weak: bool = False) -> Node:
 
 
 def _number(value: int | float) -> Node:
-    """A Python number: its dtype yields to its partner's."""
+    """A Python number, whose dtype yields to its partner's."""
     array = np.array(value, _INTEGER if type(value) is int else _FLOAT)
     array.setflags(write=False)
     return Node(OPS["constant"], (), {"value": array}, interned((), array.dtype, True))

@@ -58,7 +58,7 @@ TYPE_ONLY = {("node", "ops"): "a Node's field `op` has the record's type; the re
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "numpy": ("*",),
     "optree": ("tree",),
-    "networkx": ("graph", "passes", "schedule"),
+    "networkx": ("graph",),
     "sympy": ("diff.symbolic*", "explain", "oracle"),
     "llvmlite": ("codegen", "runtime"),
     "rich": ("cli",),

@@ -78,14 +78,16 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Node:
     """Build the node, after casting and broadcasting the operands as NumPy would."""
     args = [x if type(x) is Node else as_node(x) for x in operands]
     avals = [a.aval for a in args]
-    dtypes = loop_dtypes(op.name, avals)
-    _warn_of_widening(op.name, args, dtypes)
+    *taken, dtype = loop_dtypes(op.name, avals)
+    _warn_of_widening(op.name, args, taken)
     # Asked before the casts: what is computed of Python numbers alone is one; but there is no weak bool.
-    weak = dtypes[-1].kind != "b" and all(a.weak for a in avals)
-    args = [cast(a, d) for a, d in zip(args, dtypes[:-1], strict=True)]
+    weak = dtype.kind != "b" and all(a.weak for a in avals)
+    args = [
+        a if aval.dtype is d and not aval.weak else cast(a, d) for a, aval, d in zip(args, avals, taken, strict=True)
+    ]
     shape = common_shape(op.name, args)
     args = [a if a.aval.shape == shape else broadcast_to(a, shape) for a in args]
-    return Node(op, tuple(args), attrs, interned(shape, dtypes[-1], weak))
+    return Node(op, tuple(args), attrs, interned(shape, dtype, weak))
 
 
 def loop_dtypes(name: str, avals: Sequence[Aval]) -> tuple[np.dtype[Any], ...]:
@@ -133,11 +135,11 @@ def _scalar_of(dtype: Any) -> Any:
 _NARROW, _WIDE = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def _warn_of_widening(name: str, args: Sequence[Node], dtypes: Sequence[np.dtype[Any]]) -> None:
+def _warn_of_widening(name: str, args: Sequence[Node], taken: Sequence[np.dtype[Any]]) -> None:
     """A float64 constant that turns a float32 computation into float64 is nearly always an accident: say where."""
-    narrow = [a for a in args if a.aval.dtype == _NARROW]
-    if not narrow or dtypes[0] != _WIDE:
+    if taken[0] != _WIDE:
         return
+    narrow = [a for a in args if a.aval.dtype == _NARROW]
     wide = [a for a in args if a.aval.dtype == _WIDE and not a.aval.weak]
     if narrow and wide and all(a.op.name == "constant" for a in wide):
         text = (

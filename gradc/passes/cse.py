@@ -34,9 +34,8 @@ def cse(graph: Graph) -> Graph:
 
 def attrs_key(node: Node) -> Hashable:
     """The attributes as a hashable value that distinguishes bit patterns."""
-    if not node.attrs:
-        return ()
-    return tuple((k, value_key(v)) for k, v in sorted(node.attrs.items()))
+    attrs = node.attrs.items()
+    return tuple([(k, value_key(v)) for k, v in (sorted(attrs) if len(attrs) > 1 else attrs)])
 
 
 def value_key(value: Any) -> Hashable:

@@ -103,7 +103,7 @@ def _with_rows(
             earlier = home.get(read)
             if earlier is None or earlier is cluster or cluster.number in absorbed:
                 continue
-            if _same_rows(earlier, cluster, stored, shortest) and not _comes_back(earlier, cluster.deps, made):
+            if not _comes_back(earlier, cluster.deps, made) and _same_rows(earlier, cluster, stored, shortest):
                 absorbed.add(cluster.number)
                 _absorb(earlier, cluster, home, made)
     return absorbed

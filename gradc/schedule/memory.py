@@ -12,7 +12,7 @@ import bisect
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from gradc.schedule.accesses import Accesses, is_copy
 from gradc.schedule.assemble import Draft
 from gradc.schedule.kernel import Buffer, Kernel, Place
 from gradc.schedule.weave import dtype_name
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 #: Arena buffers start on cache lines.
 ALIGN = 64
@@ -97,10 +94,9 @@ def ordered(plan: Plan, storage: Mapping[int, int]) -> list[Kernel]:
     """The kernels in running order; ``storage`` maps an output's buffer to the input's whose memory it takes over."""
     _settle(plan, storage)
     plan.number_scratch()
-    graph = run_edges(plan, storage)
     kernels = plan.kernels
     first = [min(k.nodes, default=len(plan.buffers) + i) for i, k in enumerate(kernels)]
-    return [kernels[k] for k in _Order(kernels, plan.buffers, graph, first).run()]
+    return [kernels[k] for k in _Order(kernels, plan.buffers, run_edges(plan, storage), first).run()]
 
 
 class _Order:
@@ -111,10 +107,13 @@ class _Order:
     """
 
     def __init__(
-        self, kernels: Sequence[Kernel], buffers: Sequence[Buffer], graph: nx.DiGraph[int], first: Sequence[int]
+        self, kernels: Sequence[Kernel], buffers: Sequence[Buffer], edges: RunEdges, first: Sequence[int]
     ):
-        self.kernels, self.graph, self.first = kernels, graph, first
-        self.waits = dict(graph.in_degree())
+        self.kernels, self.edges, self.first = kernels, edges, first
+        self.waits = [0] * len(kernels)
+        for later in edges:
+            for k in later:
+                self.waits[k] += 1
         self.readers: dict[int, set[int]] = {}
         self.growth = [0] * len(kernels)  #: bytes by which each kernel would make the arena grow if it ran now
         self.size = {b.number: _bytes(b) for b in buffers if b.place is Place.ARENA}
@@ -129,7 +128,7 @@ class _Order:
 
     def run(self) -> Iterator[int]:
         """Numbers of kernels."""
-        heap = [self._key(k) for k, waits in self.waits.items() if not waits]
+        heap = [self._key(k) for k, waits in enumerate(self.waits) if not waits]
         heapq.heapify(heap)
         done: set[int] = set()
         while heap:
@@ -145,7 +144,7 @@ class _Order:
             for urgent in self._finished(k):
                 if not self.waits[urgent] and urgent not in done:
                     heapq.heappush(heap, self._key(urgent))
-            for later in self.graph.successors(k):
+            for later in self.edges[k]:
                 self.waits[later] -= 1
                 if not self.waits[later]:
                     heapq.heappush(heap, self._key(later))
@@ -168,46 +167,59 @@ class _Order:
         return (last,)
 
 
-def run_edges(plan: Plan, storage: Mapping[int, int]) -> nx.DiGraph[int]:
-    """The kernel DAG: from each buffer's writer to its readers, and from a donor's readers to who overwrites it."""
-    import networkx as nx
+#: For each kernel those that have to run after it, and need its result or its memory.
+RunEdges = list[set[int]]
 
+
+def run_edges(plan: Plan, storage: Mapping[int, int]) -> RunEdges:
+    """The kernel DAG: from each buffer's writer to its readers, and from a donor's readers to who overwrites it."""
     writer, readers = plan.writers(), plan.readers()
-    graph: nx.DiGraph[int] = nx.DiGraph()
-    graph.add_nodes_from(range(len(plan.drafts)))
+    edges: RunEdges = [set() for _ in plan.drafts]
     for number, reading in readers.items():
         if number in writer:
-            graph.add_edges_from((writer[number], r) for r in reading if r != writer[number])
+            edges[writer[number]] |= reading - {writer[number]}
     for output, donor in storage.items():
         if output in writer:
-            graph.add_edges_from(_before(writer[output], readers.get(donor, set())))
-    return graph
+            _run_before(writer[output], readers.get(donor, set()), edges)
+    return edges
 
 
-def _before(writer: int, readers: Set[int]) -> Iterator[tuple[int, int]]:
-    return ((r, writer) for r in readers if r != writer)
+def _run_before(writer: int, readers: Set[int], edges: RunEdges) -> None:
+    for reader in readers - {writer}:
+        edges[reader].add(writer)
+
+
+def _follows(kernel: int, others: Set[int], edges: RunEdges) -> bool:
+    """Whether one of ``others`` has to run after ``kernel``."""
+    pending, seen = [kernel], {kernel}
+    while pending:
+        later = edges[pending.pop()] - seen
+        if not others.isdisjoint(later):
+            return True
+        seen |= later
+        pending += later
+    return False
 
 
 def _settle(plan: Plan, storage: Mapping[int, int]) -> None:
     """Let the writer of an output go through a temporary where it cannot overwrite the donor directly."""
-    import networkx as nx
-
-    graph = run_edges(plan, {})
+    edges = run_edges(plan, {})
     writer, readers = plan.writers(), plan.readers()
     for output, donor in storage.items():
         if output not in writer:
             continue
         first, old = writer[output], readers.get(donor, set())
         in_step = Accesses(plan.drafts[first].kernel).in_step(donor, output)
-        if not in_step or not old.isdisjoint(nx.descendants(graph, first)):
+        if not in_step or _follows(first, old, edges):
             temporary = plan.add_temporary(plan.buffers[output])
             plan.redirect(output, temporary)
             plan.drafts.append(plan.copy(temporary, output))
-            graph.add_edge(first, len(plan.drafts) - 1)
+            edges[first].add(len(edges))
+            edges.append(set())
             first = len(plan.drafts) - 1
         else:
             plan.drafts[first] = _without_copies(plan.drafts[first], donor, output)
-        graph.add_edges_from(_before(first, old))
+        _run_before(first, old, edges)
 
 
 def _without_copies(draft: Draft, source: int, target: int) -> Draft:

@@ -24,7 +24,7 @@ from tests.bench.workload import Entrant
 
 #: what is imported before the clock of a first call starts, by the process's library
 IMPORTS: dict[str, tuple[str, ...]] = {
-    "gradc": ("networkx", "gradc.api.executable"),
+    "gradc": ("gradc.api.executable",),
     "JAX": ("jax.numpy",),
     "PyTorch": ("torch", "torch._dynamo", "torch._inductor"),
     "CasADi": ("casadi",),
