@@ -92,6 +92,18 @@ def prepared(f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any])
     return run_passes(trace(f, *args, **kwargs), FORWARD)
 
 
+def with_respect_to(
+    f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], argnums: ArgNums, title: str
+) -> tuple[Wanted, Graph, list[Node]]:
+    """What ``argnums`` selects, the graph to differentiate, and its inputs that are selected."""
+    wanted = select(args, argnums, title)
+    graph = prepared(f, args, kwargs)
+    inputs = [graph.inputs[p] for p in wanted.positions]
+    for x in inputs:
+        refuse_without_tangent(x, graph.names.get(x, "argument"))
+    return wanted, graph, inputs
+
+
 def arrays_of(args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
     """The flat array arguments of a call."""
     return leaves_of((tuple(args), kwargs))[0]
@@ -138,11 +150,7 @@ def value_and_grad(
 
     @functools.wraps(f, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
     def both(*args: Any, **kwargs: Any) -> Any:
-        wanted = select(args, argnums, title)
-        graph = prepared(f, args, kwargs)
-        inputs = [graph.inputs[p] for p in wanted.positions]
-        for x in inputs:
-            refuse_without_tangent(x, graph.names.get(x, "argument"))
+        wanted, graph, inputs = with_respect_to(f, args, kwargs, argnums, title)
         _scalar_output(graph, has_aux)
         values, gradients = _METHODS[method](graph, inputs, arrays_of(args, kwargs))
         assert graph.out_tree is not None

@@ -11,9 +11,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from gradc.api.derivatives import ArgNums, arrays_of, grad, prepared, select, title_of
+from gradc.api.derivatives import ArgNums, arrays_of, grad, title_of, with_respect_to
 from gradc.diff.derived import Derived, noted
-from gradc.diff.linear import refuse_without_tangent
 from gradc.diff.structured import Mode, jacobian_blocks
 from gradc.errors import DTypeError
 from gradc.graph import Graph
@@ -42,11 +41,7 @@ def jacobian(f: Callable[..., Any], argnums: ArgNums = 0, mode: Mode = "auto") -
 
     @functools.wraps(f, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        wanted = select(args, argnums, title)
-        graph = prepared(f, args, kwargs)
-        inputs = [graph.inputs[p] for p in wanted.positions]
-        for x in inputs:
-            refuse_without_tangent(x, graph.names.get(x, "argument"))
+        wanted, graph, inputs = with_respect_to(f, args, kwargs, argnums, title)
         _refuse_integers(graph)
         blocks = jacobian_blocks(graph, inputs, lambda g: run_passes(g, LINEAR), mode, lanes=True)
         dense = [
