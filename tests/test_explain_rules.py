@@ -358,3 +358,17 @@ def test_reported_rules_are_those_that_were_applied(name: str) -> None:
     assert {rule.statement for rule in RULES if rule.name in reported} == {
         line.partition(": ")[2] for line in derivation.text(rules=True).splitlines() if line.startswith("  by ")
     }
+
+
+def cross_entropy(W: Any, X: Any, Y: Any) -> Any:
+    return -(Y * gc.nn.log_softmax(X @ W, axis=-1)).sum(-1).mean()
+
+
+def test_labels_that_could_be_declared_are_told() -> None:
+    arrays = np.ones((4, 3)), np.ones((5, 4)), np.eye(3)[[0, 1, 2, 0, 1]]
+    told = gc.explain(cross_entropy, *arrays)
+    assert told.undeclared == ("Y",) and "Y = gc.assume(Y, one_hot=True) makes this shorter" in str(told)
+    declared = gc.explain(lambda W, X, Y: cross_entropy(W, X, gc.assume(Y, one_hot=True)), *arrays)
+    assert declared.undeclared == () and "Xᵀ(p − Y)/n" in str(declared)
+    scores = gc.explain(lambda W, X, Y: (Y.sum(-1) * gc.nn.softmax(X @ W, axis=-1)[:, 0]).sum(), *arrays)
+    assert scores.undeclared == ()

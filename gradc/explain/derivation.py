@@ -32,7 +32,7 @@ from gradc.explain.naming import Naming
 from gradc.explain.notation import Notation
 from gradc.explain.page import Page
 from gradc.explain.quantities import Key, Quantities, symbols_in
-from gradc.explain.reasons import conventions, open_forms, why_zero
+from gradc.explain.reasons import conventions, open_forms, why_zero, worth_declaring
 from gradc.explain.recursions import recursions, without_branches
 from gradc.explain.rules import BY, FORWARD_RULES, RULES, Fact, Simplifier
 from gradc.explain.rules import Rule as Identity
@@ -101,6 +101,7 @@ class Derivation:
     notes: tuple[str, ...] = ()
     rewrites: tuple[Identity, ...] = field(default=())
     open_forms: tuple[str, ...] = ()  #: operations that have no closed form and are written as they are
+    undeclared: tuple[str, ...] = ()  #: inputs that look like labels: were they declared one-hot, less would be written
 
     def text(
         self,
@@ -271,6 +272,7 @@ class Deriver:
             self.stable.notes,
             tuple(quantities.simplifier.applied.values()),
             open_forms(lines),
+            worth_declaring(lines),
         )
 
     def _forward_lines(self, quantities: Quantities) -> list[tuple[str, Formula]]:

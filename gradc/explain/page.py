@@ -113,6 +113,9 @@ class Page:
         remarks = [f"{self.printer(ident)} {self._meaning(text)}" for ident, text in derivation.legend]
         if derivation.open_forms:
             remarks.append(self.printer.plain(f"no closed form, written as it is: {', '.join(derivation.open_forms)}"))
+        for name in derivation.undeclared:
+            words = f"if the rows of {name} are one-hot, {name} = gc.assume({name}, one_hot=True) makes this shorter"
+            remarks.append(self.printer.plain(words))
         remarks += [f"at singular points, {self.printer.plain(text)}" for text in derivation.conventions]
         remarks += [f"stabilised, {self.printer.plain(text)}" for text in derivation.notes]
         return remarks

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gradc.diff.linear import active_nodes, has_tangent, partials_of, passes
-from gradc.explain.formula import Apply, Formula
+from gradc.explain.formula import Apply, Formula, Product, Symbol
 from gradc.explain.naming import Naming
 from gradc.graph import Graph
 from gradc.interpret import topological
@@ -87,6 +87,34 @@ def open_forms(lines: Sequence[Line]) -> tuple[str, ...]:
             places = ", ".join(dict.fromkeys(map(str, part.where)))
             found.setdefault(f"{op.name} ({places})" if places else op.name)
     return tuple(sorted(found))
+
+
+def worth_declaring(lines: Sequence[Line]) -> tuple[str, ...]:
+    """Inputs whose rows are summed beside a softmax, as the labels of a cross-entropy are: one-hot, the sum is 1."""
+    meanings = {line.name: line.formula for line in lines}
+
+    def is_softmax(x: Formula) -> bool:
+        known = meanings.get(x.name) if isinstance(x, Symbol) else x
+        return isinstance(known, Apply) and known.name == "softmax"
+
+    found: dict[str, None] = {}
+    stack: list[Formula] = [line.formula for line in lines if line.formula is not None]
+    while stack:
+        part = stack.pop()
+        stack += part.parts
+        if isinstance(part, Product) and any(is_softmax(f.base) for f in part.factors):
+            summed = (_summed_along_rows(f.base) for f in part.factors)
+            found |= {name: None for name in summed if name}
+    return tuple(found)
+
+
+def _summed_along_rows(x: Formula) -> str:
+    """The input of which ``x`` is the sum along the last axis; "" if it is none."""
+    if not (isinstance(x, Product) and len(x.factors) == 1):
+        return ""
+    base, labels, exponent = x.factors[0]
+    plain = isinstance(base, Symbol) and base.role == "input" and exponent == 1
+    return base.name if isinstance(base, Symbol) and plain and labels and labels[-1] >= x.ndim else ""
 
 
 def conventions(graph: Graph, lines: Sequence[Line]) -> tuple[str, ...]:
