@@ -10,7 +10,7 @@ import pytest
 
 from tests.bench.__main__ import FAMILIES, chosen, main
 from tests.bench.race import Result
-from tests.bench.report import verdict
+from tests.bench.report import goal_text, verdict
 from tests.bench.settings import environment, process_of
 from tests.bench.workload import Workload, difference, ulp_error
 
@@ -59,6 +59,14 @@ def test_a_goal_counts_by_medians() -> None:
     assert verdict(Result(row, "f", 1, median={"gradc": 1.0, "JAX": 2.0, "NumPy": 3.0})) == "yes"
     assert verdict(Result(row, "f", 1, median={"gradc": 1.0, "JAX": 1.9, "NumPy": 3.0})) == "no"
     assert verdict(Result(row, "f", 1, median={"JAX": 1.9})) == "?"
+
+
+def test_all_goals_of_a_row_count() -> None:
+    row = Workload("x", "x", "x", {}, 0.0, flops=8, goal=1.0, also={"JAX": 2.0, "absent": 9.0}, of_peak=0.8)
+    right = Result(row, "f", 1, median={"gradc": 1.0, "JAX": 2.0, "NumPy": 1.0}, minimum={"gradc": 1.0})
+    assert verdict(right, {"float32": 10.0}) == "yes" and verdict(right, {"float32": 10.1}) == "no"
+    assert verdict(Result(row, "f", 1, median={"gradc": 1.0, "JAX": 1.9, "NumPy": 1.0}), {}) == "no"
+    assert goal_text(row) == "≥ 1×, ≥ 2× JAX, ≥ 9× absent, ≥ 80% of FMA peak"
 
 
 def test_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

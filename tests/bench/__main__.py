@@ -51,8 +51,9 @@ brackets); every answer was compared with gradc's before any clock started. Peer
 process of its own, one at a time: JAX jitted, with donation where gradc donates; PyTorch eager and `torch.compile`;
 CasADi in its virtual machine and as C compiled with `-O3 -march=native`; "AVX-512" marks a BLAS that may not take its
 AVX-512 kernels on this CPU by itself and is made to. gradc is called from Python as a user calls it, with `fp="ieee"`:
-no fast-math. *best ×* is the best peer's median over gradc's; *reached* says whether that is the goal. Percentages are
-of the limits measured in the same run.
+no fast-math. *best ×* is the best peer's median over gradc's; *reached* says whether all goals of the row are: ratios
+of medians, and the share of the FMA peak that gradc's shortest time is, as all percentages of limits measured in the
+same run.
 
 {date}, {cpu}, {cores} cores, {system}, Python {python}; {versions}."""
 

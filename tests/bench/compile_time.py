@@ -58,10 +58,10 @@ def _row(name: str, title: str, contenders: dict[str, Builder]) -> Workload:
     note = NOTE if name.startswith("scalars") and "JAX" in contenders else ""
     order = (("CasADi C", 3.0), ("JAX", 5.0)) if name == "mechanism" else (("JAX", 5.0), ("CasADi C", 3.0))
     against, goal = next(((label, times) for label, times in order if label in contenders), (None, 0.0))
-    limit = "≥ 50× torch.compile" if "torch.compile" in contenders else ""
+    also = {"torch.compile": 50.0} if "torch.compile" in contenders else {}
     return Workload(
         f"compile/{name}", f"first call: {title}", COUNTED, contenders, tolerance=0.0,
-        goal=goal, against=against, measure="compile", limit=limit, note=note,
+        goal=goal, against=against, measure="compile", also=also, note=note,
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def workloads(quick: bool) -> list[Workload]:
         Workload(
             "conv", f"LeNet-like conv net, 28 × 28, batch {BATCH}, Adam step, f32", COUNTED,
             {"gradc": ours, "JAX": theirs_jax, **torch_contenders(theirs_torch)},
-            tolerance=1e-4, flops=flops(), goal=3.0, limit="≥ 50 % of FMA peak",
+            tolerance=1e-4, flops=flops(), goal=3.0, of_peak=0.5,
         )
     ]  # fmt: skip
 

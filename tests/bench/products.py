@@ -61,14 +61,14 @@ def _row(shape: Shape, layout: str, dtype: str) -> Workload:
     return Workload(
         f"gemm/{short}/{layout}/{name}", f"{name.replace('x', ' × ')} {layout}, {short}", COUNTED, contenders,
         tolerance=1e-4 if dtype == "float32" else 1e-12, flops=2 * m * n * k, dtype=dtype,
-        goal=2.0 if max(shape) <= 32 else 1.0, limit=_limit(shape), note=NOTE if max(shape) == 32 else "",
+        goal=2.0 if max(shape) <= 32 else 1.0, of_peak=_of_peak(shape), note=NOTE if max(shape) == 32 else "",
     )  # fmt: skip
 
 
-def _limit(shape: Shape) -> str:
+def _of_peak(shape: Shape) -> float:
     if all(x % 32 == 0 for x in shape):
-        return "≥ 90 % of FMA peak"
-    return "≥ 80 % of FMA peak" if min(shape) >= 50 else ""
+        return 0.9
+    return 0.8 if min(shape) >= 50 else 0.0
 
 
 def operands(shape: Shape, layout: str, dtype: str) -> tuple[Any, Any]:

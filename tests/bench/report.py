@@ -40,14 +40,37 @@ def against(result: Result) -> str | None:
     return result.best_peer()
 
 
-def verdict(result: Result) -> str:
-    """Whether the goal is reached by medians: "yes", "no", "—" without a goal, "?" without a figure."""
-    goal, peer = result.workload.goal, against(result)
-    if not goal:
+def verdict(result: Result, limits: Limits | None = None) -> str:
+    """Whether all goals are reached, ratios by medians: "yes", "no", "—" without a goal, "?" without a figure."""
+    if not result.workload.goal:
         return "—"
-    if peer is None or "gradc" not in result.median:
+    if against(result) is None or "gradc" not in result.median:
         return "?"
-    return "yes" if result.ratio(peer) >= goal else "no"
+    return "yes" if min(shares(result, limits or {})) >= 1 else "no"
+
+
+def shares(result: Result, limits: Limits) -> list[float]:
+    """How far each goal is reached: 1 is just."""
+    work, peer = result.workload, against(result)
+    found = [result.ratio(peer) / work.goal] if peer is not None else []
+    found += [result.ratio(label) / times for label, times in work.also.items() if label in result.median]
+    if work.of_peak and limits:
+        found.append(peak_share(result, limits) / work.of_peak)
+    return found
+
+
+def peak_share(result: Result, limits: Limits) -> float:
+    """Which share of the FMA peak gradc's shortest time is."""
+    work = result.workload
+    return work.flops / result.minimum["gradc"] / limits[work.dtype] / result.threads
+
+
+def goal_text(work: Workload) -> str:
+    """All goals of a row."""
+    ratios = [f"≥ {work.goal:g}×"] if work.goal else []
+    ratios += [f"≥ {times:g}× {label}" for label, times in work.also.items()]
+    peak = [f"≥ {work.of_peak:.0%} of FMA peak"] if work.of_peak else []
+    return ", ".join([*ratios, *peak, *([work.limit] if work.limit else [])])
 
 
 def rate_text(result: Result, limits: Limits) -> str:
@@ -56,7 +79,7 @@ def rate_text(result: Result, limits: Limits) -> str:
     if not best or work.measure != "time":
         return ""
     if work.flops:
-        share = work.flops / best / limits[work.dtype] / result.threads if limits else 0.0
+        share = peak_share(result, limits) if limits else 0.0
         return f"{work.flops / best / 1e9:.0f} GF" + (f", {share:.0%}" if share else "")
     if work.moved > 4_000_000:
         share = work.moved / best / limits["bandwidth"] if limits else 0.0
@@ -99,22 +122,22 @@ def table(results: Sequence[Result], limits: Limits) -> str:
     for result, rate in zip(results, rates, strict=True):
         peer = against(result)
         ratio = f"{result.ratio(peer):.2f}" if peer and "gradc" in result.median else ""
-        goal = ", ".join(x for x in (f"≥ {result.workload.goal:g}×" if result.workload.goal else "",
-                                     result.workload.limit) if x)  # fmt: skip
-        cells = [result.workload.title, own_text(result, show), *([rate] if any(rates) else []), ratio, goal,
-                 verdict(result), *(peer_text(result, label, show) for label in labels)]  # fmt: skip
+        rated = [rate] if any(rates) else []
+        judged = [ratio, goal_text(result.workload), verdict(result, limits)]
+        peers = [peer_text(result, label, show) for label in labels]
+        cells = [result.workload.title, own_text(result, show), *rated, *judged, *peers]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def summary(results: Sequence[Result], titles: dict[str, str]) -> str:
+def summary(results: Sequence[Result], titles: dict[str, str], limits: Limits) -> str:
     """How many goals are reached, family by family."""
-    lines = ["| | threads | goals reached | worst ratio to its goal |", "| --- | --- | --- | --- |"]
+    lines = ["| | threads | goals reached | furthest from its goal |", "| --- | --- | --- | --- |"]
     for (family, threads), group in grouped(results).items():
         with_goal = [r for r in group if verdict(r) in ("yes", "no")]
-        reached = sum(verdict(r) == "yes" for r in with_goal)
-        shares = [(r.ratio(against(r) or "") / r.workload.goal, r.workload.title) for r in with_goal]
-        worst = "{:.2f} at {}".format(*min(shares)) if shares else "—"
+        reached = sum(verdict(r, limits) == "yes" for r in with_goal)
+        furthest = sorted((min(shares(r, limits)), r.workload.title) for r in with_goal)
+        worst = "{:.2f} at {}".format(*furthest[0]) if furthest else "—"
         lines.append(f"| {titles[family]} | {threads} | {reached} of {len(with_goal)} | {worst} |")
     return "\n".join(lines)
 
@@ -134,23 +157,24 @@ def page(results: Sequence[Result], titles: dict[str, str], limits: Limits, head
         update = f"in-place update of a large array {limits['bandwidth'] / 1e9:.0f} GB/s"
         load = f"; load average of the machine before the run {limits['load']:.1f}" if limits.get("load") else ""
         parts.append(f"Limits of one core, measured in the same run: FMA peak {peaks}; {update}{load}.")
-    parts += ["## Summary", summary(results, titles)]
+    parts += ["## Summary", summary(results, titles, limits)]
     for (family, threads), group in grouped(results).items():
         many = "" if threads == 1 else f", {threads} threads"
         parts.append(f"## {titles[family]}{many}")
         for counted in dict.fromkeys(r.workload.counted for r in group):
             parts.append(counted[0].upper() + counted[1:] + ".")
         parts.append(table(group, limits))
-        remarks = notes(group) + sorted({f"- {label}: {why}" for r in group for label, why in r.failures.items()})
+        failures = {f"- {label}: {why}" for r in group for label, why in r.failures.items()}
+        remarks = notes(group, limits) + sorted(failures)
         parts += ["\n".join(remarks)] if remarks else []
     return "\n\n".join(parts) + "\n"
 
 
-def notes(group: Sequence[Result]) -> list[str]:
+def notes(group: Sequence[Result], limits: Limits) -> list[str]:
     """What limits the rows that missed their goal, each remark once."""
     titles: dict[str, list[str]] = {}
     for result in group:
-        if result.workload.note and verdict(result) != "yes":
+        if result.workload.note and verdict(result, limits) != "yes":
             titles.setdefault(result.workload.note, []).append(result.workload.title)
     return [f"- {'; '.join(names)}: {note}." for note, names in titles.items()]
 
@@ -165,7 +189,7 @@ def record(result: Result, limits: Limits) -> dict[str, Any]:
     return {
         "name": work.name, "title": work.title, "family": result.family, "threads": result.threads,
         "measure": work.measure, "counted": work.counted, "flops": work.flops, "bytes": work.moved, "dtype": work.dtype,
-        "goal": work.goal, "against": against(result), "verdict": verdict(result), "limit": work.limit,
+        "goal": work.goal, "against": against(result), "verdict": verdict(result, limits), "goals": goal_text(work),
         "median": result.median, "minimum": result.minimum, "first": result.first, "warm": result.warm,
         "empty": result.empty,
         "error": result.error, "ulp": result.ulp, "planned": result.planned, "stages": result.stages,

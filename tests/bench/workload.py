@@ -48,7 +48,9 @@ class Workload:
     moved: int = 0  #: bytes that have to travel between memory and the core
     goal: float = 0.0  #: gradc has to be this many times as fast as the best peer; 0: no goal
     against: str | None = None  #: the peer the goal is against; None: the best one
-    limit: str = ""  #: the stated distance from the machine's limit, e.g. "85 % of FMA peak"
+    also: Mapping[str, float] = field(default_factory=dict)  #: further goals, against peers by name
+    of_peak: float = 0.0  #: the share of the FMA peak to be reached; 0: no goal
+    limit: str = ""  #: what else the goal says, in words that nobody can judge by a figure
     dtype: str = "float32"
     measure: str = "time"  #: "time", "compile" (fresh processes, first calls) or "memory" (fresh process, peak)
     exact: Callable[[], Any] | None = None  #: the answer in a wider dtype, from which errors in ULP are counted
