@@ -6,6 +6,8 @@ The gallery holds the formulas themselves; here are the ways to ask for them and
 from __future__ import annotations
 
 import functools
+import json
+import re
 
 import numpy as np
 import pytest
@@ -134,6 +136,20 @@ def test_the_matrices_of_a_network_can_be_run():
         np.testing.assert_allclose(found, wanted, atol=1e-13)
 
 
-def test_the_explorer_of_a_hessian_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="shows a function and its gradient"):
-        gc.explain(ridge, W, X, Y, order=2).html(tmp_path / "page.html")
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (lambda: gc.explain(ridge, W, X, Y, order=2), ["with its Hessian by w,", "How its Hessian follows"]),
+        (lambda: gc.explain(ridge, W, X, Y, order=2, operator=True), ["How its Hessian follows"]),
+        (lambda: gc.explain(gc.jacobian(np.tanh), np.ones(3)), ["with its Jacobian by x,", "How its Jacobian follows"]),
+    ],
+)
+def test_the_explorer_of_a_matrix(tmp_path, asked, words):
+    derivation = asked()
+    text = derivation.html(tmp_path / "page.html").read_text(encoding="utf-8")
+    for word in words:
+        assert word in text
+    data = json.loads(re.search(r'<script[^>]*id="data"[^>]*>(.*?)</script>', text, re.DOTALL).group(1))
+    assert data["frames"] and any("differentiate" in str(frame) for frame in data["frames"])
+    rows = re.findall(r'data-s="(\d+)"', text)
+    assert len(rows) >= len(derivation.lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -70,7 +71,7 @@ class Reader(HTMLParser):
 def explored(tmp_path_factory):
     """The page of a network's training loss, as text, as data, and the program behind it."""
     graph, wanted = traced(network, *arguments(), argnums=range(6))
-    program = compiled_program(graph, wanted, arguments())
+    program = compiled_program(partial(explain_graph, graph, wanted), arguments())
     text = page(program)
     path = tmp_path_factory.mktemp("explorer") / "page.html"
     path.write_text(text, encoding="utf-8")
@@ -167,7 +168,7 @@ def test_terms_stand_for_the_nodes_they_name(explored):
 def test_a_gradient_that_is_an_input_still_has_its_code():
     """∂L/∂X = A: the formula computes nothing, the compiled graph does."""
     graph, wanted = traced(lambda X, A: np.trace(A.T @ X), np.ones((2, 3)), np.ones((2, 3)))
-    program = compiled_program(graph, wanted)
+    program = compiled_program(partial(explain_graph, graph, wanted))
     text = page(program)
     data = json.loads(Reader(text).texts["data"])
     row = re.search(r'<div class="formula gradient"[^>]*data-s="(\d+)"', text)

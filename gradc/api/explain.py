@@ -54,4 +54,4 @@ def explain(
     graph, wanted = traced(question.function, *args, argnums=question.argnums, **kwargs)
     leaves, _, _ = flatten((args, kwargs))
     arrays = tuple(None if isinstance(x, Aval) else x for x in leaves)
-    return Explanation.of(question.answered(graph, wanted), graph, wanted, arrays, not question.matrix)
+    return Explanation.of(question.answered(graph, wanted), graph, wanted, arrays, question)

@@ -5,48 +5,48 @@ Enters: a derivation with the traced graph it came from.  Leaves: the same, with
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from gradc.explain import Derivation
+from gradc.explain import Derivation, Question
 from gradc.graph import Graph
-from gradc.node import Node, here
+from gradc.node import Node
 
 
 @dataclass(frozen=True)
 class Explanation(Derivation):
-    """A `Derivation` and where it came from: the ``traced`` graph, the inputs ``wanted``, the given arrays."""
+    """A `Derivation` and where it came from: the ``traced`` graph, the inputs ``wanted``, the given arrays, and the
+    ``question`` that it answers.
+    """
 
     traced: Graph = field(kw_only=True, repr=False)
     wanted: tuple[Node, ...] = field(kw_only=True, repr=False)
     arrays: tuple[Any, ...] = field(kw_only=True, repr=False)
-    is_gradient: bool = field(default=True, kw_only=True, repr=False)
+    question: Question = field(kw_only=True, repr=False)
 
     @classmethod
     def of(
-        cls, derivation: Derivation, graph: Graph, wanted: Sequence[Node], arrays: Sequence[Any], is_gradient: bool
+        cls, derivation: Derivation, graph: Graph, wanted: Sequence[Node], arrays: Sequence[Any], question: Question
     ) -> Explanation:
         """``derivation``, which explains ``graph``, with what it came from."""
         known = {f.name: getattr(derivation, f.name) for f in fields(derivation)}
-        return cls(**known, traced=graph, wanted=tuple(wanted), arrays=tuple(arrays), is_gradient=is_gradient)
+        return cls(**known, traced=graph, wanted=tuple(wanted), arrays=tuple(arrays), question=question)
 
     def html(self, path: str | Path) -> Path:
         """Write the explorer: one page, readable without a network, that shows source, formulas, graph, kernels, LLVM
         IR and assembly side by side; what belongs together lights up together, and the passes can be walked through.
 
-        The function and its gradient are compiled for this machine and each kernel is timed, on the arrays that were
+        The function and its derivative are compiled for this machine and each kernel is timed, on the arrays that were
         explained, or on random ones where only their shapes were given.  Returns the path.
         """
-        if not self.is_gradient:
-            raise ValueError(
-                f"{here()}: the page shows a function and its gradient, not a Jacobian or Hessian: "
-                "explain the function itself and write that, or use .mathml()"
-            )
         from gradc.explorer.page import page
         from gradc.explorer.program import compiled_program
 
         path = Path(path)
-        path.write_text(page(compiled_program(self.traced, self.wanted, self.arrays)), encoding="utf-8")
+        derive = functools.partial(self.question.answered, self.traced, self.wanted)
+        program = compiled_program(derive, self.arrays, self.question.sought)
+        path.write_text(page(program), encoding="utf-8")
         return path

@@ -165,9 +165,7 @@ def _run_explain(options: argparse.Namespace) -> int:
     from gradc.cli.stages import explain, explore
 
     if options.html is not None:
-        if options.order != 1:
-            raise UsageError("--html shows a function and its gradient: leave --order out")
-        return explore(options.function, options.arg, options.html)
+        return explore(options.function, options.arg, options.html, options.order, options.operator)
     fold, form = not options.unfold, options.form or "text"
     return explain(options.function, options.arg, form, fold, options.rules, options.order, options.operator)
 

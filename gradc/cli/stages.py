@@ -130,8 +130,7 @@ def explain(
     Repeated layers are one rule if ``fold``; ``rules``: under each formula of a text the identities that it was
     simplified by.
     """
-    if operator and order != 2:
-        raise UsageError("--operator is the product of a Hessian with a direction: add --order 2")
+    _refuse_operator_alone(order, operator)
     loaded = load_function(place, given)
     argnums = _differentiable(loaded)
     derivation = explain_function(loaded.function, *loaded.specs(), argnums=argnums, order=order, operator=operator)
@@ -145,13 +144,22 @@ def explain(
     return 0
 
 
-def explore(place: str, given: Sequence[str], output: str) -> int:
-    """Write the explorer's page, with kernels timed on the example arguments."""
+def explore(place: str, given: Sequence[str], output: str, order: int = 1, operator: bool = False) -> int:
+    """Write the explorer's page, with kernels timed on the example arguments; ``order`` and ``operator`` as for
+    `explain`.
+    """
+    _refuse_operator_alone(order, operator)
     loaded = load_function(place, given)
-    explanation = explain_function(loaded.function, *loaded.values(), argnums=_differentiable(loaded))
+    argnums = _differentiable(loaded)
+    explanation = explain_function(loaded.function, *loaded.values(), argnums=argnums, order=order, operator=operator)
     path = explanation.html(output)
     print(f"wrote {path} ({path.stat().st_size:,} bytes)")
     return 0
+
+
+def _refuse_operator_alone(order: int, operator: bool) -> None:
+    if operator and order != 2:
+        raise UsageError("--operator is the product of a Hessian with a direction: add --order 2")
 
 
 def check(place: str, given: Sequence[str]) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gradc.explain.derivation import Derivation, Line, explain_graph
     from gradc.explain.formula import Formula
     from gradc.explain.rules import RULES, Rule
+    from gradc.passes import Observe
 
 #: Loaded on first use: the algebra of formulas costs a tenth of a second.
 _LATER = {
@@ -67,11 +68,16 @@ class Question:
             )
         return cls(f, argnums, order, derived is not None or order == 2, operator)
 
-    def answered(self, graph: Graph, wanted: Sequence[Node]) -> Derivation:
-        """The derivation, of the function's graph."""
+    def answered(self, graph: Graph, wanted: Sequence[Node], observe: Observe | None = None) -> Derivation:
+        """The derivation, of the function's graph; ``observe`` as in `explain_graph`."""
         from gradc.explain.higher import explained
 
-        return explained(graph, wanted, self.order, self.matrix, self.operator)
+        return explained(graph, wanted, self.order, self.matrix, self.operator, observe)
+
+    @property
+    def sought(self) -> str:
+        """What is derived, in a word."""
+        return "gradient" if not self.matrix else "Jacobian" if self.order == 1 else "Hessian"
 
 
 def explain(

@@ -25,15 +25,20 @@ from gradc.graph import Graph
 from gradc.interpret import topological
 from gradc.node import Node, constant, derived_from, here
 from gradc.ops.leaves import full
-from gradc.passes import LINEAR, cse, fold, run_passes, simplify_to_read
+from gradc.passes import LINEAR, Observe, cse, fold, run_passes, simplify_to_read
 from gradc.passes.lineage import following
 from gradc.trace import new_input
 
 
-def explained(primal: Graph, wanted: Sequence[Node], order: int, matrix: bool, operator: bool) -> Derivation:
-    """The derivation of a gradient (``order`` 1), a Jacobian (as a ``matrix``), or a Hessian as matrix or operator."""
+def explained(
+    primal: Graph, wanted: Sequence[Node], order: int, matrix: bool, operator: bool, observe: Observe | None = None
+) -> Derivation:
+    """The derivation of a gradient (``order`` 1), a Jacobian (as a ``matrix``), or a Hessian as matrix or operator.
+
+    ``observe`` as in `gradc.explain.derivation.explain_graph`.
+    """
     deriver = ProductDeriver if operator else HessianDeriver if order == 2 else JacobianDeriver if matrix else Deriver
-    return deriver(primal, wanted).derivation()
+    return deriver(primal, wanted, observe).derivation()
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,9 @@ class JacobianDeriver(Deriver):
         named = [n for n in topological([*names]) if n in names]
         present = [b.node for b in blocks if b.node is not None]
         leaves = (*self.primal.inputs, *self.extents.leaves.values(), *self.cotangents)
-        self.step = Graph(leaves, (*self.stable.outputs, *present), {}, title=self.primal.title)
+        self.step = Graph(leaves, (*self.stable.outputs, *present), self.stable.names, title=self.primal.title)
+        if self.observe is not None:
+            self.observe("differentiate", self.stable, self.step)
         whole = Graph(leaves, (*named, *present), names)
         with following() as lineage:
             graph = run_passes(whole, (fold, simplify_to_read, cse, simplify_to_read))

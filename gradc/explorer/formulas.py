@@ -25,7 +25,6 @@ Nodes = frozenset[int]
 #: numbers a set of nodes; −1 for none
 Numbered = Callable[[Nodes], int]
 
-HEADINGS = {"forward": "What is computed", "gradient": "How its gradient follows"}
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,10 @@ class FormulaRows:
         parts: list[str] = []
         group = ""
         for line in self.program.derivation.lines:
-            heading = "forward" if line.kind == "forward" else "gradient"
+            heading = "What is computed" if line.kind == "forward" else f"How its {self.program.sought} follows"
             if heading != group:
                 group = heading
-                parts.append(f"<h3>{HEADINGS[heading]}</h3>")
+                parts.append(f"<h3>{heading}</h3>")
             parts.append(self._row(line, claimed))
         return "\n".join(parts) + self._remarks()
 

@@ -74,8 +74,9 @@ class _Page:
     def _subtitle(self) -> str:
         graph = self.program.graph
         arguments = ", ".join(f"{graph.name(x)} {_short(x)}" for x in graph.inputs)
-        wanted = ", ".join(line.name for line in self.program.derivation.lines if line.kind == "gradient")
-        return escape(f"with its gradient by {wanted}, for {arguments}")
+        names = (line.name for line in self.program.derivation.lines if line.kind == "gradient")
+        wanted = ", ".join(dict.fromkeys(x for name in names for x in name.split(", ")))
+        return escape(f"with its {self.program.sought} by {wanted}, for {arguments}")
 
     def _facts(self) -> str:
         profile, schedule = self.program.profile, self.program.schedule

@@ -1,6 +1,6 @@
 """One function from its source to its machine code, with the way back from every piece.
 
-Enters: a traced graph, the inputs whose gradient is wanted, and perhaps arrays to measure with.  Leaves: a `Program`.
+Enters: what explains a traced graph, and perhaps arrays to measure with.  Leaves: a `Program`.
 The graph that is compiled and the graph that is read have one origin, and the nodes of both are followed from there
 through every rewrite (`gradc.passes.lineage`); the schedule says which nodes a piece of a kernel stands for, and debug
 locations carry that into IR and assembly.  Start reading at `compiled_program`.
@@ -8,7 +8,7 @@ locations carry that into IR and assembly.  Start reading at `compiled_program`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,12 @@ import numpy as np
 from gradc.codegen.debug import Locations
 from gradc.codegen.emit import emit
 from gradc.codegen.target import Target
-from gradc.explain.derivation import Derivation, explain_graph
+from gradc.explain.derivation import Derivation
 from gradc.explorer.film import Film, Frame
 from gradc.explorer.profile import Profile, profile_schedule
 from gradc.graph import Graph, rewrite
 from gradc.node import Node, constant
-from gradc.passes import PIPELINE, lowering, run_passes
+from gradc.passes import PIPELINE, Observe, lowering, run_passes
 from gradc.passes.lineage import following, rewritten
 from gradc.runtime.load import assemble, target_info
 from gradc.schedule import Schedule, schedule
@@ -47,21 +47,24 @@ class Program:
     llvm: str
     asm: str
     profile: Profile
+    sought: str
 
     def positions(self, nodes: frozenset[Node] | set[Node]) -> frozenset[int]:
         """What ``nodes``, of any graph on the way, are in the scheduled graph."""
         return frozenset[int]().union(*(self.became.get(n, frozenset()) for n in nodes))
 
 
-def compiled_program(primal: Graph, wanted: Sequence[Node], arrays: Sequence[Any] | None = None) -> Program:
-    """Explain, compile and measure ``primal`` and its gradient by ``wanted``.
+def compiled_program(
+    derive: Callable[[Observe], Derivation], arrays: Sequence[Any] | None = None, sought: str = "gradient"
+) -> Program:
+    """Compile and measure what ``derive`` explains, a function and its derivative; ``sought`` names that in a word.
 
-    ``arrays`` fit the inputs of ``primal``; without them, or where one is None, random ones are drawn: standard normal,
-    zeros and ones for integers and bools.
+    ``arrays`` fit the inputs of the function; without them, or where one is None, random ones are drawn: standard
+    normal, zeros and ones for integers and bools.
     """
     with following() as lineage:
         film = Film(lineage)
-        derivation = explain_graph(primal, wanted, film)
+        derivation = derive(film)
         step = _with_sizes(derivation)
         film("sizes", derivation.step, step)
         optimised = run_passes(step, PIPELINE, film)
@@ -82,6 +85,7 @@ def compiled_program(primal: Graph, wanted: Sequence[Node], arrays: Sequence[Any
         llvm=text,
         asm=assemble(text, info.triple, target.cpu, target.features, "asm"),
         profile=profile_schedule(plan, source, _arrays(lowered, arrays or ())),
+        sought=sought,
     )  # fmt: skip
 
 
