@@ -7,7 +7,7 @@ Invariant: each method has the bits of the arithmetic that stands for it on othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gradc.codegen.ir import Lanes, Value, const, vector_type
 
@@ -15,9 +15,10 @@ from gradc.codegen.ir import Lanes, Value, const, vector_type
 NARROWEST, WIDEST = 128, 512
 #: Classes of numbers that `Avx512.fixed` tells apart, by their place in its table, and what it may put in their stead.
 QUIET, SIGNALLING, ZERO, ONE, MINUS_INFINITY, INFINITY, NEGATIVE, POSITIVE = range(8)
-KEEP, ITSELF, ITSELF_QUIET, NAN, TO_MINUS_INFINITY, TO_INFINITY = range(6)
+KEEP, ITSELF, ITSELF_QUIET, NAN, TO_MINUS_INFINITY, TO_INFINITY, TO_ZERO = 0, 1, 2, 3, 4, 5, 8
 
 OnRegister = Callable[..., Value]
+Answers = Mapping[int, int]
 
 
 class Avx512(Lanes):
@@ -48,15 +49,18 @@ class Avx512(Lanes):
 
         return self._by_registers(emit, x)
 
-    def fixed(self, result: Value, x: Value, answers: dict[int, int]) -> Value:
-        """``result``, but what ``answers`` says where x is of one of these classes."""
-        table = sum(answer << 4 * kind for kind, answer in answers.items())
+    def fixed(
+        self, result: Value, x: Value, answers: Answers, otherwise: Answers | None = None, mask: Value | None = None
+    ) -> Value:
+        """``result``, but what ``answers`` says where x is of one of these classes; ``otherwise`` outside ``mask``."""
+        table = self.const(_table(answers), f"int{x.bits}")
+        if otherwise is not None and mask is not None:
+            table = self.select(mask, table, _table(otherwise))
 
-        def emit(result: Value, x: Value) -> Value:
-            integers = const(table, f"int{x.bits}", x.lanes)
-            return self._instruction("fixupimm", [result, x], [integers, const(0, "int32")], x)
+        def emit(result: Value, x: Value, table: Value) -> Value:
+            return self._instruction("fixupimm", [result, x], [table, const(0, "int32")], x)
 
-        return self._by_registers(emit, result, x)
+        return self._by_registers(emit, result, x, table)
 
     def _instruction(self, name: str, operands: Sequence[Value], more: Sequence[Value], like: Value) -> Value:
         """An instruction on one register, all lanes live; the widest ones also say how to round: as the mode does."""
@@ -99,3 +103,7 @@ class Avx512(Lanes):
         other = f"{x.type} poison" if y is None else y.typed
         mask = f"<{len(chosen)} x i32> <{indices}>"
         return Value(self.f.let(f"shufflevector {x.typed}, {other}, {mask}"), x.dtype, len(chosen))
+
+
+def _table(answers: Answers) -> int:
+    return sum(answer << 4 * kind for kind, answer in answers.items())

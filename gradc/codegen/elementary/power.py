@@ -64,6 +64,13 @@ HYPOT_SCALES = {
 }
 
 
+# Powers of 0 and infinity, by whether the exponent is negative.
+POW_SPECIALS = {
+    True: {avx512.ZERO: avx512.TO_INFINITY, avx512.INFINITY: avx512.TO_ZERO},
+    False: {avx512.ZERO: avx512.TO_ZERO, avx512.INFINITY: avx512.TO_INFINITY},
+}
+
+
 class Power(Exponential):
     """Powers and roots, on `Value`s of one lane or many."""
 
@@ -72,14 +79,16 @@ class Power(Exponential):
     def pow(self, x: Value, y: Value) -> Value:
         """x^y with the special cases of IEEE 754-2019, 9.2.1, which are NumPy's and C's."""
         magnitude = self._pow_magnitude(self.abs(x), y)
-        half = self.mul(y, 0.5)
-        integer = self.eq(self.trunc(y), y)
-        odd = self.and_(integer, self.ne(self.trunc(half), half))
-        signed = self.select(odd, self.copysign(magnitude, x), magnitude)
-        undefined = self.and_(self.and_(self.lt(x, 0.0), self.gt(x, -inf)), self.not_(integer))
-        undefined = self.or_(undefined, self.or_(self.isnan(x), self.isnan(y)))
+        negative = self.lt(self.bitcast(x, f"int{x.bits}"), 0)
+        with self.f.unless_rare(self.any(negative), [magnitude]) as other:
+            half = self.mul(y, 0.5)
+            integer = self.eq(self.trunc(y), y)
+            odd = self.and_(integer, self.ne(self.trunc(half), half))
+            signed = self.select(odd, self.copysign(magnitude, x), magnitude)
+            undefined = self.and_(self.and_(self.lt(x, 0.0), self.gt(x, -inf)), self.not_(integer))
+            other.next = [self.select(undefined, nan, signed)]
         one = self.or_(self.eq(y, 0.0), self.eq(x, 1.0))
-        return self.select(one, 1.0, self.select(undefined, nan, signed))
+        return self.select(one, 1.0, self.select(self.unordered(x, y), nan, other.result[0]))
 
     def _pow_magnitude(self, a: Value, y: Value) -> Value:
         """a^y for a ≥ 0."""
@@ -87,7 +96,10 @@ class Power(Exponential):
         limit = 2.0 ** (FORMATS[a.dtype].mantissa + 12)
         bounded = self._clamp(y, -limit, limit)
         result = (self._pow_single if a.dtype == "float32" else self._pow_double)(a, bounded)
-        zero, infinite, down = self.eq(a, 0.0), self.eq(a, inf), self.lt(y, 0.0)
+        down = self.lt(y, 0.0)
+        if self.has_avx512:
+            return self.fixed(result, a, POW_SPECIALS[True], POW_SPECIALS[False], down)
+        zero, infinite = self.eq(a, 0.0), self.eq(a, inf)
         result = self.select(zero, self.select(down, self.const(inf, a), 0.0), result)
         return self.select(infinite, self.select(down, self.const(0.0, a), inf), result)
 
