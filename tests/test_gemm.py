@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradc.codegen.builder import Builder
-from gradc.codegen.gemm import Gemm, emit_gemm, gemm_scratch_bytes
+from gradc.codegen.gemm import Gemm, Half, emit_gemm, gemm_scratch_bytes
 from gradc.codegen.gemm.dot import Dot
 from gradc.codegen.gemm.output import Output
 from gradc.codegen.gemm.pack import Pack
@@ -158,6 +159,22 @@ def test_every_way_is_taken() -> None:
     assert way(100, 1, 100, "rows", "rows")[:2] == ("dot", True)
     assert way(128, 10, 64, "columns", "rows") == ("tile", True, Stage.FLIP)
     assert way(64, 64, 64, "rows", "rows", "strided")[2] is Stage.MOVE
+
+
+@pytest.mark.parametrize("half", [Half.UPPER, Half.LOWER])
+@pytest.mark.parametrize("c_layout", ["rows", "columns", "strided"])
+def test_the_wanted_half_is_computed(half: Half, c_layout: str) -> None:
+    rng = np.random.default_rng(7)
+    wanted = np.triu if half is Half.UPPER else np.tril
+    cases = []
+    for n, k, layout in ((5, 9, "rows"), (70, 30, "columns"), (81, 300, "rows"), (97, 64, "columns")):
+        a, b = laid_out(rng, (n, k), "float32", layout), laid_out(rng, (k, n), "float32", "rows")
+        cases.append((a, b, laid_out(rng, (n, n), "float32", c_layout)))
+    compiled = Products([replace(describe(*case, accumulate=True), half=half) for case in cases])
+    for i, (a, b, c) in enumerate(cases):
+        right = c + a.astype(float) @ b
+        compiled(i, a, b, c)
+        assert (wanted(abs(c - right)) <= bound(a, b, abs(c))).all()
 
 
 # -- the order of sums -------------------------------------------------------------------------------------------------

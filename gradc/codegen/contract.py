@@ -12,7 +12,7 @@ from dataclasses import replace
 from gradc.codegen.builder import Builder
 from gradc.codegen.correlation import emit_correlation, shared_extent
 from gradc.codegen.fork import Crew, Piece
-from gradc.codegen.gemm import Cut, Gemm, emit_gemm, gemm_cut, gemm_scratch_bytes
+from gradc.codegen.gemm import Cut, Gemm, Half, emit_gemm, gemm_cut, gemm_scratch_bytes
 from gradc.codegen.ir import Function, Module, Value
 from gradc.codegen.memory import offset_pointer
 from gradc.codegen.scalars import Point, Scalars
@@ -24,7 +24,7 @@ def problem(p: Product) -> Gemm:
     """The product in the terms of the matrix product emitter."""
     return Gemm(
         p.m, p.n, p.k, p.dtype, p.left.strides, p.right.strides, p.out.strides,
-        p.batch, p.left.batch, p.right.batch, p.out.batch,
+        p.batch, p.left.batch, p.right.batch, p.out.batch, half=Half.UPPER if p.half else Half.NONE,
     )  # fmt: skip
 
 

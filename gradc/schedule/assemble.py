@@ -94,7 +94,7 @@ def _flops(work: Work) -> int:
     if isinstance(work, Correlation):
         return 2 * work.macs
     if isinstance(work, Product):
-        total = 2 * work.m * work.n * work.k
+        total = (work.m * (work.m + 1) if work.half else 2 * work.m * work.n) * work.k
         for extent in work.batch:
             total *= extent
         return total + (_flops(work.epilogue.nest) if work.epilogue is not None else 0)

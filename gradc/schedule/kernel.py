@@ -366,6 +366,7 @@ class Epilogue:
 class Product:
     """out[i, j] = Σₖ left[i, k] · right[k, j] for every batch index, or what the epilogue makes of it.
 
+    If ``half``, nobody reads what is below the diagonal, j < i, and it need not be computed; then there is no epilogue.
     ``origins`` are the graph positions of the contraction and of the views of its operands that became strides.
     """
 
@@ -378,6 +379,7 @@ class Product:
     right: View
     out: View
     epilogue: Epilogue | None = None
+    half: bool = False
     origins: frozenset[int] = field(default=frozenset(), compare=False, repr=False)
 
 

@@ -15,11 +15,25 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gradc.node import Node
+from gradc.node import OPS, Node
 from gradc.ops.index import linear_index, row_major_strides
 from gradc.schedule.affine import Affine, Var
-from gradc.schedule.kernel import Axis, Corner, Correlation, Load, Nest, Product, Stage, Store, View, Work
+from gradc.schedule.kernel import (
+    Apply,
+    Axis,
+    Corner,
+    Correlation,
+    Index,
+    Load,
+    Nest,
+    Product,
+    Stage,
+    Store,
+    View,
+    Work,
+)
 from gradc.schedule.lanes import Widths, arranged
+from gradc.schedule.symmetric import exchangeable
 from gradc.schedule.weave import Place, Slots, Weaver, dtype_name, is_plain_view, through_view
 
 Label = int
@@ -64,8 +78,14 @@ def contract_work(
             layout = (*groups.batch, *(groups.rows if k == 0 else groups.columns), *order)
             nest, sides[k] = _copied(node, k, layout, groups, slots, number, widths)
             work.append(nest)
-    product = _product(dtype_name(node.dtype), groups, order, sides[0], sides[1], out)
-    return [*work, replace(product, origins=_origins(node, sides, number))]
+    dtype, origins = dtype_name(node.dtype), _origins(node, sides, number)
+    pair = exchangeable(node) if _worth_halving(groups, widths.lanes(dtype)) else None
+    if pair is None:
+        return [*work, replace(_product(dtype, groups, order, sides[0], sides[1], out), origins=origins)]
+    half = _result(node, slots.own(dtype, node.aval.size))
+    product = _product(dtype, groups, order, sides[0], sides[1], half)
+    mirrored = _mirrored(node, pair, half.slot, out.slot, number, slots, widths)
+    return [*work, replace(product, origins=origins, half=True), mirrored]
 
 
 def _origins(node: Node, sides: Sequence[_Strided], number: Mapping[Node, int]) -> frozenset[int]:
@@ -212,6 +232,36 @@ def _main_axis(
     even = [run for run in runs if all(_single_stride(run, groups, strides) is not None for strides in sides)]
     best = max(even, key=lambda run: math.prod(groups.sizes[k] for k in run), default=())
     return best, tuple(k for k in labels if k not in best)
+
+
+# -- symmetric products ------------------------------------------------------------------------------------------------
+
+#: Half of a symmetric result is computed where there are so many vectors of columns, and so many vectors of terms in
+#: each sum: the other half must be written behind it.
+HALVED_COLUMNS, HALVED_TERMS = 4, 32
+
+
+def _worth_halving(groups: _Groups, lanes: int) -> bool:
+    columns, terms = (math.prod(groups.sizes[k] for k in part) for part in (groups.columns, groups.summed))
+    return columns >= HALVED_COLUMNS * lanes and terms >= HALVED_TERMS * lanes
+
+
+def _mirrored(
+    node: Node, pair: tuple[int, int], half: int, out: int, number: Mapping[Node, int], slots: Slots, widths: Widths
+) -> Nest:
+    """What lies on and above the diagonal of axes ``pair`` in slot ``half``, and its mirror image below, in ``out``."""
+    w, dtype = Weaver(slots, number), dtype_name(node.dtype)
+    outer, place = w.loops(node.shape)
+    turned = list(place)
+    for axis, other in (pair, pair[::-1]):
+        turned[axis] = place[other]
+    here, there = (Affine.of(linear_index(at, node.shape)) for at in (place, turned))
+    row, column = (w.emit(Index(place[axis], "int64")) for axis in pair)
+    above = w.emit(Apply(OPS["less_equal"], (row, column), (), "bool", -1))
+    sides = (w.emit(Load(half, at, dtype)) for at in (here, there))
+    value = w.emit(Apply(OPS["where"], (above, *sides), (), dtype, -1))
+    w.stands_for(value, node)
+    return arranged(w.nest(outer, Stage(stores=(Store(out, here, value, dtype),))), widths)
 
 
 # -- sliding windows ---------------------------------------------------------------------------------------------------

@@ -70,7 +70,8 @@ def _work(work: Work) -> Iterator[str]:
         yield from _nest(work)
     elif isinstance(work, Product):
         batch = f" batch {work.batch}" if work.batch else ""
-        yield f"product {work.m}x{work.n}x{work.k}{batch} {work.dtype}"
+        half = ", on and above the diagonal" if work.half else ""
+        yield f"product {work.m}x{work.n}x{work.k}{batch} {work.dtype}{half}"
         for name, v in (("left", work.left), ("right", work.right), ("out", work.out)):
             yield f"  {name:<5} s{v.slot}+{v.offset} strides {v.strides}" + (f" batch {v.batch}" if v.batch else "")
         if work.epilogue is not None:

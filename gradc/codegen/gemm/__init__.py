@@ -8,7 +8,8 @@ The order of every sum is a function of shapes, strides and target, never of add
   starting from zero; the sums of the blocks are added to C in order, the first of them to C's old value if the product
   accumulates.  ``alpha`` multiplies the sum of a block (``fma(alpha, sum, C)``), not the elements;
 - inner products (few rows, or long sums, of operands contiguous along k): lanes lie along k, in the order that
-  `gemm.dot` states.
+  `gemm.dot` states;
+- the columns or rows behind the last whole vector may be a product of their own (`Plan.rest`), of either kind.
 
 Error: |C - fl(C)| <= gamma(k + 2) * |A||B| elementwise, the bound of any order of summation (Higham, Accuracy and
 Stability of Numerical Algorithms, 2nd ed., section 3.1 and 3.5).
@@ -22,6 +23,6 @@ from __future__ import annotations
 from gradc.codegen.gemm.cut import Cut
 from gradc.codegen.gemm.emit import emit_gemm, gemm_cut, gemm_scratch_bytes
 from gradc.codegen.gemm.output import Epilogue
-from gradc.codegen.gemm.problem import Gemm
+from gradc.codegen.gemm.problem import Gemm, Half
 
-__all__ = ["Cut", "Epilogue", "Gemm", "emit_gemm", "gemm_cut", "gemm_scratch_bytes"]
+__all__ = ["Cut", "Epilogue", "Gemm", "Half", "emit_gemm", "gemm_cut", "gemm_scratch_bytes"]

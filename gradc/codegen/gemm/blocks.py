@@ -8,7 +8,7 @@ is moved up, and adds only to rows that no tile before it had.  Start reading at
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +17,7 @@ from gradc.codegen.gemm.dot import Dot, emit_dot
 from gradc.codegen.gemm.output import Output
 from gradc.codegen.gemm.pack import Pack, emit_pack, emit_panel_pack
 from gradc.codegen.gemm.plan import Plan
+from gradc.codegen.gemm.problem import Half
 from gradc.codegen.gemm.registers import Index, address, index, plus, smaller, storage, times
 from gradc.codegen.gemm.tile import Tile, emit_tile
 from gradc.codegen.ir import Function, Lanes, Value, const
@@ -213,7 +214,18 @@ def _rows(p: Product, region: Region, first: Index, panels: Index, depth: Depth)
             a_at = p.at(a.base, times(p.f, Lanes(p.f).sub(start, top), a.row))
             b_at = p.at(b.base, times(p.f, panel, panel_stride))
             col = plus(p.f, columns, times(p.f, panel, region.columns))
-            _tile(p, region, depth, Source(a_at, a.row, a.col), Source(b_at, b.row, b.col), start, skip, col)
+            with _if_wanted(p, start, col, region.columns):
+                _tile(p, region, depth, Source(a_at, a.row, a.col), Source(b_at, b.row, b.col), start, skip, col)
+
+
+def _if_wanted(p: Product, row: Value, col: Value, columns: int) -> AbstractContextManager[None]:
+    """Guard of a tile, of which nothing may be in the half of C that is wanted."""
+    i, half = Lanes(p.f), p.plan.problem.half
+    if half is Half.UPPER:
+        return p.f.when(i.lt(row, plus(p.f, col, columns)))
+    if half is Half.LOWER:
+        return p.f.when(i.lt(col, plus(p.f, row, p.plan.rows)))
+    return nullcontext()
 
 
 @contextmanager

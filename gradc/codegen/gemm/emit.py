@@ -16,7 +16,7 @@ from gradc.codegen.gemm.cut import Along, Cut, Part, choose_cut
 from gradc.codegen.gemm.output import Epilogue, Finisher, Output
 from gradc.codegen.gemm.pack import Pack, emit_pack
 from gradc.codegen.gemm.plan import Plan, Stage, make_plan
-from gradc.codegen.gemm.problem import Gemm, Strides
+from gradc.codegen.gemm.problem import Gemm, Half, Strides
 from gradc.codegen.gemm.registers import Index, address, argument, load, plus, storage, store, times
 from gradc.codegen.ir import REGISTER, Function, Lanes, Module, Value, const
 from gradc.codegen.target import Target
@@ -43,6 +43,8 @@ def emit_gemm(
     there is one, and ``i64 %begin, i64 %end``, the steps to be done, if there is a ``cut``.  Scratch may hold anything,
     and holds nothing of worth afterwards.
     """
+    if epilogue is not None and gemm.half is not Half.NONE:
+        raise ValueError("an epilogue sees every element, so all of them must be computed")
     bounds = [("i64", "begin"), ("i64", "end")] if cut is not None else []
     f = Function(module, name, [*POINTERS, *(epilogue.extra_params if epilogue else ()), *bounds])
     if not gemm.empty:

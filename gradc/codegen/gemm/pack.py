@@ -27,6 +27,9 @@ from gradc.codegen.gemm.registers import (
 )
 from gradc.codegen.ir import Function, Lanes, Module
 
+#: Columns that are transposed at once: more are no faster, and those of a narrow operand can share the function.
+FLIP_COLUMNS = 8
+
 PARAMS = [
     ("ptr noalias readonly", "src"), ("i64", "row"), ("i64", "col"), ("i64", "rows"), ("i64", "cols"),
     ("ptr noalias", "dst"), ("i64", "dst_row"),
@@ -58,7 +61,7 @@ def pack_kind(row: int, col: int) -> Pack:
 def emit_pack(module: Module, kind: Pack, dtype: str, width: int, rows: Index, cols: Index) -> str:
     """Make sure that the module has this copy; return its name. ``width`` lanes fill a register."""
     if kind is Pack.FLIP:
-        fewest = _block(dtype, width)
+        fewest, width = _block(dtype, width), min(width, FLIP_COLUMNS)
         while isinstance(cols, int) and width > max(cols, fewest):
             width //= 2
         if any(isinstance(count, int) and count < fewest for count in (rows, cols)):

@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 from gradc.codegen.gemm.pack import Pack, pack_kind
-from gradc.codegen.gemm.problem import Gemm, Strides
+from gradc.codegen.gemm.problem import Gemm, Half, Strides
 from gradc.codegen.target import LINE, PAGE, Cache, Target
 
 #: Independent FMA chains that hide the latency of one (two units, four cycles each).
@@ -151,9 +151,11 @@ def make_plan(gemm: Gemm, target: Target) -> Plan:
     width = options[0].width
     for axis, extent in enumerate((gemm.m, gemm.n)):
         live = extent % width
-        if live and extent > width:
+        unwanted = gemm.half is (Half.UPPER, Half.LOWER)[axis]  # most of those rows, or columns
+        if live and extent > width and not unwanted:
             counts = extent - live, live
             parts = [replace(gemm, m=count) if axis == 0 else replace(gemm, n=count) for count in counts]
+            parts[1] = replace(parts[1], half=Half.NONE)
             main, rest = (_at_once(part.normal, target) for part in parts)
             corner = (extent - live, 0) if axis == 0 else (0, extent - live)
             options.append(replace(main, rest=rest, corner=corner, cost=main.cost + rest.cost + REST_COST))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from gradc.codegen.ir import Scalar
 from gradc.errors import DTypeError
@@ -21,13 +22,26 @@ DTYPES = (
 )  # fmt: skip
 
 
+class Half(Enum):
+    """What of C may be left alone."""
+
+    NONE = "nothing"
+    UPPER = "what is below the diagonal"
+    LOWER = "what is above the diagonal"
+
+    @property
+    def transposed(self) -> Half:
+        return {Half.UPPER: Half.LOWER, Half.LOWER: Half.UPPER}.get(self, self)
+
+
 @dataclass(frozen=True)
 class Gemm:
     """C[i, j] = alpha * sum over k of A[i, k] * B[k, j], plus what C held if ``accumulate``, for every batch index.
 
     Strides count elements: of A along (m, k), of B along (k, n), of C along (m, n), and one per axis of ``batch`` in
     ``a_batch``, ``b_batch``, ``c_batch``.  Strides of A and B may be zero or negative; the elements of C are distinct
-    and overlap neither A nor B.  ``alpha`` None means one.
+    and overlap neither A nor B.  ``alpha`` None means one.  Only the elements in ``half`` are wanted; others may be
+    computed as well, or left alone.
     """
 
     m: int
@@ -43,6 +57,7 @@ class Gemm:
     c_batch: tuple[int, ...] = ()
     accumulate: bool = False
     alpha: Scalar | None = None
+    half: Half = Half.NONE
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -64,7 +79,7 @@ class Gemm:
         return replace(
             self, m=self.n, n=self.m,
             a_strides=self.b_strides[::-1], b_strides=self.a_strides[::-1], c_strides=self.c_strides[::-1],
-            a_batch=self.b_batch, b_batch=self.a_batch,
+            a_batch=self.b_batch, b_batch=self.a_batch, half=self.half.transposed,
         )  # fmt: skip
 
     @property
@@ -86,7 +101,7 @@ class Gemm:
     def folded(self) -> Gemm:
         """Trailing batch axes that share B and continue the rows of A and C become rows; those of extent one vanish."""
         g = self._without_unit_axes()
-        while g.batch and g.b_batch[-1] == 0 and g._continues_rows():
+        while g.half is Half.NONE and g.batch and g.b_batch[-1] == 0 and g._continues_rows():
             g = replace(
                 g, m=g.m * g.batch[-1],
                 a_strides=(g.a_batch[-1] if g.m == 1 else g.a_strides[0], g.a_strides[1]),

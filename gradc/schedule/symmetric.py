@@ -1,0 +1,88 @@
+"""Products whose result is symmetric: a matrix with itself, scaled along the summed axes or not.
+
+Enters: a contract node.  Leaves: the two axes of its result that may be exchanged.
+Invariant: only what scales whole rows of the sum lies between the operands and the array they share, so each element
+and its mirror image are sums of the same terms, x·(s·y) and y·(s·x).
+
+Those of one half stand for both: the result is symmetric to the last bit, and within the same error bound, which leaves
+two roundings to a term.  (Where s·y overflows and s·x does not, both are what the one above the diagonal is.)
+Start reading at `exchangeable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradc.node import Node
+from gradc.ops.record import Kind
+
+Label = int
+
+
+def exchangeable(node: Node) -> tuple[int, int] | None:
+    """The axes (row, column) of a contraction's result in which it is symmetric; None if there are none."""
+    left, right, out = (tuple(node.attrs[k]) for k in ("left", "right", "out"))
+    rows, columns = ([k for k in out if k not in side] for side in (right, left))
+    if len(rows) != 1 or len(columns) != 1 or not node.aval.is_float:
+        return None
+    row, column = rows[0], columns[0]
+    one = _unscaled(node.args[0], left, row)
+    other = _unscaled(node.args[1], [row if k == column else k for k in right], row)
+    if one[0] is not other[0] or one[1] != other[1]:
+        return None
+    return out.index(row), out.index(column)
+
+
+def _unscaled(node: Node, labels: Sequence[Label], free: Label) -> tuple[Node, list[Label]]:
+    """The array below transposes and below factors that do not vary along ``free``, and the labels of its axes."""
+    labels = list(labels)
+    while True:
+        if node.op.name == "transpose":
+            below = dict(zip(node.attrs["axes"], labels, strict=True))
+            node, labels = node.args[0], [below[axis] for axis in range(len(labels))]
+            continue
+        inner = _scaled(node, labels.index(free))
+        if inner is None:
+            return node, labels
+        node = inner
+
+
+def _scaled(node: Node, axis: int) -> Node | None:
+    """The operand of which ``node`` is a multiple that is the same all along ``axis``; None if it is not one."""
+    args = node.args
+    match node.op.name:
+        case "negative":
+            return args[0]
+        case "divide" if _is_even(args[1], axis):
+            return args[0]
+        case "multiply":
+            return next((x for x, factor in (args, args[::-1]) if _is_even(factor, axis)), None)
+        case "where" if _is_even(args[0], axis):
+            return next((x for x, zero in (args[1:], args[:0:-1]) if _is_zero(zero)), None)
+    return None
+
+
+def _is_even(node: Node, axis: int) -> bool:
+    """Whether an array shows the same number all along ``axis``, as a broadcast does, and what is made of them."""
+    pending, seen = [node], {node}
+    while pending:
+        node = pending.pop()
+        if node.op.name == "broadcast" and not _is_shown(node, axis):
+            continue
+        if node.op.kind is not Kind.ELEMENTWISE:
+            return False
+        pending += [a for a in node.args if a not in seen]
+        seen.update(node.args)
+    return True
+
+
+def _is_shown(node: Node, axis: int) -> bool:
+    """Whether a broadcast varies along ``axis``."""
+    axes = node.attrs["axes"]
+    return axis in axes and node.args[0].shape[axes.index(axis)] != 1
+
+
+def _is_zero(node: Node) -> bool:
+    while node.op.name == "broadcast":
+        node = node.args[0]
+    return node.op.name == "constant" and node.aval.size == 1 and not node.attrs["value"].any()
