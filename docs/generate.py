@@ -50,7 +50,7 @@ EXPECTED = {
     "creation": "zeros ones full arange linspace eye zeros_like ones_like full_like",
     "composites": "nn.softmax nn.log_softmax nn.gelu nn.silu nn.cross_entropy nn.binary_cross_entropy",
     "later": """
-        float16 bfloat16 complex linalg.solve
+        complex linalg.solve
         random.normal""",
 }
 

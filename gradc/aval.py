@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from gradc.errors import DTypeError, ShapeError
@@ -21,14 +22,66 @@ Shape = tuple[int, ...]
 MOST_ELEMENTS = 2**59
 DTypeLike = Any
 
+BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+FLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(np.float32)
+#: Floats of two bytes: stored narrow, computed in float32 and rounded once per node.
+NARROW = frozenset((FLOAT16, BFLOAT16))
 SUPPORTED = frozenset(
     np.dtype(name)
     for name in (
-        "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64",
+        "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+        "float16", "bfloat16", "float32", "float64",
     )
 )  # fmt: skip
 #: NumPy's own instances of these, which live as long as NumPy
 _CANONICAL = {id(np.dtype(dtype.type)) for dtype in SUPPORTED}
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype holds floating-point numbers; NumPy's kind letter says it of all but bfloat16."""
+    return dtype.kind == "f" or dtype.type is BFLOAT16.type
+
+
+def is_number(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype holds real numbers or truth values, of whatever width."""
+    return dtype.kind in "biuf" or dtype.type is BFLOAT16.type
+
+
+def computed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which a node of ``dtype`` is computed before it is rounded: float32 for narrow floats."""
+    return FLOAT32 if dtype in NARROW else dtype
+
+
+def finfo(dtype: DTypeLike) -> Any:
+    """`np.finfo`, of bfloat16 too."""
+    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+
+
+def promoted(*operands: Any) -> np.dtype[Any]:
+    """`np.result_type` of dtypes, arrays and Python numbers, with bfloat16 among them.
+
+    bfloat16 meets every other dtype as float16 does (so a Python number leaves it as it is, int16 makes float32 of it
+    and int32 float64); the two together are float32.
+    """
+    result = np.result_type(*map(_with_float16, operands))
+    if result != FLOAT16:
+        return result
+    kinds = {d for d in map(_dtype_of, operands) if d in NARROW}
+    return FLOAT32 if len(kinds) > 1 else kinds.pop() if kinds else result
+
+
+def _dtype_of(operand: Any) -> np.dtype[Any] | None:
+    """The dtype of an operand of `promoted`; None for a Python number, whose dtype yields."""
+    if isinstance(operand, np.dtype):
+        return operand
+    if isinstance(operand, (bool, int, float)) and not isinstance(operand, np.generic):
+        return None
+    held = getattr(operand, "dtype", None)
+    return held if isinstance(held, np.dtype) else np.dtype(operand)
+
+
+def _with_float16(operand: Any) -> Any:
+    return FLOAT16 if _dtype_of(operand) == BFLOAT16 else operand
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +110,7 @@ class Aval:
 
     @property
     def is_float(self) -> bool:
-        return self.dtype.kind == "f"
+        return is_float(self.dtype)
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]" + ("~" if self.weak else "")

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, canonical_dtype, lost_meaning
+from gradc.aval import Aval, canonical_dtype, is_number, lost_meaning
 from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
@@ -98,10 +98,10 @@ def aval_of(value: Any, name: str = "argument") -> Aval:
         array = np.asarray(value)
     except Exception as error:
         raise DTypeError(f"{here()}: {name}: {type(value).__name__} is not an array: {error}") from None
-    if array.dtype.kind not in "biuf":
+    if not is_number(array.dtype):
         raise DTypeError(
             f"{here()}: {name} has dtype {array.dtype} ({type(value).__name__}): "
-            "gradc computes with float32, float64, integers and bool. "
+            "gradc computes with float16, bfloat16, float32, float64, integers and bool. "
             "Convert it, or pass it as a static argument if it is not data."
         )
     try:

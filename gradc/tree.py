@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import optree
 
-from gradc.aval import Aval
+from gradc.aval import BFLOAT16, Aval
 from gradc.errors import TraceError
 from gradc.node import Node
 
@@ -26,7 +26,7 @@ NAMESPACE = "gradc"
 T = TypeVar("T")
 _registered: set[type] = set()
 #: leaves that are arrays for sure, the usual case
-_PLAIN = {np.ndarray, float, int, np.float32, np.float64}
+_PLAIN = {np.ndarray, float, int, np.float16, np.float32, np.float64, BFLOAT16.type}
 
 
 class MakeBranch(Protocol[T]):

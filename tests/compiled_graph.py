@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import spec
+from gradc.aval import is_float, spec
 from gradc.codegen import arena_bytes, emit
 from gradc.codegen.fork import calls_fork
 from gradc.codegen.ir import Module
 from gradc.codegen.target import Target
 from gradc.graph import Graph, rewrite
 from gradc.node import OPS, Node
+from gradc.passes.accumulate import accumulate, is_narrow_sum
 from gradc.runtime.load import load
 from gradc.runtime.pool import fork_symbols
 from gradc.schedule import Schedule, schedule
@@ -45,7 +46,9 @@ def apply(name: str, *args: Node, **attrs: Any) -> Node:
 
 
 def expanded(graph: Graph) -> Graph:
-    """``graph`` with ops that are written in other ops replaced by those."""
+    """``graph`` with ops that are written in other ops replaced by those, and narrow sums taken in float32."""
+    if any(map(is_narrow_sum, graph.nodes)):
+        graph = accumulate(graph)
 
     def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
         return node.op.expand(*args, **node.attrs) if node.op.expand is not None else None
@@ -147,7 +150,7 @@ def same_bits(x: Array, y: Array) -> bool:
     x, y = np.asarray(x), np.asarray(y)
     if x.dtype != y.dtype or x.shape != y.shape:
         return False
-    if x.dtype.kind != "f":
+    if not is_float(x.dtype):
         return bool((x == y).all())
     whole = np.dtype(f"u{x.dtype.itemsize}")
     equal = np.ascontiguousarray(x).view(whole) == np.ascontiguousarray(y).view(whole)

@@ -27,9 +27,9 @@ llvm.initialize_all_asmprinters()
 llvm.initialize_native_asmparser()
 
 Array = np.ndarray[Any, Any]
-UNSIGNED = {"float16": "uint16", "float32": "uint32", "float64": "uint64"}
+UNSIGNED = {"float32": "uint32", "float64": "uint64"}
 #: The lanes of one AVX-512 register; the harness also compiles 1, for that is what PTX and scalar tails are.
-FULL_LANES = {"float16": 16, "float32": 16, "float64": 8}
+FULL_LANES = {"float32": 16, "float64": 8}
 #: The machine's own CPU, but no instruction is asked for by name: what every other CPU with FMA does.
 PLAIN = "plain"
 

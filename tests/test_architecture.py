@@ -57,6 +57,7 @@ TYPE_ONLY = {("node", "ops"): "a Node's field `op` has the record's type; the re
 
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "numpy": ("*",),
+    "ml_dtypes": ("aval",),
     "optree": ("tree",),
     "networkx": ("graph",),
     "sympy": ("diff.symbolic*", "explain", "oracle"),

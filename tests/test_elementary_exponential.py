@@ -99,7 +99,7 @@ def test_unary_functions_keep_their_bound(name: str, dtype: str, cpu: str | None
     check(compile_unary(name, dtype, FULL_LANES[dtype], cpu=cpu), name, UNARY[name][0], sample(name, dtype))
 
 
-@pytest.mark.skipif(not Target.host().extensions, reason="this CPU has no instructions that are asked for by name")
+@pytest.mark.skipif("avx512" not in Target.host().extensions, reason="this CPU has no AVX-512 to ask for by name")
 @pytest.mark.parametrize("lanes", [1, 4, 16, 64])
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_instructions_asked_for_by_name_change_no_bit(name: str, dtype: str, lanes: int) -> None:
@@ -179,14 +179,6 @@ def test_logaddexp_keeps_its_bound(dtype: str, cpu: str | None) -> None:
     exact = np.logaddexp(x.astype(np.longdouble), y.astype(np.longdouble))
     scale = np.maximum.reduce([np.abs(x), np.abs(y), np.abs(exact).astype(dtype)])
     assert np.max(np.abs(got - exact) / np.spacing(scale)) <= ULP["logaddexp"][dtype]
-
-
-@pytest.mark.parametrize("name", ["exp", "log", "tanh", "sigmoid", "cbrt"])
-def test_float16_is_the_rounded_float32_result(name: str) -> None:
-    x = np.arange(65536, dtype="uint16").view("float16")
-    with np.errstate(all="ignore"):
-        single = compile_unary(name, "float32", 16)(x.astype("float32"))
-        assert identical(compile_unary(name, "float16", 16)(x), single.astype("float16"))
 
 
 # -- special values --------------------------------------------------------------------------------------------------

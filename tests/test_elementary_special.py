@@ -169,14 +169,6 @@ def test_erf_is_odd_and_erfc_reaches_the_subnormals(dtype: str) -> None:
     assert np.all(np.diff(found) <= 0)
 
 
-@pytest.mark.parametrize("name", UNARY)
-def test_float16_is_the_rounded_float32_result(name: str) -> None:
-    x = np.arange(65536, dtype="uint16").view("float16")
-    with np.errstate(all="ignore"):
-        single = compile_unary(name, "float32", 16)(x.astype("float32"))
-        assert identical(compile_unary(name, "float16", 16)(x), single.astype("float16"))
-
-
 # -- division --------------------------------------------------------------------------------------------------------
 def pairs(dtype: str, count: int = 20000) -> tuple[Array, Array]:
     """Special values with each other, arbitrary bits, quotients of every size, multiples that are nearly exact."""
@@ -209,14 +201,6 @@ def test_float_division_is_numpys_bit_for_bit(name: str, dtype: str, cpu: str | 
         want = getattr(np, name)(x, y)
     assert identical(compile_binary(name, dtype, FULL_LANES[dtype], cpu=cpu)(x, y), want)
     assert identical(compile_binary(name, dtype, 1, cpu=cpu)(x, y), want)
-
-
-@pytest.mark.parametrize("name", ["floor_divide", "remainder"])
-def test_float16_division_is_numpys_bit_for_bit(name: str) -> None:
-    rng = np.random.default_rng(1)
-    x, y = (rng.integers(0, 65536, 100000).astype("uint16").view("float16") for _ in range(2))
-    with np.errstate(all="ignore"):
-        assert identical(compile_binary(name, "float16", 16)(x, y), getattr(np, name)(x, y))
 
 
 INTEGER_FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {

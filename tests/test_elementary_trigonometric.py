@@ -171,14 +171,6 @@ def test_odd_functions_are_odd_and_keep_subnormals(name: str, dtype: str) -> Non
     assert np.array_equal(kernel(tiny), tiny)
 
 
-@pytest.mark.parametrize("name", ["sin", "tan", "arccos", "arctan"])
-def test_float16_is_the_rounded_float32_result(name: str) -> None:
-    x = np.arange(65536, dtype="uint16").view("float16")
-    with np.errstate(all="ignore"):
-        single = compile_unary(name, "float32", 16)(x.astype("float32"))
-        assert identical(compile_unary(name, "float16", 16)(x), single.astype("float16"))
-
-
 # -- the same everywhere ---------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_lane_count_and_fp_mode_do_not_change_a_bit(name: str, dtype: str) -> None:

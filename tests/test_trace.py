@@ -108,7 +108,7 @@ def test_what_needs_values_says_so(use, words):
         (np.array([1j]), "complex"),
         (np.array([object()]), "object"),
         (np.array(["a"]), "<U1"),
-        (np.zeros(2, np.float16), "float16"),
+        (np.zeros(2, np.longdouble), "longdouble|float128"),
     ],
 )
 def test_arguments_of_no_use_are_named(argument, words):

@@ -27,6 +27,7 @@ from gradc.version import __version__
 SUFFIXES = (".ll", ".s", ".o", ".obj", ".h")
 _C_TYPES = {
     "bool": "uint8_t", "float32": "float", "float64": "double",
+    "float16": "uint16_t /* IEEE binary16 */", "bfloat16": "uint16_t /* bfloat16 */",
     **{f"{u}int{n}": f"{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64)},
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import lost_meaning
+from gradc.aval import is_number, lost_meaning
 from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError
 from gradc.graph import Graph
 from gradc.node import Node, describe, here
@@ -52,7 +52,7 @@ def mismatch(title: str, name: str, node: Node, given: object) -> Exception:
         return ArgumentDTypeError(f"{title}: {name} is a {type(given).__name__}, expected {node.aval}")
     if lost := lost_meaning(given):
         return ArgumentDTypeError(f"{title}: {name} {lost}")
-    if array.dtype.kind not in "biuf":
+    if not is_number(array.dtype):
         return ArgumentDTypeError(
             f"{title}: {name} is {given!r:.60} (dtype {array.dtype}), expected an array {node.aval}"
         )

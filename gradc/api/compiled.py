@@ -20,7 +20,7 @@ from gradc.api.collector import collecting_later
 from gradc.api.derivatives import value_and_grad
 from gradc.api.dispatched import Dispatched
 from gradc.api.options import Options
-from gradc.aval import Aval
+from gradc.aval import Aval, is_number
 from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph
 from gradc.node import Node, here
@@ -255,7 +255,7 @@ def _as_argument(leaf: Any) -> Any:
         array = np.asarray(leaf)
     except Exception:  # an object of any class may refuse in any way; its aval says so in words
         return leaf
-    return array if array.dtype.kind in "biuf" else leaf
+    return array if is_number(array.dtype) else leaf
 
 
 def _leaf_key(leaf: Any) -> Hashable:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval
+from gradc.aval import Aval, promoted
 from gradc.errors import DTypeError, ShapeError, TraceError
 from gradc.graph import Graph
 from gradc.node import OPS, Node, as_node, here, next_serial
@@ -528,17 +528,17 @@ def _yielding(given: Aval, returned: Aval) -> Aval | None:
     if given.dtype == returned.dtype:
         return Aval(shape, given.dtype, given.weak and returned.weak)
     if given.weak:
-        joint = np.result_type(_zero(given), returned.dtype) if not returned.weak else np.result_type(
+        joint = promoted(_zero(given), returned.dtype) if not returned.weak else promoted(
             given.dtype, returned.dtype)  # fmt: skip
         return Aval(shape, np.dtype(joint), returned.weak) if joint == returned.dtype else None
     if returned.weak:
-        joint = np.result_type(given.dtype, _zero(returned))
+        joint = promoted(given.dtype, _zero(returned))
         return given if joint == given.dtype else None
     return None
 
 
 def _zero(aval: Aval) -> float | int:
-    return 0.0 if aval.dtype.kind == "f" else 0
+    return 0.0 if aval.is_float else 0
 
 
 def _ran(inputs: Sequence[Node], outputs: Sequence[Node], title: str, values: Sequence[Any]) -> list[Any]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradc.aval import Aval
+from gradc.aval import Aval, is_number
 from gradc.diff.batching import batch, one_hot_basis
 from gradc.diff.finite import finite_difference
 from gradc.diff.linear import refuse_without_tangent
@@ -291,7 +291,7 @@ def _as_tangent(value: Any, like: Node) -> Any:
     if isinstance(value, Node):
         return value
     array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
+    if not is_number(array.dtype):
         raise DTypeError(f"{here()}: a tangent or cotangent has dtype {array.dtype}, its partner {like.dtype}")
     if array.shape != like.shape:
         raise ShapeError(f"{here()}: a tangent or cotangent has shape {array.shape}, its partner {like.shape}")

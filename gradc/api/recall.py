@@ -115,7 +115,7 @@ def _is_ours(op: Op) -> bool:
 def _aval(aval: Aval) -> str:
     if isinstance(aval, Results):
         return f"({','.join(map(_aval, aval.parts))})"
-    return f"{aval.dtype.str}{aval.shape}{'~' * aval.weak}"
+    return f"{aval.dtype.name}{aval.shape}{'~' * aval.weak}"
 
 
 def _name(value: Any) -> str:
@@ -128,11 +128,11 @@ def _name(value: Any) -> str:
     if kind is slice:
         return f"slice({_name(value.start)},{_name(value.stop)},{_name(value.step)})"
     if isinstance(value, np.ndarray):
-        return f"array({value.dtype.str}{value.shape})"
+        return f"array({value.dtype.name}{value.shape})"
     if isinstance(value, np.generic):
-        return f"{value.dtype.str}{value.tobytes().hex()}"
+        return f"{value.dtype.name}{value.tobytes().hex()}"
     if isinstance(value, np.dtype):
-        return value.str
+        return value.name
     if kind is Aval or kind is Results:
         return _aval(value)
     if kind is Graph:
@@ -185,7 +185,7 @@ def remember(key: str, record: Record, graph: Graph) -> None:
     known = {_content(value): (k, name) for k, name, value in _captured(graph)} if record.arrays else {}
     places = [known.get(_content(array)) for array in record.arrays]
     arrays = [
-        [array.dtype.str, array.shape] if place is None else place
+        [array.dtype.name, array.shape] if place is None else place
         for array, place in zip(record.arrays, places, strict=True)
     ]
     contents = [a.tobytes() for a, place in zip(record.arrays, places, strict=True) if place is None]
@@ -215,7 +215,7 @@ def _captured(graph: Graph) -> Iterator[tuple[int, str, Array]]:
 
 
 def _content(array: Array) -> tuple[str, tuple[int, ...], bytes]:
-    return array.dtype.str, array.shape, hashlib.sha256(_bytes(array)).digest()
+    return array.dtype.name, array.shape, hashlib.sha256(_bytes(array)).digest()
 
 
 def _bytes(array: Array) -> memoryview:

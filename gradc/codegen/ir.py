@@ -20,17 +20,21 @@ import numpy as np
 
 from gradc.errors import CompileError
 
-#: NumPy dtype name -> LLVM register type of one lane.  bool is i1 in registers and i8 in memory.
+#: NumPy dtype name -> LLVM register type of one lane.  bool is i1 in registers and i8 in memory.  A narrow float is a
+#: float32 in registers, one that the narrow dtype can hold, and i16 in memory (`gradc.codegen.narrow`).
 REGISTER = {
     "bool": "i1", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
     "uint8": "i8", "uint16": "i16", "uint32": "i32", "uint64": "i64",
-    "float16": "half", "float32": "float", "float64": "double",
+    "float16": "float", "bfloat16": "float", "float32": "float", "float64": "double",
 }  # fmt: skip
+NARROW = frozenset(("float16", "bfloat16"))
+FLOATS = frozenset(("float32", "float64")) | NARROW
 #: From so many coefficients on a polynomial is evaluated in two chains.
 LONG_POLYNOMIAL = 11
 FLAGS = {"ieee": "", "contract": "contract ", "fast": "fast "}
 
 Scalar = bool | int | float
+_BITS = {"bool": 1, **dict.fromkeys(NARROW, 32)}
 _UNMARKED = nullcontext()
 
 
@@ -52,7 +56,11 @@ class Value:
 
     @property
     def is_float(self) -> bool:
-        return self.dtype.startswith("float")
+        return self.dtype in FLOATS
+
+    @property
+    def is_narrow(self) -> bool:
+        return self.dtype in NARROW
 
     @property
     def is_signed(self) -> bool:
@@ -60,7 +68,8 @@ class Value:
 
     @property
     def bits(self) -> int:
-        return 1 if self.dtype == "bool" else np.dtype(self.dtype).itemsize * 8
+        """Bits of a lane in a register."""
+        return _BITS.get(self.dtype) or np.dtype(self.dtype).itemsize * 8
 
 
 def vector_type(scalar: str, lanes: int) -> str:
@@ -68,18 +77,16 @@ def vector_type(scalar: str, lanes: int) -> str:
 
 
 def memory_type(dtype: str) -> str:
-    return "i8" if dtype == "bool" else REGISTER[dtype]
+    return "i8" if dtype == "bool" else "i16" if dtype in NARROW else REGISTER[dtype]
 
 
 def literal(value: Scalar, dtype: str) -> str:
     """The IR text of one scalar constant, bit-exact."""
     if dtype == "bool":
         return "true" if value else "false"
-    if dtype == "float16":
-        return "0xH" + np.float16(value).view(np.uint16).item().to_bytes(2, "big").hex().upper()
-    if dtype == "float32":
+    if dtype == "float32" or dtype in NARROW:
         with np.errstate(over="ignore"):
-            value = float(np.float32(value))
+            value = float(np.dtype(dtype).type(value))
         return "0x" + struct.pack(">d", float(value)).hex().upper()
     if dtype == "float64":
         return "0x" + struct.pack(">d", float(value)).hex().upper()
@@ -397,6 +404,10 @@ class Lanes:
             return x
         if dtype == "bool":
             return self.ne(x, 0)
+        if dtype in NARROW:
+            return self._narrowed(x, dtype)
+        if x.is_narrow:  # which is a float32 already
+            return self.convert(Value(x.ref, "float32", x.lanes), dtype)
         if x.is_float and out.is_float:
             how = "fpext" if out.bits > x.bits else "fptrunc"
         elif x.is_float:
@@ -412,11 +423,74 @@ class Lanes:
             how = "sext" if x.is_signed else "zext"
         return Value(self.f.let(f"{how} {x.typed} to {out.type}"), dtype, x.lanes)
 
+    # -- narrow floats ---------------------------------------------------------------------------------------------
+    def _narrowed(self, x: Value, dtype: str) -> Value:
+        """A number rounded to a narrow float, halves to even; by way of float32, but float16 from float64 at once."""
+        if x.dtype == "float64" and dtype == "float16":
+            x = self._to_odd(x)
+        elif x.dtype != "float32":
+            x = self.convert(x, "float32")
+        with self.strict():
+            bits = self.half_rounded(x) if dtype == "float16" else self.brain_rounded(self.bitcast(x, "uint32"))
+        return Value(self.bitcast(bits, "float32").ref, dtype, x.lanes)
+
+    @contextmanager
+    def strict(self) -> Iterator[None]:
+        """Arithmetic inside is IEEE whatever the module's mode."""
+        mode, self.f.module.fp = self.f.module.fp, "ieee"
+        yield
+        self.f.module.fp = mode
+
+    def brain_rounded(self, bits: Value) -> Value:
+        """The bits of a float32 with its lower half rounded away; a NaN becomes the quiet one of its sign."""
+        tie = self.and_(self.shr(bits, 16), 1)
+        rounded = self.and_(self.add(self.add(bits, 0x7FFF), tie), 0xFFFF0000)
+        quiet = self.or_(self.and_(bits, 0x80000000), 0x7FC00000)
+        return self.select(self.isnan(self.bitcast(bits, "float32")), quiet, rounded)
+
+    def half_rounded(self, x: Value) -> Value:
+        """The bits of float32 ``x`` as float16 rounds it; below 2⁻¹⁴ the spacing is that of float32 around ½."""
+        if "half" in self.f.module.extensions:
+            return self.bitcast(self.extended(self.truncated(x)), "uint32")
+        bits = self.bitcast(x, "uint32")
+        size = self.and_(bits, 0x7FFFFFFF)
+        tie = self.and_(self.shr(bits, 13), 1)
+        near = self.and_(self.add(self.add(size, 0xFFF), tie), 0xFFFFE000)
+        near = self.select(self.ge(near, 0x47800000), 0x7F800000, near)
+        tiny = self.bitcast(self.sub(self.add(self.bitcast(size, "float32"), 0.5), 0.5), "uint32")
+        near = self.select(self.lt(size, 0x38800000), tiny, near)
+        near = self.select(self.gt(size, 0x7F800000), self.and_(self.or_(size, 0x400000), 0xFFFFE000), near)
+        return self.or_(near, self.and_(bits, 0x80000000))
+
+    def _to_odd(self, x: Value) -> Value:
+        """A float64 as float32, rounded to odd: to round that again is to round once (Boldo, Melquiond 2008)."""
+        near = self.convert(x, "float32")
+        bits, back = self.bitcast(near, "uint32"), self.convert(near, "float64")
+        towards_zero = self.select(self.gt(self.abs(back), self.abs(x)), self.sub(bits, 1), bits)
+        odd = self.bitcast(self.or_(towards_zero, 1), "float32")
+        inexact = self.and_(self.ne(back, x), self.lt(self.abs(x), 65536.0))
+        return self.select(inexact, odd, near)
+
+    def truncated(self, x: Value) -> Value:
+        """A float32 in float16's format, by the target's instruction; the bits as uint16."""
+        half = vector_type("half", x.lanes)
+        out = Value("", "uint16", x.lanes)
+        ref = self.f.let(f"bitcast {half} {self.f.let(f'fptrunc {x.typed} to {half}')} to {out.type}")
+        return Value(ref, out.dtype, x.lanes)
+
+    def extended(self, bits: Value) -> Value:
+        """The float32 with the bits of a float16, by the target's instruction."""
+        half, out = vector_type("half", bits.lanes), Value("", "float32", bits.lanes)
+        ref = self.f.let(f"fpext {half} {self.f.let(f'bitcast {bits.typed} to {half}')} to {out.type}")
+        return Value(ref, out.dtype, bits.lanes)
+
     # -- plain instructions ----------------------------------------------------------------------------------------
     def _binary(self, float_op: str, int_op: str, x: Value | Scalar, y: Value | Scalar) -> Value:
         a, b = self.lift(x, y)
         if (a.dtype, a.lanes) != (b.dtype, b.lanes):
             raise CompileError(f"operands differ: {a.type} ({a.dtype}) and {b.type} ({b.dtype})")
+        if a.is_narrow:
+            raise CompileError(f"arithmetic on {a.dtype}: it is computed in float32 and rounded after")
         op = float_op + " " + FLAGS[self.f.module.fp] if a.is_float else int_op
         if not op.strip():
             raise CompileError(f"no such instruction for {a.dtype}")
@@ -424,7 +498,7 @@ class Lanes:
 
     def _intrinsic(self, name: str, out: Value, args: Sequence[Value], suffix: Sequence[Value] | None = None) -> Value:
         def mangled(v: Value) -> str:
-            scalar = {"half": "f16", "float": "f32", "double": "f64"}.get(REGISTER[v.dtype], REGISTER[v.dtype])
+            scalar = {"float": "f32", "double": "f64"}.get(REGISTER[v.dtype], REGISTER[v.dtype])
             return scalar if v.lanes == 1 else f"v{v.lanes}{scalar}"
 
         full = "llvm." + name + "".join("." + mangled(v) for v in (suffix or [args[0]]))

@@ -2,7 +2,8 @@
 
 Enters: a base pointer, an element offset and the distance between lanes.  Leaves: loads, stores, gathers and scatters.
 Invariant: an access claims the alignment of its element unless the caller knows a larger one, and lanes outside the
-mask touch no memory.  A bool is one byte in memory, 0 or 1, and one bit in a register.  Start reading at `load`.
+mask touch no memory.  A bool is one byte in memory, 0 or 1, and one bit in a register; a narrow float is two bytes in
+memory and a float32 in a register.  Start reading at `load`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradc.codegen.ir import Function, Lanes, Value, const, memory_type, vector_type
+from gradc.codegen.ir import NARROW, Function, Lanes, Value, const, memory_type, vector_type
+from gradc.codegen.narrow import from_bits, to_bits
 
 
 def offset_pointer(f: Function, base: str, offset: Value | int, dtype: str) -> str:
@@ -52,13 +54,26 @@ def fetch(f: Function, pointer: str, dtype: str, lanes: int) -> None:
 
 
 def store(f: Function, value: Value, pointer: str, mask: Value | None = None, aligned: bool = False) -> None:
-    """Write the lanes of ``value`` to neighbouring elements, those in ``mask`` only; ``aligned`` as in `load`."""
+    """Write the lanes of ``value`` to neighbouring elements, those in ``mask`` only; ``aligned`` as in `load`.
+
+    A single lane that is known is written as a scalar: of a masked store of narrowed integers that keeps one lane,
+    LLVM 22 makes a store of the wide integer on x86, which reaches into the next element.
+    """
+    if mask is not None and live_lanes(mask, value.lanes) == 1:
+        store(f, *_lane(f, value, pointer, mask.ref.strip("<>").split(", ").index("i1 true")))
+        return
     kind, ref = vector_type(memory_type(value.dtype), value.lanes), _to_memory(f, value)
     if mask is None or value.lanes == 1:
         f.line(f"store {kind} {ref}, ptr {pointer}, align {_align(value.dtype) * (value.lanes if aligned else 1)}")
         return
     name = f.module.declare(f"llvm.masked.store.{_suffix(value.dtype, value.lanes)}.p0", "void", kind, "ptr", mask.type)
     f.line(f"call void @{name}({kind} {ref}, ptr align {_align(value.dtype)} {pointer}, {mask.typed})")
+
+
+def _lane(f: Function, value: Value, pointer: str, lane: int) -> tuple[Value, str]:
+    """One lane of a vector and its place."""
+    one = Value(f.let(f"extractelement {value.typed}, i64 {lane}"), value.dtype)
+    return one, offset_pointer(f, pointer, lane, value.dtype)
 
 
 def gather(f: Function, base: str, offsets: Value, dtype: str, mask: Value | None = None) -> Value:
@@ -155,16 +170,20 @@ def _align(dtype: str) -> int:
 
 def _suffix(dtype: str, lanes: int) -> str:
     scalar = memory_type(dtype)
-    return f"v{lanes}" + {"half": "f16", "float": "f32", "double": "f64"}.get(scalar, scalar)
+    return f"v{lanes}" + {"float": "f32", "double": "f64"}.get(scalar, scalar)
 
 
 def _from_memory(f: Function, ref: str, dtype: str, lanes: int) -> Value:
+    if dtype in NARROW:
+        return from_bits(Lanes(f, lanes), Value(ref, "uint16", lanes), dtype)
     if dtype != "bool":
         return Value(ref, dtype, lanes)
     return Lanes(f, lanes).ne(Value(ref, "uint8", lanes), 0)
 
 
 def _to_memory(f: Function, value: Value) -> str:
+    if value.is_narrow:
+        return to_bits(Lanes(f, value.lanes), value).ref
     if value.dtype != "bool":
         return value.ref
     return f.let(f"zext {value.typed} to {vector_type('i8', value.lanes)}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from gradc.codegen.carry import Carried
 from gradc.codegen.fork import Crew, Piece
 from gradc.codegen.gemm.registers import transpose
-from gradc.codegen.ir import Function, Lanes, Value, const
+from gradc.codegen.ir import FLOATS, Function, Lanes, Value, const
 from gradc.codegen.loops import each
 from gradc.codegen.memory import first_lanes, load, offset_pointer
 from gradc.codegen.partial import emit_partial_reduction
@@ -222,7 +222,7 @@ class NestWalk:
         lanes = self.nest.lanes
         b = Lanes(self.f, lanes)
         first = self.nest.code[scan.value].dtype
-        start = const(-0.0 if first.startswith("float") else 0, first, lanes)
+        start = const(-0.0 if first in FLOATS else 0, first, lanes)
         total = start if scan.how == "cumsum" else const(1, first, lanes)
 
         def step(total: Value, inside: Point) -> Value:

@@ -12,7 +12,7 @@ from math import inf, nan
 import numpy as np
 
 from gradc.codegen.builder import Builder
-from gradc.codegen.ir import Function, Scalar, Value, const
+from gradc.codegen.ir import FLOATS, Function, Scalar, Value, const
 
 State = tuple[Value, ...]
 
@@ -110,14 +110,14 @@ def lowest(dtype: str) -> Scalar:
     """What no element is below."""
     if dtype == "bool":
         return False
-    return -inf if dtype.startswith("float") else int(np.iinfo(dtype).min)
+    return -inf if dtype in FLOATS else int(np.iinfo(dtype).min)
 
 
 def highest(dtype: str) -> Scalar:
     """What no element is above."""
     if dtype == "bool":
         return True
-    return inf if dtype.startswith("float") else int(np.iinfo(dtype).max)
+    return inf if dtype in FLOATS else int(np.iinfo(dtype).max)
 
 
 class Max(Reducer):

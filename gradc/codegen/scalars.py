@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from gradc.codegen import memory, shared
 from gradc.codegen.builder import Builder
 from gradc.codegen.ir import Function, Value, const, vector_const
+from gradc.codegen.narrow import computed, rounded
 from gradc.errors import CompileError
 from gradc.schedule.affine import Affine, Quotient, Var
 from gradc.schedule.kernel import (
@@ -148,17 +149,19 @@ class Scalars:
             self.report(b.lt(args[1], 0), NEGATIVE_POWER, x.node, point)
         if x.op.lower is None:
             raise CompileError(f"op {x.op.name} has no lowering")
-        result = self._lowered(x, b, args, packed=False)
-        if result.dtype != x.dtype:
-            raise CompileError(f"lowering of {x.op.name} gives {result.dtype}, its shape rule says {x.dtype}")
-        return result
+        return self._lowered(x, b, args, packed=False)
 
     def _lowered(self, x: Apply, b: Builder, args: Sequence[Value], packed: bool) -> Value:
         """The arithmetic of an op, in place or as a call if it is long and stands here often."""
-        if self.often[x.op.name, packed] > shared.IN_PLACE:
-            return shared.call(b, x.op, x.attrs, args)
         assert x.op.lower is not None
-        result: Value = x.op.lower(b, *args, **dict(x.attrs))
+        wide = list(map(computed, args))
+        if self.often[x.op.name, packed] > shared.IN_PLACE:
+            result = shared.call(b, x.op, x.attrs, wide)
+        else:
+            result = x.op.lower(b, *wide, **dict(x.attrs))
+        result = rounded(b, x.op, result, x.dtype)
+        if result.dtype != x.dtype:
+            raise CompileError(f"lowering of {x.op.name} gives {result.dtype}, its shape rule says {x.dtype}")
         return result
 
     def _side_by_side(self, x: Apply, pack: Sequence[int], point: Point) -> None:

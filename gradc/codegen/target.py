@@ -103,11 +103,16 @@ class Target:
 
     @property
     def extensions(self) -> frozenset[str]:
-        """What code may ask for by name: ``avx512``, the AVX-512 instructions on registers of every width."""
-        if self.vector_bits < 512:
-            return frozenset()
-        named = self.cpu in _AVX512_CPUS or {"avx512f", "avx512vl"} <= _enabled(self.features)
-        return frozenset({"avx512"} if named else ())
+        """What code may ask for by name.
+
+        ``avx512``: the AVX-512 instructions on registers of every width; ``half``: conversions of float16 (F16C).
+        """
+        enabled = _enabled(self.features)
+        named = self.cpu in _AVX512_CPUS or {"avx512f", "avx512vl"} <= enabled
+        found = {"avx512"} if self.vector_bits == 512 and named else set()
+        if self.arch == "aarch64" or self.cpu in _AVX2_CPUS | _AVX512_CPUS or {"f16c", "avx512f"} & enabled:
+            found.add("half")
+        return frozenset(found)
 
     @property
     def ahead_bytes(self) -> int:

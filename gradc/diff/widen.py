@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, Results
+from gradc.aval import Aval, Results, is_float
 from gradc.graph import Graph
 from gradc.node import Node
 
@@ -48,4 +48,4 @@ def _wide_aval(aval: Aval) -> Aval:
 def widen_array(value: Any) -> np.ndarray[Any, Any]:
     """Floats as float64, everything else as it is."""
     array = np.asarray(value)
-    return array.astype(WIDE) if array.dtype.kind == "f" else array
+    return array.astype(WIDE) if is_float(array.dtype) else array

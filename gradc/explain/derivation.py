@@ -16,7 +16,7 @@ from html import escape
 
 import numpy as np
 
-from gradc.aval import Aval
+from gradc.aval import Aval, promoted
 from gradc.diff.linear import active_nodes
 from gradc.diff.modes import pull_back
 from gradc.explain.assumptions import FACTS, without_assumptions
@@ -382,7 +382,7 @@ class Deriver:
     def _displayed_graph(self, quantities: Quantities, gradients: Sequence[Formula | None]) -> Graph:
         leaves = (*self.primal.inputs, *(c for c in self.cotangents if c.op.name == "input"))
         nodes = {symbol.name: node for node, symbol in quantities.forward_symbols.items()}
-        dtype = np.result_type(*[a.dtype for a in self.results if a.is_float], np.float32)
+        dtype = promoted(*[a.dtype for a in self.results if a.is_float], np.float32)
         evaluator = Evaluator(nodes, dtype)
         for name, meaning in quantities.meanings.items():
             evaluator.symbols[name] = evaluator.node(meaning)

@@ -50,7 +50,7 @@ def with_named_extents(graph: Graph, taken: set[str]) -> tuple[Graph, Extents]:
         return found if found.dtype == like.dtype else None
 
     def named(node: Node, args: tuple[Node, ...]) -> Node | None:
-        if node.op.name not in ("divide", "multiply") or node.dtype.kind != "f":
+        if node.op.name not in ("divide", "multiply") or not node.aval.is_float:
             return None
         for i in (1,) if node.op.name == "divide" else (0, 1):
             size = _count(node, args, i)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Shape
+from gradc.aval import Shape, is_float
 from gradc.explain.formula import (
     UNIT,
     Apply,
@@ -145,7 +145,7 @@ def exact(value: Any, dtype: np.dtype[Any]) -> Number:
     if not np.isfinite(value):
         return float(value)
     near = Fraction(float(value)).limit_denominator(LARGEST_DENOMINATOR)
-    spacing = float(np.spacing(np.abs(np.asarray(value, dtype)))) if dtype.kind == "f" else 0.0
+    spacing = float(np.spacing(np.abs(np.asarray(value, dtype)))) if is_float(dtype) else 0.0
     return near if abs(float(near) - float(value)) <= 2 * spacing else float(value)
 
 
@@ -154,7 +154,7 @@ def exact(value: Any, dtype: np.dtype[Any]) -> Number:
 
 def _constant(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     value = node.attrs["value"]
-    if value.size and np.all(value == value.flat[0]) and value.dtype.kind == "f":
+    if value.size and np.all(value == value.flat[0]) and is_float(value.dtype):
         return number(exact(value.flat[0], value.dtype), node.shape)
     if value.ndim == 1 and value.dtype.kind == "i" and np.array_equal(value, np.arange(len(value))):
         return positions(len(value), value.dtype)
@@ -183,7 +183,7 @@ def _delta(lifter: Lifter, node: Node, args: Args) -> Formula:
 def _where(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     """What is chosen by an identity and zero elsewhere is a product with it."""
     mask, x, y = args
-    if not _is_identity(node.args[0]) or value_of(y) != 0 or node.dtype.kind != "f":
+    if not _is_identity(node.args[0]) or value_of(y) != 0 or not node.aval.is_float:
         return None
     return times(mask, x)
 
@@ -200,31 +200,31 @@ Form = Callable[[Lifter, Node, Args], Formula | None]
 
 def _for_floats(form: Callable[..., Formula | None]) -> Form:
     """The algebra is that of real numbers; integers and bools keep their ops."""
-    return lambda lifter, node, args: form(*args) if node.dtype.kind == "f" else None
+    return lambda lifter, node, args: form(*args) if node.aval.is_float else None
 
 
 def _add(lifter: Lifter, node: Node, args: Args) -> Formula | None:
-    if node.dtype.kind != "f":
+    if not node.aval.is_float:
         return None
     return total(node.shape, reversed(args) if node in lifter.accumulated else args)
 
 
 def _power(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     exponent = splat_value(node.args[1])
-    if exponent is None or node.dtype.kind != "f":
+    if exponent is None or not node.aval.is_float:
         return None
     return power(args[0], exact(exponent, exponent.dtype))
 
 
 def _cast(lifter: Lifter, node: Node, args: Args) -> Formula | None:
-    source, target = node.args[0].dtype.kind, node.dtype.kind
-    if target == "b" or (source == "f" and target != "f"):
+    source = node.args[0].dtype
+    if node.dtype.kind == "b" or (is_float(source) and not node.aval.is_float):
         return None
-    if source == "b" and _is_identity(node.args[0]):
+    if source.kind == "b" and _is_identity(node.args[0]):
         return args[0]
-    if source == "b":
+    if source.kind == "b":
         return apply("indicator", args, node.shape)
-    return args[0] if source == "f" else apply("real", args, node.shape)
+    return args[0] if is_float(source) else apply("real", args, node.shape)
 
 
 # -- axes --------------------------------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def _norm(lifter: Lifter, node: Node, args: Args) -> Formula:
 
 
 def _contract(lifter: Lifter, node: Node, args: Args) -> Formula | None:
-    if node.dtype.kind != "f":
+    if not node.aval.is_float:
         return None
     out = node.attrs["out"]
     names = {k: a for a, k in enumerate(out)}
@@ -311,7 +311,7 @@ def _is_positions(x: Formula) -> bool:
 def _scatter(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     """x + Σ v · one-hot: adding at computed indices is a product with selectors."""
     x, v, *indices = args
-    if node.attrs["how"] != "add" or node.dtype.kind != "f":
+    if node.attrs["how"] != "add" or not node.aval.is_float:
         return None
     chosen = Chosen(node, x.shape, indices)
     rest = rest_axes(x.ndim, node.attrs["axes"])
@@ -326,7 +326,7 @@ def _scatter(lifter: Lifter, node: Node, args: Args) -> Formula | None:
 def _gather(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     """Σ x · one-hot over the selected axes."""
     x, *indices = args
-    if node.dtype.kind != "f" or not indices[0].ndim:
+    if not node.aval.is_float or not indices[0].ndim:
         return None
     chosen = Chosen(node, x.shape, indices)
     rest = rest_axes(x.ndim, node.attrs["axes"])

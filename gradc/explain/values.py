@@ -39,7 +39,7 @@ class Evaluator:
         return self._known[x]
 
     def _in_dtype(self, node: Node) -> Node:
-        return cast(node, self.dtype) if node.dtype.kind == "f" else node
+        return cast(node, self.dtype) if node.aval.is_float else node
 
     def _build(self, x: Formula) -> Node:
         if isinstance(x, Product):

@@ -68,7 +68,7 @@ def max_pool2d(
     """
     x = as_node(input)
     sizes, strides, around = _pooling("max_pool2d", kernel_size, stride, padding)
-    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min if x.dtype.kind in "iu" else False
+    lowest = -np.inf if x.aval.is_float else np.iinfo(x.dtype).min if x.dtype.kind in "iu" else False
     padded = _padded(_images("max_pool2d", x), around, lowest)
     seen = _windows("max_pool2d", padded, sizes, strides, _pair("max_pool2d", "dilation", dilation, 1))
     y = reduced("max", seen, (4, 5), False)

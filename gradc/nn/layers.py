@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import gradc.numpy as gnp
-from gradc.aval import Shape
+from gradc.aval import Shape, finfo
 from gradc.errors import DTypeError, ShapeError, TraceError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here, static_int
 from gradc.numpy.axes import axes_of, shape_of
@@ -82,7 +82,7 @@ def _layer_norm(x: Node, *, axes: Shape, eps: float) -> Node:
 def rms_norm(input: ArrayLike, normalized_shape: Any, weight: ArrayLike = None, eps: Any = None) -> Array:
     """x/√(mean x² + eps)·weight over the last axes (Zhang & Sennrich 2019); ``eps`` defaults to the dtype's epsilon."""
     x = inexact(as_node(input))
-    small = float(np.finfo(x.dtype).eps) if eps is None else eps
+    small = float(finfo(x.dtype).eps) if eps is None else eps
     y = _rms_norm(x, axes=_last_axes("rms_norm", x, normalized_shape), eps=small)
     return y if weight is None else y * weight
 

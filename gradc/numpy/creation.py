@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy import broadcast_shapes, can_cast, dtype, finfo, iinfo, promote_types
+from numpy import broadcast_shapes, dtype, iinfo
 
-from gradc.aval import canonical_dtype
+from gradc.aval import BFLOAT16, FLOAT16, canonical_dtype, finfo, promoted
 from gradc.errors import ShapeError
 from gradc.node import FUNCTIONS, Node, as_node, here, static_int
 from gradc.numpy.axes import axis_of, shape_of
@@ -22,18 +22,19 @@ from gradc.ops.leaves import full as full_node
 from gradc.ops.leaves import iota
 
 __all__ = [
-    "arange", "array", "asanyarray", "asarray", "ascontiguousarray", "astype", "bool", "bool_", "broadcast_shapes",
-    "can_cast", "dtype", "e", "empty", "empty_like", "euler_gamma", "eye", "finfo", "float32", "float64", "full",
-    "full_like", "identity", "iinfo", "indices", "inf", "int8", "int16", "int32", "int64", "isdtype", "linspace",
-    "logspace", "nan", "ndim", "newaxis", "ones", "ones_like", "pi", "promote_types", "result_type", "shape", "size",
-    "tri", "tril_indices", "triu_indices", "uint8", "uint16", "uint32", "uint64", "zeros", "zeros_like",
+    "arange", "array", "asanyarray", "asarray", "ascontiguousarray", "astype", "bfloat16", "bool", "bool_",
+    "broadcast_shapes", "can_cast", "dtype", "e", "empty", "empty_like", "euler_gamma", "eye", "finfo", "float16",
+    "float32", "float64", "full", "full_like", "identity", "iinfo", "indices", "inf", "int8", "int16", "int32",
+    "int64", "isdtype", "linspace", "logspace", "nan", "ndim", "newaxis", "ones", "ones_like", "pi", "promote_types",
+    "result_type", "shape", "size", "tri", "tril_indices", "triu_indices", "uint8", "uint16", "uint32", "uint64",
+    "zeros", "zeros_like",
 ]  # fmt: skip
 
 pi, e, inf, nan, euler_gamma, newaxis = np.pi, np.e, np.inf, np.nan, np.euler_gamma, None
 bool = bool_ = np.bool_
 int8, int16, int32, int64 = np.int8, np.int16, np.int32, np.int64
 uint8, uint16, uint32, uint64 = np.uint8, np.uint16, np.uint32, np.uint64
-float32, float64 = np.float32, np.float64
+float16, float32, float64, bfloat16 = np.float16, np.float32, np.float64, BFLOAT16.type
 
 _REMEDY = "A shape must be known while tracing: add the argument to static=, or pass a Python number."
 zeros, ones, empty = static(np.zeros, _REMEDY), static(np.ones, _REMEDY), static(np.empty, _REMEDY)
@@ -192,8 +193,22 @@ def size(a: ArrayLike, axis: Any = None) -> int:
 
 @function("result_type")
 def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
-    """NumPy's common dtype of arrays, dtypes and Python numbers."""
-    return np.result_type(*[_typed(a) for a in arrays_and_dtypes])
+    """NumPy's common dtype of arrays, dtypes and Python numbers; bfloat16 meets others as float16 does."""
+    return promoted(*[_typed(a) for a in arrays_and_dtypes])
+
+
+def promote_types(type1: Any, type2: Any) -> np.dtype[Any]:
+    """The common dtype of two dtypes; bfloat16 meets others as float16 does, and float16 in float32."""
+    return promoted(np.dtype(type1), np.dtype(type2))
+
+
+@function("can_cast")
+def can_cast(from_: Any, to: Any, casting: Any = "safe") -> Any:
+    """Whether NumPy's ``casting`` rule lets a dtype become another; neither narrow float holds the other."""
+    source, target = np.dtype(from_.dtype if isinstance(from_, (np.generic, Node)) else from_), np.dtype(to)
+    if {source, target} == {BFLOAT16, FLOAT16}:
+        return casting in ("same_kind", "unsafe")
+    return np.can_cast(source, target, casting)
 
 
 def _typed(value: Any) -> Any:
@@ -205,7 +220,11 @@ def _typed(value: Any) -> Any:
 @function("isdtype")
 def isdtype(dtype: Any, kind: Any) -> Any:
     """Whether ``dtype`` is of a kind of the array API ("bool", "integral", "real floating", …) or a given dtype."""
-    return np.isdtype(dtype, kind)
+    given = np.dtype(dtype)
+    if given != BFLOAT16:
+        return np.isdtype(given, kind)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return any(np.isdtype(FLOAT16, k) if isinstance(k, str) else np.dtype(k) == given for k in kinds)
 
 
 for _name, _answer in (("iscomplexobj", False), ("isrealobj", True)):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Shape
+from gradc.aval import Shape, promoted
 from gradc.errors import ShapeError
 from gradc.node import OPS, Node, as_node, describe, here
 from gradc.numpy.public import Array, function
@@ -151,7 +151,7 @@ def _product_dtype(arrays: Sequence[Node], text: str) -> np.dtype[Any]:
         raise ShapeError(f"{here()}: einsum {text!r} needs at least one operand")
     dtype = arrays[0].dtype if len(arrays) == 1 else loop_dtypes("multiply", [arrays[0].aval, arrays[1].aval])[-1]
     for x in arrays[2:]:
-        dtype = np.result_type(dtype, x.dtype)
+        dtype = promoted(dtype, x.dtype)
     return dtype
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval
+from gradc.aval import Aval, finfo
 from gradc.node import FUNCTIONS, OPS, Node, as_node, here, static_int
 from gradc.numpy.public import Array, ArrayLike, composite, exported, function
 from gradc.ops.elementwise import apply, cast, loop_dtypes
@@ -172,7 +172,7 @@ def nan_to_num(
     node, where = as_node(x), FUNCTIONS["where"]
     if not node.aval.is_float:
         return node
-    limits = np.finfo(node.dtype)
+    limits = finfo(node.dtype)
     high = limits.max if posinf is None else posinf
     low = limits.min if neginf is None else neginf
     fitted = [cast(as_node(v), node.dtype) for v in (nan, high, low)]

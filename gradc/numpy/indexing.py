@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Shape
+from gradc.aval import Shape, promoted
 from gradc.errors import DTypeError, IndexingError, ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
 from gradc.numpy.axes import axis_of
@@ -375,7 +375,7 @@ def searchsorted(a: ArrayLike, v: ArrayLike, side: str = "left", sorter: ArrayLi
         raise IndexingError(f"{here()}: searchsorted: side must be 'left' or 'right', got {side!r}")
     if sorter is not None:
         line = take(line, sorter)
-    dtype = np.result_type(line.dtype, values.dtype)
+    dtype = promoted(line.dtype, values.dtype)
     return OPS["searchsorted"].make((cast(line, dtype), cast(values, dtype)), side=side)
 
 

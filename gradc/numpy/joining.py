@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gradc.aval import promoted
 from gradc.errors import ShapeError, TraceError
 from gradc.node import OPS, Node, as_node, constant, describe, here, static_int
 from gradc.numpy.axes import axes_of, axis_of, nodes, shape_of
@@ -57,7 +58,7 @@ concat = concatenate
 
 
 def _one_dtype(parts: Sequence[Node], dtype: Any) -> list[Node]:
-    target = np.result_type(*[p.dtype for p in parts]) if dtype is None else dtype
+    target = promoted(*[p.dtype for p in parts]) if dtype is None else dtype
     return [cast(p, target) for p in parts]
 
 

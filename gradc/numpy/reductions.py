@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, Shape
+from gradc.aval import NARROW, Aval, Shape, computed_in, is_float
+from gradc.aval import promoted as joint_dtype
 from gradc.errors import DTypeError, ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here
 from gradc.numpy.axes import axes_of, axis_of
@@ -55,7 +56,7 @@ def accumulated(x: Node, dtype: Any = None) -> Node:
 
 
 def inexact(x: Node) -> Node:
-    """``x`` in the floating dtype that NumPy's square root gives it; DTypeError where NumPy would use float16."""
+    """``x`` in the floating dtype that NumPy's square root gives it."""
     return cast(x, loop_dtypes("sqrt", [Aval((), x.dtype)])[-1])
 
 
@@ -197,25 +198,32 @@ def _count(x: Node, axes: Shape) -> int:
 
 
 def _averaged(x: Node, dtype: Any) -> Node:
-    """``x`` in the dtype in which NumPy averages: float64 for booleans and integers."""
+    """``x`` in the dtype in which NumPy averages: float64 for booleans and integers, float32 for narrow floats."""
     if dtype is not None:
         target = np.dtype(dtype)
     else:
-        target = x.dtype if x.aval.is_float else np.dtype(np.float64)
-    if target.kind != "f":
+        target = computed_in(x.dtype) if x.aval.is_float else np.dtype(np.float64)
+    if not is_float(target):
         raise DTypeError(f"{here()}: a mean needs a floating dtype, got dtype={target}")
     return cast(x, target)
+
+
+def _as_given(result: Node, given: Node, dtype: Any) -> Node:
+    """The average of narrow floats, rounded to their dtype unless another one was asked for."""
+    return cast(result, given.dtype) if dtype is None and given.dtype in NARROW else result
 
 
 @function("mean")
 def mean(a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False, where: Any = None) -> Array:
     """Arithmetic mean over ``axis``; integers are averaged in float64; NaN for no elements."""
-    x = _averaged(as_node(a), dtype)
+    given = as_node(a)
+    x = _averaged(given, dtype)
     axes = axes_of(axis, x)
     if where is None or where is True:
-        return _mean(x, axes=axes, keepdims=keepdims)
+        return _as_given(_mean(x, axes=axes, keepdims=keepdims), given, dtype)
     mask = broadcast_to(cast(as_node(where), bool), x.shape)
-    return sum(x, axes, keepdims=keepdims, where=mask) / cast(sum(mask, axes, keepdims=keepdims), x.dtype)
+    total, count = sum(x, axes, keepdims=keepdims, where=mask), sum(mask, axes, keepdims=keepdims)
+    return _as_given(total / cast(count, x.dtype), given, dtype)
 
 
 @composite("mean")
@@ -234,8 +242,10 @@ def var(
     correction: Any = None,
 ) -> Array:
     """Variance over ``axis``: the mean squared deviation, divided by n − ``ddof`` (alias ``correction``)."""
-    x = _averaged(as_node(a), dtype)
-    return _var(x, axes=axes_of(axis, x), ddof=_freedom(ddof, correction), keepdims=keepdims)
+    given = as_node(a)
+    x = _averaged(given, dtype)
+    result = _var(x, axes=axes_of(axis, x), ddof=_freedom(ddof, correction), keepdims=keepdims)
+    return _as_given(result, given, dtype)
 
 
 @composite("var")
@@ -257,8 +267,10 @@ def std(
     correction: Any = None,
 ) -> Array:
     """Standard deviation over ``axis``: the square root of `var`."""
-    x = _averaged(as_node(a), dtype)
-    return _std(x, axes=axes_of(axis, x), ddof=_freedom(ddof, correction), keepdims=keepdims)
+    given = as_node(a)
+    x = _averaged(given, dtype)
+    result = _std(x, axes=axes_of(axis, x), ddof=_freedom(ddof, correction), keepdims=keepdims)
+    return _as_given(result, given, dtype)
 
 
 @composite("std")
@@ -285,7 +297,7 @@ def average(
         total = full(result.shape, x.size // result.size if result.size else 0, result.dtype)
     else:
         w = _fitted_weights(as_node(weights), x, axis)
-        dtype = np.result_type(x.dtype, w.dtype, *(() if x.aval.is_float else (np.float64,)))
+        dtype = joint_dtype(x.dtype, w.dtype, *(() if x.aval.is_float else (np.float64,)))
         x, w = cast(x, dtype), cast(w, dtype)
         total = sum(w, axis, keepdims=keepdims)
         result = sum(x * w, axis, keepdims=keepdims) / total

@@ -69,9 +69,14 @@ remainder = elementwise(
     singular="at a jump: the derivative of the branch on the right",
 )
 negative = elementwise(
-    "negative", sympy=lambda S, x: -x, partials=lambda z, x: (-1,), lower=lambda b, x: b.neg(x), text="-{0}"
+    "negative",
+    sympy=lambda S, x: -x,
+    partials=lambda z, x: (-1,),
+    lower=lambda b, x: b.neg(x),
+    exact=True,
+    text="-{0}",
 )
-positive = elementwise("positive", sympy=lambda S, x: x, partials=lambda z, x: (1,), lower=lambda b, x: x)
+positive = elementwise("positive", sympy=lambda S, x: x, partials=lambda z, x: (1,), lower=lambda b, x: x, exact=True)
 square = elementwise(
     "square",
     sympy=lambda S, x: x**2,
@@ -128,6 +133,7 @@ absolute = elementwise(
     sympy=lambda S, x: S.Piecewise((x, x > 0), (-x, x < 0), (0, True)),
     partials=lambda z, x: (np.sign(x),),
     lower=lambda b, x: b.abs(x),
+    exact=True,
     text="|{0}|",
     singular="0 at 0",
 )
@@ -146,6 +152,7 @@ sign = elementwise(
     sympy=lambda S, x: step(S, "sign")(x),
     partials=lambda z, x: (None,),
     lower=_sign_lower,
+    exact=True,
     singular="0 at 0",
 )
 maximum = elementwise(
@@ -153,6 +160,7 @@ maximum = elementwise(
     sympy=lambda S, x, y: S.Piecewise((x, x > y), (y, x < y), ((x + y) / 2, True)),
     partials=lambda z, x, y: (_share(x > y, x == y, z), _share(x < y, x == y, z)),
     lower=lambda b, x, y: b.or_(x, y) if x.dtype == "bool" else b.max(x, y),
+    exact=True,
     singular="at a tie each operand gets one half",
 )
 minimum = elementwise(
@@ -160,6 +168,7 @@ minimum = elementwise(
     sympy=lambda S, x, y: S.Piecewise((x, x < y), (y, x > y), ((x + y) / 2, True)),
     partials=lambda z, x, y: (_share(x < y, x == y, z), _share(x > y, x == y, z)),
     lower=lambda b, x, y: b.and_(x, y) if x.dtype == "bool" else b.min(x, y),
+    exact=True,
     singular="at a tie each operand gets one half",
 )
 
@@ -176,6 +185,7 @@ relu = elementwise(
     sympy=lambda S, x: S.Piecewise((x, x > 0), (0, True)),
     partials=lambda z, x: (np.where(x > 0, np.ones((), x.dtype), np.zeros((), x.dtype)),),
     lower=lambda b, x: b.select(b.le(x, 0), b.const(0, x), x),
+    exact=True,
     singular="0 at 0",
     doc="max(x, 0), with derivative 0 at 0.",
 )
@@ -245,6 +255,7 @@ def _rounding(name: str, method: str) -> None:
         partials=lambda z, x: (None,),
         lower=lambda b, x: getattr(b, method)(x) if x.is_float else x,
         singular="0 everywhere, also at the jumps",
+        exact=True,
     )
 
 
@@ -269,6 +280,7 @@ where = register(
         transpose=lambda ct, node, i: _where(node.args[0], *((ct, 0) if i == 1 else (0, ct))),
         batch=kind.batch,
         lower=lambda b, m, x, y: b.select(m, x, y),
+        exact=True,
         singular="only the chosen branch has a derivative",
         doc="x where the mask holds, else y.",
     )
@@ -311,6 +323,7 @@ stop_gradient = elementwise(
     sympy=lambda S, x: step(S, "stop_gradient")(x),
     partials=lambda z, x: (None,),
     lower=lambda b, x: x,
+    exact=True,
     singular="0 everywhere, by definition",
     doc="The identity, with derivative zero.",
 )

@@ -14,7 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, Shape, broadcast_shapes, canonical_dtype, interned
+from gradc.aval import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    NARROW,
+    Aval,
+    Shape,
+    broadcast_shapes,
+    canonical_dtype,
+    interned,
+    is_float,
+)
 from gradc.errors import DTypeError, PromotionWarning, ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
 from gradc.ops.record import Kind, Op, register
@@ -109,8 +120,13 @@ def loop_dtypes(name: str, avals: Sequence[Aval]) -> tuple[np.dtype[Any], ...]:
 def _resolved(ufunc: np.ufunc, given: tuple[Any, ...]) -> tuple[np.dtype[Any], ...]:
     """The dtypes of the loop for these operands (a type stands for a Python number); NumPy takes long to answer.
 
-    Raises TypeError where there is no loop, DTypeError with the name of a result's dtype that is not supported.
+    bfloat16 has the loops of float16; where both are given, those of float32.  Raises TypeError where there is no loop,
+    DTypeError with the name of a result's dtype that is not supported.
     """
+    narrow = {d for d in given if d in NARROW}
+    if BFLOAT16 in narrow:
+        meant = FLOAT32 if len(narrow) > 1 else FLOAT16
+        given = tuple(meant if d in NARROW else d for d in given)
     if all(isinstance(d, type) for d in given):  # only Python scalars: their default dtypes
         given = tuple(map(np.dtype, given))
     if ufunc.nin == 1 and len(given) > 1:  # a unary rule serves an n-ary op: promote first
@@ -118,6 +134,8 @@ def _resolved(ufunc: np.ufunc, given: tuple[Any, ...]) -> tuple[np.dtype[Any], .
         resolved = (ufunc.resolve_dtypes((joint, None))[-1],) * (len(given) + 1)
     else:
         resolved = ufunc.resolve_dtypes((*given, *[None] * ufunc.nout))
+    if narrow == {BFLOAT16}:
+        resolved = tuple(BFLOAT16 if d == FLOAT16 else d for d in resolved)
     try:
         return tuple(map(canonical_dtype, resolved))
     except DTypeError:
@@ -125,26 +143,26 @@ def _resolved(ufunc: np.ufunc, given: tuple[Any, ...]) -> tuple[np.dtype[Any], .
 
 
 def _weak_type(aval: Aval) -> type:
-    return float if aval.dtype.kind == "f" else int
+    return float if aval.is_float else int
 
 
 def _scalar_of(dtype: Any) -> Any:
     return dtype(0) if isinstance(dtype, type) else dtype
 
 
-_NARROW, _WIDE = np.dtype(np.float32), np.dtype(np.float64)
+_WIDE = np.dtype(np.float64)
 
 
 def _warn_of_widening(name: str, args: Sequence[Node], taken: Sequence[np.dtype[Any]]) -> None:
-    """A float64 constant that turns a float32 computation into float64 is nearly always an accident: say where."""
+    """A float64 constant that turns a narrower computation into float64 is nearly always an accident: say where."""
     if taken[0] != _WIDE:
         return
-    narrow = [a for a in args if a.aval.dtype == _NARROW]
+    narrow = [a for a in args if a.aval.is_float and a.aval.dtype != _WIDE]
     wide = [a for a in args if a.aval.dtype == _WIDE and not a.aval.weak]
     if narrow and wide and all(a.op.name == "constant" for a in wide):
         text = (
             f"{here()}: {name} of {describe(narrow[0])} with a float64 constant gives float64. "
-            "Use a Python number (float(c)) or c.astype('float32') to stay in float32."
+            f"Use a Python number (float(c)) or c.astype('{narrow[0].dtype}') to stay in {narrow[0].dtype}."
         )
         warnings.warn(text, PromotionWarning, stacklevel=2)
 
@@ -178,7 +196,7 @@ def cast(node: Node, dtype: Any) -> Node:
 def _python_scalar(value: int | float, target: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """A Python number in the dtype of its partner; NumPy's error for an integer that does not fit."""
     try:
-        return np.asarray(value).astype(target) if target.kind in "fb" else np.array(value, target)
+        return np.asarray(value).astype(target) if is_float(target) or target.kind == "b" else np.array(value, target)
     except OverflowError as error:
         raise DTypeError(f"{here()}: {error}; cast the array to a wider dtype") from None
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradc.aval import Aval
+from gradc.aval import NARROW, Aval, computed_in
 from gradc.node import OPS, Node
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Kind(enum.Enum):
 
 #: kinds of nodes that hold bodies and have several results
 HOLDERS = (Kind.LOOP, Kind.BRANCH, Kind.CALL)
+#: kinds that compute nothing themselves: elements pass as they are
+_MOVING = (*HOLDERS, Kind.ITEM, Kind.LEAF, Kind.VIEW, Kind.GATHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Op:
     lower: Callable[..., Any] | None = None
     expand: Callable[..., Node] | None = None
     source: Callable[..., list[Piece]] | None = None
+    exact: bool = False  #: the result is an operand, its negative, or a whole number near it: nothing is rounded
     text: str | None = None  #: how explain prints it: "{0} + {1}", or None for name(args)
     domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),)  #: where the conformance test samples each operand
     samples: tuple[Sample, ...] = ()
@@ -103,9 +106,16 @@ class Op:
         return Node(self, tuple(args), attrs, self.infer(*[a.aval for a in args], **attrs))
 
     def evaluate(self, *arrays: Any, **attrs: Any) -> Any:
-        """The reference value, as NumPy computes it, with IEEE results instead of warnings."""
+        """The reference value, as NumPy computes it, with IEEE results instead of warnings.
+
+        Of narrow floats it is the value for the same numbers in float32, rounded once; what only moves stays as it is.
+        """
         with np.errstate(all="ignore"):
-            return self.numpy(*arrays, **attrs)
+            if self.kind in _MOVING or not any(getattr(a, "dtype", None) in NARROW for a in arrays):
+                return self.numpy(*arrays, **attrs)
+            avals = [Aval(a.shape, a.dtype) for a in arrays]
+            wide = [a.astype(computed_in(a.dtype)) for a in arrays]
+            return np.asarray(self.numpy(*wide, **attrs)).astype(self.infer(*avals, **attrs).dtype)
 
 
 def register(op: Op) -> Op:

@@ -125,6 +125,7 @@ def _extremum(name: str, better: str) -> None:
         numpy=lambda x, axes: getattr(np, name)(x, axis=axes),
         sympy=sympy,
         jvp=_extremum_jvp,
+        exact=True,
         singular="elements that tie share the derivative evenly",
     )
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from gradc.aval import finfo
+
 Array = np.ndarray[Any, Any]
 
 #: a difference quotient whose error exceeds this part of the gradient's size confirms nothing worth saying
@@ -100,7 +102,7 @@ def compare(name: str, aval: str, a: Estimate, b: Estimate, i: int, probes: Prob
     if left.probed != right.probed:
         assert probes is not None, "a method that was sampled has probes"
         left, right = (s if s.probed else _projected(s, probes) for s in (left, right))
-    coarser = max((a.dtypes[i], b.dtypes[i]), key=lambda d: float(np.finfo(d).eps))
+    coarser = max((a.dtypes[i], b.dtypes[i]), key=lambda d: float(finfo(d).eps))
     return _row(name, aval, (a.method, b.method), left, right, coarser)
 
 

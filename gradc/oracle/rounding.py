@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from gradc.aval import finfo, is_float
 from gradc.codegen.elementary import ULP
 from gradc.diff.widen import widen_array
 from gradc.interpret import topological
-from gradc.node import Node
+from gradc.node import OPS, Node
 from gradc.ops.record import HOLDERS, Kind
 from gradc.oracle.rounding_bodies import errors_through_bodies
 
@@ -28,10 +29,7 @@ Array = np.ndarray[Any, Any]
 #: values and error bounds of the results of a node that has several
 Several = tuple[tuple[Array, ...], tuple[Array, ...]]
 
-EXACT = frozenset({
-    "negative", "positive", "absolute", "sign", "maximum", "minimum", "relu", "where", "stop_gradient", "floor", "ceil",
-    "trunc", "rint",
-})  # fmt: skip
+EXACT = frozenset(name for name, op in OPS.items() if op.exact)
 ORDERED = frozenset(("less", "less_equal", "greater", "greater_equal"))
 ROUNDED = frozenset(("add", "subtract", "multiply", "divide", "sqrt", "square", "reciprocal", "cast"))
 #: whole numbers below this are exact in every float dtype, and so is arithmetic that stays among them
@@ -46,7 +44,7 @@ BY_TERMS = frozenset(("digamma", "polygamma", "lgamma"))
 
 def unit_roundoff(dtype: np.dtype[Any]) -> float:
     """Half a unit in the last place, relative: 2⁻⁵³ for float64; 0 for what is exact."""
-    return float(np.finfo(dtype).eps) / 2 if dtype.kind == "f" else 0.0
+    return float(finfo(dtype).eps) / 2 if is_float(dtype) else 0.0
 
 
 def evaluate_wide(node: Node, args: Sequence[Array]) -> Array:
@@ -94,7 +92,7 @@ def own_error(node: Node, args: Sequence[Array], value: Array) -> Array:
         return np.zeros(node.shape)
     stated = 0.5 if name in ROUNDED else stated_ulp(name, node.dtype)
     size = np.abs(value) + _terms_of(name, args)
-    smallest = np.finfo(node.dtype).smallest_subnormal
+    smallest = finfo(node.dtype).smallest_subnormal
     error = 2 * stated * unit_roundoff(node.dtype) * size + smallest
     if name in ROUNDED or name == "power":
         whole = np.all([_is_small_whole(a) for a in (*args, value)], axis=0)
@@ -150,7 +148,7 @@ def _moved_by(node: Node, args: Sequence[Array], i: int, error: Array, value: Ar
     if args[i].dtype == bool:
         flipped = evaluate_wide(node, [*args[:i], ~args[i], *args[i + 1 :]])
         return np.where(error > 0, _distance(flipped, value), 0.0)
-    if args[i].dtype.kind != "f":
+    if not is_float(args[i].dtype):
         return np.where(error > 0, np.inf, 0.0)
     up, down = (evaluate_wide(node, [*args[:i], args[i] + s * error, *args[i + 1 :]]) for s in (1, -1))
     return np.where(error > 0, np.maximum(_distance(up, value), _distance(down, value)), 0.0)
@@ -164,14 +162,14 @@ def _uncertain(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Ar
     """1 where the errors of the operands can change a boolean or integer result."""
     if not args or not any(np.any(e > 0) for e in errors):
         return np.zeros(node.shape)
-    if len(args) == 2 and args[0].dtype.kind == "f":
+    if len(args) == 2 and is_float(args[0].dtype):
         gap, reach = np.abs(args[0] - args[1]), errors[0] + errors[1]
         exact = (args[0] == args[1]) if node.op.name not in ORDERED else False
         return np.where((gap <= reach) & (reach > 0) & ~np.asarray(exact), 1.0, 0.0)
-    if node.op.name == "cast" and args[0].dtype.kind == "f":
+    if node.op.name == "cast" and is_float(args[0].dtype):
         moved = [evaluate_wide(node, [args[0] + s * errors[0]]) for s in (1, -1)]
         return np.where(moved[0] != moved[1], 1.0, 0.0)
-    if args[0].dtype.kind == "f":
+    if is_float(args[0].dtype):
         return np.zeros(node.shape)
     return np.where(np.sum([e > 0 for e in errors], axis=0) > 0, 1.0, 0.0)
 

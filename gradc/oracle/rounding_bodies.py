@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gradc.aval import is_float
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import Loop, bodies
@@ -77,6 +78,6 @@ def _loop(loop: Loop, args: Arrays, errors: Arrays, run: Run) -> tuple[tuple[Arr
 
 
 def _distance(a: Array, b: Array) -> Array:
-    if a.dtype.kind != "f":
+    if not is_float(a.dtype):
         return np.asarray(a != b, np.float64)
     return np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))

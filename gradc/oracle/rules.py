@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval
+from gradc.aval import Aval, is_float
 from gradc.diff.batching import batch_node
 from gradc.diff.finite import EPS, Difference, default_step, difference_along
 from gradc.diff.forward import node_tangent
@@ -295,7 +295,7 @@ def _array_problem(alone: Alone) -> str:
 
     if sum(v.size for v in alone.values) > SYMBOLS or not all(np.all(np.isfinite(v)) for v in alone.values):
         return ""
-    objects = [np.vectorize(sympy.Float, otypes=[object])(v) if v.dtype.kind == "f" else v for v in alone.values]
+    objects = [np.vectorize(sympy.Float, otypes=[object])(v) if is_float(v.dtype) else v for v in alone.values]
     assert alone.node.op.sympy is not None
     result: Any = np.asarray(alone.node.op.sympy(sympy, *objects, **alone.copy.attrs), dtype="O")
     if result.shape != alone.node.shape:
@@ -334,7 +334,7 @@ def batching_faults(node: Node, values: Sequence[Array], size: int = 2) -> list[
 def _stacked(value: Array, size: int) -> Array:
     """Examples that differ from each other and stay among the values: every second one reversed and moved upwards."""
     other = value[tuple(slice(None, None, -1) for _ in value.shape)]
-    if value.dtype.kind == "f" and value.size:
+    if is_float(value.dtype) and value.size:
         with np.errstate(all="ignore"):
             other = other + 0.5 * (np.max(other) - other) if value.size > 1 else other * (1 - 2.0**-10)
     return np.stack([value if k % 2 == 0 else other for k in range(size)])
@@ -369,4 +369,4 @@ def _same(a: Array, b: Array, allowed: Array) -> bool:
 
 
 def _nan(a: Array) -> Array:
-    return np.isnan(a) if a.dtype.kind == "f" else np.zeros(a.shape, bool)
+    return np.isnan(a) if is_float(a.dtype) else np.zeros(a.shape, bool)

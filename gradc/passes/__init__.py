@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from gradc.graph import Graph
 from gradc.ops.control import bodies
+from gradc.passes.accumulate import accumulate, is_narrow_sum
 from gradc.passes.cse import cse
 from gradc.passes.dce import dce
 from gradc.passes.expand import expand
@@ -38,9 +39,10 @@ PIPELINE: tuple[Pass, ...] = (
 )  # fmt: skip
 #: before a linear map is applied to the identity: equal residuals become one node
 LINEAR: tuple[Pass, ...] = (fold, simplify, cse)
-#: what compilation adds where `lowering` finds a use for it: ops that are written in other ops become those, folds
-#: become what gathers their terms, softmax shares its exponentials, products of one large operand are one product
-LOWERING: tuple[Pass, ...] = (expand, unfold, fold, simplify, cse, share, together, hoist, prune, dce)
+#: what compilation adds where `lowering` finds a use for it: sums of narrow floats are taken in float32, ops that are
+#: written in other ops become those, folds become what gathers their terms, softmax shares its exponentials, products
+#: of one large operand are one product
+LOWERING: tuple[Pass, ...] = (accumulate, expand, unfold, fold, simplify, cse, share, together, hoist, prune, dce)
 
 
 def run_passes(graph: Graph, passes: Sequence[Pass], observe: Observe | None = None, check: bool = False) -> Graph:
@@ -68,7 +70,7 @@ def lowering(graph: Graph) -> tuple[Pass, ...]:
 
 
 def _asked(graph: Graph) -> bool:
-    asking = (node.op.expand is not None or node.op.name == "fold" for node in graph.nodes)
+    asking = (node.op.expand is not None or node.op.name == "fold" or is_narrow_sum(node) for node in graph.nodes)
     inside = (_asked(body) for node in graph.nodes for body in bodies(node).values())
     return any(asking) or sharing(graph) or any(inside)
 
@@ -79,7 +81,7 @@ def optimise(graph: Graph, observe: Observe | None = None, check: bool = False) 
 
 
 __all__ = [
-    "FORWARD", "LINEAR", "LOWERING", "PIPELINE", "Observe", "Pass", "apply", "cse", "dce", "expand", "fold", "hoist",
-    "inline", "join", "lowering", "optimise", "prune", "quotients", "run_passes", "share", "simplify",
+    "FORWARD", "LINEAR", "LOWERING", "PIPELINE", "Observe", "Pass", "accumulate", "apply", "cse", "dce", "expand",
+    "fold", "hoist", "inline", "join", "lowering", "optimise", "prune", "quotients", "run_passes", "share", "simplify",
     "simplify_to_read", "stabilise", "together", "unfold", "verify",
 ]  # fmt: skip

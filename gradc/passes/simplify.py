@@ -40,7 +40,7 @@ def times_one(node: Node) -> Node | None:
         held = splat_value(y)
         if held is not None and held.item() == 1:
             return x
-        if held is not None and held.item() == -1 and x.dtype.kind in "fi":
+        if held is not None and held.item() == -1 and (x.aval.is_float or x.dtype.kind == "i"):
             return apply(OPS["negative"], x)
     return None
 
@@ -104,7 +104,7 @@ def small_power(node: Node) -> Node | None:
     """x**n for n in −2 … 4 and ±½ by products and roots, which is what NumPy's own fast paths do."""
     x, y = node.args
     exponent = splat_value(y)
-    if exponent is None or x.dtype.kind != "f":
+    if exponent is None or not x.aval.is_float:
         return None
     function = _POWERS.get(float(exponent))
     return None if function is None else function(x)
@@ -126,7 +126,7 @@ _POWERS: dict[float, Callable[[Node], Node]] = {
 def square_of_itself(node: Node) -> Node | None:
     """x·x = x²."""
     x, y = node.args
-    return apply(OPS["square"], x) if x is y and x.dtype.kind == "f" else None
+    return apply(OPS["square"], x) if x is y and x.aval.is_float else None
 
 
 # -- selection and casts -----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gradc.aval import is_float, is_number
 from gradc.runtime.objects import address
 
 Array = NDArray[Any]
@@ -52,7 +53,7 @@ class ArraySpec:
 
 def _canonical(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """NumPy's own instance of a built-in dtype, so that arrays can be recognised by identity."""
-    return np.dtype(dtype.type) if dtype.isnative and dtype.kind in "biuf" else dtype
+    return np.dtype(dtype.type) if dtype.isnative and is_number(dtype) else dtype
 
 
 def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -83,7 +84,8 @@ def admit(x: object, spec: ArraySpec) -> Array | None:
 
 def _from_scalar(x: Any, spec: ArraySpec) -> Array | None:
     """A Python scalar of the same or a lower kind; an integer out of range does not fit."""
-    if spec.shape or _SCALAR_RANK[type(x)] > _KIND_RANK.get(spec.dtype.kind, -1):
+    rank = _KIND_RANK["f"] if is_float(spec.dtype) else _KIND_RANK.get(spec.dtype.kind, -1)
+    if spec.shape or _SCALAR_RANK[type(x)] > rank:
         return None
     try:
         with np.errstate(over="ignore"):

@@ -18,6 +18,7 @@ from gradc.errors import ArgumentDTypeError
 
 HOST, CUDA, CUDA_MANAGED = 1, 2, 13
 _KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}
+_BFLOAT = 4
 _LETTERS = {code: kind for kind, code in _KINDS.items()}
 
 
@@ -69,7 +70,7 @@ _rename = _api("PyCapsule_SetName", ctypes.c_int, ctypes.c_void_p, ctypes.c_char
 def capsule(pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any], owner: Any, device: tuple[int, int]) -> Any:
     """A capsule of contiguous memory that ``owner`` keeps alive; ``device`` is DLPack's (type, number)."""
     extents = (ctypes.c_int64 * max(1, len(shape)))(*shape)
-    kind = _KINDS[dtype.kind]
+    kind = _BFLOAT if dtype.name == "bfloat16" else _KINDS[dtype.kind]
     tensor = _DLTensor(pointer, *device, len(shape), kind, 8 * dtype.itemsize, 1, extents, None, 0)
     managed = _DLManagedTensor(tensor, None, ctypes.cast(_DELETER, ctypes.c_void_p))
     address = ctypes.addressof(managed)
@@ -109,15 +110,22 @@ def take(given: Any) -> Tensor:
     _rename(id(given), _USED)
     t = _DLManagedTensor.from_address(address).tensor
     owner = _Taken(address)
-    letter = _LETTERS.get(t.code)
-    if letter is None or t.lanes != 1:
+    dtype = _dtype_of(t) if t.lanes == 1 else None
+    if dtype is None:
         raise ArgumentDTypeError(f"a DLPack array of type code {t.code} with {t.lanes} lanes has no NumPy dtype")
-    dtype = np.dtype(bool) if letter == "b" else np.dtype(f"{letter}{t.bits // 8}")
     shape = tuple(t.shape[k] for k in range(t.ndim))
     strides = tuple(t.strides[k] for k in range(t.ndim)) if t.strides else None
     return Tensor(
         (t.data or 0) + t.byte_offset, shape, dtype, is_contiguous(shape, strides), (t.device_type, t.device_id), owner
     )
+
+
+def _dtype_of(t: _DLTensor) -> np.dtype[Any] | None:
+    """The dtype of an element, if NumPy and ml_dtypes have one."""
+    if t.code == _BFLOAT:
+        return np.dtype("bfloat16") if t.bits == 16 else None
+    letter = _LETTERS.get(t.code)
+    return None if letter is None else np.dtype(bool) if letter == "b" else np.dtype(f"{letter}{t.bits // 8}")
 
 
 def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> bool:

@@ -7,6 +7,7 @@ evenly, and with its lane axis last.  Start reading at `arranged`.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -14,6 +15,7 @@ from typing import Protocol
 from gradc.schedule.affine import MAX_FACTORS, Affine, Var
 from gradc.schedule.kernel import (
     Apply,
+    Bounded,
     Carry,
     Constant,
     Index,
@@ -37,6 +39,8 @@ LIGHT = frozenset((
 ))  # fmt: skip
 
 
+#: Floats that are computed in float32.
+NARROW = frozenset(("float16", "bfloat16"))
 #: Lanes at most so many elements apart are read and written as whole vectors and shuffles, not one by one.
 SPREAD = 4
 
@@ -66,10 +70,30 @@ class Widths(Protocol):
 
 def arranged(nest: Nest, widths: Widths) -> Nest:
     """``nest`` with axes merged and lanes chosen."""
-    nest = _collapsed(nest)
+    nest = _moved_as_bits(_collapsed(nest))
     if nest.sequential:
         return nest
     return _with_lane(nest, widths)
+
+
+def _moved_as_bits(nest: Nest) -> Nest:
+    """A nest that only moves narrow floats moves their bits: no number changes, and twice as many fill a vector."""
+    moving = all(isinstance(x, Constant | Load | Lookup | Bounded) for x in nest.code) or not nest.code
+    plain = not any(s.reduces or s.scan or s.recur for s in nest.stages) and all(s.how == "set" for s in nest.stores)
+    narrow = any(s.dtype in NARROW for s in nest.stores)
+    if not (narrow and moving and plain):
+        return nest
+
+    def bits(x: Instruction) -> Instruction:
+        if x.dtype in NARROW and isinstance(x, Constant):
+            return Constant(int.from_bytes(x.bits, sys.byteorder), "uint16", x.bits)
+        return replace(x, dtype="uint16") if x.dtype in NARROW and isinstance(x, Load | Lookup) else x
+
+    def stored(s: Store) -> Store:
+        return replace(s, dtype="uint16") if s.dtype in NARROW else s
+
+    stages = tuple(replace(s, stores=tuple(map(stored, s.stores))) for s in nest.stages)
+    return replace(nest, code=tuple(map(bits, nest.code)), stages=stages)
 
 
 # -- merging axes ------------------------------------------------------------------------------------------------------
@@ -313,12 +337,16 @@ def _along(nest: Nest, axis: int) -> Nest:
 
 
 def _lanes(nest: Nest, widths: Widths) -> int:
-    """Lanes of the widest dtype that carries data; masks, counters and indices follow along, split over registers."""
+    """Lanes of the widest dtype that carries data; masks, counters and indices follow along, split over registers.
+
+    Narrow floats are computed in float32, and take its lanes.
+    """
     data = {s.dtype for s in nest.stores} | {x.dtype for x in nest.code if isinstance(x, Load | Apply)}
     data |= {r.dtype for s in nest.stages for r in s.reduces}
+    data = {"float32" if d in NARROW else d for d in data}
     floats = {d for d in data if d.startswith("float")}
-    narrow = data - {"bool"} or {"bool"}
-    return min(widths.lanes(d) for d in (floats or narrow))
+    others = data - {"bool"} or {"bool"}
+    return min(widths.lanes(d) for d in (floats or others))
 
 
 def _estimate(nest: Nest, depends: Sequence[frozenset[Var]]) -> float:

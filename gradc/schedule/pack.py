@@ -40,7 +40,7 @@ def packs(nest: Nest, widths: Widths) -> tuple[tuple[int, ...], ...]:
 
 def packable(x: Instruction) -> bool:
     """Whether an instruction is a lengthy function of floats that cannot fail."""
-    return isinstance(x, Apply) and x.dtype.startswith("float") and x.node < 0 and op_cost(x.op.name) >= TRANSCENDENTAL
+    return isinstance(x, Apply) and "float" in x.dtype and x.node < 0 and op_cost(x.op.name) >= TRANSCENDENTAL
 
 
 def levels(nest: Nest) -> list[int]:

@@ -1,6 +1,6 @@
 """Elementary functions as lane arithmetic: no library call, the same arithmetic on every CPU and on PTX.
 
-Enters: `Value`s of float32 or float64 (float16 is computed in float32).  Leaves: a `Value` of the same dtype.
+Enters: `Value`s of float32 or float64.  Leaves: a `Value` of the same dtype.
 Invariant: valid for one lane or many, within the bound that `ULP` states for every argument, and branch-free but for
 rare arguments of the trigonometric functions.  Where AVX-512 has one instruction for several of that arithmetic, with
 the same bits, it is taken (`avx512`).

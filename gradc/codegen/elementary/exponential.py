@@ -1,6 +1,6 @@
 """Exponentials, logarithms and hyperbolic functions as lane arithmetic.
 
-Enters: `Value`s of float32 or float64 (float16 is computed in float32).  Leaves: a `Value` of the same dtype.
+Enters: `Value`s of float32 or float64.  Leaves: a `Value` of the same dtype.
 Invariant: every argument gets NumPy's answer within `ULP`, subnormals and overflow thresholds included, with or without
 a fused multiply-add in the target: constants that are multiplied exactly have short heads, and no error term is taken
 from an FMA.  Powers of two are built in the exponent field, integers are rounded by adding a magic number, because

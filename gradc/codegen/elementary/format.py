@@ -68,20 +68,16 @@ FORMATS = {
 
 
 def elementary(method: Callable[..., Value]) -> Callable[..., Value]:
-    """Emit ``method`` in IEEE mode; Python scalars are lifted, float16 is computed in float32 and rounded once more."""
+    """Emit ``method`` in IEEE mode; Python scalars are lifted."""
 
     @wraps(method)
     def emit(lanes: Lanes, *operands: Value | Scalar) -> Value:
         values = lanes.lift(*operands)
-        narrow = values[0].dtype == "float16"
-        if narrow:
-            values = [lanes.convert(v, "float32") for v in values]
         module = lanes.f.module
         mode, module.fp = module.fp, "ieee"
         try:
-            result = method(lanes, *values)
+            return method(lanes, *values)
         finally:
             module.fp = mode
-        return lanes.convert(result, "float16") if narrow else result
 
     return emit

@@ -1,6 +1,6 @@
 """Derivatives of digamma as lane arithmetic.
 
-Enters: a `Value` of float32 or float64 (float16 is computed in float32) and the order n >= 1, a Python int.  Leaves: a
+Enters: a `Value` of float32 or float64 and the order n >= 1, a Python int.  Leaves: a
 `Value` of the same dtype.  Invariant: the error is within `ulp`, with or without FMA; branch-free but for the
 reflection, a real branch that is taken only when some lane is negative; no intermediate result overflows or underflows
 before the result does.  Start reading at `Polygamma.polygamma`.

@@ -1,6 +1,6 @@
 """Powers and roots as lane arithmetic.
 
-Enters: `Value`s of float32 or float64 (float16 is computed in float32); integers for `ipow`.  Leaves: a `Value` of the
+Enters: `Value`s of float32 or float64; integers for `ipow`.  Leaves: a `Value` of the
 same dtype.  Invariant: as in `exponential`.  Start reading at `Power.pow`.
 """
 

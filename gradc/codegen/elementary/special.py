@@ -1,6 +1,6 @@
 """Error functions and gamma functions as lane arithmetic.
 
-Enters: `Value`s of float32 or float64 (float16 is computed in float32).  Leaves: a `Value` of the same dtype.
+Enters: `Value`s of float32 or float64.  Leaves: a `Value` of the same dtype.
 Invariant: the errors in `ULP` hold for every argument, with or without FMA; branch-free, but for the reflection of
 `lgamma` and `digamma`, a real branch that is taken only when some lane is negative.  Start reading at `Special.erf`.
 

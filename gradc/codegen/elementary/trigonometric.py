@@ -1,6 +1,6 @@
 """Sine, cosine, tangent and their inverses as lane arithmetic.
 
-Enters: `Value`s of float32 or float64 (float16 is computed in float32).  Leaves: a `Value` of the same dtype.
+Enters: `Value`s of float32 or float64.  Leaves: a `Value` of the same dtype.
 Invariant: the errors in `ULP` hold for every finite argument, on targets with and without FMA.  The circular functions
 reduce their argument by the subtraction of Cody and Waite (Software Manual for the Elementary Functions, 1980) up to
 `LIMIT`, and beyond it by `payne_hanek`, in a real branch that is taken only when some lane needs it; everything else

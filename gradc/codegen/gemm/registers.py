@@ -72,7 +72,7 @@ def _align(dtype: str) -> int:
 
 
 def _masked(access: str, v: Value) -> str:
-    scalar = {"half": "f16", "float": "f32", "double": "f64"}.get(REGISTER[v.dtype], REGISTER[v.dtype])
+    scalar = {"float": "f32", "double": "f64"}.get(REGISTER[v.dtype], REGISTER[v.dtype])
     return f"llvm.masked.{access}.v{v.lanes}{scalar}.p0"
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from gradc.codegen.builder import Builder
 from gradc.codegen.ir import Lanes, Value
+from gradc.codegen.narrow import computed, rounded
 from gradc.codegen.ptx.thread import Thread
 from gradc.codegen.scalars import Point, Scalars
 from gradc.schedule.affine import Var
@@ -43,7 +44,7 @@ class DeviceScalars(Scalars):
     def _lowered(self, x: Apply, b: Builder, args: Sequence[Value], packed: bool) -> Value:
         """Always in place: on a GPU a call costs more than the room it saves."""
         assert x.op.lower is not None
-        result: Value = x.op.lower(b, *args, **dict(x.attrs))
+        result: Value = rounded(b, x.op, x.op.lower(b, *map(computed, args), **dict(x.attrs)), x.dtype)
         return result
 
     def report(self, bad: Value, kind: int, node: int, point: Point) -> None:

@@ -73,7 +73,7 @@ class Thread:
         if key not in self._shared:
             kind = memory_type(dtype)
             name = f"{self.f.name}_shared{len(self._shared)}"
-            size = count * max(1, const(0, dtype).bits // 8)
+            size = count * np.dtype(dtype).itemsize
             self.f.module.globals[name] = f"internal addrspace(3) global [{count} x {kind}] poison, align 16"
             self._shared[key] = f"addrspacecast (ptr addrspace(3) @{name} to ptr)"
             self.shared_bytes = -(-self.shared_bytes // 16) * 16 + size
