@@ -25,6 +25,7 @@ def problem(p: Product) -> Gemm:
     return Gemm(
         p.m, p.n, p.k, p.dtype, p.left.strides, p.right.strides, p.out.strides,
         p.batch, p.left.batch, p.right.batch, p.out.batch, half=Half.UPPER if p.half else Half.NONE,
+        a_dtype=p.left.dtype, b_dtype=p.right.dtype,
     )  # fmt: skip
 
 
@@ -96,14 +97,14 @@ class Products:
 
 
 def _call(f: Function, p: Product, name: str, slots: Sequence[str], scratch: str, *bounds: Value) -> None:
-    pointers = [offset_pointer(f, slots[v.slot], v.offset, p.dtype) for v in (p.left, p.right, p.out)]
+    pointers = [offset_pointer(f, slots[v.slot], v.offset, v.dtype) for v in (p.left, p.right, p.out)]
     pointers += [scratch, *(slots[s] for s in (_Fused(p.epilogue).slots if p.epilogue is not None else ()))]
     arguments = [*(f"ptr {x}" for x in pointers), *(x.typed for x in bounds)]
     f.line(f"call void @{name}({', '.join(arguments)})")
 
 
 def _call_correlation(f: Function, c: Correlation, name: str, slots: Sequence[str], *bounds: Value) -> None:
-    pointers = [offset_pointer(f, slots[v.slot], v.offset, c.dtype) for v in (c.left, c.right, c.out)]
+    pointers = [offset_pointer(f, slots[v.slot], v.offset, v.dtype) for v in (c.left, c.right, c.out)]
     arguments = [*(f"ptr {x}" for x in pointers), *(x.typed for x in bounds)]
     f.line(f"call void @{name}({', '.join(arguments)})")
 

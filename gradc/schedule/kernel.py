@@ -338,12 +338,13 @@ class Nest:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A strided operand of a product: slot, first element, and element strides."""
+    """A strided operand of a product: slot, first element, element strides, and what an element is in memory."""
 
     slot: int
     offset: int
     strides: tuple[int, int]  #: rows, columns
     batch: tuple[int, ...]
+    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +367,8 @@ class Epilogue:
 class Product:
     """out[i, j] = Σₖ left[i, k] · right[k, j] for every batch index, or what the epilogue makes of it.
 
-    If ``half``, nobody reads what is below the diagonal, j < i, and it need not be computed; then there is no epilogue.
+    Sums are of ``dtype``, as is the output; operands of a float32 product may lie in memory as narrow floats.  If
+    ``half``, nobody reads what is below the diagonal, j < i, and it need not be computed; then there is no epilogue.
     ``origins`` are the graph positions of the contraction and of the views of its operands that became strides.
     """
 
@@ -395,10 +397,11 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Corner:
-    """Where an array of a correlation begins: slot and first element."""
+    """Where an array of a correlation begins: slot and first element; what its elements are in memory."""
 
     slot: int
     offset: int
+    dtype: str
 
 
 @dataclass(frozen=True, slots=True)

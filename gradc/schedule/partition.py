@@ -18,7 +18,7 @@ from gradc.ops.control import Loop, is_costless
 from gradc.ops.index import linear_index
 from gradc.ops.record import HOLDERS, Kind, Op
 from gradc.schedule.affine import Affine, Var
-from gradc.schedule.weave import is_plain_view, through_view, whole_index
+from gradc.schedule.weave import is_plain_view, is_widening, through_view, whole_index
 
 #: Cost of one element of an elementwise op, where it is not 1.
 COST = {
@@ -140,11 +140,11 @@ def is_multiply(contract: Node) -> bool:
 
 
 def memory_operand(node: Node) -> Node:
-    """The node below plain views whose buffer an operand of a product is read from by strides."""
+    """The node below plain views and widening casts whose buffer an operand of a product is read from by strides."""
     index = whole_index(node.shape)
     best = node
-    while is_plain_view(node) and node.aval.size:
-        node, index = through_view(node, index)
+    while node.aval.size and (is_widening(node) or is_plain_view(node)):
+        node, index = (node.args[0], index) if is_widening(node) else through_view(node, index)
         if Affine.of(linear_index(index, node.shape)).quotients:
             break
         best = node

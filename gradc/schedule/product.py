@@ -34,7 +34,7 @@ from gradc.schedule.kernel import (
 )
 from gradc.schedule.lanes import Widths, arranged
 from gradc.schedule.symmetric import exchangeable
-from gradc.schedule.weave import Place, Slots, Weaver, dtype_name, is_plain_view, through_view
+from gradc.schedule.weave import Place, Slots, Weaver, dtype_name, is_plain_view, is_widening, through_view
 
 Label = int
 
@@ -46,6 +46,7 @@ class _Strided:
     slot: int
     offset: int
     strides: Mapping[Label, int]
+    dtype: str
     views: tuple[Node, ...] = ()
 
 
@@ -126,23 +127,26 @@ def _operand(node: Node, labels: Sequence[Label], groups: _Groups, slots: Slots)
     base, place, views = _in_memory(node, tuple(Affine.of(variables[k]) for k in labels), slots)
     offset = Affine.of(linear_index(place, base.shape))
     strides = {k: offset.terms.get(v, 0) for k, v in variables.items()}
-    return _Strided(slots.reading(base), offset.const, strides, views)
+    return _Strided(slots.reading(base), offset.const, strides, dtype_name(base.dtype), views)
 
 
 def _in_memory(node: Node, place: Place, slots: Slots) -> tuple[Node, Place, tuple[Node, ...]]:
-    """The first stored node below plain views in which ``place`` is affine, and those views."""
+    """The first stored node below plain views and widening casts in which ``place`` is affine, and those above it."""
     views = []
     while node not in slots.buffers or Affine.of(linear_index(place, node.shape)).quotients:
-        if not is_plain_view(node):
-            raise AssertionError(f"operand {node.op.name} of a product is not in memory")
         views.append(node)
-        node, place = through_view(node, place)
+        if is_widening(node):
+            node = node.args[0]
+        elif is_plain_view(node):
+            node, place = through_view(node, place)
+        else:
+            raise AssertionError(f"operand {node.op.name} of a product is not in memory")
     return node, place, tuple(views)
 
 
 def _result(node: Node, slot: int) -> _Strided:
     strides = dict(zip(node.attrs["out"], row_major_strides(node.shape), strict=True))
-    return _Strided(slot, 0, strides)
+    return _Strided(slot, 0, strides, dtype_name(node.dtype))
 
 
 def _stride(side: _Strided, label: Label) -> int:
@@ -188,14 +192,14 @@ def _copied(
     at = dict(zip(layout, place, strict=True))
     index = tuple(at.get(k, Affine()) for k in labels)
     base, source, views = _in_memory(node.args[which], index, slots)
-    value = w.load(base, source)
+    value = w.widened(w.load(base, source), base, node.dtype)
     offset = Affine.of(linear_index(place, shape))
     store = Store(slot, offset, value, dtype_name(node.dtype))
     for source_of in (base, *views):
         w.stands_for(value, source_of)
     nest = arranged(w.nest(outer, Stage(stores=(store,))), widths)
     strides = dict(zip(layout, row_major_strides(shape), strict=True))
-    return nest, _Strided(slot, 0, strides)
+    return nest, _Strided(slot, 0, strides, dtype_name(node.dtype))
 
 
 # -- the product -------------------------------------------------------------------------------------------------------
@@ -215,7 +219,7 @@ def _product(
         one, two = (_single_stride(g, groups, side.strides) for g in (first, second))
         if one is None or two is None:
             raise AssertionError("an operand without single strides was not copied")
-        return View(side.slot, side.offset, (one, two), tuple(_stride(side, k) for k in batch))
+        return View(side.slot, side.offset, (one, two), tuple(_stride(side, k) for k in batch), side.dtype)
 
     return Product(
         m=extent(rows), n=extent(columns), k=extent(order), batch=tuple(groups.sizes[k] for k in batch), dtype=dtype,
@@ -327,7 +331,7 @@ def _channelled(
         layout = _innermost(label, out, groups)
         shape = tuple(groups.sizes[k] for k in layout)
         slot = slots.own(dtype_name(node.dtype), math.prod(shape))
-        target = _Strided(slot, 0, dict(zip(layout, row_major_strides(shape), strict=True)))
+        target = _Strided(slot, 0, dict(zip(layout, row_major_strides(shape), strict=True)), dtype_name(node.dtype))
         after.append(_reordered(node, target, out, groups, number, slots, widths))
     correlation = _correlation(dtype_name(node.dtype), groups, sides, target)
     return [*before, replace(correlation, origins=_origins(node, sides, number)), *after]
@@ -378,12 +382,13 @@ def _correlation(dtype: str, groups: _Groups, sides: Sequence[_Strided], out: _S
     """Kept axes as they lie in the result, summed ones as they lie in the left operand."""
     left, right = sides
 
+    def corner(side: _Strided) -> Corner:
+        return Corner(side.slot, side.offset, side.dtype)
+
     def axis(label: Label) -> Axis:
         return Axis(groups.sizes[label], _stride(left, label), _stride(right, label), _stride(out, label))
 
     kept = sorted((*groups.batch, *groups.rows, *groups.columns), key=lambda k: -_stride(out, k))
     summed = sorted(groups.summed, key=lambda k: (-abs(_stride(left, k)), -abs(_stride(right, k))))
-    return Correlation(
-        tuple(map(axis, kept)), tuple(map(axis, summed)), dtype,
-        Corner(left.slot, left.offset), Corner(right.slot, right.offset), Corner(out.slot, out.offset),
-    )  # fmt: skip
+    axes = tuple(map(axis, kept)), tuple(map(axis, summed))
+    return Correlation(*axes, dtype, corner(left), corner(right), corner(out))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, Shape
+from gradc.aval import FLOAT32, NARROW, Aval, Shape
 from gradc.errors import CompileError
 from gradc.node import OPS, Node, describe
 from gradc.ops.index import Piece, linear_index, row_major_strides
@@ -156,6 +156,12 @@ class Weaver:
         offset = Affine.of(linear_index(index, node.shape))
         return self.emit(Load(self.slots.reading(node), offset, dtype_name(node.dtype)))
 
+    def widened(self, value: int, node: Node, dtype: np.dtype[Any]) -> int:
+        """Instruction ``value``, an element of ``node``, as ``dtype``."""
+        if node.dtype == dtype:
+            return value
+        return self.emit(Apply(OPS["cast"], (value,), (("dtype", dtype),), dtype_name(dtype), -1))
+
     def store(self, node: Node, index: Place, value: int, how: str = "set") -> Store:
         offset = Affine.of(linear_index(index, node.shape))
         return Store(self.slots.writing(node), offset, value, dtype_name(node.dtype), how)
@@ -293,6 +299,11 @@ def _pieces(
     """What the index formula of ``op`` says; equal layers ask for the same."""
     assert op.source is not None
     return tuple(op.source(index, *operands, **dict(attrs)))
+
+
+def is_widening(node: Node) -> bool:
+    """Whether a node is a narrow float as float32: what a product does with an operand as it reads it."""
+    return node.op.name == "cast" and node.dtype == FLOAT32 and node.args[0].dtype in NARROW
 
 
 def is_plain_view(node: Node) -> bool:

@@ -357,11 +357,24 @@ def _cvt(c: _Context) -> Action:
     write = c.target(c.x.operands[0])
     if "bf16" in (to, given):
         return _cvt_bf16(c, to, given, write)
+    if to == "f16x2":
+        return _cvt_pair(c, write)
     if to == "tf32":
         bits = c.source(c.x.operands[1], np.uint32)
         return lambda g, f, m: write(g, f, tensor.rounded_to_tf32(bits(g, f)), m)
     read = c.source(c.x.operands[1], DTYPES[given])
     return lambda g, f, m: write(g, f, arithmetic.convert(read(g, f), DTYPES[to], modifiers), m)
+
+
+def _cvt_pair(c: _Context, write: Write) -> Action:
+    """Two float32 as float16 in one register, the first one in its upper half."""
+    upper, lower = c.sources(np.float32, 1, 2)
+
+    def run(g: Any, f: Any, m: Any) -> None:
+        high, low = (v.astype(np.float16).view(np.uint16).astype(np.uint32) for v in (upper(g, f), lower(g, f)))
+        write(g, f, high << np.uint32(16) | low, m)
+
+    return run
 
 
 def _cvt_bf16(c: _Context, to: str, given: str, write: Write) -> Action:

@@ -33,7 +33,8 @@ def emit_correlation(module: Module, c: Correlation, target: Target, name: str, 
     f = Function(module, name, [*(("ptr noalias", p) for p in ("left", "right", "out")), *bounds])
     plan = make_plan(c, target)
     cut = max(plan.others, key=lambda x: x.extent) if shared else None
-    _Loops(f, plan, c.dtype, name, cut).emit()
+    dtypes = (c.left.dtype, c.right.dtype, c.dtype)
+    _Loops(f, plan, (*dtypes[1::-1], c.dtype) if plan.swapped else dtypes, name, cut).emit()
     f.finish()
 
 
@@ -41,7 +42,7 @@ def emit_correlation(module: Module, c: Correlation, target: Target, name: str, 
 class _Loops:
     f: Function
     plan: Plan
-    dtype: str
+    dtypes: tuple[str, str, str]  #: of a, b and c
     name: str
     cut: Axis | None  #: the loop that threads share, if any
     tiles: dict[Tile, str] = field(default_factory=dict)
@@ -89,7 +90,7 @@ class _Loops:
     def _rows(self, wide: int, first: int, vectors: int, at: Corner) -> None:
         plan, row = self.plan, 0
         for high, count in pieces(plan.rows.extent, plan.high):
-            tile = Tile(plan, self.dtype, high, wide, first, vectors)
+            tile = Tile(plan, self.dtypes[2], *self.dtypes[:2], high, wide, first, vectors)
             self._walk(plan.rows, row, count, high, at, lambda inside, t=tile: self._call(t, inside))  # type: ignore[misc]
             row += high * count
 
@@ -111,5 +112,5 @@ class _Loops:
         if tile not in self.tiles:
             self.tiles[tile] = emit_tile(f.module, tile, f"{self.name}.tile{len(self.tiles)}")
         bases = ("%right", "%left", "%out") if self.plan.swapped else ("%left", "%right", "%out")
-        pointers = [address(f, base, x, self.dtype) for base, x in zip(bases, at, strict=True)]
+        pointers = [address(f, *place) for place in zip(bases, at, self.dtypes, strict=True)]
         f.line(f"call void @{self.tiles[tile]}({', '.join(f'ptr {p}' for p in pointers)})")

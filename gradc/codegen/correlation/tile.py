@@ -28,6 +28,8 @@ class Tile:
 
     plan: Plan
     dtype: str
+    a_dtype: str
+    b_dtype: str
     high: int
     wide: int
     first: int
@@ -101,21 +103,21 @@ class _Outer:
 
     def _step(self, sums: Sums, a: Index, b: Index) -> Sums:
         f, tile, plan = self.f, self.tile, self.plan
-        a_base, b_base = address(f, "%a", a, tile.dtype), address(f, "%b", b, tile.dtype)
+        a_base, b_base = address(f, "%a", a, tile.a_dtype), address(f, "%b", b, tile.b_dtype)
         known: dict[tuple[int, int, int], Value] = {}
 
         def element(offset: int) -> Value:
             key = (offset, 0, 0)
             if key not in known:
-                known[key] = load(f, address(f, a_base, offset, tile.dtype), tile.dtype)
+                known[key] = load(f, address(f, a_base, offset, tile.a_dtype), tile.a_dtype)
             return known[key]
 
         def vector(offset: int, part: int) -> Value:
             start, lanes, _ = tile.parts[part]
             key = (offset, lanes, 1 + part)
             if key not in known:
-                place = address(f, b_base, offset + start, tile.dtype)
-                known[key] = load(f, place, tile.dtype, lanes, self.masks[part])
+                place = address(f, b_base, offset + start, tile.b_dtype)
+                known[key] = load(f, place, tile.b_dtype, lanes, self.masks[part])
             return known[key]
 
         found: Sums = []
@@ -156,13 +158,13 @@ class _Inner:
     def _step(self, sums: Sums, a: Index, b: Index, mask: Value | None) -> Sums:
         f, tile, plan = self.f, self.tile, self.plan
 
-        def lines(base: str, at: Index, count: int, step: int) -> list[Value]:
-            corner = address(f, base, at, tile.dtype)
-            places = [address(f, corner, k * step, tile.dtype) for k in range(count)]
-            return [load(f, place, tile.dtype, plan.width, mask) for place in places]
+        def lines(base: str, dtype: str, at: Index, count: int, step: int) -> list[Value]:
+            corner = address(f, base, at, dtype)
+            places = [address(f, corner, k * step, dtype) for k in range(count)]
+            return [load(f, place, dtype, plan.width, mask) for place in places]
 
-        rows = lines("%a", a, tile.high, plan.rows.left)
-        columns = lines("%b", b, tile.wide, plan.columns.right)
+        rows = lines("%a", tile.a_dtype, a, tile.high, plan.rows.left)
+        columns = lines("%b", tile.b_dtype, b, tile.wide, plan.columns.right)
         b_lanes = Lanes(f, plan.width)
         pairs = [(x, y) for x in rows for y in columns]
         return [multiply_add(b_lanes, tile.dtype, x, y, total) for (x, y), total in zip(pairs, sums, strict=True)]

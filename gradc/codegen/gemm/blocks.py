@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from gradc.codegen.gemm.cut import Along, Part
@@ -193,11 +193,12 @@ def _depths(p: Product, body: Callable[[Depth], None]) -> None:
 # -- tiles -------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Source:
-    """Where the kernel reads an operand: a pointer to (0, 0) of a block, and its strides."""
+    """Where the kernel reads an operand: a pointer to (0, 0) of a block, its strides, and what its elements are."""
 
     base: str
     row: Index
     col: Index
+    dtype: str
 
 
 def _rows(p: Product, region: Region, first: Index, panels: Index, depth: Depth) -> None:
@@ -211,11 +212,11 @@ def _rows(p: Product, region: Region, first: Index, panels: Index, depth: Depth)
         a = _read_a(p, depth, top, tile, count)
         with _pairs(p, panels, count) as (panel, t):
             start, skip = _moved_up(p, plus(p.f, tile, t), plan.rows, plan.problem.m)
-            a_at = p.at(a.base, times(p.f, Lanes(p.f).sub(start, top), a.row))
-            b_at = p.at(b.base, times(p.f, panel, panel_stride))
+            a_at = address(p.f, a.base, times(p.f, Lanes(p.f).sub(start, top), a.row), a.dtype)
+            b_at = address(p.f, b.base, times(p.f, panel, panel_stride), b.dtype)
             col = plus(p.f, columns, times(p.f, panel, region.columns))
             with _if_wanted(p, start, col, region.columns):
-                _tile(p, region, depth, Source(a_at, a.row, a.col), Source(b_at, b.row, b.col), start, skip, col)
+                _tile(p, region, depth, replace(a, base=a_at), replace(b, base=b_at), start, skip, col)
 
 
 def _if_wanted(p: Product, row: Value, col: Value, columns: int) -> AbstractContextManager[None]:
@@ -254,52 +255,50 @@ def _tile_start(p: Product, tile: Index) -> Value:
 
 def _read_b(p: Product, region: Region, depth: Depth, columns: Value, panels: Index) -> tuple[Source, Index]:
     """B of a block of panels, packed if the plan says so, and the distance of two panels."""
-    row, col = p.plan.problem.b_strides
-    corner = p.at(p.b, times(p.f, depth.start, row), times(p.f, columns, col))
+    (row, col), dtype, given = p.plan.problem.b_strides, p.plan.problem.dtype, p.plan.problem.b_dtype
+    corner = address(p.f, p.b, plus(p.f, times(p.f, depth.start, row), times(p.f, columns, col)), given)
     if p.plan.pack_b is None:
-        return Source(corner, row, col), region.columns * col
+        return Source(corner, row, col, given), region.columns * col
     width = region.vectors * p.plan.width
     room = width * p.plan.padded(p.plan.depth)
     if p.plan.pack_b is Pack.COPY and region.columns == width:
-        name = emit_panel_pack(p.f.module, p.plan.problem.dtype, p.plan.width, region.vectors)
+        name = emit_panel_pack(p.f.module, given, dtype, p.plan.width, region.vectors)
         call(p.f, name, corner, row, depth.count, panels, p.b_pack, room)
-        return Source(p.b_pack, width, 1), room
+        return Source(p.b_pack, width, 1, dtype), room
     with each(p.f, panels) as panel:
-        source = p.at(corner, times(p.f, panel, region.columns * col))
+        source = Source(address(p.f, corner, times(p.f, panel, region.columns * col), given), row, col, given)
         target = p.at(p.b_pack, times(p.f, panel, room))
-        _pack(p, p.plan.pack_b, source, (row, col), depth.count, region.columns, target, width)
-    return Source(p.b_pack, width, 1), room
+        _pack(p, p.plan.pack_b, source, depth.count, region.columns, target, width)
+    return Source(p.b_pack, width, 1, dtype), room
 
 
 def _read_a(p: Product, depth: Depth, top: Value, tile: Index, count: Index) -> Source:
     """A of a block of tiles from row ``top`` on, packed if the plan says so: neighbours stay neighbours."""
-    row, col = p.plan.problem.a_strides
-    corner = p.at(p.a, times(p.f, top, row), times(p.f, depth.start, col))
+    (row, col), dtype, given = p.plan.problem.a_strides, p.plan.problem.dtype, p.plan.problem.a_dtype
+    corner = address(p.f, p.a, plus(p.f, times(p.f, top, row), times(p.f, depth.start, col)), given)
     if p.plan.pack_a is None:
-        return Source(corner, row, col)
+        return Source(corner, row, col, given)
     end = plus(p.f, _tile_start(p, plus(p.f, tile, count, -1)), p.plan.rows)
     rows = Lanes(p.f).sub(end, top)
     if col == 1:
         stride = p.plan.a_stride
-        _pack(p, p.plan.pack_a, corner, (row, 1), rows, depth.count, p.a_pack, stride)
-        return Source(p.a_pack, stride, 1)
+        _pack(p, p.plan.pack_a, Source(corner, row, 1, given), rows, depth.count, p.a_pack, stride)
+        return Source(p.a_pack, stride, 1, dtype)
     stride = p.plan.padded(p.plan.a_rows)
-    _pack(p, p.plan.pack_a, corner, (col, 1), depth.count, rows, p.a_pack, stride)
-    return Source(p.a_pack, 1, stride)
+    _pack(p, p.plan.pack_a, Source(corner, col, 1, given), depth.count, rows, p.a_pack, stride)
+    return Source(p.a_pack, 1, stride, dtype)
 
 
-def _pack(
-    p: Product, kind: Pack, source: str, strides: tuple[int, int], rows: Index, cols: Index, target: str, stride: int
-) -> None:
-    name = emit_pack(p.f.module, kind, p.plan.problem.dtype, p.plan.width, rows, cols)
-    call(p.f, name, source, *strides, rows, cols, target, stride)
+def _pack(p: Product, kind: Pack, source: Source, rows: Index, cols: Index, target: str, stride: int) -> None:
+    name = emit_pack(p.f.module, kind, source.dtype, p.plan.problem.dtype, p.plan.width, rows, cols)
+    call(p.f, name, source.base, source.row, source.col, rows, cols, target, stride)
 
 
 def _tile(p: Product, region: Region, depth: Depth, a: Source, b: Source, row: Value, skip: Value, col: Value) -> None:
     """One tile, in C or in the buffer and from there to C."""
     plan = p.plan
     output = Output(plan.problem.dtype) if p.buffer else p.output(depth.first)
-    tile = Tile(plan.width, plan.rows, region.vectors, region.last, output, region.masked)
+    tile = Tile(plan.width, plan.rows, region.vectors, region.last, output, region.masked, a.dtype, b.dtype)
     down, along = plan.problem.c_strides
     corner = p.at(p.c, times(p.f, row, down), times(p.f, col, along))
     place, stride = (p.buffer, plan.columns) if p.buffer else (corner, down)
@@ -314,20 +313,21 @@ def _tile(p: Product, region: Region, depth: Depth, a: Source, b: Source, row: V
 # -- inner products ----------------------------------------------------------------------------------------------------
 def _dots(p: Product) -> None:
     plan, g = p.plan, p.plan.problem
-    a, a_row = p.a, g.a_strides[0]
+    a = Source(p.a, *g.a_strides, g.a_dtype)
     if plan.pack_a is not None:
-        a, a_row = p.a_pack, plan.padded(plan.depth)
-        _pack(p, plan.pack_a, p.a, g.a_strides, g.m, g.k, a, a_row)
+        room = plan.padded(plan.depth)
+        _pack(p, plan.pack_a, a, g.m, g.k, p.a_pack, room)
+        a = Source(p.a_pack, room, 1, g.dtype)
     output = p.output(first=True)
-    dot = Dot(plan.width, plan.rows, plan.columns, plan.chains, g.c_strides[1] == 1, output)
+    dot = Dot(plan.width, plan.rows, plan.columns, plan.chains, g.c_strides[1] == 1, output, a.dtype, g.b_dtype)
     name = emit_dot(p.f.module, dot)
     columns, rows = -(-g.n // dot.cols), -(-g.m // dot.rows)
     bounds = p.bounds(Along.COLUMNS, columns), p.bounds(Along.ROWS, rows)
     with each(p.f, columns, bounds[0]) as across, each(p.f, rows, bounds[1]) as down:
         row, above = _moved_up(p, down, dot.rows, g.m)
         col, skip = _moved_up(p, across, dot.cols, g.n)
-        a_at = p.at(a, times(p.f, row, a_row))
-        b_at = p.at(p.b, times(p.f, col, g.b_strides[1]))
+        a_at = address(p.f, a.base, times(p.f, row, a.row), a.dtype)
+        b_at = address(p.f, p.b, times(p.f, col, g.b_strides[1]), g.b_dtype)
         c_at = p.at(p.c, times(p.f, row, g.c_strides[0]), times(p.f, col, g.c_strides[1]))
         optional = [*([above, skip] if output.add else []), *p.alpha(output)]
-        call(p.f, name, a_at, a_row, b_at, g.b_strides[1], c_at, *g.c_strides, g.k, *optional)
+        call(p.f, name, a_at, a.row, b_at, g.b_strides[1], c_at, *g.c_strides, g.k, *optional)

@@ -15,6 +15,7 @@ from gradc.codegen.gemm.registers import (
     argument,
     extract,
     first_lanes,
+    kinds,
     load,
     plus,
     storage,
@@ -28,7 +29,8 @@ from gradc.codegen.ir import Function, Lanes, Module, Value, const
 class Dot:
     """``rows`` x ``cols`` elements of C at once (``cols`` a power of two <= width), ``chains`` registers for each.
 
-    ``contiguous``: the elements of a row of C are neighbours.
+    ``contiguous``: the elements of a row of C are neighbours.  Operands have the dtype of the output unless ``a_dtype``
+    or ``b_dtype`` says otherwise.
     """
 
     width: int
@@ -37,6 +39,8 @@ class Dot:
     chains: int
     contiguous: bool
     output: Output
+    a_dtype: str = ""
+    b_dtype: str = ""
 
     @property
     def dtype(self) -> str:
@@ -45,7 +49,8 @@ class Dot:
     @property
     def name(self) -> str:
         shape = f"{self.rows}x{self.cols}x{self.chains}x{self.width}"
-        return f"gemm.dot.{self.dtype}.{shape}.{'row' * self.contiguous}{self.output.tag}"
+        read = kinds(self.dtype, self.a_dtype, self.b_dtype)
+        return f"gemm.dot.{read}.{shape}.{'row' * self.contiguous}{self.output.tag}"
 
     @property
     def params(self) -> list[tuple[str, str]]:
@@ -103,11 +108,12 @@ def _step(f: Function, dot: Dot, sums: Sums, chain: int, at: Value, mask: Value 
     """Add the products of one register's worth of k to one chain of every element."""
     b = Lanes(f, dot.width)
 
-    def lines(base: str, stride: str, count: int) -> list[Value]:
-        places = [address(f, base, plus(f, times(f, x, argument(stride)), at), dot.dtype) for x in range(count)]
-        return [load(f, place, dot.dtype, dot.width, mask) for place in places]
+    def lines(base: str, dtype: str, stride: str, count: int) -> list[Value]:
+        places = [address(f, base, plus(f, times(f, x, argument(stride)), at), dtype) for x in range(count)]
+        return [load(f, place, dtype, dot.width, mask) for place in places]
 
-    a_lines, b_lines = lines("%a", "a_row", dot.rows), lines("%b", "b_col", dot.cols)
+    a_lines = lines("%a", dot.a_dtype or dot.dtype, "a_row", dot.rows)
+    b_lines = lines("%b", dot.b_dtype or dot.dtype, "b_col", dot.cols)
     for r, x in enumerate(a_lines):
         for c, y in enumerate(b_lines):
             place = (r * dot.cols + c) * dot.chains + chain

@@ -142,7 +142,8 @@ class _Piece:
         f, plan, g, (row, col) = self.f, self.plan, self.gemm, self.corner
         starts = (row * g.a_strides[0], col * g.b_strides[1], row * g.c_strides[0] + col * g.c_strides[1])
         at = (plus(f, o, s) if s else o for o, s in zip(offsets, starts, strict=True))
-        a, b, c = (address(f, base, o, g.dtype) for base, o in zip(("%a", "%b", "%c"), at, strict=True))
+        dtypes = (g.a_dtype, g.b_dtype, g.dtype)
+        a, b, c = (address(f, *place) for place in zip(("%a", "%b", "%c"), at, dtypes, strict=True))
         if plan.swapped:
             a, b = b, a
         a_pack = address(f, "%scratch", plan.stage_bytes // plan.itemsize, g.dtype)
@@ -167,7 +168,7 @@ class _Piece:
             rows, cols = (g.m, g.n) if into_stage else (g.n, g.m)
             stride = target_strides[0] if into_stage else target_strides[1]
             across = source_strides[1] if into_stage else source_strides[0]
-            name = emit_pack(f.module, Pack.FLIP, g.dtype, plan.width, rows, cols)
+            name = emit_pack(f.module, Pack.FLIP, g.dtype, g.dtype, plan.width, rows, cols)
             call(f, name, source, 1, across, rows, cols, target, stride)
             return
         with each(f, g.m) as row, each(f, g.n) as col:

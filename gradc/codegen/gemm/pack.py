@@ -1,6 +1,7 @@
 """Copies of a block into a dense one: ``dst[r*dst_row + c] = src[r*row + c*col]`` for r < rows, c < cols.
 
-Enters: a block with any strides.  Leaves: one internal function per dtype and kind, which all products share.
+Enters: a block with any strides.  Leaves: one internal function per dtypes and kind, which all products share; narrow
+floats are copied to float32.
 Invariant: those elements alone are written — and behind the last column, where rows are copied as vectors, zeros.
 Start reading at `emit_pack`.
 """
@@ -58,25 +59,32 @@ def pack_kind(row: int, col: int) -> Pack:
     return Pack.COPY if col == 1 else Pack.FLIP if row == 1 else Pack.GATHER
 
 
-def emit_pack(module: Module, kind: Pack, dtype: str, width: int, rows: Index, cols: Index) -> str:
-    """Make sure that the module has this copy; return its name. ``width`` lanes fill a register."""
+def emit_pack(module: Module, kind: Pack, source: str, dtype: str, width: int, rows: Index, cols: Index) -> str:
+    """Make sure that the module has this copy from ``source`` to ``dtype``; return its name.
+
+    ``width`` lanes fill a register.
+    """
     if kind is Pack.FLIP:
         fewest, width = _block(dtype, width), min(width, FLIP_COLUMNS)
         while isinstance(cols, int) and width > max(cols, fewest):
             width //= 2
         if any(isinstance(count, int) and count < fewest for count in (rows, cols)):
             kind = Pack.GATHER
-    name = f"gemm.{kind.value}.{dtype}.{width}"
+    name = f"gemm.{kind.value}.{_names(source, dtype)}.{width}"
     if name not in module.functions:
         f = Function(module, name, PARAMS, result="internal void")
-        {Pack.COPY: _copy, Pack.FLIP: _flip, Pack.GATHER: _gather}[kind](f, storage(dtype), width)
+        {Pack.COPY: _copy, Pack.FLIP: _flip, Pack.GATHER: _gather}[kind](f, source, storage(dtype), width)
         f.finish()
     return name
 
 
-def emit_panel_pack(module: Module, dtype: str, width: int, vectors: int) -> str:
+def _names(source: str, dtype: str) -> str:
+    return dtype if source == dtype else f"{source}.{dtype}"
+
+
+def emit_panel_pack(module: Module, source_dtype: str, dtype: str, width: int, vectors: int) -> str:
     """Make sure that the module has the copy of whole panels of ``vectors`` registers, ``dst_panel`` elements apart."""
-    name = f"gemm.panels.{dtype}.{vectors}x{width}"
+    name = f"gemm.panels.{_names(source_dtype, dtype)}.{vectors}x{width}"
     if name not in module.functions:
         f = Function(module, name, PANEL_PARAMS, result="internal void")
         with f.loop(0, argument("panels"), PANELS) as group:
@@ -86,28 +94,29 @@ def emit_panel_pack(module: Module, dtype: str, width: int, vectors: int) -> str
                 source = plus(f, times(f, down.index, argument("row")), times(f, panel, vectors * width))
                 target = plus(f, times(f, panel, argument("dst_panel")), times(f, down.index, vectors * width))
                 for v in range(vectors):
-                    vector = load(f, address(f, "%src", plus(f, source, v * width), dtype), dtype, width)
+                    place = address(f, "%src", plus(f, source, v * width), source_dtype)
+                    vector = load(f, place, source_dtype, width)
                     store(f, vector, address(f, "%dst", plus(f, target, v * width), dtype))
         f.finish()
     return name
 
 
-def _copy(f: Function, dtype: str, width: int) -> None:
+def _copy(f: Function, given: str, dtype: str, width: int) -> None:
     cols = argument("cols")
     whole = Lanes(f).sub(cols, Lanes(f).irem(cols, width))
     rest = first_lanes(f, Lanes(f).sub(cols, whole), width)
     with f.loop(0, argument("rows")) as down:
-        source = address(f, "%src", times(f, down.index, argument("row")), dtype)
+        source = address(f, "%src", times(f, down.index, argument("row")), given)
         target = address(f, "%dst", times(f, down.index, argument("dst_row")), dtype)
         with f.loop(0, whole, width) as along:
-            vector = load(f, address(f, source, along.index, dtype), dtype, width)
+            vector = load(f, address(f, source, along.index, given), given, width)
             store(f, vector, address(f, target, along.index, dtype))
         with f.when(Lanes(f).lt(whole, cols)):
-            vector = load(f, address(f, source, whole, dtype), dtype, width, rest)
+            vector = load(f, address(f, source, whole, given), given, width, rest)
             store(f, vector, address(f, target, whole, dtype))
 
 
-def _flip(f: Function, dtype: str, width: int) -> None:
+def _flip(f: Function, given: str, dtype: str, width: int) -> None:
     """``width`` columns by one 128-bit block of rows at a time, transposed in registers.
 
     The last of each is moved up, over what is done already: no masks, and columns that are one step apart.
@@ -116,16 +125,16 @@ def _flip(f: Function, dtype: str, width: int) -> None:
     few = i.lt(argument("rows"), block)
     with f.when(i.not_(few)), f.loop(0, argument("cols"), width) as along:
         col = smaller(f, along.index, plus(f, argument("cols"), -width))
-        first = address(f, "%src", times(f, col, argument("col")), dtype)
+        first = address(f, "%src", times(f, col, argument("col")), given)
         with f.loop(0, argument("rows"), block) as down:
             row = smaller(f, down.index, plus(f, argument("rows"), -block))
-            parts = [load(f, p, dtype, block) for p in _steps(f, address(f, first, row, dtype), "col", dtype, width)]
+            parts = [load(f, p, given, block) for p in _steps(f, address(f, first, row, given), "col", given, width)]
             lines = transpose(f, [concatenate(f, parts[lane::block]) for lane in range(block)])
             target = address(f, "%dst", plus(f, times(f, row, argument("dst_row")), col), dtype)
             for line, place in zip(lines, _steps(f, target, "dst_row", dtype, block), strict=True):
                 store(f, line, place)
     with f.when(few):
-        _gather(f, dtype, width)
+        _gather(f, given, dtype, width)
 
 
 def _steps(f: Function, place: str, stride: str, dtype: str, count: int) -> list[str]:
@@ -141,11 +150,11 @@ def _block(dtype: str, width: int) -> int:
     return min(width, 16 // np.dtype(dtype).itemsize)
 
 
-def _gather(f: Function, dtype: str, width: int) -> None:
+def _gather(f: Function, given: str, dtype: str, width: int) -> None:
     """Element by element."""
     with f.loop(0, argument("rows")) as down:
-        source = address(f, "%src", times(f, down.index, argument("row")), dtype)
+        source = address(f, "%src", times(f, down.index, argument("row")), given)
         target = address(f, "%dst", times(f, down.index, argument("dst_row")), dtype)
         with f.loop(0, argument("cols")) as along:
-            element = load(f, address(f, source, times(f, along.index, argument("col")), dtype), dtype)
+            element = load(f, address(f, source, times(f, along.index, argument("col")), given), given)
             store(f, element, address(f, target, along.index, dtype))

@@ -264,8 +264,9 @@ def _blocked(plan: Plan, target: Target) -> Plan:
     g, size = plan.problem, plan.itemsize
     first, second = target.caches
     kind = pack_kind(*g.b_strides)
+    widened = g.a_dtype != g.dtype and g.n >= PACKING_COLUMNS and 1 in g.a_strides  # once, not for every panel
     if (g.m * g.k + g.k * g.n + g.m * g.n) * size <= second.size:
-        return replace(plan, pack_b=None if kind is Pack.COPY else kind)
+        return replace(plan, pack_a=Pack.COPY if widened else None, pack_b=None if kind is Pack.COPY else kind)
     step = g.b_strides[0] * size
     scattered = g.k > first.rows(plan.columns * size, step) or g.k * g.n * size > second.size // 2
     packed = kind is not Pack.COPY or (g.m >= PACKING_ROWS and scattered)
@@ -276,7 +277,7 @@ def _blocked(plan: Plan, target: Target) -> Plan:
     tiles = _even(-(-g.m // plan.rows), max(1, second.size * 3 // 8 // (depth * size * plan.rows)))
     a_rows = min(g.m, tiles * plan.rows)
     plan = replace(plan, depth=depth, a_rows=a_rows, pack_b=kind if packed else None)
-    copied = _a_scattered(plan, second)
+    copied = widened or _a_scattered(plan, second)
     panels = max(1, (B_BLOCK_BYTES if copied else second.size // 2) // (depth * size * plan.columns))
     return replace(plan, panels=min(panels, plan.panels), pack_a=Pack.COPY if copied else None)
 

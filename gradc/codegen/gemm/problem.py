@@ -10,12 +10,12 @@ import math
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from gradc.codegen.ir import Scalar
+from gradc.codegen.ir import NARROW, Scalar
 from gradc.errors import DTypeError
 
 Strides = tuple[int, int]
 
-#: What can be multiplied. float16 would be summed in float16.
+#: What can be summed. Operands of a float32 product may also lie in memory as narrow floats.
 DTYPES = (
     "float32", "float64", "bool",
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
@@ -41,7 +41,8 @@ class Gemm:
     Strides count elements: of A along (m, k), of B along (k, n), of C along (m, n), and one per axis of ``batch`` in
     ``a_batch``, ``b_batch``, ``c_batch``.  Strides of A and B may be zero or negative; the elements of C are distinct
     and overlap neither A nor B.  ``alpha`` None means one.  Only the elements in ``half`` are wanted; others may be
-    computed as well, or left alone.
+    computed as well, or left alone.  Sums are of ``dtype``, and so are the elements of A and B unless ``a_dtype`` or
+    ``b_dtype`` says otherwise: narrow floats, for float32.
     """
 
     m: int
@@ -58,8 +59,16 @@ class Gemm:
     accumulate: bool = False
     alpha: Scalar | None = None
     half: Half = Half.NONE
+    a_dtype: str = ""
+    b_dtype: str = ""
 
     def __post_init__(self) -> None:
+        for side in ("a_dtype", "b_dtype"):
+            object.__setattr__(self, side, getattr(self, side) or self.dtype)
+        if {self.a_dtype, self.b_dtype} - {self.dtype} and (
+            self.dtype != "float32" or {self.a_dtype, self.b_dtype} - {"float32"} - NARROW
+        ):
+            raise DTypeError(f"no product of {self.a_dtype} and {self.b_dtype} with sums of {self.dtype}")
         if self.dtype not in DTYPES:
             raise DTypeError(f"no matrix product of {self.dtype}; it is built for {', '.join(DTYPES)}")
         rank = len(self.batch)
@@ -80,6 +89,7 @@ class Gemm:
             self, m=self.n, n=self.m,
             a_strides=self.b_strides[::-1], b_strides=self.a_strides[::-1], c_strides=self.c_strides[::-1],
             a_batch=self.b_batch, b_batch=self.a_batch, half=self.half.transposed,
+            a_dtype=self.b_dtype, b_dtype=self.a_dtype,
         )  # fmt: skip
 
     @property

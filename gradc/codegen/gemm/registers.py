@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gradc.codegen.ir import REGISTER, Function, Lanes, Value, const, vector_const
+from gradc.codegen.ir import NARROW, REGISTER, Function, Lanes, Value, const, memory_type, vector_const
+from gradc.codegen.narrow import computed, from_bits
 
 Index = Value | int
 
@@ -19,6 +20,11 @@ Index = Value | int
 def storage(dtype: str) -> str:
     """The dtype in which elements are kept in registers: a bool is its byte, 0 or 1."""
     return "uint8" if dtype == "bool" else dtype
+
+
+def kinds(dtype: str, a: str, b: str) -> str:
+    """The part of a kernel's name that says what it reads and sums."""
+    return dtype if {a or dtype, b or dtype} == {dtype} else f"{a or dtype}.{b or dtype}.{dtype}"
 
 
 def argument(name: str, dtype: str = "int64") -> Value:
@@ -64,7 +70,7 @@ def address(f: Function, base: str, offset: Index, dtype: str) -> str:
     """The pointer ``offset`` elements behind ``base``."""
     if isinstance(offset, int) and offset == 0:
         return base
-    return f.let(f"getelementptr {REGISTER[storage(dtype)]}, ptr {base}, i64 {index(offset).ref}")
+    return f.let(f"getelementptr {memory_type(storage(dtype))}, ptr {base}, i64 {index(offset).ref}")
 
 
 def _align(dtype: str) -> int:
@@ -78,6 +84,8 @@ def _masked(access: str, v: Value) -> str:
 
 def load(f: Function, pointer: str, dtype: str, lanes: int = 1, mask: Value | None = None) -> Value:
     """``lanes`` neighbouring elements; lanes outside ``mask`` are zero and their memory is not touched."""
+    if dtype in NARROW:
+        return computed(from_bits(Lanes(f, lanes), load(f, pointer, "uint16", lanes, mask), dtype))
     out = Value("", storage(dtype), lanes)
     if mask is None:
         return Value(f.let(f"load {out.type}, ptr {pointer}, align {_align(dtype)}"), out.dtype, lanes)

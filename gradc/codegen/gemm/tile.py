@@ -15,6 +15,7 @@ from gradc.codegen.gemm.registers import (
     argument,
     first_lanes,
     first_part,
+    kinds,
     load,
     plus,
     storage,
@@ -27,7 +28,8 @@ from gradc.codegen.ir import Function, Lanes, Module, Value, const
 class Tile:
     """One kind of tile, of ``rows`` rows and ``vectors`` registers of ``width`` lanes, the last of ``last`` lanes.
 
-    ``masked``: only the first %live lanes of the last vector exist.
+    ``masked``: only the first %live lanes of the last vector exist.  Operands have the dtype of the output unless
+    ``a_dtype`` or ``b_dtype`` says otherwise.
     """
 
     width: int
@@ -36,6 +38,8 @@ class Tile:
     last: int
     output: Output
     masked: bool = False
+    a_dtype: str = ""
+    b_dtype: str = ""
 
     @property
     def dtype(self) -> str:
@@ -49,7 +53,8 @@ class Tile:
     @property
     def name(self) -> str:
         lanes = "x".join(str(n) for n in self.lanes)
-        return f"gemm.tile.{self.dtype}.{self.rows}x{lanes}.{'masked' * self.masked}{self.output.tag}"
+        read = kinds(self.dtype, self.a_dtype, self.b_dtype)
+        return f"gemm.tile.{read}.{self.rows}x{lanes}.{'masked' * self.masked}{self.output.tag}"
 
     @property
     def params(self) -> list[tuple[str, str]]:
@@ -82,7 +87,8 @@ def _accumulate(f: Function, tile: Tile, edge: Value | None) -> list[list[Value]
         sums, (a_at, b_at) = loop.carry[:count], loop.carry[count:]
         vectors = _load_b(f, tile, b_at, edge)
         for r in range(tile.rows):
-            one = load(f, address(f, "%a", plus(f, a_at, rows[r]), tile.dtype), tile.dtype)
+            dtype = tile.a_dtype or tile.dtype
+            one = load(f, address(f, "%a", plus(f, a_at, rows[r]), dtype), dtype)
             sums[r * tile.vectors : (r + 1) * tile.vectors] = _row_step(f, tile, one, vectors, sums[r * tile.vectors :])
         loop.next = [*sums, plus(f, a_at, argument("a_col")), plus(f, b_at, argument("b_row"))]
     done = loop.result[:count]
@@ -91,10 +97,9 @@ def _accumulate(f: Function, tile: Tile, edge: Value | None) -> list[list[Value]
 
 def _load_b(f: Function, tile: Tile, at: Value, edge: Value | None) -> list[Value]:
     masks = [None] * (tile.vectors - 1) + [edge]
-    places = [address(f, "%b", plus(f, at, v * tile.width), tile.dtype) for v in range(tile.vectors)]
-    return [
-        load(f, place, tile.dtype, lanes, mask) for place, lanes, mask in zip(places, tile.lanes, masks, strict=True)
-    ]
+    dtype = tile.b_dtype or tile.dtype
+    places = [address(f, "%b", plus(f, at, v * tile.width), dtype) for v in range(tile.vectors)]
+    return [load(f, place, dtype, lanes, mask) for place, lanes, mask in zip(places, tile.lanes, masks, strict=True)]
 
 
 def _row_step(f: Function, tile: Tile, one: Value, vectors: list[Value], sums: list[Value]) -> list[Value]:

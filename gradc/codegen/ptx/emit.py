@@ -26,7 +26,6 @@ from gradc.codegen.ptx.thin import as_nest, is_thin
 from gradc.codegen.ptx.thread import Thread
 from gradc.codegen.ptx.turn import Turned, turn_of
 from gradc.errors import CompileError
-from gradc.node import OPS
 from gradc.schedule.bodies import Body, Choice, Repeat
 from gradc.schedule.kernel import (
     Buffer,
@@ -80,7 +79,7 @@ def emit(schedule: Schedule, gpu: Gpu, name: str, fp: str = "ieee", precision: s
 class _Emitter:
     def __init__(self, schedule: Schedule, gpu: Gpu, name: str, fp: str, tf32: bool):
         self.schedule, self.gpu, self.name, self.tf32 = schedule, gpu, name, tf32
-        self.module = Module(fp)
+        self.module = Module(fp, extensions=frozenset({"half"}))
         self.entries: dict[object, tuple[Launch, Step]] = {}
         #: Where the scratch of steps lies, behind the temporaries; launches run in order, so all may share it.
         self.scratch_at = -(-schedule.temporary_bytes // ALIGN) * ALIGN
@@ -151,7 +150,7 @@ class _Emitter:
             return [Each(work, title) if turn is None else Turned(work, turn, title)]
         if isinstance(work, Product):
             if is_thin(work):
-                return team_steps(as_nest(work, OPS["multiply"], self.gpu), title)
+                return team_steps(as_nest(work, self.gpu), title)
             return product_steps(problem_of(work), self.gpu, self.tf32)
         if isinstance(work, Correlation):
             return product_steps(problem_of(work), self.gpu, self.tf32)

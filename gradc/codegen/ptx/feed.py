@@ -2,8 +2,9 @@
 
 Enters: two `Operand`s, the block's place, and a run of tiles along the summed axis.  Leaves: a loop over those tiles.
 By asynchronous copies straight into shared memory where the device has them and what is copied at once has 4 bytes or
-more; else through registers, one tile ahead.  Rows and columns past the edge read the last one again; past the end of
-the summed axis both operands are zero.  Start reading at `Feed.run`.
+more; else through registers, one tile ahead, as are narrow floats that are multiplied in float32.  Rows and columns
+past the edge read the last one again; past the end of the summed axis both operands are zero.
+Start reading at `Feed.run`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Supply:
         cls, operands: tuple[Operand, Operand], dtype: str, k: int, threads: int, stages: int, parts: int, gpu: Gpu
     ) -> Supply:
         size = np.dtype(dtype).itemsize
-        asynchronous = gpu.copies_asynchronously and all(x.vector * size in (4, 8, 16) for x in operands)
+        plain = all(x.side.dtype == dtype and x.vector * size in (4, 8, 16) for x in operands)
+        asynchronous = gpu.copies_asynchronously and plain
         return cls(operands, dtype, k, threads, stages if asynchronous else 2, asynchronous, parts)
 
     @property
@@ -148,7 +150,7 @@ class Feed:
         if x.extent % x.shelf.width:
             place = b.min(place, x.extent - (x.vector if x.shelf.by_own else 1))
         offset = b.add(place_in(b, x.own, place), place_in(b, x.deep, depth))
-        return memory.offset_pointer(self.f, self.bases[which], offset, self.supply.dtype)
+        return memory.offset_pointer(self.f, self.bases[which], offset, x.side.dtype)
 
     def _depth(self, which: int, tile: Value, deep: Value, ahead: bool) -> tuple[Value, Value | None]:
         """The place along the summed axis, brought inside it, and whether it was; None: it is.
@@ -184,7 +186,8 @@ class Feed:
                     own, deep = (self.b.select(live, v, 0) for v in (own, deep))
                 depth, inside = self._depth(which, tile, deep, True)
                 source = self._source(which, own, depth)
-                value = memory.load(self.f, source, self.supply.dtype, x.vector, aligned=True)
+                value = memory.load(self.f, source, x.side.dtype, x.vector, aligned=True)
+                value = many.convert(value, self.supply.dtype)
                 if inside is not None:
                     value = many.select(many.splat(inside), value, 0)
                 found[which].append(value)

@@ -28,7 +28,8 @@ Walk = tuple[tuple[int, int], ...]
 class Side:
     """An array of a product: slot, first element, and how its batch, its first and its second index walk through it.
 
-    The indices are (row, summed), (summed, column) and (row, column).
+    The indices are (row, summed), (summed, column) and (row, column).  ``dtype`` is that of its elements in memory,
+    perhaps a narrow float where sums are float32.
     """
 
     slot: int
@@ -36,6 +37,7 @@ class Side:
     batch: Walk
     first: Walk
     second: Walk
+    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ def problem_of(work: Product | Correlation) -> Problem:
 
     def side(name: str, first: Sequence[Axis], second: Sequence[Axis]) -> Side:
         corner = getattr(work, name)
-        return Side(corner.slot, corner.offset, _walk(batch, name), _walk(first, name), _walk(second, name))
+        walks = (_walk(batch, name), _walk(first, name), _walk(second, name))
+        return Side(corner.slot, corner.offset, *walks, corner.dtype)
 
     left, right = side("left", rows, work.summed), side("right", work.summed, columns)
     return Problem(work.dtype, left, right, side("out", rows, columns))
@@ -93,7 +96,7 @@ def problem_of(work: Product | Correlation) -> Problem:
 
 def _view(p: Product, v: View, first: int, second: int) -> Side:
     batch = tuple(zip(p.batch, v.batch, strict=True))
-    return Side(v.slot, v.offset, batch, ((first, v.strides[0]),), ((second, v.strides[1]),))
+    return Side(v.slot, v.offset, batch, ((first, v.strides[0]),), ((second, v.strides[1]),), v.dtype)
 
 
 def _walk(axes: Sequence[Axis], name: str) -> Walk:

@@ -130,7 +130,7 @@ class ProductStep:
     def _base(self, side: Side) -> str:
         """The first element of an array at this block's batch index."""
         total = self.b.add(place_in(self.b, side.batch, self.batch), side.offset)
-        return memory.offset_pointer(self.f, self.slots[side.slot], total, self.p.dtype)
+        return memory.offset_pointer(self.f, self.slots[side.slot], total, side.dtype)
 
     def _finish(self, sums: Sequence[Value], status: str) -> None:
         """Apply the epilogue and store."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from gradc.codegen.ptx.target import Gpu
-from gradc.ops.record import Op
+from gradc.node import OPS
 from gradc.schedule.affine import MAX_FACTORS, Affine, Var
 from gradc.schedule.kernel import Apply, Instruction, Load, Nest, Product, Reduce, Stage, Store, Total, View
 from gradc.schedule.lanes import arranged
@@ -25,7 +27,7 @@ def is_thin(p: Product) -> bool:
     return p.m == 1 or p.n == 1 or (elements < FEW_ELEMENTS and p.k > LONG_SUM)
 
 
-def as_nest(p: Product, multiply: Op, gpu: Gpu) -> Nest:
+def as_nest(p: Product, gpu: Gpu) -> Nest:
     """Σₖ left·right for every batch index, row and column, then what the epilogue makes of it."""
     e = p.epilogue
     first = 1 + max((v.number for v in e.nest.outer), default=0) if e is not None else 0
@@ -35,21 +37,21 @@ def as_nest(p: Product, multiply: Op, gpu: Gpu) -> Nest:
     if e is not None:
         row, column = e.row or row, e.column
         if e.batch is not None:
-            return _with_epilogue_batch(p, multiply, gpu, e.batch, row, column, summed)
-    return _nest(p, multiply, gpu, own, [Affine.of(v) for v in own], row, column, summed)
+            return _with_epilogue_batch(p, gpu, e.batch, row, column, summed)
+    return _nest(p, gpu, own, [Affine.of(v) for v in own], row, column, summed)
 
 
-def _with_epilogue_batch(p: Product, multiply: Op, gpu: Gpu, batch: Var, row: Var, column: Var, summed: Var) -> Nest:
+def _with_epilogue_batch(p: Product, gpu: Gpu, batch: Var, row: Var, column: Var, summed: Var) -> Nest:
     """The epilogue counts all batch axes by one variable; the operands' strides want each of them."""
     places, step = [], 1
     for extent in reversed(p.batch):
         places.append(Affine.of(batch) // step % extent)
         step *= extent
-    return _nest(p, multiply, gpu, [batch], places[::-1], row, column, summed)
+    return _nest(p, gpu, [batch], places[::-1], row, column, summed)
 
 
 def _nest(
-    p: Product, multiply: Op, gpu: Gpu, batch: list[Var], places: list[Affine], row: Var, column: Var, summed: Var
+    p: Product, gpu: Gpu, batch: list[Var], places: list[Affine], row: Var, column: Var, summed: Var
 ) -> Nest:
     def offset(view: View, first: Var, second: Var) -> Affine:
         total = Affine.of(view.offset) + Affine.of(first) * view.strides[0] + Affine.of(second) * view.strides[1]
@@ -57,20 +59,27 @@ def _nest(
             total = total + place * stride
         return total
 
-    code: list[Instruction] = [
-        Load(p.left.slot, offset(p.left, row, summed), p.dtype),
-        Load(p.right.slot, offset(p.right, summed, column), p.dtype),
-        Apply(multiply, (0, 1), (), p.dtype, -1),
-    ]
-    sums = Stage((summed,), (Reduce("sum", 2, p.dtype),))
+    code: list[Instruction] = []
+
+    def element(view: View, first: Var, second: Var) -> int:
+        """The instruction that holds an element of an operand, as what is summed."""
+        code.append(Load(view.slot, offset(view, first, second), view.dtype))
+        if view.dtype != p.dtype:
+            code.append(Apply(OPS["cast"], (len(code) - 1,), (("dtype", np.dtype(p.dtype)),), p.dtype, -1))
+        return len(code) - 1
+
+    factors = element(p.left, row, summed), element(p.right, summed, column)
+    code.append(Apply(OPS["multiply"], factors, (), p.dtype, -1))
+    before = len(code)
+    sums = Stage((summed,), (Reduce("sum", before - 1, p.dtype),))
     stores: tuple[Store, ...] = ()
     if p.epilogue is None:
         code.append(Total(0, 0, p.dtype))
     else:
         nest = p.epilogue.nest
-        code += [_moved(x, len(code)) for x in nest.code]
+        code += [_moved(x, before) for x in nest.code]
         stores = tuple(
-            replace(s, value=s.value + 3, terms=tuple(replace(t, value=t.value + 3) for t in s.terms))
+            replace(s, value=s.value + before, terms=tuple(replace(t, value=t.value + before) for t in s.terms))
             for s in nest.stores
         )
     if p.epilogue is None or p.epilogue.result < 0:
