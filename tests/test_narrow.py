@@ -6,6 +6,7 @@ of one without instructions for float16 give the same bits.
 
 from __future__ import annotations
 
+import pickle
 import warnings
 
 import ml_dtypes
@@ -15,10 +16,12 @@ import pytest
 import gradc as gc
 import gradc.numpy as gnp
 from gradc.aval import NARROW, is_float, promoted
+from gradc.cli import main
 from gradc.codegen import emit
 from gradc.codegen.target import Target
 from gradc.node import OPS
 from gradc.ops.record import HOLDERS, Kind
+from gradc.oracle.rounding import running_errors
 from gradc.runtime.load import assemble
 from gradc.schedule import schedule
 from tests.compiled_graph import compiled, same_bits
@@ -310,3 +313,163 @@ def test_no_target_calls_a_library(dtype, triple, cpu, features):
     for call in ("__trunc", "__extend", "__gnu_", "fmaf", "expf"):
         assert call not in asm
     assert "vcvtneps2bf16" not in asm  # which flushes subnormals
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def _classifier(dtype):
+    """An MLP with float32 weights and activations of ``dtype``: its loss, weights and a batch."""
+    random = np.random.default_rng(5)
+    sizes = [(20, 33), (33, 17), (17, 10)]
+    weights = [(random.normal(size=s) / np.sqrt(s[0])).astype(np.float32) for s in sizes]
+    x, y = random.normal(size=(50, 20)).astype(dtype), random.integers(0, 10, 50)
+
+    def loss(weights, x, y):
+        *hidden, last = [w.astype(dtype) for w in weights]
+        for w in hidden:
+            x = gc.nn.gelu(gc.nn.layer_norm(x @ w, (w.shape[1],)))
+        return gc.nn.cross_entropy((x @ last).astype(np.float32), y)
+
+    return loss, weights, x, y
+
+
+def test_gradients_of_a_network_are_within_the_rounding_of_its_nodes(dtype):
+    """Compiled, against float64, each element within the bound of a running error analysis of the graph."""
+    loss, weights, x, y = _classifier(dtype)
+    gradient = gc.value_and_grad(loss)
+    graph = gc.trace(gradient, weights, x, y)
+    arrays = [*weights, x, y]
+    values, bounds = running_errors(graph.outputs, dict(zip(graph.inputs, arrays, strict=True)))
+    value, found = gc.jit(gradient)(weights, x, y)
+    for node, got in zip(graph.outputs, [value, *found], strict=True):
+        gap = np.abs(np.asarray(got, np.float64) - values[node])
+        assert np.all(gap <= bounds[node])
+        assert np.linalg.norm(gap) < (0.02 if dtype == BF16 else 0.002) * np.linalg.norm(values[node])
+        assert got.dtype == np.float32  # the derivative of a cast is a cast
+    assert gc.check_gradients(loss, weights, x, y).ok
+
+
+@pytest.mark.parametrize("master", [True, False])
+def test_a_training_step_is_that_of_float64(dtype, master):
+    """Adam's first step from the same gradients: within an ulp of the weights, whose moments are float32 at least."""
+    loss, weights, x, y = _classifier(dtype)
+    weights = weights if master else [w.astype(dtype) for w in weights]
+    optimizer = gc.optim.adamw(1e-2)
+    state = optimizer.init(weights)
+    kept = [w.astype(np.float64) for w in weights]
+    gradient = [g.astype(np.float64) for g in gc.jit(gc.grad(loss))(weights, x, y)]
+    step = gc.train_step(loss, optimizer, donate=False)
+    after, state, _ = step(weights, state, x, y)
+    wide = gc.optim.adamw(1e-2)
+    updates, _ = wide.update(gradient, wide.init(kept), kept)
+    for w, g, old, u in zip(after, gradient, kept, updates, strict=True):
+        assert w.dtype == (np.float32 if master else dtype)
+        sure = np.abs(g) > 1e-6  # Adam divides by |g|
+        spacing = np.spacing(np.abs(w)).astype(np.float64) + 1e-2 * 1e-4
+        assert np.all(np.abs(w.astype(np.float64) - (old + u))[sure] <= spacing[sure])
+    assert {str(m.dtype) for m in gc.tree.leaves_of(state)[0]} == {"int32", "float32"}
+
+
+def test_loss_scaling_is_exact_where_nothing_underflows():
+    loss, weights, x, y = _classifier(F16)
+    plain = gc.jit(gc.grad(loss))(weights, x, y)
+    scaled = gc.jit(gc.grad(lambda w, x, y: loss(w, x, y) * 1024.0))(weights, x, y)
+    for g, s in zip(plain, scaled, strict=True):
+        sure = np.abs(g) > 1e-2
+        np.testing.assert_allclose(s[sure] / 1024.0, g[sure], rtol=2e-3)
+
+
+# -- careless use ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made_for", "given", "words"),
+    [
+        (np.float32, BF16, "x has dtype bfloat16, compiled for float32; use x.astype"),
+        (BF16, np.float32, "x has dtype float32, compiled for bfloat16; use x.astype"),
+        (BF16, F16, "x has dtype float16, compiled for bfloat16"),
+        (BF16, np.uint16, "x has dtype uint16, compiled for bfloat16"),
+        (BF16, np.dtype("V2"), r"x is .*dtype \|V2"),
+    ],
+)
+def test_an_array_of_another_dtype_is_refused_by_name(made_for, given, words):
+    step = gc.compile(lambda x: x * 2.0, gc.spec((4,), made_for))
+    with pytest.raises(gc.DTypeError, match=words):
+        step(np.zeros(4, given))
+    with pytest.raises(gc.GradcError, match=rf"out\[0\] is .*not {np.dtype(made_for)}"):
+        step(np.zeros(4, made_for), out=np.zeros(4, given))
+
+
+def test_numbers_fit_into_narrow_slots(dtype):
+    step = gc.compile(lambda x, a: x * a, gc.spec((3,), dtype), gc.spec((), dtype))
+    x = np.arange(3).astype(dtype)
+    for number in (2, 2.0, dtype.type(2), np.array(2, dtype)):
+        assert step(x, number).tolist() == (x * dtype.type(number)).tolist()
+    total = gc.compile(np.sum, gc.spec((3,), dtype))(x)
+    assert type(total) is dtype.type and float(total) == 3.0
+    with pytest.raises(gc.DTypeError):
+        step(x, np.float32(2))
+
+
+def test_strided_swapped_and_empty_arrays(dtype):
+    f = gc.jit(lambda x: x + 1.0)
+    x = np.arange(24).astype(dtype).reshape(4, 6)
+    assert same_bits(f(x[::2, ::-1]), (x[::2, ::-1].astype(np.float32) + 1).astype(dtype))
+    assert f(x[:0]).shape == (0, 6)
+    if dtype == F16:
+        assert same_bits(f(x.astype(">f2")), f(x))
+
+
+def test_loops_branches_and_donation(dtype):
+    def run(x, n):
+        y, ys = gc.scan(lambda c, v: (c * 0.5 + v, c), x[0], x)
+        y = gc.fori_loop(0, n, lambda i, c: c * 1.01, y)
+        return gc.cond(y[0] > 0, lambda a: a * 2.0, lambda a: -a, y), ys
+
+    x = np.random.default_rng(6).normal(size=(7, 5)).astype(dtype)
+    expected = gc.trace(run, x, 3).evaluate(x, 3)
+    for got, want in zip(gc.jit(run)(x, 3), expected, strict=True):
+        assert same_bits(got, want)
+    update = gc.jit(lambda w, g: w - g * 0.1, donate=(0,))
+    w = x.copy()
+    assert update(w, x) is w and w.dtype == dtype
+
+
+def test_a_compiled_function_is_recalled_and_pickled(dtype, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADC_CACHE_DIR", str(tmp_path))
+    table = np.random.default_rng(7).normal(size=9).astype(dtype)
+    other = table.view(np.uint16).view(F16 if dtype == BF16 else BF16)
+
+    def made(captured):
+        return gc.compile(lambda x: x * captured, gc.spec((9,), captured.dtype))
+
+    x = np.arange(9).astype(dtype)
+    first, again = made(table), made(table)
+    assert same_bits(first(x), again(x))
+    assert made(other)(x.astype(other.dtype)).dtype == other.dtype  # same bits, another meaning
+    assert same_bits(pickle.loads(pickle.dumps(first))(x), first(x))
+
+
+def test_explain_and_the_command_line_say_the_dtype(tmp_path, capsys):
+    path = tmp_path / "model.py"
+    path.write_text("import numpy as np\n\n\ndef f(x):\n    return np.tanh(x).sum()\n")
+    assert main(["show", f"{path}:f", "--stage", "graph", "--arg", "x=bfloat16[5,8]"]) == 0
+    assert "bfloat16[5,8] = tanh(x)" in capsys.readouterr().out
+    text = str(gc.explain(lambda x, w: np.sum(np.tanh(x @ w)), gc.spec((4, 3), BF16), gc.spec((3,), BF16)))
+    assert "∂" in text and "float" not in text
+    header = gc.compile(lambda x: x * 2.0, gc.spec((3,), BF16)).save(tmp_path / "step.h")
+    assert "bfloat16" in (tmp_path / "step.h").read_text(), header
+
+
+def test_random_widths_of_products(dtype):
+    """Odd shapes, both ways round, one operand wide or both narrow: within float32's bound, then rounded."""
+    random = np.random.default_rng(8)
+    for m, n, k in [(1, 1, 1), (17, 33, 19), (3, 40, 65), (1, 9, 70), (70, 1, 33), (33, 65, 130)]:
+        for left, right in ((dtype, dtype), (dtype, np.float32), (np.float32, dtype)):
+            a, b = random.normal(size=(m, k)).astype(left), random.normal(size=(n, k)).astype(right)
+            exact, size = a.astype(float) @ b.T.astype(float), np.abs(a.astype(float)) @ np.abs(b.T.astype(float))
+            for got in (gc.jit(lambda a, b: a @ b.T)(a, b), gc.jit(lambda a, b: b @ a.T)(a, b).T):
+                half = float(gnp.finfo(got.dtype).eps) / 2
+                bound = k * 2.0**-24 * size * (1 + half) + half * np.abs(exact)
+                assert np.all(np.abs(got.astype(float) - exact) <= bound)

@@ -163,7 +163,7 @@ def _timed(schedule: Schedule, number: int, source: Sequence[Where | None], ns: 
 
 def _dtype(kernel: Kernel) -> str:
     """The widest floating dtype that a kernel touches; without one, the widest dtype."""
-    floats = [d for d in kernel.dtypes if d.startswith("float")]
+    floats = [d for d in kernel.dtypes if "float" in d]
     return max(floats or kernel.dtypes, key=lambda d: np.dtype(d).itemsize)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradc.aval import Aval, finfo
 from gradc.node import FUNCTIONS, OPS, Node, as_node, here, static_int
-from gradc.numpy.public import Array, ArrayLike, composite, exported, function
+from gradc.numpy.public import Array, ArrayLike, composite, exported, function, in_float32
 from gradc.ops.elementwise import apply, cast, loop_dtypes
 
 __all__ = [
@@ -186,15 +186,19 @@ def nan_to_num(
 @function("deg2rad", "radians")
 def deg2rad(x: ArrayLike) -> Array:
     """Degrees to radians."""
-    node = _inexact(as_node(x))
-    return node * (node.dtype.type(math.pi) / node.dtype.type(180))
+    return _scaled(_inexact(as_node(x)), factor=(math.pi, 180))
 
 
 @function("rad2deg", "degrees")
 def rad2deg(x: ArrayLike) -> Array:
     """Radians to degrees."""
-    node = _inexact(as_node(x))
-    return node * (node.dtype.type(180) / node.dtype.type(math.pi))
+    return _scaled(_inexact(as_node(x)), factor=(180, math.pi))
+
+
+@in_float32
+def _scaled(x: Node, *, factor: tuple[float, float]) -> Node:
+    up, down = map(x.dtype.type, factor)
+    return x * (up / down)
 
 
 radians, degrees = deg2rad, rad2deg

@@ -12,9 +12,11 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar, cast
 
+from gradc.aval import FLOAT32, NARROW, computed_in, promoted
 from gradc.errors import TraceError
 from gradc.interpret import interpret
 from gradc.node import FUNCTIONS, Label, Node, here
+from gradc.ops.elementwise import cast as as_dtype
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -123,7 +125,7 @@ def composite(name: str) -> Callable[[Callable[..., Node]], Callable[..., Node]]
     """Label what a function over Nodes returns with the composite's name, so that explain can print it by that name.
 
     Positional arguments are the composite's operands, keyword arguments its attributes.  The function must return a
-    node of its own making.
+    node of its own making.  Of narrow floats it is computed in float32, see `in_float32`.
     """
 
     def decorate(build: Callable[..., Node]) -> Callable[..., Node]:
@@ -134,6 +136,20 @@ def composite(name: str) -> Callable[[Callable[..., Node]], Callable[..., Node]]
                 result.label = Label(name, operands, attrs)
             return result
 
-        return labelled
+        return in_float32(labelled)
 
     return decorate
+
+
+def in_float32(build: Callable[..., Node]) -> Callable[..., Node]:
+    """``build`` of narrow floats in float32 from the first node to the last, and rounded once."""
+
+    @functools.wraps(build)
+    def rounded(*operands: Node, **attrs: Any) -> Node:
+        if not any(x.dtype in NARROW for x in operands):
+            return build(*operands, **attrs)
+        joint = promoted(*[x.dtype for x in operands if x.aval.is_float and not x.aval.weak])
+        result = build(*[as_dtype(x, FLOAT32) if x.dtype in NARROW else x for x in operands], **attrs)
+        return as_dtype(result, joint) if result.dtype == computed_in(joint) else result
+
+    return rounded

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import gradc.numpy as gnp
+from gradc.aval import NARROW, computed_in
 from gradc.tree import every_leaf, leaves_of, tree_map
 
 Tree = Any
@@ -46,7 +47,19 @@ class MomentState(NamedTuple):
 
 
 def _zeros(params: Tree) -> Tree:
-    return tree_map(lambda p: gnp.zeros_like(p) if gnp.ndim(p) else np.zeros((), gnp.result_type(p)), params)
+    """Moments that begin at zero: in the dtype of the parameters, but float32 for narrow ones."""
+
+    def zero(p: Any) -> Any:
+        dtype = computed_in(gnp.result_type(p))
+        return gnp.zeros_like(p, dtype) if gnp.ndim(p) else np.zeros((), dtype)
+
+    return tree_map(zero, params)
+
+
+def _wide(x: Any) -> Any:
+    """A gradient or parameter as updates are computed: narrow floats as float32."""
+    dtype = gnp.result_type(x)
+    return gnp.astype(x, computed_in(dtype)) if dtype in NARROW else x
 
 
 def _count() -> Any:
@@ -92,7 +105,7 @@ def _stateless(function: Callable[[Tree, Tree], Tree]) -> Optimizer:
 
 def scale(factor: float) -> Optimizer:
     """Multiply updates by a constant."""
-    return _stateless(lambda grads, params: tree_map(lambda g: g * factor, grads))
+    return _stateless(lambda grads, params: tree_map(lambda g: _wide(g) * factor, grads))
 
 
 def scale_by_learning_rate(learning_rate: Schedule) -> Optimizer:
@@ -102,7 +115,7 @@ def scale_by_learning_rate(learning_rate: Schedule) -> Optimizer:
 
     def update(grads: Tree, state: CountState, params: Tree = None) -> tuple[Tree, CountState]:
         rate = learning_rate(state.count)
-        scaled = tree_map(lambda g: g * -_float_like(rate, g), grads)
+        scaled = tree_map(lambda g: g * -_float_like(rate, g), tree_map(_wide, grads))
         return scaled, CountState(state.count + 1)
 
     return Optimizer(lambda params: CountState(_count()), update)
@@ -115,12 +128,12 @@ def add_decayed_weights(weight_decay: float, mask: Tree | Callable[[Tree], Tree]
         if params is None:
             raise ValueError("weight decay needs the parameters: call update(grads, state, params)")
         if mask is None:
-            return tree_map(lambda g, p: g + weight_decay * p, grads, params)
+            return tree_map(lambda g, p: _wide(g) + weight_decay * _wide(p), grads, params)
         chosen = mask(params) if callable(mask) else mask
         leaves, structure = leaves_of(params)
         flags = _flags(chosen, len(leaves))
         flat = zip(leaves_of(grads)[0], leaves, flags, strict=True)
-        return structure.unflatten(g + weight_decay * p if keep else g for g, p, keep in flat)
+        return structure.unflatten(_wide(g) + weight_decay * _wide(p) if keep else g for g, p, keep in flat)
 
     return _stateless(decayed)
 
@@ -136,6 +149,7 @@ def trace(decay: float, nesterov: bool = False) -> Optimizer:
     """Momentum: t ← g + decay·t; the update is t, or g + decay·t with Nesterov (Polyak 1964; Nesterov 1983)."""
 
     def update(grads: Tree, state: TraceState, params: Tree = None) -> tuple[Tree, TraceState]:
+        grads = tree_map(_wide, grads)
         moving = tree_map(lambda g, t: g + decay * t, grads, state.trace)
         updates = tree_map(lambda g, t: g + decay * t, grads, moving) if nesterov else moving
         return updates, TraceState(moving)
@@ -147,7 +161,7 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, eps_roo
     """Adam's rescaling with bias correction (Kingma & Ba 2015, algorithm 1)."""
 
     def update(grads: Tree, state: MomentState, params: Tree = None) -> tuple[Tree, MomentState]:
-        count = state.count + 1
+        count, grads = state.count + 1, tree_map(_wide, grads)
         mu = tree_map(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mu)
         nu = tree_map(lambda g, v: b2 * v + (1 - b2) * gnp.square(g), grads, state.nu)
         first, second = 1 - b1**count, 1 - b2**count
@@ -167,7 +181,7 @@ def clip_by_global_norm(max_norm: float) -> Optimizer:
     def clipped(grads: Tree, params: Tree) -> Tree:
         norm = global_norm(grads)
         factor = gnp.where(norm > max_norm, max_norm / gnp.where(norm > 0, norm, 1), 1)
-        return tree_map(lambda g: g * _float_like(factor, g), grads)
+        return tree_map(lambda g: g * _float_like(factor, g), tree_map(_wide, grads))
 
     return _stateless(clipped)
 
@@ -176,5 +190,5 @@ def global_norm(tree: Tree) -> Any:
     """√Σ x² over all leaves."""
     total = 0
     for leaf in leaves_of(tree)[0]:
-        total = total + gnp.sum(gnp.square(leaf))
+        total = total + gnp.sum(gnp.square(_wide(leaf)))
     return gnp.sqrt(total)

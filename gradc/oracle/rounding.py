@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import finfo, is_float
+from gradc.aval import NARROW, computed_in, finfo, is_float
 from gradc.codegen.elementary import ULP
 from gradc.diff.widen import widen_array
 from gradc.interpret import topological
 from gradc.node import OPS, Node
 from gradc.ops.record import HOLDERS, Kind
 from gradc.oracle.rounding_bodies import errors_through_bodies
+from gradc.passes.accumulate import is_narrow_sum
 
 Array = np.ndarray[Any, Any]
 #: values and error bounds of the results of a node that has several
@@ -108,7 +109,13 @@ def _terms_of(name: str, args: Sequence[Array]) -> Any:
 
 
 def stated_ulp(name: str, dtype: np.dtype[Any]) -> float:
-    """The bound of our own function, plus that of NumPy's where it is what ours is compared with (float64)."""
+    """The bound of our own function, plus that of NumPy's where it is what ours is compared with (float64).
+
+    Of narrow floats: that of float32, and half a unit of their own.
+    """
+    if dtype in NARROW:
+        wide = computed_in(dtype)
+        return 0.5 + stated_ulp(name, wide) * unit_roundoff(wide) / unit_roundoff(dtype)
     ours = ULP.get(RENAMED.get(name, name), {}).get(str(dtype), DEFAULT_ULP)
     return ours + DEFAULT_ULP if dtype == np.float64 else ours
 
@@ -119,8 +126,13 @@ def _is_small_whole(value: Array) -> Array:
 
 
 def _bound(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Any:
-    rule = _RULES[node.op.kind]
-    return rule(node, args, errors, value)
+    error = _RULES[node.op.kind](node, args, errors, value)
+    return error + unit_roundoff(node.dtype) * np.abs(value) if is_narrow_sum(node) else error
+
+
+def _in_sums(node: Node) -> float:
+    """What one addition of a sum rounds by: narrow floats are added in float32, and rounded once after."""
+    return unit_roundoff(computed_in(node.dtype))
 
 
 # -- leaves and elementwise --------------------------------------------------------------------------------------------
@@ -184,7 +196,7 @@ def _linear(node: Node, args: Sequence[Array], errors: Sequence[Array], value: A
     if node.op.kind is Kind.VIEW or not node.aval.is_float:
         return moved
     sizes = np.asarray(node.op.evaluate(*[np.abs(a) for a in args], **attrs), np.float64)
-    return moved + _terms(node) * unit_roundoff(node.dtype) * sizes
+    return moved + _terms(node) * _in_sums(node) * sizes
 
 
 def _terms(node: Node) -> int:
@@ -203,7 +215,7 @@ def _reduce(node: Node, args: Sequence[Array], errors: Sequence[Array], value: A
     axes = node.attrs["axes"]
     if not node.aval.is_float:
         return np.max((e > 0).astype(float), axis=axes, initial=0.0) if name in ("any", "all") else np.zeros(node.shape)
-    own = (_terms(node) + 8) * unit_roundoff(node.dtype)
+    own = (_terms(node) + 8) * _in_sums(node)
     if name in ("max", "min"):
         return np.max(e, axis=axes, initial=0.0)
     if name == "logsumexp":
@@ -221,7 +233,7 @@ def _grown(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Array:
 def _prefix(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
     if node.op.name == "cumsum":
         return _linear(node, args, errors, value)
-    return _grown(node, args, errors) + _terms(node) * unit_roundoff(node.dtype) * np.abs(value)
+    return _grown(node, args, errors) + _terms(node) * _in_sums(node) * np.abs(value)
 
 
 def _contract(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
@@ -232,7 +244,7 @@ def _contract(node: Node, args: Sequence[Array], errors: Sequence[Array], value:
     (x, y), (ex, ey) = (np.abs(args[0]), np.abs(args[1])), errors
     product = node.op.evaluate(x, y, **node.attrs)
     moved = node.op.evaluate(ex, y + ey, **node.attrs) + node.op.evaluate(x, ey, **node.attrs)
-    return np.asarray(moved + terms * unit_roundoff(node.dtype) * product)
+    return np.asarray(moved + terms * _in_sums(node) * product)
 
 
 def _gather(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
@@ -248,7 +260,7 @@ def _scatter(node: Node, args: Sequence[Array], errors: Sequence[Array], value: 
     x, v, *indices = args
     sizes = node.op.evaluate(np.abs(x).astype(float), np.abs(v).astype(float), *indices, **attrs)
     counts = node.op.evaluate(np.ones(x.shape), np.ones(v.shape), *indices, **attrs)
-    return np.asarray(moved + counts * unit_roundoff(node.dtype) * sizes)
+    return np.asarray(moved + counts * _in_sums(node) * sizes)
 
 
 def _integers(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
