@@ -130,6 +130,7 @@ FORMULA = Bound(count=40, scale=_reach)
 class _Reference:
     """NumPy, and what our namespace has under another roof than NumPy."""
 
+    bfloat16 = gc.numpy.bfloat16
     logsumexp = staticmethod(scipy_special.logsumexp)
     sliding_window_view = staticmethod(np.lib.stride_tricks.sliding_window_view)
 
@@ -226,6 +227,7 @@ ELEMENTWISE = [
     row("np.where(x > 0, x, y); np.where(x > 0, 1, y); np.select([x > 1, x < 0], [x, y], 7);"
         "np.astype(x, np.float32); np.astype(x, np.float64); np.astype(x, np.bool_);"
         "np.astype(x, np.bool)", *EVERYTHING),
+    row(each("float16 bfloat16", "np.astype(np.astype(x, np.{}), np.float32)"), *FLOATS, "int64", "bool"),
     row("np.astype(x, np.int8); np.astype(x, np.int16); np.astype(x, np.int32); np.astype(x, np.int64);"
         "np.astype(x, np.uint8); np.astype(x, np.uint16); np.astype(x, np.uint32); np.astype(x, np.uint64)",
         "int64", "bool", "edges", "scalar"),

@@ -87,14 +87,17 @@ def cases() -> Iterator[Case]:
 
 
 def promoted(op: Op, attrs: Mapping[str, Any]) -> Iterator[Case]:
-    """One case per loop that the op's dtype rule leads to from equal operands of the tested dtypes."""
+    """One case per loop that the op's dtype rule leads to from equal operands of the tested dtypes.
+
+    NumPy computes small integers in float16; tests/test_narrow.py has those loops.
+    """
     seen = set()
     for dtype in DTYPES:
         try:
             *operands, result = map(str, loop_dtypes(op.name, [Aval((1,), np.dtype(dtype))] * arity(op, attrs)))
         except DTypeError:
             continue
-        if tuple(operands) not in seen:
+        if tuple(operands) not in seen and result != "float16":
             seen.add(tuple(operands))
             yield Case(op, tuple(operands), result, attrs)
 
