@@ -39,11 +39,15 @@ _MARK = re.compile(r",? !dbg !(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """One place in the emitted code: a function, and in it a piece of a kernel, or (in the outer function) a call."""
+    """One place in the emitted code: a function, and in it a piece of a kernel, or a whole one."""
 
     function: str
-    piece: Piece
-    kernel: int = -1  #: of the outer function: the kernel that is called
+    piece: Piece | None  #: None: the whole kernel
+    kernel: int = -1  #: where kernels are done one after another, called or in place: which one
+
+
+#: for each function that is no kernel: the pieces of kernels from which it is called, directly or not
+Callers = dict[str, frozenset[tuple[int, Piece]]]
 
 
 class Locations:
@@ -89,7 +93,8 @@ class Locations:
         return f", !dbg !{self._known[key]}"
 
     def _new(self, name: str, place: dict[str, int]) -> int:
-        location = Location(name, kernel=place.pop("kernel", -1), piece=Piece(**place))
+        kernel = place.pop("kernel", -1)
+        location = Location(name, Piece(**place) if place or kernel < 0 else None, kernel)
         self.found.append(location)
         where = self._where(self._nodes_now(location)) or self._where(self._kernel_nodes())
         block = f"!DILexicalBlockFile(scope: !{self._functions[name]}, file: !{self._file(where)}, "
@@ -100,7 +105,7 @@ class Locations:
 
     def _nodes_now(self, location: Location) -> frozenset[int]:
         """What a location stands for in the kernel for which it is being emitted."""
-        if location.kernel >= 0:
+        if location.piece is None:
             return nodes_of(self.schedule, location.kernel)
         if not self.schedule.kernels:
             return frozenset()
@@ -138,7 +143,7 @@ class Locations:
     def nodes(self, discriminator: int) -> frozenset[int]:
         """The positions of the graph nodes that code with this discriminator stands for."""
         location = self.found[discriminator - 1]
-        if location.kernel >= 0:
+        if location.piece is None:
             return nodes_of(self.schedule, location.kernel)
         pieces = self.pieces(discriminator)
         return frozenset[int]().union(*(nodes_at(self.schedule, kernel, piece) for kernel, piece in pieces))
@@ -146,43 +151,44 @@ class Locations:
     def loaded(self, discriminator: int) -> frozenset[int]:
         """Those of `nodes` whose values code with this discriminator only loads."""
         location = self.found[discriminator - 1]
-        pieces = self.pieces(discriminator) if location.kernel < 0 else frozenset[tuple[int, Piece]]()
+        pieces = self.pieces(discriminator) if location.piece is not None else frozenset[tuple[int, Piece]]()
         return frozenset[int]().union(*(loaded_at(self.schedule, kernel, piece) for kernel, piece in pieces))
 
     def pieces(self, discriminator: int) -> frozenset[tuple[int, Piece]]:
         """The pieces of kernels that code with this discriminator belongs to, each with its kernel's number."""
         location = self.found[discriminator - 1]
-        if location.kernel >= 0:
+        return self._stands_for(location)
+
+    def _stands_for(self, location: Location, callers: Callers | None = None) -> frozenset[tuple[int, Piece]]:
+        """The pieces of kernels that code at a location belongs to, given who calls functions that are no kernel's."""
+        piece = location.piece
+        if piece is None:
             return frozenset((location.kernel, Piece(work)) for work in range(self._works(location.kernel)))
+        if location.kernel >= 0:
+            return frozenset(((location.kernel, piece),))
         if location.function in self._runs:
-            return frozenset((kernel, location.piece) for kernel in self._runs[location.function])
+            return frozenset((kernel, piece) for kernel in self._runs[location.function])
         return frozenset(
-            (kernel, around if location.piece.is_whole else replace(location.piece, work=around.work))
-            for kernel, around in self._callers[location.function]
+            (kernel, around if piece.is_whole else replace(piece, work=around.work))
+            for kernel, around in (self._callers if callers is None else callers)[location.function]
         )
 
     def _works(self, kernel: int) -> int:
         return len(self.schedule.kernels[kernel].work)
 
     @cached_property
-    def _callers(self) -> dict[str, frozenset[tuple[int, Piece]]]:
+    def _callers(self) -> Callers:
         """For each function that is no kernel: the pieces of kernels from which it is called, directly or not."""
-        called = [(name, callee, mark) for name, text in self._texts.items() for callee, mark in _calls(text)]
-        known: dict[str, frozenset[tuple[int, Piece]]] = {name: frozenset() for name in self._texts}
+        called = [call for text in self._texts.values() for call in _calls(text)]
+        known: Callers = {name: frozenset() for name in self._texts}
         changed = True
         while changed:
             changed = False
-            for name, callee, mark in called:
+            for callee, mark in called:
                 location = self.found[self._discriminators[mark] - 1]
-                if location.kernel >= 0 or callee not in known or callee in self._runs:
+                if callee not in known or callee in self._runs:
                     continue
-                if name in self._runs:
-                    found = frozenset((kernel, location.piece) for kernel in self._runs[name])
-                else:
-                    inner = location.piece
-                    found = frozenset(
-                        (k, around if inner.is_whole else replace(inner, work=around.work)) for k, around in known[name]
-                    )
+                found = self._stands_for(location, known)
                 if not found <= known[callee]:
                     known[callee] |= found
                     changed = True

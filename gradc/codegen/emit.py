@@ -9,12 +9,14 @@ the inputs; ``arena`` is 64-byte aligned scratch of `arena_bytes`; ``status`` is
 kind of the first failure in the low byte and the number of its node above.
 With a clock it takes a fifth pointer, ``ticks``, to two more int64 than there are kernels, and writes there what
 ``i64 @gradc_clock()`` says: twice at the start (how long a look at the clock takes) and after each kernel.
-Invariant: kernels of equal work are one internal function; the outer function only finds pointers and calls.
-Start reading at `emit`.
+Invariant: kernels of equal work are one internal function, which the outer function calls; work that occurs once
+stands where it is done, for a function costs LLVM half a millisecond before its first instruction.  Start reading at
+`emit`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -37,6 +39,8 @@ PARAMS = [("ptr noalias", "inputs"), ("ptr noalias", "outputs"), ("ptr noalias",
 TICKS = ("ptr noalias", "ticks")
 #: the symbol of the clock, which whoever loads the module provides
 CLOCK = "gradc_clock"
+#: Lines after which the outer function goes on in another one: LLVM's time grows faster than long functions do.
+LONG = 600
 
 
 def emit(
@@ -54,14 +58,25 @@ def emit(
     """
     module = Module(fp, debug, target.extensions)
     library = _Library(module, target)
-    functions = [library.function(k, n) for n, k in enumerate(schedule.kernels)]
     main = _Main(module, name, schedule, clock)
     main.note_times(0, 1)
+    first: dict[object, int] = {}
+    equal = [first.setdefault(library.key(kernel), number) for number, kernel in enumerate(schedule.kernels)]
+    often = Counter(equal)
     with flushing(main.f, target) if fp == "fast" else nullcontext():
-        for number, (kernel, function) in enumerate(zip(schedule.kernels, functions, strict=True)):
+        if fp == "fast":
+            main.turn_over(0)  # what the CPU is told stands in no order with arithmetic of the same function
+        for number, kernel in enumerate(schedule.kernels):
+            if main.is_long:
+                main.turn_over(number)
             with main.f.standing_for(kernel=number):
-                main.call(function, [main.pointer(b) for b in kernel.slots])
+                slots = [main.pointer(b) for b in kernel.slots]
+                if often[equal[number]] > 1:
+                    main.call(library.function(kernel, number), slots)
+                else:
+                    library.in_place(main.f, kernel, number, slots)
             main.note_times(number + 2)
+        main.turn_back()
     main.f.finish()
     if debug is not None:
         debug.finish(module.functions)
@@ -106,6 +121,7 @@ class _Library:
     def __init__(self, module: Module, target: Target):
         self.module, self.products = module, Products(target)
         self._known: dict[object, str] = {}
+        self._named = 0  #: kernels that have a name
 
     def function(self, kernel: Kernel, number: int, inside: int | None = None) -> str:
         """The function of ``kernel``, the schedule's ``number``-th: its slots as pointers, scratch, the status word.
@@ -113,33 +129,46 @@ class _Library:
         Or of a kernel in a body that piece ``inside`` of that kernel runs; debug locations lead to the piece.
         """
         debug = self.module.debug
-        key = (kernel.work, kernel.dtypes, kernel.splits, inside is not None)
+        key = self.key(kernel, inside is not None)
         if key not in self._known:
             if debug is not None:
                 debug.enter(number, inside or 0)
-            name = f"k{len(self._known)}.{kernel.title.replace('+', '.')}"
-            self._known[key] = name
-            self._emit(kernel, number, name, inside)
+            name = self._known[key] = self._name(kernel)
+            slots = [f"%s{k}" for k in range(len(kernel.slots))]
+            params = [("ptr", s[1:]) for s in slots]
+            f = Function(self.module, name, [*params, ("ptr", "scratch"), ("ptr", "status")], result="internal void")
+            self._emit(f, kernel, number, name, slots, inside)
+            f.finish()
             if debug is not None and inside is not None:
                 debug.runs(name, number)
         if debug is not None and inside is None:
             debug.runs(self._known[key], number)
         return self._known[key]
 
-    def _emit(self, kernel: Kernel, number: int, name: str, inside: int | None) -> None:
-        slots = [f"%s{k}" for k in range(len(kernel.slots))]
-        params = [("ptr", s[1:]) for s in slots]
-        f = Function(self.module, name, [*params, ("ptr", "scratch"), ("ptr", "status")], result="internal void")
+    def key(self, kernel: Kernel, inside: bool = False) -> object:
+        """What kernels must have in common to be one function."""
+        return kernel.work, kernel.dtypes, kernel.splits, inside
+
+    def in_place(self, f: Function, kernel: Kernel, number: int, slots: Sequence[str]) -> None:
+        """Emit ``kernel``, whose like there is no other, into ``f``, a function with %scratch and %status."""
+        self._emit(f, kernel, number, self._name(kernel), slots, None)
+
+    def _name(self, kernel: Kernel) -> str:
+        self._named += 1
+        return f"k{self._named - 1}.{kernel.title.replace('+', '.')}"
+
+    def _emit(
+        self, f: Function, kernel: Kernel, number: int, name: str, slots: Sequence[str], inside: int | None
+    ) -> None:  # fmt: skip
         for at, (work, split) in enumerate(kernel.parts):
             piece = at if inside is None else inside
             if self.module.debug is not None:
                 self.module.debug.enter(number, piece)
-            with f.standing_for(work=piece):
+            with f.standing_for(**({"work": piece} if piece or len(kernel.work) > 1 else {})):
                 if split is None:
                     self._whole(f, work, slots, partial(self._inner, number, piece))
                 else:
                     self._shared(f, f"{name}.{at}", work, split, slots)
-        f.finish()
 
     def _inner(self, number: int, piece: int, kernel: Kernel) -> str:
         """The function of a kernel in a body."""
@@ -190,13 +219,39 @@ class _Library:
 
 
 class _Main:
-    """The outer function: pointers and calls."""
+    """The outer function, where all kernels are done, in it or in functions that it calls; ``f`` is the one at hand."""
 
     def __init__(self, module: Module, name: str, schedule: Schedule, clock: bool = False):
-        self.f = Function(module, name, [*PARAMS, TICKS] if clock else PARAMS)
         self.schedule, self.clock = schedule, clock
+        self.params = [*PARAMS, TICKS] if clock else PARAMS
+        self.f = self._outer = Function(module, name, self.params)
+        self._parts = 0
+        self._begin()
+
+    def _begin(self) -> None:
         self._pointers: dict[int, str] = {}
-        self._scratch = ""
+        self.f.line(f"%scratch = getelementptr i8, ptr %arena, i64 {self.schedule.temporary_bytes}")
+
+    @property
+    def is_long(self) -> bool:
+        return len(self.f.lines) > LONG
+
+    def turn_over(self, number: int) -> None:
+        """Go on with kernel ``number`` in another function."""
+        self.turn_back()
+        if self._outer.module.debug is not None:
+            self._outer.module.debug.enter(number)
+        name, self._parts = f"{self._outer.name}.{self._parts}", self._parts + 1
+        self.f = Function(self._outer.module, name, self.params, result="internal void")
+        self._begin()
+
+    def turn_back(self) -> None:
+        """Go on in the outermost function."""
+        if self.f is not self._outer:
+            self.f.finish()
+            arguments = ", ".join(f"ptr %{name}" for _, name in self.params)
+            self._outer.line(f"call void @{self.f.name}({arguments})")
+            self.f = self._outer
 
     def argument(self, array: str, position: int) -> str:
         """The pointer at ``position`` of an array of pointers."""
@@ -212,8 +267,7 @@ class _Main:
         return self.f.let(f"getelementptr i8, ptr %arena, i64 {offset}")
 
     def call(self, function: str, pointers: Sequence[str]) -> None:
-        self._scratch = self._scratch or self.arena(self.schedule.temporary_bytes)
-        arguments = ", ".join(f"ptr {p}" for p in [*pointers, self._scratch, "%status"])
+        arguments = ", ".join(f"ptr {p}" for p in [*pointers, "%scratch", "%status"])
         self.f.line(f"call void @{function}({arguments})")
 
     def note_times(self, *positions: int) -> None:
