@@ -1,6 +1,7 @@
 """Every op of the registry on the simulated device: the same comparison as for the CPU.
 
-Nothing is loosened: bit-equal where the CPU must be, within the op's stated bound elsewhere.
+Nothing is loosened: bit-equal where the CPU must be, within the op's stated bound elsewhere.  NVIDIA's assembler takes
+the kernels of all ops, in one call for each architecture.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from gradc.node import OPS
 from gradc.passes.accumulate import is_narrow_sum
 from tests.compiled_graph import compiled, same_bits
 from tests.op_cases import BITWISE, LOGICAL, cases
+from tests.ptx.assembler import assembled
 from tests.ptx.device import on_device
 from tests.test_ops import COMPUTED, _compiled_cases, _hold_against_numpy
 
@@ -40,3 +42,28 @@ def test_narrow_floats_on_the_device_are_the_cpus(name):
             assert np.all(np.abs(got.astype(np.float32) - cpu.astype(np.float32)) <= step)
         else:
             assert same_bits(got, cpu), (node, got, cpu)
+
+
+NIGHTLY = [pytest.param(arch, marks=pytest.mark.nightly) for arch in ("sm_80", "sm_86", "sm_89", "sm_100")]
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_90", "sm_120", *NIGHTLY])
+def test_one_sample_of_every_op_assembles(arch):
+    _assemble_all([_compiled_cases(OPS[name], np.float32)[:1] for name in COMPUTED], arch)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_sample_of_every_op_assembles(arch, dtype):
+    _assemble_all([_compiled_cases(OPS[name], dtype) for name in COMPUTED], arch)
+
+
+def _assemble_all(cases, arch):
+    """Every entry is there, and none spills."""
+    nodes = [case.node() for of_op in cases for case in of_op]
+    run = on_device(*nodes, inputs=[a for n in nodes for a in n.args], arch=arch)
+    usages = assembled(run.ptx, arch)
+    assert set(usages) == {x.entry for x in run.module.plan.launches}
+    assert not {name: u for name, u in usages.items() if u.spilled}
+    assert all(u.registers <= 255 and u.shared <= 48 * 1024 for u in usages.values())
