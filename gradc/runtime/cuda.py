@@ -10,7 +10,9 @@ Start reading at `Driver`.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Protocol
 
@@ -96,6 +98,10 @@ def driver() -> Driver:
         ) from error
 
 
+#: Bytes of what the driver's compiler may say about PTX that it refuses.
+LOG_BYTES = 8192
+
+
 class Bindings:
     """`Driver` by way of cuda-bindings."""
 
@@ -106,25 +112,38 @@ class Bindings:
             raise DeviceError("the CUDA driver is there, but no device; the PTX and the launch plan are in .ptx, .plan")
         self.device = self._ask("find the device", cuda.cuDeviceGet, 0)
         self.context = self._ask("open a context", cuda.cuDevicePrimaryCtxRetain, self.device)
-        self._enter()
-        # An ordinary stream: it waits for the default one, which other libraries use, and that one for it.
-        self._stream = self._ask("open a stream", cuda.cuStreamCreate, 0)
-        pool = self._ask("find its memory pool", cuda.cuDeviceGetDefaultMemPool, self.device)
-        keep = cuda.CUmemPool_attribute.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
-        self._ask("keep freed memory", cuda.cuMemPoolSetAttribute, pool, keep, cuda.cuuint64_t(2**64 - 1))
+        with self._inside():
+            # An ordinary stream: it waits for the default one, which other libraries use, and that one for it.
+            self._stream = self._ask("open a stream", cuda.cuStreamCreate, 0)
+            pool = self._ask("find its memory pool", cuda.cuDeviceGetDefaultMemPool, self.device)
+            keep = cuda.CUmemPool_attribute.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
+            self._ask("keep freed memory", cuda.cuMemPoolSetAttribute, pool, keep, cuda.cuuint64_t(2**64 - 1))
 
     def _ask(self, what: str, call: Callable[..., Any], *args: Any) -> Any:
         """The results of a driver call without its error code, or the error by name."""
         code, *results = call(*args)
         if code != self.cuda.CUresult.CUDA_SUCCESS:
-            _, name = self.cuda.cuGetErrorName(code)
-            _, words = self.cuda.cuGetErrorString(code)
-            raise DeviceError(f"the device could not {what}: {words.decode()} ({name.decode()})")
+            raise DeviceError(f"the device could not {what}: {self._words(code)}")
         return results[0] if len(results) == 1 else results
 
-    def _enter(self) -> None:
-        """Make the context current: each Python thread starts without one."""
-        self._ask("enter its context", self.cuda.cuCtxSetCurrent, self.context)
+    def _words(self, code: Any) -> str:
+        _, name = self.cuda.cuGetErrorName(code)
+        _, words = self.cuda.cuGetErrorString(code)
+        if not name or not words:  # an error that this driver does not know
+            return f"error {int(code)}"
+        return f"{words.decode()} ({name.decode()})"
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """With the context current, as each Python thread has its own; another library's comes back afterwards."""
+        if int(self._ask("say where it is", self.cuda.cuCtxGetCurrent)) == int(self.context):
+            yield
+            return
+        self._ask("enter its context", self.cuda.cuCtxPushCurrent, self.context)
+        try:
+            yield
+        finally:
+            self._ask("leave its context", self.cuda.cuCtxPopCurrent)
 
     @property
     def name(self) -> str:
@@ -151,68 +170,89 @@ class Bindings:
         return int(self._stream)
 
     def load(self, ptx: str) -> Any:
-        self._enter()
-        return self._ask("load the PTX", self.cuda.cuModuleLoadData, ptx.encode() + b"\0")
+        kinds = self.cuda.CUjit_option
+        options = [kinds.CU_JIT_ERROR_LOG_BUFFER, kinds.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES]
+        log = bytearray(LOG_BYTES)
+        with self._inside():
+            code, module = self.cuda.cuModuleLoadDataEx(ptx.encode() + b"\0", 2, options, [log, LOG_BYTES])
+        if code != self.cuda.CUresult.CUDA_SUCCESS:
+            said = log.split(b"\0")[0].decode(errors="replace").strip()
+            raise DeviceError(f"the device could not load the PTX: {self._words(code)}" + (f"\n{said}" if said else ""))
+        return module
 
     def function(self, module: Any, name: str, dynamic_bytes: int) -> Any:
-        found = self._ask(f"find {name}", self.cuda.cuModuleGetFunction, module, name.encode())
-        if dynamic_bytes:
-            what = self.cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            words = f"lend {dynamic_bytes:,} bytes of shared memory to {name}"
-            self._ask(words, self.cuda.cuFuncSetAttribute, found, what, dynamic_bytes)
+        with self._inside():
+            found = self._ask(f"find {name}", self.cuda.cuModuleGetFunction, module, name.encode())
+            if dynamic_bytes:
+                what = self.cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                words = f"lend {dynamic_bytes:,} bytes of shared memory to {name}"
+                self._ask(words, self.cuda.cuFuncSetAttribute, found, what, dynamic_bytes)
         return found
 
     def allocate(self, size: int) -> int:
-        self._enter()
-        return int(self._ask(f"allocate {size:,} bytes", self.cuda.cuMemAllocAsync, max(size, 1), self._stream))
+        with self._inside():
+            return int(self._ask(f"allocate {size:,} bytes", self.cuda.cuMemAllocAsync, max(size, 1), self._stream))
 
     def free(self, pointer: int) -> None:
-        self._enter()
-        self._ask("free memory", self.cuda.cuMemFreeAsync, pointer, self._stream)
+        with self._inside():
+            self._ask("free memory", self.cuda.cuMemFreeAsync, pointer, self._stream)
 
     def upload(self, pointer: int, array: Array) -> None:
-        self._enter()
         if array.nbytes:
-            self._ask("copy from the host", self.cuda.cuMemcpyHtoDAsync, pointer, array.ctypes.data, array.nbytes,
-                      self._stream)  # fmt: skip
+            with self._inside():
+                copy = self.cuda.cuMemcpyHtoDAsync
+                self._ask("copy from the host", copy, pointer, array.ctypes.data, array.nbytes, self._stream)
             self.synchronize()
 
     def download(self, array: Array, pointer: int) -> None:
-        self._enter()
         if array.nbytes:
-            self._ask("copy to the host", self.cuda.cuMemcpyDtoHAsync, array.ctypes.data, pointer, array.nbytes,
-                      self._stream)  # fmt: skip
+            with self._inside():
+                copy = self.cuda.cuMemcpyDtoHAsync
+                self._ask("copy to the host", copy, array.ctypes.data, pointer, array.nbytes, self._stream)
         self.synchronize()
 
     def fill(self, pointer: int, byte: int, size: int) -> None:
-        self._enter()
-        self._ask("fill memory", self.cuda.cuMemsetD8Async, pointer, byte, size, self._stream)
+        with self._inside():
+            self._ask("fill memory", self.cuda.cuMemsetD8Async, pointer, byte, size, self._stream)
 
     def launch(self, function: Any, grid: int, block: int, pointers: Sequence[int], dynamic_bytes: int) -> None:
-        self._enter()
         arguments = (tuple(pointers), (ctypes.c_void_p,) * len(pointers))
-        self._ask("launch a kernel", self.cuda.cuLaunchKernel, function, grid, 1, 1, block, 1, 1, dynamic_bytes,
-                  self._stream, arguments, 0)  # fmt: skip
+        shape = (grid, 1, 1, block, 1, 1, dynamic_bytes)
+        with self._inside():
+            self._ask("launch a kernel", self.cuda.cuLaunchKernel, function, *shape, self._stream, arguments, 0)
 
     def synchronize(self) -> None:
-        self._enter()
-        self._ask("finish", self.cuda.cuStreamSynchronize, self._stream)
+        with self._inside():
+            self._ask("finish", self.cuda.cuStreamSynchronize, self._stream)
 
     def capture(self, record: Callable[[], None]) -> Callable[[], None]:
-        self._enter()
+        with self._inside():
+            graph = self._recorded(record)
+            replay = self._ask("make a graph", self.cuda.cuGraphInstantiate, graph, 0)
+            self._ask("forget a graph", self.cuda.cuGraphDestroy, graph)
+
+        def run() -> None:
+            with self._inside():
+                self._ask("run a graph", self.cuda.cuGraphLaunch, replay, self._stream)
+
+        weakref.finalize(run, self._forget, replay).atexit = False
+        return run
+
+    def _recorded(self, record: Callable[[], None]) -> Any:
+        """What ``record`` asks of the stream; nothing of it runs."""
         mode = self.cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._ask("record a graph", self.cuda.cuStreamBeginCapture, self._stream, mode)
         try:
             record()
-        finally:
-            graph = self._ask("record a graph", self.cuda.cuStreamEndCapture, self._stream)
-        replay = self._ask("make a graph", self.cuda.cuGraphInstantiate, graph, 0)
+        except BaseException:
+            self.cuda.cuStreamEndCapture(self._stream)  # whatever it says: the stream is ordinary again
+            raise
+        return self._ask("record a graph", self.cuda.cuStreamEndCapture, self._stream)
 
-        def run() -> None:
-            self._enter()
-            self._ask("run a graph", self.cuda.cuGraphLaunch, replay, self._stream)
-
-        return run
+    def _forget(self, replay: Any) -> None:
+        """A graph that nobody can run any more."""
+        with self._inside():
+            self._ask("forget a graph", self.cuda.cuGraphExecDestroy, replay)
 
 
 def host_array(x: Any) -> Array:
