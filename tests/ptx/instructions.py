@@ -168,6 +168,8 @@ def _computes(compute: Callable[..., Array], dtype: Any = None, out: Any = None)
     """An instruction that computes its first operand from the others, all of the opcode's type."""
 
     def build(c: _Context) -> Action:
+        if c.x.opcode[-1] == "f32x2":
+            return _pairs(c, compute)
         chosen = c.dtype if dtype is None else np.dtype(dtype)
         read, write = c.sources(chosen), c.target(c.x.operands[0])
 
@@ -180,11 +182,24 @@ def _computes(compute: Callable[..., Array], dtype: Any = None, out: Any = None)
     return build
 
 
+def _pairs(c: _Context, compute: Callable[..., Array]) -> Action:
+    """Two float32 in each register of 64 bits (from sm_100 on)."""
+    read, write = c.sources(np.uint64), c.target(c.x.operands[0])
+
+    def run(g: Any, f: Any, m: Any) -> None:
+        given = np.broadcast_arrays(*(r(g, f) for r in read))
+        both = compute(*(np.ascontiguousarray(x)[:, None].view(np.float32) for x in given))
+        write(g, f, np.ascontiguousarray(both).view(np.uint64)[:, 0], m)
+
+    return run
+
+
 def _by_opcode(choose: Callable[[_Context], Callable[[_Context], Action]]) -> Callable[[_Context], Action]:
     return lambda c: choose(c)(c)
 
 
 def _mul(c: _Context) -> Callable[[_Context], Action]:
+    """The product, or one half of it, or all of it."""
     if "wide" in c.x.opcode:
         return _wide(lambda a, b: a * b)
     if "hi" in c.x.opcode:

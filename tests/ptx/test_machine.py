@@ -264,6 +264,20 @@ $L__BB0_1:
     np.testing.assert_array_equal(device.get(y, (32,), np.int32), np.where(i < 16, i, 2 * i))
 
 
+def test_pairs_of_numbers_in_one_register():
+    body = """
+    mul.wide.u32 %rd9, %r4, 8;
+    add.s64 %rd10, %rd1, %rd9;
+    add.s64 %rd11, %rd2, %rd9;
+    ld.global.b64 %rd12, [%rd10];
+    fma.rn.f32x2 %rd13, %rd12, %rd12, %rd12;
+    add.rn.f32x2 %rd13, %rd13, %rd12;
+    st.global.b64 [%rd11], %rd13;
+    """
+    x = np.arange(64, dtype=np.float32) - 20
+    np.testing.assert_array_equal(run(body, x), x * x + 2 * x)
+
+
 # -- tensor cores ------------------------------------------------------------------------------------------------------
 
 
