@@ -125,33 +125,39 @@ def memory(sizes: Sizes) -> Iterator[Case]:
 
 def products(sizes: Sizes) -> Iterator[Case]:
     """Square products beside cuBLAS, which PyTorch calls, at the same precision; some rows against float64 first."""
-    kinds = [(n, np.float32, "ieee", "≥ 80 %") for n in sizes.products]
-    kinds += [(n, np.float32, "tf32", "≥ 60 %") for n in sizes.products]
-    kinds += [(sizes.doubles, np.float64, "ieee", "")]
+    kinds = [(n, "float32", "ieee", "≥ 80 %") for n in sizes.products]
+    kinds += [(n, dtype, "ieee", "≥ 60 %") for dtype in ("bfloat16", "float16") for n in sizes.products[:2]]
+    kinds += [(n, "float32", "tf32", "≥ 60 %") for n in sizes.products]
+    kinds += [(sizes.doubles, "float64", "ieee", "")]
     for n, dtype, precision, aim in kinds:
-        what = f"{n}³ {np.dtype(dtype)} product{', tf32' if precision == 'tf32' else ''}"
+        what = f"{n}³ {dtype} product{', tf32' if precision == 'tf32' else ''}"
         yield what, lambda n=n, dtype=dtype, precision=precision, aim=aim, what=what: _product(
             n, n, n, dtype, precision, aim, what
         )
     what = "64 × 64 × 16384 float32 product"
-    yield what, lambda: _product(64, 64, 16384 if sizes is FULL else 300, np.float32, "ieee", "", what)
+    yield what, lambda: _product(64, 64, 16384 if sizes is FULL else 300, "float32", "ieee", "", what)
 
 
-def _product(m: int, n: int, k: int, dtype: Any, precision: str, aim: str, what: str) -> Row:
+#: Beside the sums, what the result loses of Σ|aᵢ bᵢ|.
+UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-10, "bfloat16": 2.0**-8, "float16": 2.0**-11}
+
+
+def _product(m: int, n: int, k: int, dtype: str, precision: str, aim: str, what: str) -> Row:
     random = np.random.default_rng(1)
-    a, b = (random.standard_normal(s).astype(dtype) for s in ((m, k), (k, n)))
+    a, b = (random.standard_normal(s).astype(np.float32).astype(np.dtype(dtype)) for s in ((m, k), (k, n)))
     run, result = on_device(lambda x, y: x @ y, a, b, precision=precision)
     some = a[:8].astype(float)
-    unit = 2.0**-10 if precision == "tf32" else 4 * k * float(np.finfo(dtype).eps)
-    bound = unit * (np.abs(some) @ np.abs(b.astype(float)))
-    worst = (np.abs(result.numpy()[:8] - some @ b) / bound).max()
+    sums = (k + 2) * (2.0**-53 if dtype == "float64" else 2.0**-22)
+    bound = (UNITS["tf32" if precision == "tf32" else dtype] + sums) * (np.abs(some) @ np.abs(b.astype(float)))
+    worst = (np.abs(result.numpy()[:8].astype(float) - some @ b.astype(float)) / bound).max()
     if worst > 1:
         raise AssertionError(f"{worst:.1f} times the bound of the error")
     contenders = [run]
     torch = torch_with_device()
     if torch is not None:
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        x, y = torch.as_tensor(a, device="cuda"), torch.as_tensor(b, device="cuda")
+        kind = getattr(torch, dtype)
+        x, y = (torch.tensor(v.astype(float), dtype=kind, device="cuda") for v in (a, b))
         out = torch.empty((m, n), dtype=x.dtype, device="cuda")
         contenders.append(lambda: torch.mm(x, y, out=out))
     rates = [2 * m * n * k / s / 1e12 for s in seconds(*contenders)]

@@ -43,7 +43,7 @@ def test_every_row_of_the_figures_is_verified(page, capsys):
     assert script.main(["memory", "products"], rows.SMALL) == 0
     printed = capsys.readouterr().out
     table = [line for line in printed.splitlines() if line.startswith("| ")]
-    assert len(table) == 13 and not any("failed" in line or "not reached" in line for line in table), printed
+    assert len(table) == 17 and not any("failed" in line or "not reached" in line for line in table), printed
     text = page.read_text()
     assert "Simulated GPU, driver for CUDA 13.0, code for sm_120" in text and all(line in text for line in table)
     assert text.count(script.BEGIN) == text.count(script.END) == 1

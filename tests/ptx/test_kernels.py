@@ -306,6 +306,41 @@ def test_tf32_is_for_float32_products_that_fill_a_fragment():
     assert title(16, 16, 16, np.float64) == title(7, 16, 16) == title(16, 7, 16) == title(16, 16, 7) == ["product"]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "arch", "name"),
+    [
+        ("bfloat16", "sm_80", "product_bf16"), ("float16", "sm_80", "product_f16"), ("float16", "sm_75", "product_f16"),
+        ("bfloat16", "sm_75", "product"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("transposed", [(False, False), (True, True)])
+def test_narrow_products_are_summed_in_float32_and_rounded_once(dtype, arch, name, transposed):
+    """Products of narrow floats are exact in float32; sums lose at most 2⁻²² of each, the result half a step."""
+
+    def product(*pairs):
+        return [(a.T if transposed[0] else a) @ (b.T if transposed[1] else b) for a, b in pairs]
+
+    pairs = []
+    for m, n, k in TENSOR_SIZES:
+        a, b = (RANDOM.standard_normal(s).astype(np.dtype(dtype)) for s in ((m, k), (k, n)))
+        pairs.append((a.T.copy() if transposed[0] else a, b.T.copy() if transposed[1] else b))
+    exe = gc.compile(product, *pairs, target=arch)
+    assert {x.entry.split("_", 2)[2] for x in exe.plan.launches} == {name}
+    results, _, _ = run(exe.ptx, exe.plan, exe.schedule, [x for pair in pairs for x in pair])
+    for got, (a, b), (_, _, k) in zip(results, pairs, TENSOR_SIZES, strict=True):
+        x, y = ((v.T if t else v).astype(float) for v, t in zip((a, b), transposed, strict=True))
+        step = 2.0 ** (-8 if dtype == "bfloat16" else -11)
+        bound = step * np.abs(x @ y) + (k + 2) * 2.0**-22 * (np.abs(x) @ np.abs(y))
+        assert got.dtype == np.dtype(dtype) and (np.abs(got.astype(float) - x @ y) <= bound).all()
+
+
+def test_narrow_products_write_what_is_asked_for_and_no_float32():
+    pair = [gc.spec((64, 64), np.dtype("bfloat16"))] * 2
+    exe = gc.compile(lambda a, b: gc.nn.relu(a @ b), *pair, target="sm_80")
+    assert [x.entry for x in exe.plan.launches] == ["gradc_0_product_bf16"]
+    assert "st.global.b32" in exe.ptx and "st.global.v2.b32" not in exe.ptx
+
+
 @pytest.mark.parametrize("by_own", [False, True])
 @pytest.mark.parametrize("shape", mma.SHAPES, ids=str)
 def test_lanes_of_one_access_to_a_fragment_meet_in_no_bank(shape, by_own):
@@ -391,6 +426,15 @@ def test_epilogues_are_part_of_the_product(m, n, k, precision):
     bound = (rounding + (k + 3) * 2.0**-22) * (np.abs(a) @ np.abs(b) + np.abs(c))
     assert (np.abs(rectified - np.maximum(value, 0)) <= bound).all()
     assert (np.abs(squared - value**2) <= (2 * np.abs(value) + bound) * bound + 2.0**-23 * value**2).all()
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_large_narrow_products_spill_nothing(arch):
+    specs = [gc.spec((n, n), np.dtype(dtype)) for n in (4096, 4095) for dtype in ("bfloat16", "float16")]
+    exe = gc.compile(lambda *arrays: [a @ a for a in arrays], *specs, target=arch)
+    usages = assembled(exe.ptx, arch)
+    assert len(usages) == len(specs) and not any(u.spilled for u in usages.values()), usages
+    assert all(x.shared_bytes <= 99 * 1024 for x in exe.plan.launches)
 
 
 @pytest.mark.parametrize(("arch", "precision"), [*((a, "ieee") for a in ARCHS), *((a, "tf32") for a in ARCHS[1:])])

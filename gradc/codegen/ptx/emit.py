@@ -70,7 +70,8 @@ def emit(schedule: Schedule, gpu: Gpu, name: str, fp: str = "ieee", precision: s
     """
     emitter = _Emitter(schedule, gpu, name, fp, precision == "tf32")
     places = {b.number: Pointer(b.place, b.at) for b in schedule.buffers}
-    items = [item for kernel in schedule.kernels for item in emitter.items(kernel, places, 0)]
+    read = _read_buffers(schedule.kernels, schedule.buffers)
+    items = [item for kernel in schedule.kernels for item in emitter.items(kernel, places, read, 0)]
     scratch = max((s.scratch_bytes for _, s in emitter.entries.values()), default=0)
     plan = LaunchPlan(tuple(items), emitter.scratch_at + scratch)
     return DeviceModule(gpu, str(emitter.module), plan)
@@ -85,8 +86,11 @@ class _Emitter:
         self.scratch_at = -(-schedule.temporary_bytes // ALIGN) * ALIGN
         self.loops = Loops(self._body, self._small, self._spare_row)
 
-    def items(self, kernel: Kernel, places: Mapping[int, Pointer], depth: int) -> Iterator[Item]:
-        """What a kernel is in the plan, inside of ``depth`` loops; ``places`` says where each buffer is."""
+    def items(self, kernel: Kernel, places: Mapping[int, Pointer], read: Set[int], depth: int) -> Iterator[Item]:
+        """What a kernel is in the plan, inside of ``depth`` loops.
+
+        ``places`` says where each buffer is, ``read`` which of them anybody reads.
+        """
         frame = Frame([places[number] for number in kernel.slots], depth)
         for work in kernel.work:
             if isinstance(work, Repeat):
@@ -94,13 +98,14 @@ class _Emitter:
             elif isinstance(work, Choice):
                 yield from self.loops.chosen(work, frame)
             else:
-                yield from self._launches(work, kernel, frame)
+                yield from self._launches(work, kernel, frame, read)
 
-    def _launches(self, work: DeviceWork, kernel: Kernel, frame: Frame) -> Iterator[Launch]:
+    def _launches(self, work: DeviceWork, kernel: Kernel, frame: Frame, read: Set[int]) -> Iterator[Launch]:
         used = sorted(_slots(work))
         constant = self._only_read(work, used, frame)
-        for number, step in enumerate(self._steps(work, kernel)):
-            key = (work, number, tuple(kernel.dtypes[s] for s in used), constant)
+        kept = isinstance(work, Product) and _is_read(work, kernel, read)
+        for number, step in enumerate(self._steps(work, kernel, read)):
+            key = (work, number, kept, tuple(kernel.dtypes[s] for s in used), constant)
             yield self._launch(key, step, used, constant, [frame[s] for s in used])
 
     def _launch(
@@ -128,7 +133,8 @@ class _Emitter:
             return replace(arena, at=arena.at + b.at)
 
         places = {number: place(body.buffers[number]) for kernel in body.kernels for number in kernel.slots}
-        return [item for kernel in body.kernels for item in self.items(kernel, places, depth)]
+        read = _read_buffers(body.kernels, body.buffers)
+        return [item for kernel in body.kernels for item in self.items(kernel, places, read, depth)]
 
     def _small(self, step: Count | Copied, pointers: Sequence[Pointer]) -> Launch:
         return self._launch((step.title, step.key), step, range(len(pointers)), frozenset(), pointers)
@@ -139,7 +145,7 @@ class _Emitter:
         self.scratch_at += -(-size // ALIGN) * ALIGN
         return Pointer(Place.ARENA, at)
 
-    def _steps(self, work: DeviceWork, kernel: Kernel) -> Sequence[Step]:
+    def _steps(self, work: DeviceWork, kernel: Kernel, read: Set[int]) -> Sequence[Step]:
         title = kernel.title.replace("+", "_")
         if isinstance(work, Nest):
             if any(s.scan is not None for s in work.stages):
@@ -151,7 +157,8 @@ class _Emitter:
         if isinstance(work, Product):
             if is_thin(work):
                 return team_steps(as_nest(work, self.gpu), title)
-            return product_steps(problem_of(work), self.gpu, self.tf32)
+            p = replace(problem_of(work), kept=_is_read(work, kernel, read))
+            return product_steps(p, self.gpu, self.tf32)
         if isinstance(work, Correlation):
             return product_steps(problem_of(work), self.gpu, self.tf32)
         if isinstance(work, Sort):
@@ -181,6 +188,21 @@ class _Emitter:
         step.emit(thread, slots, "%scratch", "%status")
         f.finish()
         return Launch(name, step.grid, step.block, thread.shared_bytes, (), thread.dynamic_bytes)
+
+
+def _read_buffers(kernels: Sequence[Kernel], buffers: Sequence[Buffer]) -> frozenset[int]:
+    """The buffers that a kernel reads, or whoever asked for the schedule."""
+    read = {kernel.slots[s] for kernel in kernels for s in kernel.reads}
+    return frozenset(read | {b.number for b in buffers if b.place is not Place.ARENA})
+
+
+def _is_read(product: Product, kernel: Kernel, read: Set[int]) -> bool:
+    """Whether anybody reads the sums of a product, beside its epilogue; ``read``: the buffers that kernels read."""
+    slot = product.out.slot
+    if product.epilogue is None or kernel.slots[slot] in read or slot in _read(product.epilogue.nest):
+        return True
+    others = [w for w in kernel.work if w is not product]
+    return any(isinstance(w, Repeat | Choice) or slot in _slots(w) for w in others)
 
 
 def _slots(work: DeviceWork) -> Set[int]:

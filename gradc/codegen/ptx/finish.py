@@ -46,7 +46,7 @@ class Finish:
         memory.store(self.f, value, memory.offset_pointer(self.f, self.out, offset, self.p.dtype), aligned=True)
 
     def _epilogue(self, value: Value, row: Value, column: Value) -> Value | None:
-        """What the epilogue makes of the elements, its own stores done; None where it stores the result itself."""
+        """What the epilogue makes of the elements, its own stores done; None where that is all."""
         e = self.p.epilogue
         assert e is not None
         scalars = DeviceScalars(self.f, replace(e.nest, lanes=self.lanes, packs=()), self.slots, self.status)
@@ -59,4 +59,4 @@ class Finish:
         scalars.advance(e.nest.needed(stage), point)
         for store in stage.stores:
             scalars.store(store, point)
-        return value if e.result < 0 else None
+        return value if e.result < 0 and self.p.kept else None

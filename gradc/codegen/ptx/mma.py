@@ -16,13 +16,13 @@ Start reading at `Mma.multiplied`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradc.codegen import memory
 from gradc.codegen.ir import Value, const
 from gradc.codegen.ptx.feed import Feed
-from gradc.codegen.ptx.operand import Shelf, access_width, own_is_near
-from gradc.codegen.ptx.problem import Problem, Walk
+from gradc.codegen.ptx.operand import Shelf, access_width, in_rows, own_is_near
+from gradc.codegen.ptx.problem import Problem, Side, Walk
 from gradc.codegen.ptx.target import WARP, Gpu
 from gradc.codegen.ptx.thread import Thread
 from gradc.codegen.ptx.tile import Tile, choose
@@ -36,6 +36,8 @@ SHAPES = (
     (128, 128, 64, 32, 1.0), (64, 64, 32, 32, 0.6), (32, 32, 16, 16, 0.3), (128, 16, 32, 16, 0.3),
     (16, 128, 16, 32, 0.3),
 )  # fmt: skip
+#: Tiles of so many elements leave no registers to bring narrow floats one by one.
+LARGEST = 128 * 128
 #: A product with a shorter side than this fills no fragment.
 SHORTEST = 8
 #: Rows and columns of one instruction.
@@ -56,13 +58,26 @@ class Fragment:
 
 
 TF32 = Fragment("product_tf32", 4, 8, "llvm.nvvm.mma.m16n8k8.row.col.tf32", "i32", 512, rounded=True)
+BF16 = Fragment("product_bf16", 2, 16, "llvm.nvvm.mma.m16n8k16.row.col.bf16", "i32", 1024)
+F16 = Fragment("product_f16", 2, 16, "llvm.nvvm.mma.m16n8k16.row.col.f32.f32", "<2 x half>", 1024)
+#: The largest that sm_75 has.
+SHORT_F16 = Fragment("product_f16", 2, 8, "llvm.nvvm.mma.m16n8k8.row.col.f32.f32", "<2 x half>", 512)
 
 
 def fragment_for(p: Problem, gpu: Gpu, tf32: bool) -> Fragment | None:
-    """The kind of mma for a product, or None where single threads do it."""
-    if min(p.m, p.n, p.k) < SHORTEST:
+    """The kind of mma for a product, or None where single threads do it.
+
+    Narrow floats, whose products float32 holds, are multiplied by what is made for them; float32 only if ``tf32``.
+    """
+    dtype = p.left.dtype
+    if min(p.m, p.n, p.k) < SHORTEST or p.dtype != "float32" or p.right.dtype != dtype:
         return None
-    return TF32 if p.dtype == "float32" and tf32 and gpu.has_tf32 else None
+    late = gpu.compute_capability >= (8, 0)
+    if dtype == "float16":
+        return F16 if late else SHORT_F16
+    if dtype == "bfloat16":
+        return BF16 if late else None
+    return TF32 if dtype == "float32" and tf32 and gpu.has_tf32 else None
 
 
 class Mma:
@@ -72,12 +87,20 @@ class Mma:
     run = 2
 
     def __init__(self, p: Problem, kind: Fragment):
-        self.kind, self.dtype, self.title = kind, p.dtype, kind.title
+        self.kind, self.title = kind, kind.title
+        self.dtype = "float32" if kind.size == 4 else "uint16"  # narrow floats are moved as they are
         depth = TILE_BYTES // kind.size
-        tiles = [Tile(bm, bn, depth, tm, tn, rate) for bm, bn, tm, tn, rate in SHAPES]
+        sides = ((p.left, p.left.first, p.left.second), (p.right, p.right.second, p.right.first))
+        vectors = all(in_rows(side, own if own_is_near(own, deep) else deep, 2) for side, own, deep in sides)
+        shapes = SHAPES if vectors or kind.size == 4 else [s for s in SHAPES if s[0] * s[1] < LARGEST]
+        tiles = [Tile(bm, bn, depth, tm, tn, rate) for bm, bn, tm, tn, rate in shapes]
         self.tile, self.parts = choose(tiles, p.extents, kind.speed)
         self.threads = WARP * (self.tile.bm // self.tile.tm) * (self.tile.bn // self.tile.tn)
-        self.copied = access_width(p.dtype)
+        self.copied = access_width(self.dtype)
+
+    def as_read(self, side: Side) -> Side:
+        """Bits, whatever they mean."""
+        return replace(side, dtype=self.dtype)
 
     def shelf(self, width: int, own: Walk, deep: Walk) -> Shelf:
         """Along the axis along which the array in memory lies.

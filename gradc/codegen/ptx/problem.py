@@ -42,13 +42,14 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """out[b, i, j] = Σₖ left[b, i, k] · right[b, k, j], then the epilogue."""
+    """out[b, i, j] = Σₖ left[b, i, k] · right[b, k, j], then the epilogue; ``kept``: somebody reads out."""
 
     dtype: str
     left: Side
     right: Side
     out: Side
     epilogue: Epilogue | None = None
+    kept: bool = True
 
     @property
     def m(self) -> int:

@@ -36,17 +36,21 @@ BAND = 8
 class Arithmetic(Protocol):
     """How a block multiplies its tiles.
 
-    ``run`` neighbouring columns of the result are one thread's; up to ``copied`` elements are copied at once;
-    the summed axis is cut into ``parts``.
+    Tiles in shared memory have ``dtype``; ``run`` neighbouring columns of the result are one thread's; up to ``copied``
+    elements are copied at once; the summed axis is cut into ``parts``.
     """
 
     title: str
+    dtype: str
     stages: int
     tile: Tile
     parts: int
     threads: int
     run: int
     copied: int
+
+    def as_read(self, side: Side) -> Side:
+        """An operand as what its elements are read as."""
 
     def shelf(self, width: int, own: Walk, deep: Walk) -> Shelf:
         """How a tile of an operand lies in shared memory."""
@@ -97,11 +101,11 @@ class ProductStep:
             self._operand(p.left, p.left.first, p.left.second, tile.bm),
             self._operand(p.right, p.right.second, p.right.first, tile.bn),
         )
-        self.supply = Supply.of(operands, p.dtype, p.k, self.block, self.how.stages, parts, gpu)
+        self.supply = Supply.of(operands, self.how.dtype, p.k, self.block, self.how.stages, parts, gpu)
         self.lanes = store_width(p, self.how.run)
 
     def _operand(self, side: Side, own: Walk, deep: Walk, width: int) -> Operand:
-        return operand_of(side, own, deep, self.how.shelf(width, own, deep), self.how.copied)
+        return operand_of(self.how.as_read(side), own, deep, self.how.shelf(width, own, deep), self.how.copied)
 
     def emit(self, thread: Thread, slots: Sequence[str], scratch: str, status: str) -> None:
         self.thread, self.f, self.b, self.slots = thread, thread.f, thread.b, slots

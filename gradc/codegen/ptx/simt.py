@@ -14,7 +14,7 @@ from gradc.codegen.builder import Builder
 from gradc.codegen.ir import Value, const
 from gradc.codegen.ptx.feed import Feed
 from gradc.codegen.ptx.operand import Shelf, access_width
-from gradc.codegen.ptx.problem import Problem, Walk
+from gradc.codegen.ptx.problem import Problem, Side, Walk
 from gradc.codegen.ptx.step import blocks
 from gradc.codegen.ptx.thread import Thread
 from gradc.codegen.ptx.tile import Tile, choose
@@ -49,6 +49,10 @@ class Simt:
         self.tile, self.parts = choose(TILES[size], p.extents, SPEED[size])
         self.copied = self.run
         self.threads = (self.tile.bm // self.tile.tm) * (self.tile.bn // self.tile.tn)
+
+    def as_read(self, side: Side) -> Side:
+        """As it is; narrow floats become float32 on their way."""
+        return side
 
     def shelf(self, width: int, own: Walk, deep: Walk) -> Shelf:
         return Shelf(width, self.tile.bk, True, width + PAD)

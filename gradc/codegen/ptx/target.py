@@ -14,12 +14,12 @@ WARP = 32
 
 #: Architecture -> the oldest PTX version that has it: the older the text, the more drivers take it.
 PTX_VERSIONS = {
-    "sm_75": (6, 3), "sm_80": (7, 0), "sm_86": (7, 1), "sm_89": (7, 8), "sm_90": (7, 8), "sm_100": (8, 6),
+    "sm_75": (6, 5), "sm_80": (7, 0), "sm_86": (7, 1), "sm_89": (7, 8), "sm_90": (7, 8), "sm_100": (8, 6),
     "sm_120": (8, 7),
 }  # fmt: skip
 
 #: PTX version -> the CUDA version of the first driver that reads it (NVIDIA, PTX ISA, release history).
-CUDA_VERSIONS = {(6, 3): (10, 0), (7, 0): (11, 0), (7, 1): (11, 1), (7, 8): (11, 8), (8, 6): (12, 7), (8, 7): (12, 8)}
+CUDA_VERSIONS = {(6, 5): (10, 2), (7, 0): (11, 0), (7, 1): (11, 1), (7, 8): (11, 8), (8, 6): (12, 7), (8, 7): (12, 8)}
 
 
 def gpu_for(arch: str, precision: str = "ieee") -> Gpu:
