@@ -176,6 +176,14 @@ def test_a_fused_chain_rounds_after_each_node(dtype):
     assert same_bits(got, y)
 
 
+@pytest.mark.parametrize("exponent", [-2, -1, -0.5, 0.5, 1, 2, 3, 4])
+def test_powers_written_as_products_are_rounded_once(dtype, exponent):
+    x = np.abs(np.random.default_rng(9).normal(size=4000)).astype(dtype)
+    with np.errstate(all="ignore"):
+        exact = (x.astype(np.float64) ** exponent).astype(np.float32).astype(dtype)
+    assert np.mean(gc.jit(lambda x: x**exponent)(x) != exact) < 1e-3
+
+
 def test_fast_mode_keeps_float32_inside_a_kernel(dtype):
     x = np.random.default_rng(4).normal(size=1000).astype(dtype)
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gradc.aval import NARROW, computed_in
 from gradc.graph import Graph
 from gradc.node import FUNCTIONS, OPS, Node
-from gradc.ops.elementwise import apply, broadcast_to
+from gradc.ops.elementwise import apply, broadcast_to, cast
 from gradc.passes.fold import splat_value
 from gradc.passes.rules import Rule, apply_rules
 
@@ -107,9 +108,15 @@ def small_power(node: Node) -> Node | None:
     if exponent is None or not x.aval.is_float:
         return None
     function = _POWERS.get(float(exponent))
-    return None if function is None else function(x)
+    if function is None:
+        return None
+    if x.dtype in NARROW and float(exponent) in _PRODUCTS:
+        return cast(function(cast(x, computed_in(x.dtype))), x.dtype)
+    return function(x)
 
 
+#: Powers of several nodes: of a narrow float they are computed in float32, and rounded once as the power would be.
+_PRODUCTS = (3.0, 4.0, -2.0)
 _POWERS: dict[float, Callable[[Node], Node]] = {
     0.0: lambda x: FUNCTIONS["ones_like"](x),
     1.0: lambda x: x,
