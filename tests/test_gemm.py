@@ -251,7 +251,7 @@ def test_inner_products_add_as_stated(shape: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_same_bits_at_any_alignment_and_batch_place(dtype: str) -> None:
     rng = np.random.default_rng(4)
-    for m, n, k in ((13, 37, 29), (1, 9, 100), (50, 10, 64)):
+    for m, n, k in ((13, 37, 29), (1, 9, 100), (50, 10, 64), (96, 128, 200)):
         a, b = random_array(rng, (m, k), dtype), random_array(rng, (k, n), dtype)
         seen = set()
         for shift in range(9):
@@ -475,7 +475,9 @@ def test_an_operand_is_packed_where_it_would_not_stay_in_a_cache() -> None:
         plan = make_plan(Gemm(m, n, k, "float64", a_strides, (n, 1), (n, 1)), target)
         return plan.pack_a, plan.pack_b
 
-    assert packed(128, 128, 128) == (None, None)  # all three in the second cache
+    assert packed(64, 64, 64) == (None, None)  # all three in the second cache, a panel of B in the first
+    assert packed(128, 128, 128) == (None, Pack.COPY)  # a panel is not: packed if its vectors lie across lines
+    assert packed(128, 100, 128) == (None, None)  # and rows of B in all sets of the first
     assert packed(768, 512, 128) == (None, Pack.COPY)  # rows of B a page apart
     assert packed(768, 500, 128) == (None, None)  # rows of B in all sets
     assert packed(1024, 1024, 1024, transposed=True) == (Pack.COPY, Pack.COPY)  # each step of k on another page of A

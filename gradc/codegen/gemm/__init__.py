@@ -14,6 +14,10 @@ The order of every sum is a function of shapes, strides and target, never of add
 Error: |C - fl(C)| <= gamma(k + 2) * |A||B| elementwise, the bound of any order of summation (Higham, Accuracy and
 Stability of Numerical Algorithms, 2nd ed., section 3.1 and 3.5).
 
+Kernels take pointers, strides and masks and know no graph, yet each module has its own: LLVM needs 1 to 2.5 ms for a
+tile or a copy and 6 ms for an inner product, about 10 of the 110 ms of a fully connected network's first call and 15 of
+a transformer's 450. A library of them, cached for each CPU, could save no more than that.
+
 `problem` says what is computed, `plan` decides how, `blocks` has the loops, `tile` and `dot` the kernels, `pack` the
 copies, `output` the epilogue, `cut` what threads share.  Start reading at `emit.emit_gemm`.
 """

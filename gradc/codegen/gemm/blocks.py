@@ -21,6 +21,7 @@ from gradc.codegen.gemm.problem import Half
 from gradc.codegen.gemm.registers import Index, address, index, plus, smaller, storage, times
 from gradc.codegen.gemm.tile import Tile, emit_tile
 from gradc.codegen.ir import Function, Lanes, Value, const
+from gradc.codegen.target import LINE
 
 #: Called with (sums, C, row, rows, column, columns) for every block of complete sums: two pointers to its corner.
 Finish = Callable[[str, str, Index, Index, Index, Index], None]
@@ -257,19 +258,36 @@ def _read_b(p: Product, region: Region, depth: Depth, columns: Value, panels: In
     """B of a block of panels, packed if the plan says so, and the distance of two panels."""
     (row, col), dtype, given = p.plan.problem.b_strides, p.plan.problem.dtype, p.plan.problem.b_dtype
     corner = address(p.f, p.b, plus(p.f, times(p.f, depth.start, row), times(p.f, columns, col)), given)
+    source = Source(corner, row, col, given)
     if p.plan.pack_b is None:
-        return Source(corner, row, col, given), region.columns * col
+        return source, region.columns * col
     width = region.vectors * p.plan.width
     room = width * p.plan.padded(p.plan.depth)
-    if p.plan.pack_b is Pack.COPY and region.columns == width:
-        name = emit_panel_pack(p.f.module, given, dtype, p.plan.width, region.vectors)
-        call(p.f, name, corner, row, depth.count, panels, p.b_pack, room)
+    if not p.plan.straddled:
+        _pack_b(p, region, depth, source, panels, room)
         return Source(p.b_pack, width, 1, dtype), room
+    i = Lanes(p.f)
+    place = Value(p.f.let(f"ptrtoint ptr {corner} to i64"), "int64")
+    across = i.ne(i.and_(place, LINE - 1), 0)
+    with p.f.when(across):
+        _pack_b(p, region, depth, source, panels, room)
+    base = p.f.let(f"select {across.typed}, ptr {p.b_pack}, ptr {corner}")
+    stride, distance = i.select(across, index(width), row), i.select(across, index(room), region.columns)
+    return Source(base, stride, 1, dtype), distance
+
+
+def _pack_b(p: Product, region: Region, depth: Depth, b: Source, panels: Index, room: int) -> None:
+    """A block of panels, copied to scratch one behind the other."""
+    plan, width = p.plan, region.vectors * p.plan.width
+    assert plan.pack_b is not None
+    if plan.pack_b is Pack.COPY and region.columns == width:
+        name = emit_panel_pack(p.f.module, b.dtype, plan.problem.dtype, plan.width, region.vectors)
+        call(p.f, name, b.base, b.row, depth.count, panels, p.b_pack, room)
+        return
     with each(p.f, panels) as panel:
-        source = Source(address(p.f, corner, times(p.f, panel, region.columns * col), given), row, col, given)
+        corner = address(p.f, b.base, times(p.f, panel, times(p.f, region.columns, b.col)), b.dtype)
         target = p.at(p.b_pack, times(p.f, panel, room))
-        _pack(p, p.plan.pack_b, source, depth.count, region.columns, target, width)
-    return Source(p.b_pack, width, 1, dtype), room
+        _pack(p, plan.pack_b, replace(b, base=corner), depth.count, region.columns, target, width)
 
 
 def _read_a(p: Product, depth: Depth, top: Value, tile: Index, count: Index) -> Source:

@@ -25,8 +25,9 @@ CHAINS = 8
 TILE_COST = 24
 #: Tiles of a height that divides most extents are a little dear to leave: every other height is one more kernel.
 FAVOUR = 1.04
-#: What it costs to compute the last columns or rows as a product of their own, besides that.
-REST_COST = 100.0
+#: What it costs to compute the last columns or rows as a product of their own, besides that: a little, and if the other
+#: operand does not fit the first cache, to read it once more, so many bytes at a time.
+REST_COST, REREAD_BYTES = 100.0, 20
 #: What it costs to transpose one register's worth of elements.
 FLIP_COST = 6.0
 #: C is computed transposed, in scratch, up to this many bytes.
@@ -61,7 +62,8 @@ class Plan:
     ``rows`` x ``vectors`` is the register tile (of "dot": elements of C, ``chains`` registers each), ``depth`` a block
     of k, ``a_rows`` the rows of a block of A, ``panels`` the column panels in a block of B.  If there is a ``stage``, C
     is computed in scratch and copied to ``c_strides``, strides of C as the kernel sees it.  ``cost`` is in vector FMAs.
-    ``rest`` computes the columns or rows of C behind those of ``problem``, from element ``corner`` on.
+    With ``straddled``, B is packed only if at run time its vectors turn out to lie across cache lines.  ``rest``
+    computes the columns or rows of C behind those of ``problem``, from element ``corner`` on.
     """
 
     problem: Gemm
@@ -78,6 +80,7 @@ class Plan:
     panels: int
     pack_a: Pack | None = None
     pack_b: Pack | None = None
+    straddled: bool = False
     chains: int = 1
     rest: Plan | None = None
     corner: tuple[int, int] = (0, 0)
@@ -157,8 +160,10 @@ def make_plan(gemm: Gemm, target: Target) -> Plan:
             parts = [replace(gemm, m=count) if axis == 0 else replace(gemm, n=count) for count in counts]
             parts[1] = replace(parts[1], half=Half.NONE)
             main, rest = (_at_once(part.normal, target) for part in parts)
+            other = (gemm.n, gemm.m)[axis] * gemm.k * main.itemsize
+            again = REST_COST + (other / REREAD_BYTES if other > target.caches[0].size else 0)
             corner = (extent - live, 0) if axis == 0 else (0, extent - live)
-            options.append(replace(main, rest=rest, corner=corner, cost=main.cost + rest.cost + REST_COST))
+            options.append(replace(main, rest=rest, corner=corner, cost=main.cost + rest.cost + again))
     return min(options, key=lambda plan: plan.cost)
 
 
@@ -256,20 +261,23 @@ def _even(extent: int, limit: int) -> int:
 
 
 def _blocked(plan: Plan, target: Target) -> Plan:
-    """Choose blocks and copies; what fits the second cache with all of C is computed at once, from where it lies.
+    """Choose blocks and copies.
 
     B is packed where its columns are no neighbours, or where no panel of it would stay in the first cache and enough
-    rows share the copy.
+    rows share the copy.  What fits half the second cache with all of C is computed at once, and such a panel then read
+    as it lies, as long as no vector of it takes two lines.
     """
     g, size = plan.problem, plan.itemsize
     first, second = target.caches
-    kind = pack_kind(*g.b_strides)
+    kind, step = pack_kind(*g.b_strides), g.b_strides[0] * size
     widened = g.a_dtype != g.dtype and g.n >= PACKING_COLUMNS and 1 in g.a_strides  # once, not for every panel
-    if (g.m * g.k + g.k * g.n + g.m * g.n) * size <= second.size:
-        return replace(plan, pack_a=Pack.COPY if widened else None, pack_b=None if kind is Pack.COPY else kind)
-    step = g.b_strides[0] * size
-    scattered = g.k > first.rows(plan.columns * size, step) or g.k * g.n * size > second.size // 2
-    packed = kind is not Pack.COPY or (g.m >= PACKING_ROWS and scattered)
+    scattered = g.m >= PACKING_ROWS and g.k > first.rows(plan.columns * size, step)
+    if (g.m * g.k + g.k * g.n + g.m * g.n) * size <= second.size // 2:
+        straddled = kind is Pack.COPY and scattered and step % LINE == 0 and g.b_dtype == g.dtype
+        pack_b = kind if straddled or kind is not Pack.COPY else None
+        return replace(plan, pack_a=Pack.COPY if widened else None, pack_b=pack_b, straddled=straddled)
+    large = g.m >= PACKING_ROWS and g.k * g.n * size > second.size // 2
+    packed = kind is not Pack.COPY or scattered or large
     depth = _even(g.k, DEPTH)
     if not packed and g.a_strides[0] == 1 and g.k > DEPTH:
         strips = first.rows(LINE, g.a_strides[1] * size), first.rows(plan.columns * size, step)
