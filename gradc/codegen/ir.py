@@ -30,7 +30,7 @@ REGISTER = {
 NARROW = frozenset(("float16", "bfloat16"))
 FLOATS = frozenset(("float32", "float64")) | NARROW
 #: From so many coefficients on a polynomial is evaluated in two chains.
-LONG_POLYNOMIAL = 11
+LONG_POLYNOMIAL = 10
 FLAGS = {"ieee": "", "contract": "contract ", "fast": "fast "}
 
 Scalar = bool | int | float

@@ -201,11 +201,14 @@ class Exponential(Avx512):
         x = self.select(self.gt(x, high), high, x)
         return self.select(self.lt(x, low), low, x)
 
-    def _reduce_exp(self, x: Value, offset: int) -> tuple[Value, Value]:
-        """(magic + n + offset, r) with x = n·ln2 + r: the first has n + offset in its low bits."""
+    def _reduce_exp(self, x: Value, offset: int, half: Value | None = None) -> tuple[Value, Value]:
+        """(magic + n + offset, r) with x = n·ln2 + r: the first has n + offset in its low bits.
+
+        ``half`` is x/2, where that is known before x.
+        """
         head, tail = LN2[x.dtype]
         magic = FORMATS[x.dtype].magic + offset
-        shifted = self.fma(x, LOG2_E, magic)
+        shifted = self.fma(x, LOG2_E, magic) if half is None else self.fma(half, 2 * LOG2_E, magic)
         n = self.sub(shifted, magic)
         return shifted, self.fma(n, -tail, self.fma(n, -head, x))
 
@@ -367,7 +370,7 @@ class Exponential(Avx512):
         """1 − 2/(e^2|x| + 1), and a polynomial where that would cancel."""
         magnitude, high = self.abs(x), TANH_HIGH[x.dtype]
         bounded = self.select(self.gt(magnitude, high), high, magnitude)
-        shifted, r = self._reduce_exp(self.add(bounded, bounded), FORMATS[x.dtype].bias)
+        shifted, r = self._reduce_exp(self.add(bounded, bounded), FORMATS[x.dtype].bias, bounded)
         power, p = self._power_of_two(shifted), self._expm1_reduced(r)
         upper = self.sub(1.0, self.div(2.0, self.fma(power, p, self.add(power, 1.0))))
         square = self.mul(x, x)
