@@ -99,6 +99,17 @@ def test_unary_functions_keep_their_bound(name: str, dtype: str, cpu: str | None
     check(compile_unary(name, dtype, FULL_LANES[dtype], cpu=cpu), name, UNARY[name][0], sample(name, dtype))
 
 
+@needs_extended
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", UNARY)
+def test_float32_functions_keep_their_bound_everywhere(name: str) -> None:
+    """Every 61st of all bit patterns."""
+    kernel = compile_unary(name, "float32", FULL_LANES["float32"])
+    for start in range(0, 1 << 32, 1 << 26):
+        patterns = np.arange(start - start % 61, start + (1 << 26), 61, dtype=np.int64)
+        check(kernel, name, UNARY[name][0], patterns.astype(np.uint32).view(np.float32))
+
+
 @pytest.mark.skipif("avx512" not in Target.host().extensions, reason="this CPU has no AVX-512 to ask for by name")
 @pytest.mark.parametrize("lanes", [1, 4, 16, 64])
 @pytest.mark.parametrize(("name", "dtype"), CASES)

@@ -23,7 +23,8 @@ ONE = "scalar values; buffers prepared once (gradc: `bind`); CasADi's C is loade
 MANY = f"{BATCH} states at once: gradc and JAX by vmap, CasADi's C in the C loop of its `map`"
 NOTE = (
     "the seven tangents of a state fill seven of eight lanes, and what they share is computed in one; with the states "
-    "in the lanes the seven columns would be written eight bytes at a time"
+    "in the lanes the seven columns would be written eight bytes at a time; their 310 vector instructions a state, at "
+    "two and a half a cycle, the gradient's 27 µs and 9 µs of copying come to 67 µs: 2.3 times CasADi's C"
 )
 
 
