@@ -48,6 +48,8 @@ def softplus(x: Any) -> Any:
     return np.where(x > 0, x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+#: Among the smallest normal numbers, where a cube of a root's first bits may be subnormal, and around some cubes.
+SMALLEST = (1e-38, 1.1754945e-38, 1.1755186e-38, 1.19e-38, 4.8e-38, 2.225073858507e-308, 2.2251e-308, 9e-308, 8, 27)
 #: method -> (long double reference, mpmath reference, the interval where it is curved, points to look around closely)
 UNARY: dict[str, tuple[Function, Function, tuple[float, float], Sequence[float]]] = {
     "exp": (np.exp, mpmath.exp, (-20, 20), (0.34657, 88.72283, 87.33655, 103.97208, 709.7827128933841, 745.1332191)),
@@ -65,7 +67,7 @@ UNARY: dict[str, tuple[Function, Function, tuple[float, float], Sequence[float]]
     "arcsinh": (np.arcsinh, mpmath.asinh, (-9, 9), (1e-8, 0.5, 11585.2, 2.7e8, 2.0**60, 2.0**508)),
     "arccosh": (np.arccosh, mpmath.acosh, (1, 9), (1, 1.5, 11585.2, 2.7e8, 2.0**60, 2.0**508)),
     "arctanh": (np.arctanh, mpmath.atanh, (-1, 1), (1e-8, 0.5, 1)),
-    "cbrt": (np.cbrt, lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)), (-9, 9), (1e-38, 2 / 3, 4 / 3, 8, 27)),
+    "cbrt": (np.cbrt, lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)), (-9, 9), SMALLEST),
     "rsqrt": (lambda x: 1 / np.sqrt(x), lambda x: 1 / mpmath.sqrt(x), (0, 9), (1, 4)),
 }
 CASES = [(name, dtype) for name in UNARY for dtype in DTYPES]

@@ -51,7 +51,7 @@ CBRT = {
 }
 # What leaves 8 and 17 bits of a significand.
 CBRT_MASK = {"float32": -1 << 16, "float64": -1 << 36}
-# Subnormals are scaled up by a cube, their roots down again.
+# The smallest numbers are scaled up by a cube, their roots down again.
 CBRT_SCALES = {"float32": (2.0**24, 2.0**-8), "float64": (2.0**54, 2.0**-18)}
 CBRT_SPECIALS = {
     avx512.QUIET: avx512.ITSELF_QUIET, avx512.SIGNALLING: avx512.ITSELF_QUIET, avx512.ZERO: avx512.ITSELF,
@@ -223,7 +223,7 @@ class Power(Exponential):
         """
         form = FORMATS[x.dtype]
         a, (up, down) = self.abs(x), CBRT_SCALES[x.dtype]
-        small = self.lt(a, form.smallest_normal)
+        small = self.lt(a, 4 * form.smallest_normal)  # so that y³ is normal, too
         z = self.select(small, self.mul(a, up), a)
         y = self._upper_bits(self._cbrt_start(z), CBRT_MASK[x.dtype])
         cube = self.mul(self.mul(y, y), y)
