@@ -43,8 +43,9 @@ PACKING_COLUMNS = 32
 DEPTH = 1024
 #: Operands that run along k side by side are read where they lie, in blocks of at least so many steps of k.
 LEAST_DEPTH = 64
-#: Bytes of a block of packed B, a share of the third level, where A is packed anew for each; else half the second.
-B_BLOCK_BYTES = 4 << 20
+#: A share of the third cache. A block of packed B takes so much where A is packed anew for each of them, or is itself
+#: larger and comes from memory again; else half the second cache.
+SHARE_BYTES = 4 << 20
 
 
 class Stage(Enum):
@@ -286,7 +287,8 @@ def _blocked(plan: Plan, target: Target) -> Plan:
     a_rows = min(g.m, tiles * plan.rows)
     plan = replace(plan, depth=depth, a_rows=a_rows, pack_b=kind if packed else None)
     copied = widened or _a_scattered(plan, second)
-    panels = max(1, (B_BLOCK_BYTES if copied else second.size // 2) // (depth * size * plan.columns))
+    far = copied or g.m * depth * size > SHARE_BYTES
+    panels = max(1, (SHARE_BYTES if far else second.size // 2) // (depth * size * plan.columns))
     return replace(plan, panels=min(panels, plan.panels), pack_a=Pack.COPY if copied else None)
 
 
