@@ -59,7 +59,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "numpy": ("*",),
     "ml_dtypes": ("aval",),
     "optree": ("tree",),
-    "networkx": ("graph",),
+    "networkx": ("graph", "schedule.chains"),
     "sympy": ("diff.symbolic*", "explain", "oracle"),
     "llvmlite": ("codegen", "runtime"),
     "rich": ("cli",),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+from itertools import pairwise
 
+import networkx
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from gradc.explorer.roofline import Roofline, roofline
 from gradc.runtime.blocks import BlockCall, zeroed
 from gradc.runtime.clock import clock
 from gradc.runtime.load import load
+from gradc.schedule.chains import longest_chain, needs
 
 MODEL = """
 import numpy as np
@@ -70,7 +73,37 @@ def test_every_kernel_has_its_row():
     assert all(k.predicted_ns > 0 and "test_profile.py:" in k.lines for k in found.kernels)
     rows = step.stats["profile"]
     assert [r["measured_ns"] for r in rows] == [k.measured_ns for k in found.kernels]
-    assert len(str(found).splitlines()) == 3 + len(kernels)
+    assert len(str(found).splitlines()) == 3 + len(kernels) + 1
+    assert "longest chain: " in str(found) and found.chain_ns <= found.step_ns
+
+
+def test_kernels_that_need_each_other_are_a_chain():
+    """Two sums of one array do not need each other; what divides by both needs them."""
+    step = gc.compile(lambda x: x.sum(0) / (1 + (x @ x.T).sum()), gc.spec((40, 40)))
+    graph, kernels = needs(step.schedule), step.schedule.kernels
+    last = max(k for k, kernel in enumerate(kernels) if kernel.writes)
+    assert list(graph) == list(range(len(kernels))) and networkx.is_directed_acyclic_graph(graph)
+    assert networkx.ancestors(graph, last) == set(range(len(kernels))) - {last}
+    assert all(before < after and graph.edges[before, after]["buffers"] for before, after in graph.edges)
+    for slow in range(len(kernels)):
+        chain = longest_chain(step.schedule, [100.0 if k == slow else 1.0 for k in range(len(kernels))])
+        assert slow in chain and all(graph.has_edge(a, b) for a, b in pairwise(chain))
+
+
+def test_an_update_in_place_waits_for_those_who_read():
+    def step(w, x):
+        total = (w @ x).sum()
+        return w - 0.1 * x.T, total
+
+    schedule = gc.compile(step, gc.spec((30, 20)), gc.spec((20, 30)), donate=0).schedule
+    graph = needs(schedule)
+    ((given, updated),) = schedule.donated.items()
+    writers, readers = (
+        [k for k, kernel in enumerate(schedule.kernels) if buffer in {kernel.slots[s] for s in getattr(kernel, how)}]
+        for buffer, how in ((schedule.outputs[updated], "writes"), (schedule.inputs[given], "reads"))
+    )
+    waits = [(r, w) for r in readers for w in writers if r < w]
+    assert waits and all(graph.has_edge(r, w) for r, w in waits)
 
 
 def test_donated_arguments_stay_as_they_are():

@@ -25,6 +25,7 @@ from gradc.runtime.blocks import BlockCall, zeroed
 from gradc.runtime.clock import clock
 from gradc.runtime.load import load
 from gradc.runtime.pool import fork_symbols
+from gradc.schedule.chains import longest_chain
 from gradc.schedule.kernel import Kernel
 from gradc.schedule.origin import nodes_of
 from gradc.schedule.plan import Schedule
@@ -84,6 +85,12 @@ class Profile:
     kernels: tuple[KernelTime, ...]
     runs: int
     roofline: Roofline
+    chain: tuple[int, ...] = ()  #: the kernels that need each other and together take longest
+
+    @property
+    def chain_ns(self) -> float:
+        """What no number of threads gets below unless they share kernels: the time of the longest chain."""
+        return sum(self.kernels[k].measured_ns for k in self.chain)
 
     @property
     def by_time(self) -> list[KernelTime]:
@@ -127,7 +134,17 @@ class Profile:
         widths = [max(len(row[c]) for row in rows) for c in range(10)]
         places = [("<" if c in (0, 1, 9) else ">") + str(width) for c, width in enumerate(widths)]
         table = ["  ".join(f"{cell:{place}}" for cell, place in zip(row, places, strict=True)) for row in rows]
-        return "\n".join([self.head, str(self.roofline), *(line.rstrip() for line in table)])
+        below = [self.longest] if len(self.kernels) > 1 else []
+        return "\n".join([self.head, str(self.roofline), *(line.rstrip() for line in table), *below])
+
+    @property
+    def longest(self) -> str:
+        """The longest chain, in a line."""
+        shown = [str(k) for k in self.chain]
+        if len(shown) > 12:
+            shown = [*shown[:6], "…", *shown[-5:]]
+        which = f"{len(self.chain)} of {len(self.kernels)} kernels need each other one by one"
+        return f"longest chain: {which}, {self.chain_ns:,.0f} of {self.step_ns:,.0f} ns: {' → '.join(shown)}"
 
     @property
     def head(self) -> str:
@@ -148,8 +165,9 @@ def profile_schedule(
     ticks = _measured(schedule, _blocks(schedule, arrays), fp, runs)
     fast = ticks[np.argsort(ticks[:, -1] - ticks[:, 0], kind="stable")[: max(1, len(ticks) // 4)]]
     look, *times = np.diff(fast, axis=1).mean(axis=0)
-    kernels = (_timed(schedule, n, source, float(max(ns - look, 0.0)), machine) for n, ns in enumerate(times))
-    return Profile(schedule.title, tuple(kernels), len(ticks), machine)
+    kernels = [_timed(schedule, n, source, float(max(ns - look, 0.0)), machine) for n, ns in enumerate(times)]
+    chain = longest_chain(schedule, [k.measured_ns for k in kernels])
+    return Profile(schedule.title, tuple(kernels), len(ticks), machine, chain)
 
 
 def _timed(schedule: Schedule, number: int, source: Sequence[Where | None], ns: float, machine: Roofline) -> KernelTime:
