@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from time import sleep
 from types import TracebackType
 from typing import Any
 
@@ -35,6 +36,16 @@ class Effort:
     quick: bool = False
     threads: int = 1
     fresh: int = 3  #: fresh processes per first call
+
+    @property
+    def settle_seconds(self) -> float:
+        """How long to wait before each block: OpenMP's idle threads spin for up to 0.2 s, on the next one's cores."""
+        return 0.25 if self.threads > 1 else 0.0
+
+    @property
+    def awake_seconds(self) -> float:
+        """How long to run before the clock starts: threads that slept are awake, and their caches full, after that."""
+        return 0.05 if self.threads > 1 else 0.0
 
     @classmethod
     def small(cls, threads: int) -> Effort:
@@ -198,8 +209,9 @@ def _rounds(repeats: dict[str, int], stable: Stable, effort: Effort, result: Res
         for label, count in repeats.items():
             if label in result.failures:
                 continue
+            sleep(effort.settle_seconds)
             try:
-                times[label].append(stable.get(label).ask("block", label, count))
+                times[label].append(stable.get(label).ask("block", label, count, effort.awake_seconds))
             except FailedError as failure:
                 result.failures[label] = str(failure)
     for label, found in times.items():

@@ -88,11 +88,14 @@ class Worker:
             spent = timed(entrant.call, times)
         return max(1, min(most, int(seconds * times / max(spent, 1e-9))))
 
-    def block(self, label: str, times: int) -> float:
-        """Seconds per call, after a reset and one call that is not counted."""
+    def block(self, label: str, times: int, awake_seconds: float = 0.0) -> float:
+        """Seconds per call, after a reset and a call that is not counted, or as many as take ``awake_seconds``."""
         entrant = self.entrants[label]
         entrant.reset()
+        start = perf_counter()
         entrant.call()
+        while perf_counter() - start < awake_seconds:
+            entrant.call()
         return timed(entrant.call, times) / (times * entrant.works)
 
     def peak(self, label: str, steps: int) -> int:
