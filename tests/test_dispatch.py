@@ -352,6 +352,25 @@ def test_a_compiled_function_goes_with_its_cycle() -> None:
     assert gone() is None
 
 
+def test_threads_that_meet_at_the_first_call_share_one_dispatcher() -> None:
+    f, ready = gc.jit(lambda t: [t[0] + 1]), threading.Barrier(8)
+    results: list[Any] = []
+
+    def call(n: int) -> None:
+        ready.wait()
+        results.extend(f([np.zeros(n)])[0].size == n for _ in range(20))
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(1, 9)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(results) == 160 and all(results)
+    assert f.func is f._dispatcher.call
+    f.clear()
+    assert f([X])[0].tolist() == (X + 1).tolist() and len(f._cache) == 1
+
+
 def test_part_of_a_call_fixed_beforehand() -> None:
     f = gc.jit(lambda x, y: x - y)
     part = functools.partial(f, X)
@@ -388,6 +407,8 @@ def test_it_still_is_a_function_to_everybody() -> None:
     assert pickle.loads(pickle.dumps(shifted)) is shifted
     assert copy.deepcopy(shifted) is shifted
     assert Model().scaled(X).tolist() == (X * 3).tolist()
+    part = pickle.loads(pickle.dumps(gc.jit(functools.partial(np.add, 2.0))))  # it has no name to travel by
+    assert part(X).tolist() == (X + 2).tolist()
     fresh = pickle.loads(pickle.dumps(gc.jit(np.sin, donate=0)))
     assert fresh.donate == gc.jit(np.sin, donate=0).donate and fresh(X.copy()).tolist() == np.sin(X).tolist()
 

@@ -170,8 +170,9 @@ class Jitted(Dispatched):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """It travels without the compiled versions, which belong to this process; a module's function by its name."""
-        if vars(sys.modules.get(self.__module__)).get(self.__qualname__) is self:  # type: ignore[attr-defined]
-            return self.__qualname__
+        name: str = self.__dict__.get("__qualname__", "")
+        if getattr(sys.modules.get(self.__module__), name, None) is self:
+            return name
         return Jitted, (self.function, self.static.given, self.donate.given, self.options)
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ Invariant: the short way is taken only where `call_any` would have run the same 
 from __future__ import annotations
 
 import functools
+import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,11 @@ from gradc.trace import NO_TRACE, open_traces
 if TYPE_CHECKING:
     from gradc.runtime.dispatch import Dispatcher
     from gradc.runtime.entry import Words
+
+
+#: One thread at a time gives a function its dispatcher, or chooses: what compiled code points to and what is kept alive
+#: must be the same.  Reentrant, for letting go of a version may run a finalizer that calls.
+_CHOOSING = threading.RLock()
 
 
 class Dispatched(functools.partial[Any], ABC):
@@ -36,14 +42,15 @@ class Dispatched(functools.partial[Any], ABC):
 
     def prefer(self, version: Words | None) -> None:
         """From here on try this version first, where a call fits it (see `gradc.runtime.dispatch`); None: no one."""
-        dispatcher: Dispatcher | None = self.__dict__.get("_dispatcher")
-        if dispatcher is None and version is not None:
-            from gradc.runtime.dispatch import Dispatcher  # loads LLVM: on the first compilation, not at import
+        with _CHOOSING:
+            dispatcher: Dispatcher | None = self.__dict__.get("_dispatcher")
+            if dispatcher is None and version is not None:
+                from gradc.runtime.dispatch import Dispatcher  # loads LLVM: on the first compilation, not at import
 
-            dispatcher = self._dispatcher = Dispatcher(self.func, open_traces, NO_TRACE)
-            self.__setstate__((dispatcher.call, (), {}, self.__dict__))  # type: ignore[attr-defined]
-        if dispatcher is not None:
-            dispatcher.choose(version)
+                dispatcher = self._dispatcher = Dispatcher(self.func, open_traces, NO_TRACE)
+                self.__setstate__((dispatcher.call, (), {}, self.__dict__))  # type: ignore[attr-defined]
+            if dispatcher is not None:
+                dispatcher.choose(version)
 
 
 class _OtherCalls:
