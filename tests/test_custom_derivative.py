@@ -291,3 +291,124 @@ def test_numbers_with_extreme_values_follow_the_rule() -> None:
         return out, np.exp(x - out) * dx + np.exp(y - out) * dy
 
     assert gc.grad(logaddexp, argnums=(0, 1))(1e300, 0.0) == (1.0, 0.0)
+
+
+# -- rules that call functions with rules, and rules with loops --------------------------------------------------------
+
+
+def scaled_identity(form: str, factor: float) -> gc.CustomDerivative:
+    """The identity, whose derivative is said to be ``factor``: value and rule can be told apart."""
+    if form == "jvp":
+        return gc.custom_derivative(lambda x: x, jvp=lambda p, t: (p[0], factor * t[0]))
+    return gc.custom_derivative(lambda x: x, vjp=lambda x: (x, lambda ct: (factor * ct,)))
+
+
+FIRST_AND_SECOND: dict[str, Callable[[Callable[..., Any]], tuple[Any, Any]]] = {
+    "reverse": lambda f: (gc.grad(f)(1.5), gc.grad(gc.grad(lambda x: f(x) ** 2 / 2))(1.5)),
+    "compiled": lambda f: (gc.jit(gc.grad(f))(1.5), gc.jit(gc.grad(gc.grad(lambda x: f(x) ** 2 / 2)))(1.5)),
+    "batched": lambda f: (gc.vmap(gc.grad(f))(X)[0], gc.vmap(gc.grad(gc.grad(lambda x: f(x) ** 2 / 2)))(X)[0]),
+    "in a loop": lambda f: (
+        gc.grad(lambda x: gc.fori_loop(0, 1, lambda i, c: f(c), x))(1.5),
+        gc.grad(gc.grad(lambda x: gc.fori_loop(0, 1, lambda i, c: f(c), x) ** 2 / 2))(1.5),
+    ),
+    "jitted inside": lambda f: (gc.grad(gc.jit(f))(1.5), gc.grad(gc.grad(lambda x: gc.jit(f)(x) ** 2 / 2))(1.5)),
+}
+
+
+@pytest.mark.parametrize("inner", FORMS)
+@pytest.mark.parametrize("way", FIRST_AND_SECOND)
+def test_a_rule_is_evaluated_in_its_own_direction_and_differentiated_in_the_next(way: str, inner: str) -> None:
+    """foo = 2x by a rule that calls bar, the identity with derivative 3: foo' = 2·bar(1) = 2.  Of ct = foo(x) = 2x the
+    cotangent 2·bar(ct) has the value 4x and, by bar's rule, the derivative 2·3·2."""
+    bar = scaled_identity(inner, 3.0)
+    foo = gc.custom_derivative(lambda x: 2 * x, vjp=lambda x: (2 * x, lambda ct: (2 * bar(ct),)))
+    assert FIRST_AND_SECOND[way](foo) == (2.0, 12.0)
+
+
+@pytest.mark.parametrize("inner", FORMS)
+@pytest.mark.parametrize("outer", FORMS)
+def test_in_the_other_direction_the_values_of_a_rule_are_transposed(outer: str, inner: str) -> None:
+    bar = scaled_identity(inner, 3.0)
+    if outer == "jvp":
+        foo = gc.custom_derivative(lambda x: 2 * x, jvp=lambda p, t: (2 * p[0], 2 * bar(t[0])))
+    else:
+        foo = gc.custom_derivative(lambda x: 2 * x, vjp=lambda x: (2 * x, lambda ct: (2 * bar(ct),)))
+    assert gc.jvp(foo, (1.0,), (1.0,)) == (2.0, 2.0)
+    assert gc.grad(foo)(1.0) == gc.grad(foo, method="forward")(1.0) == gc.jit(gc.grad(foo))(1.0) == 2.0
+    np.testing.assert_array_equal(gc.jacobian(foo)(X), 2 * np.eye(4))
+
+
+def test_a_rule_may_call_its_own_function_on_the_tangent() -> None:
+    """A x = b: dx = solve(A, db − dA x), which is recursive; against the plain function."""
+
+    def closed(A: Any, b: Any) -> Any:
+        d = A[0, 0] * A[1, 1] - A[0, 1] * A[1, 0]
+        return np.stack([A[1, 1] * b[0] - A[0, 1] * b[1], A[0, 0] * b[1] - A[1, 0] * b[0]]) / d
+
+    solve = gc.custom_derivative(closed)
+
+    @solve.defjvp
+    def rule(primals: Any, tangents: Any) -> Any:
+        (A, b), (dA, db) = primals, tangents
+        x = solve(A, b)
+        return x, solve(A, db - dA @ x)
+
+    A, b = np.array([[2.0, 0.3], [0.1, 1.5]]), np.array([1.0, -2.0])
+
+    def all_of(f: Callable[..., Any]) -> list[Any]:
+        loss = lambda A, b: (f(A, b) ** 2).sum()
+        return [
+            gc.jvp(f, (A, b), (np.ones((2, 2)), b))[1], *gc.grad(loss, argnums=(0, 1))(A, b),
+            gc.jit(gc.grad(loss))(A, b), gc.hessian(loss)(A, b), gc.hessian(loss, argnums=1)(A, b),
+            gc.jit(gc.hvp)(loss, (A, b), (A, b))[0], gc.vmap(gc.grad(loss), in_axes=(None, 0))(A, np.stack([b, 2 * b])),
+        ]  # fmt: skip
+
+    for got, wanted in zip(all_of(solve), all_of(closed), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12)
+
+
+LINEAR_LOOPS: dict[str, Callable[[Any], Any]] = {  # each is 1.75·ct
+    "carry and const": lambda ct: gc.fori_loop(0, 2, lambda i, u: ct + 0.5 * u, ct),
+    "carry from zero": lambda ct: gc.fori_loop(0, 3, lambda i, u: ct + 0.5 * u, np.zeros(4)),
+    "carry alone": lambda ct: 7 * gc.fori_loop(0, 2, lambda i, u: 0.5 * u, ct),
+    "rows": lambda ct: 1.75 * gc.scan(lambda c, r: (c, r), None, ct)[1],
+    "a counter beside": lambda ct: gc.fori_loop(0, 3, lambda i, u: u + ct * (7 / 12) * i**2 / 5 * 3, 0 * ct),
+    "branch": lambda ct: gc.cond(True, lambda c: 1.75 * c, lambda c: 0 * c, ct),
+    "while": lambda ct: gc.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, ct + 0.5 * s[1]), (0, 0 * ct), 5)[1],
+}
+
+
+@pytest.mark.parametrize("name", LINEAR_LOOPS)
+def test_a_rule_may_hold_a_loop_that_is_linear(name: str) -> None:
+    loop = LINEAR_LOOPS[name]
+    f = gc.custom_derivative(lambda x: 1.75 * x, vjp=lambda x: (1.75 * x, lambda ct: (loop(ct),)))
+    square = lambda x: (f(x) ** 2).sum()
+    for got in (gc.grad(square)(X), gc.jit(gc.grad(square))(X), gc.grad(square, method="forward")(X)):
+        np.testing.assert_allclose(got, 2 * 1.75**2 * X, rtol=1e-14)
+    np.testing.assert_allclose(gc.jacobian(f)(X), 1.75 * np.eye(4), rtol=1e-14)
+    np.testing.assert_allclose(gc.jvp(f, (X,), (X,))[1], 1.75 * X, rtol=1e-14)
+    np.testing.assert_allclose(gc.hessian(square)(X), 2 * 1.75**2 * np.eye(4), rtol=1e-14)
+
+
+NOT_LINEAR: dict[str, Callable[[Any], Any]] = {
+    "a square in a loop": lambda ct: gc.fori_loop(0, 2, lambda i, u: u * ct, ct),
+    "a condition": lambda ct: gc.cond(ct[0] > 0, lambda c: c, lambda c: 2 * c, ct),
+    "a loop until": lambda ct: gc.while_loop(lambda u: u[0] < 3, lambda u: 2 * u, ct, 5),
+    "a constant added": lambda ct: ct + 1,
+    "a constant chosen": lambda ct: np.where(X > 0, ct, 1.0),
+    "a constant carry": lambda ct: gc.fori_loop(0, 2, lambda i, u: u + ct, np.ones(4)),
+    "a constant branch": lambda ct: gc.cond(X[0] > 0, lambda c: c, lambda c: X, ct),
+    "a constant": lambda ct: np.ones(4),
+}
+
+
+@pytest.mark.parametrize("name", NOT_LINEAR)
+def test_a_rule_that_is_not_linear_is_refused_in_both_directions(name: str) -> None:
+    f = gc.custom_derivative(lambda x: x, vjp=lambda x: (x, lambda ct: (NOT_LINEAR[name](ct),)))
+    refused(gc.TraceError, "not linear in its cotangents", lambda: gc.grad(lambda x: f(x).sum())(X))
+    refused(gc.TraceError, "not linear in its cotangents", lambda: gc.jvp(f, (X,), (X,)))
+
+
+def test_a_zero_tangent_meets_nothing_infinite_in_a_rule() -> None:
+    f = gc.custom_derivative(lambda x, y: x * y, jvp=lambda p, t: (p[0] * p[1], t[0] * p[1] + np.inf * p[0] * t[1]))
+    assert gc.grad(f)(2.0, 3.0) == gc.jit(gc.grad(f))(2.0, 3.0) == gc.jvp(lambda x: f(x, 3.0), (2.0,), (1.0,))[1] == 3.0

@@ -38,8 +38,10 @@ def custom_derivative(f: Callable[..., Any] | None = None, *, jvp: Rule | None =
     ``jvp(primals, tangents) -> (result, tangent)`` has the shape of `gradc.jvp`: the tangents are tuples nested as the
     arguments, and the tangent of the result is linear in them.  ``vjp(*primals) -> (result, pull)`` has the shape of
     `gradc.vjp`: ``pull(cotangent)`` returns one cotangent for each argument, linear in the given one; None stands for
-    zero.  Integers and bools have no tangent: None stands in their place.  In the other direction the rule is
-    transposed; a rule is differentiated in its turn, and may call the function itself.  The result is always ``f``'s.
+    zero.  Integers and bools have no tangent: None stands in their place.  In its own direction a rule is evaluated, in
+    the other one what it computes is transposed; it may hold loops and branches that are linear, and call other
+    functions with rules and the function itself, whose own derivatives count from the next derivative on.  The result
+    is always ``f``'s.
 
     The rule can be given later, by ``f.defjvp`` or ``f.defvjp``, as decorators.  Finite differences and
     ``method="symbolic"`` look at ``f`` itself: `gradc.check_gradients` tells whether the rule is its derivative.

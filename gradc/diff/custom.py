@@ -2,19 +2,21 @@
 
 Enters: a ``custom`` node with tangents, cotangents or batch axes.  Leaves: tangents, cotangents, or a node whose rule
 is batched too.  A rule is a linear map: in its own direction it is evaluated, in the other one transposed; either is a
-mode applied to the rule's graph, so what is structurally zero stays absent.  As the rule is inlined where it is used,
-it is differentiated again like everything else.
+walk over the rule's graph, so what is structurally zero stays absent.  A function with a rule of its own that the rule
+calls is evaluated with it, and transposed by its body; as the rule is inlined where it is used, everything in it is
+differentiated again, by its own rule, in the next derivative only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
-from gradc.diff.loops import Batch, Maybe, Pull, Push, partner, shown, wide_leaf
+from gradc.diff.dependence import constant_part, dependents, evaluated, without_rules
+from gradc.diff.loops import Batch, Maybe, Pull, Push, partner, shown, wide_leaf, zeros_like
 from gradc.errors import TraceError
 from gradc.graph import Graph
-from gradc.interpret import topological
-from gradc.node import OPS, Node, here
+from gradc.node import OPS, Node, describe, here
 from gradc.ops.control import item
 from gradc.ops.custom import DerivativeRule, RuleKind
 
@@ -53,25 +55,51 @@ def _applied(
     """The rule's linear map, or its transpose, on what is given; what it gives for each float of the other side."""
     graph, count = rule.graph, len(node.args)
     primals, linear = graph.inputs[:count], graph.inputs[count:]
-    ends = linear if rule.kind == direction else graph.outputs
-    present = [(x, g) for x, g in zip(ends, given, strict=True) if g is not None]
-    along, values = [x for x, _ in present], [g for _, g in present]
-    leaves = [partner(x, "d") for x in along]
-    found = push(graph.outputs, along, leaves) if rule.kind == direction else pull(along, list(linear), leaves)
-    known = [y for y in found if y is not None]
-    _refuse_nonlinear(known, linear, rule)
-    inlined = iter(graph.replace(inputs=(*primals, *leaves), outputs=tuple(known)).inlined([*node.args, *values]))
+    written = _written_out(rule, linear, push)
+    forth = rule.kind == direction
+    side = linear if forth else graph.outputs
+    leaves = [None if g is None else partner(x, "d") for x, g in zip(side, given, strict=True)]
+    if forth:
+        found = evaluated(graph.outputs, dict(zip(linear, leaves, strict=True)))
+    else:
+        found = pull(written, list(linear), leaves)
+    ends = [(x, g) for x, g in zip(leaves, given, strict=True) if x is not None and g is not None]
+    unread = [(x, zeros_like(x)) for x in linear]  # carries of a loop that runs again for what else it makes
+    known = tuple(y for y in found if y is not None)
+    whole = graph.replace(inputs=(*primals, *(x for x, _ in (*ends, *unread))), outputs=known)
+    inlined = iter(whole.inlined([*node.args, *(g for _, g in (*ends, *unread))]))
     return [None if y is None else next(inlined) for y in found]
 
 
-def _refuse_nonlinear(found: Sequence[Node], linear: Sequence[Node], rule: DerivativeRule) -> None:
-    """The derivative of a linear map does not read its argument."""
-    what = "tangents" if rule.kind == "jvp" else "cotangents"
-    if any(x in set(linear) for x in topological(found)):
-        raise TraceError(
-            f"{here()}: the {rule.kind} rule of {rule.title} is not linear in its {what}.\n"
-            f"  Multiply {what} by values of the primals, and add such products; nothing else is a derivative."
-        )
+#: what `_written_out` gives for each rule
+_written: WeakKeyDictionary[DerivativeRule, list[Node]] = WeakKeyDictionary()
+
+
+def _written_out(rule: DerivativeRule, linear: Sequence[Node], push: Push) -> list[Node]:
+    """The rule's outputs as plain functions of ``linear``; TraceError if they are not linear in them.
+
+    A function with a rule of its own that the rule applies to them is its body here: what counts is its value.
+    """
+    known = _written.get(rule)
+    if known is None:
+        known = without_rules(rule.graph.outputs, linear)
+        tangents = push(known, list(linear), [partner(x, "d") for x in linear])
+        moving = [t for t in tangents if t is not None]
+        what = "tangents" if rule.kind == "jvp" else "cotangents"
+        if any(t in dependents(moving, linear) for t in moving):
+            raise TraceError(
+                f"{here()}: the {rule.kind} rule of {rule.title} is not linear in its {what}.\n"
+                f"  Multiply {what} by values of the primals, and add such products; nothing else is a derivative."
+            )
+        adds = constant_part(known, linear)
+        if adds is not None:
+            raise TraceError(
+                f"{here()}: the {rule.kind} rule of {rule.title} is not linear in its {what}: it gives something else "
+                f"than 0 where they are 0, by {describe(adds)}.\n"
+                f"  Return sums of products with the {what}, and None where the derivative is 0."
+            )
+        _written[rule] = known
+    return known
 
 
 # -- batch -------------------------------------------------------------------------------------------------------------

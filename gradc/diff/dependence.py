@@ -1,0 +1,201 @@
+"""What depends on some inputs, through the bodies of loops, branches and calls; and whether it does so linearly.
+
+Enters: outputs and inputs of a graph.  Leaves: the nodes that change with the inputs, each result of a node with bodies
+by itself.  Invariant: a carry depends on what any step may bring into it (a fixed point), and everything a loop or
+branch returns depends on its condition.  Start reading at `dependents`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from gradc.diff.forward import node_tangent
+from gradc.graph import Graph, rewrite, substitute
+from gradc.interpret import topological
+from gradc.node import Node
+from gradc.ops.control import Loop, bodies, by_results, inner_leaf, item, result_count
+from gradc.ops.custom import rule_of
+from gradc.ops.leaves import full
+from gradc.ops.record import HOLDERS, Kind
+
+
+def dependents(outputs: Iterable[Node], inputs: Iterable[Node]) -> set[Node]:
+    """The nodes that depend on ``inputs``, these among them; a node with bodies is one if some operand of it is."""
+    found = set(inputs)
+    several: dict[Node, list[bool]] = {}
+    for node in topological(outputs):
+        if not any(a in found for a in node.args):
+            continue
+        if node.op.kind in HOLDERS:
+            several[node] = results_that_depend(node, [a in found for a in node.args])
+        elif node.op.kind is Kind.ITEM and not several[node.args[0]][node.attrs["index"]]:
+            continue
+        found.add(node)
+    return found
+
+
+def results_that_depend(node: Node, moves: Sequence[bool]) -> list[bool]:
+    """Which results of a node with bodies depend on the operands that ``moves`` marks."""
+    inner = moving_inputs(node, moves)
+    if inner is None:
+        return [True] * result_count(node)
+    found = [False] * result_count(node)
+    for name, body in bodies(node).items():
+        if name != "cond":
+            reached = dependents(body.outputs, _marked(body, inner[name]))
+            found = [f or y in reached for f, y in zip(found, body.outputs, strict=True)]
+    return found
+
+
+def moving_inputs(node: Node, moves: Sequence[bool]) -> dict[str, list[bool]] | None:
+    """Which inputs of each body depend on the marked operands; None if it depends on them which body runs."""
+    held = bodies(node)
+    if node.op.kind is Kind.LOOP:
+        return _inside_loop(node, moves)
+    lead = 1 if node.op.kind is Kind.BRANCH else 0
+    if lead and moves[0]:
+        return None
+    return {name: list(moves[lead:]) for name in held}
+
+
+def _inside_loop(node: Node, moves: Sequence[bool]) -> dict[str, list[bool]] | None:
+    loop, moving = Loop.of(node), list(moves)
+    first, count = len(loop.consts), len(loop.carries)
+    while True:
+        reached = dependents(loop.body.outputs, _marked(loop.body, moving))
+        grown = [first + k for k in range(count) if loop.next_carries[k] in reached and not moving[first + k]]
+        if not grown:
+            break
+        for k in grown:
+            moving[k] = True
+    if loop.cond is None:
+        return {"body": moving}
+    tested = moving[: first + count]
+    if loop.cond.outputs[0] in dependents(loop.cond.outputs, _marked(loop.cond, tested)):
+        return None
+    return {"body": moving, "cond": tested}
+
+
+def _marked(body: Graph, marks: Sequence[bool]) -> list[Node]:
+    return [x for x, m in zip(body.inputs, marks, strict=True) if m]
+
+
+# -- a linear map written out ------------------------------------------------------------------------------------------
+
+
+def without_rules(outputs: Sequence[Node], inputs: Sequence[Node]) -> list[Node]:
+    """``outputs`` with the body in place of every function with a derivative of its own that depends on ``inputs``.
+
+    What does not depend on them keeps its rule.
+    """
+    touched = dependents(outputs, inputs)
+
+    def results(node: Node, args: tuple[Node, ...]) -> Sequence[Node] | None:
+        if node not in touched:
+            return None
+        inner = moving_inputs(node, [a in touched for a in node.args])
+        held = bodies(node)
+        marks = inner or {name: [True] * len(body.inputs) for name, body in held.items()}
+        written = {name: without_rules(body.outputs, _marked(body, marks[name])) for name, body in held.items()}
+        if rule_of(node) is not None:
+            return substitute(written["body"], dict(zip(held["body"].inputs, args, strict=True)))
+        if all(a is b for name, body in held.items() for a, b in zip(written[name], body.outputs, strict=True)):
+            return None
+        new = {name: body.replace(outputs=tuple(written[name])) for name, body in held.items()}
+        made = Node(node.op, args, {**node.attrs, **new}, node.aval, node.where, node.label, node.replica)
+        return [item(made, k) for k in range(result_count(made))]
+
+    return rewrite(outputs, by_results(results))
+
+
+def constant_part(outputs: Sequence[Node], inputs: Sequence[Node]) -> Node | None:
+    """A node that adds to ``outputs`` something that is not 0 when ``inputs`` are; None if they are linear, not affine.
+
+    ``outputs`` are known to have derivatives by ``inputs`` that do not depend on these.
+    """
+    touched = dependents(outputs, inputs)
+    for y in outputs:
+        if y not in touched and y.aval.is_float and not is_zero(y):
+            return y
+    for node in topological(outputs):
+        if node not in touched or node.op.kind is Kind.ITEM or not node.args:
+            continue
+        adds = _in_bodies(node, touched) if node.op.kind in HOLDERS else _added_by(node, touched)
+        if adds is not None:
+            return adds
+    return None
+
+
+def _added_by(node: Node, touched: set[Node]) -> Node | None:
+    """``node`` if it has a derivative by an operand outside ``touched`` that does not depend on those inside."""
+    fresh = [
+        inner_leaf(a.aval, "d") if a not in touched and a.aval.is_float and not is_zero(a) else None for a in node.args
+    ]
+    if not node.aval.is_float or all(t is None for t in fresh):
+        return None
+    tangent = node_tangent(node, fresh)
+    inside = [a for a in node.args if a in touched]
+    return None if tangent is None or tangent in dependents([tangent], [*inside, node]) else node
+
+
+def _in_bodies(node: Node, touched: set[Node]) -> Node | None:
+    moves = [a in touched for a in node.args]
+    inner = moving_inputs(node, moves)
+    if inner is None:
+        return node
+    depending = results_that_depend(node, moves)
+    for name, body in bodies(node).items():
+        if name == "cond":
+            continue
+        if node.op.kind is Kind.LOOP:
+            for operand, before, within in zip(node.args, moves, inner[name], strict=True):
+                if within and not before and operand.aval.is_float and not is_zero(operand):
+                    return node
+        live = [y for y, d in zip(body.outputs, depending, strict=True) if d]
+        adds = constant_part(live, _marked(body, inner[name]))
+        if adds is not None:
+            return adds
+    return None
+
+
+def is_zero(node: Node) -> bool:
+    """Whether a value is written down as zeros: a constant, what only moves its elements, or a product with one."""
+    while node.op.kind in (Kind.VIEW, Kind.REDUCE, Kind.FOLD) or node.op.name == "cast":
+        if len(node.args) != 1:
+            return bool(node.args) and all(map(is_zero, node.args))
+        (node,) = node.args
+    if node.op.name == "multiply":
+        return any(map(is_zero, node.args))
+    return node.op.name == "constant" and not node.attrs["value"].any()
+
+
+# -- a linear map evaluated --------------------------------------------------------------------------------------------
+
+
+def evaluated(outputs: Sequence[Node], values: Mapping[Node, Node | None]) -> list[Node | None]:
+    """``outputs``, which are linear in the inputs that ``values`` names, at those values; None: structurally zero.
+
+    A node all of whose operands are there is the same operation on them; one that lacks some is what it adds up of the
+    others.
+    """
+    given = [x for x, value in values.items() if value is not None]
+    linear, live = dependents(outputs, values), dependents(outputs, given)
+    new: dict[Node, Node | None] = dict(values)
+    for node in topological(outputs):
+        if node in new or not any(a in new for a in node.args):
+            continue
+        args = [new.get(a, a) for a in node.args]
+        here = [a for a in args if a is not None]
+        if len(here) == len(args):
+            new[node] = node.rebuilt(here) if node in live or node not in linear else None
+        elif node.op.kind in HOLDERS:
+            new[node] = node.rebuilt([_zeros(a) if x is None else x for x, a in zip(args, node.args, strict=True)])
+        elif node in live:
+            new[node] = node_tangent(node, [new[a] if a in linear else None for a in node.args])
+        else:
+            new[node] = None
+    return [new.get(y, y) if y in linear else None for y in outputs]
+
+
+def _zeros(like: Node) -> Node:
+    return full(like.shape, 0, like.dtype)
