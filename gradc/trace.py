@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import Aval, canonical_dtype, is_number, lost_meaning
+from gradc.containers import Structure, flatten, path_text
 from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
 from gradc.node import OPS, Node, as_node, describe, here, watching
-from gradc.tree import Structure, flatten, path_text
 from gradc.witnesses import Witnesses
 
 

@@ -26,7 +26,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 ROOMS: tuple[tuple[str, ...], ...] = (
-    ("version", "errors", "aval", "node", "interpret", "graph", "tree"),
+    ("version", "errors", "aval", "node", "interpret", "graph", "containers"),
     ("ops",),
     ("numpy", "nn", "optim", "random", "linalg", "special", "data"),
     ("witnesses", "trace"),
@@ -58,7 +58,7 @@ TYPE_ONLY = {("node", "ops"): "a Node's field `op` has the record's type; the re
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "numpy": ("*",),
     "ml_dtypes": ("aval",),
-    "optree": ("tree",),
+    "optree": ("containers",),
     "networkx": ("graph", "schedule.chains"),
     "sympy": ("diff.symbolic*", "explain", "oracle"),
     "llvmlite": ("codegen", "runtime"),

@@ -9,12 +9,12 @@ import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
+from gradc.containers import leaves_of
 from gradc.graph import Graph
 from gradc.ops.control import bodies
 from gradc.ops.record import Kind
 from gradc.passes import LOWERING, PIPELINE, run_passes
 from gradc.schedule.bodies import Repeat, every_part
-from gradc.tree import leaves_of
 from tests.compiled_graph import CompiledGraph
 from tests.loop_programs import PROGRAMS
 

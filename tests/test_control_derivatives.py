@@ -7,9 +7,9 @@ import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
+from gradc.containers import leaves_of
 from gradc.ops.record import Kind
 from gradc.passes import LOWERING, PIPELINE, run_passes
-from gradc.tree import leaves_of
 from tests.loop_programs import PROGRAMS
 
 NAMES = sorted(PROGRAMS)

@@ -17,6 +17,7 @@ import pytest
 
 import gradc as gc
 import gradc.nn as nn
+from gradc.containers import flatten
 from gradc.diff.modes import pull_back
 from gradc.errors import TraceError
 from gradc.explain import Derivation, explain
@@ -26,7 +27,6 @@ from gradc.graph import Graph
 from gradc.ops.leaves import full
 from gradc.passes import FORWARD, run_passes
 from gradc.trace import trace
-from gradc.tree import flatten
 from tests.explain_models import CHOICES, LABELS, MODELS, ONEHOT, Model, normal
 from tests.work import calls
 

@@ -15,11 +15,11 @@ import pytest
 import gradc as gc
 from examples.gallery import GALLERY
 from examples.gallery.row import Row
+from gradc.containers import flatten, leaves_of
 from gradc.explain.page import Page
 from gradc.explain.text import TextPrinter
 from gradc.graph import Graph
 from gradc.interpret import interpret
-from gradc.tree import flatten, leaves_of
 
 ROWS = [row for rows in GALLERY.values() for row in rows]
 NAMES = [row.name for row in ROWS]

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from scipy.optimize import rosen_hess
 
 import gradc as gc
+from gradc.containers import leaves_of
 from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.structured import jacobian_blocks
 from gradc.graph import Graph
@@ -26,7 +27,6 @@ from gradc.ops.leaves import delta, full
 from gradc.ops.record import Kind
 from gradc.passes import LINEAR, optimise, run_passes
 from gradc.trace import new_input
-from gradc.tree import leaves_of
 from tests.programs import Program, programs
 
 

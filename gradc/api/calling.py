@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import is_number, lost_meaning
+from gradc.containers import Structure, leaves_of
 from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError
 from gradc.graph import Graph
 from gradc.node import Node, describe, here
 from gradc.ops.control import every_node
-from gradc.tree import Structure, leaves_of
 
 #: status word: what the low byte means
 STATUS = {

@@ -21,12 +21,12 @@ from gradc.api.derivatives import value_and_grad
 from gradc.api.dispatched import Dispatched
 from gradc.api.options import Options
 from gradc.aval import Aval, is_number
+from gradc.containers import Pinned, flatten, leaves_of
 from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph
 from gradc.node import Node, here
 from gradc.optim import Optimizer, apply_updates
 from gradc.trace import argument_names, aval_of, function_name, open_traces, run, trace
-from gradc.tree import Pinned, flatten, leaves_of
 
 if TYPE_CHECKING:
     from gradc.api.device import DeviceExecutable

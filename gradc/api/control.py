@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import Aval, promoted
+from gradc.containers import Structure, flatten, leaf_map, leaves_of, path_text
 from gradc.errors import DTypeError, ShapeError, TraceError
 from gradc.graph import Graph
 from gradc.node import OPS, Node, as_node, here, next_serial
@@ -24,7 +25,6 @@ from gradc.ops.control import Loop, is_costless, items, lifted, unrolled
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full, iota
 from gradc.trace import aval_of, function_name, new_input, parameter_names, run, trace
-from gradc.tree import Structure, flatten, leaf_map, leaves_of, path_text
 
 #: A carry that starts as a Python number takes the dtype of what the body makes of it; that settles at once.
 ATTEMPTS = 4

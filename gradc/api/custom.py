@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 from gradc.aval import Aval
+from gradc.containers import Structure, leaves_of
 from gradc.errors import GradcError, ShapeError, TraceError
 from gradc.graph import Graph
 from gradc.node import OPS, Node, as_node, describe, here
@@ -21,7 +22,6 @@ from gradc.ops.custom import DerivativeRule, RuleKind
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
 from gradc.trace import function_name, new_input, run, trace
-from gradc.tree import Structure, leaves_of
 
 Rule = Callable[..., Any]
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gradc.aval import Aval, is_number
+from gradc.containers import Structure, leaves_of, tree_map
 from gradc.diff.batching import batch, one_hot_basis
 from gradc.diff.finite import finite_difference
 from gradc.diff.linear import refuse_without_tangent
@@ -27,7 +28,6 @@ from gradc.node import FUNCTIONS, OPS, Node, dsl, here
 from gradc.ops.leaves import full
 from gradc.passes import FORWARD, run_passes
 from gradc.trace import as_result, aval_of, function_name, new_input, run, trace
-from gradc.tree import Structure, leaves_of, tree_map
 
 Method = Literal["reverse", "forward", "symbolic", "finite"]
 ArgNums = int | Sequence[int]

@@ -18,6 +18,7 @@ from gradc.api.calling import failure, flat_leaves, mismatch
 from gradc.api.options import STAGES, Options
 from gradc.api.stages import Stages
 from gradc.codegen.ptx import TRIPLE, DeviceModule, Gpu, LaunchPlan, NoDeviceCodeError, emit
+from gradc.containers import leaves_of
 from gradc.errors import CompileError
 from gradc.graph import Graph
 from gradc.node import here
@@ -29,7 +30,6 @@ from gradc.runtime.load import assemble
 from gradc.schedule import Schedule
 from gradc.schedule.bodies import every_part
 from gradc.schedule.kernel import Apply, Bounded, Nest, Product
-from gradc.tree import leaves_of
 from gradc.version import __version__
 
 #: what the names of kernels begin with

@@ -24,6 +24,7 @@ from gradc.codegen.debug import Locations
 from gradc.codegen.flush import flushes
 from gradc.codegen.fork import calls_fork
 from gradc.codegen.target import Target
+from gradc.containers import MakeBranch, Structure, leaves_of
 from gradc.errors import CompileError
 from gradc.graph import Graph, fit_argument
 from gradc.node import here
@@ -34,7 +35,6 @@ from gradc.runtime.load import Loaded, assemble, load, load_known, remembers, ta
 from gradc.runtime.native import NativeFunction
 from gradc.runtime.pool import fork_symbols
 from gradc.schedule import Schedule
-from gradc.tree import MakeBranch, Structure, leaves_of
 
 if TYPE_CHECKING:
     from gradc.explorer.profile import Profile

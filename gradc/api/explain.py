@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradc.aval import Aval
+from gradc.containers import flatten
 from gradc.explain import Question, traced
-from gradc.tree import flatten
 
 if TYPE_CHECKING:
     from gradc.api.explanation import Explanation

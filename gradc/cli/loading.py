@@ -16,7 +16,7 @@ import numpy as np
 
 from gradc.aval import Aval, spec
 from gradc.cli.usage import UsageError
-from gradc.tree import tree_map
+from gradc.containers import tree_map
 
 _SPEC = re.compile(r"^(?P<dtype>[a-z]+\d*)\[(?P<shape>[\d,\s]*)\]$")
 

@@ -20,8 +20,8 @@ from gradc.trace import trace
 
 def _differentiable(loaded: Loaded) -> tuple[int, ...]:
     """Positions of the arguments that hold floats only: what a gradient is taken with respect to."""
+    from gradc.containers import leaves_of
     from gradc.trace import aval_of
-    from gradc.tree import leaves_of
 
     chosen = []
     for i, value in enumerate(loaded.specs()):

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gradc.containers import flatten
 from gradc.diff.derived import derived_of
 from gradc.errors import TraceError
 from gradc.explain.assumptions import assume
 from gradc.graph import Graph
 from gradc.node import Node, here
 from gradc.trace import function_name, trace
-from gradc.tree import flatten
 
 if TYPE_CHECKING:
     from gradc.explain.derivation import Derivation, Line, explain_graph

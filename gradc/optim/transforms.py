@@ -14,7 +14,7 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.aval import NARROW, computed_in
-from gradc.tree import every_leaf, leaves_of, tree_map
+from gradc.containers import every_leaf, leaves_of, tree_map
 
 Tree = Any
 #: a learning rate, or a function of the step number (0, 1, 2, …) that gives it

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gradc.containers import flatten, leaves_of
 from gradc.diff.symbolic.written_out import LongLoopError
 from gradc.graph import Graph
 from gradc.node import Node
@@ -24,7 +25,6 @@ from gradc.oracle.kernels import kernel_findings, truncation_findings
 from gradc.oracle.report import Finding, Report
 from gradc.oracle.witness import Subject, subject_of
 from gradc.trace import trace
-from gradc.tree import flatten, leaves_of
 
 Failures = dict[str, Exception]
 

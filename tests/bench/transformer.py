@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.tree import tree_map
+from gradc.containers import tree_map
 from tests.bench.peers import Function, gradc_facts, torch_contenders
 from tests.bench.training import B1, B2, EPS, RATE, Batches, jax_training, torch_training
 from tests.bench.workload import Entrant, Training, Workload

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gradc as gc
+from gradc.containers import leaves_of
 from gradc.runtime import cuda
-from gradc.tree import leaves_of
 from gradc.version import __version__
 from tests.gpu import rows
 from tests.gpu.test_on_device import target

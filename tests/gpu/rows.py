@@ -15,7 +15,7 @@ import numpy as np
 
 import gradc as gc
 import gradc.numpy as gnp
-from gradc.tree import leaves_of
+from gradc.containers import leaves_of
 from tests.gpu.clock import copy_of, seconds
 from tests.gpu.rivals import Rival, jax_mlp, torch_mlp, torch_transformer, torch_with_device
 from tests.gpu.test_on_device import target

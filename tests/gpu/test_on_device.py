@@ -8,11 +8,11 @@ import pytest
 import gradc as gc
 from gradc.codegen.ptx import Gpu
 from gradc.codegen.ptx.target import PTX_VERSIONS
+from gradc.containers import leaves_of
 from gradc.node import OPS
 from gradc.runtime import cuda
 from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.device import DeviceFunction
-from gradc.tree import leaves_of
 from tests.ptx import models
 from tests.ptx.device import DeviceGraph, on_device
 from tests.test_ops import COMPUTED, _compiled_cases, _hold_against_numpy

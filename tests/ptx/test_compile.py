@@ -13,10 +13,10 @@ import gradc as gc
 import gradc.numpy as gnp
 from gradc.cli import main
 from gradc.codegen.ptx import FINE, Gpu
+from gradc.containers import leaves_of
 from gradc.errors import ArgumentError, CompileError, DeviceError, IndexingError, StorageError
 from gradc.runtime import cuda, dlpack
 from gradc.runtime.load import GPU_INTRINSICS, assemble
-from gradc.tree import leaves_of
 from tests.ptx import models
 from tests.ptx.assembler import assembled
 from tests.ptx.driver import SimulatedDriver

@@ -9,9 +9,9 @@ import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
+from gradc.containers import leaves_of
 from gradc.errors import IndexingError
 from gradc.runtime import cuda
-from gradc.tree import leaves_of
 from tests.ptx.driver import SimulatedDriver
 
 RANDOM = np.random.default_rng(3)
