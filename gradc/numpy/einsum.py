@@ -1,8 +1,8 @@
 """Einstein summation: every product of arrays brought to contract nodes of two operands.
 
 Enters: operands and subscripts, as a string or as lists of labels.  Leaves: contract nodes; diagonals, private sums,
-squeezed axes and transpositions are views and reductions around them.  Invariant: labels are ints, sizes agree once
-an axis of length 1 is dropped, and no operand repeats a label.  Start reading at `contraction`.
+squeezed axes and transpositions are views and reductions around them.  Invariant: labels are ints from 0 on, sizes
+agree once an axis of length 1 is dropped, and no operand repeats a label.  Start reading at `contraction`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _letters(part: str, text: str) -> list[Any]:
 def _expanded(
     arrays: Sequence[Node], terms: Sequence[list[Any]], out: list[Any] | None, text: str
 ) -> tuple[list[Labels], Labels]:
-    """Int labels with the ellipses spelled out, the leading axes numbered from the right as -1, -2, …"""
+    """Int labels with the ellipses spelled out: those of the letters, then of leading axes, from the right."""
     letters = sorted({k for term in terms for k in term if k is not Ellipsis})
     number = {k: i for i, k in enumerate(letters)}
     inputs, deepest = [], 0
@@ -113,7 +113,8 @@ def _expanded(
 
 
 def _spelled(term: Sequence[Any], number: dict[Any, int], extra: int) -> Labels:
-    return tuple(label for k in term for label in (range(-extra, 0) if k is Ellipsis else (number[k],)))
+    lead = range(len(number) + extra - 1, len(number) - 1, -1)
+    return tuple(label for k in term for label in (lead if k is Ellipsis else (number[k],)))
 
 
 def _check_output(out: Sequence[Any], number: dict[Any, int], deepest: int, text: str) -> None:

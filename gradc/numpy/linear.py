@@ -23,12 +23,12 @@ __all__ = [
     "vecmat",
 ]  # fmt: skip
 
-# Labels of the named axes; leading axes are numbered from the right as -1, -2, …
-ROW, INNER, COLUMN = 0, 1, 2
+# Labels of the named axes; leading axes are numbered from the right as LEAD, LEAD + 1, …
+ROW, INNER, COLUMN, LEAD = range(4)
 
 
 def _lead(x: Node, core: int) -> tuple[int, ...]:
-    return tuple(range(core - x.ndim, 0))
+    return tuple(range(LEAD + x.ndim - core - 1, LEAD - 1, -1))
 
 
 def _broadcast_contraction(

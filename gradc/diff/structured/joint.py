@@ -10,6 +10,7 @@ from dataclasses import replace
 from math import prod
 
 from gradc.diff.batching import batch_node
+from gradc.diff.structured.labels import axes, is_own, place
 from gradc.diff.structured.products import formed
 from gradc.diff.structured.tame import is_tame
 from gradc.diff.structured.terms import Factor, Matrix, Term, squeezed
@@ -42,15 +43,15 @@ def applied_densely(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
 
 def _applied(node: Node, i: int, term: Term, matrix: Matrix) -> Term:
     term = term.loosened([a for a, _ in term.ties])
-    inside = [f for f in term.factors if any(k >= 0 for k in f.labels) or not is_tame(f)]
-    used = sorted({k for f in inside for k in f.labels if k < 0}, reverse=True)
+    inside = [f for f in term.factors if any(map(is_own, f.labels)) or not is_tame(f)]
+    used = sorted({k for f in inside for k in f.labels if not is_own(k)}, key=place)
     sizes = term.sizes(matrix.own)
-    operand = formed(inside, (*used, *range(len(matrix.shape))), sizes, matrix.dtype)
+    operand = formed(inside, (*used, *axes(range(len(matrix.shape)))), sizes, matrix.dtype)
     args = [a if not _linear_in(node, j) else full(a.shape, 0, a.dtype) for j, a in enumerate(node.args)]
     args[i] = operand
     result = _batched(node, args, i, tuple(sizes[k] for k in used)) if used else _on(node, args)
     outside = tuple(f for f in term.factors if not any(f is g for g in inside))
-    return Term((*outside, squeezed(result, (*used, *range(node.ndim)))), (), term.space, term.sign)
+    return Term((*outside, squeezed(result, (*used, *axes(range(node.ndim))))), (), term.space, term.sign)
 
 
 def _on(node: Node, args: Sequence[Node]) -> Node:

@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from gradc.diff.structured.terms import Factor, Labels, Matrix, Sizes, Term
+from gradc.diff.structured.labels import Label, Labels, Sizes, axes, place
+from gradc.diff.structured.labels import directions as directions_of
+from gradc.diff.structured.terms import Factor, Matrix, Term
 from gradc.node import OPS, Node, constant, dsl
 from gradc.ops.contraction import contract
 from gradc.ops.elementwise import apply, cast
@@ -26,7 +28,7 @@ from gradc.ops.leaves import delta, full
 
 #: groups of factors that are tried in all ways; beyond, the smallest products are made first
 MOST_GROUPS = 8
-LabelSet = frozenset[int]
+LabelSet = frozenset[Label]
 
 
 # -- products ----------------------------------------------------------------------------------------------------------
@@ -58,7 +60,7 @@ def _joint_size(a: Factor, b: Factor) -> int:
     return prod(_extents(a, b).values())
 
 
-def _extents(*factors: Factor) -> dict[int, int]:
+def _extents(*factors: Factor) -> dict[Label, int]:
     return {k: n for f in factors for k, n in zip(f.labels, f.node.shape, strict=True)}
 
 
@@ -113,7 +115,7 @@ class Step:
     gone: LabelSet
 
 
-def planned(sets: Sequence[LabelSet], gone: AbstractSet[int], sizes: Sizes) -> tuple[list[Step], int]:
+def planned(sets: Sequence[LabelSet], gone: AbstractSet[Label], sizes: Sizes) -> tuple[list[Step], int]:
     """Steps that sum all labels ``gone`` out of factors with the label sets ``sets``, and how many products they cost.
 
     The result of a step is the next factor.
@@ -122,7 +124,7 @@ def planned(sets: Sequence[LabelSet], gone: AbstractSet[int], sizes: Sizes) -> t
     steps, cost = list[Step](), 0
     left = {k for k in gone if any(k in s for s in sets)}
     while left:
-        k = min(sorted(left), key=lambda k: _size(_union(s for s in live.values() if k in s), sizes))
+        k = min(sorted(left, key=place), key=lambda k: _size(_union(s for s in live.values() if k in s), sizes))
         members = [i for i, s in live.items() if k in s]
         union = _union(live[i] for i in members)
         others = _union(s for i, s in live.items() if i not in members)
@@ -136,10 +138,10 @@ def planned(sets: Sequence[LabelSet], gone: AbstractSet[int], sizes: Sizes) -> t
 
 
 def _union(sets: Iterable[LabelSet]) -> LabelSet:
-    return frozenset[int]().union(*sets)
+    return frozenset[Label]().union(*sets)
 
 
-def _size(labels: Iterable[int], sizes: Sizes) -> int:
+def _size(labels: Iterable[Label], sizes: Sizes) -> int:
     return prod(sizes[k] for k in labels)
 
 
@@ -168,13 +170,13 @@ def _sides(members: dict[int, LabelSet], sizes: Sizes) -> tuple[tuple[int, ...],
     return best[1], best[2]
 
 
-def summed(terms: Sequence[Term], gone: AbstractSet[int], own: Sizes, dtype: np.dtype[Any]) -> list[Term]:
+def summed(terms: Sequence[Term], gone: AbstractSet[Label], own: Sizes, dtype: np.dtype[Any]) -> list[Term]:
     """``terms`` summed over the own labels ``gone``: a tied one is renamed, the others are contracted."""
     groups: dict[Any, list[Term]] = {}
     for term in terms:
         tied = [a for a, _ in term.ties if a in gone]
-        for axis in tied:
-            term = term.without_tie(axis)
+        for own_label in tied:
+            term = term.without_tie(own_label)
         rest = frozenset(gone).difference(tied)
         groups.setdefault((term.space, term.ties, rest), []).append(term)
     return [
@@ -290,7 +292,7 @@ def added(a: Term, b: Term, sizes: Sizes, dtype: np.dtype[Any]) -> Term:
     common, rest = _common(a, b)
     shared = Counter(f.key for f in common)
     mine, theirs = (_drawn(t.factors, Counter(shared))[1] for t in (a, b))
-    order = tuple(sorted(_labels(rest), key=lambda k: (k < 0, abs(k))))
+    order = tuple(sorted(_labels(rest), key=place))
     x, y = (formed(part, order, sizes, dtype) for part in (mine, theirs))
     total = apply(OPS["add" if a.sign == b.sign else "subtract"], x, y)
     return replace(a, factors=(*common, Factor(total, order)))
@@ -324,7 +326,7 @@ def _group_node(matrix: Matrix, terms: Sequence[Term], transposed: bool) -> tupl
     """Terms that differ in their factors alone, with their deltas written in, over all elements of the leaf."""
     first = terms[0]
     sizes, dtype = first.sizes(matrix.own), matrix.dtype
-    own, directions = tuple(range(len(matrix.shape))), tuple(~k for k in range(len(first.space.shape)))
+    own, directions = axes(range(len(matrix.shape))), directions_of(len(first.space.shape))
     order = (*directions, *own) if transposed else (*own, *directions)
     common = Counter(f.key for f in first.factors)
     for t in terms[1:]:
@@ -357,11 +359,12 @@ def _sum_of(
 def _with_deltas(factors: Sequence[Factor], term: Term, order: Labels, sizes: Sizes, dtype: np.dtype[Any]) -> Node:
     """The product where all tied indices agree, zero elsewhere: selected, so an infinite factor stays in its place."""
     shape = tuple(sizes[k] for k in order)
-    places = ((order.index(a), order.index(~k)) for a, k in term.ties)
+    places = ((order.index(a), order.index(k)) for a, k in term.ties)
     pairs = tuple(sorted((min(p), max(p)) for p in places))
     if not factors:
         return delta(shape, pairs, dtype)
-    free = tuple(k for k in order if k >= 0 or ~k not in {d for _, d in term.ties})
+    tied = {d for _, d in term.ties}
+    free = tuple(k for k in order if k not in tied)
     core = spread(formed(factors, free, sizes, dtype), free, order, sizes)
     selected: Node = dsl.where(delta(shape, pairs, np.dtype(bool)), core, 0)
     return selected

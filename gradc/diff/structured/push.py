@@ -13,6 +13,7 @@ from math import prod
 
 from gradc.aval import Shape
 from gradc.diff.batching import batch_through_bodies
+from gradc.diff.structured.labels import axes, directions
 from gradc.diff.structured.products import dense
 from gradc.diff.structured.rules import matrix_of_node
 from gradc.diff.structured.tame import answers_kept
@@ -89,5 +90,5 @@ class _Push:
     def _of_batch(self, value: Node, node: Node) -> Matrix:
         """One dense term for a result with all directions in front."""
         whole = OPS["reshape"].make((value,), shape=(*self.directions, *node.shape))
-        labels = (*(~k for k in range(len(self.directions))), *range(node.ndim))
+        labels = (*directions(len(self.directions)), *axes(range(node.ndim)))
         return Matrix(node.shape, node.dtype, (Term((squeezed(whole, labels),), (), Space(self.directions)),))

@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from gradc.diff.structured.joint import applied_densely, masked
+from gradc.diff.structured.labels import Axis, Index, Label, axes, naming
+from gradc.diff.structured.labels import directions as directions_of
 from gradc.diff.structured.moves import MOVES
 from gradc.diff.structured.products import dense, summed
-from gradc.diff.structured.terms import Factor, Matrix, Space, Term, factors_of, squeezed
+from gradc.diff.structured.terms import Factor, Matrix, Role, Space, Term, factors_of, squeezed
 from gradc.node import OPS, Node
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import iota
@@ -43,7 +45,7 @@ def _by_kind(node: Node) -> Rule:
 
 def _settled(matrix: Matrix, directions: tuple[int, ...]) -> Matrix:
     """The matrix as one dense term."""
-    labels = (*range(len(matrix.shape)), *(~k for k in range(len(directions))))
+    labels = (*axes(range(len(matrix.shape))), *directions_of(len(directions)))
     term = Term((squeezed(dense(matrix, directions), labels),), (), Space(directions))
     return replace(matrix, terms=(term,))
 
@@ -82,7 +84,8 @@ def product(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
     if len(given) != 1 or (node.op.name == "divide" and 1 in given):
         return applied_densely(node, given)
     ((i, matrix),) = given.items()
-    sign, factors = factors_of(node.args[1 - i], range(node.ndim), "over" if node.op.name == "divide" else "times")
+    role: Role = "over" if node.op.name == "divide" else "times"
+    sign, factors = factors_of(node.args[1 - i], axes(range(node.ndim)), role)
     return [replace(t.with_factors(*factors), sign=t.sign * sign) for t in matrix.terms]
 
 
@@ -93,7 +96,7 @@ def selected(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
     mask = node.args[0]
     masks = {1: mask, 2: apply(OPS["logical_not"], mask)}
     return [
-        masked(t, factors_of(masks[i], range(node.ndim), "mask")[1], matrix)
+        masked(t, factors_of(masks[i], axes(range(node.ndim)), "mask")[1], matrix)
         for i, matrix in given.items()
         for t in matrix.terms
     ]
@@ -104,10 +107,10 @@ def selected(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
 
 def reduced(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
     """Σ over axes."""
-    matrix, axes = given[0], node.attrs["axes"]
-    terms = summed(matrix.terms, set(axes), matrix.own, node.dtype)
-    kept = [a for a in range(len(matrix.shape)) if a not in axes]
-    names = {a: i for i, a in enumerate(kept)}
+    matrix, gone = given[0], set(node.attrs["axes"])
+    terms = summed(matrix.terms, set(axes(gone)), matrix.own, node.dtype)
+    kept = [a for a in range(len(matrix.shape)) if a not in gone]
+    names = naming(axes(kept), axes(range(node.ndim)))
     return [t.renamed(names) for t in terms]
 
 
@@ -119,29 +122,30 @@ def contraction(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
     if len(given) != 1:
         return applied_densely(node, given)
     ((i, matrix),) = given.items()
-    sides, out = (node.attrs["left"], node.attrs["right"]), node.attrs["out"]
-    names = dict(enumerate(sides[i]))
-    sizes = dict(zip(sides[0], node.args[0].shape, strict=True)) | dict(zip(sides[1], node.args[1].shape, strict=True))
-    sign, factors = factors_of(node.args[1 - i], sides[1 - i])
+    left, right, out = (tuple(map(Index, node.attrs[key])) for key in ("left", "right", "out"))
+    mine, theirs = (left, right) if i == 0 else (right, left)
+    sizes: dict[Label, int] = dict(zip(left, node.args[0].shape, strict=True))
+    sizes.update(zip(right, node.args[1].shape, strict=True))
+    names = naming(axes(range(len(mine))), mine)
+    sign, factors = factors_of(node.args[1 - i], theirs)
     terms = [replace(t.renamed(names).with_factors(*factors), sign=t.sign * sign) for t in matrix.terms]
-    gone = {k for k in sizes if k not in out}
-    places = {k: a for a, k in enumerate(out)}
-    return [t.renamed(places) for t in summed(terms, gone, sizes, node.dtype)]
+    places = naming(out, axes(range(len(out))))
+    return [t.renamed(places) for t in summed(terms, set(sizes) - set(out), sizes, node.dtype)]
 
 
 def running_sum(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
     """A running sum over a tied axis is a triangle of ones; over a free one it is that of the factors there."""
-    matrix, axis, reverse = given[0], node.attrs["axis"], node.attrs["reverse"]
+    matrix, axis, reverse = given[0], Axis(node.attrs["axis"]), node.attrs["reverse"]
     terms = []
     for term in matrix.terms:
         k = term.direction_of(axis)
         if k is None:
             terms += applied_densely(node, {0: replace(matrix, terms=(term,))})
             continue
-        n = term.space.shape[k]
+        n = term.extent_of(k)
         rows, columns = iota((n, n), 0), iota((n, n), 1)
         triangle = apply(OPS["less_equal" if reverse else "greater_equal"], rows, columns)
-        terms.append(masked(term.without_tie(axis), [Factor(triangle, (axis, ~k), "mask")], matrix))
+        terms.append(masked(term.without_tie(axis), [Factor(triangle, (axis, k), "mask")], matrix))
     return terms
 
 

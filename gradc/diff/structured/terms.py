@@ -5,26 +5,27 @@ derivatives.  It is a sum of `Term`s, each
 
     sign · Π factors · Π δ(own axis, direction)
 
-with one label per index: axis a of S has the label a, direction k of T the label ~k = −1−k.  A factor is a node over
-few labels, a tie (a, k) a delta.  Nothing is multiplied out before something needs it, so what has the structure of a
-diagonal or of an outer product keeps it.
+with one label per index (`gradc.diff.structured.labels`): axis a of S has the label Axis(a), direction k of T the label
+Direction(k).  A factor is a node over few labels, a tie is a delta of an own label and a direction.  Nothing is
+multiplied out before something needs it, so what has the structure of a diagonal or of an outer product keeps it.
 Invariants: an axis of length 1 has no label and no tie; the factors of a term carry the own label of a tied axis, never
 the direction's; a direction is tied to one axis at most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from gradc.aval import Shape
+from gradc.diff.structured.labels import Axis, Direction, Label, Labels, Names, Sizes, naming, place
 from gradc.node import OPS, Node, dsl
 
-Labels = tuple[int, ...]
-Sizes = Mapping[int, int]
+#: an own label and the direction it is equal to
+Tie = tuple[Label, Direction]
 #: how a factor enters its product: multiplied, divided by, or zero where it is false
 Role = Literal["times", "over", "mask"]
 
@@ -42,11 +43,11 @@ class Factor:
         """Equal for factors that are the same values at the same place."""
         return id(self.node), self.labels, self.role
 
-    def renamed(self, names: Mapping[int, int]) -> Factor:
+    def renamed(self, names: Names) -> Factor:
         """The factor under other labels."""
         return Factor(self.node, tuple(names.get(k, k) for k in self.labels), self.role)
 
-    def replaced(self, node: Node, labels: Sequence[int | None]) -> Factor:
+    def replaced(self, node: Node, labels: Sequence[Label | None]) -> Factor:
         """Other values in the same role; an axis without a label has length 1 and goes."""
         return squeezed(node, labels, self.role)
 
@@ -103,47 +104,56 @@ def _back(space: Space, node: Node, first: int) -> Node:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Term:
-    """One product; ``ties`` are pairs (own axis, direction)."""
+    """One product of factors and ties."""
 
     factors: tuple[Factor, ...]
-    ties: tuple[tuple[int, int], ...]
+    ties: tuple[Tie, ...]
     space: Space
     sign: int = 1
 
     def with_factors(self, *more: Factor) -> Term:
         return replace(self, factors=(*self.factors, *more))
 
-    def direction_of(self, axis: int) -> int | None:
-        """The direction that an own axis is tied to."""
-        return next((k for a, k in self.ties if a == axis), None)
+    def direction_of(self, own: Label) -> Direction | None:
+        """The direction that an own label is tied to."""
+        return next((k for a, k in self.ties if a is own), None)
 
-    def renamed(self, names: Mapping[int, int]) -> Term:
+    def extent_of(self, direction: Direction) -> int:
+        """How many elements a direction has."""
+        return self.space.shape[direction.number]
+
+    def renamed(self, names: Names) -> Term:
         """The term under other own labels."""
-        ties = tuple(sorted((names.get(a, a), k) for a, k in self.ties))
+        ties = tuple(sorted(((names.get(a, a), k) for a, k in self.ties), key=_tie_place))
         return replace(self, factors=tuple(f.renamed(names) for f in self.factors), ties=ties)
 
-    def with_directions(self, names: Mapping[int, int], space: Space) -> Term:
-        """The term over other directions: direction k becomes ``names[k]``."""
-        moved = {~k: ~new for k, new in names.items()}
+    def with_directions(self, names: Mapping[Direction, Direction], space: Space) -> Term:
+        """The term over other directions, renamed by ``names``."""
         ties = tuple((a, names.get(k, k)) for a, k in self.ties)
+        moved = naming(names.keys(), names.values())
         return replace(self, factors=tuple(f.renamed(moved) for f in self.factors), ties=ties, space=space)
 
-    def without_tie(self, axis: int) -> Term:
-        """An own axis that is summed away, or moved by data, renamed to the direction it is tied to."""
-        k = self.direction_of(axis)
+    def without_tie(self, own: Label) -> Term:
+        """An own label that is summed away, or moved by data, renamed to the direction it is tied to."""
+        k = self.direction_of(own)
         assert k is not None
-        ties = tuple(t for t in self.ties if t[0] != axis)
-        return replace(self, factors=tuple(f.renamed({axis: ~k}) for f in self.factors), ties=ties)
+        ties = tuple(t for t in self.ties if t[0] is not own)
+        return replace(self, factors=tuple(f.renamed({own: k}) for f in self.factors), ties=ties)
 
-    def loosened(self, axes: Sequence[int]) -> Term:
-        """The same term with the deltas of ``axes`` as factors."""
-        found = [(a, k) for a, k in self.ties if a in axes]
-        masks = [Factor(unit_mask(self.space.shape[k]), (a, ~k), "mask") for a, k in found]
-        return replace(self, ties=tuple(t for t in self.ties if t not in found)).with_factors(*masks)
+    def loosened(self, own: Iterable[Label]) -> Term:
+        """The same term with the deltas of these own labels as factors."""
+        wanted = set(own)
+        found = [t for t in self.ties if t[0] in wanted]
+        masks = [Factor(unit_mask(self.extent_of(k)), (a, k), "mask") for a, k in found]
+        return replace(self, ties=tuple(t for t in self.ties if t[0] not in wanted)).with_factors(*masks)
 
-    def sizes(self, own: Sizes) -> dict[int, int]:
-        """The extent of each label, those of the own axes given."""
-        return {**own, **{~k: n for k, n in enumerate(self.space.shape)}}
+    def sizes(self, own: Sizes) -> dict[Label, int]:
+        """The extent of each label, those of the own labels given."""
+        return {**own, **{Direction(k): n for k, n in enumerate(self.space.shape)}}
+
+
+def _tie_place(tie: Tie) -> tuple[int, int]:
+    return place(tie[0])
 
 
 def unit_mask(size: int) -> Node:
@@ -160,21 +170,21 @@ class Matrix:
     terms: tuple[Term, ...]
 
     @property
-    def own(self) -> dict[int, int]:
+    def own(self) -> dict[Label, int]:
         """The extents of the own labels."""
-        return dict(enumerate(self.shape))
+        return {Axis(a): n for a, n in enumerate(self.shape)}
 
 
 def identity(leaf: Node) -> Matrix:
     """The matrix of the leaf itself: a delta for each axis."""
-    ties = tuple((a, a) for a, n in enumerate(leaf.shape) if n != 1)
+    ties = tuple((Axis(a), Direction(a)) for a, n in enumerate(leaf.shape) if n != 1)
     return Matrix(leaf.shape, leaf.dtype, (Term((), ties, Space(leaf.shape)),))
 
 
 # -- factors of a node that does not depend on the leaf ----------------------------------------------------------------
 
 
-def squeezed(node: Node, labels: Sequence[int | None], role: Role = "times") -> Factor:
+def squeezed(node: Node, labels: Sequence[Label | None], role: Role = "times") -> Factor:
     """``node`` without its axes of length 1, which need no label."""
     kept = [(n, k) for n, k in zip(node.shape, labels, strict=True) if n != 1]
     if len(kept) < node.ndim:
@@ -182,10 +192,10 @@ def squeezed(node: Node, labels: Sequence[int | None], role: Role = "times") -> 
     return Factor(node, tuple(k for _, k in kept if k is not None), role)
 
 
-Named = tuple[Node, tuple[int | None, ...]]
+Named = tuple[Node, tuple[Label | None, ...]]
 
 
-def factors_of(node: Node, labels: Sequence[int | None], role: Role = "times") -> tuple[int, list[Factor]]:
+def factors_of(node: Node, labels: Sequence[Label | None], role: Role = "times") -> tuple[int, list[Factor]]:
     """A sign and factors whose product is ``node``, each over as few labels as its making shows."""
     sign, found = 1, list[Factor]()
     stack: list[tuple[Named, Role]] = [((node, tuple(labels)), role)]
@@ -207,7 +217,7 @@ def factors_of(node: Node, labels: Sequence[int | None], role: Role = "times") -
     return sign, found
 
 
-def _beneath_views(x: Node, names: tuple[int | None, ...]) -> Named:
+def _beneath_views(x: Node, names: tuple[Label | None, ...]) -> Named:
     """What broadcasts, transposes and axes of length 1 were put on, with the labels of its axes."""
     while True:
         if x.op.name == "broadcast":
@@ -234,12 +244,12 @@ def _same_but_for_ones(a: Shape, b: Shape) -> bool:
     return [n for n in a if n != 1] == [n for n in b if n != 1]
 
 
-def _splits(x: Node, names: tuple[int | None, ...]) -> bool:
+def _splits(x: Node, names: tuple[Label | None, ...]) -> bool:
     """Whether one operand varies along fewer axes than the product."""
     whole = {k for n, k in zip(x.shape, names, strict=True) if n != 1}
     return any({k for n, k in _varying(a, names) if n != 1} < whole for a in x.args) or not whole
 
 
-def _varying(x: Node, names: tuple[int | None, ...]) -> list[tuple[int, int | None]]:
+def _varying(x: Node, names: tuple[Label | None, ...]) -> list[tuple[int, Label | None]]:
     inner, shown = _beneath_views(x, names)
     return list(zip(inner.shape, shown, strict=True))
