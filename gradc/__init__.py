@@ -23,6 +23,7 @@ from gradc.api.explain import explain
 from gradc.api.jacobian import hessian, jacobian
 from gradc.aval import spec
 from gradc.errors import (
+    CacheWarning,
     CompileError,
     DeviceError,
     DTypeError,
@@ -67,6 +68,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "CacheWarning",
     "CompileError",
     "CustomDerivative",
     "DTypeError",

@@ -49,3 +49,7 @@ class DeviceError(GradcError):
 
 class PromotionWarning(UserWarning):
     """A float64 constant silently widened a float32 computation."""
+
+
+class CacheWarning(UserWarning):
+    """The directory of the object cache cannot be trusted, so it is not used."""

@@ -192,7 +192,7 @@ def test_what_makes_another_object_makes_another_key(monkeypatch: pytest.MonkeyP
     ]
     assert None not in keys and len(set(keys)) == len(keys)
     assert key(lambda y: 1 + y, x) == key(lambda x: 1 + x, x), "names do not matter"
-    monkeypatch.setattr(recall, "_state_of_files", lambda: "another state")
+    monkeypatch.setattr(recall, "_state_of_the_compiler", lambda: "another state")
     assert key(lambda x: x + 1, x) not in keys
 
 

@@ -3,9 +3,9 @@
 Enters: a traced graph and the options it is compiled with.  Leaves: a key, and under it a `Record`: the facts that a
 callable needs, and the key of its object file.
 Invariant: the key holds everything that decides the object: ops, attributes, avals and every constant by type and
-bits, the options, the target, and the versions of gradc, NumPy and LLVM — of gradc, the state of each of its files, so
-that an edited one forgets what older ones made.  A graph with a part that has no such name (an op from elsewhere, whose
-meaning may change with its file; an attribute of an unknown kind) has no key: its stages run each time.
+bits, the options, the target, and the versions of gradc, NumPy and LLVM — of gradc, the content of each of its files,
+so that an edited one forgets what older ones made.  A graph with a part that has no such name (an op from elsewhere,
+whose meaning may change with its file; an attribute of an unknown kind) has no key: its stages run each time.
 Start reading at `graph_key`.
 """
 
@@ -34,6 +34,9 @@ from gradc.version import __version__
 
 Array = np.ndarray[Any, Any]
 _PACKAGE = Path(__file__).resolve().parent.parent
+#: Rooms that have no say in what the compiler makes of a graph.
+_NOT_THE_COMPILER = frozenset(("__pycache__", "cli", "data", "explain", "explorer", "oracle"))
+_CODE = (".py", ".pyc", ".so", ".pyd")
 _LENGTH = struct.Struct("<Q")
 #: Types whose ``repr`` tells their value bit for bit (no NaN has a payload here that code could see).
 _PLAIN = frozenset((type(None), bool, int, float, str, bytes))
@@ -63,20 +66,31 @@ def _surroundings(options: Options) -> Iterator[bytes]:
     yield repr((options.fp, options.threads, sorted(options.donate.items()))).encode()
     yield repr((info.triple, info.cpu, sorted(info.features.items()))).encode()
     yield repr((info.llvm_version, info.llvmlite_version)).encode()
-    yield repr((__version__, np.__version__, _state_of_files())).encode()
+    yield repr((__version__, np.__version__, _state_of_the_compiler())).encode()
 
 
 @cache
-def _state_of_files() -> str:
-    """A digest of the size and time of change of each of gradc's files."""
+def _state_of_the_compiler() -> str:
+    """A digest of gradc's own code: of the content of each of its files, whatever their times say.
+
+    An installation without sources has its compiled modules, or the archive that holds them all.
+    """
+    archive = getattr(getattr(__spec__, "loader", None), "archive", None)
+    places = [archive] if archive else sorted(_files_of_the_compiler())
+    if not places:
+        raise _NamelessError
     digest = hashlib.sha256()
-    for folder, folders, files in os.walk(_PACKAGE):
-        folders[:] = sorted(f for f in folders if f != "__pycache__")
-        for name in sorted(f for f in files if f.endswith(".py")):
-            status = os.stat(os.path.join(folder, name))
-            place = os.path.relpath(os.path.join(folder, name), _PACKAGE)
-            digest.update(f"{place} {status.st_size} {status.st_mtime_ns}\n".encode())
+    for place in places:
+        with open(place, "rb", buffering=0) as file:
+            content = file.read()
+        digest.update(f"{os.path.relpath(place, _PACKAGE)} {len(content)}\n".encode() + content)
     return digest.hexdigest()
+
+
+def _files_of_the_compiler() -> Iterator[str]:
+    for folder, folders, files in os.walk(_PACKAGE):
+        folders[:] = [f for f in folders if f not in _NOT_THE_COMPILER]
+        yield from (os.path.join(folder, name) for name in files if name.endswith(_CODE))
 
 
 def _graph(graph: Graph, replicas: dict[int, int] | None = None) -> Iterator[bytes | memoryview]:

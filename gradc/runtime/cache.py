@@ -1,41 +1,65 @@
 """Object files on disk, so that the second process does not compile what the first one did.
 
 Enters: a key (hexadecimal SHA-256) and bytes.  Leaves: the same bytes, or nothing.
-Invariant: what `get` returns is byte for byte what `put` was given under that key.  A file that is torn, damaged,
-renamed, from another format or owned by another user is no hit; it is overwritten by the next `put`.  A disk that
-cannot be read or written costs time, never a result.  Start reading at `ObjectCache`.
+Invariant: what `get` returns is byte for byte what `put` was given under that key, by this user.  A file that is torn,
+damaged, renamed, from another format, written by somebody else or copied in from elsewhere is no hit; it is overwritten
+by the next `put`.  A disk that cannot be read or written costs time, never a result.  Start reading at `ObjectCache`.
 
-Layout: ``DIRECTORY/ab/cdef….obj``.  Writers use a temporary file and `os.replace`, so readers need no lock.
+Layout: ``DIRECTORY/ab/cdef….obj``, and ``DIRECTORY/own/secret``: 32 random bytes with which every entry is signed
+(keyed BLAKE2b, RFC 7693).  Writers use a temporary file and `os.replace`, so readers need no lock.  Directories are
+made for this user alone; one that others can write in is not used at all.  docs/security.md says what that is worth.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import struct
 import sys
-import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
+from hmac import compare_digest
 from pathlib import Path
 
-FORMAT_VERSION = 1
+from gradc.errors import CacheWarning
+from gradc.node import user_location
+from gradc.runtime.files import (
+    create,
+    is_own_directory,
+    make_own,
+    make_private,
+    open_private,
+    part_beside,
+    read_private,
+    why_not_private,
+)
+
+FORMAT_VERSION = 2
 DEFAULT_LIMIT = 512 * 2**20
 
-#: magic, format version, payload length, key, SHA-256 of the payload
-_HEADER = struct.Struct("<8sIQ32s32s")
+#: magic, format version, payload length, key; behind it the payload, and the signature of both
+_HEADER = struct.Struct("<8sIQ32s")
+_SIGNATURE = 32
 _MAGIC = b"gradcobj"
 _SUFFIX, _PART = ".obj", ".part"
+_NAME = re.compile(r"\.?(?P<key>[0-9a-f]{62})\.obj(?P<part>\.[0-9a-f]{12}\.part)?")
+_SECRET, _SECRET_BYTES = os.path.join("own", "secret"), 32
 _STALE_SECONDS = 3600.0
 _WRITES_BETWEEN_SCANS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """What the disk holds, and what this process did with it. ``bytes`` and ``limit`` in bytes."""
+    """What the disk holds, and what this process did with it. ``bytes`` and ``limit`` in bytes.
+
+    ``refused`` says why the directory is not used, if it is not.
+    """
 
     directory: Path | None
     files: int = 0
@@ -46,6 +70,7 @@ class CacheStats:
     rejected: int = 0
     evicted: int = 0
     failures: int = 0
+    refused: str | None = None
 
 
 class ObjectCache:
@@ -62,16 +87,18 @@ class ObjectCache:
         """The bytes stored under ``key``, or None. A hit makes the file the most recently used."""
         path = self._path(key)
         try:
-            with path.open("rb") as file:
-                trusted = _is_trusted(os.fstat(file.fileno()))
-                data = file.read()
+            folder = os.lstat(path.parent)
+            if self._refused is not None:
+                return None
+            data = read_private(path, self.limit) if is_own_directory(folder) else None
+            entry = None if data is None else _entry(self._secret, data)
         except FileNotFoundError:
             self._count("misses")
             return None
         except OSError:
             self._count("failures")
             return None
-        payload = _unpack(key, data) if trusted else None
+        payload = None if entry is None else _unpack(key, entry)
         self._count("hits" if payload is not None else "rejected")
         if payload is not None:
             with suppress(OSError):
@@ -80,10 +107,13 @@ class ObjectCache:
 
     def put(self, key: str, payload: bytes) -> None:
         """Store ``payload`` under ``key``, in place of whatever is there."""
-        data = _pack(key, payload)
-        if len(data) > self.limit:
+        if _HEADER.size + len(payload) + _SIGNATURE > self.limit:
             return
         try:
+            make_private(self.directory)
+            if self._refused is not None:
+                return
+            data = _signed(self._secret, _pack(key, payload))
             _write(self._path(key), data)
         except OSError:
             self._count("failures")
@@ -91,7 +121,7 @@ class ObjectCache:
         self._bound(len(data))
 
     def clear(self) -> int:
-        """Remove every object; the number removed."""
+        """Remove every object of gradc's; the number removed."""
         removed = 0
         for path, _ in self._files():
             with suppress(OSError):
@@ -103,7 +133,50 @@ class ObjectCache:
 
     def stats(self) -> CacheStats:
         objects = [s.st_size for path, s in self._files() if path.suffix == _SUFFIX]
-        return replace(self._counts, files=len(objects), bytes=sum(objects))
+        refused = why_not_private(self.directory) if self.directory.exists() else None
+        return replace(self._counts, files=len(objects), bytes=sum(objects), refused=refused)
+
+    @cached_property
+    def _refused(self) -> str | None:
+        """Why the directory, which exists, cannot be trusted; a warning says so once.
+
+        Asked once: where nobody else can change it, nobody else will.
+        """
+        refused = why_not_private(self.directory)
+        if refused is not None:
+            _warn(
+                f"gradc's cache is off, and each process compiles anew: {refused}. "
+                "Choose another directory with GRADC_CACHE_DIR, or GRADC_CACHE=0 to do without."
+            )
+        return refused
+
+    @cached_property
+    def _secret(self) -> bytes:
+        """What entries are signed with: made by the first process that writes."""
+        path = self.directory / _SECRET
+        make_own(path.parent)
+        for _ in range(2):
+            with suppress(FileNotFoundError):
+                secret = self._read_secret(path)
+                if secret is not None:
+                    return secret
+                path.unlink()  # of another size, or not ours alone: no signature made with it is worth anything
+            part = part_beside(path)
+            try:
+                create(part, os.urandom(_SECRET_BYTES), 0o600)
+                with suppress(FileExistsError):
+                    os.link(part, path)  # in one step, and not over another process's
+            finally:
+                with suppress(OSError):
+                    part.unlink()
+        secret = self._read_secret(path)
+        if secret is None:
+            raise PermissionError(f"{path} cannot be read back")
+        return secret
+
+    def _read_secret(self, path: Path) -> bytes | None:
+        secret = read_private(path, _SECRET_BYTES)
+        return secret if secret is not None and len(secret) == _SECRET_BYTES else None
 
     def _path(self, key: str) -> Path:
         return self.directory / key[:2] / (key[2:] + _SUFFIX)
@@ -114,10 +187,12 @@ class ObjectCache:
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Our files and leftovers of interrupted writers, whatever else may lie in the directory."""
-        for pattern in (f"??/*{_SUFFIX}", f"??/*{_PART}"):
+        for pattern in (f"??/*{_SUFFIX}", f"??/.*{_SUFFIX}.*{_PART}"):
             for path in self.directory.glob(pattern):
                 with suppress(OSError):
-                    yield path, path.stat()
+                    status = os.lstat(path)
+                    if is_own_directory(os.lstat(path.parent)) and _is_ours(path):
+                        yield path, status
 
     def _bound(self, written: int) -> None:
         """Evict when the directory may have outgrown its limit; other processes' writes are seen at the next scan."""
@@ -131,6 +206,15 @@ class ObjectCache:
         self._count("evicted", evicted)
         with self._lock:
             self._known_bytes = kept
+
+
+def _warn(text: str) -> None:
+    """At the user's line, if there is one."""
+    where = user_location()
+    if where is None:
+        warnings.warn(text, CacheWarning, stacklevel=2)
+    else:
+        warnings.warn_explicit(text, CacheWarning, where.file, where.line)
 
 
 def _evict(files: list[tuple[Path, os.stat_result]], limit: int) -> tuple[int, int]:
@@ -150,37 +234,49 @@ def _evict(files: list[tuple[Path, os.stat_result]], limit: int) -> tuple[int, i
     return kept, removed
 
 
-def _is_trusted(status: os.stat_result) -> bool:
-    """Machine code is run only when this user or the superuser wrote it."""
-    return not hasattr(os, "getuid") or status.st_uid in (os.getuid(), 0)
+def _is_ours(path: Path) -> bool:
+    """Whether a file is an entry, or what is left of one: it begins with the key that its name is made of."""
+    named = _NAME.fullmatch(path.name)
+    opened = open_private(path) if named else None
+    if named is None or opened is None:
+        return False
+    with opened[0] as file:
+        head = file.read(_HEADER.size)
+    if len(head) < _HEADER.size:
+        return named["part"] is not None and _MAGIC.startswith(head[: len(_MAGIC)])
+    magic, _, _, key = _HEADER.unpack(head)
+    return bool(magic == _MAGIC and key.hex() == path.parent.name + named["key"])
 
 
 def _pack(key: str, payload: bytes) -> bytes:
-    digest = hashlib.sha256(payload).digest()
-    return _HEADER.pack(_MAGIC, FORMAT_VERSION, len(payload), bytes.fromhex(key), digest) + payload
+    return _HEADER.pack(_MAGIC, FORMAT_VERSION, len(payload), bytes.fromhex(key)) + payload
 
 
-def _unpack(key: str, data: bytes) -> bytes | None:
-    if len(data) < _HEADER.size:
-        return None
-    magic, version, length, stored_key, digest = _HEADER.unpack_from(data)
-    payload = data[_HEADER.size :]
-    if (magic, version, length) != (_MAGIC, FORMAT_VERSION, len(payload)) or stored_key != bytes.fromhex(key):
-        return None
-    return payload if hashlib.sha256(payload).digest() == digest else None
+def _unpack(key: str, entry: bytes) -> bytes | None:
+    payload = entry[_HEADER.size :]
+    expected = _HEADER.pack(_MAGIC, FORMAT_VERSION, len(payload), bytes.fromhex(key))
+    return payload if entry[: _HEADER.size] == expected else None
+
+
+def _signed(secret: bytes, entry: bytes) -> bytes:
+    return entry + hashlib.blake2b(entry, digest_size=_SIGNATURE, key=secret).digest()
+
+
+def _entry(secret: bytes, data: bytes) -> bytes | None:
+    """What was signed; None if it was not, or not with this secret."""
+    entry = data[:-_SIGNATURE]
+    return entry if compare_digest(_signed(secret, entry), data) else None
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(suffix=_PART, dir=path.parent)
+    make_own(path.parent)
+    part = part_beside(path)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        create(part, data, 0o600)
         os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(part)
-        raise
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
 
 
 def default_directory() -> Path | None:
