@@ -28,7 +28,6 @@ from hmac import compare_digest
 from pathlib import Path
 
 from gradc.errors import CacheWarning
-from gradc.node import user_location
 from gradc.runtime.files import (
     create,
     is_own_directory,
@@ -50,6 +49,7 @@ _MAGIC = b"gradcobj"
 _SUFFIX, _PART = ".obj", ".part"
 _NAME = re.compile(r"\.?(?P<key>[0-9a-f]{62})\.obj(?P<part>\.[0-9a-f]{12}\.part)?")
 _SECRET, _SECRET_BYTES = os.path.join("own", "secret"), 32
+_OWN = (str(Path(__file__).resolve().parent.parent), os.path.dirname(os.__file__))  #: frames nobody wants to be told of
 _STALE_SECONDS = 3600.0
 _WRITES_BETWEEN_SCANS = 64
 
@@ -209,12 +209,11 @@ class ObjectCache:
 
 
 def _warn(text: str) -> None:
-    """At the user's line, if there is one."""
-    where = user_location()
-    if where is None:
-        warnings.warn(text, CacheWarning, stacklevel=2)
-    else:
-        warnings.warn_explicit(text, CacheWarning, where.file, where.line)
+    """At the line of whoever called gradc."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, CacheWarning, stacklevel=level)
 
 
 def _evict(files: list[tuple[Path, os.stat_result]], limit: int) -> tuple[int, int]:
