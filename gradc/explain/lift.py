@@ -353,6 +353,7 @@ FORMS: dict[str, Form] = {
     "add": _add,
     "subtract": _for_floats(lambda x, y: total(x.shape, (x, negative(y)))),
     "multiply": _for_floats(times),
+    "strong_multiply": _for_floats(times),
     "divide": _for_floats(lambda x, y: product(x.shape, [in_place(x), in_place(y, Fraction(-1))])),
     "negative": _for_floats(negative),
     "positive": _for_floats(lambda x: x),

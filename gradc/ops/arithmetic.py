@@ -44,6 +44,25 @@ multiply = elementwise(
     lower=lambda b, x, y: b.mul(x, y),
     text="{0} * {1}",
 )
+
+def _strong_lower(b: Any, x: Any, y: Any) -> Any:
+    zero = b.or_(b.eq(x, 0), b.eq(y, 0))
+    return b.select(zero, b.const(0, x), b.mul(x, y))
+
+
+strong_multiply = elementwise(
+    "strong_multiply",
+    lambda x, y: np.where((x == 0) | (y == 0), x.dtype.type(0), x * y),
+    like=np.multiply,
+    public=False,
+    sympy=lambda S, x, y: x * y,
+    partials=lambda z, x, y: (y, x),
+    lower=_strong_lower,
+    text="{0} * {1}",
+    singular="bilinear in products of the same kind: 0 where the other factor is 0",
+    doc="x·y, but 0 where a factor is 0, whatever the other one is: infinite and NaN too. How a tangent or cotangent "
+    "meets a partial derivative that may be either; of finite numbers it is the product, up to the sign of a zero.",
+)
 divide = elementwise(
     "divide",
     sympy=lambda S, x, y: x / y,
