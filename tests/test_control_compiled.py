@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from gradc.containers import leaves_of
 from gradc.graph import Graph
 from gradc.ops.control import bodies
 from gradc.ops.record import Kind
-from gradc.passes import LOWERING, PIPELINE, run_passes
+from gradc.passes import LOWERING, PIPELINE, optimise, run_passes
 from gradc.schedule.bodies import Repeat, every_part
 from tests.compiled_graph import CompiledGraph
 from tests.loop_programs import PROGRAMS
@@ -187,6 +189,36 @@ def test_a_failure_ends_a_loop_whose_condition_would_never_be_false():
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
+
+
+NEVER_ENDS = """
+import gradc as gc
+run = gc.jit(lambda x: gc.while_loop(lambda v: v > 0, lambda v: v * 1.0, x))
+run.lower(1.0)
+print("runs", flush=True)
+run(1.0)
+"""
+
+
+def test_a_loop_that_changes_nothing_still_runs_as_long_as_its_condition_holds():
+    with subprocess.Popen([sys.executable, "-c", NEVER_ENDS], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"runs\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.kill()
+
+
+def test_a_result_that_a_loop_hands_through_waits_for_its_end():
+    """The bounded loop ends, whatever it computes; of the other nobody knows, unless another result says so."""
+
+    def loops(max_steps):
+        def body(v):
+            return v[0] - 1.0, v[1]
+
+        graph = gc.trace(lambda v: gc.while_loop(lambda v: v[0] > 0, body, v, max_steps=max_steps)[1], (1.0, 2.0))
+        return sum(n.op.name == "loop" for n in optimise(graph).nodes)
+
+    assert (loops(None), loops(5)) == (1, 0)
 
 
 def test_donated_carries_are_updated_in_place():

@@ -16,6 +16,7 @@ import pytest
 
 import gradc as gc
 from gradc.codegen.debug import without_marks
+from gradc.ops.control import every_node
 
 LOC = re.compile(r"\s+\.loc\s+(\d+) (\d+) \d+.*?(?:discriminator (\d+))?(?:\s*#.*)?$")
 DIRECTIVE = re.compile(r"\s*(?:\.|#|\.L(?:tmp|func))")
@@ -44,6 +45,27 @@ def looked_up(table, i, v):
     return np.sort(moved[i] * 2.0), np.concatenate([table, moved]), np.convolve(table, v)
 
 
+def scanned(x):
+    def body(c, row):
+        mixed = c * 0.5 + row[::-1]
+        return mixed, mixed * row
+
+    c, ys = gc.scan(body, x[0] * 0, x)
+    return ys, c.sum()
+
+
+def nested(w, x):
+    def inner(t, v):
+        return np.tanh(w @ v) + t
+
+    def outer(v, row):
+        v = gc.fori_loop(0, 3, inner, v + row)
+        v = gc.cond(v.sum() > 0, lambda v: np.sort(v) - 1.0, lambda v: np.cumsum(v), v)
+        return gc.while_loop(lambda v: np.sum(v * v) > 1.0, lambda v: 0.5 * v[::-1], v, max_steps=90), v[0]
+
+    return gc.scan(outer, x[0], x)[0].sum()
+
+
 F32 = np.float32
 NETWORK = (
     gc.spec((64, 32), F32), gc.spec(32, F32), gc.spec((32, 10), F32), gc.spec(10, F32), gc.spec((16, 64), F32),
@@ -58,6 +80,8 @@ CASES = {
     "rows": (rows, rows, (gc.spec((7, 33)),)),
     "shared": (gc.value_and_grad(network, (0, 1, 2, 3)), network, SHARED),
     "deep": (gc.value_and_grad(deep), deep, (gc.spec((16, 16)), gc.spec((8, 16)))),
+    "scanned": (scanned, scanned, (gc.spec((1000, 100)),)),
+    "nested": (gc.value_and_grad(nested), nested, (gc.spec((40, 40)), gc.spec((5, 40)))),
     "looked up": (looked_up, looked_up, (gc.spec(9), gc.spec(4, np.int64), gc.spec(4))),
 }
 
@@ -108,7 +132,7 @@ def test_the_results_are_the_same(case):
 def test_every_located_instruction_leads_to_its_source_line(case):
     """The line that LLVM wrote is the line of a node that the discriminator leads to."""
     debug, _, source = case
-    node, seen = debug.lowered.nodes, set()
+    node, seen = [*every_node(debug.lowered)], set()
     for text, line, discriminator in located(debug.asm):
         if not discriminator or not line or not debug.locations.pieces(discriminator):
             continue  # of no kernel: where the outer function begins and ends
@@ -133,7 +157,7 @@ def test_equal_kernels_stay_one_function_and_stand_for_all(case):
         name = next(f for f, k in debug.locations._runs.items() if k is kernels)
         for d, location in enumerate(debug.locations.found, 1):
             if location.function == name and location.piece.is_whole:
-                assert {k for k, _ in debug.locations.pieces(d)} == set(kernels)
+                assert {k for k, _ in debug.locations.pieces(d)} == {k for k, _ in kernels}
 
 
 def test_a_shared_kernel_is_among_the_cases():

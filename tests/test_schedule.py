@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from gradc.ops.index import linear_index, unravel
 from gradc.passes import optimise
 from gradc.schedule import Schedule, schedule
 from gradc.schedule.affine import Affine, Var, split_point
-from gradc.schedule.kernel import Apply, Load, Nest, Place, Product
+from gradc.schedule.kernel import Apply, Correlation, Load, Nest, Place, Product, Work
 from gradc.schedule.partition import MOST_WORK, cost
+from gradc.schedule.touch import Touching
 from tests.compiled_graph import HOST, apply, leaf
 
 
@@ -273,6 +275,29 @@ def test_lanes_apart_are_not_written_over_what_they_read() -> None:
     assert any(isinstance(c, Load) and c.offset.coefficient(nest.lane) == 2 for c in nest.code)
     read = [s.buffers[kernel.slots[n]].at for n in kernel.reads]
     assert not {s.buffers[kernel.slots[n]].at for n in kernel.writes} & {*read}
+
+
+def test_no_work_but_loops_in_step_is_written_over_what_the_kernel_still_reads() -> None:
+    """A correlation reads windows of what lies around an element, and the sum behind it reads the other operand."""
+    h, x = leaf((2, 3, 8, 40)), leaf((2, 3, 8, 40))
+    w = leaf((3, 3, 3, 3))
+    seen = apply("windows", np.tanh(h), axes=(2, 3), sizes=(3, 3), strides=(1, 1), dilations=(1, 1))
+    conv = apply("contract", seen, w, left=(0, 1, 2, 3, 4, 5), right=(6, 1, 4, 5), out=(0, 6, 2, 3))
+    other = apply("slice", np.sin(x), starts=(0, 0, 0, 0), stops=(2, 3, 6, 38), steps=(1, 1, 1, 1))
+    s = plan(conv + np.sqrt(other * other), inputs=(h, x, w))
+    for kernel in s.kernels:
+        if any(isinstance(piece, Correlation) for piece in kernel.work):
+            arena = [s.buffers[b] for b in kernel.slots if s.buffers[b].place is Place.ARENA]
+            assert len({b.at for b in arena}) == len(arena)
+
+
+def test_work_that_does_not_say_what_it_touches_cannot_be_made() -> None:
+    class Forgotten(Touching):
+        pass
+
+    with pytest.raises(TypeError, match="touch"):
+        Forgotten()  # type: ignore[abstract]
+    assert all(issubclass(kind, Touching) for kind in get_args(Work))
 
 
 def test_what_frees_memory_runs_as_soon_as_it_can() -> None:

@@ -19,6 +19,8 @@ from pathlib import PurePath
 
 from gradc.codegen.fork import FORK
 from gradc.node import Where
+from gradc.schedule.bodies import held_kernels
+from gradc.schedule.kernel import Kernel
 from gradc.schedule.origin import Piece, loaded_at, nodes_at, nodes_of
 from gradc.schedule.plan import Schedule
 
@@ -64,18 +66,24 @@ class Locations:
         self._known: dict[tuple[str, frozenset[tuple[str, int]]], int] = {}
         self._discriminators: dict[int, int] = {}  # number of a location's metadata -> its discriminator
         self._functions: dict[str, int] = {}
-        self._runs: dict[str, list[int]] = {}  # function -> the kernels that it is the function of
+        self._runs: dict[str, list[tuple[int, Piece | None]]] = {}  # function -> the kernels, or parts, whose it is
         self._texts: Mapping[str, str] = {}
-        self._kernel, self._work = 0, 0
+        self._kernel, self._around = 0, Piece()
 
     # -- while emitting ----------------------------------------------------------------------------------------------
-    def enter(self, kernel: int, work: int = 0) -> None:
-        """What follows is emitted for this piece of this kernel of the schedule."""
-        self._kernel, self._work = kernel, work
+    def enter(self, kernel: int, work: int = 0, inner: Kernel | None = None, part: int = 0) -> None:
+        """What follows is emitted for this piece of this kernel; or for part of an ``inner`` one that it runs."""
+        self._kernel = kernel
+        self._around = Piece(work) if inner is None else self._inside(kernel, work, inner, part)
 
-    def runs(self, function: str, kernel: int) -> None:
-        """``function`` is the function of ``kernel``."""
-        self._runs.setdefault(function, []).append(kernel)
+    def runs(self, function: str, kernel: int, work: int | None, inner: Kernel) -> None:
+        """``function`` is that of ``kernel``; or, given a piece of work, of an ``inner`` kernel in its bodies."""
+        around = None if work is None else self._inside(kernel, work, inner)
+        self._runs.setdefault(function, []).append((kernel, around))
+
+    def _inside(self, kernel: int, work: int, inner: Kernel, part: int = 0) -> Piece:
+        held = held_kernels(self.schedule.kernels[kernel].work[work])
+        return Piece(work, inner=next(k for k, (_, other) in enumerate(held) if other is inner), part=part)
 
     def function(self, name: str) -> str:
         where = self._where(self._kernel_nodes())
@@ -109,7 +117,7 @@ class Locations:
             return nodes_of(self.schedule, location.kernel)
         if not self.schedule.kernels:
             return frozenset()
-        return nodes_at(self.schedule, self._kernel, replace(location.piece, work=self._work))
+        return nodes_at(self.schedule, self._kernel, _placed(location.piece, self._around))
 
     def _kernel_nodes(self) -> frozenset[int]:
         return nodes_of(self.schedule, self._kernel) if self.schedule.kernels else frozenset()
@@ -167,9 +175,12 @@ class Locations:
         if location.kernel >= 0:
             return frozenset(((location.kernel, piece),))
         if location.function in self._runs:
-            return frozenset((kernel, piece) for kernel in self._runs[location.function])
+            return frozenset(
+                (kernel, piece if around is None else _placed(piece, replace(around, part=piece.part)))
+                for kernel, around in self._runs[location.function]
+            )
         return frozenset(
-            (kernel, around if piece.is_whole else replace(piece, work=around.work))
+            (kernel, around if piece.is_whole else _placed(piece, around))
             for kernel, around in (self._callers if callers is None else callers)[location.function]
         )
 
@@ -193,6 +204,11 @@ class Locations:
                     known[callee] |= found
                     changed = True
         return known
+
+
+def _placed(piece: Piece, around: Piece) -> Piece:
+    """An instruction or slot of ``piece`` in the work that ``around`` names."""
+    return replace(around, instruction=piece.instruction, slot=piece.slot)
 
 
 def without_marks(line: str) -> str:

@@ -132,17 +132,15 @@ class _Library:
         key = self.key(kernel, inside is not None)
         if key not in self._known:
             if debug is not None:
-                debug.enter(number, inside or 0)
+                debug.enter(number, inside or 0, kernel if inside is not None else None)
             name = self._known[key] = self._name(kernel)
             slots = [f"%s{k}" for k in range(len(kernel.slots))]
             params = [("ptr", s[1:]) for s in slots]
             f = Function(self.module, name, [*params, ("ptr", "scratch"), ("ptr", "status")], result="internal void")
             self._emit(f, kernel, number, name, slots, inside)
             f.finish()
-            if debug is not None and inside is not None:
-                debug.runs(name, number)
-        if debug is not None and inside is None:
-            debug.runs(self._known[key], number)
+        if debug is not None:
+            debug.runs(self._known[key], number, inside, kernel)
         return self._known[key]
 
     def key(self, kernel: Kernel, inside: bool = False) -> object:
@@ -161,20 +159,22 @@ class _Library:
         self, f: Function, kernel: Kernel, number: int, name: str, slots: Sequence[str], inside: int | None
     ) -> None:  # fmt: skip
         for at, (work, split) in enumerate(kernel.parts):
-            piece = at if inside is None else inside
+            here = (number, at, None, 0) if inside is None else (number, inside, kernel, at)
             if self.module.debug is not None:
-                self.module.debug.enter(number, piece)
-            with f.standing_for(**({"work": piece} if piece or len(kernel.work) > 1 else {})):
+                self.module.debug.enter(*here)
+            place = {"part" if inside is not None else "work": at} if at or len(kernel.work) > 1 else {}
+            with f.standing_for(**place):
                 if split is None:
-                    self._whole(f, work, slots, partial(self._inner, number, piece))
+                    self._whole(f, work, slots, partial(self._inner, *here))
                 else:
                     self._shared(f, f"{name}.{at}", work, split, slots)
 
-    def _inner(self, number: int, piece: int, kernel: Kernel) -> str:
-        """The function of a kernel in a body."""
+    def _inner(self, number: int, piece: int, around: Kernel | None, part: int, kernel: Kernel) -> str:
+        """The function of a kernel in a body; the piece that runs it is part of a kernel ``around`` that is one itself,
+        or of none."""
         name = self.function(kernel, number, piece)
         if self.module.debug is not None:
-            self.module.debug.enter(number, piece)  # emitting that function may have gone elsewhere
+            self.module.debug.enter(number, piece, around, part)  # emitting that function may have gone elsewhere
         return name
 
     def _shared(self, f: Function, name: str, work: Work, how: Share, slots: Sequence[str]) -> None:

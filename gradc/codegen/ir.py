@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from gradc.errors import CompileError
+from gradc.schedule.kernel import Kernel
 
 #: NumPy dtype name -> LLVM register type of one lane.  bool is i1 in registers and i8 in memory.  A narrow float is a
 #: float32 in registers, one that the narrow dtype can hold, and i16 in memory (`gradc.codegen.narrow`).
@@ -113,11 +114,11 @@ def vector_const(values: Sequence[Scalar], dtype: str) -> Value:
 class Debug(Protocol):
     """Where the code of a module comes from; `gradc.codegen.debug` writes it as LLVM's debug metadata."""
 
-    def enter(self, kernel: int, work: int = 0) -> None:
-        """What follows is emitted for this piece of this kernel of the schedule."""
+    def enter(self, kernel: int, work: int = 0, inner: Kernel | None = None, part: int = 0) -> None:
+        """What follows is emitted for this piece of this kernel; or for part of an ``inner`` one that it runs."""
 
-    def runs(self, function: str, kernel: int) -> None:
-        """``function`` is the function of ``kernel``."""
+    def runs(self, function: str, kernel: int, work: int | None, inner: Kernel) -> None:
+        """``function`` is that of ``kernel``; or, given a piece of work, of an ``inner`` kernel in its bodies."""
 
     def function(self, name: str) -> str:
         """What stands behind the head of a function."""

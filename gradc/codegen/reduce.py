@@ -28,6 +28,7 @@ from gradc.codegen.reducers import REDUCERS, Reducer, State, tree
 from gradc.codegen.scalars import Point, Scalars
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.kernel import Apply, Bounded, Instruction, Lookup, Nest, Stage
+from gradc.schedule.lanes import POSITIONS
 from gradc.schedule.partition import op_cost
 
 #: Steps that one accumulator adds up before blocks are joined.
@@ -117,7 +118,7 @@ class Reduction:
             self.s.advance(self.needed, point)
             for store in self.stage.stores:
                 self.s.store(store, point)
-        counted = any(r.how.startswith("arg") for r in self.stage.reduces)
+        counted = any(r.how in POSITIONS for r in self.stage.reduces)
         positions = [self._position(p) if counted else None for p in points]
         mask = points[0].mask if self.along else None
         taken = []

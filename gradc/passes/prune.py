@@ -1,7 +1,8 @@
 """What nobody reads leaves loops, branches and calls; those that need not be one are written out.
 
-A carry that no step changes is a const.  A loop of no step is its start, a loop of one step its body, a branch on a
-known bool the body it takes.
+A carry that no step changes is a const.  A loop whose result somebody reads is not dropped, even if all results are
+known, where nothing says that it ends: then neither does the program.  A loop of no step is its start, a loop of one
+step its body, a branch on a known bool the body it takes.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ def _loop(node: Node, args: tuple[Node, ...], wanted: set[int]) -> Sequence[Node
         tested = read_inputs(loop.cond.outputs)
         used |= {x for x, t in zip(loop.body.inputs, loop.cond.inputs, strict=False) if t in tested}
     kept = [k for k in range(count) if k in live and k not in steady]
+    if loop.steps is None and loop.length is None and wanted.isdisjoint(kept):
+        kept = sorted({*kept, *wanted})  # it stays, as long as it runs
     consts = [k for k, x in enumerate(loop.inner_consts) if x in used]
     moved = [k for k in sorted(steady & live) if loop.inner_carries[k] in used]
     xs = [k for k, x in enumerate(loop.inner_xs) if x in used]

@@ -7,8 +7,7 @@ Start reading at `Accesses.in_step`.
 from __future__ import annotations
 
 from gradc.schedule.affine import Affine
-from gradc.schedule.bodies import Choice, Repeat
-from gradc.schedule.kernel import Correlation, Kernel, Load, Lookup, Nest, Product, Search, Sort, Store, Work
+from gradc.schedule.kernel import Kernel, Load, Lookup, Nest, Store, Work
 
 
 class Accesses:
@@ -19,37 +18,35 @@ class Accesses:
         self.slots: dict[int, set[int]] = {}
         for slot, number in enumerate(kernel.slots):
             self.slots.setdefault(number, set()).add(slot)
-        nests = [w.epilogue.nest if isinstance(w, Product) and w.epilogue is not None else w for w in kernel.work]
-        self.parts = [(w, _Places(n) if isinstance(n, Nest) else None) for w, n in zip(kernel.work, nests, strict=True)]
+        touches = [(w, w.touch) for w in kernel.work]
+        self.parts = [(w, t, _Places(t.steps) if t.steps is not None else None) for w, t in touches]
 
     def in_step(self, source: int, target: int) -> bool:
         """Whether the kernel may write buffer ``target`` onto the memory of ``source``.
 
         True if it reads ``source`` at no place but the one that it writes next, or all at once before its only write,
-        and before anything else was written.  A plain copy of the one to the other is no write: it will be left out.
+        or in work that is over before anything of ``target`` is written.  A plain copy of the one to the other is no
+        write: it will be left out.
         """
         sources, targets = self.slots.get(source, set()) & {*self.kernel.reads}, self.slots.get(target, set())
         written = False
-        for work, places in self.parts:
+        for work, touch, places in self.parts:
             if is_copy(work, sources, targets) and not written:
                 continue
-            if sources & _operands(work) or (sources and isinstance(work, Product) and work.out.slot in targets):
+            writes = not targets.isdisjoint(touch.targets) or (places is not None and places.writes(targets))
+            if not sources.isdisjoint(touch.sources) and (written or writes):
                 return False
-            if places is None:
-                continue
-            reads = places.read(sources) if places.loops or written else set()
-            if reads is None or (reads and (written or not places.written_at(targets, reads))):
+            written = written or not targets.isdisjoint(touch.targets)
+            if places is not None and not places.in_step(sources, targets, written):
                 return False
-            if reads and len(places.nest.stages) > 1 and not places.written_last(targets):
-                return False
-            written = written or not places.stores.keys().isdisjoint(targets)
+            written = written or writes
         return True
 
     def side_by_side(self, number: int) -> bool:
         """Whether lanes read neighbours of a buffer: lanes apart, read around what was just written, would wait."""
         return all(
             places.nest.lane is None or offset.coefficient(places.nest.lane) == 1
-            for _, places in self.parts
+            for _, _, places in self.parts
             if places is not None
             for slot in self.slots.get(number, ())
             for offset in places.loads.get(slot, ())
@@ -74,6 +71,21 @@ class _Places:
         for store in nest.stores:
             self.stores.setdefault(store.slot, []).append(store)
 
+    def writes(self, slots: set[int]) -> bool:
+        return not self.stores.keys().isdisjoint(slots)
+
+    def in_step(self, sources: set[int], targets: set[int], written: bool) -> bool:
+        """Whether ``sources`` are read only where ``targets``, on the same memory and ``written`` or not, still hold
+        the old value."""
+        reads = self.read(sources) if self.loops or written else set[Affine]()
+        if reads is None:
+            return not (written or self.writes(targets))
+        if not reads:
+            return True
+        if written or not self.written_at(targets, reads):
+            return False
+        return len(self.nest.stages) == 1 or self.written_last(targets)
+
     def read(self, slots: set[int]) -> set[Affine] | None:
         """Where ``slots`` are read; None if that is not known before it runs."""
         if not slots.isdisjoint(self.computed):
@@ -88,20 +100,8 @@ class _Places:
     def written_at(self, slots: set[int], reads: set[Affine]) -> bool:
         """Whether each place read is the one that the nest's only pass writes."""
         stores = [s for slot in slots for s in self.stores.get(slot, ())]
-        return len(reads) == 1 and all(s.offset in reads and s.how == "set" and not s.terms for s in stores)
-
-
-def _operands(work: Work) -> set[int]:
-    """Slots that are read in no step with what is written."""
-    if isinstance(work, (Product, Correlation)):
-        return {work.left.slot, work.right.slot}
-    if isinstance(work, Sort):
-        return {work.source}
-    if isinstance(work, Repeat):
-        return {*work.consts, *(row.slot for row in work.xs)}
-    if isinstance(work, Choice):
-        return {work.which, *work.operands}
-    return {work.table, work.values} if isinstance(work, Search) else set()
+        plain = all(s.offset in reads and s.how == "set" and not s.terms for s in stores)
+        return not stores or (len(reads) == 1 and plain)
 
 
 def is_copy(work: Work, sources: set[int], targets: set[int]) -> bool:

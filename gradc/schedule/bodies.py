@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gradc.schedule.touch import Touch, Touching
+
 if TYPE_CHECKING:
     from gradc.schedule.kernel import Buffer, Kernel, Share, Work
 
@@ -67,7 +69,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(Touching):
     """A body run ``length`` times, or while ``again`` holds (then ``length`` times at most, if that is not None).
 
     The body's inputs are ``consts`` (slots), ``carries``, ``xs``; its outputs ``carries``, ``ys``.  ``arena`` is a slot
@@ -88,11 +90,11 @@ class Repeat:
     counter: int
 
     @property
-    def slots(self) -> set[int]:
-        """Every slot that the loop touches."""
-        rows = [row.slot for row in (*self.xs, *self.ys)]
-        handed = [slot for carry in self.carries for slot in (carry.home, carry.spare)]
-        return {*self.consts, *rows, *handed, self.arena, self.flag, self.counter} - {-1}
+    def touch(self) -> Touch:
+        handed = {slot for carry in self.carries for slot in (carry.home, carry.spare)}
+        kept = handed | {self.arena, self.flag, self.counter}
+        sources = {*self.consts, *(x.slot for x in self.xs)} | kept
+        return Touch(frozenset(sources - {-1}), frozenset({y.slot for y in self.ys} | kept) - {-1})
 
     @property
     def steps(self) -> int:
@@ -109,7 +111,7 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Touching):
     """One of two bodies, whichever the bool in slot ``which`` says; both read ``operands`` and write ``results``."""
 
     which: int
@@ -120,9 +122,9 @@ class Choice:
     arena: int
 
     @property
-    def slots(self) -> set[int]:
-        """Every slot that the branch touches."""
-        return {self.which, *self.operands, *self.results, self.arena} - {-1}
+    def touch(self) -> Touch:
+        arena = {self.arena} - {-1}
+        return Touch(frozenset({self.which, *self.operands} | arena), frozenset({*self.results} | arena))
 
     @property
     def flops(self) -> int:
@@ -147,3 +149,12 @@ def every_part(kernels: Sequence[Kernel]) -> Iterator[tuple[Work, Share | None]]
             yield work, share
             for body in held_bodies(work):
                 yield from every_part(body.kernels)
+
+
+def held_kernels(work: Work) -> Iterator[tuple[Body, Kernel]]:
+    """The kernels of all bodies that a piece of work runs, those of bodies inside of them too, each with its body."""
+    for body in held_bodies(work):
+        for kernel in body.kernels:
+            yield body, kernel
+            for inner in kernel.work:
+                yield from held_kernels(inner)

@@ -28,6 +28,7 @@ from gradc.aval import Shape
 from gradc.ops.record import Op
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.bodies import Choice, Repeat
+from gradc.schedule.touch import Touch, Touching
 
 # -- buffers -----------------------------------------------------------------------------------------------------------
 
@@ -275,7 +276,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Nest:
+class Nest(Touching):
     """Loops; see the file head.  ``lane`` is the variable that runs through the lanes of a vector, ``lanes`` at a time.
 
     It is one of ``outer``, and then the last of them; or the last of every stage's ``inner``; or None.
@@ -290,6 +291,21 @@ class Nest:
     sequential: bool = False
     packs: tuple[tuple[int, ...], ...] = ()  #: instructions computed side by side, see `gradc.schedule.pack`
     origins: tuple[frozenset[int], ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def touch(self) -> Touch:
+        return Touch(steps=self)
+
+    @property
+    def loaded(self) -> set[int]:
+        """The slots that are read; what combines with what is there reads it."""
+        combined = {s.slot for s in self.stores if s.how != "set"}
+        return {x.slot for x in self.code if isinstance(x, Load | Lookup)} | combined
+
+    @property
+    def stored(self) -> set[int]:
+        """The slots that are written."""
+        return {s.slot for s in self.stores}
 
     @property
     def across(self) -> bool:
@@ -364,7 +380,7 @@ class Epilogue:
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class Product(Touching):
     """out[i, j] = Σₖ left[i, k] · right[k, j] for every batch index, or what the epilogue makes of it.
 
     Sums are of ``dtype``, as is the output; operands of a float32 product may lie in memory as narrow floats.  If
@@ -383,6 +399,11 @@ class Product:
     epilogue: Epilogue | None = None
     half: bool = False
     origins: frozenset[int] = field(default=frozenset(), compare=False, repr=False)
+
+    @property
+    def touch(self) -> Touch:
+        after = self.epilogue.nest if self.epilogue is not None else None
+        return Touch(frozenset((self.left.slot, self.right.slot)), frozenset((self.out.slot,)), after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,7 +426,7 @@ class Corner:
 
 
 @dataclass(frozen=True, slots=True)
-class Correlation:
+class Correlation(Touching):
     """out = Σ left · right over the ``summed`` axes, for every index of the ``kept`` ones, outermost first.
 
     What a product becomes where no single stride walks through the axes of an operand because it shows sliding windows
@@ -421,13 +442,17 @@ class Correlation:
     origins: frozenset[int] = field(default=frozenset(), compare=False, repr=False)
 
     @property
+    def touch(self) -> Touch:
+        return Touch(frozenset((self.left.slot, self.right.slot)), frozenset((self.out.slot,)))
+
+    @property
     def macs(self) -> int:
         """Multiplications, each with an addition."""
         return math.prod(x.extent for x in (*self.kept, *self.summed))
 
 
 @dataclass(frozen=True, slots=True)
-class Sort:
+class Sort(Touching):
     """Stable argsort of every row of ``source``; row r starts at ``starts`` and steps by ``step`` elements."""
 
     source: int
@@ -438,9 +463,13 @@ class Sort:
     length: int
     step: int
 
+    @property
+    def touch(self) -> Touch:
+        return Touch(frozenset((self.source, self.scratch)), frozenset((self.out, self.scratch)))
+
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class Search(Touching):
     """Where each value belongs in the sorted row of its batch index."""
 
     table: int
@@ -451,6 +480,10 @@ class Search:
     length: int
     per_row: int
     side: str
+
+    @property
+    def touch(self) -> Touch:
+        return Touch(frozenset((self.table, self.values)), frozenset((self.out,)))
 
 
 Work = Nest | Product | Correlation | Sort | Search | Repeat | Choice

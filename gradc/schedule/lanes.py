@@ -39,6 +39,8 @@ LIGHT = frozenset((
 ))  # fmt: skip
 
 
+#: Reductions whose result is the position of an element.
+POSITIONS = frozenset(("argmax", "argmin"))
 #: Floats that are computed in float32.
 NARROW = frozenset(("float16", "bfloat16"))
 #: Lanes at most so many elements apart are read and written as whole vectors and shuffles, not one by one.
@@ -218,7 +220,7 @@ def _with_lane(nest: Nest, widths: Widths) -> Nest:
     options = [_across(nest, var) for var in reversed(nest.outer) if _lanes_write_apart(nest, var)]
     if any(map(in_order, nest.stages)):  # scattered lanes lose against one element after another
         options = [o for o in options if all(_is_even(f, o) for f in forms(o))]
-    options += [_along(nest, k) for k in reversed(range(_inner_axes(nest)))]
+    options += [_along(nest, k) for k in reversed(_inner_axes(nest))]
     if not options or most == 1:
         return nest
     wide = [replace(o, lanes=min(most, _round_up(o.lane.extent))) for o in options if o.lane is not None]
@@ -307,12 +309,16 @@ def _round_up(extent: int) -> int:
     return 1 << (extent - 1).bit_length()
 
 
-def _inner_axes(nest: Nest) -> int:
-    """How many inner axes may be the lane axis: those of reducing stages over the same loops, whose order is free."""
+def _inner_axes(nest: Nest) -> range:
+    """Which inner axes may be the lane axis: those of reducing stages over the same loops, if their order is free.
+
+    A reduction to a position counts the elements row by row, and takes the first of equals: its last axis stays last.
+    """
     looping = [s for s in nest.stages if s.inner]
     if len({s.inner for s in looping}) != 1 or any(map(in_order, looping)):
-        return 0
-    return len(looping[0].inner) if any(s.reduces for s in looping) else 0
+        return range(0)
+    axes, how = len(looping[0].inner), {r.how for s in looping for r in s.reduces}
+    return range(axes - 1 if how & POSITIONS else 0, axes) if how else range(0)
 
 
 def in_order(stage: Stage) -> bool:

@@ -190,25 +190,11 @@ def can_fail(work: Work) -> bool:
 
 def _private(work: Work, kernel: Kernel, buffers: Sequence[Buffer]) -> Iterator[tuple[int, int, str]]:
     """Scratch of this work alone: it holds something of one step, which the next step overwrites."""
-    others = {s for w in kernel.work if w is not work for s in _slots(w)}
-    for slot in sorted(_slots(work) - others - {*kernel.reads} - {*kernel.writes}):
+    others = {s for w in kernel.work if w is not work for s in w.touch.slots}
+    for slot in sorted(work.touch.slots - others - {*kernel.reads} - {*kernel.writes}):
         dtype = kernel.dtypes[slot]
         line = 64 // np.dtype(dtype).itemsize
         yield slot, line * math.ceil(buffers[kernel.slots[slot]].size / line), dtype
-
-
-def _slots(work: Work) -> set[int]:
-    """The slots that work touches."""
-    if isinstance(work, Nest):
-        return {x.slot for x in work.code if isinstance(x, Load | Lookup)} | {s.slot for s in work.stores}
-    if isinstance(work, Correlation):
-        return {work.left.slot, work.right.slot, work.out.slot}
-    if isinstance(work, Repeat | Choice):
-        return work.slots
-    if isinstance(work, Product):
-        inside = _slots(work.epilogue.nest) if work.epilogue is not None else set()
-        return {work.left.slot, work.right.slot, work.out.slot} | inside
-    return {getattr(work, name) for name in ("source", "out", "scratch", "table", "values") if hasattr(work, name)}
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------

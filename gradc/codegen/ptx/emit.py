@@ -31,8 +31,6 @@ from gradc.schedule.kernel import (
     Buffer,
     Correlation,
     Kernel,
-    Load,
-    Lookup,
     Nest,
     Place,
     Product,
@@ -101,7 +99,7 @@ class _Emitter:
                 yield from self._launches(work, kernel, frame, read)
 
     def _launches(self, work: DeviceWork, kernel: Kernel, frame: Frame, read: Set[int]) -> Iterator[Launch]:
-        used = sorted(_slots(work))
+        used = sorted(work.touch.slots)
         constant = self._only_read(work, used, frame)
         kept = isinstance(work, Product) and _is_read(work, kernel, read)
         for number, step in enumerate(self._steps(work, kernel, read)):
@@ -167,7 +165,7 @@ class _Emitter:
 
     def _only_read(self, work: DeviceWork, used: Sequence[int], frame: Frame) -> frozenset[int]:
         """Slots whose memory nothing in this work writes, so that it may be read past the caches that writes go to."""
-        written = _written(work)
+        written = work.touch.writes
         storage = {self._storage(frame[s]) for s in written}
         return frozenset(s for s in used if s not in written and self._storage(frame[s]) not in storage)
 
@@ -199,36 +197,6 @@ def _read_buffers(kernels: Sequence[Kernel], buffers: Sequence[Buffer]) -> froze
 def _is_read(product: Product, kernel: Kernel, read: Set[int]) -> bool:
     """Whether anybody reads the sums of a product, beside its epilogue; ``read``: the buffers that kernels read."""
     slot = product.out.slot
-    if product.epilogue is None or kernel.slots[slot] in read or slot in _read(product.epilogue.nest):
+    if product.epilogue is None or kernel.slots[slot] in read or slot in product.epilogue.nest.loaded:
         return True
-    others = [w for w in kernel.work if w is not product]
-    return any(isinstance(w, Repeat | Choice) or slot in _slots(w) for w in others)
-
-
-def _slots(work: DeviceWork) -> Set[int]:
-    if isinstance(work, Nest):
-        return _read(work) | {s.slot for s in work.stores}
-    if isinstance(work, Product):
-        own = {work.left.slot, work.right.slot, work.out.slot}
-        return own | (_slots(work.epilogue.nest) if work.epilogue is not None else set())
-    if isinstance(work, Correlation):
-        return {work.left.slot, work.right.slot, work.out.slot}
-    if isinstance(work, Sort):
-        return {work.source, work.out, work.scratch}
-    return {work.table, work.values, work.out}
-
-
-def _read(nest: Nest) -> Set[int]:
-    return {x.slot for x in nest.code if isinstance(x, Load | Lookup)}
-
-
-def _written(work: DeviceWork) -> Set[int]:
-    if isinstance(work, Nest):
-        return {s.slot for s in work.stores}
-    if isinstance(work, Product):
-        return {work.out.slot} | (_written(work.epilogue.nest) if work.epilogue is not None else set())
-    if isinstance(work, Correlation):
-        return {work.out.slot}
-    if isinstance(work, Sort):
-        return {work.out, work.scratch}
-    return {work.out}
+    return any(slot in w.touch.slots for w in kernel.work if w is not product)
