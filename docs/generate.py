@@ -77,6 +77,29 @@ def code_of(op: Op) -> str:
     return "per element" if op.kind is Kind.ELEMENTWISE else "by kind"
 
 
+#: what conversions and arithmetic mean where NumPy leaves it to the machine, or says it in a warning
+NUMBERS = """\
+## One meaning for every number
+
+Interpreter, constant folding and compiled code, on CPUs and GPUs, give the same answers; `tests/test_conversions.py`
+asks all of them at the ends of every range.
+
+- **Float to integer** truncates towards zero. A number beyond the range becomes the nearest end of it, so +∞ becomes
+  the largest integer and −1.0 becomes 0 as `uint8`; NaN becomes 0. (NumPy leaves these to the machine: it may wrap.)
+- **Integer to integer** keeps the low bits, as in NumPy; **to bool** is `x != 0`, so NaN is True.
+- **Float to a narrower float** rounds to nearest, ties to even, once.
+- **Integer arithmetic** wraps. `x // 0` and `x % 0` are 0; a shift by the width or more leaves 0 (−1 of a negative
+  number shifted right); an integer to a negative integer power is an error.
+- **Python numbers** take the dtype of the array they meet (NEP 50). One that does not fit into it is a `DTypeError`, in
+  `x + 300` as in `x.at[i].set(300)`; a Python integer may be written into unsigned arrays, any number into bool ones.
+- **Indices** may be of any integer dtype; an unsigned one beyond 2⁶³ is out of range, never negative.
+- **`np.errstate`, `np.seterr`** are not heeded: nothing here warns or raises of overflow, division by zero or invalid
+  operations; results are IEEE's infinities and NaNs.
+- **`x.at[i].add`, `.multiply`, `.power` …** with an index that names a position several times update it several times,
+  one after another, as `np.add.at` does; `.set` keeps the last.
+"""
+
+
 def ops_page() -> str:
     parts = [
         "# Ops\n",
@@ -86,6 +109,7 @@ def ops_page() -> str:
         "## What is not there yet\n",
         *(f"- {family}: {', '.join(f'`{n}`' for n in names)}" for family, names in missing().items()),
         "",
+        NUMBERS,
     ]
     for kind in Kind:
         members = [op for op in OPS.values() if op.kind is kind]

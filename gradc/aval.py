@@ -52,6 +52,19 @@ def computed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return FLOAT32 if dtype in NARROW else dtype
 
 
+def converted(values: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """``values`` in another dtype, as every stage means it: `ndarray.astype`, and where that leaves the result to the
+    machine (a float that no integer of ``dtype`` is near) the nearest integer that there is, 0 for NaN.
+    """
+    array = np.asarray(values)
+    if dtype.kind not in "iu" or not is_float(array.dtype):
+        return array.astype(dtype)
+    wide, ends = array.astype(np.float64), np.iinfo(dtype)  # float64 holds every narrower number
+    above, below = wide >= 2.0 ** (ends.bits - (dtype.kind == "i")), wide <= ends.min - 1.0
+    inside = np.where(above | below | np.isnan(wide), 0.0, wide).astype(dtype)
+    return np.where(above, dtype.type(ends.max), np.where(below, dtype.type(ends.min), inside))
+
+
 def finfo(dtype: DTypeLike) -> Any:
     """`np.finfo`, of bfloat16 too."""
     return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, Results
+from gradc.aval import Aval, Results, converted
 from gradc.errors import IndexingError, TraceError
 from gradc.node import Node, describe
 
@@ -100,7 +100,7 @@ def _evaluated(node: Node, operands: Sequence[Any]) -> Any:
 def _fit(node: Node, aval: Aval, value: Any) -> np.ndarray[Any, Any]:
     array = np.asarray(value)
     if array.dtype != aval.dtype:
-        array = array.astype(aval.dtype)
+        array = converted(array, aval.dtype)
     if array.shape != aval.shape:
         raise AssertionError(f"op {node.op.name}: shape rule says {aval.shape}, NumPy meaning gives {array.shape}")
     return array

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from numbers import Number
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -233,19 +234,19 @@ class Node:
 
     # -- operators -----------------------------------------------------------------------------------------------------
     def __add__(self, other: Any) -> Node:
-        return FUNCTIONS["add"](self, other)
+        return _paired("add", self, other, "__radd__")
 
     def __radd__(self, other: Any) -> Node:
         return FUNCTIONS["add"](other, self)
 
     def __sub__(self, other: Any) -> Node:
-        return FUNCTIONS["subtract"](self, other)
+        return _paired("subtract", self, other, "__rsub__")
 
     def __rsub__(self, other: Any) -> Node:
         return FUNCTIONS["subtract"](other, self)
 
     def __mul__(self, other: Any) -> Node:
-        return FUNCTIONS["multiply"](self, other)
+        return _paired("multiply", self, other, "__rmul__")
 
     def __rmul__(self, other: Any) -> Node:
         if isinstance(other, list) and not self.shape and self.dtype.kind in "iu":
@@ -253,19 +254,19 @@ class Node:
         return FUNCTIONS["multiply"](other, self)
 
     def __truediv__(self, other: Any) -> Node:
-        return FUNCTIONS["divide"](self, other)
+        return _paired("divide", self, other, "__rtruediv__")
 
     def __rtruediv__(self, other: Any) -> Node:
         return FUNCTIONS["divide"](other, self)
 
     def __floordiv__(self, other: Any) -> Node:
-        return FUNCTIONS["floor_divide"](self, other)
+        return _paired("floor_divide", self, other, "__rfloordiv__")
 
     def __rfloordiv__(self, other: Any) -> Node:
         return FUNCTIONS["floor_divide"](other, self)
 
     def __mod__(self, other: Any) -> Node:
-        return FUNCTIONS["remainder"](self, other)
+        return _paired("remainder", self, other, "__rmod__")
 
     def __rmod__(self, other: Any) -> Node:
         return FUNCTIONS["remainder"](other, self)
@@ -274,13 +275,15 @@ class Node:
         return self // other, self % other
 
     def __pow__(self, other: Any) -> Node:
-        return FUNCTIONS["power"](self, other)
+        if self.dtype.kind == "b" and type(other) is int and other == 2:
+            return self._call("square")  # int8, where np.power gives int64: ndarray's own shortcut
+        return _paired("power", self, other, "__rpow__")
 
     def __rpow__(self, other: Any) -> Node:
         return FUNCTIONS["power"](other, self)
 
     def __matmul__(self, other: Any) -> Node:
-        return FUNCTIONS["matmul"](self, other)
+        return _paired("matmul", self, other, "__rmatmul__")
 
     def __rmatmul__(self, other: Any) -> Node:
         return FUNCTIONS["matmul"](other, self)
@@ -298,52 +301,52 @@ class Node:
         return self._call("bitwise_invert")
 
     def __and__(self, other: Any) -> Node:
-        return FUNCTIONS["bitwise_and"](self, other)
+        return _paired("bitwise_and", self, other, "__rand__")
 
     def __rand__(self, other: Any) -> Node:
         return FUNCTIONS["bitwise_and"](other, self)
 
     def __or__(self, other: Any) -> Node:
-        return FUNCTIONS["bitwise_or"](self, other)
+        return _paired("bitwise_or", self, other, "__ror__")
 
     def __ror__(self, other: Any) -> Node:
         return FUNCTIONS["bitwise_or"](other, self)
 
     def __xor__(self, other: Any) -> Node:
-        return FUNCTIONS["bitwise_xor"](self, other)
+        return _paired("bitwise_xor", self, other, "__rxor__")
 
     def __rxor__(self, other: Any) -> Node:
         return FUNCTIONS["bitwise_xor"](other, self)
 
     def __lshift__(self, other: Any) -> Node:
-        return FUNCTIONS["bitwise_left_shift"](self, other)
+        return _paired("bitwise_left_shift", self, other, "__rlshift__")
 
     def __rlshift__(self, other: Any) -> Node:
         return FUNCTIONS["bitwise_left_shift"](other, self)
 
     def __rshift__(self, other: Any) -> Node:
-        return FUNCTIONS["bitwise_right_shift"](self, other)
+        return _paired("bitwise_right_shift", self, other, "__rrshift__")
 
     def __rrshift__(self, other: Any) -> Node:
         return FUNCTIONS["bitwise_right_shift"](other, self)
 
     def __eq__(self, other: object) -> Node:  # type: ignore[override]
-        return FUNCTIONS["equal"](self, other)
+        return _paired("equal", self, other, "__eq__")
 
     def __ne__(self, other: object) -> Node:  # type: ignore[override]
-        return FUNCTIONS["not_equal"](self, other)
+        return _paired("not_equal", self, other, "__ne__")
 
     def __lt__(self, other: Any) -> Node:
-        return FUNCTIONS["less"](self, other)
+        return _paired("less", self, other, "__gt__")
 
     def __le__(self, other: Any) -> Node:
-        return FUNCTIONS["less_equal"](self, other)
+        return _paired("less_equal", self, other, "__ge__")
 
     def __gt__(self, other: Any) -> Node:
-        return FUNCTIONS["greater"](self, other)
+        return _paired("greater", self, other, "__lt__")
 
     def __ge__(self, other: Any) -> Node:
-        return FUNCTIONS["greater_equal"](self, other)
+        return _paired("greater_equal", self, other, "__le__")
 
     def __getitem__(self, index: Any) -> Node:
         return self._call("getitem", index)
@@ -561,6 +564,27 @@ class Node:
         raise AttributeError(f"a traced array has no attribute {name!r}")
 
 
+#: operands that are arrays or numbers, as nearly all are
+_ORDINARY = frozenset((Node, int, float, bool, np.ndarray, list, tuple))
+
+
+def _paired(name: str, x: Node, other: Any, reflected: str) -> Any:
+    """The function ``name`` of both, or NotImplemented, as ndarray says it to operands that know better."""
+    if type(other) not in _ORDINARY and _knows_better(other, reflected):
+        return NotImplemented
+    return FUNCTIONS[name](x, other)
+
+
+def _knows_better(other: Any, reflected: str) -> bool:
+    """Whether an operand is no array and defines the reflected operator, or opts out of NumPy's operators (NEP 13)."""
+    kind = type(other)
+    if getattr(kind, "__array_ufunc__", "") is None:
+        return True
+    if isinstance(other, (Number, Sequence)) or hasattr(kind, "__array__"):
+        return False
+    return getattr(kind, reflected, None) is not getattr(object, reflected, None)
+
+
 def here() -> str:
     """The user's current line, for the head of a message."""
     where = user_location()
@@ -569,16 +593,18 @@ def here() -> str:
 
 def describe(node: Node) -> str:
     """A traced value in a message: its aval and where it was made."""
+    if node.op.name == "constant" and node.aval.weak:
+        return f"the Python number {node.attrs['value']}"
     made = f", made at {node.where}" if node.where and node.op.name != "input" else ""
     name = node.attrs.get("name") if node.op.name == "input" else None
     return f"{'traced array ' + repr(name) if name else 'a traced array'} ({node.aval}{made})"
 
 
 def unsupported(name: str) -> TraceError:
-    """The error for a NumPy function that gradc does not trace, with the nearest ones that it does."""
+    """The error for a NumPy function that gradc does not trace, with those that it does of nearly the same name."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name.split(".")[-1], [k for k in FUNCTIONS if k.isidentifier()], n=3, cutoff=0.6)
+    near = get_close_matches(name.split(".")[-1], [k for k in FUNCTIONS if k.isidentifier()], n=3, cutoff=0.8)
     hint = f"Nearest supported: {', '.join(near)}." if near else "See docs/ops.md for what is supported."
     return TraceError(f"{here()}: np.{name} cannot be traced by gradc.\n  {hint}")
 

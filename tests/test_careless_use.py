@@ -24,6 +24,7 @@ import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
+from gradc.node import unsupported
 from tests.careless_harness import M, X, clean, refused  # noqa: F401 - `clean` is a fixture for every test
 from tests.work import calls
 
@@ -210,6 +211,50 @@ def test_what_an_array_can_do_a_traced_array_can():
     y = X + 1
     for got, expected in zip(results, (3 * y, [2.0, 3.0], y, y, y[::-1], y // 2 + y % 2, y), strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+class Apart:
+    """A number that opts out of NumPy's operators."""
+
+    __array_ufunc__ = None
+
+    def __rmul__(self, other):
+        return other * 3
+
+    def __eq__(self, other):
+        return other + 1
+
+    __hash__ = None
+
+
+class Polite:
+    """A number with reflected operators that NumPy does not know."""
+
+    def __rmatmul__(self, other):
+        return other.sum()
+
+    def __gt__(self, other):
+        return other + 2
+
+
+def test_operands_that_know_better_are_asked():
+    """As ndarray does: `__array_ufunc__ = None` (NEP 13), or a reflected operator of a type that is no array."""
+    np.testing.assert_array_equal(gc.jit(lambda x: x * Apart())(X), 3 * X)
+    np.testing.assert_array_equal(gc.jit(lambda x: x == Apart())(X), X + 1)
+    assert gc.jit(lambda x: x @ Polite())(X) == X.sum()
+    np.testing.assert_array_equal(gc.jit(lambda x: x < Polite())(X), X + 2)
+    np.testing.assert_array_equal(gc.jit(lambda x: x + range(3))(X), X + range(3))
+    np.testing.assert_array_equal(gc.jit(lambda x: x + Mode.A.value)(X), X + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("inv", None), ("interp", None), ("svd", None), ("nanmedian", "median"), ("cumumlative_sum", "cumulative_sum")],
+)
+def test_names_are_suggested_only_when_they_are_near(name, near):
+    message = str(unsupported(name))
+    assert ("Nearest supported" in message) == (near is not None)
+    assert near is None or near in message
 
 
 def test_nodes_compare_elementwise_and_hash_by_identity():

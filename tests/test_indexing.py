@@ -13,6 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import gradc as gc
 import gradc.numpy as gnp
 from gradc.errors import DTypeError, IndexingError, ShapeError, TraceError
 from gradc.interpret import interpret, topological
@@ -21,6 +22,13 @@ from tests.namespace_harness import leaf, same, traced
 
 X = np.arange(60.0).reshape(3, 4, 5)
 UNIQUE = np.random.default_rng(0).permutation(60).astype(np.float64).reshape(3, 4, 5)
+
+
+#: ways to update, beside setting, and the ufuncs whose unbuffered ``at`` says what they mean
+UFUNCS = {
+    "add": np.add, "max": np.maximum, "min": np.minimum,
+    "multiply": np.multiply, "divide": np.divide, "power": np.power,
+}  # fmt: skip
 
 
 # -- random expressions -----------------------------------------------------------------------------------------------
@@ -111,11 +119,13 @@ def test_reading_at_traced_positions_is_numpys(case):
     same(interpret([result], values)[0], expected)
 
 
-@given(expressions(), st.sampled_from(["set", "add", "max", "min"]), st.booleans())
+@given(expressions(), st.sampled_from(["set", *UFUNCS]), st.booleans())
 def test_writing_is_numpys(case, how, scalar):
     shape, index = case
     x = numbered(shape)
     v = np.float64(7.5) if scalar else 1.5 * numbered(reference(x, index).shape) - 4
+    if how == "power":
+        x, v = np.asarray(np.abs(x) / 8 + 0.5), np.abs(v) / 16 + 0.25  # repeated powers of them are finite
     expected = written(x, index, v, how)
     same(traced(lambda a, b: getattr(a.at[index], how)(b), x, v), expected)
 
@@ -127,7 +137,8 @@ def written(x: np.ndarray, index: Any, v: Any, how: str) -> np.ndarray:
     if how == "set":
         out[index] = v
     else:
-        {"add": np.add, "max": np.maximum, "min": np.minimum}[how].at(out, index, v)
+        with np.errstate(all="ignore"):
+            UFUNCS[how].at(out, index, v)
     return out
 
 
@@ -163,6 +174,62 @@ def test_repeated_positions():
             traced(lambda a, i, b, how=how: getattr(a.at[i], how)(b), np.zeros(3), index, v),
             written(np.zeros(3), index, v, how),
         )
+
+
+def test_repeated_traced_positions_are_factors():
+    """The values for one position are multiplied first: one rounding apart from NumPy's order, so powers of 2 here."""
+    index, v = np.array([[1, -2], [0, 1]]), np.array([[2.0, 4.0], [0.0, 0.5]])[:, :, None] * np.ones(5)
+    for how in ("multiply", "divide"):
+        same(
+            traced(lambda a, i, b, how=how: getattr(a.at[:, i], how)(b), X[:, :3], index, v),
+            written(X[:, :3], np.s_[:, index], v, how),
+        )
+        once = np.array([2, 0])
+        found = traced(lambda a, i, how=how: getattr(a.at[i], how)(3.0, unique_indices=True), X, once)
+        same(found, written(X, once, 3.0, how))
+
+
+def test_functions_are_applied_in_place():
+    index = np.array([1, 1, 0])
+    expected = X.copy()
+    np.sin.at(expected, index)
+    same(traced(lambda a: a.at[index].apply(np.sin), X), expected)
+    same(traced(lambda a: a.at[a > 30].apply(np.negative), X), np.where(X > 30, -X, X))
+    same(
+        traced(lambda a, i: a.at[i].apply(np.square, unique_indices=True), X, index[1:]),
+        written(X, index[1:], 2, "power"),
+    )
+
+
+@pytest.mark.parametrize("how", ["multiply", "divide", "power"])
+def test_derivatives_of_updates_that_compute(how):
+    """Also by factors of which some are 0, and to second order."""
+    x, v = np.array([1.5, 0.5, 2.0]), np.array([2.0, 0.5, 1.25, 3.0])
+    if how == "multiply":
+        v[:2] = 0.0
+    index = np.array([1, 1, 0, 1])
+
+    def scattered(x, v):
+        return np.sin(getattr(x.at[index], how)(v)).sum()
+
+    def by_hand(x, v):
+        f = {"multiply": np.multiply, "divide": np.divide, "power": np.power}[how]
+        return np.sin(f(x[0], v[2])) + np.sin(f(f(f(x[1], v[0]), v[1]), v[3])) + np.sin(x[2])
+
+    for order in (gc.grad, gc.hessian):
+        for a, b in zip(order(scattered, (0, 1))(x, v), order(by_hand, (0, 1))(x, v), strict=True):
+            for part, want in zip(a, b, strict=True):
+                np.testing.assert_allclose(part, want, rtol=1e-13, atol=1e-13)
+
+
+def test_derivatives_by_traced_positions():
+    x, v, index = np.array([1.5, 0.5, 2.0]), np.array([0.0, 0.5, 1.25, 3.0]), np.array([1, 1, 0, 1])
+    for order in (gc.grad, gc.hessian):
+        found = order(lambda x, v, i: np.sin(x.at[i].multiply(v)).sum(), (0, 1))(x, v, index)
+        want = order(lambda x, v: np.sin(x.at[index].multiply(v)).sum(), (0, 1))(x, v)
+        for a, b in zip(found, want, strict=True):
+            for part, expected in zip(a, b, strict=True):
+                np.testing.assert_allclose(part, expected, rtol=1e-13, atol=1e-13)
 
 
 def test_masks_with_a_scalar_are_selections():
@@ -245,6 +312,7 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
     (lambda x: x.at[7].add(1), IndexingError, "index 7 is out of range for axis 0 with size 3"),
     (lambda x: x.astype(int).at[0].set(0.5), DTypeError, "without loss"),
     (lambda x: x.at[x > 0].set(np.ones(3)), TraceError, "scalar"),
+    (lambda x: x.at[gnp.argmax(x, 0)[0]].power(2.0), TraceError, "unique_indices=True"),
     (lambda x: np.take(x, 9, axis=1), IndexingError, "index 9 is out of range for axis 1"),
     (lambda x: np.take(x, 0, mode="?"), IndexingError, "mode must be"),
     (lambda x: np.take_along_axis(x, np.zeros((2, 1, 1), int), 1), IndexingError, "do not fit"),

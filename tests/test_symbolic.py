@@ -69,6 +69,8 @@ ZOO = {
     "scatter set": lambda x: x.at[np.array([1, 1, 2])].set(x[:3] * 2) * x,
     "scatter add": lambda x: x.at[np.array([1, 1, 2])].add(np.sin(x[:3])),
     "scatter max": lambda x: x.at[np.array([1, 1, 2])].max(x[:3] * 1.5),
+    "scatter of own rows": lambda x: x.at[np.array([1])].max(x[3:]) + x.at[np.array([1, 1])].min(x[2:]),
+    "scatter set of own rows": lambda x: x.at[np.array([2, 1])].set(x[2:]) * x,
     "sorted": lambda x: np.sort(x, axis=0)[::2] * W[:2, :3],
     "statistics": lambda x: (x - np.mean(x, axis=0)) / np.std(x, axis=0),
     "masked": lambda x: np.where(x > 0.7, np.sqrt(x - 0.7), x**2),

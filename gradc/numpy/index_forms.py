@@ -18,7 +18,7 @@ import numpy as np
 
 from gradc.aval import Shape, broadcast_shapes
 from gradc.errors import IndexingError, TraceError
-from gradc.node import Node, as_node, describe, here
+from gradc.node import FUNCTIONS, Node, as_node, describe, here
 from gradc.ops.elementwise import cast
 
 #: One advanced index: constant positions, or traced ones.
@@ -108,6 +108,8 @@ def _entry(entry: Any) -> Any:
         raise IndexingError(
             f"{here()}: index arrays must hold integers or booleans, got dtype {array.dtype}; convert with .astype(int)"
         )
+    if array.dtype == np.uint64:
+        array = np.minimum(array, np.uint64(2**63 - 1))
     return int(array) if array.ndim == 0 else (array.astype(np.int64),)
 
 
@@ -133,7 +135,14 @@ def _traced(index: Node) -> Node:
         )
     if index.dtype.kind not in "iu":
         raise IndexingError(f"{here()}: an index must be integer, got {describe(index)}; convert with .astype(int)")
-    return cast(index, np.int64)
+    return signed(index)
+
+
+def signed(index: Node) -> Node:
+    """Traced positions as int64; unsigned ones that no int64 holds are beyond every array, not negative."""
+    if index.dtype != np.uint64:
+        return cast(index, np.int64)
+    return cast(FUNCTIONS["minimum"](index, np.uint64(2**63 - 1)), np.int64)
 
 
 def _expanded(x: Node, entries: list[Any]) -> list[Any]:

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gradc.aval import Shape, promoted
-from gradc.errors import DTypeError, IndexingError, ShapeError
+from gradc.errors import DTypeError, IndexingError, ShapeError, TraceError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
 from gradc.numpy.axes import axis_of
-from gradc.numpy.index_forms import Positions, Selection, selection
+from gradc.numpy.creation import can_cast
+from gradc.numpy.index_forms import Positions, Selection, selection, signed
 from gradc.numpy.public import Array, ArrayLike, function, static
-from gradc.numpy.shapes import permuted, region, reshaped, sliced, spread, static_take
+from gradc.numpy.shapes import permuted, region, reshaped, sliced, spread, static_take, taken
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full, iota
 
@@ -39,7 +41,10 @@ def getitem(x: ArrayLike, index: Any) -> Array:
     IndexingError if a static index is out of range; TraceError for a traced boolean or a traced slice bound.
     """
     node = as_node(x)
-    chosen = selection(node, index)
+    return _read(node, selection(node, index))
+
+
+def _read(node: Node, chosen: Selection) -> Node:
     basic = region(node, chosen.parts)
     if not chosen.arrays:
         return reshaped(basic, chosen.shape)
@@ -130,7 +135,7 @@ def take_along_axis(arr: ArrayLike, indices: ArrayLike, axis: int | None = -1) -
         )
     k = axis_of(axis, x)
     shape = _along_shape(x, at, k)
-    index = [spread(cast(at, np.int64), shape, range(x.ndim)) if a == k else _own(x, a, shape) for a in range(x.ndim)]
+    index = [spread(signed(at), shape, range(x.ndim)) if a == k else _own(x, a, shape) for a in range(x.ndim)]
     return OPS["gather"].make((x, *index), axes=tuple(range(x.ndim)))
 
 
@@ -171,7 +176,14 @@ class At:
 
 
 class Update:
-    """One place of an array, waiting for what to do there.  ``v`` broadcasts to the shape of ``x[index]``."""
+    """One place of an array, waiting for what to do there.
+
+    ``v`` broadcasts to the shape of ``x[index]`` and is converted to the dtype of ``x`` if that loses nothing but
+    digits (DTypeError otherwise); a Python number must fit into it.  Where an index names one position several times,
+    each update sees what the one before it left, as with NumPy's ``ufunc.at``.  For that, `power` and `apply` must know
+    the positions while tracing; traced ones cost `multiply` and `divide` the square of their number.  Both end with
+    ``unique_indices=True``, the caller's word that no position repeats.
+    """
 
     __slots__ = ("array", "index")
 
@@ -193,7 +205,7 @@ class Update:
 
     def subtract(self, values: ArrayLike) -> Node:
         """``x`` with ``v`` subtracted at the index, once for each time a position occurs."""
-        return self._updated("add", -as_node(values))
+        return self._updated("add", -_fitting_dtype(as_node(values), self.array, "subtract"))
 
     def max(self, values: ArrayLike) -> Node:
         """``x`` with the larger of ``x`` and ``v`` at the index."""
@@ -203,19 +215,113 @@ class Update:
         """``x`` with the smaller of ``x`` and ``v`` at the index."""
         return self._updated("min", values)
 
+    def multiply(self, values: ArrayLike, *, unique_indices: bool = False) -> Node:
+        """``x`` with the elements at the index multiplied by ``v``, once for each time a position occurs."""
+        v = _fitting_dtype(as_node(values), self.array, "multiply")
+        return self._computed("multiply", FUNCTIONS["multiply"], v, unique_indices, factors=True)
+
+    def divide(self, values: ArrayLike, *, unique_indices: bool = False) -> Node:
+        """``x`` with the elements at the index divided by ``v``, once for each time a position occurs."""
+        v = _fitting_dtype(as_node(values), self.array, "divide")
+        return self._computed("divide", FUNCTIONS["divide"], v, unique_indices, factors=True)
+
+    def power(self, values: ArrayLike, *, unique_indices: bool = False) -> Node:
+        """``x`` with the elements at the index raised to the power ``v``, once for each time a position occurs."""
+        return self._computed("power", FUNCTIONS["power"], values, unique_indices)
+
+    def apply(self, f: Callable[[Node], ArrayLike], *, unique_indices: bool = False) -> Node:
+        """``x`` with the elements at the index replaced by ``f`` of them, once for each time a position occurs.
+
+        ``f`` is elementwise: it gets an array of those elements and returns one of the same shape.
+        """
+        return self._computed("apply", lambda old, _: f(old), 0, unique_indices)
+
     def _updated(self, how: str, values: ArrayLike) -> Node:
         x = self.array
         v = _fitting_dtype(as_node(values), x, how)
         mask = _mask_of(self.index)
         if mask is not None and v.ndim == 0:
-            return _where_masked(x, mask, v, how)
+            return _where_masked(x, mask, lambda old: _COMBINE[how](old, spread(v, old.shape, ())))
+        return _written(x, v, selection(x, self.index), how)
+
+    def _computed(
+        self, how: str, f: Callable[[Node, Node], ArrayLike], values: ArrayLike, unique: bool, factors: bool = False
+    ) -> Node:
+        """Elements replaced by ``f`` of them and the values; those for one position are ``factors``, or take turns."""
+        x, v = self.array, as_node(values)
+
+        def computed(old: Node, new: Node) -> Node:
+            return _fitting_dtype(as_node(f(old, new)), x, how)
+
+        mask = _mask_of(self.index)
+        if mask is not None and v.ndim == 0:
+            return _where_masked(x, mask, lambda old: computed(old, v))
         chosen = selection(x, self.index)
         v = _fitting_shape(v, chosen.shape, x)
-        return _scattered(x, v, chosen, how) if chosen.arrays else _placed(x, v, chosen, how)
+        if unique or not chosen.arrays or math.prod(chosen.lead) < 2:
+            return _written(x, computed(_read(x, chosen), v), chosen, "set")
+        if any(isinstance(p, Node) for p in chosen.arrays.values()):
+            if not factors:
+                raise TraceError(
+                    f"{here()}: .at[…].{how} of {describe(x)} at traced positions, of which some may be the same.\n"
+                    "  If none repeats, say so: unique_indices=True. Else index with an array known while tracing."
+                )
+            return _written(x, computed(_read(x, chosen), _joint_factors(x, v, chosen)), chosen, "set")
+        for turn, members in _turns(x, chosen):
+            mine = taken(_with_flat_lead(v, chosen), members, chosen.place)
+            x = _written(x, computed(_read(x, turn), mine), turn, "set")
+        return x
+
+
+def _with_flat_lead(v: Node, chosen: Selection) -> Node:
+    """Values in the shape of a selection, with one axis for its index arrays."""
+    end = chosen.place + len(chosen.lead)
+    return reshaped(v, (*v.shape[: chosen.place], math.prod(chosen.lead), *v.shape[end:]))
+
+
+def _turns(x: Node, chosen: Selection) -> list[tuple[Selection, np.ndarray[Any, Any]]]:
+    """A selection at constant positions cut into ones that name no position twice: the k-th has those that occur for
+    the k-th time.  Beside each stand the numbers of its members among the flat positions.
+    """
+    positions = {k: np.broadcast_to(np.asarray(p), chosen.lead).reshape(-1) for k, p in chosen.arrays.items()}
+    keys = np.ravel_multi_index(tuple(positions.values()), tuple(x.shape[k] for k in positions))
+    order = np.argsort(keys, kind="stable")
+    first = np.searchsorted(keys[order], keys[order])
+    turn = np.empty_like(order)
+    turn[order] = np.arange(keys.size) - first
+    parts = []
+    for k in range(turn.max() + 1):
+        members = np.flatnonzero(turn == k)
+        arrays: dict[int, Positions] = {axis: p[members] for axis, p in positions.items()}
+        parts.append((replace(chosen, arrays=arrays, lead=members.shape), members))
+    return parts
+
+
+def _joint_factors(x: Node, v: Node, chosen: Selection) -> Node:
+    """For each of the traced positions the product of the values for all positions that are the same."""
+    count, place = math.prod(chosen.lead), chosen.place
+    same = full((count, count), True, bool)
+    for axis, p in chosen.arrays.items():
+        given = reshaped(_shown(p, chosen.lead), (count,))
+        at_ = _traced_where(given < 0, given + x.shape[axis], given)
+        same = same & (reshaped(at_, (count, 1)) == at_)
+    flat = _with_flat_lead(v, chosen)
+    shape = (*flat.shape[:place], count, *flat.shape[place:])
+    seen = spread(flat, shape, [k for k in range(len(shape)) if k != place])
+    factors = _traced_where(spread(same, shape, (place, place + 1)), seen, 1)
+    product = OPS["prod"].make((cast(factors, v.dtype),), axes=(place + 1,))
+    return reshaped(product, v.shape)
+
+
+def _written(x: Node, v: Node, chosen: Selection, how: str) -> Node:
+    v = _fitting_shape(v, chosen.shape, x)
+    return _scattered(x, v, chosen, how) if chosen.arrays else _placed(x, v, chosen, how)
 
 
 def _fitting_dtype(v: Node, x: Node, how: str) -> Node:
-    if not (v.aval.weak and v.dtype.kind == x.dtype.kind) and not np.can_cast(v.dtype, x.dtype, "same_kind"):
+    """``v`` in the dtype of ``x``; a Python integer goes into any dtype that holds it, and any number into bool."""
+    number = v.aval.weak and (v.dtype.kind == x.dtype.kind or x.dtype == bool or v.dtype.kind + x.dtype.kind == "iu")
+    if not number and not can_cast(v.dtype, x.dtype, "same_kind"):
         raise DTypeError(
             f"{here()}: .at[…].{how}: {describe(v)} does not fit into {describe(x)} without loss; use .astype on one"
         )
@@ -251,11 +357,11 @@ def _mask_of(index: Any) -> Node | None:
     return constant(index) if isinstance(index, np.ndarray) and index.dtype == bool else None
 
 
-def _where_masked(x: Node, mask: Node, v: Node, how: str) -> Node:
+def _where_masked(x: Node, mask: Node, f: Callable[[Node], Node]) -> Node:
+    """``f`` of ``x`` where the mask holds, else ``x``."""
     if mask.shape != x.shape[: mask.ndim]:
         raise IndexingError(f"{here()}: a boolean index of shape {mask.shape} does not match {describe(x)}")
-    shown = spread(mask, x.shape, range(mask.ndim))
-    return OPS["where"].make((shown, _COMBINE[how](x, spread(v, x.shape, ())), x))
+    return OPS["where"].make((spread(mask, x.shape, range(mask.ndim)), f(x), x))
 
 
 def _placed(x: Node, v: Node, chosen: Selection, how: str) -> Node:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval
+from gradc.aval import Aval, converted
 from gradc.errors import DTypeError
 from gradc.node import FUNCTIONS, Node, as_node, describe, dsl, here
 from gradc.ops import elementwise as kind
@@ -325,13 +325,13 @@ cast = register(
         name="cast",
         kind=Kind.ELEMENTWISE,
         infer=lambda x, dtype: Aval(x.shape, dtype),
-        numpy=lambda x, dtype: np.asarray(x).astype(dtype),
+        numpy=lambda x, dtype: converted(x, dtype),
         sympy=lambda S, x, dtype: x,
         linear=(0,),
         transpose=lambda ct, node, i: kind.cast(ct, node.args[0].dtype),
         batch=kind.batch,
         lower=lambda b, x, dtype: b.convert(x, str(dtype)),
-        doc="Conversion to another dtype.",
+        doc="Conversion to another dtype; a float beyond the integers of it becomes the nearest of them, NaN 0.",
     )
 )
 stop_gradient = elementwise(

@@ -23,8 +23,8 @@ from gradc.aval import (
     Shape,
     broadcast_shapes,
     canonical_dtype,
+    converted,
     interned,
-    is_float,
 )
 from gradc.errors import DTypeError, PromotionWarning, ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
@@ -195,8 +195,10 @@ def cast(node: Node, dtype: Any) -> Node:
 
 def _python_scalar(value: int | float, target: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """A Python number in the dtype of its partner; NumPy's error for an integer that does not fit."""
+    if target.kind not in "iu" or isinstance(value, float):
+        return converted(value, target)
     try:
-        return np.asarray(value).astype(target) if is_float(target) or target.kind == "b" else np.array(value, target)
+        return np.array(value, target)
     except OverflowError as error:
         raise DTypeError(f"{here()}: {error}; cast the array to a wider dtype") from None
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from gradc.aval import converted
 from gradc.graph import Graph
 from gradc.node import OPS, Node, constant, derived_from
 from gradc.ops.record import HOLDERS, Kind
@@ -63,4 +63,4 @@ def _splat(node: Node, scalars: list[NDArray[Any] | None]) -> Node:
 def _constant(value: Any, node: Node) -> Node:
     """``value`` in the place of ``node``, from the same line of source."""
     with derived_from(node.where):
-        return constant(np.asarray(value, node.dtype), node.aval.weak)
+        return constant(converted(value, node.dtype), node.aval.weak)

@@ -63,6 +63,7 @@ def _pull_back(
             total = _sum(received)
             if node in wanted:
                 results[node] = total.settled()
+                continue  # held independent of the other inputs, also where it was computed from one of them
             for arg, part in _pulled(node, total, active, inside):
                 pending.setdefault(arg, []).append(part)
     return [results.get(x) for x in inputs]
