@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gradc import nn, numpy, optim, special
+from gradc import nn, numpy, optim, special, tree
 from gradc.api.compiled import Jitted, compile, jit, train_step
 from gradc.api.control import checkpoint, cond, fori_loop, scan, while_loop
 from gradc.api.custom import CustomDerivative, custom_derivative
@@ -110,6 +110,7 @@ __all__ = [
     "stop_gradient",
     "trace",
     "train_step",
+    "tree",
     "value_and_grad",
     "vjp",
     "vmap",

@@ -127,14 +127,11 @@ def is_open(node: Node) -> bool:
 
 def _outputs(result: Any, title: str) -> tuple[tuple[Node, ...], Structure]:
     leaves, paths, structure = flatten(result)
-    if structure.static:
-        returned = structure.static[0][1].value
-        raise TraceError(
-            f"{here()}: {title} returns {returned!r} among its results: only arrays can be results.\n"
-            "  Leave it out; a bool can be returned as np.bool_(value), other constants are known outside."
-        )
     if not leaves:
-        raise TraceError(f"{here()}: {title} returned {result!r}: a traced function must return at least one array")
+        raise TraceError(
+            f"{here()}: {title} returned {result!r:.60}: a traced function must return at least one array.\n"
+            "  A bool becomes one by np.bool_(value); strings and other constants are known outside."
+        )
     nodes = []
     for leaf, path in zip(leaves, paths, strict=True):
         try:

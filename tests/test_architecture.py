@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("version", "errors", "aval", "node", "interpret", "graph", "containers"),
     ("ops",),
-    ("numpy", "nn", "optim", "random", "linalg", "special", "data"),
+    ("numpy", "nn", "optim", "random", "linalg", "special", "data", "tree"),
     ("witnesses", "trace"),
     ("diff",),
     ("passes",),

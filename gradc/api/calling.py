@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import is_number, lost_meaning
-from gradc.containers import Structure, leaves_of
+from gradc.containers import leaves_of
 from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError
 from gradc.graph import Graph
 from gradc.node import Node, describe, here
@@ -29,7 +29,7 @@ def flat_leaves(graph: Graph, args: Any, kwargs: Any) -> list[Any]:
     if structure != graph.in_tree:
         raise TypeError(
             f"{here()}: {graph.title}: the arguments nest differently from what was compiled: "
-            f"{describe_structure(structure)}, expected {describe_structure(graph.in_tree)}"
+            f"{structure}, expected {graph.in_tree}"
         )
     return leaves
 
@@ -65,12 +65,3 @@ def mismatch(title: str, name: str, node: Node, given: object) -> Exception:
     return ArgumentDTypeError(
         f"{title}: {name} has dtype {array.dtype}, compiled for {node.dtype}; use {name}.astype('{node.dtype}')"
     )
-
-
-def describe_structure(structure: Structure | None) -> str:
-    """A container nesting in an error message."""
-    if structure is None:
-        return "()"
-    pieces = str(structure.spec).removeprefix("PyTreeSpec").split("*")
-    shown = {position: repr(static.value)[:40] for position, static in structure.static}
-    return "".join(piece + shown.get(i, "*") for i, piece in enumerate(pieces[:-1])) + pieces[-1]

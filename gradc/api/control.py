@@ -322,10 +322,10 @@ def _over(graph: Graph, own: Sequence[Node], consts: Sequence[Node]) -> Graph:
 def _same_results(one: Graph, two: Graph, titles: Sequence[str]) -> tuple[Graph, Graph]:
     """Both branches with one nesting, shapes and dtypes; Python numbers take the dtype of their partner."""
     assert one.out_tree is not None and two.out_tree is not None
-    if one.out_tree.spec != two.out_tree.spec:
+    if one.out_tree != two.out_tree:
         raise TraceError(
-            f"{here()}: cond: both functions must return the same nesting; {titles[0]} returns {one.out_tree.spec}, "
-            f"{titles[1]} returns {two.out_tree.spec}"
+            f"{here()}: cond: both functions must return the same nesting; {titles[0]} returns {one.out_tree}, "
+            f"{titles[1]} returns {two.out_tree}"
         )
     pairs = list(zip(one.outputs, two.outputs, strict=True))
     names = _names_of(one)
@@ -460,9 +460,9 @@ class _Body:
     @classmethod
     def of_pair(cls, graph: Graph, consts: list[Node], title: str, whose: str) -> _Body:
         """A body that returns (carry, y)."""
-        tree = graph.out_tree
-        if tree is None or tree.spec.type is not tuple or tree.spec.num_children != 2:
-            shown = "one array" if tree is None or tree.is_leaf else f"{tree.spec.type.__name__}"
+        tree = _without_constants(graph, whose)
+        if tree.spec.type is not tuple or tree.spec.num_children != 2:
+            shown = "one array" if tree.is_leaf else f"{tree.spec.type.__name__}"
             raise TraceError(
                 f"{here()}: {whose}: {title} must return a pair (carry, y), it returns {shown}; y may be None"
             )
@@ -472,14 +472,26 @@ class _Body:
     @classmethod
     def of_value(cls, graph: Graph, consts: list[Node]) -> _Body:
         """A body that returns the carry alone."""
-        assert graph.out_tree is not None
-        return cls(graph, consts, graph.out_tree, graph.out_tree, len(graph.outputs))
+        tree = _without_constants(graph, "loop")
+        return cls(graph, consts, tree, tree, len(graph.outputs))
 
     def finished(self, avals: Sequence[Aval]) -> _Body:
         """With outputs cast to what the carry is."""
         carried = [_as(y, a) for y, a in zip(self.graph.outputs, avals, strict=False)]
         outputs = (*carried, *self.graph.outputs[self.count :])
         return _Body(self.graph.replace(outputs=outputs), self.consts, self.carry, self.ys, self.count)
+
+
+def _without_constants(graph: Graph, whose: str) -> Structure:
+    """How the results of a body nest; what it hands on from step to step are arrays."""
+    tree = graph.out_tree
+    assert tree is not None
+    for _, static in tree.static:
+        raise TraceError(
+            f"{here()}: {whose}: {graph.title} returns {static.value!r:.40}, which is not an array: it is the same in "
+            "every step and known outside; leave it out"
+        )
+    return tree
 
 
 def _settled(traced: Callable[[Sequence[Aval]], _Body], start: _Leaves, title: str) -> tuple[_Body, list[Aval]]:

@@ -48,15 +48,10 @@ class Wanted:
         """Flat gradients in the nesting of the selected arguments."""
         parts, rest = [], list(flat)
         for structure in self.structures:
-            count = structure.spec.num_leaves - len(structure.static)
-            parts.append(_without_static(structure).unflatten(rest[:count]))
+            count = structure.size
+            parts.append(structure.of_arrays.unflatten(rest[:count]))
             rest = rest[count:]
         return parts[0] if self.single else tuple(parts)
-
-
-def _without_static(structure: Structure) -> Structure:
-    """Gradients have None where the argument had a static leaf."""
-    return Structure(structure.spec, tuple((i, None) for i, _ in structure.static))
 
 
 def select(args: Sequence[Any], argnums: ArgNums, title: str) -> Wanted:
@@ -284,7 +279,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     )
     count = len(graph.outputs)
     assert graph.out_tree is not None
-    return graph.out_tree.unflatten(results[:count]), graph.out_tree.unflatten(results[count:])
+    return graph.out_tree.unflatten(results[:count]), graph.out_tree.of_arrays.unflatten(results[count:])
 
 
 def _as_tangent(value: Any, like: Node) -> Any:

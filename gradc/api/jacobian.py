@@ -53,7 +53,7 @@ def jacobian(f: Callable[..., Any], argnums: ArgNums = 0, mode: Mode = "auto") -
         width = len(inputs)
         nested = [wanted.nest(flat[i * width : (i + 1) * width]) for i in range(len(graph.outputs))]
         assert graph.out_tree is not None
-        return graph.out_tree.unflatten(nested)
+        return graph.out_tree.of_arrays.unflatten(nested)
 
     return noted(jacobian_of, Derived(f, argnums, order=1))
 

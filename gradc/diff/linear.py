@@ -63,5 +63,6 @@ def refuse_without_tangent(node: Node, name: str) -> None:
         raise DTypeError(
             f"{here()}: cannot differentiate with respect to {name!r} ({node.aval}): "
             "integers and bools have no tangent.\n"
-            f"  Pass it as float (e.g. {name}.astype(float)), or leave it out of argnums.  {describe(node)}"
+            f"  Pass it as float (e.g. {name}.astype(float)), leave it out of argnums, or declare the field of a "
+            f"dataclass gc.tree.static().  {describe(node)}"
         )

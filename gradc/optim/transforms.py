@@ -14,7 +14,8 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.aval import NARROW, computed_in
-from gradc.containers import every_leaf, leaves_of, tree_map
+from gradc.containers import Structure, leaves_of, tree_map
+from gradc.node import here
 
 Tree = Any
 #: a learning rate, or a function of the step number (0, 1, 2, …) that gives it
@@ -47,13 +48,14 @@ class MomentState(NamedTuple):
 
 
 def _zeros(params: Tree) -> Tree:
-    """Moments that begin at zero: in the dtype of the parameters, but float32 for narrow ones."""
+    """Moments that begin at zero, in the dtype of the parameters, float32 for narrow ones; None at static leaves."""
 
     def zero(p: Any) -> Any:
         dtype = computed_in(gnp.result_type(p))
         return gnp.zeros_like(p, dtype) if gnp.ndim(p) else np.zeros((), dtype)
 
-    return tree_map(zero, params)
+    leaves, structure = leaves_of(params)
+    return structure.of_arrays.unflatten(map(zero, leaves))
 
 
 def _wide(x: Any) -> Any:
@@ -131,17 +133,20 @@ def add_decayed_weights(weight_decay: float, mask: Tree | Callable[[Tree], Tree]
             return tree_map(lambda g, p: _wide(g) + weight_decay * _wide(p), grads, params)
         chosen = mask(params) if callable(mask) else mask
         leaves, structure = leaves_of(params)
-        flags = _flags(chosen, len(leaves))
+        flags = _flags(chosen, structure)
         flat = zip(leaves_of(grads)[0], leaves, flags, strict=True)
-        return structure.unflatten(_wide(g) + weight_decay * _wide(p) if keep else g for g, p, keep in flat)
+        return structure.of_arrays.unflatten(_wide(g) + weight_decay * _wide(p) if keep else g for g, p, keep in flat)
 
     return _stateless(decayed)
 
 
-def _flags(mask: Tree, count: int) -> list[bool]:
-    flags = every_leaf(mask)
-    if len(flags) != count or not all(isinstance(f, bool) for f in flags):
-        raise ValueError(f"mask must be a tree of {count} bools like the parameters, got {mask!r}")
+def _flags(mask: Tree, params: Structure) -> list[bool]:
+    try:
+        flags = params.parts_of(mask)
+    except ValueError:
+        flags = []
+    if len(flags) != params.size or not all(isinstance(f, bool) for f in flags):
+        raise ValueError(f"{here()}: mask must be a tree of {params.size} bools like the parameters, got {mask!r}")
     return flags
 
 

@@ -26,6 +26,8 @@ from gradc.runtime.objects import address
 
 #: More objects than this in one call go the Python way: their pointers lie on the thread's stack.
 MOST_OBJECTS = 4096
+#: set in the flags of a class that Python code made (Include/object.h)
+_HEAP_TYPE = 1 << 9
 #: Classes whose instances never change, so that the same object means the same value.
 _UNCHANGING = (
     type(None), bool, int, float, complex, str, bytes, np.dtype, type, enum.Enum, types.FunctionType,
@@ -163,7 +165,17 @@ class _Call:
                 if not _is_unchanging(value):
                     raise _Unfit
                 return {"expect": code.CONSTANT, "type": self._named(value)}
-        return {"expect": self._container(part), "type": self._named(part.kind), "size": len(part.parts)}
+        container = self._container(part)
+        if container == code.RECORD:
+            return {"expect": container, "type": self._named(part.kind)} | self._attributes(part)
+        return {"expect": container, "type": self._named(part.kind), "size": len(part.parts)}
+
+    def _attributes(self, part: Branch) -> dict[str, int]:
+        """How many attributes an instance must hold, where it could hold more than its parts."""
+        if not part.kind.__dictoffset__:
+            return {}
+        slots = (isinstance(getattr(part.kind, key, None), types.MemberDescriptorType) for key in part.keys)
+        return {"other": self._named("__dict__"), "size": len(part.keys) - sum(slots)}
 
     def _container(self, part: Branch) -> int:
         if part.kind is tuple or _is_plain_named_tuple(part.kind):
@@ -213,7 +225,7 @@ def _makes(part: Part, keep: list[object]) -> Iterator[dict[str, int]]:
         yield takes | {"what": code.NEW_TUPLE if part.kind is tuple else code.NEW_LIST}
     elif part.kind is dict:
         yield takes | {"what": code.NEW_DICT, "keys": named(part.order)}
-    elif part.is_dataclass:
+    elif part.is_dataclass and _is_plain_class(part.kind):
         yield takes | {"what": code.NEW_RECORD, "type": named(part.kind), "keys": named(part.order)}
     elif _is_plain_named_tuple(part.kind):
         yield takes | {"what": code.NEW_NAMED, "type": named(part.kind)}
@@ -227,6 +239,12 @@ def _is_plain_named_tuple(kind: type) -> bool:
         return False
     made_by = getattr(kind.__new__, "__globals__", {}).get("__name__")
     return bool(made_by == f"namedtuple_{kind.__name__}")
+
+
+def _is_plain_class(kind: Any) -> bool:
+    """Whether an instance is nothing but its attributes: no base holds memory of its own, none makes it differently."""
+    bases_hold_nothing = all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__)
+    return bool(bases_hold_nothing and kind.__new__ is object.__new__)
 
 
 def _is_unchanging(value: object) -> bool:
@@ -247,6 +265,12 @@ class _Slow(Exception):  # noqa: N818 - a signal of the rehearsal, never seen ou
 class _Pair(NamedTuple):
     first: Any
     second: Any
+
+
+@dataclass
+class _Record:
+    first: Any
+    second: Any = field(init=False)
 
 
 @cache
@@ -271,8 +295,10 @@ def rehearse() -> bool:
     native = NativeFunction(machinery.probe_address, inputs, outputs, 0, {}, (), fail, misfit, owner=machinery)
     variable: ContextVar[int] = ContextVar("rehearsal", default=0)
     dispatcher = Dispatcher(slow, variable, 0)
-    arguments = _branch(tuple, _branch(tuple, _branch(list, _branch(dict, a=0), Fixed(None))), _branch(dict, s=1))
-    results = _branch(tuple, _branch(list, 0), _branch(_Pair, 1, Fixed("s")), _branch(dict, large=2), _branch(tuple))
+    record = Branch(_Record, ("first", "second"), (Fixed(None), 1), ("first", "second"), True)
+    arguments = _branch(tuple, _branch(tuple, _branch(list, _branch(dict, a=0), Fixed(None))), _branch(dict, s=record))
+    pair = _branch(_Pair, record, Fixed("s"))
+    results = _branch(tuple, _branch(list, 0), pair, _branch(dict, large=2), _branch(tuple))
     version = _describe(native, (False, False), arguments, results)
     if version is None:
         return False
@@ -285,29 +311,39 @@ def _branch(kind: type, *parts: Part, **named: Part) -> Branch:
     return Branch(kind, keys, parts or tuple(named.values()), keys)
 
 
+def _record(second: Any) -> _Record:
+    made = _Record(None)
+    made.second = second
+    return made
+
+
 def _rehearse_calls(native: NativeFunction, call: Callable[..., Any], variable: ContextVar[int]) -> bool:
     x, scale = np.array([1.0, 2.0]), np.float64(3.0)
     native(x, scale)  # makes what calls share
-    (y,), pair, large, empty = call([{"a": x}, None], s=scale)
-    right = y.tolist() == [3.0, 6.0] and pair == (3.0, "s") and type(pair) is _Pair and empty == ()
+    given, zero, more = _record(scale), _record(np.float64(0.0)), _record(scale)
+    more.third = None  # type: ignore[attr-defined]
+    (y,), pair, large, empty = call([{"a": x}, None], s=given)
+    right = y.tolist() == [3.0, 6.0] and pair == (given, "s") and type(pair) is _Pair and empty == ()
+    right = right and type(pair.first) is _Record and pair.first is not given
     right = right and large.keys() == {"large"} and large["large"][0] == 3.0
-    watched = (x, scale, call, _Pair)
+    watched = (x, scale, given, call, _Pair, _Record)
     before = [sys.getrefcount(w) for w in watched]
     for _ in range(16):
-        call([{"a": x}, None], s=scale)
+        call([{"a": x}, None], s=given)
     right = right and [sys.getrefcount(w) for w in watched] == before
     calls: list[tuple[Callable[[], Any], type[Exception]]] = [
-        (lambda: call([{"a": x}, None], s=np.float64(0.0)), ZeroDivisionError),
-        (lambda: call([{"b": x}, None], s=scale), _Slow),
-        (lambda: call([{"a": x[::-1]}, None], s=scale), _Slow),
-        (lambda: call([{"a": x}, 1], s=scale), _Slow),
-        (lambda: call([{"a": x}], s=scale), _Slow),
-        (lambda: call([{"a": x}, None], t=scale), _Slow),
-        (lambda: call([{"a": x}, None], scale), _Slow),
+        (lambda: call([{"a": x}, None], s=zero), ZeroDivisionError),
+        (lambda: call([{"b": x}, None], s=given), _Slow),
+        (lambda: call([{"a": x}, None], s=more), _Slow),
+        (lambda: call([{"a": x[::-1]}, None], s=given), _Slow),
+        (lambda: call([{"a": x}, 1], s=given), _Slow),
+        (lambda: call([{"a": x}], s=given), _Slow),
+        (lambda: call([{"a": x}, None], t=given), _Slow),
+        (lambda: call([{"a": x}, None], given), _Slow),
     ]
     right = right and all(_raises(run, kind) for run, kind in calls)
     token = variable.set(1)
-    right = right and _raises(lambda: call([{"a": x}, None], s=scale), _Slow)
+    right = right and _raises(lambda: call([{"a": x}, None], s=given), _Slow)
     variable.reset(token)
     return right
 

@@ -151,6 +151,9 @@ def emit_fetch(module: PythonModule) -> None:
         kind = f.load("ptr", x, objects.TYPE)
         _require_kind(f, row, x, kind)
     f.line("ret i1 true")
+    f.label("unreadable")
+    f.call("PyErr_Clear")
+    f.branch("misfit")
     f.label("misfit")
     f.call("gradc_release", "ptr %held", f"i64 {f.let(f'add nsw i64 {k}, 1')}")
     f.line("ret i1 false")
@@ -218,6 +221,17 @@ def _require_kind(f: Code, row: str, x: str, kind: str) -> None:
 
         return check
 
+    def record() -> str:
+        f.require(f.is_("eq", "ptr", kind, expected), "misfit")
+        held = f.field(FETCH, row, "other")
+        with f.when(Value(f.is_("ne", "ptr", held, "null"), "bool")):
+            attributes = f.call("PyObject_GetAttr", f"ptr {x}", f"ptr {held}")
+            f.require(f.is_("ne", "ptr", attributes, "null"), "unreadable")
+            count = f.call("PyDict_Size", f"ptr {attributes}")
+            f.call("Py_DecRef", f"ptr {attributes}")
+            f.require(f.is_("eq", "i64", count, f.field(FETCH, row, "size", "i64")), "misfit")
+        return x
+
     _switch(
         f,
         f.field(FETCH, row, "expect", "i64"),
@@ -227,7 +241,7 @@ def _require_kind(f: Code, row: str, x: str, kind: str) -> None:
             TUPLE: sized("PyTuple_Size"),
             LIST: sized("PyList_Size"),
             DICT: sized("PyDict_Size"),
-            RECORD: identical(kind),
+            RECORD: record,
         },
     )
 
@@ -265,6 +279,13 @@ def _make_object(f: Code, row: str, parts: str, takes: Value) -> str:
             f.call(put, f"ptr {container}", f"i64 {k}", f"ptr {f.load('ptr', f.element(parts, k))}")
         return container
 
+    def refused(made: str, status: str) -> None:
+        """If a part could not be put into what was made."""
+        with f.when(Value(f.is_("slt", "i32", status, "0"), "bool")):
+            f.call("Py_DecRef", f"ptr {made}")
+            f.branch("failed")
+            f.label(f.fresh("unreached"))
+
     def mapping() -> str:
         made = f.call("PyDict_New")
         f.require(f.is_("ne", "ptr", made, "null"), "failed")
@@ -272,17 +293,18 @@ def _make_object(f: Code, row: str, parts: str, takes: Value) -> str:
             k = every.index.ref
             key = f.call("PyTuple_GetItem", f"ptr {keys}", f"i64 {k}")
             value = f.load("ptr", f.element(parts, k))
-            refused = f.is_("slt", "i32", f.call("PyDict_SetItem", f"ptr {made}", f"ptr {key}", f"ptr {value}"), "0")
-            with f.when(Value(refused, "bool")):
-                f.call("Py_DecRef", f"ptr {made}")
-                f.branch("failed")
-                f.label(f.fresh("unreached"))
+            refused(made, f.call("PyDict_SetItem", f"ptr {made}", f"ptr {key}", f"ptr {value}"))
         f.call("gradc_release", f"ptr {parts}", f"i64 {takes.ref}")
         return made
 
     def record() -> str:
-        made = f.call("PyObject_Vectorcall", f"ptr {kind}", f"ptr {parts}", "i64 0", f"ptr {keys}")
+        made = f.call("PyType_GenericAlloc", f"ptr {kind}", "i64 0")
         f.require(f.is_("ne", "ptr", made, "null"), "failed")
+        with f.loop(0, takes) as every:
+            k = every.index.ref
+            name = f.call("PyTuple_GetItem", f"ptr {keys}", f"i64 {k}")
+            value = f.load("ptr", f.element(parts, k))
+            refused(made, f.call("PyObject_GenericSetAttr", f"ptr {made}", f"ptr {name}", f"ptr {value}"))
         f.call("gradc_release", f"ptr {parts}", f"i64 {takes.ref}")
         return made
 

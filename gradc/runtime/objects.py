@@ -33,9 +33,9 @@ _NEW_FROM_DESCR, _SCALAR, _SET_BASE_OBJECT = 94, 60, 282  # numpy/__multiarray_a
 _PYTHON_FUNCTIONS = (
     "Py_IncRef", "Py_DecRef", "PyTuple_New", "PyTuple_Size", "PyTuple_GetItem", "PyTuple_SetItem", "PyList_New",
     "PyList_Size", "PyList_GetItem", "PyList_SetItem", "PyDict_New", "PyDict_Size", "PyDict_GetItemWithError",
-    "PyDict_SetItem", "PyObject_GetAttr", "PyObject_Vectorcall", "PyType_GenericAlloc", "PyContextVar_Get",
-    "PyErr_Clear", "PyErr_Occurred", "PyLong_FromLongLong", "PyLong_AsDouble", "PyLong_AsLongLongAndOverflow",
-    "PyEval_SaveThread", "PyEval_RestoreThread",
+    "PyDict_SetItem", "PyObject_GetAttr", "PyObject_GenericSetAttr", "PyObject_Vectorcall", "PyType_GenericAlloc",
+    "PyContextVar_Get", "PyErr_Clear", "PyErr_Occurred", "PyLong_FromLongLong", "PyLong_AsDouble",
+    "PyLong_AsLongLongAndOverflow", "PyEval_SaveThread", "PyEval_RestoreThread",
 )  # fmt: skip
 _SCALAR_DTYPES = "?bhiqBHIQefd"
 

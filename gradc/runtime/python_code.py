@@ -30,6 +30,7 @@ API = {
     "PyDict_GetItemWithError": ("ptr", "ptr", "ptr"),
     "PyDict_SetItem": ("i32", "ptr", "ptr", "ptr"),
     "PyObject_GetAttr": ("ptr", "ptr", "ptr"),
+    "PyObject_GenericSetAttr": ("i32", "ptr", "ptr", "ptr"),
     "PyObject_Vectorcall": ("ptr", "ptr", "ptr", "i64", "ptr"),
     "PyType_GenericAlloc": ("ptr", "ptr", "i64"),
     "PyContextVar_Get": ("i32", "ptr", "ptr", "ptr"),
