@@ -174,7 +174,7 @@ LARGEST: dict[str, tuple[Callable[..., Any], tuple[Any, ...], int]] = {
 def largest(graph: Graph) -> int:
     """The size of the largest array in the graph that is not as large as a result, axis by axis."""
     results = [sorted(y.shape) for y in graph.outputs]
-    return max(node.size for node in graph.nodes if sorted(node.shape) not in results)
+    return max((node.size for node in graph.nodes if sorted(node.shape) not in results), default=0)
 
 
 @pytest.mark.parametrize("name", LARGEST)
@@ -407,3 +407,53 @@ def test_a_program_of_single_numbers_takes_its_directions_side_by_side(mode):
     np.testing.assert_allclose(executable(q), expected, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(gc.vmap(curvature)(np.stack([q, -q]))[0], expected, rtol=1e-12, atol=1e-13)
     assert len(executable.schedule.kernels) < 8, "a row of the Hessian is a vector, not many numbers"
+
+
+# -- deep programs -----------------------------------------------------------------------------------------------------
+
+VECTOR = np.array([0.3, 0.4, 0.5])
+MATRIX = np.arange(4.0).reshape(2, 2) / 5
+DEEP: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "single numbers": (lambda x: np.sin(x) + 0.1, 0.5),
+    "elementwise": (lambda x: np.sin(x) + 0.1, VECTOR),
+    "quotients": (lambda x: x / (1 + x * x), VECTOR),
+    "scaled by a sum": (lambda x: x * np.tanh(np.sum(x)), VECTOR),
+    "normalised": (lambda x: x / np.sqrt(np.sum(x * x) + 0.1), VECTOR),
+    "neighbours": (lambda x: np.sin(x) * np.roll(x, 1), VECTOR),
+    "gathered": (lambda x: np.sin(x)[np.array([1, 2, 0])] * x, VECTOR),
+    "guarded": (lambda x: np.where(x > 0, np.sin(x), x * 0.5), VECTOR),
+    "layers": (lambda x: np.tanh(x @ MATRIX + MATRIX) + x, MATRIX),
+}
+
+
+def deep(step: Callable[[Any], Any], depth: int) -> Callable[[Any], Any]:
+    def repeated(x):
+        for _ in range(depth):
+            x = step(x)
+        return x
+
+    return repeated
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_derivatives_of_deep_programs_grow_with_their_depth(name):
+    """A program twice as deep has twice the nodes: nothing is written out again for each step above it."""
+    step, x = DEEP[name]
+    for derivative in (lambda f: gc.hessian(lambda x: np.sum(f(x))), gc.jacobian):
+        shallow, twice = (len(gc.trace(derivative(deep(step, depth)), x).nodes) for depth in (12, 24))
+        assert twice < 2.5 * shallow
+
+
+def test_deep_hessians_are_right():
+    for step, x in DEEP.values():
+        f = lambda x, step=step: np.sum(deep(step, 12)(x))
+        x = np.asarray(x)
+        rows = [gc.hvp(f, (x,), (e.reshape(x.shape),))[0] for e in np.eye(x.size)]
+        want = np.stack(rows, -1).reshape(x.shape * 2)
+        np.testing.assert_allclose(gc.hessian(f)(x), want, rtol=1e-9, atol=1e-12 * np.abs(want).max())
+
+
+def test_the_hessian_of_a_chain_of_numbers_costs_what_reverse_over_reverse_does():
+    f = deep(lambda x: np.sin(x) + 0.1, 100)
+    hessian, twice = (len(gc.trace(derivative, 1.0).nodes) for derivative in (gc.hessian(f), gc.grad(gc.grad(f))))
+    assert hessian < 1.2 * twice

@@ -77,17 +77,25 @@ def _pair(a: Factor, b: Factor) -> Factor:
 
 
 def _selected(value: Factor | None, masks: Sequence[Factor], sizes: Sizes, dtype: np.dtype[Any]) -> Factor:
-    parts = [*([value] if value is not None else []), *masks]
-    order = tuple(dict.fromkeys(k for f in sorted(parts, key=lambda f: -len(f.labels)) for k in f.labels))
-    mask, *more = (spread(f.node, f.labels, order, sizes) for f in masks)
-    for m in more:
-        mask = apply(OPS["logical_and"], mask, m)
     if value is None:
-        return Factor(cast(mask, dtype), order)
+        mask = _conjunction(masks)
+        return Factor(cast(mask.node, dtype), mask.labels)
     if value.role == "over":
         value = Factor(apply(OPS["divide"], full(value.node.shape, 1, dtype), value.node), value.labels)
-    shown = spread(value.node, value.labels, order, sizes)
-    return Factor(dsl.where(mask, shown, 0), order)
+    mask = _conjunction(masks, value)
+    shown = spread(value.node, value.labels, mask.labels, sizes)
+    return Factor(dsl.where(mask.node, shown, 0), mask.labels)
+
+
+def _conjunction(masks: Sequence[Factor], *beside: Factor) -> Factor:
+    """Where all masks hold, over their labels and those of what is ``beside`` them."""
+    parts = [*beside, *masks]
+    order = tuple(dict.fromkeys(k for f in sorted(parts, key=lambda f: -len(f.labels)) for k in f.labels))
+    extents = _extents(*parts)
+    mask, *more = (spread(f.node, f.labels, order, extents) for f in masks)
+    for m in more:
+        mask = apply(OPS["logical_and"], mask, m)
+    return Factor(mask, order, "mask")
 
 
 def spread(node: Node, labels: Labels, order: Labels, sizes: Sizes) -> Node:
@@ -239,6 +247,21 @@ def _side(factors: Sequence[Factor], sizes: Sizes, dtype: np.dtype[Any]) -> Fact
     return Factor(formed(factors, order, sizes, dtype), order)
 
 
+def multiplied_out(term: Term) -> Term:
+    """The term with one factor for each set of labels: nothing becomes larger, and the structure stays."""
+    alike: dict[tuple[LabelSet, bool], list[Factor]] = {}
+    for f in term.factors:
+        alike.setdefault((frozenset(f.labels), f.role == "mask"), []).append(f)
+    return replace(term, factors=tuple(_joint(same, mask) for (_, mask), same in alike.items()))
+
+
+def _joint(factors: Sequence[Factor], mask: bool) -> Factor:
+    """Factors over the same labels as one."""
+    joint = _conjunction(factors) if mask else _multiplied(factors)
+    assert joint is not None
+    return joint
+
+
 # -- sums of terms -----------------------------------------------------------------------------------------------------
 
 
@@ -324,22 +347,27 @@ def _total(parts: Sequence[tuple[int, Node]]) -> Node:
 
 def _group_node(matrix: Matrix, terms: Sequence[Term], transposed: bool) -> tuple[int, Node]:
     """Terms that differ in their factors alone, with their deltas written in, over all elements of the leaf."""
-    first = terms[0]
-    sizes, dtype = first.sizes(matrix.own), matrix.dtype
-    own, directions = axes(range(len(matrix.shape))), directions_of(len(first.space.shape))
+    sizes, dtype = terms[0].sizes(matrix.own), matrix.dtype
+    own, directions = axes(range(len(matrix.shape))), directions_of(len(terms[0].space.shape))
     order = (*directions, *own) if transposed else (*own, *directions)
+    term = collected(terms, order, sizes, dtype)
+    if term.ties:
+        node = _with_deltas(term.factors, term, order, sizes, dtype)
+    else:
+        node = formed(term.factors, order, sizes, dtype)
+    return term.sign, term.space.widened(node, 0 if transposed else len(own))
+
+
+def collected(terms: Sequence[Term], order: Labels, sizes: Sizes, dtype: np.dtype[Any]) -> Term:
+    """The sum of terms over the same directions with the same ties: what all share times the sum of the rest."""
+    first = terms[0]
     common = Counter(f.key for f in first.factors)
     for t in terms[1:]:
         common &= Counter(f.key for f in t.factors)
     shared, _ = _drawn(first.factors, Counter(common))
     rests = [(t.sign, _drawn(t.factors, Counter(common))[1]) for t in terms]
     sign, inner = _sum_of(rests, order, sizes, dtype)
-    factors = [*shared, *([inner] if inner is not None else [])]
-    if first.ties:
-        node = _with_deltas(factors, first, order, sizes, dtype)
-    else:
-        node = formed(factors, order, sizes, dtype)
-    return sign, first.space.widened(node, 0 if transposed else len(own))
+    return replace(first, factors=(*shared, *([inner] if inner is not None else [])), sign=sign)
 
 
 def _sum_of(

@@ -18,6 +18,7 @@ from gradc.diff.structured.products import dense
 from gradc.diff.structured.rules import matrix_of_node
 from gradc.diff.structured.tame import answers_kept
 from gradc.diff.structured.terms import Matrix, Space, Term, identity, squeezed
+from gradc.graph import substitute
 from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
 from gradc.ops.leaves import full
@@ -29,6 +30,8 @@ def matrices(outputs: Sequence[Node], leaf: Node, transposed: bool = False) -> l
 
     ``transposed``: of shape leaf.shape + y.shape.
     """
+    if leaf.size == 1:
+        return _of_one_direction(outputs, leaf, transposed)
     if not leaf.size:
         outer = [(leaf.shape + y.shape) if transposed else (y.shape + leaf.shape) for y in outputs]
         return [full(shape, 0, y.dtype) for shape, y in zip(outer, outputs, strict=True)]
@@ -43,6 +46,15 @@ def matrices(outputs: Sequence[Node], leaf: Node, transposed: bool = False) -> l
             matrix = push.known.get(y) or Matrix(y.shape, y.dtype, ())
             found.append(dense(matrix, leaf.shape, transposed))
     return found
+
+
+def _of_one_direction(outputs: Sequence[Node], leaf: Node, transposed: bool) -> list[Node]:
+    """A leaf of one element has one direction: what comes out for 1 is the matrix."""
+    found = substitute(outputs, {leaf: full(leaf.shape, 1, leaf.dtype)})
+    return [
+        _reshaped(m, leaf.shape + y.shape if transposed else y.shape + leaf.shape)
+        for m, y in zip(found, outputs, strict=True)
+    ]
 
 
 class _Push:
@@ -84,11 +96,15 @@ class _Push:
         args = list(node.args)
         for i, matrix in given.items():
             whole = dense(matrix, self.directions, transposed=True)
-            args[i] = OPS["reshape"].make((whole,), shape=(count, *matrix.shape))
+            args[i] = _reshaped(whole, (count, *matrix.shape))
         return batch_through_bodies(node, args, [i in given for i in range(len(args))], count)
 
     def _of_batch(self, value: Node, node: Node) -> Matrix:
         """One dense term for a result with all directions in front."""
-        whole = OPS["reshape"].make((value,), shape=(*self.directions, *node.shape))
+        whole = _reshaped(value, (*self.directions, *node.shape))
         labels = (*directions(len(self.directions)), *axes(range(node.ndim)))
         return Matrix(node.shape, node.dtype, (Term((squeezed(whole, labels),), (), Space(self.directions)),))
+
+
+def _reshaped(node: Node, shape: Shape) -> Node:
+    return node if node.shape == shape else OPS["reshape"].make((node,), shape=shape)

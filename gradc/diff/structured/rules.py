@@ -9,15 +9,15 @@ Start reading at `matrix_of_node`; `RULES` is the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 
 from gradc.diff.structured.joint import applied_densely, masked
 from gradc.diff.structured.labels import Axis, Index, Label, axes, naming
 from gradc.diff.structured.labels import directions as directions_of
 from gradc.diff.structured.moves import MOVES
-from gradc.diff.structured.products import dense, summed
-from gradc.diff.structured.terms import Factor, Matrix, Role, Space, Term, factors_of, squeezed
+from gradc.diff.structured.products import collected, dense, multiplied_out, summed
+from gradc.diff.structured.terms import MOST_FACTORS, Factor, Matrix, Role, Space, Term, factors_of, squeezed
 from gradc.node import OPS, Node
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import iota
@@ -34,9 +34,7 @@ def matrix_of_node(node: Node, given: Mapping[int, Matrix], directions: tuple[in
     if not node.size:
         return Matrix(node.shape, node.dtype, ())
     rule = RULES.get(node.op.name) or MOVES.get(node.op.name) or _by_kind(node)
-    terms = rule(node, given)
-    result = Matrix(node.shape, node.dtype, tuple(terms))
-    return _settled(result, directions) if len(terms) > MOST_TERMS else result
+    return _settled(Matrix(node.shape, node.dtype, tuple(rule(node, given))), directions)
 
 
 def _by_kind(node: Node) -> Rule:
@@ -44,6 +42,45 @@ def _by_kind(node: Node) -> Rule:
 
 
 def _settled(matrix: Matrix, directions: tuple[int, ...]) -> Matrix:
+    """The matrix with few terms of few factors: what is used again is not written out again wherever it is used.
+
+    Terms that hold an array over the same labels are added up, for their sum is no larger; more than `MOST_TERMS` are
+    added up where they have the same deltas, or else altogether.
+    """
+    terms = tuple(multiplied_out(t) if len(t.factors) > MOST_FACTORS else t for t in matrix.terms)
+    if len(terms) > 1:
+        terms = _added_up(terms, _array, matrix)
+    if len(terms) > MOST_TERMS:
+        terms = _added_up(terms, _deltas, matrix)
+    matrix = replace(matrix, terms=terms)
+    return matrix if len(terms) <= MOST_TERMS else _written_out(matrix, directions)
+
+
+def _array(term: Term) -> Hashable:
+    """What is the same for terms whose sum is no larger than they are: all factors lie within the widest one."""
+    sets = [frozenset(f.labels) for f in term.factors]
+    widest = max(sets, key=len, default=frozenset[Label]())
+    return (term.space, term.ties, widest) if all(s <= widest for s in sets) else term
+
+
+def _deltas(term: Term) -> Hashable:
+    return term.space, term.ties
+
+
+def _added_up(terms: Sequence[Term], alike: Callable[[Term], Hashable], matrix: Matrix) -> tuple[Term, ...]:
+    """One term for all that are ``alike``."""
+    groups: dict[Hashable, list[Term]] = {}
+    for term in terms:
+        groups.setdefault(alike(term), []).append(term)
+    return tuple(_sum(same, matrix) for same in groups.values())
+
+
+def _sum(terms: Sequence[Term], matrix: Matrix) -> Term:
+    sizes = terms[0].sizes(matrix.own)
+    return collected(terms, tuple(sizes), sizes, matrix.dtype)
+
+
+def _written_out(matrix: Matrix, directions: tuple[int, ...]) -> Matrix:
     """The matrix as one dense term."""
     labels = (*axes(range(len(matrix.shape))), *directions_of(len(directions)))
     term = Term((squeezed(dense(matrix, directions), labels),), (), Space(directions))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ from gradc.node import OPS, Node, dsl
 
 #: an own label and the direction it is equal to
 Tie = tuple[Label, Direction]
+#: a product of more factors is multiplied out where that keeps its structure
+MOST_FACTORS = 8
 #: how a factor enters its product: multiplied, divided by, or zero where it is false
 Role = Literal["times", "over", "mask"]
 
@@ -193,28 +196,40 @@ def squeezed(node: Node, labels: Sequence[Label | None], role: Role = "times") -
 
 
 Named = tuple[Node, tuple[Label | None, ...]]
+#: a node with labels, and how it enters the product
+Part = tuple[Node, tuple[Label | None, ...], Role]
 
 
 def factors_of(node: Node, labels: Sequence[Label | None], role: Role = "times") -> tuple[int, list[Factor]]:
-    """A sign and factors whose product is ``node``, each over as few labels as its making shows."""
-    sign, found = 1, list[Factor]()
-    stack: list[tuple[Named, Role]] = [((node, tuple(labels)), role)]
-    while stack:
-        (x, names), how = stack.pop()
-        x, names = _beneath_views(x, names)
-        if _is_number(x, 1):
-            continue
-        if _is_number(x, -1):
-            sign = -sign
-        elif how != "mask" and x.op.name == "negative":
-            sign = -sign
-            stack.append(((x.args[0], names), how))
-        elif how != "mask" and x.op.name in ("multiply", "divide") and _splits(x, names):
-            second: Role = how if x.op.name == "multiply" else "times" if how == "over" else "over"
-            stack += [((x.args[1], names), second), ((x.args[0], names), how)]
-        else:
-            found.append(squeezed(x, names, how))
-    return sign, found
+    """A sign and factors whose product is ``node``, each over as few labels as its making shows.
+
+    A product is taken apart from its last multiplication on, until there are more than `MOST_FACTORS`: what lies deeper
+    stays the node it is, so that a chain of products is not written out again wherever one of its links is used.
+    """
+    sign, parts = 1, [(node, tuple(labels), role)]
+    while len(parts) <= MOST_FACTORS:
+        pieces = [_taken_apart(part) for part in parts]
+        if all(found is None for found in pieces):
+            break
+        sign *= prod(found[0] for found in pieces if found is not None)
+        parts = [p for part, found in zip(parts, pieces, strict=True) for p in ([part] if found is None else found[1])]
+    return sign, [squeezed(*_beneath_views(x, names), how) for x, names, how in parts]
+
+
+def _taken_apart(part: Part) -> tuple[int, list[Part]] | None:
+    """A sign and the parts whose product it is; None for what is no product."""
+    x, names, how = part
+    x, names = _beneath_views(x, names)
+    if _is_number(x, 1):
+        return 1, []
+    if _is_number(x, -1):
+        return -1, []
+    if how != "mask" and x.op.name == "negative":
+        return -1, [(x.args[0], names, how)]
+    if how != "mask" and x.op.name in ("multiply", "divide") and _splits(x, names):
+        second: Role = how if x.op.name == "multiply" else "times" if how == "over" else "over"
+        return 1, [(x.args[0], names, how), (x.args[1], names, second)]
+    return None
 
 
 def _beneath_views(x: Node, names: tuple[Label | None, ...]) -> Named:
