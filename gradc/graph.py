@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from gradc.aval import Aval, lost_meaning
 from gradc.errors import DTypeError, ShapeError
 from gradc.interpret import Observer, evaluator, interpret, topological
 from gradc.node import OPS, Label, Node, here
+from gradc.process import cached_property
 
 if TYPE_CHECKING:
     import networkx as nx

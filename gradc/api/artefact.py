@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from gradc.codegen.debug import Locations
@@ -19,6 +18,7 @@ from gradc.errors import CompileError
 from gradc.graph import Graph
 from gradc.node import Node, Where
 from gradc.ops.control import every_node
+from gradc.process import cached_property
 from gradc.runtime.load import assemble
 from gradc.schedule import Schedule, schedule
 from gradc.version import __version__

@@ -10,7 +10,6 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +22,7 @@ from gradc.errors import CompileError
 from gradc.graph import Graph
 from gradc.node import here
 from gradc.ops.control import every_node
+from gradc.process import cached_property
 from gradc.runtime import cuda
 from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.device import DeviceArray, DeviceFunction

@@ -7,10 +7,12 @@ Invariant: the short way is taken only where `call_any` would have run the same 
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from gradc.process import renewed
 from gradc.trace import NO_TRACE, open_traces
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 #: One thread at a time gives a function its dispatcher, or chooses: what compiled code points to and what is kept alive
 #: must be the same.  Reentrant, for letting go of a version may run a finalizer that calls.
-_CHOOSING = threading.RLock()
+_CHOOSING = renewed(sys.modules[__name__], "_CHOOSING", threading.RLock)
 
 
 class Dispatched(functools.partial[Any], ABC):

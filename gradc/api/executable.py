@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from gradc.containers import MakeBranch, Structure, leaves_of
 from gradc.errors import CompileError
 from gradc.graph import Graph, fit_argument
 from gradc.node import here
+from gradc.process import cached_property
 from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.dispatch import Branch, Fixed, Part, describe
 from gradc.runtime.entry import Words

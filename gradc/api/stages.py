@@ -6,7 +6,6 @@ Enters: a Graph and options.  Leaves: what each stage makes.  Start reading at `
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from time import perf_counter
 from typing import TypeVar
 
@@ -17,6 +16,7 @@ from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
 from gradc.graph import Graph
 from gradc.passes import PIPELINE, lowering, run_passes
+from gradc.process import cached_property
 from gradc.schedule import Schedule, schedule
 from gradc.schedule.lanes import Widths
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import PurePath
 
 from gradc.codegen.fork import FORK
 from gradc.node import Where
+from gradc.process import cached_property
 from gradc.schedule.bodies import held_kernels
 from gradc.schedule.kernel import Kernel
 from gradc.schedule.origin import Piece, loaded_at, nodes_at, nodes_of

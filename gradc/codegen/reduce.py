@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from gradc.codegen.loops import each
 from gradc.codegen.memory import first_lanes
 from gradc.codegen.reducers import REDUCERS, Reducer, State, tree
 from gradc.codegen.scalars import Point, Scalars
+from gradc.process import cached_property
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.kernel import Apply, Bounded, Instruction, Lookup, Nest, Stage
 from gradc.schedule.lanes import POSITIONS

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradc.process import once
+
 #: CPU names that promise a vector extension without naming it in the feature string.
 _AVX512_CPUS = {"x86-64-v4", "skylake-avx512", "cascadelake", "icelake-server", "sapphirerapids", "znver4", "znver5"}
 _AVX2_CPUS = {"x86-64-v3", "haswell", "broadwell", "skylake", "znver1", "znver2", "znver3"}
@@ -85,10 +87,7 @@ class Target:
     @classmethod
     def host(cls) -> Target:
         """The CPU that this process runs on."""
-        import llvmlite.binding as llvm
-
-        features = llvm.get_host_cpu_features().flatten()
-        return cls.of(llvm.get_process_triple(), llvm.get_host_cpu_name(), features)
+        return cls.of(*_host())
 
     @property
     def caches(self) -> tuple[Cache, Cache]:
@@ -137,3 +136,11 @@ class Target:
     def lanes(self, dtype: str) -> int:
         """How many elements of NumPy dtype ``dtype`` fill one vector register (a bool takes one byte)."""
         return self.vector_bits // (8 * np.dtype(dtype).itemsize)
+
+
+@once
+def _host() -> tuple[str, str, str]:
+    """Triple, CPU and features of the machine this process runs on, as LLVM names them."""
+    import llvmlite.binding as llvm
+
+    return llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()

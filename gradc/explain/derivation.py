@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from html import escape
 
 import numpy as np
@@ -45,6 +44,7 @@ from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
 from gradc.passes import FORWARD, Observe, cse, fold, join, run_passes, simplify_to_read
 from gradc.passes.lineage import following
+from gradc.process import cached_property
 from gradc.trace import new_input
 
 

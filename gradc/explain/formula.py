@@ -15,12 +15,12 @@ import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from gradc.aval import Shape
 from gradc.node import OPS, Node, Where
 from gradc.ops.record import Kind
+from gradc.process import cached_property
 
 Number = Fraction | float
 Labels = tuple[int, ...]

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from functools import cached_property
 
 from gradc.explain.assumptions import Facts
 from gradc.explain.extents import Extents
@@ -23,6 +22,7 @@ from gradc.explain.rules import Fact, Simplifier
 from gradc.graph import Graph
 from gradc.interpret import topological
 from gradc.node import Node
+from gradc.process import cached_property
 
 #: a part that is used more than once gets a name if there is at least this much to read
 SHARED = 5

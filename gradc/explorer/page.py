@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -27,6 +26,7 @@ from gradc.explorer.program import SYMBOL, Program
 from gradc.explorer.source import excerpts
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.process import cached_property
 from gradc.schedule.kernel import Place
 from gradc.schedule.origin import nodes_of
 from gradc.schedule.partition import op_cost

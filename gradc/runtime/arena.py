@@ -13,10 +13,10 @@ import sysconfig
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
+from gradc.process import cached_property, renewed
 from gradc.runtime.arrays import Array, ArraySpec
 from gradc.runtime.objects import address
 
@@ -136,7 +136,7 @@ class OutputPool:
         self.spec = spec
         self.slots = np.zeros((BUFFERS_PER_OUTPUT, 2), np.int64)
         self._owners: list[Array | None] = [None] * BUFFERS_PER_OUTPUT
-        self._lock = threading.Lock()
+        self._lock = renewed(self, "_lock", threading.Lock)
         self._victim = 0
 
     def take(self) -> Array:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradc.aval import is_float, is_number
+from gradc.process import cached_property
 from gradc.runtime.objects import address
 
 Array = NDArray[Any]

@@ -23,11 +23,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
 from hmac import compare_digest
 from pathlib import Path
 
 from gradc.errors import CacheWarning
+from gradc.process import cached_property, renewed
 from gradc.runtime.files import (
     create,
     is_own_directory,
@@ -78,7 +78,7 @@ class ObjectCache:
 
     def __init__(self, directory: Path, limit: int = DEFAULT_LIMIT):
         self.directory, self.limit = directory, limit
-        self._lock = threading.Lock()
+        self._lock = renewed(self, "_lock", threading.Lock)
         self._counts = CacheStats(directory, limit=limit)
         self._known_bytes = 0
         self._writes_until_scan = 0

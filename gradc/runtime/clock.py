@@ -11,9 +11,9 @@ import ctypes
 import os
 import time
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
+from gradc.process import once
 from gradc.runtime.load import load
 
 SYMBOL = "gradc_clock"
@@ -60,7 +60,7 @@ class Clock:
         return {SYMBOL: self.address}
 
 
-@cache
+@once
 def clock() -> Clock:
     """The clock of this process."""
     text, asked = _windows() if os.name == "nt" else _posix()

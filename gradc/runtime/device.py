@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gradc.codegen.ptx.launch import FINE, LaunchPlan, Pointer
 from gradc.codegen.ptx.target import Gpu
 from gradc.errors import ArgumentDTypeError, DeviceError, StorageError
+from gradc.process import renewed
 from gradc.runtime import dlpack
 from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.cuda import Driver, host_array
@@ -127,7 +128,7 @@ class DeviceFunction:
         self.arena = Memory(driver, plan.arena_bytes)
         self.status = Memory(driver, 8)
         self.hidden = [self.put(a) for a in hidden]
-        self.lock = threading.Lock()
+        self.lock = renewed(self, "lock", threading.Lock)
 
     # -- arrays ------------------------------------------------------------------------------------------------------
     def put(self, x: Any) -> DeviceArray:

@@ -13,11 +13,11 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradc.process import once
 from gradc.runtime import dispatch_code as code
 from gradc.runtime.arrays import Array, ArraySpec
 from gradc.runtime.entry import Words, get_machinery, make_builtin, make_words
@@ -273,7 +273,7 @@ class _Record:
     second: Any = field(init=False)
 
 
-@cache
+@once
 def rehearse() -> bool:
     """Run a step whose answer is known through containers of each kind, and count references."""
     machinery = get_machinery()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import itertools
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from gradc.errors import CompileError
+from gradc.process import once
 from gradc.runtime import entry_code as code
 from gradc.runtime import objects
 from gradc.runtime.arena import Lease, LeaseLayout, LeasePool, OutputPool, make_pools
@@ -32,7 +32,6 @@ from gradc.runtime.objects import address
 from gradc.runtime.python_code import PythonModule
 
 _METH_FASTCALL_KEYWORDS, _METH_NOARGS = 0x82, 0x4
-_LOCK = threading.RLock()
 
 
 class _MethodDef(ctypes.Structure):
@@ -134,14 +133,9 @@ def open_entry(plan: CallPlan) -> Entry | None:
     return None if machinery is None else Entry(plan, machinery)
 
 
+@once
 def get_machinery() -> Machinery | None:
     """The loaded module, or None if this interpreter's objects are not the ones it can read."""
-    with _LOCK:  # functools.cache alone would let two first callers build two
-        return _build_machinery()
-
-
-@cache
-def _build_machinery() -> Machinery | None:
     model = objects.probe()
     if model is None:
         return None

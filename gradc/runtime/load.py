@@ -2,7 +2,8 @@
 
 Enters: the text of one LLVM module.  Leaves: `Loaded`, an address and what made it, or the bytes of an object file.
 Invariant: code built for a CPU that this machine is not never becomes callable here, and LLVM is asked only for what it
-answers without ending the process.  Everything is initialised once, on first use, under one lock.  Start at `load`.
+answers without ending the process.  All of LLVM's objects live on the one thread of `gradc.process.in_llvm`, are made
+and closed there in order, and leave it as text, bytes and addresses.  Start at `load`.
 
 No middle-end runs: the emitter writes explicit vectors and phi nodes, so LLVM's optimiser would only cost time.
 """
@@ -14,10 +15,12 @@ import itertools
 import os
 import re
 import struct
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import partial
 from time import perf_counter
 from typing import Any, Literal, overload
 
@@ -25,6 +28,7 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from gradc.errors import CompileError
+from gradc.process import cached_property, in_child, in_llvm, later_in_llvm, once
 from gradc.runtime import cache as disk
 
 #: Families of LLVM intrinsics that GPUs have code for.  Of others (exp, log, pow, sin …) some make instruction
@@ -36,8 +40,10 @@ GPU_INTRINSICS = (
 _KNOWN_ON_GPUS = re.compile(rf"(?:{'|'.join(map(re.escape, GPU_INTRINSICS))})\.")
 _INTRINSIC = re.compile(r'@"?llvm\.([\w.]+)')
 _DECLARED = re.compile(r'^declare [^@\n]*@"?([\w.$]+)', re.MULTILINE)
-_LOCK = threading.RLock()
 _NUMBER = itertools.count(1)
+#: What LLVM keeps of a link is given back only with the linker that did it (9 KiB for each), so none does more than so
+#: many: when all of its code is gone, it goes.
+LINKS_PER_LINKER = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ class Loaded:
     cpu: str
     features: str
     opt_level: int
-    keep: Any = field(repr=False)
+    keep: Mapped = field(repr=False)
 
     @property
     def address(self) -> int:
@@ -89,17 +95,79 @@ class Loaded:
         return assemble(self.ir, target_info().triple, self.cpu, self.features, "asm", opt_level=self.opt_level)
 
 
+class Mapped:
+    """Code in memory, with the addresses of what it exports; it is unmapped when nobody holds this object any more."""
+
+    __slots__ = ("_number", "addresses")
+
+    def __init__(self, addresses: Mapping[str, int], number: int):
+        self.addresses, self._number = addresses, number
+
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ending():  # the process takes its memory with it
+            later_in_llvm(partial(_unmap, self._number))
+
+
+#: What keeps code mapped, with its linker, by number.  No object that the collector of cycles may meet holds one of
+#: LLVM's: it would have them closed on whatever thread it runs.
+_mapped: dict[int, tuple[llvm.ResourceTracker, _Linker]] = {}
+
+
+def _unmap(number: int) -> None:
+    tracker, linker = _mapped.pop(number)
+    tracker.close()
+    linker.gone()
+
+
+class _Linker:
+    """An LLJIT for a number of links; the whole of its memory goes with the last of their code."""
+
+    def __init__(self, machine: llvm.TargetMachine, windows: bool):
+        self._jit = llvm.create_lljit_compiler(machine, use_jit_link=not windows, suppress_errors=True)
+        self._left, self._mapped = LINKS_PER_LINKER, 0
+
+    @property
+    def is_full(self) -> bool:
+        return not self._left
+
+    def link(self, builder: llvm.JITLibraryBuilder, names: Sequence[str]) -> Mapped:
+        self._left -= 1
+        self._mapped += 1
+        number = next(_NUMBER)
+        try:
+            tracker = builder.link(self._jit, f"gradc.{number}")
+        except RuntimeError:
+            self.gone()
+            raise
+        _mapped[number] = tracker, self
+        return Mapped({name: tracker[name] for name in names}, number)
+
+    def gone(self) -> None:
+        """One link less needs this."""
+        self._mapped -= 1
+        if self.is_full and not self._mapped:
+            self._jit.close()
+
+
 class _Engine:
-    """What LLVM needs once per process: its targets registered, the host described, one LLJIT."""
+    """What LLVM needs once per process: its targets registered, the host described, the linker at hand."""
 
     def __init__(self) -> None:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
         llvm.initialize_native_asmparser()
         self.windows = os.name == "nt"
-        machine = self.machine(llvm.get_host_cpu_name(), "", 2)
-        self.info = _describe_host(machine)
-        self.jit = llvm.create_lljit_compiler(machine, use_jit_link=not self.windows, suppress_errors=True)
+        self._linker: _Linker | None = None
+        with self.machine(llvm.get_host_cpu_name(), "", 2) as machine:
+            self.info = _describe_host(machine)
+
+    @property
+    def linker(self) -> _Linker:
+        """One that can do one more link."""
+        if self._linker is None or self._linker.is_full:
+            with self.machine(llvm.get_host_cpu_name(), "", 2) as machine:
+                self._linker = _Linker(machine, self.windows)
+        return self._linker
 
     def machine(self, cpu: str, features: str, opt_level: int) -> llvm.TargetMachine:
         """A machine for code that runs in this process.
@@ -114,14 +182,18 @@ class _Engine:
         )
 
 
-@cache
-def _make_engine() -> _Engine:
+@once
+def _get_engine() -> _Engine:
+    in_child(_renew_lock_of_llvmlite)
     return _Engine()
 
 
-def _get_engine() -> _Engine:
-    with _LOCK:  # functools.cache alone would let two first callers build two
-        return _make_engine()
+def _renew_lock_of_llvmlite() -> None:
+    """In a forked child: another user of llvmlite may have been inside LLVM."""
+    ffi: Any = sys.modules["llvmlite.binding.ffi"]
+    with suppress(AttributeError):  # another llvmlite keeps it elsewhere, or has none
+        if isinstance(ffi.lib._lock._lock, type(threading.RLock())):
+            ffi.lib._lock._lock = threading.RLock()
 
 
 def _describe_host(machine: llvm.TargetMachine) -> TargetInfo:
@@ -148,11 +220,15 @@ def target_info() -> TargetInfo:
 def has_backend(triple: str) -> bool:
     """Whether this LLVM can generate code for ``triple``."""
     _get_engine()
-    try:
-        llvm.Target.from_triple(triple)
-    except RuntimeError:
-        return False
-    return True
+
+    def find() -> bool:
+        try:
+            llvm.Target.from_triple(triple)
+        except RuntimeError:
+            return False
+        return True
+
+    return in_llvm(find)
 
 
 def load(
@@ -183,27 +259,13 @@ def load(
     if store:
         seconds["cache"] = perf_counter() - start
     cached = blob is not None
-    if blob is None:
-        blob = _compile(engine, ir_text, cpu, features, opt_level, seconds)
-    start = perf_counter()
     names = (name, *exports)
-    tracker = _link(engine, blob, ir_text, names, symbols or {})
-    seconds["link"] = perf_counter() - start
+    if blob is None:
+        blob = emit_object(engine, ir_text, cpu, features, opt_level, seconds)
+    mapped = _link(engine, blob, ir_text, names, symbols or {}, seconds)
     if store and not cached:
         store.put(key, blob)
-    return Loaded(
-        {n: tracker[n] for n in names},
-        name,
-        key,
-        ir_text,
-        blob,
-        seconds,
-        cached,
-        cpu,
-        features,
-        opt_level,
-        (tracker, engine.jit),
-    )
+    return Loaded(mapped.addresses, name, key, ir_text, blob, seconds, cached, cpu, features, opt_level, mapped)
 
 
 def load_known(key: str, name: str, symbols: Mapping[str, int] | None = None) -> Loaded | None:
@@ -217,10 +279,9 @@ def load_known(key: str, name: str, symbols: Mapping[str, int] | None = None) ->
     blob = store.get(key) if store else None
     if blob is None:
         return None
-    read = perf_counter()
-    tracker = _link(engine, blob, "", (name,), symbols or {})
-    seconds = {"cache": read - start, "link": perf_counter() - read}
-    return Loaded({name: tracker[name]}, name, key, "", blob, seconds, True, cpu, features, 2, (tracker, engine.jit))
+    seconds = {"cache": perf_counter() - start}
+    mapped = _link(engine, blob, "", (name,), symbols or {}, seconds)
+    return Loaded(mapped.addresses, name, key, "", blob, seconds, True, cpu, features, 2, mapped)
 
 
 def remembers() -> bool:
@@ -255,28 +316,38 @@ def _choose_cpu(info: TargetInfo, cpu: str | None, features: str | None) -> tupl
     return cpu or info.cpu, ",".join([f for f in host if f.startswith("-")] + wanted)
 
 
-def _compile(
+def emit_object(
     engine: _Engine, ir_text: str, cpu: str, features: str, opt_level: int, seconds: dict[str, float]
 ) -> bytes:
-    start = perf_counter()
-    machine = engine.machine(cpu, features, opt_level)
-    module = _parse(ir_text, machine, engine.info.triple)
-    seconds["parse"] = perf_counter() - start
-    start = perf_counter()
-    blob: bytes = machine.emit_object(module)
-    seconds["codegen"] = perf_counter() - start
-    return blob
+    """The object file of a module for this process."""
+
+    def make() -> bytes:
+        start = perf_counter()
+        with ExitStack() as held:
+            machine = held.enter_context(engine.machine(cpu, features, opt_level))
+            module = _parse(ir_text, machine, engine.info.triple, held)
+            seconds["parse"] = perf_counter() - start
+            start = perf_counter()
+            blob: bytes = machine.emit_object(module)
+            seconds["codegen"] = perf_counter() - start
+        return blob
+
+    return in_llvm(make)
 
 
-def _parse(ir_text: str, machine: llvm.TargetMachine, triple: str) -> llvm.ModuleRef:
-    """The verified module. Its data layout stands before the first instruction, which takes its alignments from it."""
+def _parse(ir_text: str, machine: llvm.TargetMachine, triple: str, held: ExitStack) -> llvm.ModuleRef:
+    """The verified module, which lives until ``held`` ends, and its context a little longer.
+
+    Its data layout stands before the first instruction, which takes its alignments from it.
+    """
     head = ""
     if "target datalayout" not in ir_text:
         head += f'target datalayout = "{machine.target_data}"\n'
     if "target triple" not in ir_text:
         head += f'target triple = "{machine.triple or triple}"\n'
+    context = held.enter_context(llvm.create_context())
     try:
-        module = llvm.parse_assembly(head + ir_text, llvm.create_context())
+        module = held.enter_context(llvm.parse_assembly(head + ir_text, context))
         module.verify()
     except RuntimeError as error:
         raise CompileError(f"LLVM rejects the generated module: {str(error).strip()}") from error
@@ -284,20 +355,30 @@ def _parse(ir_text: str, machine: llvm.TargetMachine, triple: str) -> llvm.Modul
 
 
 def _link(
-    engine: _Engine, blob: bytes, ir_text: str, names: Sequence[str], symbols: Mapping[str, int]
-) -> llvm.ResourceTracker:
-    builder = llvm.JITLibraryBuilder().add_object_img(blob).add_current_process()
-    for name in names:
-        builder.export_symbol(name)
-    for symbol, address in symbols.items():
-        builder.import_symbol(symbol, address)
+    engine: _Engine,
+    blob: bytes,
+    ir_text: str,
+    names: Sequence[str],
+    symbols: Mapping[str, int],
+    seconds: dict[str, float],
+) -> Mapped:
+    def make() -> Mapped:
+        builder = llvm.JITLibraryBuilder().add_object_img(blob).add_current_process()
+        for name in names:
+            builder.export_symbol(name)
+        for symbol, address in symbols.items():
+            builder.import_symbol(symbol, address)
+        return engine.linker.link(builder, names)
+
+    start = perf_counter()
     try:
-        with _LOCK:
-            return builder.link(engine.jit, f"gradc.{next(_NUMBER)}")
+        mapped = in_llvm(make)
     except RuntimeError as error:
         outside = [n for n in _DECLARED.findall(ir_text) if not n.startswith("llvm.") and n not in symbols]
         from_process = f" (looked up in the process: {', '.join(outside)})" if outside else ""
         raise CompileError(f"cannot link {names[0]!r}: {str(error).strip()}{from_process}") from error
+    seconds["link"] = perf_counter() - start
+    return mapped
 
 
 def _refuse_what_gpus_lack(ir_text: str, triple: str) -> None:
@@ -346,13 +427,20 @@ def assemble(
     _get_engine()
     if triple.startswith(("nvptx", "amdgcn")):
         _refuse_what_gpus_lack(ir_text, triple)
-    try:
-        target = llvm.Target.from_triple(triple)
-    except RuntimeError as error:
-        raise CompileError(f"LLVM has no target {triple!r}: {str(error).strip()}") from error
-    machine = target.create_target_machine(
-        cpu=cpu, features=features, opt=opt_level, reloc="pic", codemodel="default", abiname=abi
-    )
-    module = _parse(ir_text, machine, triple)
-    text_or_bytes: str | bytes = machine.emit_assembly(module) if filetype == "asm" else machine.emit_object(module)
-    return text_or_bytes
+
+    def make() -> str | bytes:
+        try:
+            target = llvm.Target.from_triple(triple)
+        except RuntimeError as error:
+            raise CompileError(f"LLVM has no target {triple!r}: {str(error).strip()}") from error
+        with ExitStack() as held:
+            machine = held.enter_context(
+                target.create_target_machine(
+                    cpu=cpu, features=features, opt=opt_level, reloc="pic", codemodel="default", abiname=abi
+                )
+            )
+            module = _parse(ir_text, machine, triple, held)
+            made: str | bytes = machine.emit_assembly(module) if filetype == "asm" else machine.emit_object(module)
+        return made
+
+    return in_llvm(make)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from gradc.errors import StorageError
+from gradc.process import renewed
 from gradc.runtime.arena import Lease, LeaseLayout, LeasePool, aligned_bytes, make_pools
 from gradc.runtime.arrays import (
     Array,
@@ -245,7 +246,7 @@ class BoundStep:
     def __init__(self, function: NativeFunction, lease: Lease, keep: object, answer: object):
         self.function, self.lease, self.answer = function, lease, answer
         self._keep = keep
-        self._running = threading.Lock()
+        self._running = renewed(self, "_running", threading.Lock)
 
     def __call__(self) -> Any:
         if not self._running.acquire(blocking=False):

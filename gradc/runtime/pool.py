@@ -15,16 +15,15 @@ import atexit
 import ctypes
 import os
 import sys
-import threading
 import time
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from gradc.codegen.fork import FORK
 from gradc.errors import CompileError
+from gradc.process import in_child, in_llvm, once, start_with_stack
 from gradc.runtime import pool_code as code
 from gradc.runtime.load import Loaded, load, target_info
 from gradc.runtime.objects import address
@@ -34,7 +33,6 @@ SPIN_SECONDS = 100e-6
 #: How long the end of the interpreter waits for workers to leave.
 LEAVE_SECONDS = 2.0
 _CALIBRATION_TURNS = 2000
-_LOCK = threading.RLock()
 _THREADS_API = ("PyThread_allocate_lock", "PyThread_acquire_lock", "PyThread_release_lock", "PyThread_start_new_thread")
 
 
@@ -116,11 +114,10 @@ class Pool:
 
 def prepare(threads: int) -> Pool | None:
     """The pool with workers for ``threads`` threads, the caller's among them; None where there can be none."""
-    with _LOCK:
-        pool = _open()
-        if pool is not None:
-            pool.grow(min(threads - 1, code.MOST_WORKERS))
-        return pool
+    pool, workers = _open(), min(threads - 1, code.MOST_WORKERS)
+    if pool is not None and workers > pool.workers:
+        in_llvm(lambda: pool.grow(workers))  # one at a time, and not interrupted
+    return pool
 
 
 def fork_symbols(threads: int) -> dict[str, int]:
@@ -129,7 +126,7 @@ def fork_symbols(threads: int) -> dict[str, int]:
     return {FORK: pool.fork if pool is not None else _alone()}
 
 
-@cache
+@once
 def _open() -> Pool | None:
     if not _has_threads():
         return None
@@ -141,12 +138,11 @@ def _open() -> Pool | None:
         return None
     pool = Pool(loaded, loaded.addresses[code.POOL])
     atexit.register(_at_exit, pool)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: _in_child(pool))
+    in_child(lambda: _in_child(pool))
     return pool
 
 
-@cache
+@once
 def _alone() -> int:
     """A fork-join that does all pieces on the calling thread."""
     loaded = load(code.alone_text(), FORK)
@@ -194,7 +190,7 @@ def _start(function: int, argument: int) -> bool:
     start = ctypes.PYFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p, ctypes.c_void_p)(
         ("PyThread_start_new_thread", ctypes.pythonapi)
     )
-    return int(start(function, argument)) != ctypes.c_ulong(-1).value
+    return int(start_with_stack(lambda: start(function, argument))) != ctypes.c_ulong(-1).value
 
 
 def _turns(spin: int) -> int:
@@ -209,13 +205,10 @@ def _turns(spin: int) -> int:
 
 
 def _at_exit(pool: Pool) -> None:
-    with _LOCK:
-        pool.stop()
+    in_llvm(pool.stop)
 
 
 def _in_child(pool: Pool) -> None:
-    global _LOCK  # noqa: PLW0603 - the parent may have held it
-    _LOCK = threading.RLock()
     workers = pool.workers
     pool.forget()
     pool.grow(workers)
