@@ -1,10 +1,14 @@
-"""Finite differences: derivatives from function values alone, with an estimate of their own error.
+"""Finite differences: derivatives from function values alone, with an error bound that follows what is seen.
 
 Enters: a function that can be evaluated, and a point.  Leaves: for each derivative its value, how far off it may be,
-and the jump between the two one-sided derivatives where there is one (a kink). Central differences at shrinking steps
-are extrapolated to step zero (Richardson); the error estimate adds what the last extrapolations disagree by, what
-rounding in the function values can do, and half the jump.  Reference: Ridders, "Accurate computation of F'(x) and
-F'(x)F''(x)", Adv. Eng. Software 4 (1982); Higham, Accuracy and Stability of Numerical Algorithms, §1.14.
+and the jump between the two one-sided derivatives where there is one (a kink). Nobody tells the scale on which the
+function varies, so the steps come down a ladder from the size of the argument to where rounding drowns the difference.
+At each step central differences are extrapolated to step zero (Richardson); the error estimate adds what the last
+extrapolations disagree by, what rounding in the function values can do, and half the jump.  Every smaller step is then
+evidence for or against that estimate: by as much as a smaller step contradicts it, beyond rounding and the remainder
+that was claimed, its error grows.  So a step that strides over oscillations, kinks or poles is found out, and where no
+step is right the error says so.  Reference: Ridders, "Accurate computation of F'(x) and F'(x)F''(x)", Adv. Eng.
+Software 4 (1982); Higham, Accuracy and Stability of Numerical Algorithms, §1.14.
 
 Invariant: arithmetic is in float64 whatever the dtype of the point.  Start reading at `derivative_along`.
 """
@@ -21,12 +25,18 @@ Array = np.ndarray[Any, Any]
 Evaluate = Callable[[Sequence[Array]], Any]
 
 EPS = float(np.finfo(np.float64).eps)
-#: rows of the tableau at most; each halves the step
-LEVELS = 12
-#: rows before the tableau may stop: the error of row k is O(h²ᵏ)
-LEAST_LEVELS = 3
-#: how much extrapolation can amplify rounding: Π (4ᵏ + 1)/(4ᵏ − 1) over all k
-AMPLIFIED = 2.0
+#: the largest step, in units of the argument's size; no short fraction, so that steps do not fall on periods
+FIRST = 0.12345677
+#: from one step to the next
+RATIO = 4.0
+#: steps at most: the last is 2⁻⁴⁹ of the argument's size
+LEVELS = 24
+#: how many smaller steps must have been looked at before an estimate may be believed
+WITNESSES = 2
+#: columns of the tableau at most: the error of column k is O(h^2k)
+COLUMNS = 7
+#: how much extrapolation can amplify rounding: Π (16ᵏ + 1)/(16ᵏ − 1) over all k
+AMPLIFIED = 1.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,68 +47,77 @@ class Difference:
     error: Array
     jump: Array
 
-    @classmethod
-    def undefined(cls, shape: tuple[int, ...]) -> Difference:
-        """No information: NaN with an infinite error."""
-        return cls(np.full(shape, np.nan), np.full(shape, np.inf), np.zeros(shape))
 
-    def improve(self, value: Array, error: Array, jump: Array) -> None:
-        """Take over the elements whose error is smaller."""
-        better = error < self.error
-        for old, new in ((self.value, value), (self.error, error), (self.jump, jump)):
-            old[...] = np.where(better, new, old)
+class _Ladder:
+    """One estimate per step, each with the error that all smaller steps so far leave it."""
 
-    def settled(self, rounding: Array) -> bool:
-        """Whether the next row, whose rounding error alone is ``rounding``, could not be much better than this."""
-        return bool(np.all(self.error <= 2 * rounding))
+    def __init__(self, shape: tuple[int, ...]):
+        self.value = np.full((LEVELS, *shape), np.nan)
+        self.error = np.full((LEVELS, *shape), np.inf)
+        self.jump = np.zeros((LEVELS, *shape))
+        self.remainder = np.zeros((LEVELS, *shape))  #: of the plain central difference at that step
 
+    def testify(self, level: int, central: Array, rounding: Array) -> None:
+        """Hold the estimates of all larger steps against the central difference at this one."""
+        decay = RATIO ** (-2.0 * (level - np.arange(level))).reshape(-1, *[1] * central.ndim)
+        claimed = 2 * decay * self.remainder[:level] + rounding
+        excess = np.abs(self.value[:level] - central) - claimed
+        self.error[:level] += np.where(excess > 0, excess, 0.0)
 
-def first_step(scale: float) -> float:
-    """The step that balances the truncation error h⁶ of three extrapolated rows against rounding ε/h: h = ε^(1/7)."""
-    return scale * EPS ** (1 / 7)
+    def enter(self, level: int, row: Sequence[Array], before: Sequence[Array], rounding: Array, jump: Array) -> None:
+        """The best column of this step's row."""
+        for k in range(1, len(row)):
+            spread = np.maximum(np.abs(row[k] - row[k - 1]), np.abs(row[k] - before[k - 1]))
+            error = spread + AMPLIFIED * rounding + np.abs(jump) / 2
+            better = error < self.error[level]
+            self.value[level] = np.where(better, row[k], self.value[level])
+            self.error[level] = np.where(better, error, self.error[level])
+        self.jump[level] = jump
+        self.remainder[level] = np.abs(row[0] - self.value[level])
+
+    def settled(self, level: int, rounding: Array) -> bool:
+        """Whether smaller steps, whose rounding alone is ``rounding``, could not be much better, and testified."""
+        best = np.argmin(self.error, axis=0)
+        error = np.min(self.error, axis=0)
+        return bool(np.all((error <= 4 * rounding) & (level - best >= WITNESSES)))
+
+    def best(self) -> Difference:
+        """The estimate with the smallest error, elementwise; NaN with an infinite error where there is none."""
+        chosen = np.argmin(self.error, axis=0)[None]
+        value, error, jump = (
+            np.take_along_axis(a, chosen, axis=0)[0] for a in (self.value, self.error, self.jump)
+        )
+        return Difference(np.asarray(value), np.asarray(error), np.asarray(jump))
 
 
 def derivative_along(
-    g: Callable[[float], Any],
-    step: float,
-    noise: Array | float | None = None,
-    blur: float = 0.0,
-    smooth: Callable[[float], Any] | None = None,
+    g: Callable[[float], Any], step: float, noise: Array | float | None = None, blur: float = 0.0
 ) -> Difference:
     """d g(t)/dt at t = 0, elementwise for an array-valued ``g``.
 
     ``step`` is the first and largest |t|; ``noise`` bounds the rounding error that comes into one value of g before its
-    last operation; ``blur`` bounds the rounding error of t itself where g adds it to something.  ``smooth(t)`` says
-    (elementwise, if it can) whether g has no kink between −t and t: steps across one are not used.
+    last operation; ``blur`` bounds the rounding error of t itself where g adds it to something.
     """
     middle = np.asarray(g(0.0), np.float64)
-    result = Difference.undefined(middle.shape)
+    ladder = _Ladder(middle.shape)
     slopes: list[Array] = []
     jumps: list[Array] = []
-    usable: list[Array] = []
     h = step
     for level in range(LEVELS):
         with np.errstate(all="ignore"):
             up, down = np.asarray(g(h), np.float64), np.asarray(g(-h), np.float64)
             here = _unit(up, down, middle) + (0.0 if noise is None else noise)
-            rounding = AMPLIFIED * (here / h + np.abs(up - down) / (2 * h) * (blur / h))
-            row = _extrapolated((up - down) / (2 * h), slopes, 4.0)
-            gaps = _extrapolated(((up - middle) + (down - middle)) / h, jumps, 2.0)
+            central = (up - down) / (2 * h)
+            rounding = here / h + np.abs(central) * (blur / h)
+            row = _extrapolated(central, slopes, RATIO**2)
+            gaps = _extrapolated(((up - middle) + (down - middle)) / h, jumps, RATIO)
             jump = _significant(gaps, jumps, 4 * rounding)
-            usable = _still_usable(usable, True if smooth is None else smooth(h))
-            for k in range(1, len(row)):
-                spread = np.maximum(np.abs(row[k] - row[k - 1]), np.abs(row[k] - slopes[k - 1]))
-                error = spread + rounding + np.abs(jump) / 2
-                result.improve(row[k], np.where(usable[level - k], error, np.inf), jump)
-        slopes, jumps, h = row, gaps, h / 2
-        if level + 1 >= LEAST_LEVELS and result.settled(2 * rounding):
-            break
-    return result
-
-
-def _still_usable(before: Sequence[Array], now: Any) -> list[Array]:
-    """For each row, whether it and all rows after it are on one side of every kink."""
-    return [b & now for b in before] + [np.asarray(now)]
+            ladder.testify(level, central, rounding)
+            ladder.enter(level, row, slopes, rounding, jump)
+            slopes, jumps, h = row, gaps, h / RATIO
+            if ladder.settled(level, rounding):
+                break
+    return ladder.best()
 
 
 def _unit(*values: Array) -> Array:
@@ -106,11 +125,11 @@ def _unit(*values: Array) -> Array:
 
 
 def _extrapolated(first: Array, before: Sequence[Array], factor: float) -> list[Array]:
-    """The next row of Richardson's tableau for an error series in h^p, h^(p+2), …; ``factor`` is 2^p."""
+    """The next row of Richardson's tableau for an error series in h^p, h^(p+2), …; ``factor`` is RATIO^p."""
     row = [first]
-    for previous in before:
+    for previous in before[: COLUMNS - 1]:
         row.append(row[-1] + (row[-1] - previous) / (factor - 1))
-        factor *= 4.0
+        factor *= RATIO**2
     return row
 
 
@@ -118,7 +137,8 @@ def _significant(row: Sequence[Array], before: Sequence[Array], rounding: Array)
     """The extrapolated jump where it exceeds its own uncertainty, else 0."""
     if not before:
         return np.zeros_like(row[0])
-    spread = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - before[-1]))
+    last = min(len(row), len(before)) - 1
+    spread = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - before[last]))
     return np.asarray(np.where(np.abs(row[-1]) > 2 * (spread + rounding), row[-1], 0.0))
 
 
@@ -130,7 +150,7 @@ def finite_difference(
 ) -> tuple[list[Array], list[Array]]:
     """The gradient of a scalar function with respect to ``arrays[i]`` for i in ``wanted``, and its error estimates.
 
-    ``evaluate`` takes all arrays, the wanted ones in float64, and returns a scalar; it is called 7 to 25 times per
+    ``evaluate`` takes all arrays, the wanted ones in float64, and returns a scalar; it is called 7 to 49 times per
     element.  The first step of an element is chosen from its magnitude and float64's precision (`default_step`).
     """
     gradients, errors = [], []
@@ -144,7 +164,7 @@ def finite_difference(
 def difference_of(evaluate: Evaluate, arrays: Sequence[Array], i: int, noise: float | None = None) -> Difference:
     """The gradient with respect to ``arrays[i]``, element by element."""
     shape = np.shape(arrays[i])
-    result = Difference.undefined(shape)
+    result = Difference(np.full(shape, np.nan), np.full(shape, np.inf), np.zeros(shape))
     for index in np.ndindex(shape):
         unit = np.zeros(shape)
         unit[index] = 1.0
@@ -158,12 +178,10 @@ def difference_along(
     arrays: Sequence[Array],
     direction: Mapping[int, Array],
     noise: Array | float | None = None,
-    smooth: Callable[[float], Any] | None = None,
-    shrink: float = 1.0,
 ) -> Difference:
     """The derivative of ``evaluate`` (of any shape) along ``direction``: argument number -> array of its shape.
 
-    A given ``noise`` includes what rounding x + t·v does; ``shrink`` makes the first step that much smaller.
+    A given ``noise`` includes what rounding x + t·v does.
     """
     point = [np.asarray(a, np.float64) if i in direction else np.asarray(a) for i, a in enumerate(arrays)]
 
@@ -172,15 +190,15 @@ def difference_along(
 
     moved = {i: point[i] for i in direction}
     own = blur(moved, direction) if noise is None else 0.0
-    return derivative_along(g, default_step(moved, direction) / shrink, noise, own, smooth)
+    return derivative_along(g, default_step(moved, direction), noise, own)
 
 
 def default_step(point: Mapping[int, Array], direction: Mapping[int, Array]) -> float:
-    """`first_step` at the scale of what moves, or of the array around it where that is larger (an entry may be 0)."""
+    """The largest step: for the size of what moves, or of the array around it if that is larger (an entry may be 0)."""
     moved = {i: v for i, v in direction.items() if np.any(v)}
     local = max((float(np.max(np.abs(point[i][v != 0]))) for i, v in moved.items()), default=0.0)
     around = max((float(np.mean(np.abs(point[i]))) for i in moved), default=0.0)
-    return first_step(max(local, around) or 1.0) / _largest(direction)
+    return FIRST * (max(local, around) or 1.0) / _largest(direction)
 
 
 def blur(point: Mapping[int, Array], direction: Mapping[int, Array]) -> float:

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from gradc.diff.finite import EPS, Difference, default_step, difference_along
+from gradc.diff.finite import Difference
 from gradc.graph import Graph
-from gradc.interpret import interpret, topological
+from gradc.interpret import topological
 from gradc.node import Node
 from gradc.oracle.compare import Estimate, Probes, Slope
-from gradc.oracle.kinks import has_sides, same_side, sides
+from gradc.oracle.lines import Lines
 from gradc.oracle.rounding import running_errors
 from gradc.oracle.witness import Subject
 from gradc.passes import FORWARD, run_passes
@@ -29,8 +29,6 @@ CompileGraph = Callable[[Graph], Callable[[Sequence[Any]], Sequence[Any]]]
 #: inputs with more elements in all are examined by random directions and sampled elements
 MOST_ELEMENTS = 2000
 DIRECTIONS, COORDINATES = 8, 16
-#: how often a step is halved to get past a kink: down to 2⁻²⁴, where a difference has about four digits left
-SHRINK = 25
 
 
 def probes_for(subject: Subject, seed: int = 0) -> dict[int, Probes]:
@@ -103,66 +101,12 @@ def _along(one: Callable[[Array], tuple[float, float]], shape: tuple[int, ...], 
 def finite(subject: Subject, probes: dict[int, Probes]) -> Estimate:
     """Richardson differences of the interpreted function, with their own error estimate."""
     slopes = []
-    for x, i in zip(subject.leaves, subject.wanted, strict=True):
-        line = _Line(subject, x, i)
+    for i in subject.wanted:
         shape, chosen = subject.arrays[i].shape, probes.get(i)
-        if chosen is not None:
-            slopes.append(_gathered([line.difference(v) for v in chosen.along()]))
-        else:
-            slopes.append(_gathered([line.difference(_unit(shape, k)) for k in np.ndindex(shape)], shape))
+        vectors = [_unit(shape, k) for k in np.ndindex(shape)] if chosen is None else chosen.along()
+        found = Lines(subject, [i]).differences([{i: v} for v in vectors])
+        slopes.append(_gathered(found, shape if chosen is None else None))
     return Estimate("finite", tuple(slopes), tuple(np.dtype(np.float64) for _ in subject.wanted))
-
-
-class _Line:
-    """The function along lines through the point that move input ``x``, number ``i``."""
-
-    def __init__(self, subject: Subject, x: Node, i: int):
-        self.subject, self.x, self.i = subject, x, i
-        values: dict[Node, Any] = dict(subject.values)
-        interpret(subject.graph.outputs, values)
-        moves = {x}
-        for node in subject.graph.nodes:
-            if node.op.name != "stop_gradient" and any(a in moves for a in node.args):
-                moves.add(node)
-        #: values that stay: of nodes that do not read x, and behind a `stop_gradient`
-        self.held = {n: v for n, v in values.items() if n not in moves}
-        self.kinked = [n for n in subject.graph.nodes if n in moves and n in values and n.args and has_sides(n)]
-        #: rounding error of one value, and of rounding x itself at the largest step
-        self.noise = self._noise(2 * EPS * np.abs(subject.arrays[i]))
-
-    def _noise(self, shift: Array) -> float | None:
-        graph = self.subject.graph
-        _, errors = running_errors(graph.outputs, self.subject.values, {self.x: shift})
-        total = sum(float(np.sum(np.abs(w) * errors[y])) for y, w in self.subject.weights.items())
-        return total if np.isfinite(total) else None
-
-    def values(self, x: Array) -> dict[Node, Any]:
-        """Every node's value with the input at ``x``."""
-        known = {**self.held, self.x: x}
-        interpret([*self.subject.graph.outputs, *self.kinked], known)
-        return known
-
-    def evaluate(self, arrays: Sequence[Array]) -> float:
-        """The scalar that is differentiated."""
-        known = {**self.held, self.x: arrays[self.i]}
-        return self.subject.total(interpret(self.subject.graph.outputs, known))
-
-    def difference(self, v: Array) -> Difference:
-        """Along ``v``; the first step shrinks until it crosses no kink, and if it cannot, that is a kink."""
-        start = self.subject.arrays[self.i]
-        step = default_step({self.i: start}, {self.i: v})
-        for halvings in range(0, SHRINK, 3):
-            if self._smooth(start, v, step / 2**halvings):
-                return difference_along(
-                    self.evaluate, self.subject.arrays, {self.i: v}, self.noise, shrink=2.0**halvings
-                )
-        return Difference(np.array(np.nan), np.array(np.inf), np.array(1.0))
-
-    def _smooth(self, start: Array, v: Array, t: float) -> bool:
-        if not self.kinked:
-            return True
-        there, back = (sides(self.kinked, self.values(start + s * t * v)) for s in (1, -1))
-        return all(np.all(same_side(a, b)) for a, b in zip(there, back, strict=True))
 
 
 def _unit(shape: tuple[int, ...], place: tuple[int, ...]) -> Array:

@@ -81,20 +81,9 @@ class Alone:
         step = default_step(start, self.directions)
         shift = {i: EPS * (np.abs(x) + step * np.abs(self.directions[i])) for i, x in start.items()}
         _, noise = running_errors([self.copy], self.known, {self.leaves[i]: s for i, s in shift.items()})
-        smooth = self._smooth if has_sides(self.copy) else None
         return difference_along(
-            lambda a: evaluate_wide(self.copy, a), self.values, self.directions, noise[self.copy], smooth
+            lambda a: evaluate_wide(self.copy, a), self.values, self.directions, noise[self.copy]
         )
-
-    def _smooth(self, t: float) -> Array:
-        """Whether the op has no kink between −t and t along the directions."""
-        there, back = (
-            [v + s * t * self.directions[i] if i in self.directions else v for i, v in enumerate(self.values)]
-            for s in (1, -1)
-        )
-        one, other = (side(self.copy, args, evaluate_wide(self.copy, args)) for args in (there, back))
-        same = same_side(one, other)
-        return same if same.shape == self.node.shape else np.asarray(np.all(same))
 
     def pushed(self) -> tuple[Array, Array, list[Node]]:
         """J t by the JVP rule, its rounding bound, and the nodes that the rule built."""

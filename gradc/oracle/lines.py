@@ -1,0 +1,147 @@
+"""The function along straight lines through the point, many at once: what difference quotients are taken of.
+
+Enters: a `Subject` and directions.  Leaves: the derivative along each, by values alone. The lines are lanes of one
+evaluation: the graph with a leading axis, by the batching rules.  They are believed if the lanes start at the value of
+the graph itself; if not, each line is evaluated on its own.
+Invariant: `stop_gradient` is held at its value, so a difference quotient does not see through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Aval
+from gradc.diff.batching import batch
+from gradc.diff.finite import EPS, Difference, default_step, derivative_along
+from gradc.errors import GradcError
+from gradc.graph import rewrite
+from gradc.interpret import evaluator, interpret
+from gradc.node import Node
+from gradc.oracle.compare import VAGUE
+from gradc.oracle.kinks import has_sides, same_side, sides
+from gradc.oracle.rounding import running_errors
+from gradc.oracle.witness import Subject
+from gradc.trace import new_input
+
+Array = np.ndarray[Any, Any]
+Direction = Mapping[int, Array]
+
+#: elements of moved inputs in one evaluation
+MOST_LANES = 1 << 16
+#: where a difference quotient says little, a kink within this part of its first step is the reason
+NEAR = 2.0**-24
+
+
+class Lines:
+    """Lines that move the inputs numbered ``moved``."""
+
+    def __init__(self, subject: Subject, moved: Sequence[int]):
+        self.subject, self.moved = subject, tuple(moved)
+        graph = subject.graph
+        values: dict[Node, Any] = dict(subject.values)
+        interpret(graph.outputs, values)
+        moves = {graph.inputs[i] for i in moved}
+        for node in graph.nodes:
+            if node.op.name != "stop_gradient" and any(a in moves for a in node.args):
+                moves.add(node)
+        #: values that stay: of nodes that do not read what moves, and behind a `stop_gradient`
+        self._held = {n: v for n, v in values.items() if n not in moves}
+        self._kinked = [n for n in graph.nodes if n in moves and n in values and n.args and has_sides(n)]
+        self._weighted = [(y, w) for y, w in subject.weights.items() if y in moves]
+        self._constant = sum(float(np.sum(w * values[y])) for y, w in subject.weights.items() if y not in moves)
+        self._noise = self._rounding()
+
+    def differences(self, directions: Sequence[Direction]) -> list[Difference]:
+        """The derivative along each direction."""
+        lanes = max(1, MOST_LANES // max(1, sum(self.subject.arrays[i].size for i in self.moved)))
+        found: list[Difference] = []
+        for start in range(0, len(directions), lanes):
+            found += self._some(directions[start : start + lanes])
+        return found
+
+    def _some(self, directions: Sequence[Direction]) -> list[Difference]:
+        point = {i: np.asarray(self.subject.arrays[i], np.float64) for i in self.moved}
+        steps = np.array([default_step(point, d) for d in directions])
+        vectors = {i: np.stack([s * d[i] for s, d in zip(steps, directions, strict=True)]) for i in self.moved}
+        along = self._together(point, vectors) or self._one_by_one(point, vectors)
+        with np.errstate(all="ignore"):
+            found = derivative_along(along, 1.0, self._noise)
+            parts = [Difference(*(np.asarray(a[k] / steps[k]) for a in (found.value, found.error, found.jump)))
+                     for k in range(len(steps))]  # fmt: skip
+        return [self._or_kink(d, {i: v[k] for i, v in vectors.items()}) for k, d in enumerate(parts)]
+
+    def _rounding(self) -> float | None:
+        """The rounding error of one value, and of rounding what moves."""
+        shift = {self.subject.graph.inputs[i]: 2 * EPS * np.abs(self.subject.arrays[i]) for i in self.moved}
+        _, errors = running_errors(self.subject.graph.outputs, self.subject.values, shift)
+        total = sum(float(np.sum(np.abs(w) * errors[y])) for y, w in self._weighted)
+        return total if np.isfinite(total) else None
+
+    # -- evaluation ----------------------------------------------------------------------------------------------------
+
+    def _at(self, point: Mapping[int, Array]) -> float:
+        known = {**self._held, **{self.subject.graph.inputs[i]: a for i, a in point.items()}}
+        values = interpret([y for y, _ in self._weighted], known)
+        return self._constant + sum(float(np.sum(w * v)) for (_, w), v in zip(self._weighted, values, strict=True))
+
+    def _one_by_one(self, point: Direction, vectors: Direction) -> Callable[[float], Array]:
+        count = len(next(iter(vectors.values())))
+
+        def along(t: float) -> Array:
+            return np.array([self._at({i: x + t * vectors[i][k] for i, x in point.items()}) for k in range(count)])
+
+        return along
+
+    def _together(self, point: Direction, vectors: Direction) -> Callable[[float], Array] | None:
+        """All lines as lanes of one graph; None where the lanes do not start at the function's own value."""
+        count = len(next(iter(vectors.values())))
+        if count == 1 or not self._weighted:
+            return None
+        inputs = self.subject.graph.inputs
+        stops = {n: new_input(n.aval, "held") for n in self._held if n.op.name == "stop_gradient"}
+        outputs = rewrite([y for y, _ in self._weighted], lambda node, args: None, stops) if stops else [
+            y for y, _ in self._weighted]  # fmt: skip
+        wide = {inputs[i]: new_input(Aval((count, *inputs[i].shape), inputs[i].dtype), "lanes") for i in self.moved}
+        held = {n: v for n, v in self._held.items() if n.op.name == "input"} | {
+            stops[n]: self._held[n] for n in stops
+        }  # fmt: skip
+        try:
+            batched = [y for y, has in batch(outputs, wide, count) if has]
+            evaluate = evaluator([*held, *wide.values()], batched)
+            if len(batched) != len(outputs):
+                return None
+
+            def along(t: float) -> Array:
+                moved = [point[i] + t * vectors[i] for i in self.moved]
+                values = evaluate([*held.values(), *moved])
+                sums = [(w * v).reshape(count, -1).sum(axis=1) for (_, w), v in zip(self._weighted, values, strict=True)]
+                return np.asarray(self._constant + sum(sums))
+
+            start, own = along(0.0), self._at(point)
+        except GradcError:
+            return None
+        allowed = 2 * (self._noise or 0.0) + 4 * EPS * abs(own)
+        return along if np.all((np.abs(start - own) <= allowed) | (np.isnan(start) & np.isnan(own))) else None
+
+    # -- kinks ---------------------------------------------------------------------------------------------------------
+
+    def _or_kink(self, found: Difference, vector: Direction) -> Difference:
+        """``found``, or, where it says little and a branch changes close by, word of a kink."""
+        vague = not float(found.error) <= VAGUE * abs(float(found.value))
+        if not vague or float(found.jump) or not self._kinked or self._smooth(vector):
+            return found
+        return replace(found, jump=np.array(1.0))
+
+    def _smooth(self, vector: Direction) -> bool:
+        there, back = (sides(self._kinked, self._values(s * NEAR, vector)) for s in (1, -1))
+        return all(np.all(same_side(a, b)) for a, b in zip(there, back, strict=True))
+
+    def _values(self, t: float, vector: Direction) -> dict[Node, Any]:
+        inputs, arrays = self.subject.graph.inputs, self.subject.arrays
+        known = {**self._held, **{inputs[i]: arrays[i] + t * vector[i] for i in self.moved}}
+        interpret([*(y for y, _ in self._weighted), *self._kinked], known)
+        return known

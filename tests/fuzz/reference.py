@@ -1,0 +1,142 @@
+"""gradc's namespaces in plain NumPy and Python: what the text of a program means when no line of gradc is involved.
+
+Enters: names that programs use.  Leaves: `GRADC` and `NUMPY`, the two namespaces in which a program's text is run.
+A name without a NumPy or SciPy counterpart (activations, layers, losses) is gradc's own, outside a trace: then the
+value's only witnesses are the interpreter, compiled code and the derivatives.
+Start reading at `NUMPY`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import scipy.special
+
+import gradc as gc
+import gradc.numpy as gnp
+from gradc import nn, special
+
+Array = Any
+
+
+class _Outside:
+    """A namespace that gives NumPy's (or SciPy's) function of a name where there is one, else gradc's."""
+
+    def __init__(self, own: Any, *others: Any, **known: Any):
+        self._own, self._others, self._known = own, others, known
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._known:
+            return self._known[name]
+        for other in self._others:
+            if hasattr(other, name):
+                return getattr(other, name)
+        return getattr(self._own, name)
+
+
+def scan(f: Any, init: Any, xs: Any = None, length: Any = None, reverse: bool = False, unroll: Any = 1) -> Any:
+    """`gradc.scan` as a Python loop over the first axis of one array, or a tuple of them."""
+    carry, rows = init, []
+    count = length if xs is None else len(xs[0] if isinstance(xs, tuple) else xs)
+    places = range(count)
+    for i in reversed(places) if reverse else places:
+        x = None if xs is None else tuple(a[i] for a in xs) if isinstance(xs, tuple) else xs[i]
+        carry, y = f(carry, x)
+        rows.append(np.asarray(y))
+    return carry, np.stack(rows[::-1] if reverse else rows)
+
+
+def fori_loop(lower: int, upper: int, body: Any, init: Any) -> Any:
+    """`gradc.fori_loop` as a Python loop."""
+    value = init
+    for i in range(lower, upper):
+        value = body(np.int64(i), value)
+    return value
+
+
+def while_loop(cond: Any, body: Any, init: Any, max_steps: int | None = None) -> Any:
+    """`gradc.while_loop` as a Python loop."""
+    value, steps = init, 0
+    while cond(value) and (max_steps is None or steps < max_steps):
+        value, steps = body(value), steps + 1
+    return value
+
+
+def cond(pred: Any, true_fn: Any, false_fn: Any, *operands: Any) -> Any:
+    """`gradc.cond` as an if."""
+    return true_fn(*operands) if pred else false_fn(*operands)
+
+
+def vmap(f: Any, in_axes: Any = 0, out_axes: int = 0) -> Callable[..., Any]:
+    """`gradc.vmap` of a function with one result as a loop and a stack."""
+
+    def mapped(*args: Any) -> Any:
+        axes = (in_axes,) * len(args) if isinstance(in_axes, int) else in_axes
+        size = next(np.shape(a)[axis] for a, axis in zip(args, axes, strict=True) if axis is not None)
+        rows = [f(*(a if axis is None else np.take(a, i, axis) for a, axis in zip(args, axes, strict=True)))
+                for i in range(size)]  # fmt: skip
+        return np.stack([np.asarray(r) for r in rows], out_axes)
+
+    return mapped
+
+
+class _Custom:
+    """A function with a rule; its value is the function's."""
+
+    def __init__(self, f: Any, jvp: Any = None, vjp: Any = None):
+        self.f = f
+
+    def __call__(self, *args: Any) -> Any:
+        return self.f(*args)
+
+
+def updated(x: Array, index: Any, how: str, value: Any) -> Array:
+    """``x.at[index].<how>(value)`` by NumPy's own unbuffered ufuncs, in which repeated indices count each time."""
+    result = np.array(x)
+    value = np.asarray(value)
+    with np.errstate(all="ignore"):
+        value = value.astype(result.dtype) if how != "apply" else value
+    if how == "set":
+        result[index] = value
+        return result
+    ufunc = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide, "max": np.maximum,
+             "min": np.minimum, "power": np.power}[how]  # fmt: skip
+    ufunc.at(result, index, value)
+    return result
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+def _identity(f: Any, **options: Any) -> Any:
+    return f
+
+
+#: what programs see as ``gc`` when they run as plain NumPy; derivatives inside a program stay gradc's own
+_PLAIN = SimpleNamespace(
+    scan=scan, fori_loop=fori_loop, while_loop=while_loop, cond=cond, vmap=vmap, checkpoint=_identity, jit=_identity,
+    stop_gradient=_same, custom_derivative=_Custom, grad=gc.grad, value_and_grad=gc.value_and_grad, jvp=gc.jvp,
+    vjp=gc.vjp, hvp=gc.hvp, jacobian=gc.jacobian, hessian=gc.hessian,
+)  # fmt: skip
+
+GRADC: dict[str, Any] = {"np": np, "gnp": gnp, "gc": gc, "nn": nn, "special": special}
+NUMPY: dict[str, Any] = {
+    "np": np,
+    "gnp": _Outside(
+        gnp, np, logsumexp=scipy.special.logsumexp, sliding_window_view=np.lib.stride_tricks.sliding_window_view
+    ),
+    "gc": _PLAIN,
+    "nn": nn,
+    "special": _Outside(special, scipy.special),
+    "updated": updated,
+}
+
+
+def flat_results(result: Any) -> list[Array]:
+    """What a program returned as arrays."""
+    results: Sequence[Any] = result if isinstance(result, tuple) else (result,)
+    return [np.asarray(r) for r in results]
