@@ -6,6 +6,8 @@ JOBS ?= 2
 TESTS ?= tests
 PYTEST_ARGS ?=
 PIP_ARGS ?=
+N ?= 1000
+SEED ?= 0
 
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
@@ -14,7 +16,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTEST = $(PY) -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint golden nightly bench docs wheel clean
+.PHONY: help demo test lint golden nightly fuzz bench docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +37,9 @@ golden: $(VENV)/.installed-dev ## rewrite tests/golden from what the code prints
 nightly: lint ## the long test run: thousands of random programs
 	$(PYTEST) --nightly $(TESTS)
 
+fuzz: $(VENV)/.installed-dev ## random programs over the whole surface: make fuzz N=100000 SEED=0
+	$(PY) -m tests.fuzz -n $(N) --seed $(SEED)
+
 bench: $(VENV)/.installed-bench ## time gradc beside its peers; rewrites docs/benchmarks.md
 	$(PY) -m tests.bench --threads 1,2 --write
 
@@ -46,7 +51,7 @@ wheel: $(VENV)/.installed ## build a wheel into dist/
 	@ls dist/*.whl
 
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp per set of extras: a change of pyproject.toml installs again, anything else does not, for the

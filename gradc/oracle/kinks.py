@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradc.node import Node
+from gradc.ops.record import HOLDERS
 
 Array = np.ndarray[Any, Any]
 Side = Callable[[Node, Sequence[Array], Array], Array]
@@ -53,6 +54,8 @@ _SIDES: dict[str, Side] = {
 
 def has_sides(node: Node) -> bool:
     """Whether the op has kinks or jumps: it is one of those listed, or makes a bool or an integer of floats."""
+    if node.op.kind in HOLDERS:  # kinks inside bodies are not seen from here
+        return False
     if node.op.name == "scatter":
         return node.attrs["how"] in ("max", "min")
     return node.op.name in _SIDES or (not node.aval.is_float and any(a.aval.is_float for a in node.args))

@@ -51,8 +51,9 @@ class Lines:
         #: values that stay: of nodes that do not read what moves, and behind a `stop_gradient`
         self._held = {n: v for n, v in values.items() if n not in moves}
         self._kinked = [n for n in graph.nodes if n in moves and n in values and n.args and has_sides(n)]
-        self._weighted = [(y, w) for y, w in subject.weights.items() if y in moves]
-        self._constant = sum(float(np.sum(w * values[y])) for y, w in subject.weights.items() if y not in moves)
+        weighted = [(y, subject.weights[y]) for y in graph.outputs if y in subject.weights]
+        self._weighted = [(y, w) for y, w in weighted if y in moves]
+        self._constant = sum(float(np.sum(w * values[y])) for y, w in weighted if y not in moves)
         self._noise = self._rounding()
 
     def differences(self, directions: Sequence[Direction]) -> list[Difference]:
@@ -118,8 +119,8 @@ class Lines:
             def along(t: float) -> Array:
                 moved = [point[i] + t * vectors[i] for i in self.moved]
                 values = evaluate([*held.values(), *moved])
-                sums = [(w * v).reshape(count, -1).sum(axis=1) for (_, w), v in zip(self._weighted, values, strict=True)]
-                return np.asarray(self._constant + sum(sums))
+                weighted = [w * v for (_, w), v in zip(self._weighted, values, strict=True)]
+                return np.asarray(self._constant + sum(a.reshape(count, -1).sum(axis=1) for a in weighted))
 
             start, own = along(0.0), self._at(point)
         except GradcError:

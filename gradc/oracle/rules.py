@@ -28,7 +28,6 @@ from gradc.errors import GradcError
 from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
 from gradc.ops.record import Kind
-from gradc.oracle.kinks import has_sides, same_side, side
 from gradc.oracle.rounding import evaluate_wide, own_error, running_errors
 
 Array = np.ndarray[Any, Any]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz.language import Array, literal
-from tests.fuzz.scope import NotThisTime, Scope, is_float
+from tests.fuzz.scope import NotThisTimeError, Scope, is_float
 from tests.fuzz.surface import Entry
 
 DTYPES = ("np.float64", "np.float32", "np.int32", "float", "np.float16", "gnp.bfloat16", "np.int64", "bool", "np.uint8")
@@ -41,8 +41,10 @@ FLAGS = {
     "count_include_pad",
 }  # fmt: skip
 #: never given: without meaning for values, or fixed by what the program does with the result
-SKIPPED = {"optimize", "returned", "retstep", "copy", "kind", "stable", "subok", "device", "like", "out", "reflect_type",
-           "casting"}  # fmt: skip
+SKIPPED = {
+    "optimize", "returned", "retstep", "copy", "kind", "stable", "subok", "device", "like", "out", "reflect_type",
+    "casting",
+}  # fmt: skip
 ARRAYS = {
     "a", "x", "m", "arr", "array", "input", "val", "ary", "v", "y", "b", "x1", "x2", "a1", "a2", "values", "query",
     "key", "value", "A", "object", "prototype", "other", "target", "weight", "bias", "var", "pos_weight", "prepend",
@@ -113,7 +115,7 @@ def _argument(made: Call, parameter: inspect.Parameter) -> str | None:
     maker = _find(made.entry, name)
     if maker is None:
         if needed:
-            raise NotThisTime
+            raise NotThisTimeError
         return None
     text = maker(made)
     return text if needed or parameter.kind is parameter.VAR_POSITIONAL else f"{name}={text}"
@@ -136,7 +138,7 @@ def _find(entry: Entry, name: str) -> Maker | None:
 def _maker(entry: Entry, name: str) -> Maker:
     found = _find(entry, name)
     if found is None:
-        raise NotThisTime
+        raise NotThisTimeError
     return found
 
 
@@ -248,7 +250,7 @@ def _indices(c: Call) -> str:
     bound = c.first.size if axis is None else c.first.shape[-1] if c.first.ndim else 1
     bound = min([bound, *c.first.shape])
     if not bound:
-        raise NotThisTime
+        raise NotThisTimeError
     shape = c.scope.one_of(((2,), (3,), (), (2, 2)))
     return literal(c.scope.random.integers(-bound, bound, shape))
 
@@ -294,7 +296,7 @@ def _tensordot_axes(c: Call) -> str:
 
 def _class_labels(c: Call) -> str:
     if c.first.ndim < 1 or not c.first.size:
-        raise NotThisTime
+        raise NotThisTimeError
     shape = c.first.shape[:1] + c.first.shape[2:] if c.first.ndim > 1 else ()
     classes = c.first.shape[1] if c.first.ndim > 1 else c.first.shape[0]
     return literal(c.scope.random.integers(0, classes, shape))
@@ -338,7 +340,8 @@ MAKERS: dict[str, Maker] = {
     "full.fill_value": lambda c: c.name, "full_like.fill_value": lambda c: c.name, "ones_like.shape": _wider_shape,
     "zeros_like.shape": _wider_shape, "indices": _indices, "where": _mask, "repeats": _repeats, "shift": _shift,
     "reps": _reps, "arrays": _several, "tup": _several, "arys": _more_arrays, "args": _more_arrays, "xi": _more_arrays,
-    "pad_width": _pad_width, "constant_values": lambda c: repr(c.scope.one_of((0, 1.5))), "tensordot.axes": _tensordot_axes,
+    "pad_width": _pad_width, "constant_values": lambda c: repr(c.scope.one_of((0, 1.5))),
+    "tensordot.axes": _tensordot_axes,
     "indices_or_sections": _sections, "window_shape": _window, "source": _one_axis, "destination": _one_axis,
     "normalized_shape": _last_axes, "rot90.axes": _axes_pair, "ord": _order_of_norm, "weights": _positive,
     "average.weights": _positive, "start": _one_axis, "cross_entropy.target": _class_labels,
@@ -353,14 +356,14 @@ LEAST_DIMENSIONS = {
     **dict.fromkeys(("argsort", "sort", "split", "array_split", "hsplit", "unstack", "diff", "trapezoid", "softmax",
                      "log_softmax", "softmin", "convolve", "sliding_window_view", "layer_norm", "rms_norm",
                      "take_along_axis", "repeat", "median", "vecdot", "matvec", "vecmat", "linear"), 1),
-    **dict.fromkeys(("tril", "triu", "diagonal", "trace", "fliplr", "rot90", "matrix_transpose", "vsplit", "matrix_norm",
-                     "matrix_power", "swapaxes", "moveaxis", "cross_entropy", "nll_loss", "normalize", "linear",
-                     "scaled_dot_product_attention", "diag"), 2),
+    **dict.fromkeys(("tril", "triu", "diagonal", "trace", "fliplr", "rot90", "matrix_transpose", "vsplit",
+                     "matrix_norm", "matrix_power", "swapaxes", "moveaxis", "cross_entropy", "nll_loss", "normalize",
+                     "linear", "scaled_dot_product_attention", "diag"), 2),
     "dsplit": 3,
 }  # fmt: skip
 
 
-# -- functions whose arguments hang together ----------------------------------------------------------------------------
+# -- functions whose arguments hang together ---------------------------------------------------------------------------
 
 
 def _einsum(scope: Scope) -> str:
@@ -492,7 +495,8 @@ WHOLE: dict[str, Callable[[Scope], str]] = {
     "gnp.select": _select, "nn.embedding": _embedding, "nn.one_hot": _one_hot, "nn.conv2d": _conv2d,
     "nn.max_pool2d": _pool("max_pool2d"), "nn.avg_pool2d": _pool("avg_pool2d"), "gnp.where": _where,
     "nn.scaled_dot_product_attention": _attention, "nn.linear": _linear, "gnp.linalg.multi_dot": _multi_dot,
-    "nn.binary_cross_entropy": _probabilities("binary_cross_entropy"), "gnp.linalg.matrix_power": _square("gnp.linalg.matrix_power"),
+    "nn.binary_cross_entropy": _probabilities("binary_cross_entropy"),
+    "gnp.linalg.matrix_power": _square("gnp.linalg.matrix_power"),
     "special.logit": _logit, "special.polygamma": _polygamma, "gnp.append": _append,
     "Node.searchsorted": _method_searchsorted,
 }  # fmt: skip

@@ -6,13 +6,14 @@ Invariant: a carry keeps its shape and dtype, the two branches of a `cond` give 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
 
 from tests.fuzz.forms import FORMS, Form
 from tests.fuzz.language import Array, Body, Statement
-from tests.fuzz.scope import NotThisTime, Scope, is_float
+from tests.fuzz.scope import NotThisTimeError, Scope, is_float
 
 #: attempts of a body to make a value
 ATTEMPTS = 6
@@ -29,7 +30,7 @@ def _body(
             _grow(inner)
     result = finish(inner)
     if result is None:
-        raise NotThisTime
+        raise NotThisTimeError
     return Body(scope.fresh("f"), tuple(parameters), tuple(inner.statements), result), inner
 
 
@@ -39,10 +40,8 @@ def _grow(scope: Scope) -> None:
         pool += [(c, 0.3) for c in CONTROL.values()]
     weights = np.array([w for _, w in pool])
     chosen = pool[int(scope.random.choice(len(pool), p=weights / weights.sum()))][0]
-    try:
+    with contextlib.suppress(NotThisTimeError):
         chosen(scope)
-    except NotThisTime:
-        pass
 
 
 def _like(inner: Scope, name: str, a: Array) -> str:
@@ -80,10 +79,9 @@ def scan(scope: Scope) -> bool:
         return f"({moved}, gnp.sin({c})), {y}" if two else f"{moved}, {y}"
 
     body, _ = _body(scope, parameters, finish)
-    outer, inner_names = scope.fresh("f"), f"p{next(scope.counter)}"
-    unpack = f"lambda {inner_names}, {x}: {body.name}({inner_names}[0], {inner_names}[1]{'' if xs is None else ', ' + x})"
-    plain = f"lambda {inner_names}, {x}: {body.name}({inner_names}{'' if xs is None else ', ' + x})"
-    del outer
+    state, row = f"p{next(scope.counter)}", "" if xs is None else f", {x}"
+    unpack = f"lambda {state}, {x}: {body.name}({state}[0], {state}[1]{row})"
+    plain = f"lambda {state}, {x}: {body.name}({state}{row})"
     start = f"({init}, {init})" if two else init
     over = f"{xs}" if xs is not None else f"None, length={scope.number(1, 4)}"
     options = ", reverse=True" if scope.chance(0.2) else ", unroll=2" if scope.chance(0.1) else ""
@@ -112,7 +110,9 @@ def while_loop(scope: Scope) -> bool:
     carry = scope.values[init]
     body, _ = _body(scope, {c: carry}, lambda inner: _like(inner, c, carry))
     state = f"p{next(scope.counter)}"
-    count = f"gnp.astype(abs(gnp.sum(gnp.sin({init}))) * 3, np.int64) % 4" if scope.chance(0.5) else str(scope.number(1, 4))
+    count = str(scope.number(1, 4))
+    if scope.chance(0.5):
+        count = f"gnp.astype(abs(gnp.sum(gnp.sin({init}))) * 3, np.int64) % 4"
     text = (
         f"gc.while_loop(lambda {state}: {state}[0] < {count}, "
         f"lambda {state}: ({state}[0] + 1, {body.name}({state}[1])), (0, {init}), max_steps={scope.number(5, 8)})[1]"
@@ -169,7 +169,7 @@ def custom_derivative(scope: Scope) -> bool:
             _grow(inner)
     result = _floats(inner)
     if result is None:
-        raise NotThisTime
+        raise NotThisTimeError
     body = Body(scope.fresh("f"), (p,), tuple(inner.statements), result)
     rule = scope.one_of((
         f"jvp=lambda primals, tangents: gc.jvp({body.name}, primals, tangents)",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.fuzz.arguments import call
 from tests.fuzz.language import Array, Statement, literal
-from tests.fuzz.scope import NotThisTime, Scope, is_float
+from tests.fuzz.scope import NotThisTimeError, Scope, is_float
 from tests.fuzz.surface import ENTRIES, OPERATORS
 
 UPDATES = ("set", "add", "max", "min")
@@ -17,9 +17,11 @@ UPDATES = ("set", "add", "max", "min")
 GUARDED = {
     "gnp.sqrt({x})": "{x} > 0", "gnp.log({x})": "{x} > 0", "1 / {x}": "{x} != 0", "gnp.arccos({x})": "abs({x}) < 1",
     "gnp.arcsin({x})": "abs({x}) < 1", "{x} ** 0.5": "{x} > 0", "gnp.log1p({x})": "{x} > -1",
-    "gnp.arctanh({x})": "abs({x}) < 1", "gnp.cbrt({x})": "{x} != 0", "gnp.linalg.norm({x}, axis=-1, keepdims=True)": "abs({x}) > 0",
+    "gnp.arctanh({x})": "abs({x}) < 1", "gnp.cbrt({x})": "{x} != 0",
+    "gnp.linalg.norm({x}, axis=-1, keepdims=True)": "abs({x}) > 0",
     "special.xlogy({x}, {x})": "{x} > 0", "special.entr({x})": "{x} > 0", "gnp.exp(300 * {x})": "{x} < 0.5",
-    "gnp.arccosh({x})": "{x} > 1", "gnp.hypot({x}, {x})": "{x} != 0", "gnp.prod({x}, axis=-1, keepdims=True)": "{x} > 0",
+    "gnp.arccosh({x})": "{x} > 1", "gnp.hypot({x}, {x})": "{x} != 0",
+    "gnp.prod({x}, axis=-1, keepdims=True)": "{x} > 0",
     "gnp.std({x}, axis=-1, keepdims=True)": "{x} > 0", "special.logit({x})": "({x} > 0) & ({x} < 1)",
     "gnp.log(gnp.cumsum({x}, axis=-1))": "{x} > 0", "gnp.sqrt(gnp.sort({x}, axis=-1))": "{x} > 0",
 }  # fmt: skip
@@ -27,7 +29,7 @@ GUARDED = {
 SMOOTH = (
     "abs({x}) ** 2", "gnp.sqrt(gnp.square({x}) + 1e-3)", "gnp.logaddexp(0.0, {x})", "gnp.logaddexp({x}, {x})",
     "gnp.maximum({x}, 0) ** 3", "gnp.linalg.norm({x}) ** 2", "gnp.hypot({x}, 0.5)", "gnp.power(abs({x}) + 0.5, {x})",
-    "gnp.logsumexp({x}, axis=-1)", "gnp.cos(gnp.linalg.norm({x}))", "gnp.sinh({x}) * gnp.sign({x}) * gnp.sign({x})",
+    "gnp.logsumexp({x}, axis=-1)", "gnp.cos(gnp.linalg.norm({x}))",
     "{x} ** 2", "{x} ** 3", "gnp.prod({x}, axis=-1)", "gnp.cumprod({x}, axis=-1)", "gnp.var({x})",
 )  # fmt: skip
 
@@ -160,7 +162,8 @@ def guard(scope: Scope) -> bool:
     if not scope.accept(Statement((middle,), text.format(x=x), "guard"), keep=True):
         return False
     value = scope.one_of((middle, middle, f"gnp.sin({middle})", f"{middle} * {x}", f"gnp.stack([{middle}, {x}])[0]",
-                          f"gnp.clip({middle}, -5, 5)", f"gnp.flip(gnp.flip({middle}))", f"({middle} + 1)[...]"))  # fmt: skip
+                          f"gnp.clip({middle}, -5, 5)", f"gnp.flip(gnp.flip({middle}))", f"({middle} + 1)[...]",
+                          ))  # fmt: skip
     other = scope.one_of(("0.0", "1.0", x, f"gnp.sin({x})"))
     taken = _take(scope, f"gnp.where({inside}, {value}, {other})", "guard")
     if not scope.is_finite(middle):
@@ -201,7 +204,7 @@ def guarded_value(scope: Scope, path: str) -> bool:
     if not scope.accept(Statement((middle,), text, path), keep=True):
         return False
     if not is_float(scope.values[middle]):
-        raise NotThisTime
+        raise NotThisTimeError
     return _take(scope, f"gnp.where(gnp.isfinite({middle}), {middle}, 0.5)", "guard")
 
 

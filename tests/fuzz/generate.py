@@ -14,13 +14,15 @@ from gradc.aval import BFLOAT16
 from tests.fuzz.control import CONTROL
 from tests.fuzz.forms import FORMS, Form, function_named
 from tests.fuzz.language import Array, Program
-from tests.fuzz.scope import NotThisTime, Scope, is_float
+from tests.fuzz.scope import NotThisTimeError, Scope, is_float
 
 DTYPES: tuple[tuple[Any, float], ...] = (
     (np.float64, 14), (np.float32, 3), (np.float16, 0.7), (BFLOAT16, 0.5), (np.int64, 1), (np.int32, 0.5),
     (np.bool_, 0.4), (np.uint8, 0.3), (np.int8, 0.2),
 )  # fmt: skip
-SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (3,), (4,), (1, 3), (2, 3), (3, 2), (3, 3), (2, 2), (4, 2), (2, 3, 2), (2, 2, 3))
+SHAPES: tuple[tuple[int, ...], ...] = (
+    (), (1,), (2,), (3,), (4,), (1, 3), (2, 3), (3, 2), (3, 3), (2, 2), (4, 2), (2, 3, 2), (2, 2, 3),
+)  # fmt: skip
 #: attempts per wanted statement
 ATTEMPTS = 4
 
@@ -73,7 +75,7 @@ def grow(scope: Scope) -> bool:
     form = pool[int(scope.random.choice(len(pool), p=weights / weights.sum()))][0]
     try:
         return form(scope)
-    except NotThisTime:
+    except NotThisTimeError:
         return False
 
 
@@ -95,6 +97,6 @@ def program_of(path: str, seed: int, attempts: int = 150) -> Program | None:
                 grow(scope)
             if function_named(scope, path):
                 return finished(scope, f"{path} {seed}-{number}")
-        except NotThisTime:
+        except NotThisTimeError:
             continue
     return None

@@ -138,5 +138,5 @@ NUMPY: dict[str, Any] = {
 
 def flat_results(result: Any) -> list[Array]:
     """What a program returned as arrays."""
-    results: Sequence[Any] = result if isinstance(result, tuple) else (result,)
+    results: Sequence[Any] = result if isinstance(result, (tuple, list)) else (result,)
     return [np.asarray(r) for r in results]

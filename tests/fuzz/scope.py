@@ -24,7 +24,7 @@ MOST_ELEMENTS = 64
 LARGEST = 1e3
 
 
-class NotThisTime(Exception):
+class NotThisTimeError(Exception):
     """A form has nothing to work on here."""
 
 
@@ -59,7 +59,7 @@ class Scope:
         """A value that fits, newer ones more often."""
         names = [n for n, a in self.values.items() if fits(a)]
         if not names:
-            raise NotThisTime
+            raise NotThisTimeError
         back = min(int(self.random.geometric(0.35)), len(names))
         return names[-back] if self.chance(0.7) else str(self.one_of(names))
 
@@ -90,7 +90,7 @@ class Scope:
             return None
 
     def _reasonable(self, a: Array) -> bool:
-        if a.size > MOST_ELEMENTS or a.dtype.kind not in "fiub" and a.dtype.name != "bfloat16":
+        if a.size > MOST_ELEMENTS or (a.dtype.kind not in "fiub" and a.dtype.name != "bfloat16"):
             return False
         return not is_float(a) or bool(quietly(lambda: np.all(np.abs(a.astype(np.float64)) < LARGEST)))
 

@@ -82,7 +82,7 @@ def _entry(path: str, f: Callable[..., Any], method: bool = False) -> Entry:
     parameters = dict(inspect.signature(f).parameters)
     if method:
         parameters.pop("self")
-    if any(p.kind is p.VAR_POSITIONAL and name == "operands" for name, p in parameters.items()):
+    if "operands" in parameters and set(parameters) <= {"operands", "kwargs"}:
         count, domain = _ufunc(path.rsplit(".", 1)[-1])
         return Entry(path, {}, count, domain, method)
     return Entry(path, parameters, method=method)

@@ -1,0 +1,97 @@
+"""A failing program as a Python file that shows the failure on its own.
+
+Enters: a program and its failure.  Leaves: text.  Start reading at `file_of`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.fuzz.check import Failure
+from tests.fuzz.language import Program, literal, quietly, script
+from tests.fuzz.reference import NUMPY, flat_results
+from tests.fuzz.scope import is_float
+
+SCALAR = "total = lambda *a: sum(np.sum(gnp.sin(y.astype(float))) for y in f(*a) if y.dtype.kind == 'f')"
+ONE = "one = lambda x: [y for y in f(x, *args[1:]) if y.dtype.kind == 'f'][0]"
+COLUMNS = [
+    "columns = lambda g, x: np.stack([gc.jvp(g, (x,), (u.reshape(x.shape),))[1] for u in np.eye(x.size)], -1)",
+    "want = columns({g}, args[0])",
+]
+
+
+INTERPRETED = "gc.trace(f, *args).evaluate(*args)"
+COMPARED = [
+    "for a, b in zip(got, want, strict=True):",
+    "    assert np.asarray(a).dtype == np.asarray(b).dtype",
+    "    np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), rtol=1e-6, atol=1e-9)",
+]  # fmt: skip
+#: two methods of `gc.grad` that an oracle holds against each other
+METHODS = {"adjoint": ("reverse", "forward"), "finite": ("forward", "finite"), "symbolic": ("reverse", "symbolic")}
+
+
+def _of_values(program: Program, failure: Failure) -> list[str]:
+    if failure.words.startswith("raised"):
+        return [f"print({INTERPRETED})"]
+    expected = flat_results(quietly(program.function(NUMPY, reference=True), *program.args))
+    return [f"got = {INTERPRETED}", f"want = ({', '.join(map(literal, expected))},)", *COMPARED]
+
+
+def _of_gradients(program: Program, failure: Failure) -> list[str]:
+    wanted = tuple(k for k, a in enumerate(program.args) if is_float(a))
+    if failure.oracle == "gradient":
+        found = f"gc.jit(gc.grad(total, {wanted}))(*args), gc.grad(total, {wanted})(*args)"
+    else:
+        found = f"(gc.grad(total, {wanted}, method=m)(*args) for m in {METHODS[failure.oracle]})"
+    return [SCALAR, f"got, want = {found}", *COMPARED]
+
+
+def _of_matrices(program: Program, failure: Failure) -> list[str]:
+    mode = failure.words.split("mode=")[-1].split(":")[0] if "mode=" in failure.words else "'auto'"
+    scalar = "scalar = lambda x: np.sum(gnp.sin(one(x)))"
+    function = "one" if failure.oracle == "jacobian" else "gc.grad(scalar)"
+    matrix = "gc.hessian(scalar)" if failure.oracle != "jacobian" and "mode" not in failure.words else (
+        f"gc.jacobian({function}, mode={mode})")  # fmt: skip
+    return [
+        ONE, scalar, "columns = lambda g, x: [gc.jvp(g, (x,), (u.reshape(x.shape),))[1] for u in np.eye(x.size)]",
+        f"got = {matrix}(args[0])", f"want = np.stack(columns({function}, args[0]), -1).reshape(got.shape)",
+        "np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-9, equal_nan=False)",
+    ]  # fmt: skip
+
+
+def _of_rows(program: Program, failure: Failure) -> list[str]:
+    axes = (0, *[None] * (len(program.args) - 1))
+    return [
+        "rows = [args[0], (args[0] * 0.75).astype(args[0].dtype)]",
+        f"got = gc.vmap(f, in_axes={axes})(np.stack(rows), *args[1:])",
+        "each = [gc.trace(f, x, *args[1:]).evaluate(x, *args[1:]) for x in rows]",
+        "want = [np.stack(parts) for parts in zip(*each)]", *COMPARED,
+    ]  # fmt: skip
+
+
+def _lines(program: Program, failure: Failure) -> list[str]:
+    oracle = failure.oracle
+    if oracle in ("value", "trace"):
+        return _of_values(program, failure)
+    if oracle == "compiled":
+        return [f"got, want = gc.jit(f)(*args), {INTERPRETED}", *COMPARED]
+    if oracle == "gradient" or oracle in METHODS:
+        return _of_gradients(program, failure)
+    if oracle in ("jacobian", "hessian", "second"):
+        return _of_matrices(program, failure)
+    if oracle == "batched":
+        return _of_rows(program, failure)
+    if oracle == "explained":
+        return [ONE, "print(gc.explain(lambda x: np.sum(one(x)), args[0]))"]
+    return ["report = gc.check_gradients(f, *args)", "print(report)", "assert report.ok"]
+
+
+def file_of(program: Program, failure: Failure) -> str:
+    """The file; it exits with an error as long as the fault is there."""
+    head = f"{failure.kind}\n{failure.words}\n{program.title}"
+    return script(program, _lines(program, failure), head)
+
+
+def show(program: Program) -> str:
+    """A program as it is printed in a failing test."""
+    return script(program, ["print(f(*args))"], program.title) if program.args else np.array2string(np.zeros(0))

@@ -1,0 +1,155 @@
+"""The fuzzer reaches every public name, its oracles see faults, what fails is shrunk, and a few hundred programs pass.
+
+`make fuzz N=100000` draws more; the nightly run draws thousands.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gradc.node import OPS
+from tests.fuzz import arguments, surface
+from tests.fuzz.campaign import Campaign
+from tests.fuzz.check import Subjects, examine, one
+from tests.fuzz.control import CONTROL
+from tests.fuzz.forms import FORMS
+from tests.fuzz.generate import program, program_of
+from tests.fuzz.language import Program, Statement, literal
+from tests.fuzz.report import file_of
+from tests.fuzz.shrink import shrunk
+
+# -- the surface -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", surface.ENTRIES)
+def test_every_public_function_is_called_by_some_program(path):
+    missing = arguments.makers_missing(surface.ENTRIES[path])
+    assert not missing, f"tests/fuzz/arguments.py has no maker for {missing}"
+    made = program_of(path, 0)
+    assert made is not None, f"no call of {path} could be made that NumPy accepts"
+    assert path in made.forms()
+
+
+def test_every_operator_and_every_name_of_the_package_takes_part():
+    assert surface.operators_without_a_form() == []
+    assert surface.package_names_without_a_form({*CONTROL, *(f.__name__ for f, _ in FORMS), "stop_gradient"}) == []
+
+
+def test_what_is_left_out_still_exists_and_is_not_called():
+    public = {path for path, _ in (*surface.public_functions(), *surface.methods())}
+    assert set(surface.LEFT_OUT) <= public
+    assert set(surface.ENTRIES) | set(surface.LEFT_OUT) == public
+
+
+# -- programs ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_number_gives_the_same_program_again():
+    first, second = program(3, 14), program(3, 14)
+    assert first.source() == second.source()
+    assert literal(first.args[0]) == literal(second.args[0])
+    assert {program(3, n).source() for n in range(5)} != {program(4, n).source() for n in range(5)}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int8", "bool", "uint8"])
+def test_literals_are_read_back_bit_for_bit(dtype):
+    a = np.array([[0.0, -0.0, np.nan], [np.inf, -1.5, 2.0]])
+    a = (np.arange(6).reshape(2, 3) % 3).astype(dtype) if dtype in ("int8", "bool", "uint8") else a.astype(dtype)
+    back = eval(literal(a), {"np": np})
+    assert back.dtype == a.dtype
+    assert back.tobytes() == a.tobytes()
+
+
+# -- the oracles see faults --------------------------------------------------------------------------------------------
+
+
+def of_one(text: str, x: np.ndarray, plain: str | None = None) -> Program:
+    return Program({"x0": x}, (Statement(("v1",), text, "planted", (), plain),), ("v1",))
+
+
+X = np.array([0.3, -0.7, 1.2])
+PLANTED = {
+    "value": of_one("gnp.sin(x0)", X, plain="np.cos(x0)"),
+    "adjoint": of_one("gnp.sin(x0)", X),
+    "finite": of_one("gnp.tanh(x0)", X),
+    "symbolic": of_one("gnp.cos(x0)", X),
+}
+
+
+def test_a_value_that_is_not_numpys_is_seen():
+    assert one("value", Subjects(PLANTED["value"])).oracle == "value"
+
+
+def test_a_wrong_partial_is_seen_by_differences_and_by_sympy(monkeypatch):
+    monkeypatch.setitem(OPS, "sin", OPS["sin"])
+    record = OPS["tanh"]
+    monkeypatch.setattr(type(record), "__setattr__", object.__setattr__)
+    right = record.partials
+    try:
+        object.__setattr__(record, "partials", lambda y, x: (1 + right(y, x)[0],))
+        for oracle in ("finite", "symbolic"):
+            assert one(oracle, Subjects(PLANTED["finite"])).oracle == oracle
+    finally:
+        object.__setattr__(record, "partials", right)
+    assert one("finite", Subjects(PLANTED["finite"])) is None
+
+
+def test_an_error_that_is_not_gradcs_own_is_a_failure(monkeypatch):
+    def broken(*args, **kwargs):
+        raise KeyError("lost")
+
+    monkeypatch.setattr("tests.fuzz.check.push_forward", broken)
+    found = one("adjoint", Subjects(PLANTED["adjoint"]))
+    assert "KeyError" in found.kind
+
+
+# -- shrinking ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_failing_program_is_shrunk_to_what_fails():
+    """Any program with a stack fails here; what remains is that statement on one small array."""
+    drawn = (program(1, n) for n in range(400))
+    long = next(p for p in drawn if len(p.statements) > 3 and "stack" in p.forms() and examine(p, ["value"]) is None)
+    small = shrunk(long, lambda p: "stack" in p.forms() and examine(p, ["value"]) is None)
+    assert [s.form for s in small.statements] == ["stack"]
+    assert sum(a.size for a in small.args) <= 2
+
+
+def test_bodies_are_shrunk_as_well():
+    looped = next(p for p in (program(1, n) for n in range(400)) if sum(len(b.statements) for s in p.statements
+                  if s.form == "scan" for b in s.bodies) > 2)  # fmt: skip
+    small = shrunk(looped, lambda p: "scan" in p.forms() and examine(p, ["value"]) is None)
+    (statement,) = small.statements
+    assert statement.form == "scan"
+    assert sum(len(b.statements) for b in statement.bodies) == 0
+
+
+def test_the_file_of_a_failure_runs_on_its_own_and_fails(tmp_path):
+    failing = PLANTED["value"]
+    path = tmp_path / "failure.py"
+    path.write_text(file_of(failing, one("value", Subjects(failing))))
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Not equal to tolerance" in done.stderr
+    mended = replace(failing, statements=of_one("gnp.sin(x0)", X, plain="np.sin(x0)").statements)
+    path.write_text(file_of(mended, one("value", Subjects(failing))))
+    assert subprocess.run([sys.executable, str(path)], capture_output=True, check=False).returncode == 0
+
+
+# -- the runs ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_where_it_stood(tmp_path):
+    said = []
+    Campaign(5, tmp_path, say=said.append).resumed().run(20)
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert state["done"] == 20
+    again = Campaign(5, tmp_path, say=said.append).resumed()
+    assert again.done == 20
+    assert "20/20 programs" in said[-1]
