@@ -18,7 +18,7 @@ from tests.fuzz import arguments, surface
 from tests.fuzz.campaign import Campaign
 from tests.fuzz.check import Subjects, examine, one
 from tests.fuzz.control import CONTROL
-from tests.fuzz.forms import FORMS
+from tests.fuzz.forms import FORMS, UPDATES
 from tests.fuzz.generate import program, program_of
 from tests.fuzz.language import Program, Statement, literal
 from tests.fuzz.report import file_of
@@ -38,6 +38,7 @@ def test_every_public_function_is_called_by_some_program(path):
 
 def test_every_operator_and_every_name_of_the_package_takes_part():
     assert surface.operators_without_a_form() == []
+    assert set(surface.updates()) == set(UPDATES)
     assert surface.package_names_without_a_form({*CONTROL, *(f.__name__ for f, _ in FORMS), "stop_gradient"}) == []
 
 

@@ -12,7 +12,11 @@ from tests.fuzz.language import Array, Statement, literal
 from tests.fuzz.scope import NotThisTimeError, Scope, is_float
 from tests.fuzz.surface import ENTRIES, OPERATORS
 
-UPDATES = ("set", "add", "max", "min")
+#: what is written behind ``x.at[…]`` with a value v, and what it means: "get" and "apply" take none
+UPDATES = {
+    "set": "{v}", "add": "{v}", "subtract": "{v}", "multiply": "{v}", "divide": "2.0 + gnp.tanh({v})", "power": "2",
+    "max": "{v}", "min": "{v}", "get": "", "apply": "gnp.sin",
+}  # fmt: skip
 #: functions with an edge inside the reals, and a guard that keeps a program away from it
 GUARDED = {
     "gnp.sqrt({x})": "{x} > 0", "gnp.log({x})": "{x} > 0", "1 / {x}": "{x} != 0", "gnp.arccos({x})": "abs({x}) < 1",
@@ -108,11 +112,12 @@ def update(scope: Scope) -> bool:
     """``x.at[…].set(v)`` and its kin."""
     x = scope.float(1)
     index = index_text(scope, scope.values[x])
-    how = scope.one_of(UPDATES)
+    how = scope.one_of(list(UPDATES))
     value = scope.float() if scope.chance(0.6) else repr(scope.one_of((0.5, 2, -1.0)))
     if scope.chance(0.5) and value[0] in "xvp":
         value = f"gnp.mean({value})"
-    plain = f"updated({x}, np.s_[{index}], {how!r}, {value})"
+    value = UPDATES[how].format(v=value)
+    plain = f"updated({x}, np.s_[{index}], {how!r}, {value or None})"
     return _take(scope, f"{x}.at[{index}].{how}({value})", f"at.{how}", plain)
 
 

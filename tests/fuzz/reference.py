@@ -96,9 +96,14 @@ class _Custom:
 def updated(x: Array, index: Any, how: str, value: Any) -> Array:
     """``x.at[index].<how>(value)`` by NumPy's own unbuffered ufuncs, in which repeated indices count each time."""
     result = np.array(x)
-    value = np.asarray(value)
-    with np.errstate(all="ignore"):
-        value = value.astype(result.dtype) if how != "apply" else value
+    if how == "get":
+        return result[index]
+    if how == "apply":
+        places = np.arange(result.size).reshape(result.shape)[index]
+        for place in np.ravel(places):  # a position that occurs twice is replaced twice
+            result.flat[place] = np.asarray(value(result.flat[place])).astype(result.dtype)
+        return result
+    value = np.asarray(value).astype(result.dtype)
     if how == "set":
         result[index] = value
         return result

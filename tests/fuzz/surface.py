@@ -21,6 +21,7 @@ import gradc as gc
 import gradc.numpy as gnp
 from gradc import nn, special
 from gradc.node import OPS, Node
+from gradc.numpy.indexing import Update
 from gradc.ops.record import Kind
 from tests.op_cases import operand_count
 
@@ -49,7 +50,7 @@ AROUND = {
     "compile": "`check` compiles every program", "explain": "`check` explains programs", "trace": "every program is",
     "check_gradients": "`check` calls it", "spec": "describes arguments", "train_step": "a step of `gc.optim`",
     "assume": "facts for formulas", "optim": "optimizers", "numpy": "by its names", "nn": "by its names",
-    "special": "by its names", "jit": "a form of `control`",
+    "special": "by its names", "jit": "a form of `control`", "tree": "containers of arrays",
 }  # fmt: skip
 
 
@@ -144,6 +145,11 @@ def operators_without_a_form() -> list[str]:
     """Special methods that `Node` defines and that no program uses."""
     own = {n for n, v in vars(Node).items() if n.startswith("__") and callable(v)}
     return sorted(own - set(OPERATORS) - _PROTOCOL)
+
+
+def updates() -> list[str]:
+    """The methods of ``x.at[…]``."""
+    return [n for n, v in vars(Update).items() if callable(v) and not n.startswith("_")]
 
 
 def package_names_without_a_form(forms: set[str]) -> list[str]:
