@@ -43,6 +43,10 @@ class CompileError(GradcError):
     """A graph that the chosen target cannot run, or compiled code that reported a failure."""
 
 
+class ScheduleError(CompileError):
+    """A schedule that would compute on other values than it means to: a defect of gradc, found before it runs."""
+
+
 class DeviceError(GradcError):
     """A GPU that is missing, too old, out of memory, or reported a failure of its own."""
 

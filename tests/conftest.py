@@ -15,8 +15,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -46,6 +47,24 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("GRADC_CACHE", "GRADC_SHOW"):
         os.environ.pop(name, None)
     config.stash[CACHE_DIR] = os.environ["GRADC_CACHE_DIR"] = tempfile.mkdtemp(prefix="gradc-tests-")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_schedule_is_verified() -> Iterator[None]:
+    """Whatever a test compiles, its schedule is proved to compute on the values that it means to."""
+    from gradc.schedule import _Planner
+    from gradc.schedule.verify import verify
+
+    whole = _Planner.whole
+
+    def verified(self: Any, graph: Any, donated: Any) -> Any:
+        made = whole(self, graph, donated)
+        verify(made, graph)
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Planner, "whole", verified)
+        yield
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

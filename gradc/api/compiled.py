@@ -310,9 +310,9 @@ def jit(
     (default: + − × ÷ √ bit-equal to NumPy), "contract" (a·b + c in one rounding) or "fast" (any order, no NaN or
     infinity, subnormal numbers are zero).  ``debug``: carry the lines of your source through to the machine code as
     debug locations (the instructions stay the same): ``.asm`` has them, and what ``.save`` writes shows your Python
-    file in gdb, perf and objdump.  ``check``: verify the graph between passes (default: GRADC_CHECK).
-    ``show``: stages to print to standard error while compiling, of "graph", "optimised", "schedule", "llvm", "asm"
-    (default: GRADC_SHOW).  Usable as a decorator.
+    file in gdb, perf and objdump.  ``check``: verify the graph between passes, and the schedule behind them (default:
+    GRADC_CHECK).  ``show``: stages to print to standard error while compiling, of "graph", "optimised", "schedule",
+    "llvm", "asm" (default: GRADC_SHOW).  Usable as a decorator.
 
     >>> import gradc as gc, numpy as np
     >>> gc.jit(lambda x: np.sin(x) * x)(np.arange(3.0)).shape

@@ -19,6 +19,7 @@ from gradc.passes import PIPELINE, lowering, run_passes
 from gradc.process import cached_property
 from gradc.schedule import Schedule, schedule
 from gradc.schedule.lanes import Widths
+from gradc.schedule.verify import verify
 
 #: symbol of the compiled function in its module
 SYMBOL = "gradc_step"
@@ -57,10 +58,11 @@ class Stages:
     @cached_property
     def schedule(self) -> Schedule:
         graph, o = self.lowered, self.options
-        if self.gpu is not None:
-            gpu = self.gpu
-            return self.timed("schedule", lambda: schedule(graph, donated=o.donate, target=gpu))
-        return self.timed("schedule", lambda: schedule(graph, donated=o.donate, target=self.target, threads=o.threads))
+        target, threads = (self.target, o.threads) if self.gpu is None else (self.gpu, 1)
+        plan = self.timed("schedule", lambda: schedule(graph, donated=o.donate, target=target, threads=threads))
+        if o.check:
+            self.timed("verify", lambda: verify(plan, graph))
+        return plan
 
     @cached_property
     def arena_bytes(self) -> int:

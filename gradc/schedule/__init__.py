@@ -37,7 +37,7 @@ def schedule(graph: Graph, *, donated: Mapping[int, int] | None = None, target: 
     dtype, and no input or output may occur twice.  ``target`` says how many elements of a dtype fill a vector register.
     ``threads`` may share the work; one of them is the caller's.
     """
-    return _Planner(every_node(graph), target, threads).plan(graph, dict(donated or {}))
+    return _Planner(every_node(graph), target, threads).whole(graph, dict(donated or {}))
 
 
 class _Planner:
@@ -46,6 +46,10 @@ class _Planner:
     def __init__(self, number: Mapping[Node, int], target: Widths, threads: int):
         self.number, self.target, self.threads = number, target, threads
         self._known: dict[object, Schedule] = {}
+
+    def whole(self, graph: Graph, donated: Mapping[int, int]) -> Schedule:
+        """The schedule of the graph itself, complete: no body of another."""
+        return self.plan(graph, donated)
 
     def plan(self, graph: Graph, donated: Mapping[int, int]) -> Schedule:
         key = (graph, tuple(donated.items()))
