@@ -15,10 +15,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gradc import nn, numpy, optim, special, tree
+from gradc.api.batched import vmap
 from gradc.api.compiled import Jitted, compile, jit, train_step
 from gradc.api.control import checkpoint, cond, fori_loop, scan, while_loop
 from gradc.api.custom import CustomDerivative, custom_derivative
-from gradc.api.derivatives import grad, hvp, jvp, stop_gradient, value_and_grad, vjp, vmap
+from gradc.api.derivatives import grad, hvp, jvp, stop_gradient, value_and_grad, vjp
 from gradc.api.explain import explain
 from gradc.api.jacobian import hessian, jacobian
 from gradc.aval import spec

@@ -238,6 +238,15 @@ def leaf_map(function: Callable[[Any], Any], tree: Any) -> Any:
     return optree.tree_unflatten(spec, [function(leaf) for leaf in leaves])
 
 
+def one_level(tree: Any) -> dict[Any, Any] | None:
+    """The parts of a container, by position, key or field; None for what is no container."""
+    leaves_of(tree)  # its class is known from here on
+    if tree is None or optree.tree_is_leaf(tree, namespace=NAMESPACE):
+        return None
+    children, _, entries, _ = optree.tree_flatten_one_level(tree, namespace=NAMESPACE)
+    return dict(zip(entries, children, strict=True))
+
+
 def path_text(path: Iterable[Any]) -> str:
     """A place in a container as code: ``[0].weight``."""
     return "".join(f".{key}" if isinstance(key, str) else f"[{key}]" for key in path)

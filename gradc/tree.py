@@ -76,13 +76,20 @@ def paths(tree: Any) -> list[str]:
 # -- one vector --------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
 class Unravel:
     """From a vector back to a tree; see `ravel`.  It can be pickled, and a compiled function sees it as static."""
 
-    structure: Structure
-    shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[Any, ...]
+    def __init__(self, structure: Structure, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[Any, ...]):
+        self.structure, self.shapes, self.dtypes = structure, shapes, dtypes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unravel) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.structure, self.shapes, self.dtypes))
+
+    def __repr__(self) -> str:
+        return f"<unravel to {self.structure}>"
 
     def __call__(self, vector: Any) -> Any:
         """The tree whose leaves are the parts of ``vector`` in order, each with its own shape and dtype."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -20,6 +19,7 @@ from gradc.api.collector import collecting_later
 from gradc.api.derivatives import value_and_grad
 from gradc.api.dispatched import Dispatched
 from gradc.api.options import Options
+from gradc.api.transform import name_to_travel_by
 from gradc.aval import Aval, is_number
 from gradc.containers import Pinned, flatten, leaves_of
 from gradc.errors import DTypeError, TraceError
@@ -170,10 +170,8 @@ class Jitted(Dispatched):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """It travels without the compiled versions, which belong to this process; a module's function by its name."""
-        name: str = self.__dict__.get("__qualname__", "")
-        if getattr(sys.modules.get(self.__module__), name, None) is self:
-            return name
-        return Jitted, (self.function, self.static.given, self.donate.given, self.options)
+        given = (self.function, self.static.given, self.donate.given, self.options)
+        return name_to_travel_by(self) or (Jitted, given)
 
     def __repr__(self) -> str:
         return f"<jit of {self.title}, {len(self._cache)} compiled>"
@@ -400,20 +398,26 @@ def train_step(
     ``(params, state, loss, aux)``).  With ``donate`` params and state are updated in place: pass arrays you own, and
     use what comes back.  ``threads`` as in `jit`.  Inside another trace the step is inlined.
     """
-    value_of = value_and_grad(loss, 0, has_aux)
     given: Any = optimizer
     if not isinstance(given, tuple) or len(given) != 2:
         raise TypeError(f"{here()}: train_step expects an optimizer such as gc.optim.adam(1e-3), got {optimizer!r:.60}")
-    _, update = optimizer
-
-    def step(params: Any, state: Any, *batch: Any) -> Any:
-        value, grads = value_of(params, *batch)
-        updates, new_state = update(grads, state, params)
-        results = (value[0], value[1]) if has_aux else (value,)
-        return (apply_updates(params, updates), new_state, *results)
-
-    step.__name__ = f"{function_name(loss)}_step"
+    step = Step(loss, Optimizer(*optimizer), has_aux)
     return Jitted(step, (), (0, 1) if donate else (), _options(threads=threads))
+
+
+class Step:
+    """What `train_step` compiles: loss, gradient, and the optimizer's update of the parameters."""
+
+    def __init__(self, loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool):
+        self.optimizer, self.has_aux = optimizer, has_aux
+        self.value_of = value_and_grad(loss, 0, has_aux)
+        self.__name__ = f"{function_name(loss)}_step"
+
+    def __call__(self, params: Any, state: Any, *batch: Any) -> Any:
+        value, grads = self.value_of(params, *batch)
+        updates, new_state = self.optimizer.update(grads, state, params)
+        results = (value[0], value[1]) if self.has_aux else (value,)
+        return (apply_updates(params, updates), new_state, *results)
 
 
 __all__ = ["Jitted", "compile", "jit", "train_step"]

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from gradc.api.transform import Transform
 from gradc.aval import Aval, promoted
 from gradc.containers import Structure, flatten, leaf_map, leaves_of, path_text
 from gradc.errors import DTypeError, ShapeError, TraceError
@@ -373,18 +374,21 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     """
     _callable(f, "checkpoint", "a function")
 
-    @functools.wraps(f, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
-    def recomputed(*args: Any, **kwargs: Any) -> Any:
+    return Checkpointed(f)
+
+
+class Checkpointed(Transform):
+    """See `checkpoint`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves = leaves_of((args, kwargs))[0]
         since = next_serial()
-        graph = trace(f, *args, **kwargs)
+        graph = trace(self.function, *args, **kwargs)
         body, consts = lifted(graph, lambda node: node.serial < since or _is_array(node))
         inputs = [new_input(x.aval, graph.names.get(x, "argument")) for x in graph.inputs]
         node = OPS["checkpoint"].make((*consts, *inputs), body=body)
         assert graph.out_tree is not None
         return graph.out_tree.unflatten(_ran(inputs, items(node), graph.title, leaves))
-
-    return recomputed
 
 
 # -- bodies ------------------------------------------------------------------------------------------------------------

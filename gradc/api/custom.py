@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
+from gradc.api.transform import name_to_travel_by
 from gradc.aval import Aval
 from gradc.containers import Structure, leaves_of
 from gradc.errors import GradcError, ShapeError, TraceError
@@ -136,11 +137,20 @@ class CustomDerivative:
                 "  Its rule would not know of it; pass it as an argument."
             )
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return name_to_travel_by(self) or (_with_rule, (self.function, self._rule))
+
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
     def __repr__(self) -> str:
         return f"<{self.title} with {'no rule yet' if self._rule is None else f'a {self._rule[0]} rule'}>"
+
+
+def _with_rule(f: Callable[..., Any], rule: tuple[RuleKind, Rule] | None) -> CustomDerivative:
+    made = CustomDerivative(f)
+    made._rule = rule
+    return made
 
 
 class _Rule:

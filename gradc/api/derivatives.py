@@ -1,4 +1,4 @@
-"""Derivatives of Python functions: grad, value_and_grad, jvp, vjp, hvp, vmap.
+"""Derivatives of Python functions: grad, value_and_grad, jvp, vjp, hvp.
 
 Each transform traces its function on fresh leaves, differentiates the graph, and then runs it on the NumPy interpreter,
 or inlines it if it was called inside a trace (`gradc.trace.run` decides).  So transforms nest, and under `gradc.jit`
@@ -7,15 +7,16 @@ they become part of the compiled graph.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from gradc.aval import Aval, is_number
-from gradc.containers import Structure, leaves_of, tree_map
+from gradc.api.tangents import fitted
+from gradc.api.transform import Transform
+from gradc.aval import Aval
+from gradc.containers import Structure, flatten, leaves_of, path_text, tree_map
 from gradc.diff.batching import batch, one_hot_basis
 from gradc.diff.finite import finite_difference
 from gradc.diff.linear import refuse_without_tangent
@@ -24,10 +25,10 @@ from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.widen import widen, widen_array
 from gradc.errors import DTypeError, ShapeError, TraceError
 from gradc.graph import Graph, fit_argument
-from gradc.node import FUNCTIONS, OPS, Node, dsl, here
+from gradc.node import FUNCTIONS, Node, here
 from gradc.ops.leaves import full
 from gradc.passes import FORWARD, run_passes
-from gradc.trace import as_result, aval_of, function_name, new_input, run, trace
+from gradc.trace import argument_names, as_result, aval_of, function_name, new_input, run, trace
 
 Method = Literal["reverse", "forward", "symbolic", "finite"]
 ArgNums = int | Sequence[int]
@@ -139,19 +140,25 @@ def value_and_grad(
     its argument. ``method``: "reverse" or "forward" AD, "symbolic" (SymPy on the ops' own formulas), or "finite"
     (central differences with Richardson extrapolation).
     """
-    title = title_of(f, "grad")
+    title_of(f, "grad")
     if method not in _METHODS:
-        raise ValueError(f"method={method!r}: expected one of {', '.join(map(repr, _METHODS))}")
+        raise ValueError(f"{here()}: method={method!r}: expected one of {', '.join(map(repr, _METHODS))}")
+    return ValueAndGradient(f, argnums, has_aux, method)
 
-    @functools.wraps(f, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
-    def both(*args: Any, **kwargs: Any) -> Any:
-        wanted, graph, inputs = with_respect_to(f, args, kwargs, argnums, title)
-        _scalar_output(graph, has_aux)
-        values, gradients = _METHODS[method](graph, inputs, arrays_of(args, kwargs))
+
+class ValueAndGradient(Transform):
+    """See `value_and_grad`."""
+
+    def __init__(self, f: Callable[..., Any], argnums: ArgNums, has_aux: bool, method: Method):
+        super().__init__(f, argnums, has_aux, method)
+        self.argnums, self.has_aux, self.method = argnums, has_aux, method
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        wanted, graph, inputs = with_respect_to(self.function, args, kwargs, self.argnums, self.title)
+        _scalar_output(graph, self.has_aux)
+        values, gradients = _METHODS[self.method](graph, inputs, arrays_of(args, kwargs))
         assert graph.out_tree is not None
         return graph.out_tree.unflatten(values), wanted.nest(gradients)
-
-    return both
 
 
 def grad(
@@ -165,14 +172,16 @@ def grad(
     >>> float(gc.grad(lambda x: x * x * x)(2.0))
     12.0
     """
-    both = value_and_grad(f, argnums, has_aux, method)
+    value_and_grad(f, argnums, has_aux, method)  # refuses what is none
+    return Gradient(f, argnums, has_aux, method)
 
-    @functools.wraps(both)
-    def gradient(*args: Any, **kwargs: Any) -> Any:
-        value, result = both(*args, **kwargs)
-        return (result, value[1]) if has_aux else result
 
-    return gradient
+class Gradient(ValueAndGradient):
+    """See `grad`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        value, result = super().__call__(*args, **kwargs)
+        return (result, value[1]) if self.has_aux else result
 
 
 Flat = tuple[list[Any], list[Any]]
@@ -257,164 +266,134 @@ _METHODS: dict[str, Callable[[Graph, Sequence[Node], Sequence[Any]], Flat]] = {
     "finite": _by_finite,
 }
 
-# -- jvp, vjp ----------------------------------------------------------------------------------------------------------
+# -- jvp, vjp, hvp -----------------------------------------------------------------------------------------------------
 
 
 def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """``(f(*primals), directional derivative along tangents)``; tangents have the trees and shapes of the primals."""
-    for given, name in ((primals, "primals"), (tangents, "tangents")):
-        if not isinstance(given, (tuple, list)):
-            raise TypeError(f"{here()}: {name} must be a tuple with one entry per argument, got {given!r:.60}")
-    graph = prepared(f, primals, {})
-    directions = leaves_of(tuple(tangents))[0]
-    _match_trees("tangents", tuple(tangents), "primals", tuple(primals))
-    leaves = [new_input(x.aval, "tangent") for x in graph.inputs]
-    for x in graph.inputs:
-        refuse_without_tangent(x, graph.names.get(x, "argument"))
-    slopes = push_forward(graph.outputs, graph.inputs, leaves)
-    complete = _zeros_if_absent(slopes, graph.outputs)
-    joint = graph.replace(inputs=(*graph.inputs, *leaves), outputs=(*graph.outputs, *complete))
-    results = run(
-        joint, [*arrays_of(primals, {}), *[_as_tangent(t, x) for t, x in zip(directions, graph.inputs, strict=True)]]
-    )
+    """``(f(*primals), directional derivative along tangents)``.
+
+    ``primals`` is a tuple (or list) with one entry per argument; ``tangents`` nests like it, leaf by leaf of the same
+    shape.  A tangent of another real dtype is cast to its primal's; None stands for zero, for a leaf or a whole
+    argument.  An integer or bool primal has no tangent: None or zeros stand in its place.  The tangent of an integer
+    result is zeros.
+    """
+    pushed = _Pushed.of("jvp", f, primals, tangents)
+    graph = pushed.graph
+    slopes = push_forward(graph.outputs, graph.inputs, pushed.leaves)
+    results = pushed.run((*graph.outputs, *_zeros_if_absent(slopes, graph.outputs)))
     count = len(graph.outputs)
     assert graph.out_tree is not None
     return graph.out_tree.unflatten(results[:count]), graph.out_tree.of_arrays.unflatten(results[count:])
 
 
-def _as_tangent(value: Any, like: Node) -> Any:
-    if isinstance(value, Node):
-        return value
-    array = np.asarray(value)
-    if not is_number(array.dtype):
-        raise DTypeError(f"{here()}: a tangent or cotangent has dtype {array.dtype}, its partner {like.dtype}")
-    if array.shape != like.shape:
-        raise ShapeError(f"{here()}: a tangent or cotangent has shape {array.shape}, its partner {like.shape}")
-    return array.astype(like.dtype)
+def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """Hessian-vector product of a scalar function (forward over reverse), in the tree of ``primals``.
+
+    ``tangents`` as for `jvp`; None comes back in the place of integers and bools.
+
+    >>> import numpy as np
+    >>> hvp(lambda x: (x**3).sum(), (np.ones(3),), (np.array([1, 0, 0], np.int8),))
+    (array([6., 0., 0.]),)
+    """
+    pushed = _Pushed.of("hvp", f, primals, tangents)
+    _scalar_output(pushed.graph, has_aux=False)
+    floats = [x for x in pushed.graph.inputs if x.aval.is_float]
+    whole = gradient_graph(pushed.graph, floats)
+    gradient = run_passes(whole.replace(outputs=whole.outputs[1:]), FORWARD)
+    slopes = push_forward(gradient.outputs, gradient.inputs, pushed.leaves)
+    flat = iter(pushed.run(_zeros_if_absent(slopes, gradient.outputs)))
+    found = [next(flat) if x.aval.is_float else None for x in gradient.inputs]
+    structures = [leaves_of(p)[1] for p in primals]
+    return Wanted((), tuple(structures), single=False).nest(found)
 
 
-def _match_trees(name: str, tree: Any, other_name: str, other: Any) -> None:
-    mine, theirs = leaves_of(tree)[1], leaves_of(other)[1]
-    if mine.spec != theirs.spec:
-        raise TypeError(f"{here()}: {name} must nest like {other_name}: got {mine.spec}, expected {theirs.spec}")
+@dataclass(frozen=True)
+class _Pushed:
+    """A traced function with a direction: for each input its tangent leaf, and the value that leaf stands for."""
+
+    graph: Graph
+    leaves: list[Node | None]
+    arrays: list[Any]
+    directions: list[Any]
+
+    @classmethod
+    def of(cls, whose: str, f: Callable[..., Any], primals: Any, tangents: Any) -> _Pushed:
+        title = title_of(f, whose)
+        for given, name in ((primals, "primals"), (tangents, "tangents")):
+            if not isinstance(given, (tuple, list)):
+                raise TypeError(
+                    f"{here()}: {whose}({title}): {name} must be a tuple with one entry per argument, got "
+                    f"{given!r:.60}; write ({'x' if name == 'primals' else 'dx'},) for one"
+                )
+        if len(primals) != len(tangents):
+            raise TypeError(
+                f"{here()}: {whose}({title}): tangents must nest like primals: {len(tangents)} of them for "
+                f"{len(primals)} primals; None stands for zero"
+            )
+        _, paths, _ = flatten((tuple(primals), {}))
+        names = argument_names(f, primals, {}, paths)
+        graph = prepared(f, primals, {})
+        rest, directions = list(zip(graph.inputs, names, strict=True)), []
+        for k, (primal, tangent) in enumerate(zip(primals, tangents, strict=True)):
+            structure = leaves_of(primal)[1]
+            mine, rest = rest[: structure.size], rest[structure.size :]
+            owner = f"primals[{k}]" if len(primals) > 1 else "its primal"
+            nodes, called = [x for x, _ in mine], [n for _, n in mine]
+            directions += fitted(tangent, structure, nodes, called, "tangent", owner)
+        leaves = [
+            None if d is None else new_input(Aval(x.shape, x.dtype), "tangent")
+            for d, x in zip(directions, graph.inputs, strict=True)
+        ]
+        return cls(graph, leaves, arrays_of(primals, {}), [d for d in directions if d is not None])
+
+    def run(self, outputs: Sequence[Node]) -> list[Any]:
+        """The flat values of ``outputs``, which read the inputs and the tangent leaves."""
+        inputs = (*self.graph.inputs, *(x for x in self.leaves if x is not None))
+        return run(self.graph.replace(inputs=inputs, outputs=tuple(outputs)), [*self.arrays, *self.directions])
 
 
 def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
-    """``(f(*primals), pullback)``: ``pullback(cotangent)`` returns one cotangent per primal."""
+    """``(f(*primals), pullback)``: ``pullback(cotangent)`` returns one cotangent per primal.
+
+    The cotangent nests like the result, leaf by leaf of the same shape; another real dtype is cast, None stands for
+    zero, and in the place of an integer result None or zeros stand.
+    """
+    title_of(f, "vjp")
     graph = prepared(f, primals, {})
     # Snapshots: the pullback may be called after the caller has written into the primals.
     arrays = [
         a if isinstance(a, Node) else fit_argument(a, aval_of(a), "a primal").copy() for a in arrays_of(primals, {})
     ]
-    structures = [leaves_of(p)[1] for p in primals]
     values = run(graph, arrays)
     assert graph.out_tree is not None
-    out_tree = graph.out_tree
-
-    def pullback(cotangent: Any) -> tuple[Any, ...]:
-        given = leaves_of(cotangent)[0]
-        if len(given) != len(graph.outputs):
-            raise TypeError(f"{here()}: the cotangent must nest like the result of {graph.title}")
-        leaves = [new_input(y.aval, "cotangent") for y in graph.outputs]
-        pulled = _zeros_if_absent(pull_back(graph.outputs, graph.inputs, leaves), graph.inputs)
-        joint = graph.replace(inputs=(*graph.inputs, *leaves), outputs=tuple(pulled))
-        flat = run(joint, [*arrays, *[_as_tangent(c, y) for c, y in zip(given, graph.outputs, strict=True)]])
-        return Wanted((), tuple(structures), single=False).nest(flat)
-
-    return out_tree.unflatten(values), pullback
+    structures = tuple(leaves_of(p)[1] for p in primals)
+    return graph.out_tree.unflatten(values), Pullback(graph, tuple(arrays), structures)
 
 
-# -- hvp ---------------------------------------------------------------------------------------------------------------
+class Pullback:
+    """Cotangents of the primals from one of the result; see `vjp`."""
 
+    def __init__(self, graph: Graph, primals: tuple[Any, ...], structures: tuple[Structure, ...]):
+        self.graph, self.primals, self.structures = graph, primals, structures
 
-def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
-    """Hessian-vector product of a scalar function (forward over reverse), in the tree of ``primals``."""
-    numbers = tuple(range(len(primals) if isinstance(primals, (tuple, list)) else 0))
-    return jvp(grad(f, numbers), primals, tangents)[1]
-
-
-# -- vmap --------------------------------------------------------------------------------------------------------------
-
-
-def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable[..., Any]:
-    """``f`` applied along an axis of its arguments, as one batched graph.
-
-    ``in_axes``: an int, or a tuple with one int or None per positional argument (None: the same for all); each applies
-    to every array in that argument.  ``out_axes``: where the new axis stands in every result.
-    """
-    title = title_of(f, "vmap")
-
-    @functools.wraps(f, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
-    def mapped(*args: Any, **kwargs: Any) -> Any:
-        axes = _axis_per_leaf(args, in_axes, title)
-        flat = leaves_of(args)[0]
-        size = _batch_size(flat, axes, title)
-        examples = _examples(args, axes)
-        graph = trace(f, *examples, **kwargs)
-        fronted = [a if ax is None else np.moveaxis(a, ax, 0) for a, ax in zip(flat, axes, strict=True)]
-        rest = arrays_of((), kwargs)
-        leaves = _batched_leaves(graph, axes, size)
-        results = batch(graph.outputs, {x: b for x, b in zip(graph.inputs, leaves, strict=True) if x is not b}, size)
-        outputs = tuple(_with_axis(y, has, size, out_axes) for y, has in results)
-        joint = graph.replace(inputs=tuple(leaves), outputs=outputs)
+    def __call__(self, cotangent: Any) -> tuple[Any, ...]:
+        graph = self.graph
         assert graph.out_tree is not None
-        return graph.out_tree.unflatten(run(joint, [*fronted, *rest]))
+        _, paths, _ = flatten(graph.out_tree.unflatten(graph.outputs))
+        names = [f"the result{path_text(p)}" for p in paths]
+        given = fitted(cotangent, graph.out_tree, graph.outputs, names, "cotangent", f"the result of {graph.title}")
+        leaves = [
+            None if c is None else new_input(Aval(y.shape, y.dtype), "cotangent")
+            for c, y in zip(given, graph.outputs, strict=True)
+        ]
+        pulled = _zeros_if_absent(pull_back(graph.outputs, graph.inputs, leaves), graph.inputs)
+        present = tuple(x for x in leaves if x is not None)
+        joint = graph.replace(inputs=(*graph.inputs, *present), outputs=tuple(pulled))
+        flat = run(joint, [*self.primals, *(c for c in given if c is not None)])
+        return Wanted((), self.structures, single=False).nest(flat)
 
-    return mapped
-
-
-def _axis_per_leaf(args: Sequence[Any], in_axes: Any, title: str) -> list[int | None]:
-    per_argument = [in_axes] * len(args) if in_axes is None or isinstance(in_axes, int) else list(in_axes)
-    if len(per_argument) != len(args):
-        raise TypeError(f"{here()}: vmap({title}): in_axes has {len(per_argument)} entries for {len(args)} arguments")
-    axes: list[int | None] = []
-    for axis, arg in zip(per_argument, args, strict=True):
-        axes += [axis] * len(leaves_of(arg)[0])
-    return axes
-
-
-def _batch_size(flat: Sequence[Any], axes: Sequence[int | None], title: str) -> int:
-    sizes: dict[int, tuple[int, ...]] = {}
-    for a, axis in zip(flat, axes, strict=True):
-        if axis is not None:
-            shape = aval_of(a).shape
-            if not -len(shape) <= axis < len(shape):
-                raise ShapeError(
-                    f"{here()}: vmap({title}): an argument of shape {shape} has no axis {axis} to map over"
-                )
-            sizes.setdefault(shape[axis], shape)
-    if len(sizes) != 1:
-        what = "no argument is mapped" if not sizes else f"mapped axes differ in length: shapes {list(sizes.values())}"
-        raise ShapeError(f"{here()}: vmap({title}): {what}")
-    return next(iter(sizes))
-
-
-def _examples(args: Sequence[Any], axes: Sequence[int | None]) -> tuple[Any, ...]:
-    remaining = iter(axes)
-
-    def one(leaf: Any) -> Any:
-        axis, aval = next(remaining), aval_of(leaf)
-        if axis is None:
-            return aval
-        shape = list(aval.shape)
-        del shape[axis]
-        return Aval(tuple(shape), aval.dtype)
-
-    return tree_map(one, tuple(args))
-
-
-def _batched_leaves(graph: Graph, axes: Sequence[int | None], size: int) -> list[Node]:
-    mapped = [*axes, *[None] * (len(graph.inputs) - len(axes))]
-    return [
-        x if axis is None else new_input(Aval((size, *x.shape), x.dtype), graph.names.get(x, "x"))
-        for x, axis in zip(graph.inputs, mapped, strict=True)
-    ]
-
-
-def _with_axis(node: Node, has: bool, size: int, out_axis: int) -> Node:
-    if not has:
-        node = OPS["broadcast"].make((node,), shape=(size, *node.shape), axes=tuple(range(1, node.ndim + 1)))
-    return dsl.moveaxis(node, 0, out_axis)
+    def __repr__(self) -> str:
+        return f"<pullback of {self.graph.title}>"
 
 
 def stop_gradient(x: Any) -> Any:
@@ -422,4 +401,4 @@ def stop_gradient(x: Any) -> Any:
     return tree_map(lambda leaf: FUNCTIONS["stop_gradient"](leaf) if isinstance(leaf, Node) else leaf, x)
 
 
-__all__ = ["grad", "hvp", "jvp", "stop_gradient", "value_and_grad", "vjp", "vmap"]
+__all__ = ["grad", "hvp", "jvp", "stop_gradient", "value_and_grad", "vjp"]

@@ -7,11 +7,11 @@ costs what its closed form costs: a diagonal stays one, a product with the ident
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 from gradc.api.derivatives import ArgNums, arrays_of, grad, title_of, with_respect_to
+from gradc.api.transform import Transform, name_to_travel_by
 from gradc.diff.derived import Derived, noted
 from gradc.diff.structured import Mode, jacobian_blocks
 from gradc.errors import DTypeError
@@ -35,15 +35,24 @@ def jacobian(f: Callable[..., Any], argnums: ArgNums = 0, mode: Mode = "auto") -
     array([[1., 0.],
            [0., 1.]])
     """
-    title = title_of(f, "jacobian")
+    title_of(f, "jacobian")
     if mode not in ("auto", "forward", "reverse"):
-        raise ValueError(f"mode={mode!r}: expected 'auto', 'forward' or 'reverse'")
+        raise ValueError(f"{here()}: mode={mode!r}: expected 'auto', 'forward' or 'reverse'")
+    return Jacobian(f, argnums, mode)
 
-    @functools.wraps(f, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
-    def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        wanted, graph, inputs = with_respect_to(f, args, kwargs, argnums, title)
+
+class Jacobian(Transform):
+    """See `jacobian`."""
+
+    def __init__(self, f: Callable[..., Any], argnums: ArgNums, mode: Mode):
+        super().__init__(f, argnums, mode)
+        self.argnums, self.mode = argnums, mode
+        noted(self, Derived(f, argnums, order=1))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        wanted, graph, inputs = with_respect_to(self.function, args, kwargs, self.argnums, self.title)
         _refuse_integers(graph)
-        blocks = jacobian_blocks(graph, inputs, lambda g: run_passes(g, LINEAR), mode, lanes=True)
+        blocks = jacobian_blocks(graph, inputs, lambda g: run_passes(g, LINEAR), self.mode, lanes=True)
         dense = [
             full(y.shape + x.shape, 0, y.dtype) if block is None else block
             for y, row in zip(graph.outputs, blocks, strict=True)
@@ -54,8 +63,6 @@ def jacobian(f: Callable[..., Any], argnums: ArgNums = 0, mode: Mode = "auto") -
         nested = [wanted.nest(flat[i * width : (i + 1) * width]) for i in range(len(graph.outputs))]
         assert graph.out_tree is not None
         return graph.out_tree.of_arrays.unflatten(nested)
-
-    return noted(jacobian_of, Derived(f, argnums, order=1))
 
 
 def _refuse_integers(graph: Graph) -> None:
@@ -73,7 +80,21 @@ def hessian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
     A result for several arguments (or an argument that nests arrays) is a tree of blocks, row by row.  `gradc.explain`
     of the result shows it as a matrix.
     """
-    return noted(jacobian(grad(f, argnums), argnums, mode="forward"), Derived(f, argnums, order=2))
+    title_of(f, "hessian")
+    return Hessian(f, argnums)
+
+
+class Hessian(Jacobian):
+    """See `hessian`."""
+
+    def __init__(self, f: Callable[..., Any], argnums: ArgNums):
+        super().__init__(grad(f, argnums), argnums, "forward")
+        self.settings = (argnums,)
+        noted(self, Derived(f, argnums, order=2))
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        gradient: Any = self.function
+        return name_to_travel_by(self) or (Hessian, (gradient.function, self.argnums))
 
 
 __all__ = ["hessian", "jacobian"]
