@@ -149,16 +149,12 @@ EXAMPLES: dict[str, Formula] = {
     ),
     "opposite comparison": apply("logical_not", (compared("greater", X, Y),), (3, 4)),
     "singular point": where(compared("equal", X, ZERO), ONE_, X),
+    "singular factor": times(indicator(compared("not_equal", X, ZERO)), power(X, -1)),
     "shared tie": where(
         compared("greater", X, Y), ONE_, scaled(Fraction(1, 2), indicator(compared("equal", X, Y)))
     ),
     "mask": where(compared("greater", X, ZERO), Y, ZERO),
     "mask squared": power(indicator(compared("greater", X, ZERO)), 2),
-    "zeroth power": apply(
-        "power",
-        (positive_matrix, where(compared("equal", EXPONENT, ZERO), ONE_, total((3, 4), [EXPONENT, negative(ONE_)]))),
-        (3, 4),
-    ),
     "mask of a factor": times(X, indicator(compared("not_equal", X, ZERO))),
     "positive part": compared("greater", total((3, 4), [X, Y]), ZERO),
     "arg max": extremum(),

@@ -12,6 +12,7 @@ from gradc.graph import Graph
 from gradc.interpret import topological
 from gradc.node import OPS, Node
 from gradc.ops.record import Kind
+from gradc.ops.reductions import is_below_maximum
 
 if TYPE_CHECKING:
     from gradc.explain.derivation import Line
@@ -126,6 +127,8 @@ def conventions(graph: Graph, lines: Sequence[Line]) -> tuple[str, ...]:
     for node in graph.nodes:
         name = node.op.name
         visible = SHOWS[name] in calls if name in SHOWS else node.where in places
+        if name == "logsumexp" and is_below_maximum(node.args[0], **node.attrs):
+            continue  # of what softmax and its kin are written in: it is NaN where its convention would hold
         if node.op.singular and name not in ("where", "scatter") and visible and has_tangent(node):
             found.setdefault(name, node.op.singular)
     return tuple(f"{name}: {text}" for name, text in found.items())

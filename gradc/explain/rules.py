@@ -35,9 +35,9 @@ from gradc.explain.identities.selection import (
     opposite_comparison,
     positive_part,
     selection_is_mask,
+    singular_mask,
     singular_point,
     tie_is_shared,
-    zeroth_power,
 )
 from gradc.explain.identities.structure import (
     diagonal_by_stride,
@@ -153,10 +153,10 @@ RULES: tuple[Rule, ...] = (
     Rule("normal density", "exp(−x²/2)/√(2π) = φ(x)", normal_pdf),
     Rule("opposite comparison", "not (a > b) = (a ≤ b)", opposite_comparison),
     Rule("singular point", "where(x = c, number, f(x)) = f(x) but at the singular point x = c of f", singular_point),
+    Rule("singular factor", "1[x ≠ c]·f(x) = f(x) but at the singular point x = c of f", singular_mask),
     Rule("shared tie", "where(a > b, 1, where(a = b, ½, 0)) = 1[a > b], one half at a tie", tie_is_shared),
     Rule("mask", "where(m, a, 0) = a ⊙ 1[m]", selection_is_mask),
     Rule("mask squared", "1[m]² = 1[m]", mask_is_idempotent),
-    Rule("zeroth power", "x^where(k = 0, 1, k − 1) = x^(k − 1) but at k = 0", zeroth_power),
     Rule("mask of a factor", "k·1[k ≠ 0] = k", mask_of_nonzero),
     Rule("positive part", "1[x > 0] = 1[relu x > 0]", positive_part),
     Rule("arg max", "1[a = max a] / Σ 1[a = max a] = onehot(argmax a), shared where elements tie", extremum_mask),

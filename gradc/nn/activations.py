@@ -17,6 +17,7 @@ from gradc.numpy.axes import axes_of
 from gradc.numpy.public import Array, ArrayLike, composite, function
 from gradc.numpy.reductions import inexact, reduced
 from gradc.ops.elementwise import apply
+from gradc.ops.reductions import below_maximum
 
 __all__ = [
     "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish",
@@ -169,14 +170,14 @@ def _mish(x: Node) -> Node:
 
 @function("nn.softmax")
 def softmax(input: ArrayLike, dim: Any = -1, *, axis: Any = None) -> Array:
-    """eˣ/Σeˣ along ``dim`` (alias ``axis``), as exp(x − logsumexp(x))."""
+    """eˣ/Σeˣ along ``dim`` (alias ``axis``), of x − max x: the same for x + c, to the last bits of x."""
     x = _lifted(input)
     return _softmax(x, axes=axes_of(dim if axis is None else axis, x))
 
 
 @function("nn.log_softmax")
 def log_softmax(input: ArrayLike, dim: Any = -1, *, axis: Any = None) -> Array:
-    """log(eˣ/Σeˣ) along ``dim`` (alias ``axis``), as x − logsumexp(x)."""
+    """log(eˣ/Σeˣ) along ``dim`` (alias ``axis``), as (x − max x) − log Σ exp(x − max x)."""
     x = _lifted(input)
     return _log_softmax(x, axes=axes_of(dim if axis is None else axis, x))
 
@@ -189,9 +190,15 @@ def softmin(input: ArrayLike, dim: Any = -1, *, axis: Any = None) -> Array:
 
 @composite("softmax")
 def _softmax(x: Node, *, axes: Shape) -> Node:
-    return gnp.exp(x - reduced("logsumexp", x, axes, True))
+    return gnp.exp(_normalised(x, axes))
 
 
 @composite("log_softmax")
 def _log_softmax(x: Node, *, axes: Shape) -> Node:
-    return x - reduced("logsumexp", x, axes, True)
+    return _normalised(x, axes)
+
+
+def _normalised(x: Node, axes: Shape) -> Node:
+    """x − logsumexp(x), of which both lose the maximum first: it may be all that a number of the dtype can hold."""
+    shifted = below_maximum(x, tuple(sorted(axes)))
+    return shifted - reduced("logsumexp", shifted, axes, True)

@@ -19,6 +19,7 @@ from gradc.numpy.public import Array, ArrayLike, composite, function
 from gradc.numpy.reductions import inexact, reduced
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full, iota
+from gradc.ops.reductions import below_maximum
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "gaussian_nll_loss", "huber_loss",
@@ -106,10 +107,11 @@ def _picked(z: Node, y: Node) -> Node:
 @composite("cross_entropy")
 def _cross_entropy(z: Node, y: Node, *, reduction: str, label_smoothing: float) -> Node:
     axes = (_class_axis(z),)
-    hit = _picked(z, y)
+    shifted = below_maximum(z, axes)
+    hit = _picked(shifted, y)
     if label_smoothing:
-        hit = (1 - label_smoothing) * hit + label_smoothing * gnp.mean(z, axis=axes)
-    return _reduced(reduced("logsumexp", z, axes) - hit, reduction)
+        hit = (1 - label_smoothing) * hit + label_smoothing * gnp.mean(shifted, axis=axes)
+    return _reduced(reduced("logsumexp", shifted, axes) - hit, reduction)
 
 
 @composite("cross_entropy")
@@ -250,9 +252,7 @@ def kl_div(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", log_
 def _kl_div(x: Node, y: Node, *, reduction: str, log_target: bool) -> Node:
     if log_target:
         return _reduced(gnp.exp(y) * (y - x), reduction)
-    positive = y > 0
-    entropy = y * gnp.log(gnp.where(positive, y, 1.0))  # 0·log 0 is 0
-    return _reduced(entropy - y * x, reduction)
+    return _reduced(apply(OPS["xlogy"], y, y) - y * x, reduction)
 
 
 @function("nn.poisson_nll_loss")

@@ -17,9 +17,11 @@ from gradc.node import FUNCTIONS, Node, as_node, describe, here, static_int
 from gradc.numpy import linear, shapes
 from gradc.numpy.axes import axes_of
 from gradc.numpy.linear import cross, matmul, outer, tensordot, vecdot
-from gradc.numpy.public import Array, ArrayLike, Axes, function
-from gradc.numpy.reductions import inexact, kept, reduced
-from gradc.numpy.shapes import matrix_transpose
+from gradc.numpy.public import Array, ArrayLike, Axes, function, in_float32
+from gradc.numpy.reductions import kept, reduced
+from gradc.numpy.shapes import matrix_transpose, reshaped
+from gradc.ops.elementwise import cast
+from gradc.ops.reductions import kept_shape
 
 __all__ = [
     "cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "matrix_transpose", "multi_dot", "norm", "outer",
@@ -32,9 +34,9 @@ def norm(x: ArrayLike, ord: Any = None, axis: Axes = None, keepdims: Any = False
     """Norm of vectors (one axis) or matrices (two axes); None: of all elements, Euclidean.
 
     ``ord`` of a vector: 2, any positive number, 0 (count of non-zeros), ±inf; of a matrix: "fro", ±1, ±inf.  The 2-norm
-    and the nuclear norm of a matrix need singular values: TraceError.  Derivative 0 where the Euclidean norm is 0.
+    and the nuclear norm of a matrix need singular values: TraceError.  Derivative 0 where the norm is 0.
     """
-    node = inexact(as_node(x))
+    node = _floating(as_node(x))
     if axis is None and ord is None:
         return reduced("norm", node, tuple(range(node.ndim)), keepdims)
     axes = axes_of(axis, node)
@@ -43,6 +45,11 @@ def norm(x: ArrayLike, ord: Any = None, axis: Axes = None, keepdims: Any = False
     if len(axes) == 2:
         return _matrix(node, axes, "fro" if ord is None else ord, keepdims)
     raise ShapeError(f"{here()}: norm: ord={ord!r} is for 1 or 2 axes, got {len(axes)} of {describe(node)}; give axis")
+
+
+def _floating(x: Node) -> Node:
+    """``x`` in the dtype of its norms: float64 for integers and bools, as in NumPy."""
+    return cast(x, x.dtype if x.aval.is_float else np.float64)
 
 
 def _vector(x: Node, axes: tuple[int, ...], ord: Any, keepdims: Any) -> Node:
@@ -57,7 +64,25 @@ def _vector(x: Node, axes: tuple[int, ...], ord: Any, keepdims: Any) -> Node:
         return _over("sum", FUNCTIONS["astype"](x != 0, x.dtype), axes, keepdims)
     if ord == 1:
         return _over("sum", magnitude, axes, keepdims)
-    return _over("sum", magnitude**ord, axes, keepdims) ** (1.0 / ord)
+    return _of_order(magnitude, ord=float(ord), axes=axes, keepdims=keepdims)
+
+
+@in_float32
+def _of_order(magnitude: Node, *, ord: float, axes: tuple[int, ...], keepdims: Any) -> Node:
+    """(Σ|x|^p)^(1/p), and derivative 0 where that is 0.
+
+    For p > 1 of |x|/max |x|, whose powers are never too large, nor too small where they count.
+    """
+    where, scale = FUNCTIONS["where"], None
+    if ord > 1 and magnitude.size:
+        top = FUNCTIONS["stop_gradient"](_over("max", magnitude, axes, True))
+        scale = where((top > 0) & (top < math.inf), top, 1.0)
+        magnitude = magnitude / scale
+    total = _over("sum", magnitude**ord, axes, True)
+    singular = total == (0 if ord > 0 else math.inf)
+    result = where(singular, 0, where(singular, 1, total) ** (1.0 / ord))
+    result = result if scale is None else result * scale
+    return result if keepdims else reshaped(result, kept_shape(result.shape, axes))
 
 
 def _over(name: str, x: Node, axes: tuple[int, ...], keepdims: Any) -> Node:
@@ -91,7 +116,7 @@ def trace(x: ArrayLike, *, offset: int = 0, dtype: Any = None) -> Array:
 @function("linalg.vector_norm")
 def vector_norm(x: ArrayLike, *, axis: Axes = None, ord: Any = 2, keepdims: Any = False) -> Array:
     """Norm of the elements along any number of axes, as one vector."""
-    node = inexact(as_node(x))
+    node = _floating(as_node(x))
     axes = axes_of(axis, node)
     return _vector(node, axes, ord, keepdims)
 
@@ -99,7 +124,7 @@ def vector_norm(x: ArrayLike, *, axis: Axes = None, ord: Any = 2, keepdims: Any 
 @function("linalg.matrix_norm")
 def matrix_norm(x: ArrayLike, *, ord: Any = "fro", keepdims: Any = False) -> Array:
     """Norm of the matrices in the last two axes; ``ord`` as in `norm`."""
-    node = inexact(as_node(x))
+    node = _floating(as_node(x))
     return _matrix(node, axes_of((-2, -1), node), ord, keepdims)
 
 

@@ -266,7 +266,7 @@ def std(
     keepdims: Any = False,
     correction: Any = None,
 ) -> Array:
-    """Standard deviation over ``axis``: the square root of `var`."""
+    """Standard deviation over ``axis``: the square root of `var`; derivative 0 where all elements are equal."""
     given = as_node(a)
     x = _averaged(given, dtype)
     result = _std(x, axes=axes_of(axis, x), ddof=_freedom(ddof, correction), keepdims=keepdims)
@@ -275,7 +275,8 @@ def std(
 
 @composite("std")
 def _std(x: Node, *, axes: Shape, ddof: float, keepdims: Any) -> Node:
-    return FUNCTIONS["sqrt"](_var(x, axes=axes, ddof=ddof, keepdims=keepdims))
+    variance = _var(x, axes=axes, ddof=ddof, keepdims=keepdims)
+    return _where(variance == 0, 0, FUNCTIONS["sqrt"](_where(variance == 0, 1, variance)))
 
 
 def _freedom(ddof: float, correction: Any) -> float:

@@ -37,6 +37,17 @@ subtract = elementwise(
     lower=lambda b, x, y: b.sub(x, y),
     text="{0} - {1}",
 )
+difference = elementwise(
+    "difference",
+    lambda x, y: np.where(x == y, x.dtype.type(0), x - y),
+    like=np.logaddexp,
+    public=False,
+    sympy=lambda S, x, y: x - y,
+    partials=lambda z, x, y: (1, -1),
+    lower=lambda b, x, y: b.select(b.eq(x, y), b.const(0, x), b.sub(x, y)),
+    text="{0} - {1}",
+    doc="x − y, and 0 for two equal infinities; its derivative is that of x − y everywhere, also where x = y.",
+)
 multiply = elementwise(
     "multiply",
     sympy=lambda S, x, y: x * y,
@@ -138,15 +149,14 @@ def _power_lower(b: Any, x: Any, y: Any) -> Any:
 power = elementwise(
     "power",
     sympy=lambda S, x, y: x**y,
-    partials=lambda z, x, y: (
-        np.where(y == 0, 0, y * x ** np.where(y == 0, 1, y - 1)),
-        np.where(x == 0, 0, np.log(np.where(x == 0, 1, x)) * z),
-    ),
+    partials=lambda z, x, y: (apply(strong_multiply, y, x ** (y - 1)), np.log(np.where(x == 0, 1, x)) * z),
     lower=_power_lower,
     domain=((0.2, 3.0), (-2.0, 2.0)),
     text="{0}^{1}",
     singular="x**0: 0 in x; 0**y: 0 in y",
 )
+
+
 absolute = elementwise(
     "absolute",
     sympy=lambda S, x: S.Piecewise((x, x > 0), (-x, x < 0), (0, True)),
@@ -343,8 +353,7 @@ stop_gradient = elementwise(
     partials=lambda z, x: (None,),
     lower=lambda b, x: x,
     exact=True,
-    singular="0 everywhere, by definition",
-    doc="The identity, with derivative zero.",
+    doc="The identity, with derivative 0 everywhere, by definition.",
 )
 
 

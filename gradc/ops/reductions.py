@@ -6,13 +6,17 @@ Attributes: ``axes``, sorted and non-negative, vanish from the shape (no keepdim
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, Shape
-from gradc.node import OPS, Node, dsl
+from gradc.aval import Aval, Shape, computed_in
+from gradc.graph import Graph
+from gradc.node import FUNCTIONS, OPS, Node, dsl
+from gradc.ops.control import inner_leaf, item
+from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
 from gradc.ops.record import Kind, Op, Sample, register
 
@@ -102,15 +106,16 @@ reduction(
 
 
 def _extremum_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
-    """The mean of the tangents of the elements that attain the extremum."""
+    """The mean of the tangents of the elements that attain the extremum; of narrow floats in float32."""
     (t,) = tangents
     if t is None:
         return None
     (x,), axes = node.args, node.attrs["axes"]
     attained = x == restore(node, x.shape, axes)
-    count = OPS["sum"].make((attained.astype(x.dtype),), axes=axes)
-    chosen = dsl.where(attained, t, 0)
-    return OPS["sum"].make((chosen,), axes=axes) / count
+    wide = computed_in(x.dtype)
+    count = OPS["sum"].make((cast(attained, wide),), axes=axes)
+    chosen = cast(dsl.where(attained, t, 0), wide)
+    return cast(OPS["sum"].make((chosen,), axes=axes) / count, x.dtype)
 
 
 def _extremum(name: str, better: str) -> None:
@@ -175,8 +180,35 @@ reduction(
 # -- norm and logsumexp: stable values, declared derivatives -----------------------------------------------------------
 
 
+#: by dtype: a power of two that brings the largest and the smallest numbers to where squares are normal and sums
+#: finite, and the squares beyond which a number counts as large, and its inverse as small
+_NORM_SCALES = {"float64": (2.0**600, 2.0**600), "float32": (2.0**90, 2.0**80)}
+
+
+def _is_normal(total: Any) -> Any:
+    """Whether a sum of squares is as accurate as its terms are."""
+    normal = np.finfo(total.dtype)
+    return (total >= float(normal.tiny / normal.eps)) & (total < math.inf)
+
+
+def _scaled_norm(sum_of: Callable[[Any], Any], x: Any, functions: Any) -> Any:
+    """√Σx², from a sum of large or of small numbers that are scaled where that sum is not normal (Blue 1978)."""
+    where, root = functions.where, functions.sqrt
+    scale, far = _NORM_SCALES[str(x.dtype)]
+    square = x * x
+    large, small = (
+        sum_of(functions.square(where(mask, x * factor, 0)))
+        for mask, factor in ((square > far, 1 / scale), (square < 1 / far, scale))
+    )
+    plain = sum_of(square)
+    rest = where(plain < 1, root(small) * (1 / scale), root(large) * scale)
+    return where(_is_normal(plain), root(plain), rest)
+
+
 def _norm_numpy(x: Array, axes: Shape) -> Any:
-    return np.sqrt(np.sum(x * x, axis=axes, dtype=x.dtype))
+    if x.dtype == object:
+        return np.sqrt(np.sum(x * x, axis=axes))
+    return np.asarray(_scaled_norm(lambda v: np.sum(v, axis=axes, dtype=x.dtype), x, np), x.dtype)
 
 
 def _norm_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
@@ -184,12 +216,23 @@ def _norm_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
     if t is None:
         return None
     (x,), axes = node.args, node.attrs["axes"]
-    direction = x / restore(dsl.where(node == 0, 1, node), x.shape, axes)
+    radius = restore(node, x.shape, axes)
+    direction = dsl.where(radius == 0, 0, x / dsl.where(radius == 0, 1, radius))
     return OPS["sum"].make((t * direction,), axes=axes)
 
 
 def _norm_expand(x: Node, axes: Shape) -> Node:
-    return dsl.sqrt(OPS["sum"].make((x * x,), axes=axes))
+    """One sum of squares; only where one leaves the normal numbers it is done again with care."""
+
+    def sum_of(v: Node) -> Node:
+        return OPS["sum"].make((v,), axes=axes)
+
+    wide = cast(x, computed_in(x.dtype))
+    plain = sum_of(wide * wide)
+    fine = OPS["all"].make((_is_normal(plain),), axes=tuple(range(plain.ndim)))
+    one, two = ((inner_leaf(wide.aval, "x"), inner_leaf(plain.aval, "total")) for _ in range(2))
+    branches = {"body": Graph(one, (dsl.sqrt(one[1]),)), "otherwise": Graph(two, (_scaled_norm(sum_of, two[0], dsl),))}
+    return cast(item(OPS["cond"].make((fine, wide, plain), **branches), 0), x.dtype)
 
 
 reduction(
@@ -206,27 +249,59 @@ reduction(
 
 def _logsumexp_numpy(x: Array, axes: Shape) -> Any:
     top = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
-    top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
-    total = np.log(np.sum(np.exp(x - top), axis=axes, dtype=x.dtype))
+    lower = OPS["difference"].numpy(x, top)
+    total = np.log(np.sum(np.exp(lower), axis=axes, dtype=x.dtype))
     return total + np.squeeze(top, axes)
 
 
+def below_maximum(x: Node, axes: Shape) -> Node:
+    """``x`` minus its maximum over ``axes``: what softmax and its kin are computed of, where it is NaN if that is ±∞.
+
+    They do not depend on the maximum, so no derivative passes through it.
+    """
+    return x - _top(x, axes) if x.size else x
+
+
+def _top(x: Node, axes: Shape) -> Node:
+    return restore(FUNCTIONS["stop_gradient"](OPS["max"].make((x,), axes=axes)), x.shape, axes)
+
+
+def is_below_maximum(x: Node, axes: Shape) -> bool:
+    """Whether the maximum over ``axes`` is subtracted in ``x`` already, or it has no elements."""
+    if x.op.name not in ("subtract", "difference"):
+        return not x.size
+    top = x.args[1]
+    while top.op.name in ("broadcast", "reshape", "stop_gradient"):
+        top = top.args[0]
+    return top.op.name == "max" and top.args[0] is x.args[0] and bool(top.attrs["axes"] == axes)
+
+
+def _lowered(x: Node, axes: Shape) -> Node:
+    """``x`` minus its maximum in the dtype in which it is computed; equal infinities differ by 0."""
+    wide = cast(x, computed_in(x.dtype))
+    return wide if is_below_maximum(x, axes) else OPS["difference"].make((wide, _top(wide, axes)))
+
+
 def _logsumexp_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
+    """The mean of the tangents by softmax weights; equal infinities share their weight."""
     (t,) = tangents
     if t is None:
         return None
     (x,), axes = node.args, node.attrs["axes"]
-    weight = dsl.exp(x - restore(node, x.shape, axes))
+    lower = _lowered(x, axes)
+    total = node if lower is x else OPS["logsumexp"].make((lower,), axes=axes)
+    weight = cast(dsl.exp(lower - restore(total, x.shape, axes)), x.dtype)
     return OPS["sum"].make((t * weight,), axes=axes)
 
 
 def _logsumexp_expand(x: Node, axes: Shape) -> Node:
     if 0 in (x.shape[a] for a in axes):
         return full(kept_shape(x.shape, axes), -np.inf, x.dtype)
-    top = OPS["max"].make((x,), axes=axes)
-    top = dsl.where(dsl.isfinite(top), top, 0)
-    total = OPS["sum"].make((dsl.exp(x - restore(top, x.shape, axes)),), axes=axes)
-    return dsl.log(total) + top
+    lower = _lowered(x, axes)
+    total = dsl.log(OPS["sum"].make((dsl.exp(lower),), axes=axes))
+    if not is_below_maximum(x, axes):
+        total = total + OPS["max"].make((cast(x, total.dtype),), axes=axes)
+    return cast(total, x.dtype)
 
 
 reduction(
@@ -238,6 +313,7 @@ reduction(
     jvp=_logsumexp_jvp,
     expand=_logsumexp_expand,
     text="lse({0})",
+    singular="equal infinities share the derivative evenly",
     doc="log Σ exp x over axes, shifted by the maximum.",
 )
 

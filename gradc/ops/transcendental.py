@@ -43,8 +43,20 @@ logaddexp = elementwise(
 
 
 def _sigmoid_of(x: Node, y: Node) -> Node:
-    """eˣ/(eˣ + eʸ); the equal infinities of both sides share it."""
-    return apply(OPS["sigmoid"], np.where(x == y, 0, x - y))
+    """eˣ/(eˣ + eʸ); equal infinities share it."""
+    return apply(OPS["sigmoid"], apply(OPS["difference"], x, y))
+
+
+xlogy = elementwise(
+    "xlogy",
+    lambda x, y: np.where((x == 0) & (y == y), x.dtype.type(0), x * np.log(y)),
+    like=np.logaddexp,
+    sympy=lambda S, x, y: x * S.log(y),
+    partials=lambda z, x, y: (np.log(y), x / np.where((x == 0) & (y == 0), 1, y)),
+    domain=((-3.0, 3.0), (0.1, 4.0)),
+    singular="log y in x, also at x = 0; 0 in y at x = y = 0",
+    doc="x·log y, and 0 where x is 0 and y a number.",
+)
 
 
 # -- roots -------------------------------------------------------------------------------------------------------------
@@ -81,24 +93,25 @@ sin = elementwise("sin", partials=lambda y, x: (np.cos(x),))
 cos = elementwise("cos", partials=lambda y, x: (-np.sin(x),))
 tan = elementwise("tan", partials=lambda y, x: (1 + y * y,), domain=((-1.2, 1.2),))
 arcsin = elementwise(
-    "arcsin", sympy=lambda S, x: S.asin(x), partials=lambda y, x: (1 / np.sqrt(1 - x * x),), domain=UNIT
+    "arcsin", sympy=lambda S, x: S.asin(x), partials=lambda y, x: (1 / np.sqrt((1 - x) * (1 + x)),), domain=UNIT
 )
 arccos = elementwise(
-    "arccos", sympy=lambda S, x: S.acos(x), partials=lambda y, x: (-1 / np.sqrt(1 - x * x),), domain=UNIT
+    "arccos", sympy=lambda S, x: S.acos(x), partials=lambda y, x: (-1 / np.sqrt((1 - x) * (1 + x)),), domain=UNIT
 )
 arctan = elementwise("arctan", sympy=lambda S, x: S.atan(x), partials=lambda y, x: (1 / (1 + x * x),))
 arctan2 = elementwise(
     "arctan2",
     sympy=lambda S, y, x: S.atan2(y, x),
-    partials=lambda z, y, x: (_at_origin(x, x, y), _at_origin(-y, x, y)),
+    partials=lambda z, y, x: (_over_square(x, x, y), _over_square(-y, x, y)),
     domain=((0.3, 2.0), (-2.0, 2.0)),
     singular="0 at the origin",
 )
 
 
-def _at_origin(numerator: Node, x: Node, y: Node) -> Node:
-    square = x * x + y * y
-    return dsl.where(square == 0, 0, numerator / np.where(square == 0, 1, square))
+def _over_square(numerator: Node, x: Node, y: Node) -> Node:
+    """The quotient by x² + y², whose squares may be too large or too small for the dtype."""
+    radius = dsl.hypot(x, y)
+    return _zero_at_zero(numerator, radius) / np.where(radius == 0, 1, radius)
 
 
 sinh = elementwise("sinh", partials=lambda y, x: (np.cosh(x),))
@@ -108,10 +121,12 @@ arcsinh = elementwise("arcsinh", sympy=lambda S, x: S.asinh(x), partials=lambda 
 arccosh = elementwise(
     "arccosh",
     sympy=lambda S, x: S.acosh(x),
-    partials=lambda y, x: (1 / np.sqrt((x - 1) * (x + 1)),),
+    partials=lambda y, x: (1 / (np.sqrt(x - 1) * np.sqrt(x + 1)),),
     domain=((1.2, 4.0),),
 )
-arctanh = elementwise("arctanh", sympy=lambda S, x: S.atanh(x), partials=lambda y, x: (1 / (1 - x * x),), domain=UNIT)
+arctanh = elementwise(
+    "arctanh", sympy=lambda S, x: S.atanh(x), partials=lambda y, x: (1 / ((1 - x) * (1 + x)),), domain=UNIT
+)
 
 # -- activations that are worth their own stable arithmetic ------------------------------------------------------------
 
@@ -125,7 +140,7 @@ sigmoid = elementwise(
     "sigmoid",
     _stable_sigmoid,
     sympy=lambda S, x: 1 / (1 + S.exp(-x)),
-    partials=lambda y, x: (y * (1 - y),),
+    partials=lambda y, x: (y * apply(OPS["sigmoid"], -x),),
     doc="1/(1 + e⁻ˣ), the logistic function.",
 )
 softplus = elementwise(

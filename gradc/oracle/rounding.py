@@ -33,7 +33,7 @@ Several = tuple[tuple[Array, ...], tuple[Array, ...]]
 EXACT = frozenset(name for name, op in OPS.items() if op.exact)
 ORDERED = frozenset(("less", "less_equal", "greater", "greater_equal"))
 ROUNDED = frozenset((
-    "add", "subtract", "multiply", "strong_multiply", "divide", "sqrt", "square", "reciprocal", "cast",
+    "add", "subtract", "difference", "multiply", "strong_multiply", "divide", "sqrt", "square", "reciprocal", "cast",
 ))  # fmt: skip
 #: whole numbers below this are exact in every float dtype, and so is arithmetic that stays among them
 SMALL = 2.0**24

@@ -17,29 +17,19 @@ def share(graph: Graph) -> Graph:
 
 
 def _from_denominator(node: Node) -> Node | None:
-    """exp(x − (log Σe + m)) = e·(1/Σe) where e = exp(x − m): no larger than 1, for m is a maximum or 0.
-
-    Both are NaN in a row of −∞, and where x is +∞; a row with +∞ may be NaN where it would be 0.
-    """
+    """exp(x − log Σeˣ) = eˣ·(1/Σeˣ), where x is what remains after the maximum was subtracted."""
     (difference,) = node.args
     if difference.op.name != "subtract" or difference.args[1].op.name != "broadcast" or not node.aval.is_float:
         return None
     x, shown = difference.args
-    (total,) = shown.args
-    if total.op.name != "add" or total.args[0].op.name != "log":
+    (logarithm,) = shown.args
+    if logarithm.op.name != "log" or logarithm.args[0].op.name != "sum":
         return None
-    (denominator,), top = total.args[0].args, total.args[1]
-    if denominator.op.name != "sum" or not _is_shifted(denominator.args[0], x, top, shown):
+    (denominator,) = logarithm.args
+    (powers,) = denominator.args
+    if powers.op.name != "exp" or powers.args[0] is not x:
         return None
-    return denominator.args[0] * OPS["broadcast"].make((dsl.reciprocal(denominator),), **shown.attrs)
-
-
-def _is_shifted(e: Node, x: Node, top: Node, like: Node) -> bool:
-    """Whether ``e`` is exp(x − top), ``top`` being shown as ``like`` is."""
-    if e.op.name != "exp" or e.args[0].op.name != "subtract":
-        return False
-    first, second = e.args[0].args
-    return first is x and second.op.name == "broadcast" and second.args[0] is top and second.attrs == like.attrs
+    return powers * OPS["broadcast"].make((dsl.reciprocal(denominator),), **shown.attrs)
 
 
 _RULES: Rules = {"exp": (_from_denominator,)}

@@ -46,6 +46,15 @@ def times_one(node: Node) -> Node | None:
     return None
 
 
+def strong_by_number(node: Node) -> Node | None:
+    """A strong product with a finite number that is not 0 is the ordinary product."""
+    for x, y in (node.args, node.args[::-1]):
+        held = splat_value(y)
+        if held is not None and held.item() != 0 and np.isfinite(held):
+            return x * y
+    return None
+
+
 def over_one(node: Node) -> Node | None:
     """x/1 = x, x/(−1) = −x."""
     x, y = node.args
@@ -296,6 +305,7 @@ def contract_of_broadcast(node: Node) -> Node | None:
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "multiply": (times_one, sign_out_of_product, square_of_itself),
+    "strong_multiply": (strong_by_number,),
     "divide": (over_one, sign_out_of_product),
     "add": (plus_negative,),
     "subtract": (minus_zero, minus_negative),

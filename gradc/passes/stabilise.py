@@ -12,6 +12,7 @@ from typing import Any
 from gradc.graph import Graph
 from gradc.node import OPS, Node
 from gradc.ops.elementwise import apply
+from gradc.ops.reductions import below_maximum, is_below_maximum
 from gradc.passes.fold import splat_value
 from gradc.passes.rules import Rule, apply_rules
 
@@ -139,6 +140,16 @@ def softmax_quotient(node: Node) -> Node | None:
     return _call("exp", x - _shown_as(bottom, total, lse))
 
 
+def difference_from_logsumexp(node: Node) -> Node | None:
+    """x − logsumexp(x) became that of x − max(x)."""
+    x, shown = node.args
+    lse = _beneath_views(shown)
+    if not _is(lse, "logsumexp") or lse.args[0] is not x or is_below_maximum(x, **lse.attrs):
+        return None
+    shifted = below_maximum(x, **lse.attrs)
+    return shifted - _shown_as(shown, lse, OPS["logsumexp"].make((shifted,), **lse.attrs))
+
+
 def _shown_as(view: Node, old: Node, new: Node) -> Node:
     """The chain of views from ``old`` to ``view``, on ``new``."""
     chain = []
@@ -218,7 +229,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "log1p": (log1p_of_exp, log1p_of_minus_sigmoid),
     "divide": (softmax_quotient, logistic_quotient, exp_over_one_plus_exp, one_over_sqrt),
-    "subtract": (one_minus_sigmoid, exp_minus_one),
+    "subtract": (one_minus_sigmoid, exp_minus_one, difference_from_logsumexp),
     "sqrt": (root_of_square, root_of_sum_of_squares),
     "square": (square_of_root,),
 }  # fmt: skip

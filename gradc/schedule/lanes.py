@@ -35,7 +35,7 @@ from gradc.schedule.partition import TRANSCENDENTAL, op_cost
 LIGHT = frozenset((
     "add", "subtract", "multiply", "divide", "sqrt", "negative", "square", "absolute", "maximum", "minimum", "relu",
     "where", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or",
-    "logical_xor", "logical_not", "cast", "stop_gradient", "positive", "strong_multiply",
+    "logical_xor", "logical_not", "cast", "stop_gradient", "positive", "strong_multiply", "difference",
 ))  # fmt: skip
 
 

@@ -32,7 +32,7 @@ CHEAP = frozenset((
     "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan", "isinf", "isfinite",
     "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor",
     "bitwise_invert", "bitwise_left_shift", "bitwise_right_shift", "floor", "ceil", "trunc", "rint", "copysign",
-    "strong_multiply",
+    "strong_multiply", "difference",
 ))  # fmt: skip
 #: Storing and loading again costs about this much per element.
 STORE_COST = 4.0

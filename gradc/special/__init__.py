@@ -6,9 +6,11 @@ Outside a trace they are NumPy: arrays in, arrays out.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from gradc.node import FUNCTIONS, OPS, static_int
+from gradc.node import FUNCTIONS, OPS, as_node, static_int
+from gradc.numpy.axes import axes_of
 from gradc.numpy.public import exported, function
 from gradc.ops.elementwise import apply
 
@@ -22,6 +24,7 @@ expm1 = exported("expm1")
 cbrt = exported("cbrt")
 exp2 = exported("exp2")
 logsumexp = exported("logsumexp")
+xlogy = exported("xlogy")
 FUNCTIONS |= {"psi": FUNCTIONS["digamma"], "expit": FUNCTIONS["sigmoid"], "gammaln": FUNCTIONS["lgamma"]}
 
 
@@ -37,29 +40,24 @@ def logit(p: Any) -> Any:
     return FUNCTIONS["log"](p) - FUNCTIONS["log1p"](FUNCTIONS["negative"](p))
 
 
-@function("xlogy")
-def xlogy(x: Any, y: Any) -> Any:
-    """x·log y, and 0 where x is 0."""
-    where = FUNCTIONS["where"]
-    return where(x == 0, 0, FUNCTIONS["multiply"](x, FUNCTIONS["log"](where(x == 0, 1, y))))
-
-
 @function("entr")
 def entr(x: Any) -> Any:
-    """−x·log x, and 0 at 0."""
-    return FUNCTIONS["negative"](FUNCTIONS["xlogy"](x, x))
+    """−x·log x, 0 at 0, and −∞ for x < 0; its derivative at 0 is +∞."""
+    return FUNCTIONS["where"](x < 0, -math.inf, FUNCTIONS["negative"](FUNCTIONS["xlogy"](x, x)))
 
 
 @function("special.softmax")
 def softmax(x: Any, axis: Any = None) -> Any:
-    """eˣ/Σeˣ over ``axis``, by default over all of them."""
-    return FUNCTIONS["exp"](FUNCTIONS["special.log_softmax"](x, axis))
+    """eˣ/Σeˣ over ``axis``, by default over all of them; the same for x + c, to the last bits of x."""
+    node = as_node(x)
+    return FUNCTIONS["nn.softmax"](node, axes_of(axis, node))
 
 
 @function("special.log_softmax")
 def log_softmax(x: Any, axis: Any = None) -> Any:
-    """x − logsumexp(x) over ``axis``, by default over all of them."""
-    return FUNCTIONS["subtract"](x, FUNCTIONS["logsumexp"](x, axis=axis, keepdims=True))
+    """log(eˣ/Σeˣ) over ``axis``, by default over all of them."""
+    node = as_node(x)
+    return FUNCTIONS["nn.log_softmax"](node, axes_of(axis, node))
 
 
 @function("polygamma")

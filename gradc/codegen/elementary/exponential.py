@@ -34,6 +34,7 @@ ULP: dict[str, dict[str, float]] = {
     "sigmoid": {"float32": 2.0, "float64": 2.0},
     "softplus": {"float32": 1.95, "float64": 1.8},
     "logaddexp": {"float32": 2.5, "float64": 2.4},
+    "xlogy": {"float32": 1.6, "float64": 1.6},
     "tanh": {"float32": 1.4, "float64": 1.5},
     "sinh": {"float32": 2.0, "float64": 2.4},
     "cosh": {"float32": 1.5, "float64": 1.5},
@@ -185,6 +186,10 @@ class Exponential(Avx512):
         """log(e^x + e^y) = max(x, y) + log1p(e^−|x−y|); equal infinities count as distance 0."""
         distance = self.select(self.eq(x, y), 0.0, self.abs(self.sub(x, y)))
         return self.add(self.max(x, y), self._log1p_exp(distance))
+
+    def xlogy(self, x: Value, y: Value) -> Value:
+        """x·log y, where 0 times any number is 0."""
+        return self.select(self.and_(self.eq(x, 0.0), self.eq(y, y)), 0.0, self.mul(x, self.log(y)))
 
     def _without_far(self, x: Value, bounds: tuple[float, float]) -> tuple[Value, Value]:
         """``x`` at most the upper bound, and whether it lies below the lower one, where 0 stands in for it.

@@ -37,16 +37,44 @@ def opposite_comparison(x: Formula, names: Names) -> Formula | None:
 
 
 def singular_point(x: Formula, names: Names) -> Formula | None:
-    """where(r = c, number, f) is f but where r = c, if r = c is a singular point of f."""
+    """where(r = c, number, f) is f but where r = c (and more holds), if r = c is a singular point of f."""
     call = called(x, "where")
-    mask = called(call.args[0], "equal") if call is not None else None
-    if call is None or mask is None or value_of(call.args[1]) is None:
+    if call is None or value_of(call.args[1]) is None:
         return None
     live = call.args[2]
-    for r, c in (mask.args, mask.args[::-1]):
-        if value_of(c) is not None and (live == r or _singular_in(live, split(r)[1])):
-            return live
+    for mask in _conditions(call.args[0]):
+        for r, c in (mask.args, mask.args[::-1]):
+            if value_of(c) is not None and (live == r or _singular_in(live, split(r)[1])):
+                return live
     return None
+
+
+def singular_mask(x: Formula, names: Names) -> Formula | None:
+    """1[r ≠ c]·f is f but where r = c, if r = c is a singular point of f."""
+    if not isinstance(x, Product):
+        return None
+    for f in x.factors:
+        call = called(f.base, "indicator")
+        conditions = _conditions(call.args[0], "not_equal") if call is not None else []
+        rest = product(x.shape, without(x.factors, f), x.coef)
+        if conditions and all(_is_singular_at(rest, mask) for mask in conditions):
+            return rest
+    return None
+
+
+def _is_singular_at(x: Formula, equation: Apply) -> bool:
+    sides = (equation.args, equation.args[::-1])
+    return any(value_of(c) is not None and _singular_in(x, split(r)[1]) for r, c in sides)
+
+
+def _conditions(mask: Formula, name: str = "equal") -> list[Apply]:
+    """The comparisons of that name all of which the mask asks for; none if it asks for anything else."""
+    both = called(mask, "bitwise_and", "logical_and")
+    if both is not None:
+        parts = [_conditions(part, name) for part in both.args]
+        return [comparison for part in parts for comparison in part] if all(parts) else []
+    comparison = called(mask, name)
+    return [] if comparison is None else [comparison]
 
 
 def _singular_in(x: Formula, r: Formula) -> bool:
@@ -106,22 +134,6 @@ def mask_is_idempotent(x: Formula, names: Names) -> Formula | None:
         for f in x.factors
     ]
     return product(x.shape, changed, x.coef, x.nodes)
-
-
-def zeroth_power(x: Formula, names: Names) -> Formula | None:
-    """x^where(k = 0, 1, k − 1) is x^(k − 1) but at k = 0."""
-    call = called(x, "power")
-    if call is None:
-        return None
-    coef, factors = factors_of(call.args[1])
-    where = called(factors[0].base, "where") if coef == 1 and len(factors) == 1 else None
-    if where is None or factors[0].exponent != 1 or value_of(where.args[1]) != 1:
-        return None
-    mask = called(where.args[0], "equal")
-    if mask is None or all(value_of(c) != 0 for c in mask.args):
-        return None
-    exponent = product(x.shape, [Factor(where.args[2], factors[0].labels)])
-    return apply("power", (call.args[0], exponent), x.shape)
 
 
 def mask_of_nonzero(x: Formula, names: Names) -> Formula | None:

@@ -1,0 +1,204 @@
+"""Where a function is smooth, its derivatives are right: at the points where an implementation branches, too.
+
+Each case is a function and a point at which some formula of it has a branch (a tie, a zero, an infinity, the end of a
+dtype's range), with the derivatives that the mathematics gives there, or that the record of the op declares.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.special
+
+import gradc as gc
+import gradc.numpy as gnp
+from gradc import nn, special
+
+INF = np.inf
+LOG2 = float(np.log(2))
+
+
+def first(f: Any, x: Any) -> list[Any]:
+    """The gradient in reverse and in forward mode, interpreted and compiled."""
+    by_columns = gc.jacobian(f, mode="forward")
+    return [gc.grad(f)(x), by_columns(x), gc.jit(gc.grad(f))(x), gc.jit(by_columns)(x)]
+
+
+def second(f: Any, x: Any) -> list[Any]:
+    """The Hessian by every composition of modes, interpreted, and compiled once."""
+    modes = ("forward", "reverse")
+    nested = [gc.jacobian(gc.jacobian(f, mode=a), mode=b) for a in modes for b in modes]
+    return [h(x) for h in (gc.hessian(f), *nested, gc.jit(gc.hessian(f)))]
+
+
+def hold(found: list[Any], expected: Any, rtol: float = 1e-12) -> None:
+    for value in found:
+        np.testing.assert_allclose(np.asarray(value, np.float64), expected, rtol=rtol, atol=0)
+
+
+# -- guards do not cut the next derivative -----------------------------------------------------------------------------
+
+LOGISTIC = np.array([[0.25, -0.25], [-0.25, 0.25]])
+SECOND: dict[str, tuple[Any, Any, Any]] = {
+    "logaddexp at a tie": (lambda v: np.logaddexp(v[0], v[1]), [1.0, 1.0], LOGISTIC),
+    "logaddexp2 at a tie": (lambda v: np.logaddexp2(v[0], v[1]), [1.0, 1.0], LOG2 * LOGISTIC),
+    "logaddexp with 0 at 0": (lambda v: np.logaddexp(0.0, v[0] - 2 * v[1]), [0.0, 0.0], [[0.25, -0.5], [-0.5, 1.0]]),
+    "logsumexp at a tie": (gnp.logsumexp, [3.0, 3.0], LOGISTIC),
+    "power at exponent 0": (lambda v: v[0] ** v[1], [2.0, 0.0], [[0.0, 0.5], [0.5, LOG2**2]]),
+    "power at exponent 1": (lambda v: v[0] ** v[1], [2.0, 1.0], [[0.0, 1 + LOG2], [1 + LOG2, 2 * LOG2**2]]),
+    "power of 0 to 2": (lambda v: v[0] ** v[1], [0.0, 2.0], [[2.0, 0.0], [0.0, 0.0]]),
+    "power of a negative number": (lambda v: v[0] ** 3 * v[1], [-2.0, 1.0], [[-12.0, 12.0], [12.0, 0.0]]),
+    "xlogy at x = 0": (lambda v: special.xlogy(v[0], v[1]), [0.0, 2.0], [[0.0, 0.5], [0.5, 0.0]]),
+}
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_second_derivatives_where_a_partial_branches(name):
+    f, point, expected = SECOND[name]
+    hold(second(f, np.array(point)), expected)
+
+
+def test_logistic_regression_in_terms_of_logaddexp_has_a_hessian_at_0():
+    x = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 0.0]])
+    hold(second(lambda w: np.logaddexp(0, x @ w).sum(), np.zeros(2)), x.T @ x / 4)
+
+
+FIRST: dict[str, tuple[Any, Any, Any]] = {
+    "xlogy in x at 0": (lambda x: special.xlogy(x, 2.0), 0.0, LOG2),
+    "xlogy at 0, 0": (lambda x: special.xlogy(x, 0.0), 0.0, -INF),
+    "xlogy in y at x = 0": (lambda y: special.xlogy(0.0, y), 3.0, 0.0),
+    "entr at 0": (special.entr, 0.0, INF),
+    "entr": (special.entr, 2.0, -LOG2 - 1),
+    "logaddexp at equal infinities": (lambda x: np.logaddexp(x, -INF), -INF, 0.5),
+    "logsumexp of minus infinities": (lambda x: gnp.logsumexp(np.stack([x, x - 1, 2 * x])), -INF, 4 / 3),
+    "logsumexp of one minus infinity": (lambda x: gnp.logsumexp(np.stack([x, 0 * LOG2])), -INF, 0.0),
+    "logsumexp of plus infinity": (lambda x: gnp.logsumexp(np.stack([x, 1.0])), INF, 1.0),
+    "x**0 at 0": (lambda x: x**0.0, 0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_first_derivatives_at_zeros_and_infinities(name):
+    f, point, expected = FIRST[name]
+    hold(first(f, np.float64(point)), expected)
+
+
+def test_divergence_of_a_target_of_zero():
+    target = np.array([0.0, 1.0])
+    slope = gc.grad(lambda t: nn.kl_div(np.log(np.array([0.5, 0.5])), t, reduction="sum"))
+    np.testing.assert_allclose(slope(target), [-INF, 1 + LOG2])
+
+
+@pytest.mark.parametrize("x", [-1.0, -0.0, 0.0, 0.5, INF, -INF, np.nan])
+@pytest.mark.parametrize("y", [-1.0, 0.0, 2.0, INF, np.nan])
+def test_values_are_scipys(x, y):
+    with np.errstate(all="ignore"):
+        for f, reference, args in (
+            (special.xlogy, scipy.special.xlogy, (x, y)), (special.entr, scipy.special.entr, (x,)),
+        ):  # fmt: skip
+            np.testing.assert_allclose(f(*args), reference(*args), rtol=1e-15)
+            np.testing.assert_allclose(gc.jit(f)(*args), reference(*args), rtol=1e-15)
+
+
+# -- norms and their kin at 0 -----------------------------------------------------------------------------------------
+
+AT_ZERO: dict[str, Any] = {
+    **{f"norm of order {p}": lambda x, p=p: np.linalg.norm(x, ord=p) for p in (1, 1.5, 2, 3, 4, INF)},
+    "Frobenius norm": lambda x: np.linalg.norm(x.reshape(2, 2)),
+    "maximal row sum": lambda x: np.linalg.norm(x.reshape(2, 2), ord=INF),
+    "hypot": lambda x: np.hypot(x[0], x[1]) + np.hypot(x[2], x[3]),
+    "absolute": lambda x: np.abs(x).sum(),
+    "standard deviation": lambda x: np.std(x),
+    "unbiased standard deviation": lambda x: np.std(x, ddof=1),
+    "arctan2": lambda x: np.arctan2(x[0], x[1]),
+}
+
+
+@pytest.mark.parametrize("name", AT_ZERO)
+def test_the_derivative_of_a_distance_at_0_is_0(name):
+    hold(first(AT_ZERO[name], np.zeros(4)), np.zeros(4))
+
+
+@pytest.mark.parametrize("name", ["norm of order 2", "norm of order 3", "hypot", "absolute", "standard deviation"])
+def test_so_are_second_derivatives(name):
+    hold(second(AT_ZERO[name], np.zeros(4)), np.zeros((4, 4)))
+
+
+def test_one_vector_of_zeros_among_others():
+    x = np.array([[0.0, 0.0], [3.0, 4.0]])
+    for axis, expected in ((1, [[0, 0], [0.6, 0.8]]), (0, [[0, 0], [1, 1]])):
+        hold(first(lambda x, axis=axis: np.linalg.norm(x, axis=axis).sum(), x), expected)
+
+
+# -- large offsets and the ends of a dtype -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_softmax_does_not_see_a_common_offset(dtype, rows):
+    offset = dtype({np.float16: 1024, np.float32: 2**20, np.float64: 2**50}[dtype])
+    x = np.tile(np.array([0, 1, 3, 1], dtype), (rows, 1))
+    target = np.arange(rows) % 4
+    for f in (
+        lambda x: nn.softmax(x, -1), lambda x: nn.log_softmax(x, -1), lambda x: nn.cross_entropy(x, target),
+        lambda x: special.softmax(x, 1), lambda x: special.log_softmax(x, 1), gc.vmap(nn.softmax),
+        lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True), lambda x: x - gnp.logsumexp(x, axis=-1, keepdims=True),
+        lambda x: nn.softmin(-x, -1), lambda x: nn.cross_entropy(x, target, label_smoothing=0.25),
+        lambda x: nn.cross_entropy(x, nn.softmax(x, -1)),
+    ):  # fmt: skip
+        compiled, slope = gc.jit(f), gc.jit(gc.grad(lambda x, f=f: np.sum(f(x) * f(x))))
+        np.testing.assert_array_equal(compiled(x + offset), compiled(x))
+        np.testing.assert_array_equal(slope(x + offset), slope(x))
+    for f in (nn.softmax, nn.log_softmax, special.log_softmax):
+        np.testing.assert_array_equal(f(x + offset), f(x))
+
+
+def test_attention_does_not_see_a_common_offset():
+    q, v = np.ones((1, 1, 1), np.float32), np.eye(2, dtype=np.float32)[None]
+    for size in (1.0, 1e8):
+        k = np.full((1, 2, 1), size, np.float32)
+        for f in (nn.scaled_dot_product_attention, gc.jit(nn.scaled_dot_product_attention)):
+            np.testing.assert_array_equal(f(q, k, v), [[[0.5, 0.5]]])
+
+
+@pytest.mark.parametrize("x", [[-INF, -INF], [-INF, 1.0], [np.nan, 1.0], [2.0]])
+def test_softmax_of_infinities_is_scipys(x):
+    x = np.array(x)
+    with np.errstate(all="ignore"):
+        for f, reference in (
+            (special.softmax, scipy.special.softmax), (special.log_softmax, scipy.special.log_softmax),
+            (gnp.logsumexp, scipy.special.logsumexp),
+        ):  # fmt: skip
+            np.testing.assert_allclose(f(x), reference(x), rtol=1e-15)
+            np.testing.assert_allclose(gc.jit(f)(x), reference(x), rtol=1e-15)
+
+
+@pytest.mark.parametrize("scale", [1e-44, 2e-38, 1e-25, 1.0, 1e25, 3e37])
+def test_norms_of_numbers_whose_squares_leave_the_dtype(scale):
+    for dtype, power in ((np.float32, 1), (np.float64, 8 if scale > 1 else 7)):
+        x = (np.array([[3, 4, 0], [0, 0, 0], [1, 1, 1]]) * np.longdouble(scale) ** power).astype(dtype)
+        size = np.abs(x).max().astype(np.longdouble) or 1
+        exact = np.linalg.norm(x / size, axis=1) * size
+        for f in (lambda x: gnp.linalg.norm(x, axis=1), gc.jit(lambda x: np.linalg.norm(x, axis=1))):
+            unit = np.spacing(exact.astype(dtype))
+            assert np.all(np.abs(f(x) - exact) <= 2 * unit)
+        if size > np.finfo(dtype).tiny:
+            slope = np.asarray(x / np.where(exact == 0, 1, exact)[:, None], np.float64)
+            for found in first(lambda x: np.linalg.norm(x, axis=1).sum(), x):
+                np.testing.assert_allclose(found, slope, rtol=8 * np.finfo(dtype).eps)
+
+
+def test_ties_are_counted_in_a_wider_dtype():
+    x = np.ones(70000, np.float16)
+    for f in (np.max, np.min, lambda x: np.max(x.reshape(7, 10000))):
+        for slope in (gc.grad(f)(x), gc.jit(gc.grad(f))(x)):
+            assert np.all(slope == np.float16(1 / 70000))
+
+
+def test_norms_of_integers_are_computed_in_float64():
+    x = np.full((300, 300), 255, np.uint8)
+    for f in (np.linalg.norm, gnp.linalg.norm, gc.jit(np.linalg.norm), gc.trace(np.linalg.norm, x).evaluate):
+        value = np.asarray(f(x)).reshape(())
+        assert (value.dtype, float(value)) == (np.float64, 76500.0)
