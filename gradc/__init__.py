@@ -14,6 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import gradc.startup  # noqa: F401 - before anything else
 from gradc import nn, numpy, optim, special, tree
 from gradc.api.batched import vmap
 from gradc.api.compiled import Jitted, compile, jit, train_step
@@ -24,6 +25,7 @@ from gradc.api.explain import explain
 from gradc.api.jacobian import hessian, jacobian
 from gradc.aval import spec
 from gradc.errors import (
+    ArtefactWarning,
     CacheWarning,
     CompileError,
     DeviceError,
@@ -69,6 +71,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "ArtefactWarning",
     "CacheWarning",
     "CompileError",
     "CustomDerivative",

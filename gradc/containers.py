@@ -248,8 +248,8 @@ def one_level(tree: Any) -> dict[Any, Any] | None:
 
 
 def path_text(path: Iterable[Any]) -> str:
-    """A place in a container as code: ``[0].weight``."""
-    return "".join(f".{key}" if isinstance(key, str) else f"[{key}]" for key in path)
+    """A place in a container as code, on one line whatever its keys are: ``[0].weight``, ``['two words']``."""
+    return "".join(f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]" for key in path)
 
 
 # -- classes -----------------------------------------------------------------------------------------------------------

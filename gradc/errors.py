@@ -57,3 +57,7 @@ class PromotionWarning(UserWarning):
 
 class CacheWarning(UserWarning):
     """The directory of the object cache cannot be trusted, so it is not used."""
+
+
+class ArtefactWarning(UserWarning):
+    """A file beside an artefact was kept, because gradc did not write it."""

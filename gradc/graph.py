@@ -204,11 +204,12 @@ class Graph:
         outputs = set(self.outputs)
         for i, node in enumerate(self.nodes):
             color = "lightblue" if node.op.name == "input" else "lightgreen" if node in outputs else "white"
-            text = f"{self.names.get(node, '')}\\n{node.op.name}\\n{node.aval}".strip("\\n").replace('"', "'")
+            text = "\\n".join(filter(None, (_dot_text(self.names.get(node, "")), node.op.name, str(node.aval))))
             lines.append(f'  {prefix}{i} [label="{text}", fillcolor={color}];')
             for name, held in _held(node):
                 inner = f"{prefix}{i}{name}"
-                lines += [f'  subgraph "cluster_{inner}" {{', f'  label="{name} {held.title}"; style=rounded;']
+                title = _dot_text(held.title)
+                lines += [f'  subgraph "cluster_{inner}" {{', f'  label="{name} {title}"; style=rounded;']
                 lines += [*held._dot_lines(inner), "  }"]
                 lines.append(f"  {prefix}{i} -> {inner}{held.index[held.outputs[0]]} [style=dashed, dir=none];")
         edges = (f"  {prefix}{self.index[a]} -> {prefix}{i};" for i, node in enumerate(self.nodes) for a in node.args)
@@ -218,6 +219,10 @@ class Graph:
         from html import escape
 
         return f"<pre>{escape(str(self))}</pre>"
+
+
+def _dot_text(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 _FIELDS = tuple(f.name for f in fields(Graph))

@@ -197,10 +197,10 @@ def as_result(value: np.ndarray[Any, Any]) -> Any:
 
 
 def function_name(f: Any) -> str:
-    """What to call ``f`` in messages."""
+    """What to call ``f`` in messages: one line, whatever it calls itself."""
     inner = f if hasattr(f, "__name__") else getattr(f, "func", f)  # functools.partial
     name = getattr(inner, "__name__", type(inner).__name__)
-    return "f" if name == "<lambda>" else str(name)
+    return "f" if name == "<lambda>" else str(name) if str(name).isprintable() else repr(str(name))[1:-1]
 
 
 def argument_names(f: Any, args: Any, kwargs: Any, paths: Sequence[tuple[Any, ...]]) -> list[str]:

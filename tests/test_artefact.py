@@ -101,3 +101,72 @@ def test_captured_arrays_are_refused_with_the_remedy(tmp_path):
     table = np.arange(5.0)
     with pytest.raises(gc.CompileError, match=r"captures arrays \(float64\[5\]\).*arguments"):
         gc.compile(lambda x: x * table, gc.spec((5,))).save(tmp_path / "a.o")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"triple": "aarch64-unknown-linux-gnu", "cpu": "cortex-a27"}, "no CPU 'cortex-a27' .*cortex-a7"),
+        ({"triple": "x86_64-unknown-linux-gnu", "features": "+axv2"}, "no feature 'axv2' .*avx2"),
+        ({"triple": "bpf"}, "cannot generate this code for bpf"),
+        ({"triple": "amdgcn"}, "amdgcn"),
+        ({"triple": "xcore"}, "writes no object for xcore"),
+        ({"name": "int"}, "'int' is a keyword"),
+        ({"name": "co_await"}, "'co_await' is a keyword"),
+        ({"name": "_Step"}, "'_Step' is reserved"),
+        ({"name": "main"}, "'main' is reserved"),
+        ({"name": "größe"}, "not a C identifier"),
+    ],
+)
+def test_what_llvm_or_c_does_not_know_is_refused_and_nothing_is_written(tmp_path, options, words):
+    with pytest.raises(gc.CompileError, match=words):
+        gc.compile(loss, *SPECS).save(tmp_path / "step.o", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".h", ".ll"])
+def test_an_unknown_cpu_is_refused_where_llvm_writes_nothing(tmp_path, suffix):
+    with pytest.raises(gc.CompileError, match="no CPU"):
+        gc.compile(loss, *SPECS).save(tmp_path / f"step{suffix}", "aarch64-unknown-linux-gnu", "cortex-a27")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("target", "file", "beside"), [("cpu", "step.o", "step.h"), ("sm_80", "step.ptx", "step.json")]
+)
+def test_a_description_that_gradc_did_not_write_stays(tmp_path, target, file, beside):
+    step = gc.compile(loss, *SPECS, target=target)
+    (tmp_path / beside).write_text("mine, by hand")
+    with pytest.warns(gc.ArtefactWarning, match=beside):
+        written = step.save(tmp_path / file)
+    assert (tmp_path / beside).read_text() == "mine, by hand"
+    assert [p.name for p in written] == [file, beside.replace(".", ".gradc.")] and all(p.exists() for p in written)
+    with pytest.raises(gc.CompileError, match="gradc did not write it"):
+        step.save(tmp_path / beside)
+    step.save(tmp_path / file, overwrite=True)
+    assert "compiled by gradc" in (tmp_path / beside).read_text()
+    step.save(tmp_path / file)  # its own is replaced without a word
+
+
+NAMES = ["*/ int evil(void) { return 1; } /*", "a\nb", '"]; evil [x="', "<b>bold</b>", "\\input{evil}", "\u2028", "a'b"]
+
+
+def test_names_stay_inside_comments_and_labels(tmp_path):
+    def f(p):
+        return sum((v * v).sum() for v in p.values())
+
+    f.__name__ = "step\n.version 1.0 */ evil"
+    specs = {name: gc.spec((2,)) for name in NAMES}
+    step = gc.compile(f, specs)
+    step.save(tmp_path / "step.h")
+    comment, end, code = (tmp_path / "step.h").read_text().partition("*/\n#ifndef")
+    assert end and "*/" not in comment and "evil" not in code
+    dot, plain = step.graph.dot(), gc.compile(f, {f"k{i}": gc.spec((2,)) for i in range(len(NAMES))}).graph.dot()
+    assert len(dot.splitlines()) == len(plain.splitlines())
+    assert '"]; evil' not in dot.replace('\\"', "")
+    ptx = gc.compile(f, specs, target="sm_80").ptx
+    assert all(line.startswith("//") for line in ptx.splitlines() if "evil" in line)
+    derivation = gc.explain(f, specs)
+    lines = 2 + len(NAMES)
+    assert len(str(derivation).splitlines()) == lines and len(derivation.latex().splitlines()) == lines + 1
+    assert "<b>" not in derivation.mathml() and "\\input" not in derivation.latex()

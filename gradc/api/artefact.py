@@ -7,6 +7,7 @@ Invariant: the object has one exported symbol, needs no library and no runtime, 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +15,30 @@ from pathlib import Path
 from gradc.codegen.debug import Locations
 from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
-from gradc.errors import CompileError
+from gradc.errors import ArtefactWarning, CompileError
 from gradc.graph import Graph
 from gradc.node import Node, Where
 from gradc.ops.control import every_node
 from gradc.process import cached_property
-from gradc.runtime.load import assemble
+from gradc.runtime.files import write_whole
+from gradc.runtime.foreign import assemble_for, check_target
 from gradc.schedule import Schedule, schedule
 from gradc.version import __version__
 
 #: what `Artefact.write` can make, by the file's ending
 SUFFIXES = (".ll", ".s", ".o", ".obj", ".h")
+#: Stands in every file that describes another one.
+MADE_BY = "compiled by gradc"
+#: Of C23 and C++23, whose compilers read the header alike.
+_KEYWORDS = """
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class
+    co_await co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default
+    delete do double dynamic_cast else enum explicit export extern false float for friend goto if inline int long
+    mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
+    reinterpret_cast requires restrict return short signed sizeof static static_assert static_cast struct switch
+    template this thread_local throw true try typedef typeid typename typeof typeof_unqual union unsigned using virtual
+    void volatile wchar_t while xor xor_eq
+"""
 _C_TYPES = {
     "bool": "uint8_t", "float32": "float", "float64": "double",
     "float16": "uint16_t /* IEEE binary16 */", "bfloat16": "uint16_t /* bfloat16 */",
@@ -47,12 +61,12 @@ class Artefact:
     @cached_property
     def asm(self) -> str:
         """The assembly of the target."""
-        return assemble(self.ir, self.target.triple, self.target.cpu, self.target.features, "asm")
+        return assemble_for(self.ir, self.target.triple, self.target.cpu, self.target.features, "asm")
 
     @cached_property
     def object_bytes(self) -> bytes:
         """The object file: ELF, COFF, Mach-O or wasm, as the triple says."""
-        return assemble(self.ir, self.target.triple, self.target.cpu, self.target.features, "object")
+        return assemble_for(self.ir, self.target.triple, self.target.cpu, self.target.features, "object")
 
     @cached_property
     def header(self) -> str:
@@ -63,7 +77,7 @@ class Artefact:
         shared = [f" *   outputs[{j}] is inputs[{i}], updated in place" for i, j in self.donated.items()]
         return "\n".join(
             [
-                f"/* {self.graph.title}, compiled by gradc {__version__} for {where}",
+                f"/* {in_comment(self.graph.title)}, {MADE_BY} {__version__} for {where}",
                 " * Arrays are contiguous, row-major, aligned to their element; they must not overlap.",
                 *args,
                 *results,
@@ -83,24 +97,62 @@ class Artefact:
 
     def _array(self, block: str, position: int, node: Node) -> str:
         extents = "".join(f"[{n}]" for n in node.shape)
-        name = self.graph.names.get(node, "")
+        name = in_comment(self.graph.names.get(node, ""))
         return f" *   {block}[{position}]: {_C_TYPES[str(node.dtype)]} {name}{extents}".replace(" [", "[")
 
-    def write(self, path: str | Path) -> list[Path]:
-        """Write what the file's ending asks for (an object comes with its header); returns the files written."""
+    def write(self, path: str | Path, overwrite: bool = False) -> list[Path]:
+        """Write what the file's ending asks for (an object comes with its header); returns the files written.
+
+        All of them are written, or none.  A header that gradc did not write stays, unless ``overwrite``: see
+        `write_with`.
+        """
         path = Path(path)
-        if path.suffix not in SUFFIXES:
-            raise CompileError(f"{path.name}: the file must end in one of {', '.join(SUFFIXES)}")
-        if path.suffix == ".h":
-            path.write_text(self.header)
-        elif path.suffix == ".ll":
-            path.write_text(self.ir)
-        elif path.suffix == ".s":
-            path.write_text(self.asm)
-        else:
-            path.write_bytes(self.object_bytes)
-            return [path, *self.write(path.with_suffix(".h"))]
-        return [path]
+        match path.suffix:
+            case ".h":
+                self._check_target()
+                return write_with({}, path, self.header, overwrite)
+            case ".ll":
+                self._check_target()
+                return write_whole({path: self.ir})
+            case ".s":
+                return write_whole({path: self.asm})
+            case ".o" | ".obj":
+                return write_with({path: self.object_bytes}, path.with_suffix(".h"), self.header, overwrite)
+        raise CompileError(f"{path.name}: the file must end in one of {', '.join(SUFFIXES)}")
+
+    def _check_target(self) -> None:
+        """CompileError if LLVM does not know the target, which it is not asked for code of."""
+        check_target(self.target.triple, self.target.cpu, self.target.features)
+
+
+def write_with(files: Mapping[Path, str | bytes], place: Path, description: str, overwrite: bool) -> list[Path]:
+    """Write ``files`` and, at ``place``, the text that describes them: all of them, or none.
+
+    A file at ``place`` that gradc did not write is not replaced unless ``overwrite``.  If nobody named it (its name
+    follows from that of a file), the description goes into a file of a similar name, which a warning gives; else, and
+    if that stands there too, it raises CompileError.
+    """
+    if not overwrite and _is_foreign(place):
+        beside = place.with_suffix(f".gradc{place.suffix}")
+        if not files or _is_foreign(beside):
+            raise CompileError(
+                f"{place} exists, and gradc did not write it: choose another name, or say overwrite=True (--overwrite)"
+            )
+        warnings.warn(
+            f"{place} stays as it is, for gradc did not write it; the new one is {beside.name}", ArtefactWarning,
+            stacklevel=4,
+        )  # fmt: skip
+        place = beside
+    return write_whole({**files, place: description})
+
+
+def _is_foreign(path: Path) -> bool:
+    return path.exists() and MADE_BY not in path.read_text(errors="replace")
+
+
+def in_comment(text: str) -> str:
+    """``text``, which is one line, so that a comment of C that holds it ends where it should."""
+    return text.replace("*/", "* /").replace("/*", "/ *")
 
 
 def build(
@@ -110,8 +162,7 @@ def build(
 
     Raises CompileError for a name that is no C identifier, and for captured arrays: those live in the Python process.
     """
-    if not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise CompileError(f"{name!r} is not a C identifier")
+    _check_symbol(name)
     plan = schedule(graph, donated=donated, target=target)
     if plan.arrays:
         captured = ", ".join(f"{a.dtype}{list(a.shape)}" for a in plan.arrays)
@@ -121,6 +172,16 @@ def build(
         )
     text = str(emit(plan, target, name, fp, locations(plan, graph) if debug else None))
     return Artefact(graph, plan, target, name, text, arena_bytes(plan, target), donated)
+
+
+def _check_symbol(name: str) -> None:
+    """CompileError for what a C or C++ compiler would not take as the name of a function."""
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        raise CompileError(f"{name!r} is not a C identifier: letters, digits and _, and no digit first")
+    if name in _KEYWORDS.split():
+        raise CompileError(f"{name!r} is a keyword of C or C++; name the symbol {name + '_step'!r}, say")
+    if re.match(r"_[_A-Z]", name) or name == "main":
+        raise CompileError(f"{name!r} is reserved in C; name the symbol {'gradc_' + name.strip('_')!r}, say")
 
 
 def locations(plan: Schedule, graph: Graph) -> Locations:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gradc.api.artefact import MADE_BY, write_with
 from gradc.api.calling import failure, flat_leaves, mismatch
 from gradc.api.options import STAGES, Options
 from gradc.api.stages import Stages
@@ -26,6 +27,7 @@ from gradc.process import cached_property
 from gradc.runtime import cuda
 from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.device import DeviceArray, DeviceFunction
+from gradc.runtime.files import write_whole
 from gradc.runtime.load import assemble
 from gradc.schedule import Schedule
 from gradc.schedule.bodies import every_part
@@ -163,10 +165,12 @@ class DeviceExecutable:
             "precision": self.options.precision, "notes": self.graph.notes,
         }  # fmt: skip
 
-    def save(self, path: str | Path) -> list[Path]:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write ``.ptx`` (with the launch plan beside it as ``.json``), ``.ll`` or ``.json``; returns what was written.
 
-        Raises CompileError for captured arrays: those live in the Python process.
+        Each file is written whole or not at all.  A ``.json`` that gradc did not write is not replaced unless
+        ``overwrite`` (`gradc.api.artefact.write_with`).  Raises CompileError for captured arrays: those live in the
+        Python process.
         """
         path = Path(path)
         if path.suffix not in (".ptx", ".ll", ".json"):
@@ -175,19 +179,16 @@ class DeviceExecutable:
             captured = ", ".join(f"{a.dtype}{list(a.shape)}" for a in self.schedule.arrays)
             raise CompileError(f"{self.graph.title} captures arrays ({captured}); pass them as arguments")
         if path.suffix == ".ll":
-            path.write_text(self.llvm)
-        elif path.suffix == ".json":
-            path.write_text(json.dumps(self.interface(), indent=1) + "\n")
-        else:
-            path.write_text(self.ptx)
-            return [path, *self.save(path.with_suffix(".json"))]
-        return [path]
+            return write_whole({path: self.llvm})
+        plan = json.dumps(self.interface(), indent=1) + "\n"
+        return write_with({path: self.ptx} if path.suffix == ".ptx" else {}, path.with_suffix(".json"), plan, overwrite)
 
     def interface(self) -> dict[str, Any]:
         """All that a program without Python needs to run the PTX, as plain data (docs/gpu.md)."""
         graph = self.lowered
         return {
-            "title": graph.title, "target": self.gpu.arch, "ptx_version": ".".join(map(str, self.gpu.ptx_version)),
+            "producer": f"{MADE_BY} {__version__}", "title": graph.title,
+            "target": self.gpu.arch, "ptx_version": ".".join(map(str, self.gpu.ptx_version)),
             "inputs": [_array(x, graph.names.get(x, f"input{i}")) for i, x in enumerate(graph.inputs)],
             "outputs": [_array(y, graph.names.get(y, f"output{j}")) for j, y in enumerate(graph.outputs)],
             "donated": {str(i): j for i, j in self.options.donate.items()},

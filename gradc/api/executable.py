@@ -271,16 +271,27 @@ class Executable(Dispatched):
         return self
 
     def save(
-        self, path: str | Path, triple: str | None = None, cpu: str = "", features: str = "", name: str = SYMBOL
+        self,
+        path: str | Path,
+        triple: str | None = None,
+        cpu: str = "",
+        features: str = "",
+        name: str = SYMBOL,
+        *,
+        overwrite: bool = False,
     ) -> list[Path]:
         """Write the function as it needs no Python: ``.o`` (with a C header beside it), ``.s``, ``.ll`` or ``.h``.
 
         ``triple``, ``cpu`` and ``features`` name any target of LLVM ("aarch64-unknown-linux-gnu"); default: this CPU.
-        ``name`` is the exported symbol.  Returns the files written; raises CompileError for an unknown target.
+        ``name`` is the exported symbol.  Each file is written whole or not at all.  Returns the files written.
+
+        A header that gradc did not write is not replaced unless ``overwrite``: the new one gets another name, which a
+        warning gives.  Raises CompileError for an unknown target, CPU or feature, for a target that LLVM has no such
+        code for, and for a name that C does not take.
         """
         target = Target.host() if triple is None else Target.of(triple, cpu, features)
         options = self.options
-        return build(self.lowered, target, name, options.fp, options.donate, options.debug).write(path)
+        return build(self.lowered, target, name, options.fp, options.donate, options.debug).write(path, overwrite)
 
     def __repr__(self) -> str:
         relaxed = "" if self.options.fp == "ieee" else f", fp={self.options.fp}"

@@ -14,6 +14,7 @@ from typing import Any
 from gradc.explain import Derivation, Question
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.runtime.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Explanation(Derivation):
         IR and assembly side by side; what belongs together lights up together, and the passes can be walked through.
 
         The function and its derivative are compiled for this machine and each kernel is timed, on the arrays that were
-        explained, or on random ones where only their shapes were given.  Returns the path.
+        explained, or on random ones where only their shapes were given.  The file is written whole or not at all.
+        Returns the path.
         """
         from gradc.explorer.page import page
         from gradc.explorer.program import compiled_program
@@ -48,5 +50,5 @@ class Explanation(Derivation):
         path = Path(path)
         derive = functools.partial(self.question.answered, self.traced, self.wanted)
         program = compiled_program(derive, self.arrays, self.question.sought)
-        path.write_text(page(program), encoding="utf-8")
+        write_whole({path: page(program)})
         return path

@@ -1,7 +1,7 @@
 """The command line: ``gradc demo | show | explain | check | compile | profile | cache | doctor``.
 
-Enters: words a user types.  Leaves: text on standard output and an exit status: 0 fine, 1 the check failed, 2 bad usage
-or bad input, told in one clear line.  `GRADC_TRACEBACK=full` shows the whole Python traceback instead.
+Enters: words a user types.  Leaves: text on standard output and one of the exit statuses of `STATUSES`, with what went
+wrong in one clear line.  `GRADC_TRACEBACK=full` shows the whole Python traceback before it.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from gradc.cli.usage import STAGES, UsageError
-from gradc.errors import GradcError
+from gradc.cli.printing import print_everywhere
+from gradc.cli.usage import STAGES, in_one_line
 from gradc.version import __version__
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -23,24 +24,44 @@ ARG = "an example argument, e.g. 'x=float64[5,8]' (random values), 'n=3' or 'lr=
 PRECISION = "of float32 products on a GPU: tf32 rounds their operands for tensor cores (default: ieee)"
 
 
+STATUSES = """exit status:
+  0    fine
+  1    the check, or the self-test, failed
+  2    bad usage, bad input, an error in the given file, or a file that cannot be written
+  130  interrupted
+  141  nobody reads the output any more
+
+GRADC_TRACEBACK=full shows whole tracebacks."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; returns the exit status, whatever the user's code raises."""
+    print_everywhere()
     options = _parser().parse_args(argv)
     try:
-        return int(options.run(options))
-    except (GradcError, UsageError, OSError, TypeError, ValueError) as error:
-        if os.environ.get("GRADC_TRACEBACK") == "full":
-            raise
-        print(f"gradc: {error}", file=sys.stderr)
-        return 2
+        status = int(options.run(options))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
+        return 141
     except KeyboardInterrupt:
         print("gradc: interrupted", file=sys.stderr)
         return 130
+    except BaseException as error:  # a user's file may end with any of them
+        if os.environ.get("GRADC_TRACEBACK") == "full" and isinstance(error, Exception):
+            traceback.print_exception(error)
+        print(f"gradc: {in_one_line(error)}", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="gradc", description="Differentiate NumPy code, read the gradient, prove it, compile it."
+        prog="gradc",
+        description="Differentiate NumPy code, read the gradient, prove it, compile it.",
+        epilog=STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"gradc {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -56,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: Commands, name: str, words: str) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=words, description=words)
+    return commands.add_parser(
+        name, help=words, description=words, epilog=STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def _takes_function(parser: argparse.ArgumentParser) -> None:
@@ -119,6 +142,8 @@ def _compile(commands: Commands) -> None:
     parser.add_argument("--precision", choices=("ieee", "tf32"), default="ieee", help=PRECISION)
     parser.add_argument("--cpu", default="", help="the target's CPU as LLVM names it, e.g. cortex-a72")
     parser.add_argument("--features", default="", help="LLVM's feature list, e.g. +avx2,+fma")
+    words = "replace a header (or launch plan) that gradc did not write"
+    parser.add_argument("--overwrite", action="store_true", help=words)
     parser.add_argument("--name", default="gradc_step", help="the exported symbol (default: gradc_step)")
     parser.set_defaults(run=_run_compile)
 
@@ -179,7 +204,8 @@ def _run_check(options: argparse.Namespace) -> int:
 def _run_compile(options: argparse.Namespace) -> int:
     from gradc.cli.stages import write
 
-    target, chosen = (options.target, options.cpu, options.features), (options.debug, options.precision)
+    target = (options.target, options.cpu, options.features)
+    chosen = (options.debug, options.precision, options.overwrite)
     return write(options.function, options.arg, options.output, options.grad, target, options.name, *chosen)
 
 

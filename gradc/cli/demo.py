@@ -22,6 +22,7 @@ from gradc.cli.stages import stats_text
 from gradc.explain import explain
 from gradc.nn import cross_entropy, relu
 from gradc.oracle import check_gradients
+from gradc.runtime.files import write_whole
 
 HIDDEN = 128
 BATCH = 64
@@ -137,5 +138,5 @@ def _save(console: Console, executable: Executable, folder: Path) -> None:
     }
     for name, (words, text) in texts.items():
         path = folder / name
-        path.write_text(text, encoding="utf-8")
+        write_whole({path: text})
         console.print(f"{words + ':':<25} {path}  ({len(text.splitlines()):,} lines)", markup=False)

@@ -6,7 +6,6 @@ import importlib.util
 import inspect
 import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import Aval, spec
-from gradc.cli.usage import UsageError
+from gradc.cli.usage import UsageError, in_one_line
 from gradc.containers import tree_map
 
 _SPEC = re.compile(r"^(?P<dtype>[a-z]+\d*)\[(?P<shape>[\d,\s]*)\]$")
@@ -59,19 +58,22 @@ def load_function(place: str, given: Sequence[str]) -> Loaded:
 def _import(path: Path) -> Any:
     if not path.is_file():
         raise UsageError(f"no such file: {path}")
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"_gradc_file_{path.stem}"  # not the stem itself: a json.py must not stand in for the library's
+    module_spec = importlib.util.spec_from_file_location(name, path)
     if module_spec is None or module_spec.loader is None:
         raise UsageError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
-    sys.modules[path.stem] = module
-    sys.path.insert(0, str(path.resolve().parent))
+    sys.modules[name] = module  # dataclasses and pickles look there
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, for the same reason
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise UsageError(
-            f"{path} fails to import: {type(error).__name__}: {error} ({last.filename}:{last.lineno})"
-        ) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        del sys.modules[name]
+        raise UsageError(f"{path} fails to import: {in_one_line(error)}") from error
     return module
 
 

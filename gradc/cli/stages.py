@@ -12,6 +12,7 @@ from gradc.api.device import DeviceExecutable
 from gradc.api.executable import Executable
 from gradc.api.explain import explain as explain_function
 from gradc.cli.loading import Loaded, load_function
+from gradc.cli.printing import can_print
 from gradc.cli.usage import UsageError
 from gradc.oracle import check_gradients
 from gradc.passes import optimise
@@ -128,7 +129,7 @@ def explain(
     """Print the formulas of the gradient, or of the Hessian (``order`` 2), as text, ascii, latex or mathml.
 
     Repeated layers are one rule if ``fold``; ``rules``: under each formula of a text the identities that it was
-    simplified by.
+    simplified by.  Where standard output lacks the signs of a text, it is printed in ASCII.
     """
     _refuse_operator_alone(order, operator)
     loaded = load_function(place, given)
@@ -140,7 +141,7 @@ def explain(
         "latex": lambda: derivation.latex(fold=fold),
         "mathml": lambda: derivation.mathml(fold=fold),
     }
-    print(written[form]())
+    print(written["ascii" if form == "text" and not can_print(written["text"]()) else form]())
     return 0
 
 
@@ -179,6 +180,7 @@ def write(
     name: str,
     debug: bool = False,
     precision: str = "ieee",
+    overwrite: bool = False,
 ) -> int:
     """Write the compiled function in the form that the file's ending asks for."""
     loaded = load_function(place, given)
@@ -188,11 +190,13 @@ def write(
     if triple is not None and triple.startswith("sm_"):
         if any(more) or debug:
             raise UsageError(f"--cpu, --features and --debug say nothing about {triple}; leave them out")
-        written = compile_function(function, *loaded.specs(), target=triple, precision=precision).save(output)
+        written = compile_function(function, *loaded.specs(), target=triple, precision=precision).save(
+            output, overwrite=overwrite
+        )
     elif output.endswith(".ptx"):
         raise UsageError(f"{output}: PTX is for a GPU; add --target sm_80, say")
     else:
-        written = compiled(loaded, function, debug).save(output, *target, name)
+        written = compiled(loaded, function, debug).save(output, *target, name, overwrite=overwrite)
     for path in written:
         print(f"wrote {path} ({path.stat().st_size:,} bytes)")
     return 0
