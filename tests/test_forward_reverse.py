@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import gradc as gc
 from gradc.diff.modes import pull_back, push_forward
 from gradc.graph import Graph
 from gradc.node import OPS, Node, constant
@@ -141,3 +142,19 @@ def test_estimates_of_both_modes_come_with_bounds():
         (slope,) = estimate.slopes
         assert np.all(np.abs(slope.value - exact) <= slope.error + 1e-15)
         assert np.all(slope.error < 1e-9)
+
+
+def test_cotangents_of_the_same_slice_are_added_before_they_are_placed():
+    """The gates of an unrolled recurrence: as many placements as there are gates, whatever the number of steps."""
+
+    def loss(b, steps=9):
+        h = np.zeros(2)
+        for _ in range(steps):
+            z = np.concatenate([h, h]) + b
+            h = np.tanh(z[:2]) * np.sin(z[2:])
+        return np.sum(h)
+
+    b = np.array([0.1, 0.2, 0.3, 0.4])
+    placed = [n for n in gc.trace(gc.grad(loss), b).nodes if n.op.name == "superpose"]
+    assert max(len(n.args) for n in placed) == 2
+    np.testing.assert_allclose(gc.grad(loss)(b), gc.grad(loss, method="forward")(b), rtol=1e-13)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gradc.aval import Shape
 from gradc.diff.linear import partials_of, scaled
 from gradc.errors import TraceError
 from gradc.interpret import topological
@@ -51,10 +52,14 @@ def accumulate(parts: Sequence[Cotangent]) -> Cotangent:
 
 
 def _merged(placed: Sequence[Node]) -> Node:
-    args = tuple(a for v in placed for a in v.args)
-    starts = tuple(s for v in placed for s in v.attrs["starts"])
-    steps = tuple(s for v in placed for s in v.attrs["steps"])
-    return OPS["superpose"].make(args, shape=placed[0].attrs["shape"], starts=starts, steps=steps)
+    """All placements as one; what lies at one place is added up before it is placed."""
+    at: dict[tuple[Shape, Shape, Shape], Node] = {}
+    for v in placed:
+        for x, start, step in zip(v.args, v.attrs["starts"], v.attrs["steps"], strict=True):
+            here = x.shape, start, step
+            at[here] = at[here] + x if here in at else x
+    _, starts, steps = zip(*at, strict=True)
+    return OPS["superpose"].make(tuple(at.values()), shape=placed[0].shape, starts=starts, steps=steps)
 
 
 def pull_through(node: Node, i: int, ct: Cotangent) -> list[Cotangent]:

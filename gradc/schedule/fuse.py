@@ -45,7 +45,8 @@ class Cluster:
     elsewhere: set[Node] = field(default_factory=set)  #: those that are read at other places
     work: float = 0.0
     before: int = 0  #: bit set of cluster numbers
-    deps: int = 0  #: the direct ones of them
+    deps: set[int] = field(default_factory=set)  #: the direct ones of them
+    readers: list[Cluster] = field(default_factory=list)  #: the clusters that depend on it directly
 
     @property
     def reads(self) -> set[Node]:
@@ -103,7 +104,7 @@ def _with_rows(
             earlier = home.get(read)
             if earlier is None or earlier is cluster or cluster.number in absorbed:
                 continue
-            if not _comes_back(earlier, cluster.deps, made) and _same_rows(earlier, cluster, stored, shortest):
+            if _same_rows(earlier, cluster, stored, shortest) and not _comes_back(earlier, cluster.deps, made):
                 absorbed.add(cluster.number)
                 _absorb(earlier, cluster, home, made)
     return absorbed
@@ -111,8 +112,8 @@ def _with_rows(
 
 def _same_rows(earlier: Cluster, later: Cluster, stored: Mapping[Node, None], shortest: int) -> bool:
     nodes = [*earlier.nodes, *later.nodes]
-    rows = Rows.of(nodes)
-    if rows is None or len(nodes) > MOST_ROW_NODES or rows.length < shortest or not math.prod(rows.kept):
+    rows = Rows.of(nodes) if len(nodes) <= MOST_ROW_NODES else None
+    if rows is None or rows.length < shortest or not math.prod(rows.kept):
         return False
     if rows.axes != tuple(range(len(rows.kept), len(rows.shape))):
         return False
@@ -150,12 +151,10 @@ def _followed(cluster: Cluster, home: Mapping[Node, Cluster]) -> Cluster | None:
 
 
 def _absorb(product: Cluster, cluster: Cluster, home: dict[Node, Cluster], made: list[Cluster]) -> None:
-    old, new = 1 << cluster.number, 1 << product.number
-    for other in made:
-        if other.before & old:
-            other.before |= new
-        if other.deps & old:
-            other.deps = other.deps & ~old | new
+    for reader in cluster.readers:
+        reader.deps.discard(cluster.number)
+        reader.deps.add(product.number)
+        product.readers.append(reader)
     for node in cluster.nodes:
         reads = Reads(frozenset(cluster.here), frozenset(cluster.elsewhere), frozenset())
         _enter(node, reads, product, home, made)
@@ -222,7 +221,7 @@ def _reads(node: Node, stored: Mapping[Node, None]) -> Reads:
 def _join(
     node: Node, reads: Reads, candidates: Iterable[Cluster], home: Mapping[Node, Cluster], made: list[Cluster]
 ) -> Cluster | None:
-    direct = _bits(home, reads)
+    direct = _clusters_of(reads, home)
     for cluster in reversed([*candidates]):
         if _fits(node, reads, cluster) and not _comes_back(cluster, direct, made):
             return cluster
@@ -264,50 +263,37 @@ def _related(node: Node, reads: Reads, cluster: Cluster) -> bool:
                for theirs in (cluster.here, cluster.elsewhere))  # fmt: skip
 
 
-def _bits(home: Mapping[Node, Cluster], reads: Reads) -> int:
-    bits = 0
-    for read in reads.here | reads.elsewhere:
-        if read in home:
-            bits |= 1 << home[read].number
-    return bits
+def _clusters_of(reads: Reads, home: Mapping[Node, Cluster]) -> set[int]:
+    """The clusters that store what is read."""
+    return {home[read].number for reading in (reads.here, reads.elsewhere) for read in reading if read in home}
 
 
-def _comes_back(cluster: Cluster, direct: int, made: list[Cluster]) -> bool:
+def _comes_back(cluster: Cluster, direct: Set[int], made: list[Cluster]) -> bool:
     """Whether something read (other than the cluster itself) depends on the cluster."""
-    bit = 1 << cluster.number
-    others = direct & ~bit
-    while others:
-        lowest = others & -others
-        if made[lowest.bit_length() - 1].before & bit:
-            return True
-        others ^= lowest
-    return False
+    return any(made[k].before >> cluster.number & 1 for k in direct if k != cluster.number)
 
 
 def _enter(node: Node, reads: Reads, cluster: Cluster, home: dict[Node, Cluster], made: list[Cluster]) -> None:
     home[node] = cluster
-    has_readers = bool(cluster.nodes)
     cluster.nodes.append(node)
     cluster.here |= reads.here
     cluster.elsewhere |= reads.elsewhere
     cluster.work += reads.work(cluster.computed)
     cluster.computed |= reads.computed
     cluster.computed.add(node)
-    bit = 1 << cluster.number
-    new = _bits(home, reads) & ~bit
-    cluster.deps |= new
-    before = cluster.before | new
-    for other in _numbers(new):
-        before |= made[other].before
-    if before != cluster.before:
-        cluster.before = before
-        for later in made if has_readers else ():
-            if later.before & bit:
-                later.before |= before
+    before = cluster.before
+    for number in _clusters_of(reads, home) - cluster.deps - {cluster.number}:
+        cluster.deps.add(number)
+        made[number].readers.append(cluster)
+        before |= made[number].before | 1 << number
+    _put_before(cluster, before)
 
 
-def _numbers(bits: int) -> Iterable[int]:
-    while bits:
-        lowest = bits & -bits
-        yield lowest.bit_length() - 1
-        bits ^= lowest
+def _put_before(cluster: Cluster, bits: int) -> None:
+    """``bits`` run before the cluster, and so before all that depends on it."""
+    changed = [cluster]
+    while changed:
+        later = changed.pop()
+        if later.before | bits != later.before:
+            later.before |= bits
+            changed += later.readers
