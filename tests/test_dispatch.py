@@ -352,7 +352,8 @@ def test_training_in_place_returns_the_same_arrays() -> None:
     step = gc.train_step(loss, gc.optim.adam(1e-2))
     params = {"w": np.ones((4, 3)), "b": np.zeros(3)}
     state = gc.optim.adam(1e-2)[0](params)
-    losses = []
+    params, state, value = step(params, state, np.ones((5, 4)))
+    losses = [value]
     w = params["w"]
     for _ in range(4):
         params, state, value = step(params, state, np.ones((5, 4)))

@@ -49,6 +49,7 @@ class Jitted(Dispatched):
         if both := {*self.static.positions, *self.static.names} & {*self.donate.positions, *self.donate.names}:
             raise TypeError(f"{self.title}: argument {min(both, key=str)!r} cannot be both static and donated")
         self._cache: dict[Hashable, Executable] = {}
+        self._results_of: type | None = None  #: the memory of what all versions return, where that is asked for
 
     def call_any(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The call when it is not one for the version called last: find its version, or compile it, or inline it."""
@@ -137,7 +138,11 @@ class Jitted(Dispatched):
     def _compile(self, graph: Graph, args: Any, kwargs: Any, seconds: float) -> Executable:
         from gradc.api.executable import Executable  # loads LLVM: on the first compilation, not at import
 
-        return Executable(graph, self._options_for(graph, args, kwargs), seconds)
+        if self.options.keeps_foreign and self._results_of is None:
+            from gradc.runtime.arena import memory_class
+
+            self._results_of = memory_class()
+        return Executable(graph, self._options_for(graph, args, kwargs), seconds, self._results_of)
 
     def _options_for(self, graph: Graph, args: Any, kwargs: Any) -> Options:
         """The options with the donated arguments by their place in the graph."""
@@ -395,14 +400,18 @@ def train_step(
     """One training step as one native function: ``step(params, state, *batch) -> (params, state, loss)``.
 
     ``loss(params, *batch)`` returns a float scalar (or ``(scalar, aux)`` with ``has_aux=True``; then the step returns
-    ``(params, state, loss, aux)``).  With ``donate`` params and state are updated in place: pass arrays you own, and
-    use what comes back.  ``threads`` as in `jit`.  Inside another trace the step is inlined.
+    ``(params, state, loss, aux)``).  ``threads`` as in `jit`.  Inside another trace the step is inlined.
+
+    With ``donate`` the step updates params and state in place, and returns the same arrays again, but only those that
+    it returned before: arrays of yours are copied the first time and never written into, and so are views of results
+    and arrays that stand at two places.  So go on with what comes back; to keep a snapshot of an earlier result, copy
+    it: ``best = gc.tree.map(np.copy, params)``.
     """
     given: Any = optimizer
     if not isinstance(given, tuple) or len(given) != 2:
         raise TypeError(f"{here()}: train_step expects an optimizer such as gc.optim.adam(1e-3), got {optimizer!r:.60}")
     step = Step(loss, Optimizer(*optimizer), has_aux)
-    return Jitted(step, (), (0, 1) if donate else (), _options(threads=threads))
+    return Jitted(step, (), (0, 1) if donate else (), _options(threads=threads, keeps_foreign=donate))
 
 
 class Step:

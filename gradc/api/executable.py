@@ -28,6 +28,7 @@ from gradc.errors import CompileError
 from gradc.graph import Graph, fit_argument
 from gradc.node import here
 from gradc.process import cached_property
+from gradc.runtime.arena import memory_class
 from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.dispatch import Branch, Fixed, Part, describe
 from gradc.runtime.entry import Words
@@ -51,8 +52,15 @@ class Executable(Dispatched):
     ``.locations`` leads from code back to graph nodes.
     """
 
-    def __init__(self, graph: Graph, options: Options | None = None, traced_seconds: float = 0.0):
+    def __init__(
+        self,
+        graph: Graph,
+        options: Options | None = None,
+        traced_seconds: float = 0.0,
+        results_of: type | None = None,
+    ):
         options = options or Options()
+        self._results_of = results_of or (memory_class() if options.keeps_foreign else None)
         self.source_graph = graph
         self.options = options
         self._stages = Stages(graph, options)
@@ -113,6 +121,7 @@ class Executable(Dispatched):
             self._mismatch,
             names,
             owner=self._loaded,
+            results_of=self._results_of,
             seconds_estimate=record.flops / FLOPS_PER_SECOND,
         )
 
@@ -185,7 +194,7 @@ class Executable(Dispatched):
         """Fix the buffers once: a callable without arguments that reads ``args`` as they are at each call, and returns
         the same result each time, nested as the function's, its arrays filled anew (0-d results are 0-d arrays).
         """
-        leaves = self._flat(args, kwargs)
+        leaves = self.native.with_own_memory(self._flat(args, kwargs))
         self.source_graph.refuse_overflow(leaves)
         given = [None] * len(self.source_graph.outputs) if out is None else leaves_of(out)[0]
         if len(given) != len(self.source_graph.outputs):

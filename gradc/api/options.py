@@ -22,6 +22,7 @@ class Options:
     precision: str = "ieee"  #: of float32 products; "tf32": operands rounded for tensor cores
     threads: int = field(default_factory=default_threads)  #: how many may share the work, the caller's among them
     donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage
+    keeps_foreign: bool = False  #: donated arrays that are not results of the same function are copied first
     observe: Observe | None = None
     recall: bool = True  #: take what the disk knows of the whole graph, without running a stage
     check: bool = field(default_factory=lambda: os.environ.get("GRADC_CHECK") == "1")  #: verify between passes

@@ -13,6 +13,7 @@ import sysconfig
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -199,3 +200,25 @@ def make_pools(outputs: Sequence[ArraySpec]) -> list[OutputPool | None]:
         left -= cost if pooled else 0
         pools.append(OutputPool(spec) if pooled else None)
     return pools
+
+# -- memory that a step made -----------------------------------------------------------------------------------------
+def memory_class() -> type:
+    """A class of its own for the memory of one step's results: an array is such a result if its base is one of it.
+
+    NumPy makes the array itself the base of its views, so a view of a result is none.
+    """
+    return type("Memory", (np.ndarray,), {})
+
+
+def is_made_by(kind: type, x: object) -> bool:
+    """Whether ``x`` is an array in memory of this class."""
+    return type(x) is np.ndarray and type(x.base) is kind
+
+
+def copy_made_by(kind: Any, x: Array) -> Array:
+    """``x`` in new memory of this class, at an address that vector loads like."""
+    raw = np.ndarray.__new__(kind, (x.nbytes + ALIGNMENT,), np.uint8)
+    skip = -address(raw) % ALIGNMENT
+    made: Array = raw[skip : skip + x.nbytes].view(x.dtype).reshape(x.shape).view(np.ndarray)
+    made[...] = x
+    return made

@@ -65,6 +65,7 @@ class CallPlan:
     pools: Sequence[OutputPool | None]
     slow: Callable[..., Any]
     fail: Callable[[int], Any]
+    owner: type | None = None  #: class of the base that a donated array must have
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,7 @@ def _input_row(plan: CallPlan, i: int, extents: Array) -> list[int]:
         "number": code.NUMBERS.get(spec.dtype.name, 0) if readable_scalar else 0,
         "nbytes": spec.nbytes,
         "donated": donated,
+        "owner": id(plan.owner) if donated and plan.owner is not None else 0,
     }
     return [int(words[name]) for name in code.INPUT]
 

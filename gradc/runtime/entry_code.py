@@ -21,7 +21,7 @@ CONTEXT = (
     "inputs", "outputs", "input_specs", "output_specs", "donated", "seen",
     "leases", "lease_count", "scalars_at", "inputs_at", "outputs_at", "objects_at", "arena_at", "result",
 )  # fmt: skip
-INPUT = ("descr", "ndim", "dims", "flags", "scalar_type", "number", "nbytes", "donated")
+INPUT = ("descr", "ndim", "dims", "flags", "scalar_type", "number", "nbytes", "donated", "owner")
 OUTPUT = ("kind", "descr", "ndim", "dims", "donor", "slots")
 
 #: How a result is made.
@@ -162,7 +162,13 @@ def emit_admit(module: PythonModule) -> None:
 
 
 def _require_array(f: _Code, x: str, spec: str) -> None:
-    """Go on if the ndarray has the dtype instance, rank, extents and flags of the spec."""
+    """Go on if the ndarray has the dtype instance, rank, extents and flags of the spec, and memory of the owner that is
+    asked for: its base is an object of that class."""
+    owner = f.field(INPUT, spec, "owner")
+    with f.when(Value(f.is_("ne", "ptr", owner, "null"), "bool")):
+        base = f.load("ptr", x, objects.BASE)
+        f.require(f.is_("ne", "ptr", base, "null"), "misfit")
+        f.require(f.is_("eq", "ptr", f.load("ptr", base, objects.TYPE), owner), "misfit")
     f.require(f.is_("eq", "ptr", f.load("ptr", x, objects.DESCR), f.field(INPUT, spec, "descr")), "misfit")
     rank = f.let(f"sext i32 {f.load('i32', x, objects.NDIM)} to i64")
     f.require(f.is_("eq", "i64", rank, f.field(INPUT, spec, "ndim", "i64")), "misfit")

@@ -20,10 +20,19 @@ import numpy as np
 
 from gradc.errors import StorageError
 from gradc.process import renewed
-from gradc.runtime.arena import Lease, LeaseLayout, LeasePool, aligned_bytes, make_pools
+from gradc.runtime.arena import (
+    Lease,
+    LeaseLayout,
+    LeasePool,
+    aligned_bytes,
+    copy_made_by,
+    is_made_by,
+    make_pools,
+)
 from gradc.runtime.arrays import (
     Array,
     ArraySpec,
+    Span,
     admit,
     argument_names,
     find_conflict,
@@ -51,6 +60,8 @@ class NativeFunction:
     writes) follow the inputs in the pointer block.  ``donated`` maps an input's index to the output that takes over its
     storage: that very ndarray comes back, updated in place.  ``describe(status)`` makes the exception for a non-zero
     status word, ``mismatch(index, object)`` the one for an argument of the wrong shape or dtype; both are raised here.
+    With ``results_of`` (a `memory_class`) only arrays that the step made itself are updated in place: any other donated
+    argument is copied first, and so is one that overlaps another argument; the copies come back.
     ``owner`` is what keeps the code mapped (a `Loaded`); it lives as long as anything made here.  A step with
     ``seconds_estimate`` above 20 µs releases the GIL.
 
@@ -73,6 +84,7 @@ class NativeFunction:
         names: Sequence[str] | None = None,
         *,
         owner: object,
+        results_of: type | None = None,
         seconds_estimate: float = 0.0,
         fast: bool = True,
     ):
@@ -84,6 +96,7 @@ class NativeFunction:
         self.releases_gil = seconds_estimate > RELEASE_GIL_SECONDS
         self._describe, self._mismatch = describe, mismatch
         self._owner = owner
+        self._results_of = results_of
         self._run = (_RELEASING_GIL if self.releases_gil else _HOLDING_GIL)(address)
         self._donor = {j: i for i, j in self.donated.items()}
         self._pools = make_pools(self.outputs)
@@ -104,6 +117,7 @@ class NativeFunction:
             pools=self._pools,
             slow=self.call_portable,
             fail=self._fail,
+            owner=self._results_of,
         )
 
     def __call__(self, *args: object, out: Sequence[Array | None] | None = None) -> Outputs:
@@ -121,6 +135,7 @@ class NativeFunction:
 
     def call_portable(self, *args: object, out: Sequence[Array | None] | None = None) -> Outputs:
         """The whole meaning of a call, on any Python: check, convert, allocate, run, report."""
+        args = self.with_own_memory(args)
         arrays = self._admit(args)
         given = self._check_out(args, out)
         self._check_storage(args, given)
@@ -143,6 +158,7 @@ class NativeFunction:
         to be copied raises StorageError, and 0-d results are 0-d arrays.  Python and NumPy scalars are read once.
         Two threads must not run one bound step at the same time; the second gets a RuntimeError.
         """
+        args = self.with_own_memory(args)
         arrays = self._admit(args)
         for x, spec, name in zip(args, self.inputs, self.names, strict=True):
             if isinstance(x, np.ndarray) and not is_ready(x, spec):
@@ -163,6 +179,35 @@ class NativeFunction:
         for pool in self._pools:
             if pool is not None:
                 pool.clear()
+
+    def with_own_memory(self, args: Sequence[object]) -> tuple[Any, ...]:
+        """The arguments of a call, the donated ones in memory of the step's own that nothing else shares."""
+        kind = self._results_of
+        if kind is None or len(args) != len(self.inputs):
+            return tuple(args)
+        taken = list(args)
+        for i in self.donated:
+            if not is_made_by(kind, taken[i]):
+                taken[i] = self._copied(kind, i, taken[i])
+        numbers = {name: i for i, name in enumerate(self.names)}
+        while conflict := find_conflict(self._spans(taken)):
+            i = numbers[conflict[0]]
+            before, taken[i] = taken[i], self._copied(kind, i, taken[i])
+            if taken[i] is before:
+                break
+        return tuple(taken)
+
+    def _copied(self, kind: type, i: int, x: object) -> object:
+        """A donated argument in new memory; one that does not fit stays, and is told of later."""
+        array = admit(x, self.inputs[i])
+        return x if array is None else copy_made_by(kind, array)
+
+    def _spans(self, args: Sequence[object]) -> list[Span]:
+        return [
+            span(x, name, written=i in self.donated)
+            for i, (x, name) in enumerate(zip(args, self.names, strict=True))
+            if isinstance(x, np.ndarray)
+        ]
 
     # -- the steps of a call -----------------------------------------------------------------------------------------
     def _admit(self, args: Sequence[object]) -> list[Array]:
@@ -206,11 +251,7 @@ class NativeFunction:
         written = [(f"out[{j}]", x) for j, x in enumerate(given) if x is not None and j not in self._donor]
         if not written and not self.donated:
             return
-        spans = [
-            span(x, name, written=i in self.donated)
-            for i, (x, name) in enumerate(zip(args, self.names, strict=True))
-            if isinstance(x, np.ndarray)
-        ]
+        spans = self._spans(args)
         spans += [span(x, name, written=True) for name, x in written]
         if conflict := find_conflict(spans):
             target, other = conflict

@@ -25,7 +25,7 @@ import numpy as np
 
 REFCOUNT, TYPE = 0, 8  # PyObject
 VALUE = 16  # PyFloatObject and every NumPy scalar of fixed size
-DATA, NDIM, DIMS, DESCR, FLAGS = 16, 24, 32, 56, 64  # PyArrayObject
+DATA, NDIM, DIMS, BASE, DESCR, FLAGS = 16, 24, 32, 48, 56, 64  # PyArrayObject
 C_CONTIGUOUS, ALIGNED, WRITEABLE = 0x1, 0x100, 0x400
 
 _ABI_VERSION = 0x02000000
@@ -121,6 +121,7 @@ def _array_fits(x: np.ndarray[Any, Any]) -> bool:
         and _word(at + DATA) == x.__array_interface__["data"][0]
         and ctypes.c_int32.from_address(at + NDIM).value == x.ndim
         and all(_word(dims + 8 * k) == extent for k, extent in enumerate(x.shape))
+        and _word(at + BASE) == (0 if x.base is None else id(x.base))
         and _word(at + DESCR) == id(x.dtype)
         and bool(flags & C_CONTIGUOUS) == x.flags.c_contiguous
         and bool(flags & ALIGNED) == x.flags.aligned
