@@ -183,18 +183,26 @@ def fma(x: np.ndarray, y: np.ndarray, total: np.ndarray) -> np.ndarray:
     return (x.astype(float) * y.astype(float) + total.astype(float)).astype(np.float32)
 
 
+def in_whole_tiles(shape: tuple[int, int, int], layout: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, Plan]:
+    """Operands of about that shape which this CPU's tiles cover without a rest, and the plan for them."""
+    rng, (m0, n0, k) = np.random.default_rng(2), shape
+    for m, n in itertools.product(range(m0, m0 + 9), range(n0, n0 + 2 * HOST.lanes("float32"))):
+        a = laid_out(rng, (m, k), "float32", layout)
+        b, c = (random_array(rng, s, "float32") for s in ((k, n), (m, n)))
+        plan = plan_of(a, b, c)
+        if plan.kernel == "tile" and plan.rest is None:
+            return a, b, c, plan
+    raise AssertionError(f"no shape near {shape} is covered by whole tiles")
+
+
 @pytest.mark.skipif(not HAS_FMA, reason="without FMA a step has two roundings")
 @pytest.mark.parametrize(
     ("shape", "layout"),
     [((5, 40, 37), "rows"), ((33, 46, 200), "rows"), ((12, 300, 1100), "rows"), ((64, 48, 2600), "columns")],
 )
 def test_tiles_add_in_the_order_of_k(shape: tuple[int, int, int], layout: str) -> None:
-    m, n, k = shape
-    rng = np.random.default_rng(2)
-    a = laid_out(rng, (m, k), "float32", layout)
-    b, c = (random_array(rng, s, "float32") for s in ((k, n), (m, n)))
-    plan = plan_of(a, b, c)
-    assert plan.kernel == "tile" and plan.rest is None
+    a, b, c, plan = in_whole_tiles(shape, layout)
+    (m, n), k = c.shape, a.shape[1]
     blocks = []
     for start in range(0, k, plan.depth):
         total = np.zeros((m, n), np.float32)

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import gradc as gc
-from tests.gemm_harness import bound
+from tests.gemm_harness import HOST, bound
 
 rng = np.random.default_rng(0)
 K, N = 530, 81
+FEW = HOST.lanes("float64")  #: fill one register: too few for a half to be worth anything
 ABOVE = "on and above the diagonal"
 
 #: name -> a function of X (k x n) and s (k)
@@ -35,8 +36,8 @@ WHOLE: dict[str, Callable[[Any, Any], Any]] = {
     "of two arrays": lambda x, s: x.T @ np.sin(x),
     "rows replaced": lambda x, s: x.T @ np.where(s[:, None] > 0, x, 1.0),
     "other rows": lambda x, s: x[1:].T @ x[:-1],
-    "few columns": lambda x, s: x[:, :20].T @ x[:, :20],
-    "few terms": lambda x, s: x[:90].T @ x[:90],
+    "few columns": lambda x, s: x[:, :FEW].T @ x[:, :FEW],
+    "few terms": lambda x, s: x[: 16 * FEW].T @ x[: 16 * FEW],
 }
 
 
