@@ -266,7 +266,7 @@ def test_a_wrong_tile_edge_is_named(monkeypatch):
     must_name(report, "contract", "kernel")
 
 
-def test_buffers_reused_too_early_are_named(monkeypatch):
+def test_buffers_reused_too_early_are_named(monkeypatch, unverified):
     right = schedule_memory._lifetimes
 
     def wrong(kernels, buffers):

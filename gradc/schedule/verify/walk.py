@@ -151,16 +151,18 @@ class Walk:
             b, owners = self.frame.buffers[number], self.memory.owners(number)
             given = self.donor.get(b.at, NOBODY) if b.place is Place.OUTPUT else NOBODY
             if given != NOBODY and owners == {self.frame.inputs[given]}:
-                self.memory.written[number].full |= self._updates(number, events)
+                own = [e.access for e in events if e.number == number]
+                starts_there = any(not a.writes for a in own) or self._updates(number, own)
+                self.memory.written[number].full |= starts_there and not any(a.copies >= 0 for a in own)
             elif owners == {number} and self.memory.written[number].full:
                 self._fail(number, "is written a second time")
 
-    def _updates(self, number: int, events: Sequence[Event]) -> bool:
+    def _updates(self, number: int, own: Sequence[Access]) -> bool:
         """Whether a result only changes some elements of what it is given, so that the others need no copy."""
         fresh = Written(self.frame.buffers[number].size)
-        for e in events:
-            if e.number == number and e.access.writes and not e.access.combines and not e.access.free:
-                fresh.add(e.access.places)
+        for a in own:
+            if a.writes and not a.combines and not a.free:
+                fresh.add(a.places)
         return not fresh.full
 
     def _overlaps(self, events: Sequence[Event], written: set[int]) -> None:
