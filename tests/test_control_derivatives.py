@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import tracemalloc
+
 import numpy as np
 import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
+from gradc.api.options import Options
+from gradc.api.stages import Stages
 from gradc.containers import leaves_of
+from gradc.diff import loops
 from gradc.ops.record import Kind
 from gradc.passes import LOWERING, PIPELINE, run_passes
 from tests.loop_programs import PROGRAMS
@@ -208,3 +215,88 @@ def test_a_known_branch_and_short_loops_are_written_out():
     f = lambda x: gc.cond(np.bool_(True), np.sin, np.cos, gc.fori_loop(0, 1, lambda i, y: y * 2, x))
     graph = run_passes(gc.trace(f, 0.5), PIPELINE)
     assert [n.op.name for n in graph.nodes if n.args] == ["multiply", "sin"]
+
+
+# -- loops that may take many more steps than they take ----------------------------------------------------------------
+def _bounded(most, steps):
+    def f(w, x):
+        def body(state):
+            return np.tanh(w * state[0]) + 0.1 * state[0], state[1] + 1
+
+        return np.sum(gc.while_loop(lambda s: s[1] < steps, body, (x, 0), max_steps=most)[0] ** 2)
+
+    return f
+
+
+def _written_out(most, steps):
+    def f(w, x):
+        for _ in range(min(most, steps)):
+            x = np.tanh(w * x) + 0.1 * x
+        return np.sum(x**2)
+
+    return f
+
+
+OPERANDS = np.linspace(0.5, 1.5, 4), np.linspace(0.1, 1.0, 4)
+
+
+@pytest.mark.parametrize("most", [7, 31, 100])
+def test_steps_in_blocks_have_the_gradient_of_the_steps(most, monkeypatch):
+    """Blocks of three steps, several levels of them, left within any step of any block."""
+    monkeypatch.setattr(loops, "BLOCK_BYTES", 0)
+    monkeypatch.setattr(loops, "BLOCK_STEPS", 3)
+    for steps in (0, 1, 3, 4, 9, 10, 31, 50):
+        expected = gc.grad(_written_out(most, steps), (0, 1))(*OPERANDS)
+        _hold(gc.grad(_bounded(most, steps), (0, 1))(*OPERANDS), expected)
+    compiled = gc.jit(gc.grad(_bounded(most, 10), (0, 1)))
+    _hold(compiled(*OPERANDS), gc.grad(_written_out(most, 10), (0, 1))(*OPERANDS))
+
+
+def test_steps_in_blocks_have_second_derivatives_and_batches(monkeypatch):
+    monkeypatch.setattr(loops, "BLOCK_BYTES", 0)
+    monkeypatch.setattr(loops, "BLOCK_STEPS", 3)
+    blocks, written = _bounded(7, 5), _written_out(7, 5)
+    _hold(gc.hessian(blocks)(*OPERANDS), gc.hessian(written)(*OPERANDS))
+    _hold(gc.hvp(blocks, OPERANDS, OPERANDS[::-1]), gc.hvp(written, OPERANDS, OPERANDS[::-1]))
+    twice = [gc.grad(lambda w, x, f=f: np.sum(gc.grad(f)(w, x) * np.cos(w)))(*OPERANDS) for f in (blocks, written)]
+    _hold(*twice)
+    both = [gc.vmap(gc.grad(f), in_axes=(0, None))(np.stack(OPERANDS), OPERANDS[1]) for f in (blocks, written)]
+    _hold(*both)
+
+
+def _grown(v):
+    return v * np.sin(v) + 2 * v
+
+
+def _steps_taken(v):
+    steps = 0
+    while np.sum(v) < 1e5:
+        v, steps = _grown(v), steps + 1
+    return steps
+
+
+def test_the_gradient_of_a_bounded_loop_costs_the_steps_it_takes():
+    """Memory grows with the logarithm of the most steps, and a loop that ends early touches the first block alone."""
+    x, held = np.full(1000, 3.0), {}
+    steps = _steps_taken(x)
+    expected = gc.grad(lambda x: np.sum(functools.reduce(lambda v, _: _grown(v), range(steps), x)))(x)
+    for most in (10, 10**4, 10**6):
+        f = gc.grad(
+            lambda x, most=most: np.sum(
+                gc.while_loop(lambda v: np.sum(v) < 1e5, _grown, x, max_steps=most)
+            )
+        )
+        tracemalloc.start()
+        interpreted = f(x)
+        held[most] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        plan = Stages(gc.trace(f, x), Options()).schedule
+        levels = math.ceil(math.log(most, loops.BLOCK_STEPS))
+        assert plan.temporary_bytes < 8 * levels * 2 * loops.BLOCK_BYTES
+        _hold(interpreted, expected)
+    assert held[10**6] < held[10] + 4 * loops.BLOCK_BYTES
+
+
+def test_a_loop_of_at_most_one_step_compiles():
+    run = gc.jit(lambda x: gc.while_loop(lambda v: v < 10.0, lambda v: v * 2.0, x, max_steps=1))
+    assert (run(3.0), run(12.0)) == (6.0, 12.0)

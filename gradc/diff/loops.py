@@ -7,7 +7,8 @@ Forward mode runs primal and tangents in one loop.  Reverse mode is linearise, s
 that depend on a tangent are its linear part; what they read from outside is a residual.  A residual that no step
 changes is computed outside, one that is a row of an operand is read there again, any other is stacked by a loop that
 runs forward; the linear part transposed is a loop that runs backward.  A loop with a condition counts its steps on the
-way forward, and walks the same rows by a counter.  `push` and `pull` are forward and reverse mode, handed in.
+way forward, and walks the same rows by a counter; where rows for the most steps would be too many, it is cut into
+blocks that are computed again (`in_parts`).  `push` and `pull` are forward and reverse mode, handed in.
 Start reading at `Linear`.
 """
 
@@ -23,7 +24,7 @@ from gradc.errors import TraceError
 from gradc.graph import Graph, rewrite, substitute
 from gradc.interpret import topological
 from gradc.node import OPS, Node, constant, dsl, here
-from gradc.ops.control import Loop, inner_leaf, is_costless, item, selected
+from gradc.ops.control import Loop, inner_leaf, is_costless, item, items, narrowed, selected
 from gradc.ops.leaves import full
 
 Maybe = Sequence[Node | None]
@@ -168,19 +169,27 @@ def _needed(loop: Loop, leaves: Sequence[Node], tangents: Sequence[Node]) -> tup
 
 def _stacked(loop: Loop, nodes: Sequence[Node]) -> tuple[list[Node], Node | None]:
     """The values of inner nodes in every step, and the number of steps of a loop with a condition."""
+    count = len(loop.carries)
     if loop.cond is None:
         if not nodes:
             return [], None
-        body = loop.body.replace(outputs=(*loop.next_carries, *nodes))
-        node = loop.rebuilt(body=body).node()
-        return [item(node, len(loop.carries) + k) for k in range(len(nodes))], None
-    counter, carries = inner_leaf(COUNTER, "steps"), len(loop.carries)
-    place = len(loop.consts) + carries
+        stacking = loop.rebuilt(body=loop.body.replace(outputs=(*loop.next_carries, *nodes)))
+        return _read(stacking, [count + k for k in range(len(nodes))]), None
+    counter = inner_leaf(COUNTER, "steps")
+    place = len(loop.consts) + count
     inputs = (*loop.body.inputs[:place], counter, *loop.body.inputs[place:])
     body = loop.body.replace(inputs=inputs, outputs=(*loop.next_carries, counter + 1, *nodes))
     start = (*loop.carries, constant(np.int64(0)))
-    node = loop.rebuilt(body=body, carries=start, cond=_with_unread(loop, loop.cond, (), (counter,))).node()
-    return [item(node, carries + 1 + k) for k in range(len(nodes))], item(node, carries)
+    stacking = loop.rebuilt(body=body, carries=start, cond=_with_unread(loop, loop.cond, (), (counter,)))
+    steps, *stacks = _read(stacking, range(count, count + 1 + len(nodes)))
+    return stacks, steps
+
+
+def _read(loop: Loop, wanted: Sequence[int]) -> list[Node]:
+    """Some results of a loop, which then does nothing for the others: they may read tangents that have no value."""
+    smaller, places = narrowed(loop, {*wanted}) or (loop, {k: k for k in wanted})
+    node = smaller.node()
+    return [item(node, places[k]) for k in wanted]
 
 
 def _walked(
@@ -218,6 +227,8 @@ def _walked(
 def push_linear(loop: Loop, tangents: Maybe, push: Push) -> list[Node | None]:
     """The tangent of each result, by a loop that is linear in its tangents beside one that stacks residuals."""
     linear = linearised(loop, [t is not None for t in tangents], push)
+    if keeps_too_much(linear):
+        return _pushed_in_parts(linear, tangents, push)
     given = dict(zip(loop.body.inputs, tangents, strict=True))
     start = {x: or_zeros(given[x], x) for x in linear.leaves}
     groups = [[x for x in g if x in linear.leaves] for g in (loop.inner_consts, loop.inner_carries, loop.inner_xs)]
@@ -239,12 +250,94 @@ def push_linear(loop: Loop, tangents: Maybe, push: Push) -> list[Node | None]:
     return found
 
 
+# -- blocks of steps ---------------------------------------------------------------------------------------------------
+
+#: What a loop of unknown length may keep of its steps at once, and how many steps at least.
+BLOCK_BYTES, BLOCK_STEPS = 1 << 18, 32
+
+
+def keeps_too_much(linear: Linear) -> bool:
+    """Whether room for every step that a condition allows is more than what a block may keep."""
+    loop = linear.loop
+    if loop.cond is None or loop.length is None or loop.length <= BLOCK_STEPS or loop.xs or loop.ys:
+        return False
+    return sum(rows.aval.nbytes for rows in linear.rows.values()) > BLOCK_BYTES
+
+
+def first_steps(linear: Linear) -> int:
+    """How many steps fit into one block."""
+    assert linear.loop.length is not None
+    each = sum(rows.aval.nbytes for rows in linear.rows.values()) // linear.loop.length
+    return max(BLOCK_STEPS, BLOCK_BYTES // max(each, 1))
+
+
+def in_parts(loop: Loop, first: int) -> Graph:
+    """The loop as a function of consts and carries: ``first`` steps, and the others, if there are any, in blocks.
+
+    So a loop that ends early costs what its steps cost, whatever the most steps are.
+    """
+    assert loop.length is not None and loop.cond is not None
+
+    def leaves() -> list[Node]:
+        return [inner_leaf(x.aval, str(x.attrs["name"])) for x in (*loop.inner_consts, *loop.inner_carries)]
+
+    fixed, outer, inner, same = len(loop.consts), leaves(), leaves(), leaves()
+    begun = items(loop.rebuilt(consts=tuple(outer[:fixed]), carries=tuple(outer[fixed:]), length=first).node())
+    (more,) = loop.cond.inlined([*outer[:fixed], *begun])
+    rest = loop.rebuilt(consts=tuple(inner[:fixed]), carries=tuple(inner[fixed:]), length=loop.length - first)
+    others = tuple(items(in_blocks(rest).node())[:-1])
+    node = OPS["cond"].make(
+        (more, *outer[:fixed], *begun), body=Graph(tuple(inner), others, title=loop.body.title),
+        otherwise=Graph(tuple(same), tuple(same[fixed:]), title="done"),
+    )  # fmt: skip
+    return Graph(tuple(outer), tuple(items(node)), title=loop.body.title)
+
+
+def _outside(found: Maybe, leaves: Sequence[Node], values: Sequence[Node]) -> list[Node | None]:
+    """What was built over ``leaves``, over their values."""
+    new = iter(substitute([n for n in found if n is not None], dict(zip(leaves, values, strict=True))))
+    return [None if n is None else next(new) for n in found]
+
+
+def in_blocks(loop: Loop) -> Loop:
+    """The same steps, in at most `BLOCK_STEPS` blocks of which each keeps what it starts from and is computed again.
+
+    A block that is still too long is differentiated in blocks of its own: memory grows with the logarithm of the most
+    steps, and each step is computed once more for every level (checkpointing by a tree; Griewank and Walther,
+    Evaluating Derivatives, ch. 12).  A counter ends the last block where the loop would end.
+    """
+    assert loop.length is not None and loop.cond is not None
+    most, count = constant(np.int64(loop.length)), len(loop.consts) + len(loop.carries)
+    length = -(-loop.length // BLOCK_STEPS)
+
+    def counted(graph: Graph, outputs: Callable[[Node], Sequence[Node]]) -> Graph:
+        step = inner_leaf(COUNTER, "steps")
+        return graph.replace(inputs=(*graph.inputs, step), outputs=tuple(outputs(step)))
+
+    def more(test: Graph) -> Graph:
+        return counted(test, lambda step: [dsl.logical_and(test.outputs[0], step < most)])
+
+    body = counted(loop.body, lambda step: [*loop.next_carries, step + 1])
+    leaves = [inner_leaf(x.aval, str(x.attrs["name"])) for x in body.inputs]
+    fixed = len(loop.consts)
+    block = Loop(body, tuple(leaves[:fixed]), tuple(leaves[fixed:]), (), length, cond=more(loop.cond))
+    held = Graph(tuple(leaves), tuple(items(block.node())), title=loop.body.title)
+    outer = [inner_leaf(x.aval, str(x.attrs["name"])) for x in leaves]
+    again = OPS["checkpoint"].make(outer, body=held)
+    whole = Graph(tuple(outer), tuple(items(again)), title=loop.body.title)
+    start = (*loop.carries, constant(np.int64(0)))
+    assert len(outer) == count + 1
+    return Loop(whole, loop.consts, start, (), -(-loop.length // length), cond=more(loop.cond))
+
+
 # -- transpose ---------------------------------------------------------------------------------------------------------
 
 
 def pull_loop(loop: Loop, moves: Sequence[bool], cotangents: Maybe, push: Push, pull: Pull) -> list[Node | None]:
     """The cotangent of each operand that moves, from those of the results."""
     linear = linearised(loop, moves, push)
+    if keeps_too_much(linear):
+        return _pulled_in_parts(linear, moves, cotangents, pull)
     count = len(loop.carries)
     stacked = {count + k: partner(y, "c") for k, y in enumerate(loop.ys) if cotangents[count + k] is not None}
     reached = {k for k in range(count) if cotangents[k] is not None and loop.inner_carries[k] in linear.leaves}
@@ -270,6 +363,29 @@ def pull_loop(loop: Loop, moves: Sequence[bool], cotangents: Maybe, push: Push, 
     found: dict[Node, Node] = dict(zip((*(loop.inner_carries[k] for k in leaves), *sums), last, strict=True))
     found |= dict(zip(stacks, ys, strict=True))
     return [found.get(x) for x in loop.body.inputs]
+
+
+def _pushed_in_parts(linear: Linear, tangents: Maybe, push: Push) -> list[Node | None]:
+    """The tangent of each result, through the first steps and the blocks of the others."""
+    loop, whole = linear.loop, in_parts(linear.loop, first_steps(linear))
+    moving = [k for k, t in enumerate(tangents) if t is not None]
+    inside = [partner(whole.inputs[k], "d") for k in moving]
+    outputs = push(whole.outputs, [whole.inputs[k] for k in moving], inside)
+    given = [t for t in tangents if t is not None]
+    return _outside(outputs, [*whole.inputs, *inside], [*loop.consts, *loop.carries, *given])
+
+
+def _pulled_in_parts(linear: Linear, moves: Sequence[bool], cotangents: Maybe, pull: Pull) -> list[Node | None]:
+    """The cotangent of each operand that moves, through the first steps and the blocks of the others."""
+    loop, whole = linear.loop, in_parts(linear.loop, first_steps(linear))
+    reaching = [k for k, c in enumerate(cotangents) if c is not None]
+    inside = [partner(whole.outputs[k], "c") for k in reaching]
+    moving = [k for k, m in enumerate(moves) if m]
+    back = pull([whole.outputs[k] for k in reaching], [whole.inputs[k] for k in moving], inside)
+    given = [c for c in cotangents if c is not None]
+    pulled = _outside(back, [*whole.inputs, *inside], [*loop.consts, *loop.carries, *given])
+    found = dict(zip(moving, pulled, strict=True))
+    return [found.get(k) for k in range(len(moves))]
 
 
 def _added(total: Node, part: Node) -> Node:

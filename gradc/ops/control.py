@@ -17,7 +17,7 @@ A *body* is a closed `Graph`: it reads nothing but its own inputs, so what it us
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy as np
 
 from gradc.aval import Aval, Results
 from gradc.graph import Graph, rewrite
+from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
 from gradc.ops.leaves import full
 from gradc.ops.record import HOLDERS, Kind, Op, register
@@ -173,6 +174,71 @@ register(
         doc="A body run many times: `scan`, `fori_loop` and `while_loop`.",
     )
 )
+
+def read_inputs(outputs: Iterable[Node]) -> set[Node]:
+    """The leaves on which some of ``outputs`` depend."""
+    return {n for n in topological(outputs) if n.op.name == "input"}
+
+
+def narrowed(loop: Loop, wanted: Set[int]) -> tuple[Loop, dict[int, int]] | None:
+    """The loop with what results ``wanted`` depend on alone, and where it has them; None if it is that already.
+
+    A carry that no step changes is a const, and what it ends as is what it starts as: it is no result of the new loop,
+    unless nothing says that the loop ends and there is no other result to wait for.
+    """
+    count = len(loop.carries)
+    steady = {k for k in range(count) if loop.next_carries[k] is loop.inner_carries[k]}
+    live = _live_carries(loop, wanted)
+    ys = [k for k in range(count, len(loop.body.outputs)) if k in wanted]
+    used = read_inputs([loop.body.outputs[k] for k in (*sorted(live), *ys)])
+    if loop.cond is not None:  # its leaves are other ones than the body's
+        tested = read_inputs(loop.cond.outputs)
+        used |= {x for x, t in zip(loop.body.inputs, loop.cond.inputs, strict=False) if t in tested}
+    kept = [k for k in range(count) if k in live and k not in steady]
+    if loop.steps is None and loop.length is None and wanted.isdisjoint(kept):
+        kept = sorted({*kept, *wanted})  # it stays, as long as it runs
+    consts = [k for k, x in enumerate(loop.inner_consts) if x in used]
+    moved = [k for k in sorted(steady & live - {*kept}) if loop.inner_carries[k] in used]
+    xs = [k for k, x in enumerate(loop.inner_xs) if x in used]
+    same = len(kept) == count and len(consts) == len(loop.consts) and len(xs) == len(loop.xs)
+    if same and len(ys) == len(loop.ys):
+        return None
+    return _parts(loop, consts, moved, kept, xs, ys), {k: place for place, k in enumerate((*kept, *ys))}
+
+
+def _live_carries(loop: Loop, wanted: Set[int]) -> set[int]:
+    """The carries that a result, or the condition, depends on."""
+    live = {k for k in wanted if k < len(loop.carries)}
+    ys = [loop.body.outputs[k] for k in wanted if k >= len(loop.carries)]
+    if loop.cond is not None:
+        tested = read_inputs(loop.cond.outputs)
+        live |= {k for k in range(len(loop.carries)) if loop.cond.inputs[len(loop.consts) + k] in tested}
+    while True:
+        used = read_inputs([*ys, *(loop.next_carries[k] for k in live)])
+        grown = live | {k for k, x in enumerate(loop.inner_carries) if x in used}
+        if grown == live:
+            return live
+        live = grown
+
+
+def _parts(
+    loop: Loop, consts: Sequence[int], moved: Sequence[int], kept: Sequence[int], xs: Sequence[int], ys: Sequence[int]
+) -> Loop:
+    """The loop with these parts only; carries that are ``moved`` become consts."""
+
+    def inputs(graph: Graph, rows: Sequence[Node]) -> tuple[Node, ...]:
+        fixed, carried = graph.inputs[: len(loop.consts)], graph.inputs[len(loop.consts) :]
+        chosen = [*(fixed[k] for k in consts), *(carried[k] for k in (*moved, *kept))]
+        return (*chosen, *rows)
+
+    outputs = tuple(loop.body.outputs[k] for k in (*kept, *ys))
+    return loop.rebuilt(
+        body=loop.body.replace(inputs=inputs(loop.body, [loop.inner_xs[k] for k in xs]), outputs=outputs),
+        cond=None if loop.cond is None else loop.cond.replace(inputs=inputs(loop.cond, [])),
+        consts=(*(loop.consts[k] for k in consts), *(loop.carries[k] for k in moved)),
+        carries=tuple(loop.carries[k] for k in kept), xs=tuple(loop.xs[k] for k in xs),
+    )  # fmt: skip
+
 
 #: Loops of at most so many steps are written out where no loop can stand (symbolic derivatives).
 MOST_UNROLLED = 64

@@ -7,12 +7,11 @@ step its body, a branch on a known bool the body it takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from gradc.graph import Graph
-from gradc.interpret import topological
 from gradc.node import Node, derived_from
-from gradc.ops.control import Loop, bodies, by_results, item, result_count, unrolled
+from gradc.ops.control import Loop, bodies, by_results, item, narrowed, read_inputs, result_count, unrolled
 from gradc.ops.custom import rule_of
 from gradc.ops.record import Kind
 from gradc.passes.fold import splat_value
@@ -39,11 +38,6 @@ def prune(graph: Graph) -> Graph:
     return mapped(graph, by_results(results))
 
 
-def read_inputs(outputs: Iterable[Node]) -> set[Node]:
-    """The leaves on which some of ``outputs`` depend."""
-    return {n for n in topological(outputs) if n.op.name == "input"}
-
-
 # -- loops -------------------------------------------------------------------------------------------------------------
 
 
@@ -51,64 +45,15 @@ def _loop(node: Node, args: tuple[Node, ...], wanted: set[int]) -> Sequence[Node
     loop = Loop.of(node.rebuilt(args))
     if loop.steps is not None and loop.steps <= 1:
         return unrolled(loop)
-    count = len(loop.carries)
-    steady = {k for k in range(count) if loop.next_carries[k] is loop.inner_carries[k]}
-    live = _live_carries(loop, wanted)
-    ys = [k for k in range(count, len(loop.body.outputs)) if k in wanted]
-    outputs = [loop.body.outputs[k] for k in (*sorted(live), *ys)]
-    used = read_inputs(outputs)
-    if loop.cond is not None:  # its leaves are other ones than the body's
-        tested = read_inputs(loop.cond.outputs)
-        used |= {x for x, t in zip(loop.body.inputs, loop.cond.inputs, strict=False) if t in tested}
-    kept = [k for k in range(count) if k in live and k not in steady]
-    if loop.steps is None and loop.length is None and wanted.isdisjoint(kept):
-        kept = sorted({*kept, *wanted})  # it stays, as long as it runs
-    consts = [k for k, x in enumerate(loop.inner_consts) if x in used]
-    moved = [k for k in sorted(steady & live) if loop.inner_carries[k] in used]
-    xs = [k for k, x in enumerate(loop.inner_xs) if x in used]
-    same = len(kept) == count and len(consts) == len(loop.consts) and len(xs) == len(loop.xs)
-    if same and len(ys) == len(loop.ys):
+    found = narrowed(loop, wanted)
+    if found is None:
         return None
-    smaller = _smaller(loop, consts, moved, kept, xs, ys).node()
-    places = {k: place for place, k in enumerate((*kept, *ys))}
+    smaller, places = found
+    made, count = smaller.node(), len(loop.carries)
     return [
-        item(smaller, places[k]) if k in places else loop.carries[k] if k < count else item(node, k)
+        item(made, places[k]) if k in places else loop.carries[k] if k < count else item(node, k)
         for k in range(result_count(node))
     ]
-
-
-def _live_carries(loop: Loop, wanted: set[int]) -> set[int]:
-    """The carries that a result, or the condition, depends on."""
-    live = {k for k in wanted if k < len(loop.carries)}
-    ys = [loop.body.outputs[k] for k in wanted if k >= len(loop.carries)]
-    if loop.cond is not None:
-        tested = read_inputs(loop.cond.outputs)
-        live |= {k for k in range(len(loop.carries)) if loop.cond.inputs[len(loop.consts) + k] in tested}
-    while True:
-        used = read_inputs([*ys, *(loop.next_carries[k] for k in live)])
-        grown = live | {k for k, x in enumerate(loop.inner_carries) if x in used}
-        if grown == live:
-            return live
-        live = grown
-
-
-def _smaller(
-    loop: Loop, consts: Sequence[int], moved: Sequence[int], kept: Sequence[int], xs: Sequence[int], ys: Sequence[int]
-) -> Loop:
-    """The loop with these parts only; carries that are ``moved`` become consts."""
-
-    def inputs(graph: Graph, rows: Sequence[Node]) -> tuple[Node, ...]:
-        fixed, carried = graph.inputs[: len(loop.consts)], graph.inputs[len(loop.consts) :]
-        chosen = [*(fixed[k] for k in consts), *(carried[k] for k in (*moved, *kept))]
-        return (*chosen, *rows)
-
-    outputs = tuple(loop.body.outputs[k] for k in (*kept, *ys))
-    return loop.rebuilt(
-        body=loop.body.replace(inputs=inputs(loop.body, [loop.inner_xs[k] for k in xs]), outputs=outputs),
-        cond=None if loop.cond is None else loop.cond.replace(inputs=inputs(loop.cond, [])),
-        consts=(*(loop.consts[k] for k in consts), *(loop.carries[k] for k in moved)),
-        carries=tuple(loop.carries[k] for k in kept), xs=tuple(loop.xs[k] for k in xs),
-    )  # fmt: skip
 
 
 # -- branches and calls ------------------------------------------------------------------------------------------------

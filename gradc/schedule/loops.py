@@ -74,7 +74,7 @@ def _cleared(loop: Loop, results: Sequence[Node | None], shop: LoopShop) -> list
 def shape_in_registers(loop: Loop) -> Shape | None:
     """The shape of every carry and y, if the loop can run once for each of its elements, in registers."""
     shapes = {x.shape for x in (*loop.next_carries, *loop.ys)}
-    if len(shapes) != 1 or (loop.cond is None and (loop.length or 0) < 2):
+    if len(shapes) != 1 or (loop.length is not None and loop.length < 2):
         return None
     (shape,) = shapes
     if math.prod(shape) == 0 or (loop.cond is not None and shape):
