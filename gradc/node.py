@@ -26,6 +26,7 @@ from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype, interned, lost_m
 from gradc.errors import DTypeError, ShapeError, TraceError
 
 if TYPE_CHECKING:
+    from gradc.ops.ranges import Range
     from gradc.ops.record import Op
 
 #: primitive name -> record; filled by `gradc.ops`
@@ -137,7 +138,7 @@ class Node:
     ``x.at[i].set(v)`` returns a new array.
     """
 
-    __slots__ = ("__weakref__", "args", "attrs", "aval", "label", "op", "replica", "serial", "where")
+    __slots__ = ("__weakref__", "args", "attrs", "aval", "label", "op", "range", "replica", "serial", "where")
     __array_priority__ = 1000
 
     def __init__(
@@ -158,6 +159,7 @@ class Node:
         self.label = label
         self.replica = _inherited.get()[1] if replica is None else replica
         self.serial = next(_serials)
+        self.range: Range | None = None  # what is known of its values, once `gradc.ops.ranges` was asked
 
     def rebuilt(self, args: Sequence[Node], label: Label | None = None) -> Node:
         """The same operation on other operands (of the same avals), at the same source line."""

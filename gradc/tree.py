@@ -155,9 +155,7 @@ def static(**options: Any) -> Any:
 @overload
 def register(cls: Class, flatten: None = None, unflatten: None = None) -> Class: ...
 @overload
-def register(
-    cls: Class, flatten: Callable[[Any], Sequence[Any]], unflatten: Callable[[Any, Any], Any]
-) -> Class: ...
+def register(cls: Class, flatten: Callable[[Any], Sequence[Any]], unflatten: Callable[[Any, Any], Any]) -> Class: ...
 def register(
     cls: Class,
     flatten: Callable[[Any], Sequence[Any]] | None = None,

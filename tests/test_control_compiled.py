@@ -139,9 +139,7 @@ def test_code_does_not_grow_with_the_number_of_steps():
 def test_equal_bodies_are_one_function():
     layer = lambda h, w: gc.scan(lambda h, x: (np.tanh(h @ w + x), None), h, np.ones((3, 40, 40)))[0]
     one = gc.compile(lambda h, w: layer(h, w), gc.spec((40, 40)), gc.spec((40, 40))).llvm
-    four = gc.compile(
-        lambda h, a, b, c, d: layer(layer(layer(layer(h, a), b), c), d), *[gc.spec((40, 40))] * 5
-    ).llvm
+    four = gc.compile(lambda h, a, b, c, d: layer(layer(layer(layer(h, a), b), c), d), *[gc.spec((40, 40))] * 5).llvm
     inner = lambda text: len(re.findall(r"^define internal .*@product", text, re.M))
     assert inner(four) == inner(one) >= 1
 

@@ -152,9 +152,7 @@ def test_second_order(name):
         pulled = [g for g in pull_back([node], leaves, [ct]) if g is not None and g.size]
         if not pulled:
             continue  # locally constant: there is no gradient to differentiate
-        report = check_graph(
-            Graph(node.args, tuple(pulled)), case.arrays, ("symbolic", "forward", "reverse", "finite")
-        )
+        report = check_graph(Graph(node.args, tuple(pulled)), case.arrays, ("symbolic", "forward", "reverse", "finite"))
         assert report.ok, str(report)
 
 

@@ -152,8 +152,8 @@ SUBCLASSES: dict[str, Any] = {
 @pytest.mark.parametrize("name", SUBCLASSES)
 def test_subclasses_of_builtin_containers(name: str) -> None:
     tree = SUBCLASSES[name]
-    second = lambda t: (t["a"] if isinstance(t, dict) else t[1])
-    first = lambda t: (t["b"] if isinstance(t, dict) else t[0])
+    second = lambda t: t["a"] if isinstance(t, dict) else t[1]
+    first = lambda t: t["b"] if isinstance(t, dict) else t[0]
     gradient = gc.jit(gc.grad(lambda t: np.sum(first(t) ** 2) * second(t)))(tree)
     assert type(gradient) is type(tree) and getattr(gradient, "__dict__", None) == getattr(tree, "__dict__", None)
     np.testing.assert_allclose(first(gradient), 4 * X)

@@ -156,9 +156,7 @@ def _rows(x: Node, start: int, stop: int) -> Node:
 def _blocked(loop: Loop, whole: int, count: int, span: tuple[int, int]) -> Loop:
     """The loop over blocks of ``count`` rows, whose body is ``count`` steps."""
     inner = [new_input(Aval((count, *x.shape), x.dtype), str(x.attrs["name"])) for x in loop.inner_xs]
-    written = unrolled(
-        Loop(loop.body, loop.inner_consts, loop.inner_carries, tuple(inner), count, loop.reverse)
-    )
+    written = unrolled(Loop(loop.body, loop.inner_consts, loop.inner_carries, tuple(inner), count, loop.reverse))
     inputs = (*loop.inner_consts, *loop.inner_carries, *inner)
     names = {x: str(x.attrs["name"]) for x in inputs}
     body = Graph(inputs, tuple(written), names, title=loop.body.title)
@@ -232,9 +230,7 @@ def _counting_while(lower: Any, upper: Any, body: Callable[[Any, Any], Any], ini
     return while_loop(lambda state: state[0] < upper, step, (counter, init))[1]
 
 
-def while_loop(
-    cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any, max_steps: int | None = None
-) -> Any:
+def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any, max_steps: int | None = None) -> Any:
     """``val = body(val)`` while ``cond(val)``; returns the last ``val``.
 
     ``cond`` returns one bool.  With ``max_steps`` the loop ends after so many steps at the latest, and reverse mode can

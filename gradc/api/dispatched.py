@@ -36,7 +36,6 @@ class Dispatched(functools.partial[Any], ABC):
     def call_any(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Do any call."""
 
-
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls, calls := _OtherCalls())
         calls.owner = self

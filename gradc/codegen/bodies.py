@@ -85,9 +85,7 @@ class _Loop:
         inside = b.lt(index, const(work.length, "int64")) if work.length is not None else const(True, "bool")
         if work.again is None:
             return inside
-        call_kernels(
-            self.f, work.again, [*self.consts, *self.now], [self.slots[work.flag]], self.arena, self.function
-        )
+        call_kernels(self.f, work.again, [*self.consts, *self.now], [self.slots[work.flag]], self.arena, self.function)
         holds = load(self.f, self.slots[work.flag], "bool")
         fine = b.eq(Value(self.f.let("load i64, ptr %status, align 8"), "int64"), 0)
         return b.and_(inside, b.and_(holds, fine))

@@ -29,9 +29,7 @@ def push_call(node: Node, tangents: Maybe, push: Push) -> list[Node | None]:
     moving = [i for i, t in enumerate(tangents[lead:]) if t is not None]
     held = bodies(node)
     leaves = {name: [partner(body.inputs[i], "d") for i in moving] for name, body in held.items()}
-    derived = {
-        name: push(body.outputs, [body.inputs[i] for i in moving], leaves[name]) for name, body in held.items()
-    }
+    derived = {name: push(body.outputs, [body.inputs[i] for i in moving], leaves[name]) for name, body in held.items()}
     given = [t for t in tangents[lead:] if t is not None]
     return _derived(node, derived, leaves, given, dict(enumerate(next(iter(held.values())).outputs)))
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradc.diff.linear import partials_of, passes, scaled
+from gradc.diff.linear import partials_of, passes
 from gradc.node import Node
+from gradc.ops.contraction import guarded
 from gradc.ops.leaves import full
+from gradc.ops.products import scaled
 
 
 def node_tangent(node: Node, tangents: Sequence[Node | None]) -> Node | None:
@@ -28,7 +30,7 @@ def node_tangent(node: Node, tangents: Sequence[Node | None]) -> Node | None:
 
 
 def _with_operand(node: Node, i: int, operand: Node) -> Node:
-    return node.op.make((*node.args[:i], operand, *node.args[i + 1 :]), **node.attrs)
+    return guarded(node.op.make((*node.args[:i], operand, *node.args[i + 1 :]), **node.attrs))
 
 
 def _jointly_linear(node: Node, tangents: Sequence[Node | None]) -> Node:

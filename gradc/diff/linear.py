@@ -1,4 +1,4 @@
-"""What both modes share: which nodes depend on an input, and how a tangent or cotangent meets a partial derivative.
+"""What both modes share: which nodes depend on an input, and the partial derivatives of one.
 
 Invariant: a structurally zero tangent or cotangent is None, never an array of zeros.
 """
@@ -44,17 +44,6 @@ def partials_of(node: Node) -> Sequence[Any]:
     """∂node/∂argᵢ of an elementwise node."""
     assert node.op.partials is not None
     return node.op.partials(node, *node.args, **node.attrs)
-
-
-def scaled(tangent: Node, partial: Any) -> Node | None:
-    """tangent · partial, where the partial is a Node, a Python number, or None for zero."""
-    if partial is None:
-        return None
-    if isinstance(partial, Node):
-        return tangent * partial
-    if partial == 1:
-        return tangent
-    return -tangent if partial == -1 else tangent * partial
 
 
 def refuse_without_tangent(node: Node, name: str) -> None:

@@ -15,7 +15,7 @@ from gradc.diff.custom import pull_custom, push_custom
 from gradc.diff.forward import node_tangent
 from gradc.diff.linear import active_nodes, passes
 from gradc.diff.loops import pull_loop, push_linear, push_loop
-from gradc.diff.reverse import Cotangent, accumulate, pull_through
+from gradc.diff.reverse import accumulate, pull_through
 from gradc.node import Node, derived_from
 from gradc.ops.control import Loop, result_count
 from gradc.ops.custom import rule_of
@@ -46,9 +46,7 @@ def push_forward(
     return [known.get(y) for y in outputs]
 
 
-def linearise(
-    outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node | None]
-) -> list[Node | None]:
+def linearise(outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node | None]) -> list[Node | None]:
     """`push_forward`, split."""
     return push_forward(outputs, inputs, tangents, split=True)
 
@@ -69,41 +67,42 @@ def pull_back(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Seque
     """Vector-Jacobian product: the cotangent of each input, None where it is structurally zero."""
     wanted = set(inputs)
     order, active = active_nodes(outputs, inputs)
-    pending: dict[Node, list[Cotangent]] = {}
+    pending: dict[Node, list[Node]] = {}
     for y, ct in zip(outputs, cotangents, strict=True):
         if ct is not None and y in active:
-            pending.setdefault(y, []).append(Cotangent(ct))
+            pending.setdefault(y, []).append(ct)
     results: dict[Node, Node] = {}
-    at_results: dict[Node, dict[int, list[Cotangent]]] = {}  # what reaches the results of nodes that have several
+    at_results: dict[Node, dict[int, list[Node]]] = {}  # what reaches the results of nodes that have several
     for node in reversed(order):
         if node in at_results:
             with derived_from(node.where):
                 for arg, value in _pull_through_bodies(node, at_results.pop(node), active):
-                    pending.setdefault(arg, []).append(Cotangent(value))
+                    pending.setdefault(arg, []).append(value)
             continue
         received = pending.pop(node, None)
         if received is None:
             continue
-        with derived_from(node.where if node.args else received[0].value.where):  # a leaf has no line of its own
+        with derived_from(node.where if node.args else received[0].where):  # a leaf has no line of its own
             total = accumulate(received)
             if node in wanted:
-                results[node] = total.settled()
+                results[node] = total
             if node.op.kind is Kind.ITEM:
                 if node.args[0] in active:
                     at_results.setdefault(node.args[0], {}).setdefault(node.attrs["index"], []).append(total)
                 continue
             for i, arg in enumerate(node.args):
                 if arg in active and passes(node.op, i):
-                    for part in pull_through(node, i, total):
+                    part = pull_through(node, i, total)
+                    if part is not None:
                         pending.setdefault(arg, []).append(part)
     return [results.get(x) for x in inputs]
 
 
 def _pull_through_bodies(
-    node: Node, received: Mapping[int, Sequence[Cotangent]], active: set[Node]
+    node: Node, received: Mapping[int, Sequence[Node]], active: set[Node]
 ) -> list[tuple[Node, Node]]:
     """Operands of a node that holds bodies, each with its cotangent."""
-    given = [accumulate(received[k]).settled() if k in received else None for k in range(result_count(node))]
+    given = [accumulate(received[k]) if k in received else None for k in range(result_count(node))]
     moves = [a in active for a in node.args]
     if node.op.kind is Kind.LOOP:
         pulled = pull_loop(Loop.of(node), moves, given, linearise, pull_back)

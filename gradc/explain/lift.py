@@ -372,6 +372,7 @@ FORMS: dict[str, Form] = {
     "sum": _sum,
     "norm": _norm,
     "contract": _contract,
+    "strong_contract": _contract,
     "scatter": _scatter,
     "gather": _gather,
 }

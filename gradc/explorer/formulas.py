@@ -26,7 +26,6 @@ Nodes = frozenset[int]
 Numbered = Callable[[Nodes], int]
 
 
-
 @dataclass(frozen=True)
 class FormulaRows:
     """Writes the rows; ``numbered`` numbers sets of nodes."""

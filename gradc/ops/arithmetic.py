@@ -6,6 +6,7 @@ mathematics leaves a choice.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 
 from gradc.aval import Aval, converted
 from gradc.errors import DTypeError
-from gradc.node import FUNCTIONS, Node, as_node, describe, dsl, here
+from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, dsl, here
 from gradc.ops import elementwise as kind
 from gradc.ops.elementwise import apply, elementwise
+from gradc.ops.ranges import ALWAYS, INF, NOTHING, TRUTH, Hazard, Range, Zeros, as_factor, bounded, is_zero
 from gradc.ops.record import Kind, Op, register
 
 ANYWHERE = ((-3.0, 3.0),)
@@ -29,11 +31,48 @@ def step(S: Any, name: str) -> Any:
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------
-add = elementwise("add", sympy=lambda S, x, y: x + y, partials=lambda z, x, y: (1, 1), text="{0} + {1}")
+add = elementwise(
+    "add",
+    sympy=lambda S, x, y: x + y,
+    partials=lambda z, x, y: (1, 1),
+    range=lambda z, x, y: x + y,
+    text="{0} + {1}",
+)
+
+
+def _difference(node: Node, x: Range, y: Range) -> Range:
+    """No element exceeds the maximum that is taken off it."""
+    found = x - y
+    return bounded(found.lo, min(found.hi, 0.0), found.hazard) if _takes_off_the_top(node) else found
+
+
+def _takes_off_the_top(node: Node) -> bool:
+    """Whether an upper bound of the first operand's elements, shown again along the axes it was taken over, is the
+    second."""
+    x, y = node.args
+    labels = tuple(range(y.ndim))
+    while True:
+        inner = y.args[0] if y.args else y
+        if y.op is OPS["broadcast"]:
+            axes = y.attrs["axes"]
+            labels = tuple(labels[a] if n == y.shape[a] else -1 for n, a in zip(inner.shape, axes, strict=True))
+        elif y.op is OPS["reshape"] and [n for n in y.shape if n != 1] == [n for n in inner.shape if n != 1]:
+            left = iter([k for n, k in zip(y.shape, labels, strict=True) if n != 1])
+            labels = tuple(next(left) if n != 1 else -1 for n in inner.shape)
+        else:
+            break
+        y = inner
+    if not y.op.upper_bound or y.args[0] is not x:
+        return False
+    kept = [a for a in range(x.ndim) if a not in y.attrs["axes"]]
+    return all(a == k or (k == -1 and x.shape[a] == 1) for a, k in zip(kept, labels, strict=True))
+
+
 subtract = elementwise(
     "subtract",
     sympy=lambda S, x, y: x - y,
     partials=lambda z, x, y: (1, -1),
+    range=_difference,
     lower=lambda b, x, y: b.sub(x, y),
     text="{0} - {1}",
 )
@@ -45,47 +84,79 @@ difference = elementwise(
     sympy=lambda S, x, y: x - y,
     partials=lambda z, x, y: (1, -1),
     lower=lambda b, x, y: b.select(b.eq(x, y), b.const(0, x), b.sub(x, y)),
+    range=_difference,
     text="{0} - {1}",
     doc="x − y, and 0 for two equal infinities; its derivative is that of x − y everywhere, also where x = y.",
 )
+
+
+def _product(node: Node, x: Range, y: Range) -> Range:
+    """Of x·x and x·(−x) the sign is known; a selection of constants as a factor is no guard but a number."""
+    a, b = node.args
+    if a is b:
+        return x.square()
+    if b.op is OPS["negative"] and b.args[0] is a:
+        return -x.square()
+    if a.op is OPS["negative"] and a.args[0] is b:
+        return -y.square()
+    return as_factor(a) * as_factor(b)
+
+
 multiply = elementwise(
     "multiply",
     sympy=lambda S, x, y: x * y,
     partials=lambda z, x, y: (y, x),
     lower=lambda b, x, y: b.mul(x, y),
+    range=_product,
     text="{0} * {1}",
 )
 
-def _strong_lower(b: Any, x: Any, y: Any) -> Any:
-    zero = b.or_(b.eq(x, 0), b.eq(y, 0))
-    return b.select(zero, b.const(0, x), b.mul(x, y))
+
+def _strong_numpy(x: Any, y: Any, left: bool = True, right: bool = True) -> Any:
+    zero = (left & (x == 0)) | (right & (y == 0))
+    return np.where(zero, x.dtype.type(0), x * y)
+
+
+def _strong_lower(b: Any, x: Any, y: Any, left: bool = True, right: bool = True) -> Any:
+    zero, *more = (b.eq(f, 0) for f, strong in ((x, left), (y, right)) if strong)
+    return b.select(b.or_(zero, *more) if more else zero, b.const(0, x), b.mul(x, y))
 
 
 strong_multiply = elementwise(
     "strong_multiply",
-    lambda x, y: np.where((x == 0) | (y == 0), x.dtype.type(0), x * y),
+    _strong_numpy,
     like=np.multiply,
     public=False,
-    sympy=lambda S, x, y: x * y,
-    partials=lambda z, x, y: (y, x),
+    sympy=lambda S, x, y, **strong: x * y,
+    partials=lambda z, x, y, **strong: (y, x),
     lower=_strong_lower,
+    range=_product,
     text="{0} * {1}",
     singular="bilinear in products of the same kind: 0 where the other factor is 0",
     doc="x·y, but 0 where a factor is 0, whatever the other one is: infinite and NaN too. How a tangent or cotangent "
-    "meets a partial derivative that may be either; of finite numbers it is the product, up to the sign of a zero.",
+    "meets a partial derivative that may be either; of finite numbers it is the product, up to the sign of a zero. "
+    "With left=False or right=False the zeros of that factor are like any.",
 )
 divide = elementwise(
     "divide",
     sympy=lambda S, x, y: x / y,
     partials=lambda z, x, y: (1 / y, -z * (1 / y)),  # the reciprocal is one node for both, and for all quotients by y
     lower=lambda b, x, y: b.div(x, y),
+    range=lambda z, x, y: x * y.inverse(),
     domain=((-3.0, 3.0), (0.5, 3.0)),
     text="{0} / {1}",
 )
+
+
+def _unless_over_zero(node: Node, x: Range, y: Range) -> Range:
+    return Range(hazard=max(x.hazard, y.hazard, Hazard.ARITHMETIC)).defined(y.zeros is Zeros.NEVER)
+
+
 floor_divide = elementwise(
     "floor_divide",
     sympy=lambda S, x, y: step(S, "floor_divide")(x, y),
     partials=lambda z, x, y: (None, None),
+    range=_unless_over_zero,
     domain=((-3.0, 3.0), (0.5, 3.0)),
     text="{0} // {1}",
     singular="0 everywhere, also at the jumps",
@@ -94,6 +165,7 @@ remainder = elementwise(
     "remainder",
     sympy=lambda S, x, y: x - y * step(S, "floor_divide")(x, y),
     partials=lambda z, x, y: (1, -(x // y)),
+    range=_unless_over_zero,
     domain=((-3.0, 3.0), (0.5, 3.0)),
     text="{0} % {1}",
     singular="at a jump: the derivative of the branch on the right",
@@ -103,15 +175,24 @@ negative = elementwise(
     sympy=lambda S, x: -x,
     partials=lambda z, x: (-1,),
     lower=lambda b, x: b.neg(x),
+    range=lambda z, x: -x,
     exact=True,
     text="-{0}",
 )
-positive = elementwise("positive", sympy=lambda S, x: x, partials=lambda z, x: (1,), lower=lambda b, x: x, exact=True)
+positive = elementwise(
+    "positive",
+    sympy=lambda S, x: x,
+    partials=lambda z, x: (1,),
+    lower=lambda b, x: x,
+    range=lambda z, x: x,
+    exact=True,
+)
 square = elementwise(
     "square",
     sympy=lambda S, x: x**2,
     partials=lambda z, x: (2 * x,),
     lower=lambda b, x: b.mul(x, x),
+    range=lambda z, x: x.square(),
     text="{0}²",
 )
 
@@ -126,6 +207,7 @@ reciprocal = elementwise(
     sympy=lambda S, x: 1 / x,
     partials=lambda z, x: (-z * z,),
     lower=lambda b, x: b.div(1.0, x),
+    range=lambda z, x: x.inverse(),
     domain=POSITIVE,
     text="1 / {0}",
 )
@@ -146,11 +228,22 @@ def _power_lower(b: Any, x: Any, y: Any) -> Any:
     return b.pow(x, y) if x.is_float else b.ipow(x, y)
 
 
+def _power_range(node: Node, x: Range, y: Range) -> Range:
+    """Whole exponents are products, others need a base that is not negative; below 0 they need one that is not 0."""
+    whole = y.lo == y.hi and y.lo.is_integer()
+    low = 0.0 if x.lo >= 0 or (whole and y.lo % 2 == 0) else -INF
+    grows = Hazard.ARITHMETIC if whole else Hazard.GROWTH
+    inside = (whole or x.lo >= 0) and (y.lo >= 0 or x.zeros is Zeros.NEVER)
+    domain = Hazard.NAN if y.lo >= 0 else Hazard.POLE
+    return bounded(low, INF, max(x.hazard, y.hazard, grows), x.zeros).defined(inside, domain)
+
+
 power = elementwise(
     "power",
     sympy=lambda S, x, y: x**y,
     partials=lambda z, x, y: (apply(strong_multiply, y, x ** (y - 1)), np.log(np.where(x == 0, 1, x)) * z),
     lower=_power_lower,
+    range=_power_range,
     domain=((0.2, 3.0), (-2.0, 2.0)),
     text="{0}^{1}",
     singular="x**0: 0 in x; 0**y: 0 in y",
@@ -162,6 +255,7 @@ absolute = elementwise(
     sympy=lambda S, x: S.Piecewise((x, x > 0), (-x, x < 0), (0, True)),
     partials=lambda z, x: (np.sign(x),),
     lower=lambda b, x: b.abs(x),
+    range=lambda z, x: x.size(),
     exact=True,
     text="|{0}|",
     singular="0 at 0",
@@ -181,6 +275,7 @@ sign = elementwise(
     sympy=lambda S, x: step(S, "sign")(x),
     partials=lambda z, x: (None,),
     lower=_sign_lower,
+    range=lambda z, x: Range(-1.0, 1.0, x.hazard, x.zeros),
     exact=True,
     singular="0 at 0",
 )
@@ -189,6 +284,7 @@ maximum = elementwise(
     sympy=lambda S, x, y: S.Piecewise((x, x > y), (y, x < y), ((x + y) / 2, True)),
     partials=lambda z, x, y: (_share(x > y, x == y, z), _share(x < y, x == y, z)),
     lower=lambda b, x, y: b.or_(x, y) if x.dtype == "bool" else b.max(x, y),
+    range=lambda z, x, y: bounded(max(x.lo, y.lo), max(x.hi, y.hi), max(x.hazard, y.hazard)),
     exact=True,
     singular="at a tie each operand gets one half",
 )
@@ -197,6 +293,7 @@ minimum = elementwise(
     sympy=lambda S, x, y: S.Piecewise((x, x < y), (y, x > y), ((x + y) / 2, True)),
     partials=lambda z, x, y: (_share(x < y, x == y, z), _share(x > y, x == y, z)),
     lower=lambda b, x, y: b.and_(x, y) if x.dtype == "bool" else b.min(x, y),
+    range=lambda z, x, y: bounded(min(x.lo, y.lo), min(x.hi, y.hi), max(x.hazard, y.hazard)),
     exact=True,
     singular="at a tie each operand gets one half",
 )
@@ -214,12 +311,30 @@ relu = elementwise(
     sympy=lambda S, x: S.Piecewise((x, x > 0), (0, True)),
     partials=lambda z, x: (np.where(x > 0, np.ones((), x.dtype), np.zeros((), x.dtype)),),
     lower=lambda b, x: b.select(b.le(x, 0), b.const(0, x), x),
+    range=lambda z, x: bounded(max(x.lo, 0.0), max(x.hi, 0.0), x.hazard),
     exact=True,
     singular="0 at 0",
     doc="max(x, 0), with derivative 0 at 0.",
 )
 
 # -- comparison and logic ----------------------------------------------------------------------------------------------
+
+
+def _compared(name: str) -> Any:
+    """The range of a comparison, which is known where the operands are constants or bounds decide it."""
+
+    def found(node: Node, x: Range, y: Range) -> Range:
+        if max(x.hazard, y.hazard) is not Hazard.NONE:
+            return TRUTH
+        answers = {bool(getattr(np, name)(a, b)) for a in (x.lo, x.hi) for b in (y.lo, y.hi)}
+        apart = x.hi < y.lo or y.hi < x.lo
+        if len(answers) > 1 or not (apart or (x.lo == x.hi and y.lo == y.hi)):
+            return TRUTH
+        return ALWAYS if answers.pop() else NOTHING
+
+    return found
+
+
 PREDICATE: dict[str, Any] = {"partials": lambda z, *xs: (None,) * len(xs), "sympy": None}
 for _name, _method, _text in (
     ("equal", "eq", "{0} = {1}"),
@@ -229,7 +344,9 @@ for _name, _method, _text in (
     ("greater", "gt", "{0} > {1}"),
     ("greater_equal", "ge", "{0} ≥ {1}"),
 ):
-    elementwise(_name, lower=lambda b, x, y, m=_method: getattr(b, m)(x, y), text=_text, **PREDICATE)
+    elementwise(
+        _name, lower=lambda b, x, y, m=_method: getattr(b, m)(x, y), range=_compared(_name), text=_text, **PREDICATE
+    )
 
 
 def _not_finite_part(method: str) -> Any:
@@ -277,12 +394,17 @@ elementwise("bitwise_right_shift", np.right_shift, lower=lambda b, x, y: b.shift
 # -- rounding ----------------------------------------------------------------------------------------------------------
 
 
+def _down(x: float) -> float:
+    return float(np.floor(x))
+
+
 def _rounding(name: str, method: str) -> None:
     elementwise(
         name,
         sympy=lambda S, x: step(S, name)(x),
         partials=lambda z, x: (None,),
         lower=lambda b, x: getattr(b, method)(x) if x.is_float else x,
+        range=lambda z, x: bounded(_down(x.lo), -_down(-x.hi), x.hazard),
         singular="0 everywhere, also at the jumps",
         exact=True,
     )
@@ -298,6 +420,43 @@ def _where_infer(mask: Aval, x: Aval, y: Aval) -> Aval:
     return Aval(mask.shape, x.dtype)
 
 
+def _where_range(node: Node, mask: Range, x: Range, y: Range) -> Range:
+    """0 instead of a value is a guard."""
+    m, a, b = node.args
+    if mask.lo == mask.hi:
+        return x if mask.lo else y
+    x, y = _where_true(m, a, x), _where_false(m, b, y)
+    for kept, other in ((x, y), (y, x)):
+        if other.lo == other.hi == 0 and other.hazard is Hazard.NONE:
+            return kept.among_zeros()
+    return x.joined(y)
+
+
+def _where_true(mask: Node, x: Node, known: Range) -> Range:
+    """What the comparison says of ``x`` where it holds: x > 0, 0 < x, x ≠ 0."""
+    if mask.op is OPS["not_equal"] and _compares(mask, x) is not None:
+        return replace(known, zeros=Zeros.NEVER)
+    for name, op in (("greater", 0), ("less", 1)):
+        if mask.op is OPS[name] and mask.args[op] is x and is_zero(mask.args[1 - op]):
+            return replace(known, lo=max(known.lo, 0.0), zeros=Zeros.NEVER)
+        if mask.op is OPS[name] and mask.args[1 - op] is x and is_zero(mask.args[op]):
+            return replace(known, hi=min(known.hi, 0.0), zeros=Zeros.NEVER)
+    return known
+
+
+def _where_false(mask: Node, x: Node, known: Range) -> Range:
+    """x = 0 and not taken: x is not 0."""
+    if mask.op is OPS["equal"] and _compares(mask, x) is not None:
+        return replace(known, zeros=Zeros.NEVER)
+    return known
+
+
+def _compares(mask: Node, x: Node) -> Node | None:
+    """The zero that ``x`` is compared with."""
+    a, b = mask.args
+    return b if a is x and is_zero(b) else a if b is x and is_zero(a) else None
+
+
 where = register(
     Op(
         name="where",
@@ -309,6 +468,7 @@ where = register(
         transpose=lambda ct, node, i: _where(node.args[0], *((ct, 0) if i == 1 else (0, ct))),
         batch=kind.batch,
         lower=lambda b, m, x, y: b.select(m, x, y),
+        range=_where_range,
         exact=True,
         singular="only the chosen branch has a derivative",
         doc="x where the mask holds, else y.",
@@ -341,6 +501,7 @@ cast = register(
         transpose=lambda ct, node, i: kind.cast(ct, node.args[0].dtype),
         batch=kind.batch,
         lower=lambda b, x, dtype: b.convert(x, str(dtype)),
+        range=lambda node, x: x,
         doc="Conversion to another dtype; a float beyond the integers of it becomes the nearest of them, NaN 0.",
     )
 )
@@ -352,6 +513,7 @@ stop_gradient = elementwise(
     sympy=lambda S, x: step(S, "stop_gradient")(x),
     partials=lambda z, x: (None,),
     lower=lambda b, x: x,
+    range=lambda z, x: x,
     exact=True,
     doc="The identity, with derivative 0 everywhere, by definition.",
 )

@@ -7,13 +7,16 @@ summed.  `gradc.numpy.einsum` brings every einsum to this form (diagonals and mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval
-from gradc.node import OPS, Node
+from gradc.aval import Aval, Shape
+from gradc.graph import Graph
+from gradc.node import OPS, Node, dsl
+from gradc.ops.ranges import Hazard, Range, Zeros, bounded, is_safe_to_contract, range_of
 from gradc.ops.record import Kind, Op, Sample, register
 
 Labels = tuple[int, ...]
@@ -51,6 +54,18 @@ def contract(x: Node, left: Labels, y: Node, right: Labels, out: Labels) -> Node
     return OPS["contract"].make((x, y), left=left, right=right, out=out)
 
 
+def contracted(x: Node, left: Labels, y: Node, right: Labels, out: Labels) -> Node:
+    """`contract` of a tangent and a factor, made `guarded`."""
+    return guarded(contract(x, left, y, right, out))
+
+
+def guarded(node: Node) -> Node:
+    """The contraction of a tangent and a factor: of strong products, if one may be infinite or NaN where the other is
+    0."""
+    x, y = map(range_of, node.args)
+    return node if is_safe_to_contract(x, y) else OPS["strong_contract"].make(node.args, **node.attrs)
+
+
 def _sum_private(x: Node, labels: Labels, others: set[int]) -> tuple[Node, Labels]:
     axes = tuple(a for a, k in enumerate(labels) if k not in others)
     if not axes:
@@ -65,11 +80,19 @@ def _transpose(ct: Node, node: Node, i: int) -> Node:
     other, theirs = node.args[1 - i], labels[1 - i]
     out: Labels = node.attrs["out"]
     reached = tuple(k for k in mine if k in out or k in theirs)
-    product = contract(ct, out, other, theirs, reached) if i == 0 else contract(other, theirs, ct, out, reached)
+    product = contracted(ct, out, other, theirs, reached) if i == 0 else contracted(other, theirs, ct, out, reached)
     if reached == mine:
         return product
     axes = tuple(a for a, k in enumerate(mine) if k in reached)
     return OPS["broadcast"].make((product,), shape=target.shape, axes=axes)
+
+
+def _range(node: Node, x: Range, y: Range) -> Range:
+    """A contraction lies between its result and the user's data, and keeps zeros where a whole row of them was."""
+    worst = max(x.hazard, y.hazard)
+    hazard = Hazard.ARITHMETIC if worst <= Hazard.DATA else worst
+    zeros = min(max(x.zeros, y.zeros, Zeros.POSSIBLE), Zeros.MASKED)
+    return bounded(0.0 if x.lo >= 0 and y.lo >= 0 else -math.inf, math.inf, hazard, zeros)
 
 
 def _batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
@@ -97,26 +120,79 @@ def _spread(x: Any, labels: Labels, order: Sequence[int]) -> Any:
     return arranged.reshape([next(sizes) if k in labels else 1 for k in order])
 
 
+def _strong_numpy(x: Any, y: Any, left: Labels, right: Labels, out: Labels) -> Any:
+    """Σ of strong products: the plain contraction, unless that has met 0·∞ somewhere; then one term after another."""
+    plain = np.asarray(_numpy(x, y, left, right, out))
+    if x.dtype == object or not np.isnan(plain).any():
+        return plain
+    order = (*out, *(k for k in dict.fromkeys((*left, *right)) if k not in out))
+    a, b = (_spread(v, labels, list(order)) for v, labels in ((x, left), (y, right)))
+    a, b = (np.moveaxis(v, range(len(out), v.ndim), range(v.ndim - len(out))) for v in np.broadcast_arrays(a, b))
+    total = np.zeros(plain.shape, plain.dtype)
+    for term in np.ndindex(*a.shape[: a.ndim - len(out)]):
+        total += OPS["strong_multiply"].numpy(a[term], b[term])
+    return total
+
+
+def _strong_expand(x: Node, y: Node, left: Labels, right: Labels, out: Labels) -> Node:
+    """The plain contraction; in the rare case that it has a NaN (every 0·∞ leaves one), the terms one by one."""
+    plain = OPS["contract"].make((x, y), left=left, right=right, out=out)
+    a, b, shown = (_leaf(node, name) for node, name in ((x, "x"), (y, "y"), (plain, "plain")))
+    body = Graph((a, b, shown), (_one_by_one(a, b, left, right, out),), title="strong products")
+    otherwise = Graph((a, b, shown), (shown,), title="plain products")
+    broken = OPS["any"].make((dsl.isnan(plain),), axes=tuple(range(plain.ndim)))
+    chosen = OPS["cond"].make((broken, x, y, plain), body=body, otherwise=otherwise)
+    return OPS["item"].make((chosen,), index=0)
+
+
+def _leaf(node: Node, name: str) -> Node:
+    return Node(OPS["input"], (), {"aval": node.aval, "name": name, "trace": None}, node.aval)
+
+
+def _one_by_one(x: Node, y: Node, left: Labels, right: Labels, out: Labels) -> Node:
+    """The sum of strong products of operands that are shown along each other's labels."""
+    sizes = label_sizes(x.aval, y.aval, left, right)
+    order = (*out, *(k for k in sizes if k not in out))
+    shape = tuple(sizes[k] for k in order)
+    shown = [_shown(v, labels, order, shape) for v, labels in ((x, left), (y, right))]
+    product = OPS["strong_multiply"].make(shown)
+    return OPS["sum"].make((product,), axes=tuple(range(len(out), len(order))))
+
+
+def _shown(x: Node, labels: Labels, order: Labels, shape: Shape) -> Node:
+    """``x`` with its axes where ``order`` has their labels, repeated along the others."""
+    present = [k for k in order if k in labels]
+    turned = OPS["transpose"].make((x,), axes=tuple(labels.index(k) for k in present))
+    return OPS["broadcast"].make((turned,), shape=shape, axes=tuple(order.index(k) for k in present))
+
+
+_SAMPLES = (
+    Sample(((2, 3), (3, 2)), {"left": (0, 1), "right": (1, 2), "out": (0, 2)}),
+    Sample(((3,), (3,)), {"left": (0,), "right": (0,), "out": ()}),
+    Sample(((2,), (3,)), {"left": (0,), "right": (1,), "out": (1, 0)}),
+    Sample(((2, 2, 3), (2, 3, 2)), {"left": (0, 1, 2), "right": (0, 2, 3), "out": (0, 1, 3)}),
+    Sample(((3, 2), (3,)), {"left": (0, 1), "right": (0,), "out": (1,)}),
+    Sample(((2, 0), (0, 2)), {"left": (0, 1), "right": (1, 2), "out": (0, 2)}),
+    Sample(((2, 3), (2, 3)), {"left": (0, 1), "right": (0, 1), "out": (0, 1)}),
+)
+_BILINEAR: dict[str, Any] = {
+    "kind": Kind.CONTRACT, "infer": _infer, "sympy": _sympy, "transpose": _transpose, "linear": (0, 1),
+    "multilinear": True, "range": _range, "batch": _batch, "samples": _SAMPLES,
+}  # fmt: skip
 register(
     Op(
         name="contract",
-        kind=Kind.CONTRACT,
-        infer=_infer,
         numpy=_numpy,
-        sympy=_sympy,
-        transpose=_transpose,
-        linear=(0, 1),
-        multilinear=True,
-        batch=_batch,
-        samples=(
-            Sample(((2, 3), (3, 2)), {"left": (0, 1), "right": (1, 2), "out": (0, 2)}),
-            Sample(((3,), (3,)), {"left": (0,), "right": (0,), "out": ()}),
-            Sample(((2,), (3,)), {"left": (0,), "right": (1,), "out": (1, 0)}),
-            Sample(((2, 2, 3), (2, 3, 2)), {"left": (0, 1, 2), "right": (0, 2, 3), "out": (0, 1, 3)}),
-            Sample(((3, 2), (3,)), {"left": (0, 1), "right": (0,), "out": (1,)}),
-            Sample(((2, 0), (0, 2)), {"left": (0, 1), "right": (1, 2), "out": (0, 2)}),
-            Sample(((2, 3), (2, 3)), {"left": (0, 1), "right": (0, 1), "out": (0, 1)}),
-        ),
         doc="Σ over the labels that are not in the output of left · right.",
+        **_BILINEAR,
+    )
+)
+register(
+    Op(
+        name="strong_contract",
+        numpy=_strong_numpy,
+        expand=_strong_expand,
+        doc="contract of strong products: a term is 0 where a factor is, whatever the other one is.",
+        **_BILINEAR,
     )
 )

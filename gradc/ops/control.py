@@ -28,6 +28,7 @@ from gradc.graph import Graph, rewrite
 from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
 from gradc.ops.leaves import full
+from gradc.ops.ranges import NOTHING, Range, range_of, union
 from gradc.ops.record import HOLDERS, Kind, Op, register
 
 Array = np.ndarray[Any, Any]
@@ -74,12 +75,26 @@ def inner_leaf(aval: Aval, name: str) -> Node:
     return Node(OPS["input"], (), {"aval": aval, "name": name, "trace": None}, aval)
 
 
+def _item_range(node: Node) -> Range:
+    """What the bodies return, or what a carry starts with."""
+    holder, index = node.args[0], node.attrs["index"]
+    found = [range_of(body.outputs[index]) for name, body in bodies(holder).items() if name != "cond"]
+    if holder.op.kind is Kind.LOOP:
+        loop = Loop.of(holder)
+        if index < len(loop.carries):
+            found.append(range_of(loop.carries[index]))
+        elif loop.cond is not None:  # rows that no step reached are zero
+            found.append(NOTHING)
+    return union(found)
+
+
 register(
     Op(
         name="item",
         kind=Kind.ITEM,
         infer=lambda results, index: results.parts[index],
         numpy=lambda results, index: results[index],
+        range=lambda node, results: _item_range(node),
         doc="One result of a node that has several.",
     )
 )
@@ -303,6 +318,7 @@ register(
         doc="A body whose inner values reverse mode computes again instead of keeping them.",
     )
 )
+
 
 def selected(which: Node, one: Sequence[Node], two: Sequence[Node]) -> list[Node]:
     """``one`` where ``which`` holds, else ``two``: a branch with both bodies run.  ``which`` may have leading axes."""

@@ -7,7 +7,9 @@ the user's line.  Batched operands get an index array that counts the new axis, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy as np
 from gradc.aval import Aval, Shape
 from gradc.node import OPS, Node, dsl
 from gradc.ops.leaves import full, iota
+from gradc.ops.ranges import Range, Zeros
 from gradc.ops.record import Kind, Op, Sample, register
 
 Array = np.ndarray[Any, Any]
@@ -68,6 +71,7 @@ register(
         numpy=lambda x, *indices, axes: _front(x, axes)[tuple(indices)],
         sympy=lambda S, x, *indices, axes: _front(x, axes)[tuple(indices)],
         transpose=_gather_transpose,
+        range=lambda node, x, *indices: x,
         linear=(0,),
         batch=_gather_batch,
         samples=(
@@ -154,6 +158,14 @@ def _scatter_transpose(ct: Node, node: Node, i: int) -> Node:
     return ct if i == 0 else OPS["gather"].make((ct, *node.args[2:]), axes=node.attrs["axes"])
 
 
+def _scatter_range(node: Node, x: Range, v: Range, *indices: Range) -> Range:
+    """Into zeros: placed among them."""
+    if node.attrs["how"] != "add":
+        return x.joined(v)
+    added = v.among_zeros().repeated_sum(math.inf) + x
+    return replace(added, zeros=Zeros.GUARDED) if x.lo == x.hi == 0 else added
+
+
 def _scatter_batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
     count, indices = _counted(args[2:], batched[2:], size)
     x, v = (
@@ -180,6 +192,7 @@ register(
         numpy=_scatter_numpy,
         jvp=_scatter_jvp,
         transpose=_scatter_transpose,
+        range=_scatter_range,
         linear=(0, 1),
         batch=_scatter_batch,
         samples=_scatter_samples(),

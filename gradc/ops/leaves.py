@@ -9,6 +9,7 @@ import numpy as np
 from gradc.aval import Aval, Shape
 from gradc.errors import TraceError
 from gradc.node import OPS, Node, constant
+from gradc.ops.ranges import ANYTHING, TRUTH, WHOLE, Hazard, Range, of_array
 from gradc.ops.record import Kind, Op, Sample, register
 
 
@@ -22,6 +23,7 @@ register(
         kind=Kind.LEAF,
         infer=lambda **attrs: attrs["aval"],
         numpy=_no_value,
+        range=lambda node: ANYTHING if node.aval.is_float else WHOLE,
         doc="An argument of the graph.",
     )
 )
@@ -31,6 +33,7 @@ register(
         kind=Kind.LEAF,
         infer=lambda value: Aval(value.shape, value.dtype),
         numpy=lambda value: value,
+        range=lambda node: of_array(node.attrs["value"]),
         doc="An array known at trace.",
     )
 )
@@ -48,6 +51,7 @@ register(
         kind=Kind.LEAF,
         infer=lambda shape, axis, dtype: Aval(shape, np.dtype(dtype)),
         numpy=_iota_numpy,
+        range=lambda node: Range(0.0, float(max(node.attrs["shape"][node.attrs["axis"]] - 1, 0)), Hazard.NONE),
         samples=(
             Sample((), {"shape": (3,), "axis": 0, "dtype": np.dtype("int64")}),
             Sample((), {"shape": (2, 3), "axis": 1, "dtype": np.dtype("float32")}),
@@ -81,6 +85,7 @@ register(
         kind=Kind.LEAF,
         infer=lambda shape, pairs, dtype: Aval(shape, np.dtype(dtype)),
         numpy=_delta_numpy,
+        range=lambda node: TRUTH,
         sympy=_delta_sympy,
         samples=(
             Sample((), {"shape": (3, 3), "pairs": ((0, 1),), "dtype": np.dtype("float64")}),

@@ -19,6 +19,7 @@ from gradc.node import OPS, Node
 
 if TYPE_CHECKING:
     from gradc.ops.index import Piece
+    from gradc.ops.ranges import Range
 
 
 class Kind(enum.Enum):
@@ -69,6 +70,7 @@ class Op:
     where ``batched[i]``. ``lower(b, *values, **attrs)`` emits one element (elementwise); ``expand(*args, **attrs)``
     rewrites the op into others before scheduling.  ``source(index, *avals, **attrs)`` is the index formula of a view:
     for an output index, the pieces it may come from.
+    ``range(node, *ranges)`` is what is known of the values from what is known of the operands' (`gradc.ops.ranges`).
     """
 
     name: str
@@ -85,6 +87,8 @@ class Op:
     lower: Callable[..., Any] | None = None
     expand: Callable[..., Node] | None = None
     source: Callable[..., list[Piece]] | None = None
+    range: Callable[..., Range] | None = None  #: None: any value, infinite and NaN too
+    upper_bound: bool = False  #: of a reduction: no element that it is taken of is larger
     exact: bool = False  #: the result is an operand, its negative, or a whole number near it: nothing is rounded
     text: str | None = None  #: how explain prints it: "{0} + {1}", or None for name(args)
     domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),)  #: where the conformance test samples each operand

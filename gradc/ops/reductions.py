@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from gradc.node import FUNCTIONS, OPS, Node, dsl
 from gradc.ops.control import inner_leaf, item
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
+from gradc.ops.ranges import INF, UNKNOWN, Hazard, Range, Zeros, bounded, declared
 from gradc.ops.record import Kind, Op, Sample, register
 
 Array = np.ndarray[Any, Any]
@@ -34,6 +36,15 @@ EMPTY = (Sample(((0, 2),), {"axes": (0,)}), Sample(((0,),), {"axes": (0,)}))
 def kept_shape(shape: Shape, axes: Shape) -> Shape:
     """The shape without ``axes``."""
     return tuple(n for a, n in enumerate(shape) if a not in axes)
+
+
+def _terms(node: Node) -> int:
+    """How many elements each result is made of."""
+    return math.prod(node.args[0].shape[a] for a in node.attrs["axes"])
+
+
+def _long_product(node: Node, x: Range) -> Range:
+    return bounded(0.0 if x.lo >= 0 else -INF, INF, max(x.hazard, Hazard.GROWTH), x.zeros)
 
 
 def restore(node: Node, shape: Shape, axes: Shape) -> Node:
@@ -64,6 +75,7 @@ reduction(
     numpy=lambda x, axes: np.sum(x, axis=axes, dtype=x.dtype),
     sympy=_sum_sympy,
     transpose=lambda ct, node, i: restore(ct, node.args[0].shape, node.attrs["axes"]),
+    range=lambda node, x: x.repeated_sum(_terms(node)),
     samples=REDUCE_SAMPLES + EMPTY,
     doc="Sum over axes: blocks of fixed length, joined by a binary tree.",
 )
@@ -100,9 +112,14 @@ reduction(
     numpy=lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype),
     sympy=lambda S, x, axes: np.prod(x, axis=axes),
     jvp=_prod_jvp,
+    range=_long_product,
     samples=REDUCE_SAMPLES + EMPTY,
     singular="the product of the other elements, also at zeros",
 )
+
+
+#: How many elements attain an extremum; of NaN none does.
+_AT_LEAST_ONE = Range(1.0, INF, Hazard.ARITHMETIC, Zeros.NEVER)
 
 
 def _extremum_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
@@ -113,7 +130,7 @@ def _extremum_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
     (x,), axes = node.args, node.attrs["axes"]
     attained = x == restore(node, x.shape, axes)
     wide = computed_in(x.dtype)
-    count = OPS["sum"].make((cast(attained, wide),), axes=axes)
+    count = declared(OPS["sum"].make((cast(attained, wide),), axes=axes), _AT_LEAST_ONE)
     chosen = cast(dsl.where(attained, t, 0), wide)
     return cast(OPS["sum"].make((chosen,), axes=axes) / count, x.dtype)
 
@@ -130,6 +147,8 @@ def _extremum(name: str, better: str) -> None:
         numpy=lambda x, axes: getattr(np, name)(x, axis=axes),
         sympy=sympy,
         jvp=_extremum_jvp,
+        range=lambda node, x: x,
+        upper_bound=name == "max",
         exact=True,
         singular="elements that tie share the derivative evenly",
     )
@@ -241,6 +260,7 @@ reduction(
     sympy=lambda S, x, axes: np.vectorize(S.sqrt, otypes=[object])(np.sum(x * x, axis=axes)),
     jvp=_norm_jvp,
     expand=_norm_expand,
+    range=lambda node, x: bounded(x.size().lo, INF, max(x.hazard, Hazard.ARITHMETIC), x.zeros),
     text="‖{0}‖",
     singular="0 where the norm is 0",
     doc="Euclidean (Frobenius) norm over axes.",
@@ -312,6 +332,8 @@ reduction(
     ),
     jvp=_logsumexp_jvp,
     expand=_logsumexp_expand,
+    range=lambda node, x: bounded(x.lo, x.hi + math.log(max(_terms(node), 1)), x.hazard) if _terms(node) else UNKNOWN,
+    upper_bound=True,
     text="lse({0})",
     singular="equal infinities share the derivative evenly",
     doc="log Σ exp x over axes, shifted by the maximum.",
@@ -359,6 +381,7 @@ prefix(
     numpy=_running(np.cumsum),
     sympy=lambda S, x, axis, reverse: _running(np.cumsum)(x, axis, reverse),
     transpose=lambda ct, node, i: node.op.make((ct,), axis=node.attrs["axis"], reverse=not node.attrs["reverse"]),
+    range=lambda node, x: replace(x.repeated_sum(node.args[0].shape[node.attrs["axis"]]), zeros=x.zeros),
     doc="Running sum along an axis, from the front or (reverse) from the back.",
 )
 
@@ -385,6 +408,7 @@ prefix(
     numpy=_running(np.cumprod),
     sympy=lambda S, x, axis, reverse: _running(np.cumprod)(x, axis, reverse),
     jvp=_cumprod_jvp,
+    range=_long_product,
     singular="the product of the other elements, also at zeros",
     doc="Running product along an axis.",
 )

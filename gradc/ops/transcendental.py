@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,30 +16,83 @@ import numpy as np
 
 from gradc.node import OPS, Node, dsl
 from gradc.ops.elementwise import apply, elementwise
+from gradc.ops.ranges import INF, Hazard, Range, Zeros, bounded, union
 
 Array = np.ndarray[Any, Any]
 
+Facet = Callable[..., Range]
 POSITIVE = ((0.1, 4.0),)
 UNIT = ((-0.9, 0.9),)
 
+
+def _rises(function: Callable[[float], float], lo: float = -INF, hi: float = INF) -> Facet:
+    return lambda y, x: x.rising(function, lo, hi)
+
+
+def _grows(function: Callable[[float], float], lo: float) -> Facet:
+    return lambda y, x: x.growing(function, lo)
+
+
+def _within(lo: float, hi: float) -> Facet:
+    return lambda y, *xs: union(xs).within(lo, hi)
+
+
+def _rises_from(pole: float, function: Callable[[float], float]) -> Facet:
+    """Of a function with its only singular point at ``pole``, undefined to the left."""
+    return lambda y, x: x.rising(function).defined(x.lo > pole or (x.lo == pole == 0 and x.zeros is Zeros.NEVER))
+
+
+def _swings(y: Node, x: Range) -> Range:
+    """Of sin and cos, which are NaN at ±∞."""
+    return bounded(-1.0, 1.0, min(x.hazard, Hazard.NAN))
+
+
+def _of_sines(lo: float, hi: float) -> Facet:
+    """Of the inverse of sin or cos, which is NaN outside [−1, 1]."""
+    return lambda y, x: x.within(lo, hi).defined(x.size().hi <= 1, Hazard.NAN)
+
+
 # -- exponentials and logarithms ---------------------------------------------------------------------------------------
-exp = elementwise("exp", partials=lambda y, x: (y,))
-exp2 = elementwise("exp2", sympy=lambda S, x: 2**x, partials=lambda y, x: (y * math.log(2),))
-expm1 = elementwise("expm1", sympy=lambda S, x: S.exp(x) - 1, partials=lambda y, x: (y + 1,))
-log = elementwise("log", partials=lambda y, x: (1 / x,), domain=POSITIVE)
+exp = elementwise("exp", partials=lambda y, x: (y,), range=_grows(math.exp, 0.0))
+exp2 = elementwise(
+    "exp2",
+    sympy=lambda S, x: 2**x,
+    partials=lambda y, x: (y * math.log(2),),
+    range=_grows(lambda v: 2.0**v, 0.0),
+)
+expm1 = elementwise(
+    "expm1",
+    sympy=lambda S, x: S.exp(x) - 1,
+    partials=lambda y, x: (y + 1,),
+    range=_grows(math.expm1, -1.0),
+)
+log = elementwise("log", partials=lambda y, x: (1 / x,), range=_rises_from(0.0, math.log), domain=POSITIVE)
 log2 = elementwise(
-    "log2", sympy=lambda S, x: S.log(x) / S.log(2), partials=lambda y, x: (1 / (x * math.log(2)),), domain=POSITIVE
+    "log2",
+    sympy=lambda S, x: S.log(x) / S.log(2),
+    partials=lambda y, x: (1 / (x * math.log(2)),),
+    range=_rises_from(0.0, math.log2),
+    domain=POSITIVE,
 )
 log10 = elementwise(
-    "log10", sympy=lambda S, x: S.log(x) / S.log(10), partials=lambda y, x: (1 / (x * math.log(10)),), domain=POSITIVE
+    "log10",
+    sympy=lambda S, x: S.log(x) / S.log(10),
+    partials=lambda y, x: (1 / (x * math.log(10)),),
+    range=_rises_from(0.0, math.log10),
+    domain=POSITIVE,
 )
 log1p = elementwise(
-    "log1p", sympy=lambda S, x: S.log(1 + x), partials=lambda y, x: (1 / (1 + x),), domain=((-0.9, 4.0),)
+    "log1p",
+    sympy=lambda S, x: S.log(1 + x),
+    partials=lambda y, x: (1 / (1 + x),),
+    range=_rises_from(-1.0, math.log1p),
+    domain=((-0.9, 4.0),),
 )
 logaddexp = elementwise(
     "logaddexp",
     sympy=lambda S, x, y: S.log(S.exp(x) + S.exp(y)),
     partials=lambda z, x, y: (_sigmoid_of(x, y), _sigmoid_of(y, x)),
+    range=lambda z, x, y: bounded(max(x.lo, y.lo), max(x.hi, y.hi) + 1, max(x.hazard, y.hazard)),
 )
 
 
@@ -60,12 +114,22 @@ xlogy = elementwise(
 
 
 # -- roots -------------------------------------------------------------------------------------------------------------
-sqrt = elementwise("sqrt", partials=lambda y, x: (0.5 / y,), domain=POSITIVE, text="√{0}", singular="+inf at 0")
+sqrt = elementwise(
+    "sqrt",
+    partials=lambda y, x: (0.5 / y,),
+    range=lambda y, x: replace(x.rising(math.sqrt, 0.0), zeros=x.zeros).defined(x.lo >= 0, Hazard.NAN),
+    domain=POSITIVE,
+    text="√{0}",
+    singular="+inf at 0",
+)
 rsqrt = elementwise(
     "rsqrt",
     lambda x: 1 / np.sqrt(x),
     sympy=lambda S, x: 1 / S.sqrt(x),
     partials=lambda y, x: (-0.5 * y / x,),
+    range=lambda y, x: (
+        replace(x.rising(math.sqrt, 0.0), zeros=x.zeros).inverse().defined(x.lo >= 0 and x.zeros is Zeros.NEVER)
+    ),
     domain=POSITIVE,
     doc="1/√x.",
 )
@@ -73,6 +137,7 @@ cbrt = elementwise(
     "cbrt",
     sympy=lambda S, x: S.Piecewise((S.cbrt(x), x >= 0), (-S.cbrt(-x), True)),
     partials=lambda y, x: (1 / (3 * y * y),),
+    range=lambda y, x: replace(x.rising(lambda v: math.copysign(abs(v) ** (1 / 3), v)), zeros=x.zeros),
     domain=((0.1, 4.0),),
     singular="+inf at 0",
 )
@@ -80,6 +145,7 @@ hypot = elementwise(
     "hypot",
     sympy=lambda S, x, y: S.sqrt(x**2 + y**2),
     partials=lambda z, x, y: (_zero_at_zero(x, z), _zero_at_zero(y, z)),
+    range=lambda z, x, y: x.size() + y.size(),
     singular="0 at the origin",
 )
 
@@ -89,22 +155,41 @@ def _zero_at_zero(x: Node, radius: Node) -> Node:
 
 
 # -- trigonometric and hyperbolic --------------------------------------------------------------------------------------
-sin = elementwise("sin", partials=lambda y, x: (np.cos(x),))
-cos = elementwise("cos", partials=lambda y, x: (-np.sin(x),))
-tan = elementwise("tan", partials=lambda y, x: (1 + y * y,), domain=((-1.2, 1.2),))
+sin = elementwise("sin", partials=lambda y, x: (np.cos(x),), range=_swings)
+cos = elementwise("cos", partials=lambda y, x: (-np.sin(x),), range=_swings)
+tan = elementwise(
+    "tan",
+    partials=lambda y, x: (1 + y * y,),
+    domain=((-1.2, 1.2),),
+    range=lambda y, x: Range(hazard=max(x.hazard, Hazard.ARITHMETIC)),
+)
 arcsin = elementwise(
-    "arcsin", sympy=lambda S, x: S.asin(x), partials=lambda y, x: (1 / np.sqrt((1 - x) * (1 + x)),), domain=UNIT
+    "arcsin",
+    sympy=lambda S, x: S.asin(x),
+    partials=lambda y, x: (1 / np.sqrt((1 - x) * (1 + x)),),
+    domain=UNIT,
+    range=_of_sines(-math.pi / 2, math.pi / 2),
 )
 arccos = elementwise(
-    "arccos", sympy=lambda S, x: S.acos(x), partials=lambda y, x: (-1 / np.sqrt((1 - x) * (1 + x)),), domain=UNIT
+    "arccos",
+    sympy=lambda S, x: S.acos(x),
+    partials=lambda y, x: (-1 / np.sqrt((1 - x) * (1 + x)),),
+    domain=UNIT,
+    range=_of_sines(0.0, math.pi),
 )
-arctan = elementwise("arctan", sympy=lambda S, x: S.atan(x), partials=lambda y, x: (1 / (1 + x * x),))
+arctan = elementwise(
+    "arctan",
+    sympy=lambda S, x: S.atan(x),
+    partials=lambda y, x: (1 / (1 + x * x),),
+    range=_within(-math.pi / 2, math.pi / 2),
+)
 arctan2 = elementwise(
     "arctan2",
     sympy=lambda S, y, x: S.atan2(y, x),
     partials=lambda z, y, x: (_over_square(x, x, y), _over_square(-y, x, y)),
     domain=((0.3, 2.0), (-2.0, 2.0)),
     singular="0 at the origin",
+    range=_within(-math.pi, math.pi),
 )
 
 
@@ -114,18 +199,40 @@ def _over_square(numerator: Node, x: Node, y: Node) -> Node:
     return _zero_at_zero(numerator, radius) / np.where(radius == 0, 1, radius)
 
 
-sinh = elementwise("sinh", partials=lambda y, x: (np.cosh(x),))
-cosh = elementwise("cosh", partials=lambda y, x: (np.sinh(x),))
-tanh = elementwise("tanh", partials=lambda y, x: (1 - y * y,))
-arcsinh = elementwise("arcsinh", sympy=lambda S, x: S.asinh(x), partials=lambda y, x: (1 / np.hypot(x, 1),))
+sinh = elementwise(
+    "sinh",
+    partials=lambda y, x: (np.cosh(x),),
+    range=_grows(math.sinh, -INF),
+)
+cosh = elementwise(
+    "cosh",
+    partials=lambda y, x: (np.sinh(x),),
+    range=lambda y, x: x.size().growing(math.cosh, 1.0),
+)
+tanh = elementwise(
+    "tanh",
+    partials=lambda y, x: (1 - y * y,),
+    range=_within(-1.0, 1.0),
+)
+arcsinh = elementwise(
+    "arcsinh",
+    sympy=lambda S, x: S.asinh(x),
+    partials=lambda y, x: (1 / np.hypot(x, 1),),
+    range=_rises(math.asinh),
+)
 arccosh = elementwise(
     "arccosh",
     sympy=lambda S, x: S.acosh(x),
     partials=lambda y, x: (1 / (np.sqrt(x - 1) * np.sqrt(x + 1)),),
     domain=((1.2, 4.0),),
+    range=lambda y, x: x.rising(math.acosh, 0.0).defined(x.lo >= 1, Hazard.NAN),
 )
 arctanh = elementwise(
-    "arctanh", sympy=lambda S, x: S.atanh(x), partials=lambda y, x: (1 / ((1 - x) * (1 + x)),), domain=UNIT
+    "arctanh",
+    sympy=lambda S, x: S.atanh(x),
+    partials=lambda y, x: (1 / ((1 - x) * (1 + x)),),
+    domain=UNIT,
+    range=lambda y, x: Range(hazard=x.hazard).defined(x.size().hi < 1),
 )
 
 # -- activations that are worth their own stable arithmetic ------------------------------------------------------------
@@ -142,6 +249,7 @@ sigmoid = elementwise(
     sympy=lambda S, x: 1 / (1 + S.exp(-x)),
     partials=lambda y, x: (y * apply(OPS["sigmoid"], -x),),
     doc="1/(1 + e⁻ˣ), the logistic function.",
+    range=_within(0.0, 1.0),
 )
 softplus = elementwise(
     "softplus",
@@ -149,6 +257,7 @@ softplus = elementwise(
     sympy=lambda S, x: S.log(1 + S.exp(x)),
     partials=lambda y, x: (apply(OPS["sigmoid"], x),),
     doc="log(1 + eˣ).",
+    range=lambda y, x: bounded(max(x.lo, 0.0), max(x.hi, 0.0) + 1, x.hazard),
 )
 
 # -- special functions -------------------------------------------------------------------------------------------------
@@ -247,14 +356,23 @@ def _lgamma_at_two() -> tuple[float, ...]:
     return (0.0, *(float(value) / math.factorial(k) for k, value in enumerate(derivatives, 1)))
 
 
+def _of_positive(y: Node, x: Range) -> Range:
+    return Range(hazard=max(x.hazard, Hazard.GROWTH)).defined(x.lo > 0)
+
+
 erf = elementwise(
     "erf",
     _by_element(math.erf),
     partials=lambda y, x: (np.exp(-x * x) * (2 / math.sqrt(math.pi)),),
     doc="Error function.",
+    range=_within(-1.0, 1.0),
 )
 erfc = elementwise(
-    "erfc", _by_element(math.erfc), partials=lambda y, x: (np.exp(-x * x) * (-2 / math.sqrt(math.pi)),), doc="1 − erf."
+    "erfc",
+    _by_element(math.erfc),
+    partials=lambda y, x: (np.exp(-x * x) * (-2 / math.sqrt(math.pi)),),
+    doc="1 − erf.",
+    range=_within(0.0, 2.0),
 )
 lgamma = elementwise(
     "lgamma",
@@ -263,6 +381,7 @@ lgamma = elementwise(
     partials=lambda y, x: (apply(OPS["digamma"], x),),
     domain=POSITIVE,
     doc="log |Γ(x)|.",
+    range=_of_positive,
 )
 digamma = elementwise(
     "digamma",
@@ -271,6 +390,7 @@ digamma = elementwise(
     partials=lambda y, x: (apply(OPS["polygamma"], x, n=1),),
     domain=POSITIVE,
     doc="ψ(x) = Γ'(x)/Γ(x).",
+    range=_of_positive,
 )
 polygamma = elementwise(
     "polygamma",
@@ -281,4 +401,5 @@ polygamma = elementwise(
     domain=POSITIVE,
     public=False,
     doc="ψ⁽ⁿ⁾(x), the n-th derivative of ψ; n >= 1 is static.",
+    range=_of_positive,
 )

@@ -8,7 +8,9 @@ superpose/slice; transposes reach each other through NumPy functions and `OPS`, 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import numpy as np
 from gradc.aval import Aval, Shape
 from gradc.node import OPS, Node, dsl
 from gradc.ops.index import Coordinate, Piece, linear_index, placed, unravel
+from gradc.ops.ranges import ANYTHING, Range, union
 from gradc.ops.record import Kind, Op, Sample, register
 
 Array = np.ndarray[Any, Any]
@@ -29,7 +32,12 @@ def view(name: str, *, shifted: Callable[[int, Attrs], Attrs], kind: Kind = Kind
         full = [a if has else _repeated(a, size) for a, has in zip(args, batched, strict=True)]
         return node.op.make(full, **shifted(size, node.attrs))
 
+    facets.setdefault("range", _one_of)
     return register(Op(name=name, kind=kind, batch=batch, **facets))
+
+
+def _one_of(node: Node, *xs: Range) -> Range:
+    return union(xs)
 
 
 def _repeated(node: Node, size: int) -> Node:
@@ -174,8 +182,16 @@ def _pad_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
     return None if t is None else OPS["pad"].make((t,), **{**node.attrs, "fill": 0})
 
 
+def _pad_range(node: Node, x: Range) -> Range:
+    fill = float(node.attrs["fill"])
+    if fill == 0:
+        return x.among_zeros()
+    return x.joined(Range(fill, fill)) if np.isfinite(fill) else x.joined(ANYTHING)
+
+
 view(
     "pad",
+    range=_pad_range,
     infer=lambda x, shape, starts, steps, fill: Aval(shape, x.dtype),
     numpy=_pad_numpy,
     source=lambda index, x, shape, starts, steps, fill: [placed(index, starts, steps, x.shape, 0)],
@@ -202,8 +218,17 @@ def _superpose_numpy(*xs: Array, shape: Shape, starts: Sequence[Shape], steps: S
     return out
 
 
+def _superpose_range(node: Node, *xs: Range) -> Range:
+    """Placed among zeros, unless there are enough elements for every place."""
+    total = union(xs).repeated_sum(len(xs)) if len(xs) > 1 else xs[0]
+    placed = total.among_zeros()
+    enough = sum(a.size for a in node.args) >= node.size
+    return replace(placed, zeros=max(x.zeros for x in xs)) if enough else placed
+
+
 view(
     "superpose",
+    range=_superpose_range,
     kind=Kind.FOLD,
     infer=lambda *xs, shape, starts, steps: Aval(shape, xs[0].dtype),
     numpy=_superpose_numpy,
@@ -346,6 +371,7 @@ def _fold_source(index: Sequence[Coordinate], x: Aval, shape: Shape, **window: A
 view(
     "fold",
     kind=Kind.FOLD,
+    range=lambda node, x: x.among_zeros().repeated_sum(math.prod(node.attrs["sizes"])),
     infer=lambda x, shape, axes, sizes, strides, dilations: Aval(shape, x.dtype),
     numpy=_fold_numpy,
     source=_fold_source,

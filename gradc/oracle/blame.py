@@ -101,9 +101,7 @@ def _step_finding(subject: Subject, name: str, before: Graph, after: Graph, pass
     return Finding("pass", name, node.op.name, before.index[node], node.where, "; ".join([words, *notes]))
 
 
-def _changed(
-    subject: Subject, old: Sequence[Node], before: Graph, new: Sequence[Node], after: Graph
-) -> list[Node]:
+def _changed(subject: Subject, old: Sequence[Node], before: Graph, new: Sequence[Node], after: Graph) -> list[Node]:
     """Nodes of ``old`` whose partner in ``new`` has a value that rounding does not explain."""
     first, first_errors = _values(subject, before, old)
     second, second_errors = _values(subject, after, new)

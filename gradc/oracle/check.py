@@ -63,9 +63,7 @@ def check_graph(
         return _checked(graph, arrays, methods, compiled)
 
 
-def _checked(
-    graph: Graph, arrays: Sequence[Any], methods: Sequence[str], compiled: CompileGraph | None
-) -> Report:
+def _checked(graph: Graph, arrays: Sequence[Any], methods: Sequence[str], compiled: CompileGraph | None) -> Report:
     subject = subject_of(graph, arrays)
     witness = subject.widened()
     probes = by.probes_for(witness)

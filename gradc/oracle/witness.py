@@ -62,9 +62,7 @@ class Subject:
         cotangents = [constant(self.weights[n]) if n in self.weights else None for n in self.graph.outputs]
         pull = pull_back if method == "reverse" else symbolic_pull_back
         pulled = pull(self.graph.outputs, self.leaves, cotangents)
-        gradients = [
-            full(x.shape, 0, x.dtype) if g is None else g for x, g in zip(self.leaves, pulled, strict=True)
-        ]
+        gradients = [full(x.shape, 0, x.dtype) if g is None else g for x, g in zip(self.leaves, pulled, strict=True)]
         return self.graph.replace(outputs=(*self.graph.outputs, *gradients), in_tree=None, out_tree=None)
 
     def tangent_graph(self, x: Node) -> tuple[Node, list[tuple[Node, Node]]]:

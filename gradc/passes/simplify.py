@@ -12,7 +12,10 @@ import numpy as np
 from gradc.aval import NARROW, computed_in
 from gradc.graph import Graph
 from gradc.node import FUNCTIONS, OPS, Node
+from gradc.ops.contraction import guarded
 from gradc.ops.elementwise import apply, broadcast_to, cast
+from gradc.ops.leaves import full
+from gradc.ops.ranges import Hazard, Zeros, is_zero, range_of
 from gradc.passes.fold import splat_value
 from gradc.passes.rules import Rule, apply_rules
 
@@ -46,13 +49,17 @@ def times_one(node: Node) -> Node | None:
     return None
 
 
-def strong_by_number(node: Node) -> Node | None:
-    """A strong product with a finite number that is not 0 is the ordinary product."""
-    for x, y in (node.args, node.args[::-1]):
-        held = splat_value(y)
-        if held is not None and held.item() != 0 and np.isfinite(held):
-            return x * y
-    return None
+def surely_plain(node: Node) -> Node | None:
+    """A product whose zeros meet only what is finite is a plain one."""
+    known = [range_of(a) for a in node.args]
+    pairs = zip(known, reversed(known), strict=True)
+    plain = all(a.zeros is Zeros.NEVER or b.hazard is Hazard.NONE for a, b in pairs)
+    return apply(OPS["multiply"], *node.args) if plain else None
+
+
+def zero_times(node: Node) -> Node | None:
+    """What stays 0 whatever it meets, and is 0 everywhere."""
+    return full(node.shape, 0, node.dtype) if any(map(is_zero, node.args)) else None
 
 
 def over_one(node: Node) -> Node | None:
@@ -266,6 +273,12 @@ def sum_over_nothing(node: Node) -> Node | None:
 # -- contraction -------------------------------------------------------------------------------------------------------
 
 
+def surely_plain_contraction(node: Node) -> Node | None:
+    """A contraction in which no factor can be infinite or NaN where the other is 0 is a plain one."""
+    made = guarded(OPS["contract"].make(node.args, **node.attrs))
+    return made if made.op is not node.op else None
+
+
 def contract_of_transpose(node: Node) -> Node | None:
     """A transposed operand is the same operand with its labels permuted."""
     for i, key in ((0, "left"), (1, "right")):
@@ -305,7 +318,7 @@ def contract_of_broadcast(node: Node) -> Node | None:
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "multiply": (times_one, sign_out_of_product, square_of_itself),
-    "strong_multiply": (strong_by_number,),
+    "strong_multiply": (zero_times, times_one, sign_out_of_product, square_of_itself, surely_plain),
     "divide": (over_one, sign_out_of_product),
     "add": (plus_negative,),
     "subtract": (minus_zero, minus_negative),
@@ -322,6 +335,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "superpose": (single_superpose,),
     "concatenate": (one_concatenated,),
     "contract": (contract_of_transpose, contract_of_broadcast),
+    "strong_contract": (surely_plain_contraction,),
     "sum": (sum_over_nothing,),
     "prod": (sum_over_nothing,),
     "max": (sum_over_nothing,),

@@ -65,9 +65,7 @@ def _waste(node: Node, product: Node) -> float:
     return math.prod(node.shape[axis] / product.shape[axis] for axis in node.attrs["axes"])
 
 
-def _as_correlation(
-    node: Node, product: Node, which: int, positions: tuple[int, ...], inside: tuple[int, ...]
-) -> Node:
+def _as_correlation(node: Node, product: Node, which: int, positions: tuple[int, ...], inside: tuple[int, ...]) -> Node:
     sides = (product.attrs["left"], product.attrs["right"])
     one, other = sides[which], sides[1 - which]
     seen = _around(node, product.args[which], tuple(one.index(p) for p in positions))

@@ -94,9 +94,7 @@ def clusters(stored: Mapping[Node, None], segment: Segments, shortest_row: int) 
     return [c for c in made if c.number not in absorbed]
 
 
-def _with_rows(
-    made: list[Cluster], home: dict[Node, Cluster], stored: Mapping[Node, None], shortest: int
-) -> set[int]:
+def _with_rows(made: list[Cluster], home: dict[Node, Cluster], stored: Mapping[Node, None], shortest: int) -> set[int]:
     """Clusters over the same rows, one of which reads the other, become one; returns the numbers of those moved."""
     absorbed: set[int] = set()
     for cluster in made:

@@ -144,9 +144,7 @@ def _recurrence(w: Weaver, loop: Loop, results: Sequence[Node | None], shape: Sh
         again = w.value(loop.cond.outputs[0], index)
     ends = [w.store(y, index, carried[k]) for k, y in enumerate(results[:count]) if y is not None]
     stores = [
-        w.store(y, (Affine.of(row), *index), outputs[count + k])
-        for k, y in enumerate(results[count:])
-        if y is not None
+        w.store(y, (Affine.of(row), *index), outputs[count + k]) for k, y in enumerate(results[count:]) if y is not None
     ]
     recur = Recur(starts, tuple(outputs[:count]), tuple(ends), again)
     return w.nest(outer, Stage(inner, stores=tuple(stores), recur=recur))

@@ -106,9 +106,7 @@ class _Order:
     the whole costs the number of edges times a heap's logarithm.
     """
 
-    def __init__(
-        self, kernels: Sequence[Kernel], buffers: Sequence[Buffer], edges: RunEdges, first: Sequence[int]
-    ):
+    def __init__(self, kernels: Sequence[Kernel], buffers: Sequence[Buffer], edges: RunEdges, first: Sequence[int]):
         self.kernels, self.edges, self.first = kernels, edges, first
         self.waits = [0] * len(kernels)
         for later in edges:

@@ -92,8 +92,11 @@ def _work(work: Work) -> Iterator[str]:
 
 
 def _correlation(c: Correlation) -> Iterator[str]:
-    yield f"correlation {c.dtype}: " + "x".join(str(x.extent) for x in c.kept) + " sums of " + "x".join(
-        str(x.extent) for x in c.summed
+    yield (
+        f"correlation {c.dtype}: "
+        + "x".join(str(x.extent) for x in c.kept)
+        + " sums of "
+        + "x".join(str(x.extent) for x in c.summed)
     )
     for name, corner in (("left", c.left), ("right", c.right), ("out", c.out)):
         kept, summed = (tuple(getattr(x, name) for x in axes) for axes in (c.kept, c.summed))

@@ -131,8 +131,11 @@ def products(sizes: Sizes) -> Iterator[Case]:
     kinds += [(sizes.doubles, "float64", "ieee", "")]
     for n, dtype, precision, aim in kinds:
         what = f"{n}³ {dtype} product{', tf32' if precision == 'tf32' else ''}"
-        yield what, lambda n=n, dtype=dtype, precision=precision, aim=aim, what=what: _product(
-            n, n, n, dtype, precision, aim, what
+        yield (
+            what,
+            lambda n=n, dtype=dtype, precision=precision, aim=aim, what=what: _product(
+                n, n, n, dtype, precision, aim, what
+            ),
         )
     what = "64 × 64 × 16384 float32 product"
     yield what, lambda: _product(64, 64, 16384 if sizes is FULL else 300, "float32", "ieee", "", what)
@@ -176,8 +179,11 @@ def training(sizes: Sizes) -> Iterator[Case]:
         what = f"MLP {'-'.join(map(str, layers))}, batch {batch}"
         aim = "> 1 ×" if size == sizes.mlps[0] else "≥ 0.8 ×"
         for rival, name in ((torch_mlp, "torch.compile"), (jax_mlp, "jax.jit")):
-            yield f"{what}, beside {name}", lambda size=size, rival=rival, name=name, what=what, aim=aim: _step(
-                what, models.mlp(*size), rival, name, aim
+            yield (
+                f"{what}, beside {name}",
+                lambda size=size, rival=rival, name=name, what=what, aim=aim: _step(
+                    what, models.mlp(*size), rival, name, aim
+                ),
             )
     batch, tokens, width, heads, _ = sizes.transformer
     what = f"transformer block, {batch} × {tokens} tokens, width {width}"

@@ -41,7 +41,6 @@ def run(
     arena = device.reserve(plan.arena_bytes)
     status = device.put(np.array([FINE], np.uint64))
 
-
     def address(p: Pointer, steps: Sequence[int]) -> int:
         return (arena + p.at if p.place is Place.ARENA else places[p.place, p.at]) + p.distance(steps)
 

@@ -155,9 +155,7 @@ class Exponential(Avx512):
         magic = form.magic + 2 * form.bias
         shifted = self.add(x, magic)
         r = self.sub(x, self.sub(shifted, magic))
-        return self.select(
-            vanishes, 0.0, self._scale(self.fma(r, self.polynomial(r, EXP2[x.dtype]), 1.0), shifted)
-        )
+        return self.select(vanishes, 0.0, self._scale(self.fma(r, self.polynomial(r, EXP2[x.dtype]), 1.0), shifted))
 
     @elementary
     def expm1(self, x: Value) -> Value:

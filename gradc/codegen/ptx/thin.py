@@ -50,9 +50,7 @@ def _with_epilogue_batch(p: Product, gpu: Gpu, batch: Var, row: Var, column: Var
     return _nest(p, gpu, [batch], places[::-1], row, column, summed)
 
 
-def _nest(
-    p: Product, gpu: Gpu, batch: list[Var], places: list[Affine], row: Var, column: Var, summed: Var
-) -> Nest:
+def _nest(p: Product, gpu: Gpu, batch: list[Var], places: list[Affine], row: Var, column: Var, summed: Var) -> Nest:
     def offset(view: View, first: Var, second: Var) -> Affine:
         total = Affine.of(view.offset) + Affine.of(first) * view.strides[0] + Affine.of(second) * view.strides[1]
         for place, stride in zip(places, view.batch, strict=True):

@@ -85,6 +85,4 @@ def _in_lanes(outputs: Sequence[Node], leaf: Node, transposed: bool) -> list[Nod
     assert all(has for _, has in found), "what is linear in a direction depends on it"
     if transposed:
         return [dsl.reshape(m, leaf.shape + y.shape) for (m, _), y in zip(found, outputs, strict=True)]
-    return [
-        dsl.reshape(dsl.moveaxis(m, 0, -1), y.shape + leaf.shape) for (m, _), y in zip(found, outputs, strict=True)
-    ]
+    return [dsl.reshape(dsl.moveaxis(m, 0, -1), y.shape + leaf.shape) for (m, _), y in zip(found, outputs, strict=True)]

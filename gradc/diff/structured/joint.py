@@ -12,7 +12,6 @@ from math import prod
 from gradc.diff.batching import batch_node
 from gradc.diff.structured.labels import axes, is_own, place
 from gradc.diff.structured.products import formed
-from gradc.diff.structured.tame import is_tame
 from gradc.diff.structured.terms import Factor, Matrix, Term, squeezed
 from gradc.node import OPS, Node
 from gradc.ops.leaves import full
@@ -25,12 +24,12 @@ def masked(term: Term, masks: Sequence[Factor], matrix: Matrix) -> Term:
     """
     if not masks:
         return term
-    wild = [f for f in term.factors if not is_tame(f)]
+    wild = [f for f in term.factors if not f.is_tame]
     if not wild:
         return term.with_factors(*masks)
     order = tuple(dict.fromkeys(k for f in (*wild, *masks) for k in f.labels))
     joint = formed([*wild, *masks], order, term.sizes(matrix.own), matrix.dtype)
-    return replace(term, factors=(*(f for f in term.factors if is_tame(f)), Factor(joint, order)))
+    return replace(term, factors=(*(f for f in term.factors if f.is_tame), Factor(joint, order)))
 
 
 def applied_densely(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
@@ -43,7 +42,7 @@ def applied_densely(node: Node, given: Mapping[int, Matrix]) -> list[Term]:
 
 def _applied(node: Node, i: int, term: Term, matrix: Matrix) -> Term:
     term = term.loosened([a for a, _ in term.ties])
-    inside = [f for f in term.factors if any(map(is_own, f.labels)) or not is_tame(f)]
+    inside = [f for f in term.factors if any(map(is_own, f.labels)) or not f.is_tame]
     used = sorted({k for f in inside for k in f.labels if not is_own(k)}, key=place)
     sizes = term.sizes(matrix.own)
     operand = formed(inside, (*used, *axes(range(len(matrix.shape)))), sizes, matrix.dtype)

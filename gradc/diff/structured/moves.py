@@ -16,7 +16,6 @@ from gradc.aval import Shape
 from gradc.diff.structured.joint import applied_densely, masked
 from gradc.diff.structured.labels import Axis, Direction, Label, Labels, Names, NewAxis, Sizes, axes, naming
 from gradc.diff.structured.products import formed, spread
-from gradc.diff.structured.tame import is_tame
 from gradc.diff.structured.terms import Factor, Matrix, Term, squeezed, unit_mask
 from gradc.node import OPS, Node, dsl
 from gradc.ops.elementwise import apply
@@ -198,7 +197,7 @@ def _placed(node: Node, term: Term, matrix: Matrix, starts: Shape, steps: Shape)
         masks.append(_shifted_delta(axis, k, term.extent_of(k), places[axis]))
     left = {a: p for a, p in places.items() if not any(a in m.labels for m in masks)}
     carried = all(any(a in f.labels for f in term.factors if f.role != "over") for a in left)
-    if left and not (carried and all(is_tame(f) or set(f.labels) & set(left) for f in term.factors)):
+    if left and not (carried and all(f.is_tame or set(f.labels) & set(left) for f in term.factors)):
         masks += [_factor_placed(Factor(full((matrix.own[a],), True, bool), (a,), "mask"), left) for a in left]
     term = replace(term, factors=tuple(_factor_placed(f, left) for f in term.factors))
     return masked(term, masks, result) if masks else term
@@ -285,7 +284,7 @@ def _scattered(node: Node, term: Term, matrix: Matrix) -> Term:
     term = term.loosened(updates)
     rest = rest_axes(len(shape), chosen)
     names = _names(range(count, count + len(rest)), rest)
-    inside = [f for f in term.factors if any(k in updates for k in f.labels) or not is_tame(f)]
+    inside = [f for f in term.factors if any(k in updates for k in f.labels) or not f.is_tame]
     others = _unrepeated(k for f in inside for k in f.labels if k not in updates)
     sizes = term.sizes(matrix.own)
     value = formed(inside, (*updates, *others), sizes, matrix.dtype)

@@ -22,9 +22,10 @@ from gradc.diff.structured.labels import Label, Labels, Sizes, axes, place
 from gradc.diff.structured.labels import directions as directions_of
 from gradc.diff.structured.terms import Factor, Matrix, Term
 from gradc.node import OPS, Node, constant, dsl
-from gradc.ops.contraction import contract
+from gradc.ops.contraction import contracted
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import delta, full
+from gradc.ops.ranges import is_safe
 
 #: groups of factors that are tried in all ways; beyond, the smallest products are made first
 MOST_GROUPS = 8
@@ -72,8 +73,14 @@ def _pair(a: Factor, b: Factor) -> Factor:
     wide, narrow = (a, b) if len(a.labels) >= len(b.labels) else (b, a)
     order = (*wide.labels, *(k for k in narrow.labels if k not in wide.labels))
     x, y = (spread(f.node, f.labels, order, sizes) for f in (a, b))
-    op = "divide" if b.role == "over" and a.role != "over" else "multiply"
-    return Factor(apply(OPS[op], x, y), order, a.role)
+    if b.role == a.role == "over":
+        return Factor(apply(OPS["multiply"], x, y), order, "over")
+    safe = is_safe(a.range, b.range)
+    if b.role == "over" and safe:
+        return Factor(apply(OPS["divide"], x, y), order, a.role)
+    if b.role == "over":
+        y = apply(OPS["divide"], full(y.shape, 1, y.dtype), y)
+    return Factor(apply(OPS["multiply" if safe else "strong_multiply"], x, y), order, a.role)
 
 
 def _selected(value: Factor | None, masks: Sequence[Factor], sizes: Sizes, dtype: np.dtype[Any]) -> Factor:
@@ -235,7 +242,7 @@ def _product(
     out = tuple(k for k in dict.fromkeys((*x.labels, *y.labels)) if k not in gone)
     number = {k: i for i, k in enumerate(dict.fromkeys((*out, *x.labels, *y.labels)))}
     plain = [tuple(number[k] for k in labels) for labels in (x.labels, y.labels, out)]
-    return Factor(contract(x.node, plain[0], y.node, plain[1], plain[2]), out)
+    return Factor(contracted(x.node, plain[0], y.node, plain[1], plain[2]), out)
 
 
 def _side(factors: Sequence[Factor], sizes: Sizes, dtype: np.dtype[Any]) -> Factor:

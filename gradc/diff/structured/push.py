@@ -16,7 +16,6 @@ from gradc.diff.batching import batch_through_bodies
 from gradc.diff.structured.labels import axes, directions
 from gradc.diff.structured.products import dense
 from gradc.diff.structured.rules import matrix_of_node
-from gradc.diff.structured.tame import answers_kept
 from gradc.diff.structured.terms import Matrix, Space, Term, identity, squeezed
 from gradc.graph import substitute
 from gradc.interpret import topological
@@ -36,10 +35,9 @@ def matrices(outputs: Sequence[Node], leaf: Node, transposed: bool = False) -> l
         outer = [(leaf.shape + y.shape) if transposed else (y.shape + leaf.shape) for y in outputs]
         return [full(shape, 0, y.dtype) for shape, y in zip(outer, outputs, strict=True)]
     push = _Push(leaf)
-    with answers_kept():
-        for node in topological(outputs):
-            with derived_from(node.where):
-                push.enter(node)
+    for node in topological(outputs):
+        with derived_from(node.where):
+            push.enter(node)
     found = []
     for y in outputs:
         with derived_from(y.where):

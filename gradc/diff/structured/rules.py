@@ -193,6 +193,7 @@ RULES: dict[str, Rule] = {
     "positive": plus,
     "cast": converted,
     "multiply": product,
+    "strong_multiply": product,
     "divide": product,
     "where": selected,
     "sum": reduced,

@@ -24,6 +24,7 @@ import numpy as np
 from gradc.aval import Shape
 from gradc.diff.structured.labels import Axis, Direction, Label, Labels, Names, Sizes, naming, place
 from gradc.node import OPS, Node, dsl
+from gradc.ops.ranges import TRUTH, Hazard, Range, as_factor, range_of
 
 #: an own label and the direction it is equal to
 Tie = tuple[Label, Direction]
@@ -45,6 +46,18 @@ class Factor:
     def key(self) -> tuple[int, Labels, str]:
         """Equal for factors that are the same values at the same place."""
         return id(self.node), self.labels, self.role
+
+    @property
+    def range(self) -> Range:
+        """What is known of what the factor contributes."""
+        if self.role == "mask":
+            return TRUTH
+        return range_of(self.node).inverse() if self.role == "over" else as_factor(self.node)
+
+    @property
+    def is_tame(self) -> bool:
+        """Whether it is finite wherever the inputs are, so that a zero in another factor is a zero of the product."""
+        return self.range.hazard < Hazard.GROWTH
 
     def renamed(self, names: Names) -> Factor:
         """The factor under other labels."""
@@ -226,8 +239,8 @@ def _taken_apart(part: Part) -> tuple[int, list[Part]] | None:
         return -1, []
     if how != "mask" and x.op.name == "negative":
         return -1, [(x.args[0], names, how)]
-    if how != "mask" and x.op.name in ("multiply", "divide") and _splits(x, names):
-        second: Role = how if x.op.name == "multiply" else "times" if how == "over" else "over"
+    if how != "mask" and x.op.name in ("multiply", "strong_multiply", "divide") and _splits(x, names):
+        second: Role = how if x.op.name != "divide" else "times" if how == "over" else "over"
         return 1, [(x.args[0], names, how), (x.args[1], names, second)]
     return None
 

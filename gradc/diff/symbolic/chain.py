@@ -87,9 +87,7 @@ def _sum(parts: Sequence[_Cotangent]) -> _Cotangent:
     return _Cotangent(total)
 
 
-def _pulled(
-    node: Node, ct: _Cotangent, active: set[Node], inside: set[Node]
-) -> Iterable[tuple[Node, _Cotangent]]:
+def _pulled(node: Node, ct: _Cotangent, active: set[Node], inside: set[Node]) -> Iterable[tuple[Node, _Cotangent]]:
     if not any(a in active for a in node.args):
         return []
     if is_elementwise(node):
@@ -106,7 +104,7 @@ def _pulled(
 
 def _times(ct: _Cotangent, partial: Partial) -> _Cotangent:
     if isinstance(partial.value, Node):
-        value = apply(OPS["multiply"], ct.value, partial.value)
+        value = apply(OPS["strong_multiply"], ct.value, partial.value)
     elif partial.value in (1, -1):
         value = ct.value if partial.value == 1 else apply(OPS["negative"], ct.value)
     else:

@@ -14,6 +14,7 @@ import numpy as np
 
 from gradc.aval import Shape
 from gradc.node import OPS, Node, constant
+from gradc.ops.contraction import guarded
 from gradc.ops.elementwise import cast
 from gradc.ops.index import linear_index
 from gradc.ops.leaves import full
@@ -88,7 +89,7 @@ def _pull_contract(node: Node, i: int, ct: Node) -> Node:
     own, theirs = (node.attrs[k] for k in (("left", "right") if i == 0 else ("right", "left")))
     out, x = node.attrs["out"], node.args[i]
     kept = tuple(k for k in own if k in out or k in theirs)
-    product = OPS["contract"].make((ct, node.args[1 - i]), left=out, right=theirs, out=kept)
+    product = guarded(OPS["contract"].make((ct, node.args[1 - i]), left=out, right=theirs, out=kept))
     if kept == own:
         return product
     return OPS["broadcast"].make((product,), shape=x.shape, axes=tuple(own.index(k) for k in kept))
@@ -115,6 +116,7 @@ _BY_NAME: dict[str, Callable[[Node, int, Node], Node | None]] = {
     "sum": _pull_sum,
     "cumsum": _pull_cumsum,
     "contract": _pull_contract,
+    "strong_contract": _pull_contract,
     "gather": _pull_gather,
     "scatter": _pull_scatter,
     "cast": _pull_cast,
