@@ -340,3 +340,65 @@ def test_cloudpickle_sends_functions_of_main_by_value() -> None:
     f, g, step, mapped, bent, optimizer = pickle.loads(sent)
     assert f(3.0) == 6.0 and g(3.0) == 6.0 and mapped(X).tolist() == (X + 1).tolist() and bent(2.0) == 12.0
     assert step(np.zeros(2), optimizer.init(np.zeros(2)), np.ones(2))[2] == 2.0
+
+
+# -- jitted functions inside traces ------------------------------------------------------------------------------------
+
+
+def fibonacci(n: int) -> tuple[Callable[[Any], Any], list[int]]:
+    """Jitted functions that each call the two before them, and how often any was traced."""
+    traces: list[int] = []
+    table: dict[int, Callable[[Any], Any]] = {}
+
+    def made(k: int) -> Callable[[Any], Any]:
+        @gc.jit
+        def f(x: Any) -> Any:
+            traces.append(k)
+            return np.sin(x) if k <= 2 else table[k - 1](x) + table[k - 2](x)
+
+        return f
+
+    for k in range(1, n + 1):
+        table[k] = made(k)
+    return table[n], traces
+
+
+@pytest.mark.parametrize(
+    "run", [lambda f: f(0.5), lambda f: gc.grad(f)(0.5), lambda f: gc.jit(gc.grad(gc.grad(f)))(0.5),
+            lambda f: gc.vmap(f)(X)[0], lambda f: gc.fori_loop(0, 3, lambda i, c: f(c) * 1e-9, 0.5)],
+)  # fmt: skip
+def test_a_jitted_function_is_traced_once_for_all_calls_inside_traces(run: Callable[[Any], Any]) -> None:
+    f, traces = fibonacci(40)
+    run(f)
+    assert sorted(traces) == list(range(1, 41))
+
+
+def test_functions_that_call_each_other_stay_as_large_as_what_they_compute() -> None:
+    f, _ = fibonacci(40)
+    assert f(0.5) == pytest.approx(102334155 * np.sin(0.5), rel=1e-13)
+    assert len(gc.trace(f, 0.5).nodes) < 200
+    assert gc.grad(f)(0.5) == pytest.approx(102334155 * np.cos(0.5), rel=1e-13)
+
+
+def test_a_jitted_function_that_reads_an_open_trace_belongs_to_it_alone() -> None:
+    seen: list[Any] = []
+
+    def outer(y: Any) -> Any:
+        @gc.jit
+        def inner(x: Any) -> Any:
+            seen.append(x)
+            return x * y
+
+        return inner(2.0) + inner(y) + inner(y)
+
+    assert gc.grad(outer)(3.0) == 14.0 and len(seen) == 3
+    shapes: list[Any] = []
+
+    @gc.jit
+    def by_shape(x: Any, power: Any = 2) -> Any:
+        shapes.append(x.shape)
+        return np.sum(x**power)
+
+    total = gc.jit(lambda x: by_shape(x) + by_shape(x[:2]) + by_shape(x[1:]) + by_shape(2.0) + by_shape(x, 3.0))
+    assert total(X) == np.sum(X**2) + 5 + 13 + 4 + np.sum(X**3)
+    assert shapes == [(3,), (2,), (), (3,)]

@@ -1,7 +1,8 @@
 """jit, compile and train_step: Python functions to native functions.
 
 `jit` compiles lazily, once per tree structure, leaf shapes and dtypes, and static values.  Called inside a trace it
-inlines.  `compile` is the same ahead of time, from `spec`s.
+is traced once for the same, and its graph inlined: what it computes can be fused with what stands around it, and equal
+kernels are emitted once.  `compile` is the same ahead of time, from `spec`s.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph
 from gradc.node import Node, here
 from gradc.optim import Optimizer, apply_updates
+from gradc.passes import cse
 from gradc.trace import argument_names, aval_of, function_name, open_traces, run, trace
 
 if TYPE_CHECKING:
     from gradc.api.device import DeviceExecutable
     from gradc.api.executable import Executable
+
+#: Of how many argument shapes a function keeps the graph for calls inside traces.
+MOST_KEPT = 64
 
 Names = int | str | Sequence[int | str]
 _ARRAY = {np.ndarray}
@@ -49,6 +54,7 @@ class Jitted(Dispatched):
         if both := {*self.static.positions, *self.static.names} & {*self.donate.positions, *self.donate.names}:
             raise TypeError(f"{self.title}: argument {min(both, key=str)!r} cannot be both static and donated")
         self._cache: dict[Hashable, Executable] = {}
+        self._graphs: dict[Hashable, Graph] = {}  #: what calls inside traces are replaced by, newest last
         self._results_of: type | None = None  #: the memory of what all versions return, where that is asked for
 
     def call_any(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -97,19 +103,36 @@ class Jitted(Dispatched):
     def clear(self) -> None:
         """Forget every compiled version."""
         self._cache.clear()
+        self._graphs.clear()
         self.prefer(None)
 
     @collecting_later
     def _compile_or_inline(self, args: Any, kwargs: Any, leaves: Sequence[Any], key: Hashable) -> Executable | _Inlined:
         start = perf_counter()
-        graph = self._trace(args, kwargs)
+        graph = self._graphs.get(key)
+        if graph is None:
+            graph = self._trace(args, kwargs)
         seconds = perf_counter() - start
         if graph.free or any(isinstance(x, Node) for x in leaves):
             assert graph.out_tree is not None
-            return _Inlined(graph.out_tree.unflatten(run(graph, leaves)))
+            return _Inlined(graph.out_tree.unflatten(run(self._kept(graph, key), leaves)))
         known = self._cache.get(key)
         if known is None:
             known = self._cache[key] = self._compile(graph, args, kwargs, seconds)
+        return known
+
+    def _kept(self, graph: Graph, key: Hashable) -> Graph:
+        """The graph that stands for a call inside a trace: traced once, with equal work done once, so that functions
+        which call each other many times stay as large as what they compute.  One that reads an open trace is that
+        trace's alone.
+        """
+        if graph.free:
+            return graph
+        known = self._graphs.get(key)
+        if known is None:
+            if len(self._graphs) >= MOST_KEPT:
+                self._graphs.pop(next(iter(self._graphs)), None)
+            known = self._graphs[key] = cse(graph)
         return known
 
     def _trace(self, args: Any, kwargs: Any) -> Graph:
