@@ -23,7 +23,7 @@ from gradc.api.options import Options
 from gradc.api.transform import name_to_travel_by
 from gradc.aval import Aval, is_number
 from gradc.containers import Pinned, flatten, leaves_of
-from gradc.errors import DTypeError, TraceError
+from gradc.errors import CompileError, DTypeError, TraceError
 from gradc.graph import Graph
 from gradc.node import Node, here
 from gradc.optim import Optimizer, apply_updates
@@ -323,6 +323,7 @@ def jit(
     donate: Names = (),
     threads: int | None = None,
     fp: str = "ieee",
+    cpu: str | None = None,
     debug: bool = False,
     check: bool | None = None,
     show: Sequence[str] | None = None,
@@ -334,7 +335,9 @@ def jit(
     place in the tree: updated in place, the same ndarray comes back.  ``threads``: how many may share the work
     (default: OMP_NUM_THREADS, or else the CPUs this process may use); any number gives the same bits.  ``fp``: "ieee"
     (default: + − × ÷ √ bit-equal to NumPy), "contract" (a·b + c in one rounding) or "fast" (any order, no NaN or
-    infinity, subnormal numbers are zero).  ``debug``: carry the lines of your source through to the machine code as
+    infinity, subnormal numbers are zero).  ``cpu``: a level of CPUs, "x86-64", "x86-64-v2", "x86-64-v3" or "x86-64-v4":
+    nothing more is asked of them, and the result has the same bits on every machine of that level (default: all that
+    this CPU has).  ``debug``: carry the lines of your source through to the machine code as
     debug locations (the instructions stay the same): ``.asm`` has them, and what ``.save`` writes shows your Python
     file in gdb, perf and objdump.  ``check``: verify the graph between passes, and the schedule behind them (default:
     GRADC_CHECK).  ``show``: stages to print to standard error while compiling, of "graph", "optimised", "schedule",
@@ -346,11 +349,11 @@ def jit(
     """
     if f is None:
         return lambda inner: jit(
-            inner, static=static, donate=donate, threads=threads, fp=fp, debug=debug, check=check, show=show
+            inner, static=static, donate=donate, threads=threads, fp=fp, cpu=cpu, debug=debug, check=check, show=show
         )
     if not callable(f):
         raise TypeError(f"jit expects a function, got {type(f).__name__}")
-    given = {"threads": threads, "check": check, "show": None if show is None else tuple(show)}
+    given = {"cpu": cpu, "threads": threads, "check": check, "show": None if show is None else tuple(show)}
     return Jitted(f, static, donate, _options(fp=fp, debug=debug, **given))
 
 
@@ -368,6 +371,7 @@ def compile(
     donate: Names = ...,
     threads: int | None = ...,
     fp: str = ...,
+    cpu: str | None = ...,
     debug: bool = ...,
     **kwargs: Any,
 ) -> Executable: ...
@@ -392,6 +396,7 @@ def compile(
     donate: Names = (),
     threads: int | None = None,
     fp: str = "ieee",
+    cpu: str | None = None,
     precision: str = "ieee",
     debug: bool = False,
     **kwargs: Any,
@@ -404,7 +409,9 @@ def compile(
     multiply operands rounded to 11 bits and add up in float32.
     Raises CompileError for an unknown target, and for a precision or an op that the target lacks.
     """
-    options = _options(threads=threads, fp=fp, precision=precision, debug=debug, target=target)
+    if cpu is not None and target != "cpu":
+        raise CompileError(f"cpu={cpu!r} says nothing about {target}; leave it out")
+    options = _options(threads=threads, fp=fp, cpu=cpu, precision=precision, debug=debug, target=target)
     if (target, precision) != ("cpu", "ieee"):
         from gradc.codegen.ptx import gpu_for
 

@@ -88,14 +88,16 @@ class Executable(Dispatched):
         record = recall(self._key, self.source_graph) if self._key is not None else None
         if record is None:
             return None
-        loaded = load_known(record.object_key, SYMBOL, fork_symbols(options.threads) if record.shares else {})
+        symbols = fork_symbols(options.threads) if record.shares else {}
+        loaded = load_known(record.object_key, SYMBOL, symbols, options.cpu)
         return (record, loaded) if loaded is not None else None
 
     def _built(self) -> tuple[Record, Loaded]:
         """All stages, and what the next process would like to know."""
         stages = self._stages
         shares = calls_fork(stages.text)
-        loaded = load(stages.text, SYMBOL, symbols=fork_symbols(self.options.threads) if shares else {})
+        symbols = fork_symbols(self.options.threads) if shares else {}
+        loaded = load(stages.text, SYMBOL, cpu=self.options.cpu, symbols=symbols)
         plan = stages.schedule
         record = Record(
             loaded.key, stages.arena_bytes, plan.flops, plan.bytes, len(plan.kernels), shares, stages.optimised.notes,
@@ -298,7 +300,8 @@ class Executable(Dispatched):
         warning gives.  Raises CompileError for an unknown target, CPU or feature, for a target that LLVM has no such
         code for, and for a name that C does not take.
         """
-        target = Target.host() if triple is None else Target.of(triple, cpu, features)
+        here_too = triple is None and not cpu and not features
+        target = self._stages.target if here_too else Target.of(triple or target_info().triple, cpu, features)
         options = self.options
         return build(self.lowered, target, name, options.fp, options.donate, options.debug).write(path, overwrite)
 

@@ -19,6 +19,7 @@ class Options:
 
     fp: str = "ieee"
     target: str = "cpu"  #: or the architecture of a GPU, "sm_90"
+    cpu: str | None = None  #: a level of CPUs, "x86-64-v3", whose code has the same bits on all of them; None: this CPU
     precision: str = "ieee"  #: of float32 products; "tf32": operands rounded for tensor cores
     threads: int = field(default_factory=default_threads)  #: how many may share the work, the caller's among them
     donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage

@@ -43,7 +43,7 @@ class Stages:
 
     @cached_property
     def target(self) -> Target:
-        return Target.host()
+        return Target.host() if self.options.cpu is None else Target.level(self.options.cpu)
 
     @cached_property
     def optimised(self) -> Graph:

@@ -11,12 +11,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradc.errors import CompileError
 from gradc.process import once
 
 #: CPU names that promise a vector extension without naming it in the feature string.
 _AVX512_CPUS = {"x86-64-v4", "skylake-avx512", "cascadelake", "icelake-server", "sapphirerapids", "znver4", "znver5"}
 _AVX2_CPUS = {"x86-64-v3", "haswell", "broadwell", "skylake", "znver1", "znver2", "znver3"}
 
+
+#: The levels of the x86-64 psABI (System V Application Binary Interface, AMD64 supplement, 3.1.1), each with what LLVM
+#: calls the features that it adds to the one before.
+LEVELS = {
+    "x86-64": ("sse2",),
+    "x86-64-v2": ("cx16", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2"),
+    "x86-64-v3": ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"),
+    "x86-64-v4": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+}
 
 #: Bytes of a cache line, and of the smallest page.
 LINE, PAGE = 64, 4096
@@ -88,6 +98,25 @@ class Target:
     def host(cls) -> Target:
         """The CPU that this process runs on."""
         return cls.of(*_host())
+
+    @classmethod
+    def level(cls, name: str) -> Target:
+        """This machine as one of a whole class of CPUs, of which code asks nothing more: "x86-64-v3", say.
+
+        The same for every machine of that level or a higher one, and with it each decision that shapes a result.
+        Raises CompileError for an unknown level, and where this CPU lacks a feature of it.
+        """
+        import llvmlite.binding as llvm
+
+        if name not in LEVELS:
+            raise CompileError(f"cpu={name!r}: expected one of {', '.join(LEVELS)}, or None for this very CPU")
+        present = llvm.get_host_cpu_features()
+        order = list(LEVELS)
+        wanted = [f for level in order[: order.index(name) + 1] for f in LEVELS[level]]
+        missing = [f for f in wanted if not present.get(f, False)]
+        if missing:
+            raise CompileError(f"cpu={name!r}: this CPU ({llvm.get_host_cpu_name()}) lacks {', '.join(missing)}")
+        return cls.of(llvm.get_process_triple(), name)
 
     @property
     def caches(self) -> tuple[Cache, Cache]:

@@ -268,13 +268,15 @@ def load(
     return Loaded(mapped.addresses, name, key, ir_text, blob, seconds, cached, cpu, features, opt_level, mapped)
 
 
-def load_known(key: str, name: str, symbols: Mapping[str, int] | None = None) -> Loaded | None:
+def load_known(
+    key: str, name: str, symbols: Mapping[str, int] | None = None, cpu: str | None = None
+) -> Loaded | None:
     """The function ``name`` of the object that `load` left on disk under ``key``; None if it is not there any more.
 
     The text it was made from is not needed, and not known.
     """
     engine, store = _get_engine(), disk.default()
-    cpu, features = _choose_cpu(engine.info, None, None)
+    cpu, features = _choose_cpu(engine.info, cpu, None)
     start = perf_counter()
     blob = store.get(key) if store else None
     if blob is None:
