@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import gradc as gc
 import gradc.codegen.gemm.blocks as gemm_blocks
 import gradc.schedule.memory as schedule_memory
 from gradc.errors import DTypeError
@@ -22,7 +23,7 @@ from gradc.graph import Graph
 from gradc.node import OPS
 from gradc.ops.elementwise import apply
 from gradc.ops.record import Kind
-from gradc.oracle import check_gradients
+from gradc.oracle import check_gradients, rounding_bodies
 from gradc.oracle.check import METHODS, check_graph, default_compiler
 from gradc.oracle.compare import Verdict
 from gradc.passes import LOWERING, PIPELINE, run_passes
@@ -144,7 +145,7 @@ def test_a_wrong_index_formula_is_named(name):
 def test_a_wrong_batching_rule_is_named(name):
     right = OPS[name].batch
     with planted(name, batch=lambda node, args, batched, size: right(node, args, batched, size) + 1):
-        must_name(check_graph(*one_op(name), ("reverse",)), name, "rule", "batching rule")
+        must_name(check_graph(*one_op(name), ("forward", "reverse")), name, "rule", "batching rule")
 
 
 def test_a_rule_that_is_not_linear_is_named():
@@ -218,13 +219,14 @@ def test_a_wrong_rewrite_is_named(which, name, monkeypatch):
     rules = {"simplify": SIMPLIFY, "stabilise": STABILISE}[which]
     wrong = WRONG.get(name, lambda node: np.hypot(*node.args))
     monkeypatch.setitem(rules, name, (wrong,))
-    must_name(check_gradients(f, x, methods=("reverse", "forward")), name, "pass", which)
+    must_name(check_gradients(f, x, methods=("reverse", "compiled")), name, "pass", which)
 
 
 def test_a_wrong_cse_is_named(monkeypatch):
     """Constants that are merged although their values differ."""
     monkeypatch.setattr(sys.modules["gradc.passes.cse"], "value_key", lambda value: "any")
-    report = check_gradients(lambda x: np.sum(np.sin(x * 2.0) + np.cos(x * 3.0)), np.ones(3), methods=("reverse",))
+    f = lambda x: np.sum(np.sin(x * 2.0) + np.cos(x * 3.0))
+    report = check_gradients(f, np.ones(3), methods=("reverse", "compiled"))
     found = report.first_wrong
     assert found is not None
     assert (found.stage, found.facet) == ("pass", "cse")
@@ -446,3 +448,105 @@ def test_apply_is_the_only_way_in():
     graph, _ = one_op("tanh")
     assert graph.outputs[0].op is OPS["tanh"]
     assert apply(OPS["tanh"], graph.inputs[0]).op is OPS["tanh"]
+
+
+# -- honest ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (np.sin, 1e6),
+        (lambda x: 1 / x, 1e-6),
+        (lambda x: np.tanh(x / 1e-6), 1e-6),
+        (np.cbrt, 1e-6),
+        (lambda x: np.cos(x * x), 1e3),
+        (lambda x: np.exp(-x / 1e-8), 1e-8),
+        (lambda x: np.log(x - 1e6), 1e6 + 1e-3),
+    ],
+)
+def test_a_function_of_another_scale_than_its_argument_is_right(f, x):
+    report = check_gradients(lambda a: f(a).sum(), np.array([x, 1.37 * x, max(x, 1.0) * 1.1]), methods=INTERPRETED)
+    assert report.ok, str(report)
+    assert {row.verdict for row in report.rows} <= {Verdict.AGREE, Verdict.EQUAL}, str(report)
+
+
+def test_nothing_compared_is_not_ok_and_says_so():
+    report = check_gradients(lambda x: (np.log(x) / 0.0).sum(), np.array([-1.0, 4.0]))
+    assert not report.ok
+    assert report.compared == 0
+    assert "NOTHING COMPARED" in str(report)
+    alone = check_gradients(lambda x: np.sum(np.sin(x)), np.ones(2), methods=("reverse",))
+    assert not alone.ok
+    assert "give two" in str(alone)
+
+
+def test_part_of_an_input_compared_is_ok_and_says_what_was_not():
+    report = check_gradients(lambda x: np.where(x < 0, np.nan, x**2).sum() - 0 * np.log(x).sum(), np.array([-1.0, 4.0]))
+    assert report.compared < len(report.rows) or "not" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("f", "args"),
+    [
+        (lambda x, y: np.arctan2(x, y).sum(), (np.array([0.0, 1.0]), np.array([0.0, 2.0]))),
+        (lambda x, y: np.hypot(x, y).sum(), (np.array([0.0, 1.0]), np.array([0.0, 2.0]))),
+        (lambda x, y: np.maximum(x, y).sum(), (np.array([1.0, 1.0]), np.array([1.0, 2.0]))),
+        (lambda x, y: (abs(x) + np.sign(y)).sum(), (np.array([0.0, 1.0]), np.array([0.0, 2.0]))),
+        (lambda x, y: np.linalg.norm(x, axis=1).sum() + y.sum(), (np.array([[0.0, 0.0], [3.0, 4.0]]), np.ones(2))),
+        (lambda x, y: np.max(x * y), (np.array([2.0, 1.0]), np.array([1.0, 2.0]))),
+    ],
+)
+def test_documented_singular_points_are_no_faults(f, args):
+    report = check_gradients(f, *args)
+    assert report.ok, str(report)
+    assert not report.findings
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda f, x: f(x),
+        lambda f, x: gc.checkpoint(f)(x),
+        lambda f, x: gc.scan(lambda c, _: (f(c), None), x, None, length=3)[0],
+        lambda f, x: gc.while_loop(lambda s: s[0] < 2, lambda s: (s[0] + 1, f(s[1])), (0, x), max_steps=4)[1],
+        lambda f, x: gc.cond(np.sum(x) > 0, f, np.sin, x),
+        lambda f, x: gc.vmap(f)(x),
+    ],
+)
+def test_what_is_held_in_a_body_is_held_for_differences_too(wrap):
+    f = lambda x: x * gc.stop_gradient(np.sin(x)) + 0.1
+    report = check_gradients(lambda x: np.sum(wrap(f, x)), np.array([0.7, 1.1]), methods=("forward", "finite"))
+    assert report.ok, str(report)
+
+
+def test_methods_that_are_not_asked_for_do_no_work(monkeypatch):
+    """Neither SymPy, nor the compiler, nor the passes are touched by two methods that need none of them."""
+
+    def unwanted(*args, **kwargs):
+        raise AssertionError("this method was not asked for")
+
+    for place in ("check.pass_findings", "blame.meaning_faults", "estimates.compiled", "estimates.finite"):
+        monkeypatch.setattr(f"gradc.oracle.{place}", unwanted)
+    assert check_gradients(lambda x: np.sum(np.exp(x) * x), np.ones(3), methods=("forward", "reverse")).ok
+
+
+def test_a_loop_is_run_a_fixed_number_of_times_whatever_its_length(monkeypatch):
+    """Its price is that of some gradients: every direction and every step of a quotient is a lane of one run."""
+    runs = []
+
+    def counted(f):
+        return lambda *args, **attrs: runs.append(1) or f(*args, **attrs)
+
+    def chain(c, xs):
+        return gc.scan(lambda c, x: (np.tanh(c * x + 0.1), c), c, xs)[0]
+
+    monkeypatch.setattr(rounding_bodies, "_loop", counted(rounding_bodies._loop))
+    counts = []
+    with planted("loop", numpy=counted(OPS["loop"].numpy)):
+        for length in (4, 40):
+            runs.clear()
+            assert check_gradients(chain, 0.4, np.linspace(0.1, 0.9, length), methods=INTERPRETED[1:]).ok
+            counts.append(len(runs))
+    assert abs(counts[0] - counts[1]) <= 8  # a quotient may need a few steps more
+    assert max(counts) < 64

@@ -81,8 +81,13 @@ class _Ladder:
         error = np.min(self.error, axis=0)
         return bool(np.all((error <= 4 * rounding) & (level - best >= WITNESSES)))
 
-    def best(self) -> Difference:
-        """The estimate with the smallest error, elementwise; NaN with an infinite error where there is none."""
+    def best(self, level: int) -> Difference:
+        """The estimate with the smallest error, elementwise; NaN with an infinite error where there is none.
+
+        ``level`` is the last one: what nothing has testified to counts for nothing.
+        """
+        self.error[level + 1 - WITNESSES :] = np.inf
+        self.value[level + 1 - WITNESSES :] = np.nan
         chosen = np.argmin(self.error, axis=0)[None]
         value, error, jump = (
             np.take_along_axis(a, chosen, axis=0)[0] for a in (self.value, self.error, self.jump)
@@ -117,7 +122,7 @@ def derivative_along(
             slopes, jumps, h = row, gaps, h / RATIO
             if ladder.settled(level, rounding):
                 break
-    return ladder.best()
+    return ladder.best(level)
 
 
 def _unit(*values: Array) -> Array:

@@ -17,13 +17,23 @@ WIDE = np.dtype(np.float64)
 
 
 def widen(graph: Graph) -> Graph:
-    """The graph with float64 in place of every narrower float, node for node."""
+    """The graph with float64 in place of every narrower float, node for node; itself if there is none."""
+    if is_wide(graph):
+        return graph
     new: dict[Node, Node] = {}
     for node in graph.nodes:
         new[node] = _widened(node, tuple(new[a] for a in node.args))
     names = {new[n]: name for n, name in graph.names.items() if n in new}
     return graph.replace(
         inputs=tuple(new[n] for n in graph.inputs), outputs=tuple(new[n] for n in graph.outputs), names=names
+    )
+
+
+def is_wide(graph: Graph) -> bool:
+    """Whether every float of the graph, those in bodies included, is a float64."""
+    return all(
+        _wide_aval(node.aval) == node.aval and all(is_wide(v) for v in node.attrs.values() if isinstance(v, Graph))
+        for node in graph.nodes
     )
 
 

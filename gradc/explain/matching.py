@@ -87,8 +87,8 @@ class Names:
         inner = _without_idle_axes(bare)
         for factor, candidate in ((ONE, small), (c, inner), (-c, negative(inner))):
             symbol = self.known.get(candidate)
-            if symbol is not None:
-                return product(x.shape, [Factor(symbol, _same_axes(symbol, x))], factor)
+            if symbol is not None and (axes := _same_axes(symbol, x)) is not None:
+                return product(x.shape, [Factor(symbol, axes)], factor)
         return x
 
     def has(self, x: Formula, fact: str) -> bool:
@@ -112,10 +112,13 @@ def _without_idle_axes(x: Formula) -> Formula:
     return restricted(x, sorted(varying_axes(x)))
 
 
-def _same_axes(symbol: Symbol, x: Formula) -> Labels:
-    """The axes of the symbol where the axes are along which ``x`` varies."""
-    axes = iter(sorted(varying_axes(x)))
-    return tuple(UNIT if n == 1 else next(axes) for n in symbol.shape)
+def _same_axes(symbol: Symbol, x: Formula) -> Labels | None:
+    """The axes of the symbol where the axes are along which ``x`` varies; None if it repeats ``x`` along others."""
+    axes = sorted(varying_axes(x))
+    if len(axes) != sum(n != 1 for n in symbol.shape):
+        return None
+    places = iter(axes)
+    return tuple(UNIT if n == 1 else next(places) for n in symbol.shape)
 
 
 def called(x: Formula, *names: str) -> Apply | None:

@@ -56,9 +56,15 @@ def derivative_findings(subject: Subject) -> list[Finding]:
     return rule_findings(subject, [check])
 
 
-def record_findings(subject: Subject) -> list[Finding]:
-    """Wrong batching rules and SymPy meanings, which no gradient need show: one node per kind of call."""
-    return rule_findings(subject, [meaning_faults, batching_faults], distinct=True)
+def record_findings(subject: Subject, methods: Sequence[str]) -> list[Finding]:
+    """Wrong SymPy meanings and batching rules, which no gradient need show: one node per kind of call.
+
+    SymPy is asked for "symbolic"; the batching rules, by which directions are taken together, for "forward" and
+    "finite".
+    """
+    checks: list[Check] = [meaning_faults] if "symbolic" in methods else []
+    checks += [batching_faults] if {"forward", "finite"} & set(methods) else []
+    return rule_findings(subject, checks, distinct=True) if checks else []
 
 
 def _finding(stage: str, facet: str, node: Node, index: int, words: str, seen_at: Node) -> Finding:
@@ -77,14 +83,13 @@ def pass_findings(subject: Subject) -> list[Finding]:
     def observe(name: str, before: Graph, after: Graph) -> None:
         steps.append((name, before, after))
 
-    run_passes(subject.graph, FORWARD, observe)
-    forward = [_step_finding(subject, *s, FORWARD) for s in steps]
-    if any(forward):
-        return [f for f in forward if f is not None][:1]
-    steps.clear()
-    run_passes(compiled_subject(subject), (*PIPELINE, *LOWERING), observe)
-    later = (_step_finding(subject, *s, (*PIPELINE, *LOWERING)) for s in steps)
-    return [f for f in later if f is not None][:1]
+    for graph, passes in ((subject.graph, FORWARD), (compiled_subject(subject), (*PIPELINE, *LOWERING))):
+        steps.clear()
+        after = run_passes(graph, passes, observe)
+        if _changed(subject, graph.outputs, graph, after.outputs, after):
+            found = (_step_finding(subject, *s, passes) for s in steps)
+            return [f for f in found if f is not None][:1]
+    return []
 
 
 def _step_finding(subject: Subject, name: str, before: Graph, after: Graph, passes: Iterable[Pass]) -> Finding | None:

@@ -71,20 +71,26 @@ def _checked(graph: Graph, arrays: Sequence[Any], methods: Sequence[str], compil
     makers = _makers(subject, witness, probes, compiled or default_compiler(), runs)
     found, failures, left_out = _estimates(methods, makers)
     rows = _rows(subject, found, probes) + [row for run in runs for row in _value_rows(subject, run)]
-    findings = _findings(subject, witness, rows, failures, compiled)
+    findings = _findings(subject, witness, rows, failures, compiled, methods)
     if not findings:
         rows = [_excused(row) for row in rows]
     return Report(graph.title, tuple(methods), tuple(rows), tuple(findings), (*_notes(witness, probes), *left_out))
 
 
 def _findings(
-    subject: Subject, witness: Subject, rows: Sequence[Row], failures: Failures, compiled: CompileGraph | None
+    subject: Subject,
+    witness: Subject,
+    rows: Sequence[Row],
+    failures: Failures,
+    compiled: CompileGraph | None,
+    methods: Sequence[str],
 ) -> list[Finding]:
     """Who is to blame: rules that no gradient shows, then rewrites; on any trouble derivative rules, modes, kernels."""
     wrong = [row.pair for row in rows if not row.ok]
-    found = record_findings(witness)
-    if not found and "reverse" not in failures:
-        found = pass_findings(witness)
+    found = record_findings(witness, methods)
+    doubtful = any("compiled" in row.pair and row.verdict not in (Verdict.EQUAL, Verdict.AGREE) for row in rows)
+    if not found and "compiled" in methods and (doubtful or failures) and "reverse" not in failures:
+        found = pass_findings(witness)  # what compiled code gets right, the passes before it did
     if wrong or failures or found:
         found = derivative_findings(witness) + found
     if not found and any("compiled" not in pair for pair in wrong):
@@ -154,15 +160,16 @@ def _makers(
     subject: Subject, witness: Subject, probes: dict[int, Probes], compile_graph: CompileGraph, runs: list[by.Run]
 ) -> dict[str, Callable[[], Estimate]]:
     """How to make each method's estimate; what compiled code returned besides is added to ``runs``."""
+    pulled = by.Pulled()
 
     def run_compiled() -> Estimate:
-        runs.append(by.compiled(subject, compile_graph))
+        runs.append(by.compiled(subject, compile_graph, pulled))
         return runs[-1].gradient
 
     return {
-        "symbolic": lambda: by.by_pull_back(witness, "symbolic"),
+        "symbolic": lambda: by.by_pull_back(witness, "symbolic", pulled),
         "forward": lambda: by.forward(witness, probes),
-        "reverse": lambda: by.by_pull_back(witness, "reverse"),
+        "reverse": lambda: by.by_pull_back(witness, "reverse", pulled),
         "finite": lambda: by.finite(witness, probes),
         "compiled": run_compiled,
     }

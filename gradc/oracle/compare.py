@@ -90,6 +90,7 @@ class Row:
     verdict: Verdict
     words: str
     singular: bool = field(default=False)  #: the only trouble is a value that is not finite in one of the two
+    compared: bool = True  #: whether there was an element of which both methods say something
 
     @property
     def ok(self) -> bool:
@@ -127,9 +128,10 @@ def _row(name: str, aval: str, pair: tuple[str, str], a: Slope, b: Slope, dtype:
     verdict, words = _verdict(x, y, wrong, lone, finite, a.kink | b.kink, vague)
     if a.probed:
         words += f" ({x.size} probes)"
+    compared = not x.size or bool(np.any(lone | (finite & ~a.kink & ~b.kink & ~vague)))
     biggest = float(np.max(gap, initial=0.0))
     return Row(name, aval, pair, biggest, biggest / scale if scale else 0.0, float(np.max(ulps, initial=0.0)),
-               verdict, words, bool(np.any(lone)) and not np.any(wrong))  # fmt: skip
+               verdict, words, bool(np.any(lone)) and not np.any(wrong), compared)  # fmt: skip
 
 
 def _alone(x: Array, a: Slope, y: Array, b: Slope) -> Array:

@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from gradc.aval import Aval
+from gradc.diff.batching import batch
 from gradc.diff.finite import Difference
 from gradc.graph import Graph
 from gradc.interpret import topological
 from gradc.node import Node
 from gradc.oracle.compare import Estimate, Probes, Slope
-from gradc.oracle.lines import Lines
+from gradc.oracle.lines import MOST_LANES, Lines
 from gradc.oracle.rounding import running_errors
 from gradc.oracle.witness import Subject
 from gradc.passes import FORWARD, run_passes
+from gradc.trace import new_input
 
 Array = np.ndarray[Any, Any]
 CompileGraph = Callable[[Graph], Callable[[Sequence[Any]], Sequence[Any]]]
@@ -47,9 +50,22 @@ def _probes(shape: tuple[int, ...], random: np.random.Generator) -> Probes:
     return Probes(directions, tuple(tuple(int(k) for k in np.unravel_index(c, shape)) for c in chosen))
 
 
-def by_pull_back(subject: Subject, method: str) -> Estimate:
+class Pulled:
+    """Outputs and gradient of a subject with their bounds, by reverse or symbolic mode: each found once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, str], list[tuple[Array, Array]]] = {}
+
+    def __call__(self, subject: Subject, method: str) -> list[tuple[Array, Array]]:
+        key = id(subject), method
+        if key not in self._found:
+            self._found[key] = _bounds(subject.gradient_graph(method), subject)
+        return self._found[key]
+
+
+def by_pull_back(subject: Subject, method: str, pulled: Pulled) -> Estimate:
     """The whole gradient by reverse or symbolic mode, evaluated by the interpreter, with its running error."""
-    found = _bounds(subject.gradient_graph(method), subject)[len(subject.graph.outputs) :]
+    found = pulled(subject, method)[len(subject.graph.outputs) :]
     slopes = [Slope(v, e, np.zeros(v.shape, bool)) for v, e in found]
     return Estimate(method, tuple(slopes), tuple(x.dtype for x in subject.leaves))
 
@@ -63,39 +79,40 @@ def forward(subject: Subject, probes: dict[int, Probes]) -> Estimate:
         order = topological([t for _, t in moving])
         fixed = {n: primal[n] for n in order if n in primal}
         fixed_errors = {n: primal_errors[n] for n in fixed}
-
-        def one(
-            v: Array, leaf: Node = tangent, moving: Sequence[tuple[Node, Node]] = moving,
-            known: dict[Node, Array] = fixed, bounds: dict[Node, Array] = fixed_errors,
-        ) -> tuple[float, float]:  # fmt: skip
-            values, errors = running_errors([t for _, t in moving], {**known, leaf: v}, bounds)
-            return _weighted([(subject.weights[y], values[t], errors[t]) for y, t in moving])
-
-        slopes.append(_along(one, subject.arrays[i].shape, probes.get(i)))
+        weighted = [(subject.weights[y], t) for y, t in moving]
+        shape, chosen = subject.arrays[i].shape, probes.get(i)
+        vectors = [_unit(shape, k) for k in np.ndindex(shape)] if chosen is None else chosen.along()
+        value, error = np.zeros(len(vectors)), np.zeros(len(vectors))
+        lanes = max(1, MOST_LANES // max(1, subject.arrays[i].size))
+        for start in range(0, len(vectors), lanes):
+            some = np.stack(vectors[start : start + lanes])
+            place = slice(start, start + len(some))
+            value[place], error[place] = _pushed(weighted, tangent, some, fixed, fixed_errors)
+        to = shape if chosen is None else (len(vectors),)
+        slopes.append(Slope(value.reshape(to), error.reshape(to), np.zeros(to, bool), chosen is not None))
     return Estimate("forward", tuple(slopes), tuple(x.dtype for x in subject.leaves))
 
 
-def _weighted(parts: Sequence[tuple[Array, Array, Array]]) -> tuple[float, float]:
-    """Σ weight · value over all outputs, with its bound."""
-    total, bound = 0.0, 0.0
-    for w, v, e in parts:
-        total += float(np.sum(w * v))
-        rounding = np.finfo(np.float64).eps * v.size * float(np.sum(np.abs(w * v))) if v.size > 1 else 0.0
-        bound += float(np.sum(np.abs(w) * e)) + rounding
+def _pushed(
+    weighted: Sequence[tuple[Array, Node]],
+    tangent: Node,
+    directions: Array,
+    known: dict[Node, Array],
+    bounds: dict[Node, Array],
+) -> tuple[Array, Array]:
+    """Σ weight · tangent for each direction, all taken together as lanes of one evaluation, with bounds."""
+    count = len(directions)
+    wide = new_input(Aval(directions.shape, tangent.dtype), "lanes")
+    batched = batch([t for _, t in weighted], {tangent: wide}, count)
+    values, errors = running_errors([t for t, _ in batched], {**known, wide: directions}, bounds)
+    total, bound = np.zeros(count), np.zeros(count)
+    for (w, _), (t, has) in zip(weighted, batched, strict=True):
+        v, e = (np.broadcast_to(a[t] if has else a[t][None], (count, *w.shape)) for a in (values, errors))
+        terms = (w * v).reshape(count, -1)
+        total += terms.sum(axis=1)
+        rounding = np.finfo(np.float64).eps * w.size * np.abs(terms).sum(axis=1) if w.size > 1 else 0.0
+        bound += (np.abs(w) * e).reshape(count, -1).sum(axis=1) + rounding
     return total, bound
-
-
-def _along(one: Callable[[Array], tuple[float, float]], shape: tuple[int, ...], probes: Probes | None) -> Slope:
-    if probes is not None:
-        found = [one(v) for v in probes.along()]
-        value, error = np.array([f[0] for f in found]), np.array([f[1] for f in found])
-        return Slope(value, error, np.zeros(value.shape, bool), True)
-    value, error = np.zeros(shape), np.zeros(shape)
-    for index in np.ndindex(shape):
-        unit = np.zeros(shape)
-        unit[index] = 1.0
-        value[index], error[index] = one(unit)
-    return Slope(value, error, np.zeros(shape, bool))
 
 
 def finite(subject: Subject, probes: dict[int, Probes]) -> Estimate:
@@ -131,15 +148,14 @@ class Run:
     outputs: tuple[Node, ...]
 
 
-def compiled(subject: Subject, compile_graph: CompileGraph) -> Run:
+def compiled(subject: Subject, compile_graph: CompileGraph, pulled: Pulled) -> Run:
     """Value and gradient by compiled code in the model's dtypes.
 
     The bounds are what rounding in those dtypes can do, in the graph that was compiled and in the one that was written.
     """
     graph = compiled_subject(subject)
     results = compile_graph(graph)(list(subject.arrays))
-    written = subject.gradient_graph("reverse")
-    bounds = [_bounds(g, subject) for g in (graph, written)]
+    bounds = [_bounds(graph, subject), pulled(subject, "reverse")]
     slopes = [
         Slope(np.asarray(got), np.maximum(e, f), np.zeros(np.shape(got), bool))
         for got, (_, e), (_, f) in zip(results, *bounds, strict=True)

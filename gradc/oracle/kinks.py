@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradc.node import Node
-from gradc.ops.record import HOLDERS
+from gradc.ops.record import HOLDERS, Kind
 
 Array = np.ndarray[Any, Any]
 Side = Callable[[Node, Sequence[Array], Array], Array]
@@ -54,7 +54,7 @@ _SIDES: dict[str, Side] = {
 
 def has_sides(node: Node) -> bool:
     """Whether the op has kinks or jumps: it is one of those listed, or makes a bool or an integer of floats."""
-    if node.op.kind in HOLDERS:  # kinks inside bodies are not seen from here
+    if node.op.kind in (*HOLDERS, Kind.ITEM):  # kinks inside bodies are not seen from here
         return False
     if node.op.name == "scatter":
         return node.attrs["how"] in ("max", "min")

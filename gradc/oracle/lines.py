@@ -14,17 +14,20 @@ from typing import Any
 
 import numpy as np
 
+import gradc.numpy as gnp
 from gradc.aval import Aval
 from gradc.diff.batching import batch
 from gradc.diff.finite import EPS, Difference, default_step, derivative_along
 from gradc.errors import GradcError
-from gradc.graph import rewrite
+from gradc.graph import Graph
 from gradc.interpret import evaluator, interpret
-from gradc.node import Node
+from gradc.node import OPS, Node
 from gradc.oracle.compare import VAGUE
 from gradc.oracle.kinks import has_sides, same_side, sides
 from gradc.oracle.rounding import running_errors
 from gradc.oracle.witness import Subject
+from gradc.passes.inside import apply
+from gradc.passes.rules import mapped
 from gradc.trace import new_input
 
 Array = np.ndarray[Any, Any]
@@ -34,6 +37,22 @@ Direction = Mapping[int, Array]
 MOST_LANES = 1 << 16
 #: where a difference quotient says little, a kink within this part of its first step is the reason
 NEAR = 2.0**-24
+
+
+def _first_lane(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
+    first: Node = gnp.broadcast_to(args[0][:1], args[0].shape)
+    return first
+
+
+#: `stop_gradient` where a difference quotient looks: every lane has the value of the first
+_HELD = replace(OPS["stop_gradient"], name="held", batch=_first_lane)
+
+
+def _with_held(graph: Graph) -> Graph:
+    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
+        return Node(_HELD, args, {}, node.aval, node.where) if node.op.name == "stop_gradient" else None
+
+    return mapped(graph, rule)
 
 
 class Lines:
@@ -98,29 +117,28 @@ class Lines:
         return along
 
     def _together(self, point: Direction, vectors: Direction) -> Callable[[float], Array] | None:
-        """All lines as lanes of one graph; None where the lanes do not start at the function's own value."""
-        count = len(next(iter(vectors.values())))
-        if count == 1 or not self._weighted:
+        """All lines as lanes of one graph; None where the lanes do not start at the function's own value.
+
+        Before them comes a lane that stays at the point: what is held takes its value from there, in loops too.
+        """
+        count = len(next(iter(vectors.values()))) + 1
+        if not self._weighted:
             return None
+        graph = apply(_with_held, self.subject.graph.replace(outputs=tuple(y for y, _ in self._weighted)))
         inputs = self.subject.graph.inputs
-        stops = {n: new_input(n.aval, "held") for n in self._held if n.op.name == "stop_gradient"}
-        outputs = rewrite([y for y, _ in self._weighted], lambda node, args: None, stops) if stops else [
-            y for y, _ in self._weighted]  # fmt: skip
         wide = {inputs[i]: new_input(Aval((count, *inputs[i].shape), inputs[i].dtype), "lanes") for i in self.moved}
-        held = {n: v for n, v in self._held.items() if n.op.name == "input"} | {
-            stops[n]: self._held[n] for n in stops
-        }  # fmt: skip
+        still = {x: a for x, a in self.subject.values.items() if x not in wide}
+        moved = {i: np.concatenate([np.zeros((1, *point[i].shape)), vectors[i]]) for i in self.moved}
         try:
-            batched = [y for y, has in batch(outputs, wide, count) if has]
-            evaluate = evaluator([*held, *wide.values()], batched)
-            if len(batched) != len(outputs):
+            batched = [y for y, has in batch(graph.outputs, wide, count) if has]
+            if len(batched) != len(graph.outputs):
                 return None
+            evaluate = evaluator([*still, *wide.values()], batched)
 
             def along(t: float) -> Array:
-                moved = [point[i] + t * vectors[i] for i in self.moved]
-                values = evaluate([*held.values(), *moved])
-                weighted = [w * v for (_, w), v in zip(self._weighted, values, strict=True)]
-                return np.asarray(self._constant + sum(a.reshape(count, -1).sum(axis=1) for a in weighted))
+                values = evaluate([*still.values(), *(point[i] + t * moved[i] for i in self.moved)])
+                weighted = [w * v[1:] for (_, w), v in zip(self._weighted, values, strict=True)]
+                return np.asarray(self._constant + sum(a.reshape(count - 1, -1).sum(axis=1) for a in weighted))
 
             start, own = along(0.0), self._at(point)
         except GradcError:

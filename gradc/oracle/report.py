@@ -46,9 +46,14 @@ class Report:
     notes: tuple[str, ...] = ()
 
     @property
+    def compared(self) -> int:
+        """How many comparisons could be made, in part at least, and say something."""
+        return sum(row.compared for row in self.rows)
+
+    @property
     def ok(self) -> bool:
-        """Whether every comparison that could be made came out right and no part was found wrong."""
-        return not self.findings and all(row.ok for row in self.rows)
+        """Whether something could be compared, every comparison came out right and no part was found wrong."""
+        return bool(self.compared) and not self.findings and all(row.ok for row in self.rows)
 
     @property
     def first_wrong(self) -> Finding | None:
@@ -69,12 +74,19 @@ class Report:
             tail = f", {unsure} not fully comparable, none disagree" if unsure else ""
             count = len(self.rows)
             return [*lines, f"ok: {count - unsure} of {count} comparisons agree within error bounds{tail}"]
+        if not self.compared and not self.findings:
+            return [*lines, f"NOTHING COMPARED: {self._why_nothing()}"]
         wrong = sum(not row.ok for row in self.rows)
         lines.append(f"WRONG: {wrong} of {len(self.rows)} comparisons disagree beyond their error bounds")
         if not self.findings:
             lines.append("no single node could be made responsible")
         lines += [f"  {finding}" for finding in self.findings]
         return lines
+
+    def _why_nothing(self) -> str:
+        if not self.rows:
+            return "one method alone agrees with itself; give two"
+        return f"of {len(self.rows)} comparisons none could be made; the table says why. Choose another point."
 
     def _repr_html_(self) -> str:
         from html import escape

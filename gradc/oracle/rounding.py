@@ -98,8 +98,11 @@ def own_error(node: Node, args: Sequence[Array], value: Array) -> Array:
     smallest = finfo(node.dtype).smallest_subnormal
     error = 2 * stated * unit_roundoff(node.dtype) * size + smallest
     if name in ROUNDED or name == "power":
-        whole = np.all([_is_small_whole(a) for a in (*args, value)], axis=0)
-        error = np.where(whole, 0.0, error)
+        whole = _is_small_whole(value)
+        if whole.any():
+            for a in args:
+                whole = whole & _is_small_whole(a)
+            error = np.where(whole, 0.0, error)
     return np.asarray(error)
 
 
@@ -123,8 +126,7 @@ def stated_ulp(name: str, dtype: np.dtype[Any]) -> float:
 
 
 def _is_small_whole(value: Array) -> Array:
-    with np.errstate(all="ignore"):
-        return (value == np.rint(value)) & (np.abs(value) < SMALL)
+    return np.asarray((value == np.rint(value)) & (np.abs(value) < SMALL))
 
 
 def _bound(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Any:
@@ -151,10 +153,27 @@ def _elementwise(node: Node, args: Sequence[Array], errors: Sequence[Array], val
     if not node.aval.is_float:
         return _uncertain(node, args, errors)
     total = own_error(node, args, value)
+    if (closed := _CLOSED.get(node.op.name)) is not None:
+        return np.asarray(total + closed(args, errors))
     for i, error in enumerate(errors):
         if np.any(error > 0):
             total = total + _moved_by(node, args, i, error, value)
     return total
+
+
+def _of_product(args: Sequence[Array], errors: Sequence[Array]) -> Array:
+    (x, y), (ex, ey) = args, errors
+    moved = np.abs(x) * ey + (np.abs(y) + ey) * ex
+    return np.where((ex == 0) & (ey == 0), 0.0, moved)  # not infinity times no error
+
+
+#: how errors of the operands move sums and products, in closed form
+_CLOSED: dict[str, Callable[[Sequence[Array], Sequence[Array]], Array]] = {
+    "add": lambda args, errors: errors[0] + errors[1],
+    "subtract": lambda args, errors: errors[0] + errors[1],
+    "negative": lambda args, errors: errors[0],
+    "multiply": _of_product,
+}
 
 
 def _moved_by(node: Node, args: Sequence[Array], i: int, error: Array, value: Array) -> Array:

@@ -28,6 +28,7 @@ from gradc.errors import GradcError
 from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
 from gradc.ops.record import Kind
+from gradc.oracle.compare import VAGUE
 from gradc.oracle.rounding import evaluate_wide, own_error, running_errors
 
 Array = np.ndarray[Any, Any]
@@ -140,13 +141,31 @@ def _derivative_faults(alone: Alone, depth: int) -> Iterator[Fault]:
     reverse = alone.pulled(pull_back)
     symbolic = alone.pulled(symbolic_pull_back)
     expected = _dot(alone.cotangent, d.value, d.error)
-    if _apart(_against(alone, symbolic), expected) and not _only_overflows(alone, symbolic, d):
+    excused = _at_declared_singular_point(alone, symbolic, d) or _only_overflows(alone, symbolic, d)
+    if _apart(_against(alone, symbolic), expected) and not excused:
         yield Fault(node, "SymPy meaning", _words("its derivative gives", _against(alone, symbolic), expected))
     pairing = _dot(alone.cotangent, pushed, pushed_error)
     if _apart(_against(alone, reverse), pairing):
         inner = _inner_faults(built, alone, depth)
         words = _words("⟨ct, J t⟩ ≠ ⟨Jᵀct, t⟩: the transpose gives", _against(alone, reverse), pairing)
         yield from inner or [Fault(node, _transpose_facet(node), words)]
+
+
+def _at_declared_singular_point(alone: Alone, symbolic: Sequence[tuple[Array, Array]], d: Difference) -> bool:
+    """Whether SymPy's derivative is not finite only where the function has none and the record says what stands there.
+
+    That the function has none is seen from its values: one-sided derivatives that differ, or quotients that do not
+    settle.
+    """
+    if not alone.node.op.singular:
+        return False
+    rough = (d.jump != 0) | ~(d.error <= VAGUE * np.maximum(np.abs(d.value), 1.0))
+    bad = [~np.isfinite(g) for g, _ in symbolic]
+    if not any(np.any(b) for b in bad):
+        return False
+    if alone.node.op.kind is not Kind.ELEMENTWISE:
+        return bool(np.any(rough))
+    return all(bool(np.all(rough[b])) for b in bad)
 
 
 def _only_overflows(alone: Alone, symbolic: Sequence[tuple[Array, Array]], d: Difference) -> bool:

@@ -51,8 +51,10 @@ class Subject:
         return float(sum(np.sum(self.weights[node] * y) for node, y in pairs if node in self.weights))
 
     def widened(self) -> Subject:
-        """The same subject in float64."""
+        """The same subject in float64; itself if it is that."""
         graph = widen(self.graph)
+        if graph is self.graph:
+            return self
         partner = dict(zip(self.graph.outputs, graph.outputs, strict=True))
         weights = {partner[n]: w.astype(np.float64) for n, w in self.weights.items()}
         return Subject(graph, tuple(widen_array(a) for a in self.arrays), self.wanted, weights)

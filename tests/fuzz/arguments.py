@@ -108,7 +108,8 @@ def _first_operand(scope: Scope, entry: Entry) -> str:
 def _argument(made: Call, parameter: inspect.Parameter) -> str | None:
     """One argument as it is written in the call, or None where it is left to its default."""
     name, needed = parameter.name, parameter.default is parameter.empty
-    if name in SKIPPED or parameter.kind is parameter.VAR_KEYWORD:
+    mixed = name == "dtype" and made.entry.name in ("std", "var")  # NumPy computes them in two precisions
+    if name in SKIPPED or mixed or parameter.kind is parameter.VAR_KEYWORD:
         return None
     if not needed and parameter.kind is not parameter.VAR_POSITIONAL and not made.scope.chance(0.35):
         return None

@@ -5,6 +5,7 @@ Enters: a `Scope`.  Leaves: statements taken into it.  Start reading at `FORMS`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from tests.fuzz.arguments import call
@@ -56,7 +57,8 @@ def function_named(scope: Scope, path: str) -> bool:
         text += "[0]"
     if ENTRIES[path].name.startswith("atleast") and ", " in text:
         text += "[0]"
-    return _take(scope, text, path)
+    plain = re.sub(r"(\w+)\.astype\(", r"gnp.astype(\1, ", text) if path == "Node.astype" else None
+    return _take(scope, text, path, plain)
 
 
 def operator(scope: Scope) -> bool:

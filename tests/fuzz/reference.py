@@ -18,6 +18,7 @@ import scipy.special
 import gradc as gc
 import gradc.numpy as gnp
 from gradc import nn, special
+from gradc.node import Node
 
 Array = Any
 
@@ -33,7 +34,8 @@ class _Outside:
             return self._known[name]
         for other in self._others:
             if hasattr(other, name):
-                return getattr(other, name)
+                found = getattr(other, name)
+                return _narrow(found) if other is scipy.special else found
         return getattr(self._own, name)
 
 
@@ -93,28 +95,61 @@ class _Custom:
         return self.f(*args)
 
 
+_COMBINE: dict[str, Any] = {
+    "set": lambda old, new: new, "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
+    "max": np.maximum, "min": np.minimum, "power": np.power,
+}  # fmt: skip
+
+
 def updated(x: Array, index: Any, how: str, value: Any) -> Array:
-    """``x.at[index].<how>(value)`` by NumPy's own unbuffered ufuncs, in which repeated indices count each time."""
+    """``x.at[index].<how>(value)``, one position after another: each occurrence of a position counts.
+
+    Not by `numpy.ufunc.at`: with several index arrays of one element it reads beyond its operands.
+    """
     result = np.array(x)
     if how == "get":
         return result[index]
-    if how == "apply":
-        places = np.arange(result.size).reshape(result.shape)[index]
-        for place in np.ravel(places):  # a position that occurs twice is replaced twice
-            result.flat[place] = np.asarray(value(result.flat[place])).astype(result.dtype)
-        return result
-    value = np.asarray(value).astype(result.dtype)
-    if how == "set":
-        result[index] = value
-        return result
-    ufunc = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide, "max": np.maximum,
-             "min": np.minimum, "power": np.power}[how]  # fmt: skip
-    ufunc.at(result, index, value)
+    places = np.arange(result.size).reshape(result.shape)[index]
+    values = [None] * places.size if how == "apply" else np.broadcast_to(
+        np.asarray(value).astype(result.dtype), places.shape).ravel()  # fmt: skip
+    for place, new in zip(places.ravel(), values, strict=True):
+        old = result.flat[place]
+        result.flat[place] = np.asarray(value(old) if how == "apply" else _COMBINE[how](old, new)).astype(result.dtype)
     return result
 
 
-def _same(x: Any) -> Any:
-    return x
+def _stopped(x: Any) -> Any:
+    return gc.stop_gradient(x) if isinstance(x, Node) else x
+
+
+def astype(x: Any, dtype: Any, **options: Any) -> Any:
+    """NumPy's cast, but for floats beyond the integers, where NumPy's answer is the platform's: those saturate."""
+    a, kind = np.asarray(x), np.dtype(dtype)
+    if kind.kind not in "iu" or a.dtype.kind in "iub":
+        return a.astype(kind)
+    info = np.iinfo(kind)
+    wide = np.trunc(np.nan_to_num(a.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf))
+    inside = np.where((wide < float(info.max)) & (wide > float(info.min)), wide, 0.0).astype(kind)
+    return np.where(wide >= float(info.max), info.max, np.where(wide <= float(info.min), info.min, inside)).astype(kind)
+
+
+def logsumexp(a: Any, axis: Any = None, *, b: Any = None, keepdims: bool = False) -> Any:
+    """Its definition; SciPy's has results of one dimension for some of none."""
+    m = np.max(a, axis=axis, keepdims=True, initial=-np.inf)
+    total = np.sum((1 if b is None else b) * np.exp(a - m), axis=axis, keepdims=True)
+    result = (m + np.log(total)).astype(np.asarray(a).dtype if np.asarray(a).dtype.kind == "f" else np.float64)
+    return result if keepdims else np.squeeze(result, axis)
+
+
+def _narrow(f: Any) -> Any:
+    """A function of SciPy in the dtype of its float operands, as NumPy's own functions do: SciPy widens some."""
+
+    def computed(*args: Any, **kwargs: Any) -> Any:
+        floats = [a.dtype for a in map(np.asarray, args) if a.dtype.kind == "f"]
+        result = f(*args, **kwargs)
+        return np.asarray(result).astype(np.result_type(*floats)) if floats and not isinstance(result, Node) else result
+
+    return computed
 
 
 def _identity(f: Any, **options: Any) -> Any:
@@ -124,19 +159,18 @@ def _identity(f: Any, **options: Any) -> Any:
 #: what programs see as ``gc`` when they run as plain NumPy; derivatives inside a program stay gradc's own
 _PLAIN = SimpleNamespace(
     scan=scan, fori_loop=fori_loop, while_loop=while_loop, cond=cond, vmap=vmap, checkpoint=_identity, jit=_identity,
-    stop_gradient=_same, custom_derivative=_Custom, grad=gc.grad, value_and_grad=gc.value_and_grad, jvp=gc.jvp,
+    stop_gradient=_stopped, custom_derivative=_Custom, grad=gc.grad, value_and_grad=gc.value_and_grad, jvp=gc.jvp,
     vjp=gc.vjp, hvp=gc.hvp, jacobian=gc.jacobian, hessian=gc.hessian,
 )  # fmt: skip
 
+_windows = np.lib.stride_tricks.sliding_window_view
 GRADC: dict[str, Any] = {"np": np, "gnp": gnp, "gc": gc, "nn": nn, "special": special}
 NUMPY: dict[str, Any] = {
     "np": np,
-    "gnp": _Outside(
-        gnp, np, logsumexp=scipy.special.logsumexp, sliding_window_view=np.lib.stride_tricks.sliding_window_view
-    ),
+    "gnp": _Outside(gnp, np, logsumexp=logsumexp, astype=astype, sliding_window_view=_windows),
     "gc": _PLAIN,
     "nn": nn,
-    "special": _Outside(special, scipy.special),
+    "special": _Outside(special, scipy.special, logsumexp=logsumexp),
     "updated": updated,
 }
 
