@@ -406,7 +406,7 @@ def test_one_method_that_is_not_finite_is_not_passed_over():
 def test_an_overflowing_point_is_not_comparable_and_not_passed():
     report = check_gradients(*ZOO["overflowing softmax"])
     assert {row.verdict for row in report.rows if "compiled" in row.pair} == {Verdict.UNSURE}
-    assert str(report).endswith("11 not fully comparable, none disagree")
+    assert not any(row.absolute > 0.5 for row in report.rows if row.verdict is Verdict.AGREE)
 
 
 def test_large_inputs_are_sampled_and_the_table_says_so():

@@ -115,9 +115,10 @@ def _projected(slope: Slope, probes: Probes) -> Slope:
 def _row(name: str, aval: str, pair: tuple[str, str], a: Slope, b: Slope, dtype: np.dtype[Any]) -> Row:
     x, y = a.value.astype(np.float64), b.value.astype(np.float64)
     with np.errstate(all="ignore"):
-        finite = np.isfinite(x) & np.isfinite(y)
-        gap = np.where(finite & (x != y), np.abs(x - y), 0.0)
         allowed = a.error + b.error
+        finite = np.isfinite(x) & np.isfinite(y)
+        finite &= (x == y) | np.isfinite(allowed)  # an infinite bound agrees with anything
+        gap = np.where(finite & (x != y), np.abs(x - y), 0.0)
         scale = float(np.max(np.where(finite, np.maximum(np.abs(x), np.abs(y)), 0.0), initial=0.0))
         wrong = finite & ~(gap <= allowed)
         lone = _alone(x, a, y, b) | _alone(y, b, x, a)
@@ -160,7 +161,7 @@ def _verdict(
 def _remarks(kink: Array, vague: Array, missing: Array) -> str:
     parts = [
         (kink, "kink within the difference step at"), (vague, "difference quotient says little at"),
-        (missing, "not comparable (not finite) at"),
+        (missing, "not comparable (not finite, or without a bound) at"),
     ]  # fmt: skip
     said = [f"{words} {_count(mask)}" for mask, words in parts if np.any(mask)]
     rest = np.any(~(kink | vague | missing))
