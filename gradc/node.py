@@ -162,8 +162,17 @@ class Node:
         self.range: Range | None = None  # what is known of its values, once `gradc.ops.ranges` was asked
 
     def rebuilt(self, args: Sequence[Node], label: Label | None = None) -> Node:
-        """The same operation on other operands (of the same avals), at the same source line."""
+        """The same operation on other operands, at the same source line; they leave its result's aval as it is."""
+        for new, old in zip(args, self.args, strict=False):
+            if new.aval is not old.aval and (new.aval.shape != old.aval.shape or new.aval.dtype != old.aval.dtype):
+                self._refuse_other_result(args)
         return Node(self.op, tuple(args), self.attrs, self.aval, self.where, label, self.replica)
+
+    def _refuse_other_result(self, args: Sequence[Node]) -> None:
+        """A node keeps its aval when its operands are replaced, so what they are may not change it."""
+        found = self.op.result_of([a.aval for a in args], self.attrs)
+        if (found.shape, found.dtype) != (self.aval.shape, self.aval.dtype):
+            raise ShapeError(f"{self.where or here()}: {self.op.name} of other operands is {found}, not {self.aval}")
 
     # -- what an array knows of itself -------------------------------------------------------------------------------
     @property

@@ -1,8 +1,9 @@
 """The contract kind: einsum of two operands, the one op behind every matrix product.
 
-Attributes are three tuples of integer labels, one label per axis: ``left``, ``right`` and ``out``.  No label repeats
-within an operand, every output label occurs in an operand, and a label that is in an operand but not in the output is
-summed.  `gradc.numpy.einsum` brings every einsum to this form (diagonals and more operands are other nodes).
+Attributes are three tuples of integer labels from 0 on, one label per axis: ``left``, ``right`` and ``out``.  No label
+repeats within an operand and has but one extent, every output label occurs in an operand, and a label that is in an
+operand but not in the output is summed.  `gradc.numpy.einsum` brings every einsum to this form (diagonals and more
+operands are other nodes).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from gradc.aval import Aval, Shape
 from gradc.graph import Graph
 from gradc.node import OPS, Node, dsl
+from gradc.ops.consistent import one_for_each, refuse, same_dtype
 from gradc.ops.ranges import Hazard, Range, Zeros, bounded, is_safe_to_contract, range_of
 from gradc.ops.record import Kind, Op, Sample, register
 
@@ -28,8 +30,18 @@ def label_sizes(x: Aval, y: Aval, left: Labels, right: Labels) -> dict[int, int]
 
 
 def _infer(x: Aval, y: Aval, left: Labels, right: Labels, out: Labels) -> Aval:
-    sizes = label_sizes(x, y, left, right)
-    return Aval(tuple(sizes[k] for k in out), x.dtype)
+    same_dtype((x, y))
+    sizes: dict[int, int] = {}
+    for aval, labels in ((x, left), (y, right)):
+        one_for_each("labels", labels, aval.ndim)
+        if len(set(labels)) < len(labels):
+            refuse("an operand repeats a label")
+        for k, n in zip(labels, aval.shape, strict=True):
+            if sizes.setdefault(k, n) != n:
+                refuse(f"label {k} has the extents {sizes[k]} and {n}")
+    if len(set(out)) < len(out) or not sizes.keys() >= set(out) or min(sizes, default=0) < 0:
+        refuse("the labels of the result are not each once among those of the operands")
+    return Aval(tuple([sizes[k] for k in out]), x.dtype)
 
 
 def _numpy(x: Any, y: Any, left: Labels, right: Labels, out: Labels) -> Any:

@@ -27,6 +27,7 @@ from gradc.aval import Aval, Results
 from gradc.graph import Graph, rewrite
 from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
+from gradc.ops.consistent import agrees, bodies_take, is_truth, refuse
 from gradc.ops.leaves import full
 from gradc.ops.ranges import NOTHING, Range, range_of, union
 from gradc.ops.record import HOLDERS, Kind, Op, register
@@ -88,11 +89,17 @@ def _item_range(node: Node) -> Range:
     return union(found)
 
 
+def _item_infer(results: Aval, index: int) -> Aval:
+    if not isinstance(results, Results) or not 0 <= index < len(results.parts):
+        refuse(f"there is no result {index}")
+    return results.parts[index]
+
+
 register(
     Op(
         name="item",
         kind=Kind.ITEM,
-        infer=lambda results, index: results.parts[index],
+        infer=_item_infer,
         numpy=lambda results, index: results[index],
         range=lambda node, results: _item_range(node),
         doc="One result of a node that has several.",
@@ -159,9 +166,30 @@ class Loop:
         return self.length if self.cond is None else None
 
 
-def _loop_infer(*avals: Aval, body: Graph, length: int | None, carries: int, **_: Any) -> Aval:
-    stacked = [Aval((length or 0, *y.shape), y.dtype) for y in body.outputs[carries:]]
-    return Results.of([*(y.aval for y in body.outputs[:carries]), *stacked])
+def _loop_infer(
+    *avals: Aval, body: Graph, cond: Graph | None, consts: int, carries: int, length: int | None, reverse: bool
+) -> Aval:
+    state, xs = avals[: consts + carries], avals[consts + carries :]
+    if any(not x.shape or x.shape[0] != length for x in xs):
+        refuse(f"it runs {length} steps over rows of other numbers")
+    bodies_take("body", _avals(body.inputs), [*state, *(Aval(x.shape[1:], x.dtype) for x in xs)])
+    results = _avals(body.outputs)
+    if len(results) < carries or not all(map(agrees, results, state[consts:])):
+        refuse(f"the carries come as ({', '.join(map(str, state[consts:]))}), go as ({', '.join(map(str, results))})")
+    if cond is not None:
+        bodies_take("condition", _avals(cond.inputs), state)
+        _chooses(_avals(cond.outputs))
+    return Results.of([*results[:carries], *(Aval((length or 0, *y.shape), y.dtype) for y in results[carries:])])
+
+
+def _avals(nodes: Sequence[Node]) -> list[Aval]:
+    return [n.aval for n in nodes]
+
+
+def _chooses(avals: Sequence[Aval]) -> None:
+    if len(avals) != 1 or avals[0].shape:
+        refuse("what decides is not one truth value")
+    is_truth(avals[0])
 
 
 def _loop_numpy(
@@ -292,8 +320,18 @@ def stacked(rows: Sequence[Node]) -> Node:
 # -- one of two bodies, and bodies with a rule -------------------------------------------------------------------------
 
 
-def _body_results(*avals: Aval, body: Graph, **_: Any) -> Aval:
-    return Results.of([y.aval for y in body.outputs])
+def body_results(*avals: Aval, body: Graph, **_: Any) -> Aval:
+    """The shape rule of what runs a body once."""
+    bodies_take("body", _avals(body.inputs), avals)
+    return Results.of(_avals(body.outputs))
+
+
+def _cond_infer(which: Aval, *avals: Aval, body: Graph, otherwise: Graph) -> Aval:
+    _chooses([which])
+    results = body_results(*avals, body=body)
+    bodies_take("other body", _avals(otherwise.inputs), avals)
+    bodies_take("caller", _avals(otherwise.outputs), _avals(body.outputs))
+    return results
 
 
 def _cond_numpy(which: Array, *operands: Array, body: Graph, otherwise: Graph) -> tuple[Array, ...]:
@@ -304,7 +342,7 @@ register(
     Op(
         name="cond",
         kind=Kind.BRANCH,
-        infer=_body_results,
+        infer=_cond_infer,
         numpy=_cond_numpy,
         doc="One of two bodies, whichever a bool chooses; the other one is not run.",
     )
@@ -313,7 +351,7 @@ register(
     Op(
         name="checkpoint",
         kind=Kind.CALL,
-        infer=_body_results,
+        infer=body_results,
         numpy=lambda *operands, body: tuple(body.call(operands)),
         doc="A body whose inner values reverse mode computes again instead of keeping them.",
     )

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradc.aval import Aval, Results
 from gradc.errors import TraceError
 from gradc.graph import Graph
 from gradc.node import Node, here
+from gradc.ops.control import body_results
 from gradc.ops.record import Kind, Op, register
 
 Array = np.ndarray[Any, Any]
@@ -66,10 +66,6 @@ def _left_behind(kind: RuleKind, title: str) -> DerivativeRule:
     return DerivativeRule(kind, title, make)
 
 
-def _infer(*avals: Aval, body: Graph, rule: DerivativeRule) -> Aval:
-    return Results.of([y.aval for y in body.outputs])
-
-
 def _numpy(*operands: Array, body: Graph, rule: DerivativeRule) -> tuple[Array, ...]:
     return tuple(body.call(operands))
 
@@ -78,7 +74,7 @@ register(
     Op(
         name="custom",
         kind=Kind.CALL,
-        infer=_infer,
+        infer=body_results,
         numpy=_numpy,
         doc="A body whose derivative is a rule given by the user.",
     )

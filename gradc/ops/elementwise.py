@@ -28,6 +28,7 @@ from gradc.aval import (
 )
 from gradc.errors import DTypeError, PromotionWarning, ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
+from gradc.ops.consistent import refuse_dtypes, same_shape
 from gradc.ops.record import Kind, Op, register
 
 #: op name -> ufunc whose `resolve_dtypes` decides the loop's dtypes
@@ -63,7 +64,11 @@ def elementwise(
 
 def _infer(name: str) -> Callable[..., Aval]:
     def infer(*avals: Aval, **attrs: Any) -> Aval:
-        result = loop_dtypes(name, avals)[-1]
+        same_shape(avals)
+        *taken, result = loop_dtypes(name, avals)
+        for x, dtype in zip(avals, taken, strict=True):
+            if x.dtype != dtype and not x.weak:
+                refuse_dtypes(f"NumPy computes it of {', '.join(map(str, taken))}")
         return Aval(avals[0].shape, result, result.kind != "b" and all(a.weak for a in avals))
 
     return infer
@@ -220,9 +225,9 @@ def broadcast_to(node: Node, shape: Shape) -> Node:
 
 def batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
     """Batching rule of the kind: give unbatched operands the new axis by broadcasting."""
-    shape = (size, *node.shape)
     full = [
         a if has else OPS["broadcast"].make((a,), shape=(size, *a.shape), axes=tuple(range(1, a.ndim + 1)))
         for a, has in zip(args, batched, strict=True)
     ]
-    return Node(node.op, tuple(full), node.attrs, Aval(shape, node.dtype, node.aval.weak))
+    same_shape([a.aval for a in full])
+    return Node(node.op, tuple(full), node.attrs, Aval((size, *node.shape), node.dtype, node.aval.weak))

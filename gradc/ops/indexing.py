@@ -16,6 +16,7 @@ import numpy as np
 
 from gradc.aval import Aval, Shape
 from gradc.node import OPS, Node, dsl
+from gradc.ops.consistent import axes_in, axis_in, is_indices, one_for_each, refuse, same_dtype, same_shape
 from gradc.ops.leaves import full, iota
 from gradc.ops.ranges import Range, Zeros
 from gradc.ops.record import Kind, Op, Sample, register
@@ -35,8 +36,19 @@ def _front(x: Array, axes: Shape) -> Array:
 # -- gather ------------------------------------------------------------------------------------------------------------
 
 
+def _indexed_shape(x: Aval, indices: Sequence[Aval], axes: Shape) -> Shape:
+    """The shape of what the indices choose."""
+    axes_in(axes, x.ndim)
+    one_for_each("indices", indices, len(axes))
+    if not indices:
+        refuse("nothing is indexed")
+    is_indices(indices)
+    same_shape(indices)
+    return indices[0].shape + tuple([n for a, n in enumerate(x.shape) if a not in axes])
+
+
 def _gather_infer(x: Aval, *indices: Aval, axes: Shape) -> Aval:
-    return Aval(indices[0].shape + tuple(x.shape[a] for a in rest_axes(x.ndim, axes)), x.dtype)
+    return Aval(_indexed_shape(x, indices, axes), x.dtype)
 
 
 def _gather_transpose(ct: Node, node: Node, i: int) -> Node:
@@ -176,6 +188,15 @@ def _scatter_batch(node: Node, args: Sequence[Node], batched: Sequence[bool], si
     return node.op.make((x, v, count, *indices), axes=axes, how=node.attrs["how"])
 
 
+def _scatter_infer(x: Aval, v: Aval, *indices: Aval, axes: Shape, how: str) -> Aval:
+    same_dtype((x, v))
+    if v.shape != (chosen := _indexed_shape(x, indices, axes)):
+        refuse(f"updates of {v.shape} for places of {chosen}")
+    if how not in ("set", *_COMBINE):
+        refuse("it is not said how updates are combined")
+    return Aval(x.shape, x.dtype)
+
+
 def _scatter_samples() -> tuple[Sample, ...]:
     cases = []
     for how in ("add", "set", "max", "min"):
@@ -188,7 +209,7 @@ register(
     Op(
         name="scatter",
         kind=Kind.SCATTER,
-        infer=lambda x, v, *indices, axes, how: Aval(x.shape, x.dtype),
+        infer=_scatter_infer,
         numpy=_scatter_numpy,
         jvp=_scatter_jvp,
         transpose=_scatter_transpose,
@@ -204,6 +225,11 @@ register(
 # -- sort --------------------------------------------------------------------------------------------------------------
 
 
+def _argsort_infer(x: Aval, axis: int) -> Aval:
+    axis_in(axis, x.ndim)
+    return Aval(x.shape, np.dtype(np.int64))
+
+
 def _sort_batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
     return node.op.make(args, axis=node.attrs["axis"] + 1)
 
@@ -212,7 +238,7 @@ register(
     Op(
         name="argsort",
         kind=Kind.SORT,
-        infer=lambda x, axis: Aval(x.shape, np.dtype(np.int64)),
+        infer=_argsort_infer,
         numpy=lambda x, axis: np.argsort(x, axis=axis, kind="stable"),
         batch=_sort_batch,
         samples=(Sample(((5,),), {"axis": 0}), Sample(((2, 3),), {"axis": 1}), Sample(((3, 2),), {"axis": 0})),
@@ -232,6 +258,16 @@ def _searchsorted_numpy(a: Array, v: Array, side: str) -> Array:
     return out
 
 
+def _searchsorted_infer(a: Aval, v: Aval, side: str) -> Aval:
+    same_dtype((a, v))
+    lead = a.shape[:-1]
+    if not a.ndim or v.shape[: len(lead)] != lead:
+        refuse("what is searched has no last axis, or other leading axes than what is sought")
+    if side not in ("left", "right"):
+        refuse("the side is left or right")
+    return Aval(v.shape, np.dtype(np.int64))
+
+
 def _searchsorted_batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
     full = [
         a if has else OPS["broadcast"].make((a,), shape=(size, *a.shape), axes=tuple(range(1, a.ndim + 1)))
@@ -244,7 +280,7 @@ register(
     Op(
         name="searchsorted",
         kind=Kind.SORT,
-        infer=lambda a, v, side: Aval(v.shape, np.dtype(np.int64)),
+        infer=_searchsorted_infer,
         numpy=_searchsorted_numpy,
         batch=_searchsorted_batch,
         samples=(Sample(((4,), (3,)), {"side": "left"}), Sample(((4,), (2, 2)), {"side": "right"})),

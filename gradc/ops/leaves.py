@@ -9,6 +9,7 @@ import numpy as np
 from gradc.aval import Aval, Shape
 from gradc.errors import TraceError
 from gradc.node import OPS, Node, constant
+from gradc.ops.consistent import axes_in, axis_in, extents, one_for_each, refuse
 from gradc.ops.ranges import ANYTHING, TRUTH, WHOLE, Hazard, Range, of_array
 from gradc.ops.record import Kind, Op, Sample, register
 
@@ -39,6 +40,12 @@ register(
 )
 
 
+def _iota_infer(shape: Shape, axis: int, dtype: Any) -> Aval:
+    extents(shape)
+    axis_in(axis, len(shape))
+    return Aval(shape, np.dtype(dtype))
+
+
 def _iota_numpy(shape: Shape, axis: int, dtype: Any) -> Any:
     spread = [1] * len(shape)
     spread[axis] = shape[axis]
@@ -49,7 +56,7 @@ register(
     Op(
         name="iota",
         kind=Kind.LEAF,
-        infer=lambda shape, axis, dtype: Aval(shape, np.dtype(dtype)),
+        infer=_iota_infer,
         numpy=_iota_numpy,
         range=lambda node: Range(0.0, float(max(node.attrs["shape"][node.attrs["axis"]] - 1, 0)), Hazard.NONE),
         samples=(
@@ -62,6 +69,17 @@ register(
 
 
 Pairs = tuple[tuple[int, int], ...]
+
+
+def _delta_infer(shape: Shape, pairs: Pairs, dtype: Any) -> Aval:
+    extents(shape)
+    for pair in pairs:
+        one_for_each("axes of a pair", pair, 2)
+        axes_in(pair, len(shape))
+        a, b = pair
+        if shape[a] != shape[b]:
+            refuse(f"axes {a} and {b} have the extents {shape[a]} and {shape[b]}")
+    return Aval(shape, np.dtype(dtype))
 
 
 def _delta_numpy(shape: Shape, pairs: Pairs, dtype: Any) -> Any:
@@ -83,7 +101,7 @@ register(
     Op(
         name="delta",
         kind=Kind.LEAF,
-        infer=lambda shape, pairs, dtype: Aval(shape, np.dtype(dtype)),
+        infer=_delta_infer,
         numpy=_delta_numpy,
         range=lambda node: TRUTH,
         sympy=_delta_sympy,

@@ -8,6 +8,7 @@ kind's file (`elementwise.py`, `views.py`, …), which holds the rules that all 
 from __future__ import annotations
 
 import enum
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradc.aval import NARROW, Aval, computed_in
-from gradc.node import OPS, Node
+from gradc.errors import GradcError, ShapeError
+from gradc.node import OPS, Node, here
+from gradc.ops.consistent import ContradictionError
 
 if TYPE_CHECKING:
     from gradc.ops.index import Piece
@@ -60,7 +63,8 @@ class Sample:
 class Op:
     """One primitive.  A facet that an op does not have is None; `tests/test_ops.py` holds who may lack what.
 
-    ``infer(*avals, **attrs)`` is the shape rule.  ``numpy(*arrays, **attrs)`` is the reference meaning.
+    ``infer(*avals, **attrs)`` is the shape rule, which checks what it is given (`gradc.ops.consistent`).
+    ``numpy(*arrays, **attrs)`` is the reference meaning.
     ``sympy(S, *exprs, **attrs)`` is the same meaning for one element, with the SymPy module handed in as ``S``.
     Exactly one of these makes an op differentiable: ``partials(y, *args, **attrs)`` (elementwise: ∂y/∂argᵢ, each a
     Node, a Python number, or None for structurally zero); ``transpose(ct, node, i)`` (linear in the operands named by
@@ -107,7 +111,21 @@ class Op:
 
     def make(self, args: Sequence[Node], **attrs: Any) -> Node:
         """Apply the op to operands that already obey its contract (dtype and shape); no promotion, no broadcasting."""
-        return Node(self, tuple(args), attrs, self.infer(*[a.aval for a in args], **attrs))
+        return Node(self, tuple(args), attrs, self.result_of([a.aval for a in args], attrs))
+
+    def result_of(self, avals: Sequence[Aval], attrs: Mapping[str, Any]) -> Aval:
+        """The aval of the op on operands of these avals; ShapeError or DTypeError if they contradict each other."""
+        error: type[GradcError]
+        try:
+            return self.infer(*avals, **attrs)
+        except ContradictionError as contradiction:
+            why, error = str(contradiction), contradiction.error
+        except TypeError:
+            if _takes(self.infer, avals, attrs):
+                raise
+            why, error = "it takes other operands or attributes", ShapeError
+        given = ", ".join([*map(str, avals), *(f"{k}={v!r:.80}" for k, v in attrs.items())])
+        raise error(f"{here()}: {self.name}({given}) contradicts itself: {why}")
 
     def evaluate(self, *arrays: Any, **attrs: Any) -> Any:
         """The reference value, as NumPy computes it, with IEEE results instead of warnings.
@@ -120,6 +138,15 @@ class Op:
             avals = [Aval(a.shape, a.dtype) for a in arrays]
             wide = [a.astype(computed_in(a.dtype)) for a in arrays]
             return np.asarray(self.numpy(*wide, **attrs)).astype(self.infer(*avals, **attrs).dtype)
+
+
+def _takes(infer: Callable[..., Aval], avals: Sequence[Aval], attrs: Mapping[str, Any]) -> bool:
+    """Whether a shape rule can be called like this."""
+    try:
+        inspect.signature(infer).bind(*avals, **attrs)
+    except TypeError:
+        return False
+    return True
 
 
 def register(op: Op) -> Op:

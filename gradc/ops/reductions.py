@@ -16,6 +16,7 @@ import numpy as np
 from gradc.aval import Aval, Shape, computed_in
 from gradc.graph import Graph
 from gradc.node import FUNCTIONS, OPS, Node, dsl
+from gradc.ops.consistent import axes_in, axis_in, is_float, one_for_each, refuse
 from gradc.ops.control import inner_leaf, item
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
@@ -53,10 +54,19 @@ def restore(node: Node, shape: Shape, axes: Shape) -> Node:
     return OPS["broadcast"].make((node,), shape=shape, axes=kept)
 
 
-def reduction(name: str, *, dtype: Any = None, samples: tuple[Sample, ...] = REDUCE_SAMPLES, **facets: Any) -> Op:
-    """Declare a reduction; ``dtype`` is the result's if it is not the operand's."""
+def reduction(
+    name: str,
+    *,
+    dtype: Any = None,
+    check: Callable[[Aval, Shape], None] = lambda x, axes: None,
+    samples: tuple[Sample, ...] = REDUCE_SAMPLES,
+    **facets: Any,
+) -> Op:
+    """Declare a reduction; ``dtype`` is the result's if it is not the operand's, ``check`` what else its rule asks."""
 
     def infer(x: Aval, axes: Shape, **attrs: Any) -> Aval:
+        axes_in(axes, x.ndim)
+        check(x, axes)
         return Aval(kept_shape(x.shape, axes), np.dtype(dtype) if dtype else x.dtype)
 
     def batch(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
@@ -176,6 +186,12 @@ def _position(function: Callable[..., Any]) -> Callable[[Array, Shape], Any]:
     return evaluate
 
 
+def _has_positions(x: Aval, axes: Shape) -> None:
+    one_for_each("axes", axes, 1)
+    if not x.shape[axes[0]] and 0 not in kept_shape(x.shape, axes):
+        refuse("an axis without elements has no positions")
+
+
 _POSITION_SAMPLES = (
     Sample(((4,),), {"axes": (0,)}),
     Sample(((2, 3),), {"axes": (1,)}),
@@ -185,6 +201,7 @@ reduction(
     "argmax",
     numpy=_position(np.argmax),
     dtype=np.int64,
+    check=_has_positions,
     samples=_POSITION_SAMPLES,
     doc="First position of the maximum.",
 )
@@ -192,6 +209,7 @@ reduction(
     "argmin",
     numpy=_position(np.argmin),
     dtype=np.int64,
+    check=_has_positions,
     samples=_POSITION_SAMPLES,
     doc="First position of the minimum.",
 )
@@ -257,6 +275,7 @@ def _norm_expand(x: Node, axes: Shape) -> Node:
 reduction(
     "norm",
     numpy=_norm_numpy,
+    check=lambda x, axes: is_float(x),
     sympy=lambda S, x, axes: np.vectorize(S.sqrt, otypes=[object])(np.sum(x * x, axis=axes)),
     jvp=_norm_jvp,
     expand=_norm_expand,
@@ -327,6 +346,7 @@ def _logsumexp_expand(x: Node, axes: Shape) -> Node:
 reduction(
     "logsumexp",
     numpy=_logsumexp_numpy,
+    check=lambda x, axes: is_float(x),
     sympy=lambda S, x, axes: np.vectorize(S.log, otypes=[object])(
         np.sum(np.vectorize(S.exp, otypes=[object])(x), axis=axes)
     ),
@@ -340,6 +360,11 @@ reduction(
 )
 
 # -- prefix ------------------------------------------------------------------------------------------------------------
+
+
+def _prefix_infer(x: Aval, axis: int, reverse: bool) -> Aval:
+    axis_in(axis, x.ndim)
+    return Aval(x.shape, x.dtype)
 
 
 def prefix(name: str, **facets: Any) -> Op:
@@ -358,7 +383,7 @@ def prefix(name: str, **facets: Any) -> Op:
         Op(
             name=name,
             kind=Kind.PREFIX,
-            infer=lambda x, axis, reverse: Aval(x.shape, x.dtype),
+            infer=_prefix_infer,
             batch=batch,
             samples=samples,
             **facets,

@@ -17,6 +17,7 @@ import numpy as np
 
 from gradc.aval import Aval, Shape
 from gradc.node import OPS, Node, dsl
+from gradc.ops.consistent import axes_in, axis_in, extents, lies_inside, one_for_each, refuse, same_dtype
 from gradc.ops.index import Coordinate, Piece, linear_index, placed, unravel
 from gradc.ops.ranges import ANYTHING, Range, union
 from gradc.ops.record import Kind, Op, Sample, register
@@ -47,6 +48,16 @@ def _repeated(node: Node, size: int) -> Node:
 # -- broadcast: out axis axes[k] shows operand axis k, repeating it where it has length 1 ------------------------------
 
 
+def _broadcast_infer(x: Aval, shape: Shape, axes: tuple[int, ...]) -> Aval:
+    extents(shape)
+    one_for_each("axes", axes, x.ndim)
+    axes_in(axes, len(shape))
+    for n, a in zip(x.shape, axes, strict=True):
+        if n not in (1, shape[a]):
+            refuse(f"an axis of {n} is shown along one of {shape[a]}")
+    return Aval(shape, x.dtype)
+
+
 def _broadcast_numpy(x: Array, shape: Shape, axes: tuple[int, ...]) -> Array:
     spread = [1] * len(shape)
     for k, axis in enumerate(axes):
@@ -68,7 +79,7 @@ def _broadcast_transpose(ct: Node, node: Node, i: int) -> Node:
 
 view(
     "broadcast",
-    infer=lambda x, shape, axes: Aval(shape, x.dtype),
+    infer=_broadcast_infer,
     numpy=_broadcast_numpy,
     source=_broadcast_source,
     transpose=_broadcast_transpose,
@@ -83,9 +94,24 @@ view(
 )
 
 # -- reshape, transpose ------------------------------------------------------------------------------------------------
+
+
+def _reshape_infer(x: Aval, shape: Shape) -> Aval:
+    extents(shape)
+    if math.prod(shape) != x.size:
+        refuse(f"{x.size} elements do not fill {shape}")
+    return Aval(shape, x.dtype)
+
+
+def _transpose_infer(x: Aval, axes: tuple[int, ...]) -> Aval:
+    if sorted(axes) != [*range(x.ndim)]:
+        refuse(f"axes {tuple(axes)} are no permutation")
+    return Aval(tuple([x.shape[a] for a in axes]), x.dtype)
+
+
 view(
     "reshape",
-    infer=lambda x, shape: Aval(shape, x.dtype),
+    infer=_reshape_infer,
     numpy=lambda x, shape: np.reshape(x, shape),
     source=lambda index, x, shape: [Piece(0, unravel(linear_index(index, shape), x.shape))],
     transpose=lambda ct, node, i: np.reshape(ct, node.args[0].shape),
@@ -106,7 +132,7 @@ def _inverse(permutation: Sequence[int]) -> tuple[int, ...]:
 
 view(
     "transpose",
-    infer=lambda x, axes: Aval(tuple(x.shape[a] for a in axes), x.dtype),
+    infer=_transpose_infer,
     numpy=lambda x, axes: np.transpose(x, axes),
     source=lambda index, x, axes: [Piece(0, tuple(index[k] for k in _inverse(axes)))],
     transpose=lambda ct, node, i: np.transpose(ct, _inverse(node.attrs["axes"])),
@@ -121,6 +147,19 @@ view(
 
 def _extent(start: int, stop: int, step: int) -> int:
     return len(range(start, stop, step))
+
+
+def _slice_infer(x: Aval, starts: Shape, stops: Shape, steps: Shape) -> Aval:
+    for what, values in (("starts", starts), ("stops", stops), ("steps", steps)):
+        one_for_each(what, values, x.ndim)
+    shape = []
+    for size, start, stop, step in zip(x.shape, starts, stops, steps, strict=True):
+        n = _extent(start, stop, step) if step else -1
+        last = start + (n - 1) * step
+        if n < 0 or start < 0 or stop < -(step < 0) or (n and not (start < size and 0 <= last < size)):
+            refuse(f"{start}:{stop}:{step} is no part of an axis of {size}")
+        shape.append(n)
+    return Aval(tuple(shape), x.dtype)
 
 
 def _slice_numpy(x: Array, starts: Shape, stops: Shape, steps: Shape) -> Array:
@@ -141,7 +180,7 @@ def _slice_transpose(ct: Node, node: Node, i: int) -> Node:
 
 view(
     "slice",
-    infer=lambda x, starts, stops, steps: Aval(tuple(map(_extent, starts, stops, steps)), x.dtype),
+    infer=_slice_infer,
     numpy=_slice_numpy,
     source=lambda index, x, starts, stops, steps: [
         Piece(0, tuple(a + i * s for i, a, s in zip(index, starts, steps, strict=True)))
@@ -156,6 +195,11 @@ view(
     ),
     doc="Elements start, start + step, … of each axis; a negative stop means down to the first element.",
 )
+
+
+def _pad_infer(x: Aval, shape: Shape, starts: Shape, steps: Shape, fill: float) -> Aval:
+    lies_inside(x.shape, starts, steps, shape)
+    return Aval(shape, x.dtype)
 
 
 def _pad_numpy(x: Array, shape: Shape, starts: Shape, steps: Shape, fill: float) -> Array:
@@ -192,7 +236,7 @@ def _pad_range(node: Node, x: Range) -> Range:
 view(
     "pad",
     range=_pad_range,
-    infer=lambda x, shape, starts, steps, fill: Aval(shape, x.dtype),
+    infer=_pad_infer,
     numpy=_pad_numpy,
     source=lambda index, x, shape, starts, steps, fill: [placed(index, starts, steps, x.shape, 0)],
     jvp=_pad_jvp,
@@ -209,6 +253,17 @@ view(
     ),
     doc="The operand placed at start + step·i in an array of `fill`.",
 )
+
+
+def _superpose_infer(*xs: Aval, shape: Shape, starts: Sequence[Shape], steps: Sequence[Shape]) -> Aval:
+    if not xs:
+        refuse("nothing is placed")
+    same_dtype(xs)
+    one_for_each("starts", starts, len(xs))
+    one_for_each("steps", steps, len(xs))
+    for x, start, step in zip(xs, starts, steps, strict=True):
+        lies_inside(x.shape, start, step, shape)
+    return Aval(shape, xs[0].dtype)
 
 
 def _superpose_numpy(*xs: Array, shape: Shape, starts: Sequence[Shape], steps: Sequence[Shape]) -> Array:
@@ -230,7 +285,7 @@ view(
     "superpose",
     range=_superpose_range,
     kind=Kind.FOLD,
-    infer=lambda *xs, shape, starts, steps: Aval(shape, xs[0].dtype),
+    infer=_superpose_infer,
     numpy=_superpose_numpy,
     source=lambda index, *xs, shape, starts, steps: [
         placed(index, a, s, x.shape, k) for k, (x, a, s) in enumerate(zip(xs, starts, steps, strict=True))
@@ -252,6 +307,13 @@ view(
 
 
 def _concatenate_infer(*xs: Aval, axis: int) -> Aval:
+    if not xs:
+        refuse("nothing is concatenated")
+    same_dtype(xs)
+    axis_in(axis, xs[0].ndim)
+    others = [(x.ndim, x.shape[:axis], x.shape[axis + 1 :]) for x in xs]
+    if others.count(others[0]) < len(others):
+        refuse("the operands differ along other axes")
     shape = list(xs[0].shape)
     shape[axis] = sum(x.shape[axis] for x in xs)
     return Aval(tuple(shape), xs[0].dtype)
@@ -296,6 +358,11 @@ def window_count(size: int, window: int, stride: int, dilation: int) -> int:
 
 
 def _windows_infer(x: Aval, axes: Shape, sizes: Shape, strides: Shape, dilations: Shape) -> Aval:
+    axes_in(sorted(axes), x.ndim)
+    for what, values in (("sizes", sizes), ("strides", strides), ("dilations", dilations)):
+        one_for_each(what, values, len(axes))
+        if min(values, default=1) < (what != "sizes"):
+            refuse(f"{what} {tuple(values)} are too small")
     shape = list(x.shape)
     for axis, size, stride, dilation in zip(axes, sizes, strides, dilations, strict=True):
         shape[axis] = window_count(x.shape[axis], size, stride, dilation)
@@ -352,6 +419,13 @@ def _fold_pieces(x: Shape, axes: Shape, sizes: Shape, strides: Shape, dilations:
         yield inside, starts, steps
 
 
+def _fold_infer(x: Aval, shape: Shape, **window: Any) -> Aval:
+    shown = _windows_infer(Aval(shape, x.dtype), **window).shape
+    if x.shape != shown:
+        refuse(f"the windows of {shape} are {shown}")
+    return Aval(shape, x.dtype)
+
+
 def _fold_numpy(x: Array, shape: Shape, **window: Any) -> Array:
     out = np.zeros(shape, x.dtype)
     for inside, starts, steps in _fold_pieces(x.shape, shape=shape, **window):
@@ -372,7 +446,7 @@ view(
     "fold",
     kind=Kind.FOLD,
     range=lambda node, x: x.among_zeros().repeated_sum(math.prod(node.attrs["sizes"])),
-    infer=lambda x, shape, axes, sizes, strides, dilations: Aval(shape, x.dtype),
+    infer=_fold_infer,
     numpy=_fold_numpy,
     source=_fold_source,
     transpose=lambda ct, node, i: OPS["windows"].make((ct,), **{k: v for k, v in node.attrs.items() if k != "shape"}),

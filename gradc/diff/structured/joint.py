@@ -48,13 +48,9 @@ def _applied(node: Node, i: int, term: Term, matrix: Matrix) -> Term:
     operand = formed(inside, (*used, *axes(range(len(matrix.shape)))), sizes, matrix.dtype)
     args = [a if not _linear_in(node, j) else full(a.shape, 0, a.dtype) for j, a in enumerate(node.args)]
     args[i] = operand
-    result = _batched(node, args, i, tuple(sizes[k] for k in used)) if used else _on(node, args)
+    result = _batched(node, args, i, tuple(sizes[k] for k in used)) if used else node.rebuilt(args)
     outside = tuple(f for f in term.factors if not any(f is g for g in inside))
     return Term((*outside, squeezed(result, (*used, *axes(range(node.ndim))))), (), term.space, term.sign)
-
-
-def _on(node: Node, args: Sequence[Node]) -> Node:
-    return Node(node.op, tuple(args), node.attrs, node.aval, node.where)
 
 
 def _batched(node: Node, args: list[Node], i: int, lead: tuple[int, ...]) -> Node:
