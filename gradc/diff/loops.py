@@ -26,6 +26,7 @@ from gradc.interpret import topological
 from gradc.node import OPS, Node, constant, dsl, here
 from gradc.ops.control import Loop, inner_leaf, is_costless, item, items, narrowed, selected
 from gradc.ops.leaves import full
+from gradc.ops.ranges import Range, Zeros, declared, range_of
 
 Maybe = Sequence[Node | None]
 Push = Callable[[Sequence[Node], Sequence[Node], Sequence[Node | None]], list[Node | None]]
@@ -40,9 +41,10 @@ def zeros_like(node: Node) -> Node:
     return full(node.shape, 0, node.dtype)
 
 
-def partner(x: Node, prefix: str) -> Node:
-    """A fresh leaf for the tangent or cotangent of ``x``."""
-    return inner_leaf(Aval(x.shape, x.dtype), f"{prefix}_{x.attrs.get('name', 'value')}")
+def partner(x: Node, prefix: str, given: Node | None = None) -> Node:
+    """A fresh leaf for the tangent or cotangent of ``x``, of which is known what is known of what it is ``given``."""
+    leaf = inner_leaf(Aval(x.shape, x.dtype), f"{prefix}_{x.attrs.get('name', 'value')}")
+    return leaf if given is None else declared(leaf, range_of(given))
 
 
 def or_zeros(node: Node | None, like: Node) -> Node:
@@ -339,16 +341,21 @@ def pull_loop(loop: Loop, moves: Sequence[bool], cotangents: Maybe, push: Push, 
     if keeps_too_much(linear):
         return _pulled_in_parts(linear, moves, cotangents, pull)
     count = len(loop.carries)
-    stacked = {count + k: partner(y, "c") for k, y in enumerate(loop.ys) if cotangents[count + k] is not None}
+    stacked = {count + k: partner(y, "c", c) for k, y in enumerate(loop.ys) if (c := cotangents[count + k]) is not None}
     reached = {k for k in range(count) if cotangents[k] is not None and loop.inner_carries[k] in linear.leaves}
+    known = {k: range_of(c) for k in reached if (c := cotangents[k]) is not None}
     while True:
         leaves = {k: partner(loop.inner_carries[k], "c") for k in sorted(reached)}
+        for k, leaf in leaves.items():
+            leaf.range = known.get(k)
         given = [(leaves | stacked).get(k) for k in range(len(loop.body.outputs))]
         pulled = _pulled(linear, given, pull)
-        grown = {k for k, x in enumerate(loop.inner_carries) if pulled.get(x) is not None} - reached
-        if not grown:
+        handed = {k: c for k, x in enumerate(loop.inner_carries) if (c := pulled.get(x)) is not None}
+        worse = {k: r for k, c in handed.items() if not (r := _carried(c)).is_told_by(known.get(k))}
+        if not worse and handed.keys() <= reached:
             break
-        reached |= grown
+        reached |= handed.keys()
+        known |= {k: r.joined(known[k]) if k in known else r for k, r in worse.items()}
     sums = [x for x in loop.inner_consts if pulled.get(x) is not None]
     totals = [partner(x, "sum") for x in sums]
     stacks = [x for x in loop.inner_xs if pulled.get(x) is not None]
@@ -386,6 +393,12 @@ def _pulled_in_parts(linear: Linear, moves: Sequence[bool], cotangents: Maybe, p
     pulled = _outside(back, [*whole.inputs, *inside], [*loop.consts, *loop.carries, *given])
     found = dict(zip(moving, pulled, strict=True))
     return [found.get(k) for k in range(len(moves))]
+
+
+def _carried(node: Node) -> Range:
+    """What is known of a carry that a step hands on: how it fails to be finite, and how it is 0; no bounds."""
+    found = range_of(node)
+    return Range(hazard=found.hazard, zeros=max(found.zeros, Zeros.POSSIBLE))
 
 
 def _added(total: Node, part: Node) -> Node:

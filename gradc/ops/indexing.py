@@ -18,6 +18,7 @@ from gradc.aval import Aval, Shape
 from gradc.node import OPS, Node, dsl
 from gradc.ops.consistent import axes_in, axis_in, is_indices, one_for_each, refuse, same_dtype, same_shape
 from gradc.ops.leaves import full, iota
+from gradc.ops.products import scaled
 from gradc.ops.ranges import Range, Zeros
 from gradc.ops.record import Kind, Op, Sample, register
 
@@ -160,8 +161,8 @@ def _attained(tx: Node | None, tv: Node | None, node: Node) -> Node:
     from_x = (x == node).astype(x.dtype)
     from_v = (v == OPS["gather"].make((node, *indices), axes=axes)).astype(x.dtype)
     count = OPS["scatter"].make((from_x, from_v, *indices), axes=axes, how="add")
-    left = tx * from_x / count if tx is not None else None
-    right = tv * from_v / OPS["gather"].make((count, *indices), axes=axes) if tv is not None else None
+    left = scaled(tx, from_x / count) if tx is not None else None
+    right = scaled(tv, from_v / OPS["gather"].make((count, *indices), axes=axes)) if tv is not None else None
     return _placed_sum(left, right, x, indices, axes)
 
 

@@ -36,6 +36,13 @@ def scaled(tangent: Node, factor: Any) -> Node | None:
     return apply(OPS["strong_multiply"], tangent, factor, left=left, right=right) if chosen is None else chosen
 
 
+def times(tangent: Node, factor: Node) -> Node:
+    """tangent · factor, of which the tangent's zeros survive: what a JVP rule multiplies by."""
+    product = scaled(tangent, factor)
+    assert product is not None
+    return product
+
+
 def _under_selection(tangent: Node, factor: Any) -> Node | None:
     """where(m, t, 0) · p = where(m, t · p, 0)."""
     mask, x, y = tangent.args

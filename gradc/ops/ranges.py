@@ -121,6 +121,10 @@ class Range:
             found = Range(min(found.lo, other.lo), max(found.hi, other.hi), max(found.hazard, other.hazard), zeros)
         return found
 
+    def is_told_by(self, other: Range | None) -> bool:
+        """Whether all of this is allowed by what is known otherwise."""
+        return other is not None and self.joined(other) == other
+
     def among_zeros(self) -> Range:
         """Placed among zeros, or selected instead of them."""
         return Range(min(self.lo, 0.0), max(self.hi, 0.0), self.hazard, Zeros.GUARDED)

@@ -18,8 +18,9 @@ from gradc.graph import Graph
 from gradc.node import FUNCTIONS, OPS, Node, dsl
 from gradc.ops.consistent import axes_in, axis_in, is_float, one_for_each, refuse
 from gradc.ops.control import inner_leaf, item
-from gradc.ops.elementwise import cast
+from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full
+from gradc.ops.products import times
 from gradc.ops.ranges import INF, UNKNOWN, Hazard, Range, Zeros, bounded, declared
 from gradc.ops.record import Kind, Op, Sample, register
 
@@ -100,7 +101,7 @@ def _prod_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
     if t is None:
         return None
     (x,), axes = node.args, node.attrs["axes"]
-    return OPS["sum"].make((t * _products_of_others(x, axes),), axes=axes)
+    return OPS["sum"].make((times(t, _products_of_others(x, axes)),), axes=axes)
 
 
 def _products_of_others(x: Node, axes: Shape) -> Node:
@@ -110,10 +111,10 @@ def _products_of_others(x: Node, axes: Shape) -> Node:
     order = (*kept, *axes)
     flat = dsl.reshape(dsl.transpose(x, order), (*[x.shape[a] for a in kept], -1))
     ones = np.ones((*flat.shape[:-1], 1), x.dtype)
-    before = dsl.cumprod(dsl.concatenate([ones, flat[..., :-1]], axis=-1), axis=-1)
-    reverse = dsl.flip(flat[..., 1:], -1)
-    after = dsl.flip(dsl.cumprod(dsl.concatenate([ones, reverse], axis=-1), axis=-1), -1)
-    spread = dsl.reshape(before * after, [x.shape[a] for a in order])
+    last, product = flat.ndim - 1, OPS["strong_cumprod"]  # a zero among the others is a zero, whatever overflows
+    before = product.make((dsl.concatenate([ones, flat[..., :-1]], axis=-1),), axis=last, reverse=False)
+    after = product.make((dsl.concatenate([flat[..., 1:], ones], axis=-1),), axis=last, reverse=True)
+    spread = dsl.reshape(apply(OPS["strong_multiply"], before, after), [x.shape[a] for a in order])
     return dsl.transpose(spread, np.argsort(order))
 
 
@@ -421,10 +422,11 @@ def _cumprod_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
     rows = dsl.moveaxis(x, axis, -1)
     diagonal = np.eye(n, dtype=bool)
     without = dsl.where(diagonal, 1, rows[..., None, :])  # [..., i, j]: xⱼ with xᵢ replaced by 1
-    products = node.op.make((without,), axis=last, reverse=reverse)  # [..., i, k]
+    products = OPS["strong_cumprod"].make((without,), axis=last, reverse=reverse)  # [..., i, k]
     reached = np.tril(np.ones((n, n), bool)) if reverse else np.triu(np.ones((n, n), bool))
     jacobian = dsl.where(reached, products, 0)
-    result = dsl.sum(jacobian * dsl.moveaxis(t, axis, -1)[..., :, None], axis=-2)
+    shown = dsl.broadcast_to(dsl.moveaxis(t, axis, -1)[..., :, None], jacobian.shape)
+    result = OPS["sum"].make((times(shown, jacobian),), axes=(last - 1,))
     return dsl.moveaxis(result, -1, axis)
 
 
@@ -436,4 +438,28 @@ prefix(
     range=_long_product,
     singular="the product of the other elements, also at zeros",
     doc="Running product along an axis.",
+)
+
+
+def _strong_cumprod(x: Array, axis: int, reverse: bool) -> Array:
+    products = _running(np.cumprod)(x, axis, reverse)
+    if x.dtype == object:
+        return products
+    return np.where(_running(np.cumsum)((x == 0).astype(np.int64), axis, reverse) > 0, x.dtype.type(0), products)
+
+
+def _strong_cumprod_expand(x: Node, axis: int, reverse: bool) -> Node:
+    zeros = OPS["cumsum"].make(((x == 0).astype(np.int64),), axis=axis, reverse=reverse)
+    return dsl.where(zeros > 0, 0, OPS["cumprod"].make((x,), axis=axis, reverse=reverse))
+
+
+prefix(
+    "strong_cumprod",
+    numpy=_strong_cumprod,
+    sympy=lambda S, x, axis, reverse: _running(np.cumprod)(x, axis, reverse),
+    jvp=_cumprod_jvp,
+    range=_long_product,
+    expand=_strong_cumprod_expand,
+    singular="the product of the other elements, also at zeros",
+    doc="Running strong product: 0 from the first zero on, also where a plain one would be 0·∞.",
 )

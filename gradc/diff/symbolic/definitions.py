@@ -144,5 +144,6 @@ DEFINITIONS: dict[str, Callable[[Node], Node]] = {
     "norm": _norm,
     "logsumexp": _logsumexp,
     "cumprod": _cumprod,
+    "strong_cumprod": _cumprod,
     "scatter": _scatter,
 }
