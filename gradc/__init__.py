@@ -36,6 +36,7 @@ from gradc.errors import (
     ShapeError,
     StorageError,
     TraceError,
+    VersionsWarning,
 )
 from gradc.explain import assume
 from gradc.graph import Graph
@@ -90,6 +91,7 @@ __all__ = [
     "ShapeError",
     "StorageError",
     "TraceError",
+    "VersionsWarning",
     "__version__",
     "assume",
     "check_gradients",

@@ -7,6 +7,7 @@ in native byte order.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -158,7 +159,8 @@ class Results(Aval):
 
 def lost_meaning(value: object) -> str | None:
     """What the class of an array means and its numbers alone do not say, in words; None for plain arrays."""
-    if isinstance(value, np.ma.MaskedArray):
+    masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", ())  # not loaded, it has made no array
+    if isinstance(value, masked):
         return "is a masked array, and its mask would be forgotten: pass .filled(value), or the mask too"
     if isinstance(value, np.matrix):
         return "is an np.matrix, whose * is a matrix product: pass np.asarray of it and write @"

@@ -55,6 +55,10 @@ class PromotionWarning(UserWarning):
     """A float64 constant silently widened a float32 computation."""
 
 
+class VersionsWarning(UserWarning):
+    """A function meets so many kinds of arguments that its compiled versions do not all stay."""
+
+
 class CacheWarning(UserWarning):
     """The directory of the object cache cannot be trusted, so it is not used."""
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib
 import os
+import sys
 import threading
 import traceback
 import weakref
@@ -67,6 +69,13 @@ else:
                 return self
             value = instance.__dict__[self.attrname] = self.func(instance)
             return value
+
+
+def load_module(name: str) -> None:
+    """Import a module if need be, on the thread of LLVM: so no signal and no fork finds it half imported."""
+    module = sys.modules.get(name)
+    if module is None or getattr(module.__spec__, "_initializing", False):
+        in_llvm(lambda: importlib.import_module(name))
 
 
 class _Job(Generic[T]):
@@ -134,8 +143,7 @@ class _Server:
         if not (self.started or self.closed):
             self._start()
         if self.closed:
-            with self.busy:
-                return work()
+            return self._at_the_end(work)
         job = _Job(work)
         self.queue.put(job)
         return job.wait()
@@ -160,8 +168,17 @@ class _Server:
             if not self.closed:
                 job.run()
 
+    def _at_the_end(self, work: Callable[[], T]) -> T:
+        """The thread that ends the interpreter does its own work.  Any other one still there is a daemon, which Python
+        ends wherever it is: not inside of LLVM, so it waits for that.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            threading.Event().wait()
+        with self.busy:
+            return work()
+
     def close(self) -> None:
-        """Let the running job end; whoever has work from here on does it himself."""
+        """Let the running job end; no other begins but those of the thread that ends the interpreter."""
         self.closed = True
         with self.busy:
             pass

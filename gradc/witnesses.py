@@ -29,6 +29,11 @@ class Witnesses:
         self._seen: dict[FrameType, tuple[int, int]] = {}
         self._rebound: dict[FrameType, list[int]] = {}  #: of functions with many variables: see `_rebinding`
 
+    def forget(self) -> None:
+        """Let go of the frames: what they hold, and this among it, must not wait for the collector of cycles."""
+        for known in (self.depth, self._held, self._seen, self._rebound):
+            known.clear()
+
     def look(self, frame: FrameType) -> None:
         """Note a user frame that makes a node, and on its first node those that called it."""
         if frame not in self.depth:

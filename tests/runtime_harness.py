@@ -159,7 +159,8 @@ def make(request: pytest.FixtureRequest) -> Maker:
             seconds_estimate=seconds_estimate, owner=loaded, fast=fast,
         )  # fmt: skip
         assert function.is_fast == fast
-        function._leases.give(function._leases.take())  # the first call would find no lease and go the portable way
+        leases = function.portable.leases
+        leases.give(leases.take())  # the first call would find no lease and go the portable way
         return function
 
     return build

@@ -133,7 +133,8 @@ def test_code_does_not_grow_with_the_number_of_steps():
         body = lambda i, h: np.tanh(h @ np.full((4, 4), 0.25)) + i
         return gc.compile(lambda h: gc.fori_loop(0, steps, body, h), gc.spec((4, 4))).llvm
 
-    assert abs(len(text(10**9)) - len(text(10))) < 200
+    assert abs(len(text(10**9)) - len(text(10**7))) < 200
+    assert abs(len(text(10**9)) - len(text(10))) < 700  # a long loop looks now and then whether to end
 
 
 def test_equal_bodies_are_one_function():

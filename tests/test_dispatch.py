@@ -20,7 +20,8 @@ import pytest
 import gradc as gc
 import gradc.numpy as gnp
 from gradc.runtime import dispatch
-from gradc.runtime.dispatch import MOST_OBJECTS, rehearse
+from gradc.runtime.dispatch import rehearse
+from gradc.runtime.dispatch_code import STACK_WORDS
 
 pytestmark = pytest.mark.skipif(not rehearse(), reason="no compiled entry on this interpreter")
 
@@ -335,14 +336,22 @@ def test_references_are_balanced() -> None:
     assert changes(lambda: (f(longer, k=k), f(t, k=k))) == []
 
 
-def test_more_objects_than_the_stack_should_hold() -> None:
-    many = [np.array(float(i)) for i in range(MOST_OBJECTS)]
-    graph = gc.trace(lambda t: t[0] + t[-1], many)
-    assert graph.in_tree is not None
-    f = gc.jit(lambda t: t[0] + t[-1])
-    for _ in range(3):
-        assert f(many) == MOST_OBJECTS - 1
-    assert next(iter(f._cache.values())).dispatched is None
+def test_a_call_takes_no_more_of_the_stack_for_more_objects() -> None:
+    """With 64 KiB of it and room for none of the objects' words there."""
+    count = 64 * 1024 // 8
+    assert count > STACK_WORDS
+    many = [np.array(float(i)) for i in range(count)]
+    f = gc.jit(lambda t: [t[0] + t[-1]] * 300)
+    assert f.lower(many).dispatched is not None
+    answers = []
+    before = threading.stack_size(64 * 1024)
+    try:
+        thread = threading.Thread(target=lambda: answers.extend(f(many) for _ in range(3)))
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert answers == [[count - 1.0] * 300] * 3
 
 
 def test_training_in_place_returns_the_same_arrays() -> None:
@@ -396,7 +405,7 @@ def test_threads_that_meet_at_the_first_call_share_one_dispatcher() -> None:
     assert len(results) == 160 and all(results)
     assert f.func is f._dispatcher.call
     f.clear()
-    assert f([X])[0].tolist() == (X + 1).tolist() and len(f._cache) == 1
+    assert f([X])[0].tolist() == (X + 1).tolist() and len(f._versions) == 1
 
 
 def test_part_of_a_call_fixed_beforehand() -> None:

@@ -310,3 +310,11 @@ def test_a_limit_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("GRADC_CACHE_SIZE", text)
     with pytest.raises(ValueError, match=r"GRADC_CACHE_SIZE=.*expected bytes"):
         cache.stats()
+
+
+def test_an_executable_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pickle.dumps(gc.compile(np.sin, np.ones(3)))
+    assert pickle.loads(data)(np.zeros(3)).tolist() == [0, 0, 0]
+    monkeypatch.setattr("gradc.api.executable.__version__", "7.3")
+    with pytest.raises(gc.CompileError, match=r"by gradc 0\.1\.0; this is gradc 7\.3.*compile the function again"):
+        pickle.loads(data)

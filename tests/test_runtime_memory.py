@@ -272,18 +272,18 @@ def test_calls_leave_no_blocks_behind(make: Maker) -> None:
 
 def test_calls_in_turn_share_one_lease(make: Maker) -> None:
     f = descend(make)
-    lease = f._leases.take()
-    f._leases.give(lease)
+    lease = f.portable.leases.take()
+    f.portable.leases.give(lease)
     for rate in (0.5, -1.0, np.array(1.0), None):
         with suppress(FailureError, MismatchError):
             f(np.ones(5), np.ones(5), rate)
-    assert f._leases.take() is lease
+    assert f.portable.leases.take() is lease
 
 
 def test_a_dropped_function_is_collected(make: Maker) -> None:
     f = descend(make, donated={0: 0})
     f(np.ones(5), np.ones(5), 0.5)
-    gone, entry_point = weakref.ref(f), f.entry
+    gone, entry_point = weakref.ref(f.portable), f.entry
     del f
     gc.collect()
     assert gone() is not None
@@ -315,8 +315,8 @@ def test_ordinary_calls_do_not_take_the_slow_way() -> None:
         loaded.address, inputs, [spec(5)], 0, {0: 0}, [], describe, lambda i, x: MismatchError(), owner=loaded
     )
     f(np.ones(5), np.ones(5), 0.5)
-    f._leases.give(f._leases.take())
-    f.inputs = ()  # the portable path would now refuse every call
+    f.portable.leases.give(f.portable.leases.take())
+    f.portable.inputs = ()  # the portable path would now refuse every call
     for rate in (0.5, 1, np.float64(0.5), np.array(0.5)):
         f.entry(np.ones(5), np.ones(5), rate)
     with pytest.raises(TypeError):

@@ -21,6 +21,7 @@ from gradc.api.derivatives import value_and_grad
 from gradc.api.dispatched import Dispatched
 from gradc.api.options import Options
 from gradc.api.transform import name_to_travel_by
+from gradc.api.versions import Key, Versions
 from gradc.aval import Aval, is_number
 from gradc.containers import Pinned, flatten, leaves_of
 from gradc.errors import CompileError, DTypeError, TraceError
@@ -28,6 +29,7 @@ from gradc.graph import Graph
 from gradc.node import Node, here
 from gradc.optim import Optimizer, apply_updates
 from gradc.passes import cse
+from gradc.process import load_module
 from gradc.trace import argument_names, aval_of, function_name, open_traces, run, trace
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Jitted(Dispatched):
         self.options = options or Options()
         if both := {*self.static.positions, *self.static.names} & {*self.donate.positions, *self.donate.names}:
             raise TypeError(f"{self.title}: argument {min(both, key=str)!r} cannot be both static and donated")
-        self._cache: dict[Hashable, Executable] = {}
+        self._versions: Versions[Executable] = Versions(f, self.title, self.options.versions)
         self._graphs: dict[Hashable, Graph] = {}  #: what calls inside traces are replaced by, newest last
         self._results_of: type | None = None  #: the memory of what all versions return, where that is asked for
 
@@ -70,7 +72,7 @@ class Jitted(Dispatched):
         except DTypeError:
             self._name_the_culprit(args, kwargs)
             raise
-        executable = self._cache.get(key)
+        executable = self._versions.get(key)
         if executable is None or open_traces.get():
             made = self._compile_or_inline(args, kwargs, leaves, key)
             if isinstance(made, _Inlined):
@@ -93,21 +95,21 @@ class Jitted(Dispatched):
             args, kwargs = self._pin(args, kwargs)
         leaves, structure = leaves_of((args, kwargs))
         key = (structure, tuple(map(_leaf_key, leaves)))
-        known = self._cache.get(key)
+        known = self._versions.get(key)
         if known is None:
             start = perf_counter()
             graph = self._trace(args, kwargs)
-            known = self._cache[key] = self._compile(graph, args, kwargs, perf_counter() - start)
+            known = self._versions.keep(key, self._compile(graph, args, kwargs, perf_counter() - start))
         return known
 
     def clear(self) -> None:
         """Forget every compiled version."""
-        self._cache.clear()
+        self._versions.clear()
         self._graphs.clear()
         self.prefer(None)
 
     @collecting_later
-    def _compile_or_inline(self, args: Any, kwargs: Any, leaves: Sequence[Any], key: Hashable) -> Executable | _Inlined:
+    def _compile_or_inline(self, args: Any, kwargs: Any, leaves: Sequence[Any], key: Key) -> Executable | _Inlined:
         start = perf_counter()
         graph = self._graphs.get(key)
         if graph is None:
@@ -116,9 +118,9 @@ class Jitted(Dispatched):
         if graph.free or any(isinstance(x, Node) for x in leaves):
             assert graph.out_tree is not None
             return _Inlined(graph.out_tree.unflatten(run(self._kept(graph, key), leaves)))
-        known = self._cache.get(key)
+        known = self._versions.get(key)
         if known is None:
-            known = self._cache[key] = self._compile(graph, args, kwargs, seconds)
+            known = self._versions.keep(key, self._compile(graph, args, kwargs, seconds))
         return known
 
     def _kept(self, graph: Graph, key: Hashable) -> Graph:
@@ -154,12 +156,14 @@ class Jitted(Dispatched):
         start = perf_counter()
         graph = self._trace(args, kwargs)
         seconds = perf_counter() - start
-        from gradc.api.device import DeviceExecutable  # loads LLVM
+        load_module("gradc.api.device")  # and with it LLVM
+        from gradc.api.device import DeviceExecutable
 
         return DeviceExecutable(graph, self._options_for(graph, args, kwargs), seconds)
 
     def _compile(self, graph: Graph, args: Any, kwargs: Any, seconds: float) -> Executable:
-        from gradc.api.executable import Executable  # loads LLVM: on the first compilation, not at import
+        load_module("gradc.api.executable")  # and with it LLVM: on the first compilation, not at import
+        from gradc.api.executable import Executable
 
         if self.options.keeps_foreign and self._results_of is None:
             from gradc.runtime.arena import memory_class
@@ -202,7 +206,7 @@ class Jitted(Dispatched):
         return name_to_travel_by(self) or (Jitted, given)
 
     def __repr__(self) -> str:
-        return f"<jit of {self.title}, {len(self._cache)} compiled>"
+        return f"<jit of {self.title}, {len(self._versions)} compiled>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +331,7 @@ def jit(
     debug: bool = False,
     check: bool | None = None,
     show: Sequence[str] | None = None,
+    versions: int | None = None,
 ) -> Any:
     """Compile ``f`` to one native function, lazily per shape.
 
@@ -341,7 +346,9 @@ def jit(
     debug locations (the instructions stay the same): ``.asm`` has them, and what ``.save`` writes shows your Python
     file in gdb, perf and objdump.  ``check``: verify the graph between passes, and the schedule behind them (default:
     GRADC_CHECK).  ``show``: stages to print to standard error while compiling, of "graph", "optimised", "schedule",
-    "llvm", "asm" (default: GRADC_SHOW).  Usable as a decorator.
+    "llvm", "asm" (default: GRADC_SHOW).  ``versions``: how many kinds of arguments the function stays compiled for
+    (default: 128); of more, the least recently used version goes, and a `VersionsWarning` names the argument that
+    varies.  Usable as a decorator.
 
     >>> import gradc as gc, numpy as np
     >>> gc.jit(lambda x: np.sin(x) * x)(np.arange(3.0)).shape
@@ -349,11 +356,15 @@ def jit(
     """
     if f is None:
         return lambda inner: jit(
-            inner, static=static, donate=donate, threads=threads, fp=fp, cpu=cpu, debug=debug, check=check, show=show
-        )
+            inner, static=static, donate=donate, threads=threads, fp=fp, cpu=cpu, debug=debug, check=check,
+            show=show, versions=versions,
+        )  # fmt: skip
     if not callable(f):
         raise TypeError(f"jit expects a function, got {type(f).__name__}")
-    given = {"cpu": cpu, "threads": threads, "check": check, "show": None if show is None else tuple(show)}
+    given = {
+        "cpu": cpu, "threads": threads, "check": check, "versions": versions,
+        "show": None if show is None else tuple(show),
+    }  # fmt: skip
     return Jitted(f, static, donate, _options(fp=fp, debug=debug, **given))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ class Dispatched(functools.partial[Any], ABC):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls, calls := _OtherCalls())
-        calls.owner = self
+        calls.owner = weakref.ref(self)
         return self
 
     def prefer(self, version: Words | None) -> None:
@@ -55,9 +56,15 @@ class Dispatched(functools.partial[Any], ABC):
 
 
 class _OtherCalls:
-    """What becomes of every call that is not one for the preferred version."""
+    """What becomes of every call that is not one for the preferred version.
 
-    owner: Dispatched
+    Whoever calls holds the owner, which is what is called; to hold it here too would make it part of a cycle, and keep
+    its code and its memory until the collector of cycles comes by.
+    """
+
+    owner: weakref.ref[Dispatched]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.owner.call_any(args, kwargs)
+        owner = self.owner()
+        assert owner is not None
+        return owner.call_any(args, kwargs)

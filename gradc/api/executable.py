@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from gradc.api.stages import SYMBOL, Stages
 from gradc.codegen.debug import Locations
 from gradc.codegen.flush import flushes
 from gradc.codegen.fork import calls_fork
+from gradc.codegen.poll import polls
 from gradc.codegen.target import Target
 from gradc.containers import MakeBranch, Structure, leaves_of
 from gradc.errors import CompileError
@@ -32,16 +35,16 @@ from gradc.runtime.arena import memory_class
 from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.dispatch import Branch, Fixed, Part, describe
 from gradc.runtime.entry import Words
+from gradc.runtime.interrupt import poll_symbols
 from gradc.runtime.load import Loaded, assemble, load, load_known, remembers, target_info
-from gradc.runtime.native import NativeFunction
+from gradc.runtime.native import RELEASE_GIL_SECONDS, NativeFunction
 from gradc.runtime.pool import fork_symbols
 from gradc.schedule import Schedule
+from gradc.schedule.duration import seconds_of
+from gradc.version import __version__
 
 if TYPE_CHECKING:
     from gradc.explorer.profile import Profile
-
-#: a rough rate that decides whether a call is long enough to let other Python threads run
-FLOPS_PER_SECOND = 2e10
 
 
 class Executable(Dispatched):
@@ -88,24 +91,28 @@ class Executable(Dispatched):
         record = recall(self._key, self.source_graph) if self._key is not None else None
         if record is None:
             return None
-        symbols = fork_symbols(options.threads) if record.shares else {}
+        symbols = self._symbols(record.shares, record.polls)
         loaded = load_known(record.object_key, SYMBOL, symbols, options.cpu)
         return (record, loaded) if loaded is not None else None
 
     def _built(self) -> tuple[Record, Loaded]:
         """All stages, and what the next process would like to know."""
         stages = self._stages
-        shares = calls_fork(stages.text)
-        symbols = fork_symbols(self.options.threads) if shares else {}
-        loaded = load(stages.text, SYMBOL, cpu=self.options.cpu, symbols=symbols)
+        shares, looks = calls_fork(stages.text), polls(stages.text)
+        loaded = load(stages.text, SYMBOL, cpu=self.options.cpu, symbols=self._symbols(shares, looks))
         plan = stages.schedule
+        seconds = seconds_of(plan.kernels, plan.buffers, stages.target, RELEASE_GIL_SECONDS)
         record = Record(
-            loaded.key, stages.arena_bytes, plan.flops, plan.bytes, len(plan.kernels), shares, stages.optimised.notes,
-            plan.arrays,
+            loaded.key, stages.arena_bytes, plan.flops, plan.bytes, len(plan.kernels), seconds, shares, looks,
+            stages.optimised.notes, plan.arrays,
         )  # fmt: skip
         if self._key is not None:
             remember(self._key, record, self.source_graph)
         return record, loaded
+
+    def _symbols(self, shares: bool, looks: bool) -> dict[str, int]:
+        """What the code calls."""
+        return (fork_symbols(self.options.threads) if shares else {}) | (poll_symbols() if looks else {})
 
     def _native(self) -> NativeFunction:
         graph, record = self.source_graph, self._record
@@ -119,12 +126,12 @@ class Executable(Dispatched):
             record.arena_bytes,
             self.options.donate,
             record.arrays,
-            self._failure,
-            self._mismatch,
+            partial(_failure, self._stages),
+            partial(_mismatch, graph),
             names,
             owner=self._loaded,
             results_of=self._results_of,
-            seconds_estimate=record.flops / FLOPS_PER_SECOND,
+            seconds_estimate=record.seconds,
         )
 
     # -- stages, walked when asked for ---------------------------------------------------------------------------------
@@ -196,7 +203,7 @@ class Executable(Dispatched):
         """Fix the buffers once: a callable without arguments that reads ``args`` as they are at each call, and returns
         the same result each time, nested as the function's, its arrays filled anew (0-d results are 0-d arrays).
         """
-        leaves = self.native.with_own_memory(self._flat(args, kwargs))
+        leaves = self.native.portable.with_own_memory(self._flat(args, kwargs))
         self.source_graph.refuse_overflow(leaves)
         given = [None] * len(self.source_graph.outputs) if out is None else leaves_of(out)[0]
         if len(given) != len(self.source_graph.outputs):
@@ -269,10 +276,11 @@ class Executable(Dispatched):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """It travels as its graph and options; where it arrives, it is recalled from the disk or compiled again."""
+        """It travels as its graph and options, stamped with gradc's version; where it arrives, it is recalled from the
+        disk or compiled again."""
         if self.options.observe is not None:
             raise CompileError(f"{here()}: {self.source_graph.title} was compiled with an observer: it cannot travel")
-        return Executable, (self.source_graph, self.options)
+        return _arrived, (Stamp(__version__), self.source_graph, self.options)
 
     def __copy__(self) -> Executable:
         """Itself: nothing about it changes."""
@@ -312,14 +320,38 @@ class Executable(Dispatched):
         what = f"{self.source_graph.title}({inputs}), {self._record.kernels} kernels"
         return f"<compiled {what}{relaxed}, {1e3 * seconds:.0f} ms>"
 
-    # -- errors --------------------------------------------------------------------------------------------------------
-    def _mismatch(self, i: int, given: object) -> Exception:
-        graph = self.source_graph
-        node = graph.inputs[i]
-        return mismatch(graph.title, graph.names.get(node, f"argument {i}"), node, given)
 
-    def _failure(self, status: int) -> Exception:
-        return failure(self.graph.title, self.lowered, status)
+# -- errors: of the graph and the stages, for what raises them must not hold the executable ----------------------------
+def _mismatch(graph: Graph, i: int, given: object) -> Exception:
+    node = graph.inputs[i]
+    return mismatch(graph.title, graph.names.get(node, f"argument {i}"), node, given)
+
+
+def _failure(stages: Stages, status: int) -> Exception:
+    return failure(stages.source.title, stages.lowered, status)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """The version of gradc that pickled something; read first, and refused where another one reads it."""
+
+    version: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _read_stamp, (self.version,)
+
+
+def _read_stamp(version: str) -> Stamp:
+    if version != __version__:
+        raise CompileError(
+            f"{here()}: this executable was pickled by gradc {version}; this is gradc {__version__}, whose graphs may "
+            "mean something else; compile the function again and pickle that"
+        )
+    return Stamp(version)
+
+
+def _arrived(stamp: Stamp, graph: Graph, options: Options) -> Executable:
+    return Executable(graph, options)
 
 
 def _nesting(structure: Structure) -> Part:

@@ -25,6 +25,7 @@ class Options:
     donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage
     keeps_foreign: bool = False  #: donated arrays that are not results of the same function are copied first
     observe: Observe | None = None
+    versions: int = 128  #: how many versions of a function stay compiled
     recall: bool = True  #: take what the disk knows of the whole graph, without running a stage
     check: bool = field(default_factory=lambda: os.environ.get("GRADC_CHECK") == "1")  #: verify between passes
     debug: bool = False  #: carry the user's source lines into the generated code
@@ -36,6 +37,8 @@ class Options:
         if self.precision not in ("ieee", "tf32"):
             raise ValueError(f"precision={self.precision!r}: expected 'ieee' or 'tf32'")
         check_threads(self.threads)
+        if type(self.versions) is not int or self.versions < 1:
+            raise ValueError(f"versions={self.versions!r}: expected a whole number from 1 on")
         for stage in self.show:
             if stage not in STAGES:
                 raise ValueError(f"show: unknown stage {stage!r}; expected some of {', '.join(STAGES)}")

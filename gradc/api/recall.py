@@ -174,8 +174,10 @@ def _large(value: Any, replicas: dict[int, int]) -> Iterator[bytes | memoryview]
 class Record:
     """What a callable needs to know of its code.
 
-    ``arrays`` are the captured ones, in the order of the pointer block; ``shares``: whether the code calls the
-    fork-join of threads; ``notes`` are what passes reported; ``object_key`` is where the disk keeps the object.
+    ``arrays`` are the captured ones, in the order of the pointer block; ``seconds`` is an
+    estimate that stops counting at `RELEASE_GIL_SECONDS`; ``shares``: whether the code calls the fork-join
+    of threads; ``polls``: whether it looks now and then if to end; ``notes`` are what passes reported;
+    ``object_key`` is where the disk keeps the object.
     """
 
     object_key: str
@@ -183,12 +185,14 @@ class Record:
     flops: int
     bytes: int
     kernels: int
+    seconds: float
     shares: bool
+    polls: bool
     notes: tuple[str, ...]
     arrays: tuple[Array, ...]
 
 
-_FACTS = ("object_key", "arena_bytes", "flops", "bytes", "kernels", "shares", "notes")
+_FACTS = ("object_key", "arena_bytes", "flops", "bytes", "kernels", "seconds", "shares", "polls", "notes")
 
 
 def remember(key: str, record: Record, graph: Graph) -> None:

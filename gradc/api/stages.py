@@ -77,4 +77,4 @@ class Stages:
     def text(self) -> str:
         """The LLVM IR."""
         plan, where = self.schedule, self.locations
-        return self.timed("emit", lambda: str(emit(plan, self.target, SYMBOL, self.options.fp, where)))
+        return self.timed("emit", lambda: str(emit(plan, self.target, SYMBOL, self.options.fp, where, polls=True)))

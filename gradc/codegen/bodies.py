@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from gradc.codegen.ir import Function, Lanes, Value, const
 from gradc.codegen.memory import copy_bytes, load, offset_pointer
+from gradc.codegen.poll import emit_poll, going_on
 from gradc.schedule.bodies import Body, Choice, Handed, Repeat
 from gradc.schedule.kernel import Kernel, Place
 
@@ -83,6 +84,9 @@ class _Loop:
         pairs = [self._places(c, index) for c in work.carries]
         self.now, self.then = [p for p, _ in pairs], [p for _, p in pairs]
         inside = b.lt(index, const(work.length, "int64")) if work.length is not None else const(True, "bool")
+        stop = emit_poll(self.f, "%status", index, work.operations, work.length)
+        if stop is not None:
+            inside = going_on(self.f, "%status", b.and_(inside, b.not_(stop)))
         if work.again is None:
             return inside
         call_kernels(self.f, work.again, [*self.consts, *self.now], [self.slots[work.flag]], self.arena, self.function)

@@ -29,9 +29,24 @@ from gradc.codegen.fork import Crew, Piece
 from gradc.codegen.ir import Function, Module
 from gradc.codegen.nest import emit_nest, emit_shared_nest
 from gradc.codegen.order import emit_search, emit_sort
+from gradc.codegen.poll import HALF_WRITTEN, INTERRUPTED, ask, looks, unless_stopped
 from gradc.codegen.target import Target
 from gradc.schedule.bodies import Choice, Repeat, every_part
-from gradc.schedule.kernel import Buffer, Correlation, Kernel, Nest, Place, Product, Share, Sort, Split, Tiled, Work
+from gradc.schedule.duration import seconds_of
+from gradc.schedule.kernel import (
+    Buffer,
+    Correlation,
+    Kernel,
+    Nest,
+    Place,
+    Product,
+    Search,
+    Share,
+    Sort,
+    Split,
+    Tiled,
+    Work,
+)
 from gradc.schedule.plan import Schedule
 from gradc.schedule.split import can_fail
 
@@ -41,6 +56,8 @@ TICKS = ("ptr noalias", "ticks")
 CLOCK = "gradc_clock"
 #: Lines after which the outer function goes on in another one: LLVM's time grows faster than long functions do.
 LONG = 600
+#: After a kernel of more than so many seconds a function that polls looks whether to end.
+LONG_SECONDS = 1e-3
 
 
 def emit(
@@ -50,15 +67,17 @@ def emit(
     fp: str = "ieee",
     debug: Locations | None = None,
     clock: bool = False,
+    polls: bool = False,
 ) -> Module:
     """The module of a whole schedule; ``fp`` is "ieee", "contract" or "fast", which also flushes subnormal numbers.
 
     With ``debug`` each instruction carries the source line and the piece of a kernel that it comes from; with ``clock``
-    the time is noted after each kernel.
+    the time is noted after each kernel.  Where it ``polls``, long loops look now and then whether to end (see
+    `gradc.codegen.poll`), and after them the function ends if they did.
     """
-    module = Module(fp, debug, target.extensions)
+    module = Module(fp, debug, target.extensions, polls=polls)
     library = _Library(module, target)
-    main = _Main(module, name, schedule, clock)
+    main = _Main(module, name, schedule, target, clock)
     main.note_times(0, 1)
     first: dict[object, int] = {}
     equal = [first.setdefault(library.key(kernel), number) for number, kernel in enumerate(schedule.kernels)]
@@ -75,8 +94,10 @@ def emit(
                     main.call(library.function(kernel, number), slots)
                 else:
                     library.in_place(main.f, kernel, number, slots)
+                main.may_end(number)
             main.note_times(number + 2)
         main.turn_back()
+        main.come_together()
     main.f.finish()
     if debug is not None:
         debug.finish(module.functions)
@@ -92,7 +113,7 @@ def emit_kernel(schedule: Schedule, number: int, target: Target, name: str, fp: 
     kernel = schedule.kernels[number]
     module = Module(fp, extensions=target.extensions)
     function = _Library(module, target).function(kernel, number)
-    main = _Main(module, name, schedule)
+    main = _Main(module, name, schedule, target)
     alone = {s: main.argument("%inputs", k) for k, s in enumerate(kernel.reads) if s not in kernel.writes}
     alone |= {s: main.argument("%outputs", k) for k, s in enumerate(kernel.writes)}
     with flushing(main.f, target) if fp == "fast" else nullcontext():
@@ -163,7 +184,8 @@ class _Library:
             if self.module.debug is not None:
                 self.module.debug.enter(*here)
             place = {"part" if inside is not None else "work": at} if at or len(kernel.work) > 1 else {}
-            with f.standing_for(**place):
+            done = unless_stopped(f, "%status") if any(map(looks, kernel.work[:at])) else nullcontext()
+            with done, f.standing_for(**place):
                 if split is None:
                     self._whole(f, work, slots, partial(self._inner, *here))
                 else:
@@ -194,10 +216,13 @@ class _Library:
                 self._whole(f, work, slots, _no_body)
         else:
             assert isinstance(how, Split)
-            emit_rows = emit_sort if isinstance(work, Sort) else emit_search
 
             def body(task: Function, piece: Piece) -> None:
-                emit_rows(task, work, piece.slots, (piece.begin, piece.end))  # type: ignore[arg-type]
+                part = (piece.begin, piece.end)
+                if isinstance(work, Sort):
+                    emit_sort(task, work, piece.slots, piece.status, part)
+                elif isinstance(work, Search):
+                    emit_search(task, work, piece.slots, part)
 
             crew.fork(f, how, slots, body)
 
@@ -213,7 +238,7 @@ class _Library:
         elif isinstance(work, Choice):
             emit_choice(f, work, slots, inner)
         elif isinstance(work, Sort):
-            emit_sort(f, work, slots)
+            emit_sort(f, work, slots, "%status")
         else:
             emit_search(f, work, slots)
 
@@ -221,11 +246,15 @@ class _Library:
 class _Main:
     """The outer function, where all kernels are done, in it or in functions that it calls; ``f`` is the one at hand."""
 
-    def __init__(self, module: Module, name: str, schedule: Schedule, clock: bool = False):
-        self.schedule, self.clock = schedule, clock
+    def __init__(self, module: Module, name: str, schedule: Schedule, target: Target, clock: bool = False):
+        self.schedule, self.target, self.clock = schedule, target, clock
         self.params = [*PARAMS, TICKS] if clock else PARAMS
         self.f = self._outer = Function(module, name, self.params)
         self._parts = 0
+        self._updates = False  # whether a donated array may have been overwritten
+        taken = (*schedule.donated.items(),)
+        self._donated = {schedule.inputs[i] for i, _ in taken} | {schedule.outputs[j] for _, j in taken}
+        self._ending: set[str] = set()  # functions that can end early
         self._begin()
 
     def _begin(self) -> None:
@@ -248,10 +277,46 @@ class _Main:
     def turn_back(self) -> None:
         """Go on in the outermost function."""
         if self.f is not self._outer:
+            ends = self.f.name in self._ending
+            self.come_together()
             self.f.finish()
             arguments = ", ".join(f"ptr %{name}" for _, name in self.params)
             self._outer.line(f"call void @{self.f.name}({arguments})")
             self.f = self._outer
+            if ends:
+                self._end_if_stopped()
+
+    def may_end(self, number: int) -> None:
+        """After kernel ``number``: end if it was stopped, or somebody asks for it after a long one."""
+        if not self.f.module.polls:
+            return
+        schedule, kernel = self.schedule, self.schedule.kernels[number]
+        self._updates = self._updates or not self._donated.isdisjoint(kernel.slots[s] for s in kernel.writes)
+        is_last = number == len(schedule.kernels) - 1
+        if any(map(looks, kernel.work)):
+            self._end_if_stopped()
+        elif not is_last and seconds_of([kernel], schedule.buffers, self.target, LONG_SECONDS) > LONG_SECONDS:
+            ask(self.f, "%status")
+            self._end_if_stopped()
+
+    def _end_if_stopped(self) -> None:
+        f, number = self.f, self.f.fresh("")
+        status = f.let("load i64, ptr %status, align 8")
+        failed = f.let(f"icmp ne i64 {status}, 0")
+        f.line(f"br i1 {failed}, label %failed{number}, label %on{number}")
+        f.label(f"failed{number}")
+        if self._updates:
+            stopped = f.let(f"icmp eq i64 {status}, {INTERRUPTED}")
+            f.line(f"store i64 {f.let(f'select i1 {stopped}, i64 {HALF_WRITTEN}, i64 {status}')}, ptr %status, align 8")
+        f.branch("end")
+        f.label(f"on{number}")
+        self._ending.add(f.name)
+
+    def come_together(self) -> None:
+        """Where those jump to who end early."""
+        if self.f.name in self._ending:
+            self.f.branch("end")
+            self.f.label("end")
 
     def argument(self, array: str, position: int) -> str:
         """The pointer at ``position`` of an array of pointers."""

@@ -75,6 +75,7 @@ class Crew:
 
     def _emit_task(self, module: Module, name: str, split: Split, pointers: int, body: Body) -> None:
         f = Function(module, name, [("ptr", "frame"), ("i64", "piece"), ("i64", "who")], result="internal void")
+        f.who = "%who"
         i = Lanes(f)
         piece, who = Value("%piece", "int64"), Value("%who", "int64")
         *slots, scratch, status = (_load_pointer(f, "%frame", k) for k in range(pointers + 2))
@@ -83,7 +84,7 @@ class Crew:
         if self.scratch_bytes:
             scratch = offset_pointer(f, scratch, i.mul(who, self.scratch_bytes), "int8")
         if self.fails:
-            status = offset_pointer(f, status, piece, "int64")
+            status = offset_pointer(f, status, i.mul(piece, _STATUS_WORDS), "int64")
         begin = i.mul(piece, split.steps)
         end = i.min(i.add(begin, split.steps), const(split.extent, "int64"))
         body(f, Piece(slots, scratch, status, begin, end))
@@ -94,11 +95,18 @@ def _load_pointer(f: Function, frame: str, position: int) -> str:
     return f.let(f"load ptr, ptr {offset_pointer(f, frame, WORD * position, 'int8')}, align 8")
 
 
+#: Words of a piece: its status, and what the word behind the caller's status says.
+_STATUS_WORDS = 2
+
+
 def _status_words(f: Function, pieces: int) -> str:
     """A status word for each piece, all zero."""
-    words = f.alloca("i64", pieces)
+    words, i = f.alloca("i64", pieces * _STATUS_WORDS), Lanes(f)
+    head = f.let(f"load i64, ptr {offset_pointer(f, '%status', 1, 'int64')}, align 8") if f.module.polls else "0"
     with f.loop(0, pieces) as loop:
-        f.line(f"store i64 0, ptr {offset_pointer(f, words, loop.index, 'int64')}, align 8")
+        place = offset_pointer(f, words, i.mul(loop.index, _STATUS_WORDS), "int64")
+        f.line(f"store i64 0, ptr {place}, align 8")
+        f.line(f"store i64 {head}, ptr {offset_pointer(f, place, 1, 'int64')}, align 8")
     return words
 
 
@@ -106,6 +114,7 @@ def _report_first(f: Function, statuses: str, pieces: int) -> None:
     """The status word becomes that of the first piece that failed, unless something failed before."""
     i = Lanes(f)
     with f.loop(0, pieces, carry=[Value(f.let("load i64, ptr %status, align 8"), "int64")]) as loop:
-        found = Value(f.let(f"load i64, ptr {offset_pointer(f, statuses, loop.index, 'int64')}, align 8"), "int64")
+        place = offset_pointer(f, statuses, i.mul(loop.index, _STATUS_WORDS), "int64")
+        found = Value(f.let(f"load i64, ptr {place}, align 8"), "int64")
         loop.next = [i.select(i.eq(loop.carry[0], 0), found, loop.carry[0])]
     f.line(f"store i64 {loop.result[0].ref}, ptr %status, align 8")

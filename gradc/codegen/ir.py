@@ -138,6 +138,8 @@ class Module:
     debug: Debug | None = None
     #: instruction sets that code may name beyond what LLVM chooses by itself, see `Target.extensions`
     extensions: frozenset[str] = frozenset()
+    #: whether its loops look now and then if they are to end, see `gradc.codegen.poll`
+    polls: bool = False
     functions: dict[str, str] = field(default_factory=dict)
     globals: dict[str, str] = field(default_factory=dict)
     declarations: dict[str, str] = field(default_factory=dict)
@@ -189,6 +191,7 @@ class Function:
         """``params`` are (IR type with attributes, name without %)."""
         self.module, self.name, self.result, self.attrs = module, name, result, attrs
         self.params = list(params)
+        self.who = "0"  #: which thread of a crew runs this; 0: the caller
         self.place: dict[str, int] = {}  #: what the instructions being emitted stand for
         self._mark = ""
         if module.debug is not None:

@@ -18,6 +18,7 @@ from gradc.codegen.ir import FLOATS, Function, Lanes, Value, const
 from gradc.codegen.loops import each
 from gradc.codegen.memory import first_lanes, load, offset_pointer
 from gradc.codegen.partial import emit_partial_reduction
+from gradc.codegen.poll import emit_poll, unless_stopped
 from gradc.codegen.reduce import emit_reduction
 from gradc.codegen.scalars import Point, Scalars
 from gradc.schedule.affine import Var
@@ -249,20 +250,23 @@ class NestWalk:
             for which, k in slots.items():
                 s.set(k, carried[which], inside)
             steps = s.one.lt(index, const(var.extent, "int64"))
+            if (stop := emit_poll(self.f, s.status, index, len(needed), var.extent)) is not None:
+                steps = s.one.and_(steps, s.one.not_(stop))
             if recur.again is None:
                 return steps
             s.advance(self.nest.behind([recur.again]), inside)
             return s.one.and_(steps, s.value(recur.again, inside, False))
 
-        with self.f.loop_while(more, start) as loop:
-            s.advance(needed, inside)
-            for store in stage.stores:
-                s.store(store, inside)
-            loop.next = [s.value(k, inside, wide) for k in recur.nexts]
-        for store in recur.ends:
-            carried = code[store.value]
-            assert isinstance(carried, Carry)
-            s.write_scan(store, loop.result[carried.which], point)
+        with unless_stopped(self.f, s.status):
+            with self.f.loop_while(more, start) as loop:
+                s.advance(needed, inside)
+                for store in stage.stores:
+                    s.store(store, inside)
+                loop.next = [s.value(k, inside, wide) for k in recur.nexts]
+            for store in recur.ends:
+                carried = code[store.value]
+                assert isinstance(carried, Carry)
+                s.write_scan(store, loop.result[carried.which], point)
 
     def _along(self, variables: Sequence[Var], total: Value, point: Point, step: Step) -> Value:
         """Carry ``total`` through the loops over ``variables``."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from gradc.codegen.ir import Function, Lanes, Value, const
 from gradc.codegen.loops import each
 from gradc.codegen.memory import load, offset_pointer, store
+from gradc.codegen.poll import emit_poll, going_on, unless_stopped
 from gradc.schedule.kernel import Search, Sort
 
 Key = Callable[[Value], Value]
@@ -29,27 +30,36 @@ def less(b: Lanes, x: Value, y: Value) -> Value:
 # -- argsort -----------------------------------------------------------------------------------------------------------
 
 
-def emit_sort(f: Function, sort: Sort, slots: Sequence[str], part: Bounds = None) -> None:
+def emit_sort(f: Function, sort: Sort, slots: Sequence[str], status: str, part: Bounds = None) -> None:
     """A merge sort of positions for every row, or for ``part`` of the outermost ones, from runs of one element up."""
     if part is None:
-        _rows(f, sort, sort.rows, const(0, "int64"), slots)
+        _rows(f, sort, sort.rows, const(0, "int64"), slots, status)
         return
     (_, stride), *rest = sort.rows
     with f.loop(*part) as loop:
-        _rows(f, sort, rest, Lanes(f).mul(loop.index, stride), slots)
+        _rows(f, sort, rest, Lanes(f).mul(loop.index, stride), slots, status)
 
 
-def _rows(f: Function, sort: Sort, rows: Sequence[tuple[int, int]], start: Value, slots: Sequence[str]) -> None:
+def _rows(
+    f: Function, sort: Sort, rows: Sequence[tuple[int, int]], start: Value, slots: Sequence[str], status: str
+) -> None:
     if not rows:
-        _sort_row(f, sort, start, slots)
+        with unless_stopped(f, status):
+            _sort_row(f, sort, start, slots, status)
         return
     (extent, stride), *rest = rows
     i = Lanes(f)
     with each(f, 0, extent) as index:
-        _rows(f, sort, rest, i.add(start, i.mul(index, stride)), slots)
+        if not rest:
+            emit_poll(f, status, index, sort.length * sort.length.bit_length() * OF_A_COMPARISON, extent)
+        _rows(f, sort, rest, i.add(start, i.mul(index, stride)), slots, status)
 
 
-def _sort_row(f: Function, sort: Sort, start: Value, slots: Sequence[str]) -> None:
+#: What merging one element costs, in operations.
+OF_A_COMPARISON = 8
+
+
+def _sort_row(f: Function, sort: Sort, start: Value, slots: Sequence[str], status: str) -> None:
     i, n = Lanes(f), sort.length
     keys = offset_pointer(f, slots[sort.source], start, sort.dtype)
     out = offset_pointer(f, slots[sort.out], start, "int64")
@@ -60,26 +70,38 @@ def _sort_row(f: Function, sort: Sort, start: Value, slots: Sequence[str]) -> No
 
     with f.loop(0, n) as fill:
         store(f, fill.index, offset_pointer(f, halves, fill.index, "int64"))
-    with f.loop(0, (n - 1).bit_length(), carry=[const(0, "int64"), const(n, "int64")]) as level:
+    levels = (n - 1).bit_length()
+
+    def more(index: Value, _: Sequence[Value]) -> Value:
+        return going_on(f, status, i.lt(index, levels))
+
+    with f.loop_while(more, [const(0, "int64"), const(n, "int64")]) as level:
         source, target = level.carry
-        _merge_level(f, n, i.shl(const(1, "int64"), level.index), source, target, halves, key)
+        _merge_level(f, n, i.shl(const(1, "int64"), level.index), source, target, halves, key, status)
         level.next = [target, source]
     sorted_half = level.result[0]
-    with f.loop(0, n) as copy:
+    with unless_stopped(f, status), f.loop(0, n) as copy:
         position = load(f, offset_pointer(f, halves, i.add(sorted_half, copy.index), "int64"), "int64")
         store(f, position, offset_pointer(f, out, i.mul(copy.index, sort.step), "int64"))
 
 
-def _merge_level(f: Function, n: int, width: Value, source: Value, target: Value, halves: str, key: Key) -> None:
+def _merge_level(
+    f: Function, n: int, width: Value, source: Value, target: Value, halves: str, key: Key, status: str
+) -> None:
     """Merge neighbouring runs of ``width`` positions from one half of scratch into the other."""
     i = Lanes(f)
     double = i.add(width, width)
     pairs = i.idiv(i.add(double, n - 1), double)
-    with f.loop(0, pairs) as pair:
+    with f.loop_while(lambda index, _: going_on(f, status, i.lt(index, pairs))) as pair:
         low = i.mul(pair.index, double)
         middle = i.min(i.add(low, width), n)
         high = i.min(i.add(low, double), n)
-        with f.loop(low, high, carry=[low, middle]) as merge:
+
+        def more(index: Value, _: Sequence[Value], high: Value = high) -> Value:
+            stop, inside = emit_poll(f, status, index, OF_A_COMPARISON, n), i.lt(index, high)
+            return inside if stop is None else i.and_(inside, i.not_(stop))
+
+        with f.loop_while(more, [low, middle], low) as merge:
             left, right = merge.carry
             x = _position(f, halves, source, i.min(left, i.sub(middle, 1)))
             y = _position(f, halves, source, i.min(right, i.sub(high, 1)))

@@ -29,6 +29,9 @@ POOL_LIMIT = 512 * 2**20
 #: Two, so that ``y = f(x)`` in a loop, which holds the last result during the call, runs without fresh memory.
 BUFFERS_PER_OUTPUT = 2
 WORD = 8
+#: The words at the head of a lease: the status word, and behind it where the head lies, for code that looks whether to
+#: end, with what `gradc.runtime.interrupt` keeps of that.
+HEAD = ("status", "head", "deadline", "stopped", "type", "value", "traceback", "")
 #: Room for one 0-d value of any dtype.
 SCALAR_ROOM = 16
 
@@ -42,7 +45,7 @@ def aligned_bytes(size: int) -> Array:
 
 @dataclass(frozen=True)
 class LeaseLayout:
-    """Byte offsets inside a lease: status word, 0-d values, input, output and object pointers, then the arena."""
+    """Byte offsets inside a lease: its head, 0-d values, input, output and object pointers, then the arena."""
 
     inputs: int
     hidden: int
@@ -51,7 +54,7 @@ class LeaseLayout:
 
     @property
     def scalars_at(self) -> int:
-        return SCALAR_ROOM  # the status word, and what keeps the values aligned
+        return WORD * len(HEAD)
 
     @cached_property
     def inputs_at(self) -> int:
@@ -83,7 +86,8 @@ class Lease:
         self.inputs_at = self.address + layout.inputs_at
         self.outputs_at = self.address + layout.outputs_at
         self.arena_at = self.address + layout.arena_at
-        self.status = ctypes.c_int64.from_address(self.address)
+        self.head = (ctypes.c_int64 * len(HEAD)).from_address(self.address)
+        self.head[HEAD.index("head")] = self.address
         self.inputs = (ctypes.c_void_p * (layout.inputs + layout.hidden)).from_address(self.inputs_at)
         self.outputs = (ctypes.c_void_p * layout.outputs).from_address(self.outputs_at)
         for k, x in enumerate(hidden):

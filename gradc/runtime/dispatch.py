@@ -24,8 +24,6 @@ from gradc.runtime.entry import Words, get_machinery, make_builtin, make_words
 from gradc.runtime.native import NativeFunction
 from gradc.runtime.objects import address
 
-#: More objects than this in one call go the Python way: their pointers lie on the thread's stack.
-MOST_OBJECTS = 4096
 #: set in the flags of a class that Python code made (Include/object.h)
 _HEAP_TYPE = 1 << 9
 #: Classes whose instances never change, so that the same object means the same value.
@@ -104,12 +102,10 @@ def _describe(native: NativeFunction, weak: Sequence[bool], arguments: Part, res
         return None
     fetches, makes = _table(call.rows, code.FETCH), _table(made, code.MAKE)
     depth = len(made)  # no row pushes more than one
-    if max(len(call.rows), depth) > MOST_OBJECTS:
-        return None
     version = {
         "step": address(words), "positional": call.positional, "named": len(call.names), "names": id(call.names),
         "fetches": address(fetches), "fetched": len(call.rows), "leaves": len(native.inputs),
-        "makes": address(makes), "made": len(made), "depth": depth,
+        "makes": address(makes), "made": len(made), "room": len(call.rows) + len(native.inputs) + depth,
     }  # fmt: skip
     return make_words(code.VERSION, version, (native, call, keep, fetches, makes))
 

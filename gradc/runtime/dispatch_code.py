@@ -23,7 +23,7 @@ from gradc.runtime.python_code import FALSE, NULL, ZERO, Code, Pointer, PythonMo
 #: called last (an array of `VERSION` words, or null), the Python callable for every other call.
 CALLS = ("variable", "idle", "version", "slow")
 VERSION = (
-    "step", "positional", "named", "names", "fetches", "fetched", "leaves", "makes", "made", "depth",
+    "step", "positional", "named", "names", "fetches", "fetched", "leaves", "makes", "made", "room",
 )  # fmt: skip
 FETCH = ("source", "which", "parent", "expect", "type", "other", "size", "leaf")
 MAKE = ("what", "which", "takes", "type", "keys")
@@ -35,20 +35,23 @@ LEAF, CONSTANT, TUPLE, LIST, DICT, RECORD = range(6)
 #: What a row of `MAKE` pushes: a result, an object, a container of what lies on the stack.
 RESULT, FIXED, NEW_TUPLE, NEW_NAMED, NEW_LIST, NEW_DICT, NEW_RECORD = range(7)
 
+#: Words that a call may put on the stack of its thread; what needs more room gets it elsewhere.
+STACK_WORDS = 256
+
 DISPATCH = "gradc_dispatch"
 _VERSION = ("ptr", "version")
 
 
 def emit_dispatching(module: PythonModule) -> None:
     """All functions of the way to a step."""
-    for emit in (emit_release, emit_idle, emit_named, emit_fetch, emit_make, emit_dispatch):
+    for emit in (emit_release, emit_idle, emit_named, emit_fetch, emit_make, emit_follow, emit_dispatch):
         emit(module)
 
 
 def emit_dispatch(module: PythonModule) -> None:
     """``PyObject *dispatch(self, args, nargs, kwnames)``: METH_FASTCALL | METH_KEYWORDS; self: an array of `CALLS`."""
     f = Code(module, DISPATCH, [("ptr", "self"), ("ptr", "args"), ("i64", "nargs"), ("ptr", "kwnames")], "ptr")
-    untouched = f.alloca("i64", align=8)
+    untouched, near = f.alloca("i64", align=8), f.alloca("i64", STACK_WORDS, 8)
     calls = f.load("ptr", "%self", objects.DATA)
     f.require(f.call("gradc_idle", f"ptr {calls}"), "slow")
     chosen = f.field(CALLS, calls, "version")
@@ -56,29 +59,25 @@ def emit_dispatch(module: PythonModule) -> None:
     f.call("Py_IncRef", f"ptr {chosen}")  # while the step runs another call may choose another version
     version = f.load("ptr", chosen, objects.DATA)
     f.require(f.call("gradc_named", f"ptr {version}", "i64 %nargs", "ptr %kwnames"), "unfit")
-    held, flat, stack = (_room(f, version, name) for name in ("fetched", "leaves", "depth"))
-    f.require(f.call("gradc_fetch", f"ptr {version}", "ptr %args", f"ptr {held}", f"ptr {flat}"), "unfit")
-    step = f.field(VERSION, version, "step")
-    tried = f.call(ATTEMPT, f"ptr {step}", f"ptr {flat}", f"ptr {untouched}")
-    before, why = f.block, f.load("i64", untouched)
-    f.line(f"br i1 {f.is_('eq', 'i64', why, str(NO_MEMORY))}, label %nomemory, label %tried")
-    f.label("nomemory")
-    leaves = f.field(VERSION, version, "leaves", "i64")
-    portable = f.field(CONTEXT, step, "slow")
-    again = f.call("PyObject_Vectorcall", f"ptr {portable}", f"ptr {flat}", f"i64 {leaves}", "ptr null")
-    f.branch("tried")
-    f.label("tried")
-    results = f.let(f"phi ptr [ {tried}, %{before} ], [ {again}, %nomemory ]")
-    f.call("gradc_release", f"ptr {held}", f"i64 {f.field(VERSION, version, 'fetched', 'i64')}")
-    f.require(f.is_("ne", "i64", why, str(MISFIT)), "unfit")
-    f.require(f.is_("ne", "ptr", results, "null"), "failed")
-    made = f.call("gradc_make", f"ptr {version}", f"ptr {results}", f"ptr {stack}")
-    f.call("Py_DecRef", f"ptr {results}")
+    words = f.field(VERSION, version, "room", "i64")
+    is_near, before = f.is_("sle", "i64", words, str(STACK_WORDS)), f.block
+    f.line(f"br i1 {is_near}, label %follow, label %far")
+    f.label("far")
+    far = f.call("PyMem_RawMalloc", f"i64 {f.let(f'mul nsw i64 {words}, {WORD}')}")
+    f.require(f.is_("ne", "ptr", far, "null"), "unfit")
+    after = f.block
+    f.branch("follow")
+    f.label("follow")
+    room = f.let(f"phi ptr [ {near}, %{before} ], [ {far}, %{after} ]")
+    made = f.call("gradc_follow", f"ptr {version}", "ptr %args", f"ptr {room}", f"ptr {untouched}")
+    f.line(f"br i1 {is_near}, label %done, label %free")
+    f.label("free")
+    f.call("PyMem_RawFree", f"ptr {room}")
+    f.branch("done")
+    f.label("done")
+    f.require(f.is_("ne", "i64", f.load("i64", untouched), str(MISFIT)), "unfit")
     f.call("Py_DecRef", f"ptr {chosen}")
     f.line(f"ret ptr {made}")
-    f.label("failed")
-    f.call("Py_DecRef", f"ptr {chosen}")
-    f.line("ret ptr null")
     f.label("unfit")
     f.call("Py_DecRef", f"ptr {chosen}")
     f.branch("slow")
@@ -88,9 +87,36 @@ def emit_dispatch(module: PythonModule) -> None:
     f.finish(Pointer(answer, "uint64"))
 
 
-def _room(f: Code, version: str, name: str) -> str:
-    """Stack memory for as many words as the version says."""
-    return f.let(f"alloca ptr, i64 {f.field(VERSION, version, name, 'i64')}, align {WORD}")
+def emit_follow(module: PythonModule) -> None:
+    """Run a version on the arguments of a call, in ``room`` for its words: the nested results; null and an exception.
+
+    Null with ``untouched`` set to `MISFIT` if the arguments are not for this version.
+    """
+    f = Code(module, "gradc_follow", [_VERSION, ("ptr", "args"), ("ptr", "room"), ("ptr", "untouched")], "ptr")
+    fetched, leaves = (f.field(VERSION, "%version", name, "i64") for name in ("fetched", "leaves"))
+    flat = f.element("%room", fetched)
+    stack = f.element(flat, leaves)
+    f.require(f.call("gradc_fetch", "ptr %version", "ptr %args", "ptr %room", f"ptr {flat}"), "unfit")
+    step = f.field(VERSION, "%version", "step")
+    tried = f.call(ATTEMPT, f"ptr {step}", f"ptr {flat}", "ptr %untouched")
+    before, why = f.block, f.load("i64", "%untouched")
+    f.line(f"br i1 {f.is_('eq', 'i64', why, str(NO_MEMORY))}, label %nomemory, label %tried")
+    f.label("nomemory")
+    portable = f.field(CONTEXT, step, "slow")
+    again = f.call("PyObject_Vectorcall", f"ptr {portable}", f"ptr {flat}", f"i64 {leaves}", "ptr null")
+    f.branch("tried")
+    f.label("tried")
+    results = f.let(f"phi ptr [ {tried}, %{before} ], [ {again}, %nomemory ]")
+    f.call("gradc_release", "ptr %room", f"i64 {fetched}")
+    f.require(f.is_("ne", "ptr", results, "null"), "failed")
+    made = f.call("gradc_make", "ptr %version", f"ptr {results}", f"ptr {stack}")
+    f.call("Py_DecRef", f"ptr {results}")
+    f.line(f"ret ptr {made}")
+    f.label("unfit")
+    f.store("i64", str(MISFIT), "%untouched")
+    f.branch("failed")
+    f.label("failed")
+    f.finish(NULL)
 
 
 def emit_release(module: PythonModule) -> None:

@@ -26,6 +26,7 @@ from gradc.runtime import entry_code as code
 from gradc.runtime import objects
 from gradc.runtime.arena import Lease, LeaseLayout, LeasePool, OutputPool, make_pools
 from gradc.runtime.arrays import Array, ArraySpec
+from gradc.runtime.control_word import host_arch
 from gradc.runtime.dispatch_code import DISPATCH, emit_dispatching
 from gradc.runtime.load import load
 from gradc.runtime.objects import address
@@ -53,7 +54,7 @@ def make_words(names: Sequence[str], values: Mapping[str, int], keep: tuple[obje
 
 @dataclass(frozen=True)
 class CallPlan:
-    """What an entry has to know of a step. ``slow`` does a whole call, ``fail(status)`` raises."""
+    """What an entry has to know of a step. ``slow`` does a whole call, ``fail(status, lease)`` raises."""
 
     address: int
     releases_gil: bool
@@ -64,7 +65,7 @@ class CallPlan:
     layout: LeaseLayout
     pools: Sequence[OutputPool | None]
     slow: Callable[..., Any]
-    fail: Callable[[int], Any]
+    fail: Callable[[int, int], Any]
     owner: type | None = None  #: class of the base that a donated array must have
 
 
@@ -165,17 +166,21 @@ def get_machinery() -> Machinery | None:
 
 @cache
 def module_text() -> str:
-    """The module that handles calls, the same for every process on every machine."""
+    """The module that handles calls, the same for every process on machines of one architecture."""
     module = PythonModule()
-    code.emit_entry(module)
+    code.emit_entry(module, host_arch())
     emit_dispatching(module)
     return str(module)
 
 
-def make_builtin(definition: _MethodDef, context: Words) -> Callable[..., Any]:
+@cache
+def _make_function() -> Callable[..., Any]:
     prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
-    new = prototype(("PyCFunction_NewEx", ctypes.pythonapi))
-    builtin: Callable[..., Any] = new(ctypes.addressof(definition), context, None)
+    return prototype(("PyCFunction_NewEx", ctypes.pythonapi))
+
+
+def make_builtin(definition: _MethodDef, context: Words) -> Callable[..., Any]:
+    builtin: Callable[..., Any] = _make_function()(ctypes.addressof(definition), context, None)
     return builtin
 
 
@@ -259,7 +264,7 @@ def _rehearse(machinery: Machinery) -> bool:
     def slow(*args: object) -> None:
         raise _Slow
 
-    def fail(status: int) -> None:
+    def fail(status: int, lease: int) -> None:
         raise ZeroDivisionError(status)
 
     layout = LeaseLayout(len(inputs), 0, len(outputs), 0)

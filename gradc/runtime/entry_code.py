@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from gradc.codegen.ir import Value
 from gradc.runtime import objects
-from gradc.runtime.arena import BUFFERS_PER_OUTPUT, SCALAR_ROOM, WORD
+from gradc.runtime.arena import BUFFERS_PER_OUTPUT, HEAD, SCALAR_ROOM, WORD
+from gradc.runtime.control_word import RUN, emit_run
 from gradc.runtime.python_code import FALSE, NULL, ZERO, Code, Pointer, PythonModule
 
 CONTEXT = (
@@ -49,8 +50,9 @@ class _Code(Code):
         return self.at(lease, self.field(CONTEXT, "%context", name, "i64"))
 
 
-def emit_entry(module: PythonModule) -> None:
-    """All functions of a step's way in."""
+def emit_entry(module: PythonModule, arch: str) -> None:
+    """All functions of a step's way in, on a CPU of this architecture."""
+    emit_run(module, arch)
     for emit in (
         emit_number, emit_admit, emit_disjoint, emit_new, emit_pooled, emit_drop, emit_allocate, emit_collect,
         emit_execute, emit_failed, emit_take, emit_give, emit_attempt, emit_call, emit_bound, emit_probe,
@@ -81,8 +83,9 @@ def emit_attempt(module: PythonModule) -> None:
     f.line(f"ret ptr {result}")
     f.label("failed")
     f.call("gradc_drop", "ptr %context", f"ptr {lease}", f"i64 {f.field(CONTEXT, '%context', 'outputs', 'i64')}")
+    nothing = f.call("gradc_failed", "ptr %context", f"i64 {status}", f"ptr {lease}")
     f.call(GIVE, "ptr %context", f"ptr {lease}")
-    f.line(f"ret ptr {f.call('gradc_failed', 'ptr %context', f'i64 {status}')}")
+    f.line(f"ret ptr {nothing}")
     f.label("retry")
     f.call(GIVE, "ptr %context", f"ptr {lease}")
     f.store("i64", str(NO_MEMORY), "%untouched")
@@ -116,13 +119,15 @@ def emit_bound(module: PythonModule) -> None:
     f.set_field(CONTEXT, "%context", "lease_count", "0")
     lease = f.load("ptr", f.field(CONTEXT, "%context", "leases"))
     status = f.call("gradc_execute", "ptr %context", f"ptr {lease}")
-    f.set_field(CONTEXT, "%context", "lease_count", "1")
     f.require(f.is_("eq", "i64", status, "0"), "failed")
+    f.set_field(CONTEXT, "%context", "lease_count", "1")
     result = f.field(CONTEXT, "%context", "result")
     f.call("Py_IncRef", f"ptr {result}")
     f.line(f"ret ptr {result}")
     f.label("failed")
-    f.line(f"ret ptr {f.call('gradc_failed', 'ptr %context', f'i64 {status}')}")
+    nothing = f.call("gradc_failed", "ptr %context", f"i64 {status}", f"ptr {lease}")
+    f.set_field(CONTEXT, "%context", "lease_count", "1")
+    f.line(f"ret ptr {nothing}")
     f.label("busy")
     slow = f.field(CONTEXT, "%context", "slow")
     answer = f.call("PyObject_Vectorcall", f"ptr {slow}", "ptr null", "i64 0", "ptr null")
@@ -392,10 +397,11 @@ def emit_collect(module: PythonModule) -> None:
 def emit_execute(module: PythonModule) -> None:
     """Run the step on a filled lease; its status word."""
     f = _Code(module, "gradc_execute", [_CONTEXT, _LEASE], "i64")
-    f.store("i64", "0", "%lease")
+    for word in ("status", "deadline", "stopped"):
+        f.set_field(HEAD, "%lease", word, "0")
     kernel = f.field(CONTEXT, "%context", "kernel")
     parts = [f.part("%lease", name) for name in ("inputs_at", "outputs_at", "arena_at")]
-    run = f"call void {kernel}({', '.join(f'ptr {p}' for p in parts)}, ptr %lease)"
+    run = f"call void @{RUN}(ptr {kernel}, {', '.join(f'ptr {p}' for p in parts)}, ptr %lease)"
     release = f.is_("ne", "i64", f.field(CONTEXT, "%context", "release", "i64"), "0")
     f.line(f"br i1 {release}, label %release, label %hold")
     f.label("release")
@@ -412,16 +418,22 @@ def emit_execute(module: PythonModule) -> None:
 
 def emit_failed(module: PythonModule) -> None:
     """Let Python raise what the status word means; null."""
-    f = _Code(module, "gradc_failed", [_CONTEXT, ("i64", "status")], "ptr")
-    args = f.alloca("ptr", align=8)
+    f = _Code(module, "gradc_failed", [_CONTEXT, ("i64", "status"), _LEASE], "ptr")
+    args = f.alloca("ptr", 2, 8)
     number = f.call("PyLong_FromLongLong", "i64 %status")
-    f.require(f.is_("ne", "ptr", number, "null"), "nomemory")
+    f.require(f.is_("ne", "ptr", number, "null"), "nothing")
+    where = f.call("PyLong_FromLongLong", f"i64 {f.let('ptrtoint ptr %lease to i64')}")
+    f.require(f.is_("ne", "ptr", where, "null"), "release")
     f.store("ptr", number, args)
+    f.store("ptr", where, args, WORD)
     fail = f.field(CONTEXT, "%context", "fail")
-    answer = f.call("PyObject_Vectorcall", f"ptr {fail}", f"ptr {args}", "i64 1", "ptr null")
+    f.call("PyObject_Vectorcall", f"ptr {fail}", f"ptr {args}", "i64 2", "ptr null")
+    f.call("Py_DecRef", f"ptr {where}")
+    f.branch("release")
+    f.label("release")
     f.call("Py_DecRef", f"ptr {number}")
-    f.line(f"ret ptr {answer}")
-    f.label("nomemory")
+    f.branch("nothing")
+    f.label("nothing")
     f.finish(NULL)
 
 

@@ -6,7 +6,7 @@ Invariant: the code runs only on arguments that fit the specs and, where it writ
 
 Two paths lead to the code.  The portable one below is the meaning: ctypes, NumPy and nothing else.  The fast one
 (`gradc.runtime.entry`) is the same for ordinary arguments, in compiled code, and hands everything unusual to the
-portable one.  Start reading at `NativeFunction.call_portable`.
+portable one.  Start reading at `PortableCall`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from gradc.codegen.poll import INTERRUPTED
 from gradc.errors import StorageError
 from gradc.process import renewed
 from gradc.runtime.arena import (
+    HEAD,
     Lease,
     LeaseLayout,
     LeasePool,
@@ -40,7 +42,9 @@ from gradc.runtime.arrays import (
     span,
     writable_defect,
 )
+from gradc.runtime.control_word import runner
 from gradc.runtime.entry import CallPlan, Words, open_entry
+from gradc.runtime.interrupt import is_stopped, reraise
 from gradc.runtime.objects import address as address_of
 
 #: A step expected to run longer than this lets other Python threads run meanwhile.
@@ -48,9 +52,168 @@ RELEASE_GIL_SECONDS = 20e-6
 
 Outputs = tuple[Any, ...]
 _RESULTS = object()  #: an answer nobody can give
-_POINTERS = (ctypes.c_void_p,) * 4
+_POINTERS = (ctypes.c_void_p,) * 5
 _HOLDING_GIL = ctypes.PYFUNCTYPE(None, *_POINTERS)
 _RELEASING_GIL = ctypes.CFUNCTYPE(None, *_POINTERS)
+
+
+class PortableCall:
+    """``call(*arrays, out=None) -> tuple``: the whole meaning of a call of one step, on any Python.
+
+    It knows nothing of the compiled entry, which falls back on it: so no function is part of a cycle, and its code and
+    its memory go when the last one who holds it lets go.  See `NativeFunction` for the arguments.
+    """
+
+    def __init__(
+        self,
+        address: int,
+        inputs: tuple[ArraySpec, ...],
+        outputs: tuple[ArraySpec, ...],
+        donated: Mapping[int, int],
+        hidden: tuple[Array, ...],
+        describe: Callable[[int], Exception],
+        mismatch: Callable[[int, object], Exception],
+        names: Sequence[str],
+        owner: object,
+        results_of: type | None,
+        releases_gil: bool,
+        layout: LeaseLayout,
+    ):
+        self.address, self.inputs, self.outputs, self.donated = address, inputs, outputs, donated
+        self.hidden, self.names, self.releases_gil, self.layout = hidden, names, releases_gil, layout
+        self._describe, self._mismatch = describe, mismatch
+        self._owner, self._runner = owner, runner()
+        self.results_of = results_of
+        self._run = (_RELEASING_GIL if releases_gil else _HOLDING_GIL)(self._runner.address)
+        self._donor = {j: i for i, j in donated.items()}
+        self.pools = make_pools(outputs)
+        self.leases = LeasePool(layout, hidden)
+
+    def __call__(self, *args: object, out: Sequence[Array | None] | None = None) -> Outputs:
+        """The whole meaning of a call, on any Python: check, convert, allocate, run, report."""
+        args = self.with_own_memory(args)
+        arrays = self.admit(args)
+        given = self.check_out(args, out)
+        self.check_storage(args, given)
+        results = [self._allocate(j) if x is None else x for j, x in enumerate(given)]
+        lease = self.leases.take()
+        try:
+            self.fill(lease, arrays, results)
+            self.execute(lease)
+        finally:
+            self.leases.give(lease)
+        return tuple(r[()] if r.ndim == 0 and given[j] is None else r for j, r in enumerate(results))
+
+    def with_own_memory(self, args: Sequence[object]) -> tuple[Any, ...]:
+        """The arguments of a call, the donated ones in memory of the step's own that nothing else shares."""
+        kind = self.results_of
+        if kind is None or len(args) != len(self.inputs):
+            return tuple(args)
+        taken = list(args)
+        for i in self.donated:
+            if not is_made_by(kind, taken[i]):
+                taken[i] = self._copied(kind, i, taken[i])
+        numbers = {name: i for i, name in enumerate(self.names)}
+        while conflict := find_conflict(self._spans(taken)):
+            i = numbers[conflict[0]]
+            before, taken[i] = taken[i], self._copied(kind, i, taken[i])
+            if taken[i] is before:
+                break
+        return tuple(taken)
+
+    def _copied(self, kind: type, i: int, x: object) -> object:
+        """A donated argument in new memory; one that does not fit stays, and is told of later."""
+        array = admit(x, self.inputs[i])
+        return x if array is None else copy_made_by(kind, array)
+
+    def _spans(self, args: Sequence[object]) -> list[Span]:
+        return [
+            span(x, name, written=i in self.donated)
+            for i, (x, name) in enumerate(zip(args, self.names, strict=True))
+            if isinstance(x, np.ndarray)
+        ]
+
+    # -- the steps of a call -----------------------------------------------------------------------------------------
+    def admit(self, args: Sequence[object]) -> list[Array]:
+        if len(args) != len(self.inputs):
+            raise TypeError(f"{len(self.inputs)} arrays expected, {len(args)} given")
+        arrays = []
+        for i, (x, spec) in enumerate(zip(args, self.inputs, strict=True)):
+            array = admit(x, spec)
+            if array is None:
+                raise self._mismatch(i, x)
+            arrays.append(array)
+        return arrays
+
+    def check_out(self, args: Sequence[object], out: Sequence[Array | None] | None) -> list[Array | None]:
+        """For each output the array to write into, or None to make one; donated outputs are their donors."""
+        given: list[Array | None] = [None] * len(self.outputs) if out is None else list(out)
+        if len(given) != len(self.outputs):
+            raise TypeError(f"out= takes {len(self.outputs)} arrays or None, {len(given)} given")
+        for j, (x, spec) in enumerate(zip(given, self.outputs, strict=True)):
+            if j in self._donor:
+                given[j] = self._donated_array(args, j, x)
+            elif x is not None and (defect := writable_defect(x, spec)):
+                raise StorageError(f"out[{j}] {defect}; pass {_wanted(spec)}, or None")
+        return given
+
+    def _donated_array(self, args: Sequence[object], j: int, out: Array | None) -> Array:
+        i = self._donor[j]
+        x: Any = args[i]
+        if out is not None and out is not x:
+            raise StorageError(f"out[{j}] must be None: the result is written into the donated {self.names[i]}")
+        if defect := writable_defect(x, self.inputs[i]):
+            raise StorageError(
+                f"{self.names[i]} is donated, so its memory is overwritten, but it {defect}; "
+                f"pass {_wanted(self.inputs[i])}, or do not donate it"
+            )
+        array: Array = x
+        return array
+
+    def check_storage(self, args: Sequence[object], given: Sequence[Array | None]) -> None:
+        """What is written must overlap nothing else that the step reads or writes."""
+        written = [(f"out[{j}]", x) for j, x in enumerate(given) if x is not None and j not in self._donor]
+        if not written and not self.donated:
+            return
+        spans = self._spans(args)
+        spans += [span(x, name, written=True) for name, x in written]
+        if conflict := find_conflict(spans):
+            target, other = conflict
+            raise StorageError(
+                f"{target} is written in place but shares memory with {other}; pass a copy of one of them"
+            )
+
+    def _allocate(self, j: int) -> Array:
+        pool = self.pools[j]
+        return np.empty(self.outputs[j].shape, self.outputs[j].dtype) if pool is None else pool.take()
+
+    def fill(self, lease: Lease, arrays: Sequence[Array], results: Sequence[Array]) -> None:
+        for i, x in enumerate(arrays):
+            lease.inputs[i] = address_of(x)
+        for j, x in enumerate(results):
+            lease.outputs[j] = address_of(x)
+
+    def execute(self, lease: Lease) -> None:
+        for word in ("status", "deadline", "stopped"):
+            lease.head[HEAD.index(word)] = 0
+        self._run(self.address, lease.inputs_at, lease.outputs_at, lease.arena_at, lease.address)
+        if status := lease.head[0]:
+            self.fail(status, lease.address)
+
+    def fail(self, status: int, lease: int) -> NoReturn:
+        """Raise what a non-zero status word means, of a call with the lease at this address."""
+        if not is_stopped(lease):
+            raise self._describe(status)
+        try:
+            reraise(lease)
+        except BaseException as error:
+            if self.donated and status & 0xFF != INTERRUPTED:
+                halves = ", ".join(self.names[i] for i in self.donated)
+                error.add_note(
+                    f"the step was ended while it updated its donated arrays ({halves}): they hold neither the old "
+                    "values nor the new ones"
+                )
+            raise
 
 
 class NativeFunction:
@@ -88,40 +251,27 @@ class NativeFunction:
         seconds_estimate: float = 0.0,
         fast: bool = True,
     ):
-        self.address = address
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.donated = _checked_donation(self.inputs, self.outputs, donated)
         self.names = argument_names(self.inputs, names)
         self.hidden = tuple(np.require(x, x.dtype.newbyteorder("="), ("C", "A")) for x in hidden)
         self.releases_gil = seconds_estimate > RELEASE_GIL_SECONDS
-        self._describe, self._mismatch = describe, mismatch
-        self._owner = owner
-        self._results_of = results_of
-        self._run = (_RELEASING_GIL if self.releases_gil else _HOLDING_GIL)(address)
-        self._donor = {j: i for i, j in self.donated.items()}
-        self._pools = make_pools(self.outputs)
         layout = LeaseLayout(len(self.inputs), len(self.hidden), len(self.outputs), arena_bytes)
-        self._entry = open_entry(self._plan(layout)) if fast else None
-        self._leases = self._entry.leases if self._entry else LeasePool(layout, self.hidden)
-        self.entry: Callable[..., Outputs] = self._entry.call if self._entry else self.call_portable
-
-    def _plan(self, layout: LeaseLayout) -> CallPlan:
-        return CallPlan(
-            address=self.address,
-            releases_gil=self.releases_gil,
-            inputs=self.inputs,
-            outputs=self.outputs,
-            donated=self.donated,
-            hidden=self.hidden,
-            layout=layout,
-            pools=self._pools,
-            slow=self.call_portable,
-            fail=self._fail,
-            owner=self._results_of,
-        )
+        self.portable = PortableCall(
+            address, self.inputs, self.outputs, self.donated, self.hidden, describe, mismatch, self.names, owner,
+            results_of, self.releases_gil, layout,
+        )  # fmt: skip
+        self._entry = open_entry(_plan(self.portable)) if fast else None
+        if self._entry is not None:
+            self.portable.leases = self._entry.leases
+        self.entry: Callable[..., Outputs] = self._entry.call if self._entry else self.portable
 
     def __call__(self, *args: object, out: Sequence[Array | None] | None = None) -> Outputs:
         return self.entry(*args) if out is None else self.call_portable(*args, out=out)
+
+    def call_portable(self, *args: object, out: Sequence[Array | None] | None = None) -> Outputs:
+        """A call without the compiled entry."""
+        return self.portable(*args, out=out)
 
     @property
     def is_fast(self) -> bool:
@@ -133,21 +283,6 @@ class NativeFunction:
         """The record that the compiled entry reads, where there is one."""
         return self._entry.words if self._entry else None
 
-    def call_portable(self, *args: object, out: Sequence[Array | None] | None = None) -> Outputs:
-        """The whole meaning of a call, on any Python: check, convert, allocate, run, report."""
-        args = self.with_own_memory(args)
-        arrays = self._admit(args)
-        given = self._check_out(args, out)
-        self._check_storage(args, given)
-        results = [self._allocate(j) if x is None else x for j, x in enumerate(given)]
-        lease = self._leases.take()
-        try:
-            self._fill(lease, arrays, results)
-            self._execute(lease)
-        finally:
-            self._leases.give(lease)
-        return tuple(r[()] if r.ndim == 0 and given[j] is None else r for j, r in enumerate(results))
-
     def bind(
         self, *args: object, out: Sequence[Array | None] | None = None, answer: object = _RESULTS
     ) -> Callable[[], Any]:
@@ -158,134 +293,51 @@ class NativeFunction:
         to be copied raises StorageError, and 0-d results are 0-d arrays.  Python and NumPy scalars are read once.
         Two threads must not run one bound step at the same time; the second gets a RuntimeError.
         """
-        args = self.with_own_memory(args)
-        arrays = self._admit(args)
+        portable = self.portable
+        args = portable.with_own_memory(args)
+        arrays = portable.admit(args)
         for x, spec, name in zip(args, self.inputs, self.names, strict=True):
             if isinstance(x, np.ndarray) and not is_ready(x, spec):
                 raise StorageError(f"{name}: cannot bind an array that needs a copy; pass {_wanted(spec)}")
-        given = self._check_out(args, out)
-        self._check_storage(args, given)
+        given = portable.check_out(args, out)
+        portable.check_storage(args, given)
         results = [_fresh(s) if x is None else x for x, s in zip(given, self.outputs, strict=True)]
-        lease = self._leases.create()
-        self._fill(lease, arrays, results)
+        lease = portable.leases.create()
+        portable.fill(lease, arrays, results)
         if answer is _RESULTS:
             answer = tuple(results)
         if self._entry is not None:
             return self._entry.bind(lease, answer, keep=(self, arrays, results))
-        return BoundStep(self, lease, (arrays, results), answer)
+        return BoundStep(portable, lease, (arrays, results), answer)
 
     def trim(self) -> None:
         """Give recycled output buffers back to the system."""
-        for pool in self._pools:
+        for pool in self.portable.pools:
             if pool is not None:
                 pool.clear()
 
-    def with_own_memory(self, args: Sequence[object]) -> tuple[Any, ...]:
-        """The arguments of a call, the donated ones in memory of the step's own that nothing else shares."""
-        kind = self._results_of
-        if kind is None or len(args) != len(self.inputs):
-            return tuple(args)
-        taken = list(args)
-        for i in self.donated:
-            if not is_made_by(kind, taken[i]):
-                taken[i] = self._copied(kind, i, taken[i])
-        numbers = {name: i for i, name in enumerate(self.names)}
-        while conflict := find_conflict(self._spans(taken)):
-            i = numbers[conflict[0]]
-            before, taken[i] = taken[i], self._copied(kind, i, taken[i])
-            if taken[i] is before:
-                break
-        return tuple(taken)
 
-    def _copied(self, kind: type, i: int, x: object) -> object:
-        """A donated argument in new memory; one that does not fit stays, and is told of later."""
-        array = admit(x, self.inputs[i])
-        return x if array is None else copy_made_by(kind, array)
-
-    def _spans(self, args: Sequence[object]) -> list[Span]:
-        return [
-            span(x, name, written=i in self.donated)
-            for i, (x, name) in enumerate(zip(args, self.names, strict=True))
-            if isinstance(x, np.ndarray)
-        ]
-
-    # -- the steps of a call -----------------------------------------------------------------------------------------
-    def _admit(self, args: Sequence[object]) -> list[Array]:
-        if len(args) != len(self.inputs):
-            raise TypeError(f"{len(self.inputs)} arrays expected, {len(args)} given")
-        arrays = []
-        for i, (x, spec) in enumerate(zip(args, self.inputs, strict=True)):
-            array = admit(x, spec)
-            if array is None:
-                raise self._mismatch(i, x)
-            arrays.append(array)
-        return arrays
-
-    def _check_out(self, args: Sequence[object], out: Sequence[Array | None] | None) -> list[Array | None]:
-        """For each output the array to write into, or None to make one; donated outputs are their donors."""
-        given: list[Array | None] = [None] * len(self.outputs) if out is None else list(out)
-        if len(given) != len(self.outputs):
-            raise TypeError(f"out= takes {len(self.outputs)} arrays or None, {len(given)} given")
-        for j, (x, spec) in enumerate(zip(given, self.outputs, strict=True)):
-            if j in self._donor:
-                given[j] = self._donated_array(args, j, x)
-            elif x is not None and (defect := writable_defect(x, spec)):
-                raise StorageError(f"out[{j}] {defect}; pass {_wanted(spec)}, or None")
-        return given
-
-    def _donated_array(self, args: Sequence[object], j: int, out: Array | None) -> Array:
-        i = self._donor[j]
-        x: Any = args[i]
-        if out is not None and out is not x:
-            raise StorageError(f"out[{j}] must be None: the result is written into the donated {self.names[i]}")
-        if defect := writable_defect(x, self.inputs[i]):
-            raise StorageError(
-                f"{self.names[i]} is donated, so its memory is overwritten, but it {defect}; "
-                f"pass {_wanted(self.inputs[i])}, or do not donate it"
-            )
-        array: Array = x
-        return array
-
-    def _check_storage(self, args: Sequence[object], given: Sequence[Array | None]) -> None:
-        """What is written must overlap nothing else that the step reads or writes."""
-        written = [(f"out[{j}]", x) for j, x in enumerate(given) if x is not None and j not in self._donor]
-        if not written and not self.donated:
-            return
-        spans = self._spans(args)
-        spans += [span(x, name, written=True) for name, x in written]
-        if conflict := find_conflict(spans):
-            target, other = conflict
-            raise StorageError(
-                f"{target} is written in place but shares memory with {other}; pass a copy of one of them"
-            )
-
-    def _allocate(self, j: int) -> Array:
-        pool = self._pools[j]
-        return np.empty(self.outputs[j].shape, self.outputs[j].dtype) if pool is None else pool.take()
-
-    def _fill(self, lease: Lease, arrays: Sequence[Array], results: Sequence[Array]) -> None:
-        for i, x in enumerate(arrays):
-            lease.inputs[i] = address_of(x)
-        for j, x in enumerate(results):
-            lease.outputs[j] = address_of(x)
-
-    def _execute(self, lease: Lease) -> None:
-        status = lease.status
-        status.value = 0
-        self._run(lease.inputs_at, lease.outputs_at, lease.arena_at, lease.address)
-        if status.value:
-            raise self._describe(status.value)
-
-    def _fail(self, status: int) -> None:
-        """For the compiled entry: raise what a non-zero status word means."""
-        raise self._describe(status)
+def _plan(call: PortableCall) -> CallPlan:
+    return CallPlan(
+        address=call.address,
+        releases_gil=call.releases_gil,
+        inputs=call.inputs,
+        outputs=call.outputs,
+        donated=call.donated,
+        hidden=call.hidden,
+        layout=call.layout,
+        pools=call.pools,
+        slow=call,
+        fail=call.fail,
+        owner=call.results_of,
+    )
 
 
 class BoundStep:
     """A step with its buffers fixed (see `NativeFunction.bind`), the portable way."""
 
-    def __init__(self, function: NativeFunction, lease: Lease, keep: object, answer: object):
-        self.function, self.lease, self.answer = function, lease, answer
+    def __init__(self, call: PortableCall, lease: Lease, keep: object, answer: object):
+        self.call, self.lease, self.answer = call, lease, answer
         self._keep = keep
         self._running = renewed(self, "_running", threading.Lock)
 
@@ -293,7 +345,7 @@ class BoundStep:
         if not self._running.acquire(blocking=False):
             raise RuntimeError("this bound step is already running in another thread; bind one for each thread")
         try:
-            self.function._execute(self.lease)
+            self.call.execute(self.lease)
         finally:
             self._running.release()
         return self.answer

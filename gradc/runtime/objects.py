@@ -35,7 +35,7 @@ _PYTHON_FUNCTIONS = (
     "PyList_Size", "PyList_GetItem", "PyList_SetItem", "PyDict_New", "PyDict_Size", "PyDict_GetItemWithError",
     "PyDict_SetItem", "PyObject_GetAttr", "PyObject_GenericSetAttr", "PyObject_Vectorcall", "PyType_GenericAlloc",
     "PyContextVar_Get", "PyErr_Clear", "PyErr_Occurred", "PyLong_FromLongLong", "PyLong_AsDouble",
-    "PyLong_AsLongLongAndOverflow", "PyEval_SaveThread", "PyEval_RestoreThread",
+    "PyLong_AsLongLongAndOverflow", "PyEval_SaveThread", "PyEval_RestoreThread", "PyMem_RawMalloc", "PyMem_RawFree",
 )  # fmt: skip
 _SCALAR_DTYPES = "?bhiqBHIQefd"
 

@@ -47,7 +47,7 @@ _PAUSE = {
     "x86_64": 'call void asm sideeffect "pause", "~{memory}"()',
     "aarch64": 'call void asm sideeffect "isb", "~{memory}"()',
 }
-#: The control word of floating-point arithmetic: workers compute with the caller's rounding and subnormals.
+#: The control word of floating-point arithmetic: workers compute with that of the step that forks.
 _CONTROL = {
     "x86_64": (
         "call void @llvm.x86.sse.stmxcsr(ptr @control)",

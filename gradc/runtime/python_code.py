@@ -41,6 +41,8 @@ API = {
     "PyLong_AsLongLongAndOverflow": ("i64", "ptr", "ptr"),
     "PyEval_SaveThread": ("ptr",),
     "PyEval_RestoreThread": ("void", "ptr"),
+    "PyMem_RawMalloc": ("ptr", "i64"),
+    "PyMem_RawFree": ("void", "ptr"),
     "PyArray_NewFromDescr": ("ptr", "ptr", "ptr", "i32", "ptr", "ptr", "ptr", "i32", "ptr"),
     "PyArray_Scalar": ("ptr", "ptr", "ptr", "ptr"),
     "PyArray_SetBaseObject": ("i32", "ptr", "ptr"),

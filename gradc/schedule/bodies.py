@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from gradc.schedule.kernel import Buffer, Kernel, Share, Work
 
 
+#: What calling a kernel costs, in operations.
+OF_A_KERNEL = 8
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
     """The kernels of a loop's body, or of one branch, on buffers of its own; ``arena_bytes`` hold its temporaries.
@@ -104,6 +108,12 @@ class Repeat(Touching):
     @property
     def flops(self) -> int:
         return self.steps * (self.body.flops + (self.again.flops if self.again is not None else 0))
+
+    @property
+    def operations(self) -> float:
+        """Roughly what one step does: bytes count as the arithmetic that takes as long."""
+        bodies = [self.body] if self.again is None else [self.body, self.again]
+        return sum(b.flops + b.bytes / 8 + OF_A_KERNEL * len(b.kernels) for b in bodies)
 
     @property
     def bytes(self) -> int:

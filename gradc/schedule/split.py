@@ -84,7 +84,7 @@ def _with_splits(kernel: Kernel, buffers: Sequence[Buffer], threads: int, widths
 def _split(work: Work, kernel: Kernel, buffers: Sequence[Buffer], threads: int, widths: Widths) -> Share | None:
     if isinstance(work, Repeat | Choice):
         return None  # a body's own kernels are shared
-    seconds = _seconds(work, kernel, buffers, widths)
+    seconds = work_seconds(work, kernel, buffers, widths)
     if seconds < FORK_SECONDS:
         return None
     effort = Effort.of(seconds, threads)
@@ -200,7 +200,7 @@ def _private(work: Work, kernel: Kernel, buffers: Sequence[Buffer]) -> Iterator[
 # -- cost --------------------------------------------------------------------------------------------------------------
 
 
-def _seconds(work: Parallel, kernel: Kernel, buffers: Sequence[Buffer], widths: Widths) -> float:
+def work_seconds(work: Parallel, kernel: Kernel, buffers: Sequence[Buffer], widths: Widths) -> float:
     """Roughly how long one core takes."""
     if isinstance(work, Nest):
         rate = VECTORS * work.lanes if work.lanes > 1 else SCALARS
@@ -208,7 +208,7 @@ def _seconds(work: Parallel, kernel: Kernel, buffers: Sequence[Buffer], widths: 
             return math.prod(v.extent for v in work.outer) / UPDATES
         return max(flops(work, lambda x: op_cost(x.op.name)) / rate, _bytes(work, kernel, buffers) / BYTES)
     if isinstance(work, Product):
-        after = _seconds(work.epilogue.nest, kernel, buffers, widths) if work.epilogue is not None else 0.0
+        after = work_seconds(work.epilogue.nest, kernel, buffers, widths) if work.epilogue is not None else 0.0
         return math.prod(work.batch) * work.m * work.n * work.k / (MACS * widths.lanes(work.dtype)) + after
     if isinstance(work, Correlation):
         return work.macs / (MACS * widths.lanes(work.dtype))

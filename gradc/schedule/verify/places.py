@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from gradc.process import cached_property
 from gradc.schedule.affine import Affine, Var
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
