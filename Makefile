@@ -6,7 +6,7 @@ JOBS ?= 2
 TESTS ?= tests
 PYTEST_ARGS ?=
 PIP_ARGS ?=
-N ?= 1000
+N ?= 200
 SEED ?= 0
 
 VENV := .venv
@@ -16,7 +16,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTEST = $(PY) -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint golden nightly fuzz bench docs wheel clean
+.PHONY: help demo test lint golden nightly fuzz mutants bench docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ nightly: lint ## the long test run: thousands of random programs
 
 fuzz: $(VENV)/.installed-dev ## random programs over the whole surface: make fuzz N=100000 SEED=0
 	$(PY) -m tests.fuzz -n $(N) --seed $(SEED)
+
+mutants: $(VENV)/.installed-dev ## plant N small faults one at a time: do the tests notice? make mutants N=150 SEED=0
+	$(PY) -m tests.mutants -n $(N) --seed $(SEED)
 
 bench: $(VENV)/.installed-bench ## time gradc beside its peers; rewrites docs/benchmarks.md
 	$(PY) -m tests.bench --threads 1,2 --write

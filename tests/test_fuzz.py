@@ -24,6 +24,10 @@ from tests.fuzz.language import Program, Statement, literal
 from tests.fuzz.report import file_of
 from tests.fuzz.shrink import shrunk
 
+#: programs of `make test`, and of the nightly run
+FEW, MANY = 150, 5000
+
+
 # -- the surface -------------------------------------------------------------------------------------------------------
 
 
@@ -154,3 +158,18 @@ def test_a_run_goes_on_where_it_stood(tmp_path):
     again = Campaign(5, tmp_path, say=said.append).resumed()
     assert again.done == 20
     assert "20/20 programs" in said[-1]
+
+
+def passes(seed: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADC_CHECK", "1")
+    campaign = Campaign(seed, say=lambda text: None)
+    assert campaign.run(count), "\n\n".join(campaign.files.values())
+
+
+def test_some_programs_pass(monkeypatch):
+    passes(3, FEW, monkeypatch)
+
+
+@pytest.mark.nightly
+def test_thousands_of_programs_pass(monkeypatch):
+    passes(int(np.random.default_rng().integers(1, 2**31)), MANY, monkeypatch)

@@ -52,11 +52,19 @@ def unit_roundoff(dtype: np.dtype[Any]) -> float:
 
 def evaluate_wide(node: Node, args: Sequence[Array]) -> Array:
     """The node's NumPy meaning with every float in float64."""
+    with np.errstate(all="ignore"):
+        return _computed(node, args)
+
+
+def _computed(node: Node, args: Sequence[Array]) -> Array:
     if node.op.name == "cast":
-        target = np.dtype(np.float64) if node.aval.is_float else node.dtype
-        with np.errstate(all="ignore"):
-            return args[0].astype(target)
-    return widen_array(node.op.evaluate(*args, **node.attrs)).reshape(node.shape)
+        return _meaning(node, args)
+    return widen_array(node.op.numpy(*args, **node.attrs)).reshape(node.shape)
+
+
+def _meaning(node: Node, args: Sequence[Array]) -> Array:
+    """A cast between floats changes nothing here; to integers it is the op's own."""
+    return args[0].astype(np.float64) if node.aval.is_float else np.asarray(node.op.numpy(*args, **node.attrs))
 
 
 def running_errors(
@@ -66,26 +74,27 @@ def running_errors(
     known = {n: widen_array(v) for n, v in values.items() if n.op.kind not in HOLDERS}
     bounds = {n: np.zeros(n.shape) for n in known} | dict(errors or {})
     several: dict[Node, Several] = {}
-    for node in topological(outputs, known):
-        if node not in known:
-            with np.errstate(all="ignore"):
-                if node.op.kind is Kind.ITEM:
-                    known[node], bounds[node] = (part[node.attrs["index"]] for part in several[node.args[0]])
-                    continue
+    with np.errstate(all="ignore"):
+        for node in topological(outputs, known):
+            if node in known:
+                if node not in bounds:
+                    bounds[node] = np.zeros(node.shape)
+            elif node.op.kind is Kind.ITEM:
+                known[node], bounds[node] = (part[node.attrs["index"]] for part in several[node.args[0]])
+            else:
                 args, off = [known[a] for a in node.args], [bounds[a] for a in node.args]
                 if node.op.kind in HOLDERS:
                     several[node] = errors_through_bodies(node, args, off, running_errors)
-                    continue
-                known[node] = evaluate_wide(node, args)
-                bounds[node] = _finite_or_inf(_bound(node, args, off, known[node]))
-        elif node not in bounds:
-            bounds[node] = np.zeros(node.shape)
+                else:
+                    known[node] = _computed(node, args)
+                    bounds[node] = _finite_or_inf(_bound(node, args, off, known[node]))
     return known, bounds
 
 
 def _finite_or_inf(error: Any) -> Array:
     array = np.asarray(error, np.float64)
-    return np.where(np.isnan(array), np.inf, array)
+    unknown = array != array
+    return np.where(unknown, np.inf, array) if unknown.any() else array
 
 
 def own_error(node: Node, args: Sequence[Array], value: Array) -> Array:
@@ -179,11 +188,11 @@ _CLOSED: dict[str, Callable[[Sequence[Array], Sequence[Array]], Array]] = {
 def _moved_by(node: Node, args: Sequence[Array], i: int, error: Array, value: Array) -> Array:
     """How far an error in operand ``i`` moves the result."""
     if args[i].dtype == bool:
-        flipped = evaluate_wide(node, [*args[:i], ~args[i], *args[i + 1 :]])
+        flipped = _computed(node, [*args[:i], ~args[i], *args[i + 1 :]])
         return np.where(error > 0, _distance(flipped, value), 0.0)
     if not is_float(args[i].dtype):
         return np.where(error > 0, np.inf, 0.0)
-    up, down = (evaluate_wide(node, [*args[:i], args[i] + s * error, *args[i + 1 :]]) for s in (1, -1))
+    up, down = (_computed(node, [*args[:i], args[i] + s * error, *args[i + 1 :]]) for s in (1, -1))
     return np.where(error > 0, np.maximum(_distance(up, value), _distance(down, value)), 0.0)
 
 
@@ -200,7 +209,7 @@ def _uncertain(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Ar
         exact = (args[0] == args[1]) if node.op.name not in ORDERED else False
         return np.where((gap <= reach) & (reach > 0) & ~np.asarray(exact), 1.0, 0.0)
     if node.op.name == "cast" and is_float(args[0].dtype):
-        moved = [evaluate_wide(node, [args[0] + s * errors[0]]) for s in (1, -1)]
+        moved = [_computed(node, [args[0] + s * errors[0]]) for s in (1, -1)]
         return np.where(moved[0] != moved[1], 1.0, 0.0)
     if is_float(args[0].dtype):
         return np.zeros(node.shape)
@@ -213,10 +222,10 @@ def _uncertain(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Ar
 def _linear(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
     """A view, or a sum of elements: errors go where the elements go."""
     attrs = {**node.attrs, "fill": 0} if "fill" in node.attrs else dict(node.attrs)
-    moved = np.asarray(node.op.evaluate(*errors, **attrs), np.float64)
+    moved = np.asarray(node.op.numpy(*errors, **attrs), np.float64)
     if node.op.kind is Kind.VIEW or not node.aval.is_float:
         return moved
-    sizes = np.asarray(node.op.evaluate(*[np.abs(a) for a in args], **attrs), np.float64)
+    sizes = np.asarray(node.op.numpy(*[np.abs(a) for a in args], **attrs), np.float64)
     return moved + _terms(node) * _in_sums(node) * sizes
 
 
@@ -247,8 +256,8 @@ def _reduce(node: Node, args: Sequence[Array], errors: Sequence[Array], value: A
 
 def _grown(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Array:
     """f(|x| + e) − f(|x|) bounds the change of a sum of products of the x."""
-    larger = node.op.evaluate(*[np.abs(a) + e for a, e in zip(args, errors, strict=True)], **node.attrs)
-    return np.abs(np.asarray(larger) - node.op.evaluate(*[np.abs(a) for a in args], **node.attrs))
+    larger = node.op.numpy(*[np.abs(a) + e for a, e in zip(args, errors, strict=True)], **node.attrs)
+    return np.abs(np.asarray(larger) - node.op.numpy(*[np.abs(a) for a in args], **node.attrs))
 
 
 def _prefix(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
@@ -263,24 +272,24 @@ def _contract(node: Node, args: Sequence[Array], errors: Sequence[Array], value:
     sizes = dict(zip((*node.attrs["left"], *node.attrs["right"]), (*args[0].shape, *args[1].shape), strict=True))
     terms = int(np.prod([n for k, n in sizes.items() if k not in node.attrs["out"]], initial=1))
     (x, y), (ex, ey) = (np.abs(args[0]), np.abs(args[1])), errors
-    product = node.op.evaluate(x, y, **node.attrs)
-    moved = node.op.evaluate(ex, y + ey, **node.attrs) + node.op.evaluate(x, ey, **node.attrs)
+    product = node.op.numpy(x, y, **node.attrs)
+    moved = node.op.numpy(ex, y + ey, **node.attrs) + node.op.numpy(x, ey, **node.attrs)
     return np.asarray(moved + terms * _in_sums(node) * product)
 
 
 def _gather(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
-    return np.asarray(node.op.evaluate(errors[0], *args[1:], **node.attrs), np.float64)
+    return np.asarray(node.op.numpy(errors[0], *args[1:], **node.attrs), np.float64)
 
 
 def _scatter(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
     how = node.attrs["how"]
     attrs = {**node.attrs, "how": how if how in ("add", "set") else "max"}
-    moved = np.asarray(node.op.evaluate(errors[0], errors[1], *args[2:], **attrs), np.float64)
+    moved = np.asarray(node.op.numpy(errors[0], errors[1], *args[2:], **attrs), np.float64)
     if how != "add":
         return moved
     x, v, *indices = args
-    sizes = node.op.evaluate(np.abs(x).astype(float), np.abs(v).astype(float), *indices, **attrs)
-    counts = node.op.evaluate(np.ones(x.shape), np.ones(v.shape), *indices, **attrs)
+    sizes = node.op.numpy(np.abs(x).astype(float), np.abs(v).astype(float), *indices, **attrs)
+    counts = node.op.numpy(np.ones(x.shape), np.ones(v.shape), *indices, **attrs)
     return np.asarray(moved + counts * _in_sums(node) * sizes)
 
 

@@ -52,6 +52,12 @@ def _of_gradients(program: Program, failure: Failure) -> list[str]:
 def _of_matrices(program: Program, failure: Failure) -> list[str]:
     mode = failure.words.split("mode=")[-1].split(":")[0] if "mode=" in failure.words else "'auto'"
     scalar = "scalar = lambda x: np.sum(gnp.sin(one(x)))"
+    if failure.oracle == "second":
+        quotient = "gc.grad(lambda x, u=u: np.sum(gc.grad(scalar)(x) * u.reshape(x.shape)), method='finite')(args[0])"
+        return [
+            ONE, scalar, f"want = np.stack([{quotient} for u in np.eye(args[0].size)]).reshape(args[0].shape * 2)",
+            "np.testing.assert_allclose(gc.hessian(scalar)(args[0]), want, rtol=1e-5, atol=1e-7, equal_nan=False)",
+        ]  # fmt: skip
     function = "one" if failure.oracle == "jacobian" else "gc.grad(scalar)"
     matrix = "gc.hessian(scalar)" if failure.oracle != "jacobian" and "mode" not in failure.words else (
         f"gc.jacobian({function}, mode={mode})")  # fmt: skip
