@@ -20,7 +20,11 @@ from gradc.ops.record import Kind, Op
 Array = np.ndarray[Any, Any]
 
 #: attributes of the elementwise ops that have some
-ATTRS: dict[str, dict[str, Any]] = {"cast": {"dtype": np.dtype("float64")}, "polygamma": {"n": 2}}
+ATTRS: dict[str, dict[str, Any]] = {
+    "cast": {"dtype": np.dtype("float64")},
+    "polygamma": {"n": 2},
+    "stumpff": {"k": 3, "hyperbolic": False},
+}
 LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 BITWISE = {name for name in OPS if name.startswith("bitwise_")}
 #: the operand dtypes where they are not all floats

@@ -21,6 +21,7 @@ from gradc.ops.elementwise import _PROMOTION
 from gradc.ops.leaves import full, iota
 from gradc.ops.record import Kind, Op
 from tests.compiled_graph import HOST, Array, Compiled, CompiledGraph, apply, compiled, leaf, same_bits
+from tests.op_cases import ATTRS
 from tests.test_schedule import layer_norm, spread
 
 FLOATS = ("float32", "float64")
@@ -67,7 +68,7 @@ CANCELLING = ("lgamma", "digamma", "logaddexp")
 
 
 def arity(op: Op) -> int:
-    if op.name in ("where", "cast", "polygamma"):
+    if op.name in ("where", "cast", "polygamma", "stumpff"):
         return 3 if op.name == "where" else 1
     reference = _PROMOTION[op.name] if isinstance(op.numpy, np.ufunc) else op.numpy
     return reference.nin if isinstance(reference, np.ufunc) else len(inspect.signature(reference).parameters)
@@ -131,7 +132,7 @@ def test_transcendental_ops_keep_their_bound(dtype: str) -> None:
             arrays.append(rng.uniform(low, high, 37).astype(dtype))
             args.append(leaf(37, dtype))
         inputs += args
-        nodes.append(op.make(args, **({"n": 1} if name == "polygamma" else {})))
+        nodes.append(op.make(args, **(ATTRS[name] if name in ("polygamma", "stumpff") else {})))
     graph = compiled(*nodes, inputs=inputs)
     want = graph.graph.evaluate(*arrays)
     for name, exact, got in zip(names, want, graph(*arrays), strict=True):

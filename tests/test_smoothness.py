@@ -6,15 +6,22 @@ dtype's range), with the derivatives that the mathematics gives there, or that t
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.special
+import sympy
 
 import gradc as gc
 import gradc.numpy as gnp
 from gradc import nn, special
+from gradc.diff.modes import pull_back, push_forward
+from gradc.node import OPS
+from gradc.ops.elementwise import apply
+from gradc.ops.record import Kind, Op, register
 
 INF = np.inf
 LOG2 = float(np.log(2))
@@ -202,3 +209,118 @@ def test_norms_of_integers_are_computed_in_float64():
     for f in (np.linalg.norm, gnp.linalg.norm, gc.jit(np.linalg.norm), gc.trace(np.linalg.norm, x).evaluate):
         value = np.asarray(f(x)).reshape(())
         assert (value.dtype, float(value)) == (np.float64, 76500.0)
+
+
+# -- "no rule" and "constant" ------------------------------------------------------------------------------------------
+
+
+def test_an_op_says_what_its_derivative_is():
+    facets: dict[str, Any] = {"kind": Kind.ELEMENTWISE, "infer": lambda x: x, "numpy": lambda x: x}
+    with pytest.raises(ValueError, match=r"op 'mute' has no derivative rule: give partials.*constant=True"):
+        register(Op(name="mute", **facets))
+    assert "mute" not in OPS
+    x = gc.trace(lambda x: x, gc.spec((2,))).inputs[0]
+    silent, constant = (Op(name="silent", constant=c, **facets).make((x,)) for c in (False, True))
+    with pytest.raises(gc.TraceError, match="silent has no derivative rule"):
+        pull_back([silent * 2.0], [x], [x])
+    with pytest.raises(gc.TraceError, match="silent has no derivative rule"):
+        push_forward([silent * 2.0], [x], [x])
+    assert pull_back([constant * 2.0], [x], [x]) == [None]
+    assert push_forward([constant * 2.0], [x], [x]) == [None]
+
+
+# -- kinks inside smooth functions -------------------------------------------------------------------------------------
+
+#: a function of two numbers that is smooth at 0, and the Taylor polynomial of its third order there, as f(x, y)
+KINKS: dict[str, tuple[Any, Any]] = {
+    "norm**2": (lambda x: np.linalg.norm(x) ** 2, lambda x, y: x * x + y * y),
+    "norm·norm": (lambda x: np.linalg.norm(x) * np.linalg.norm(x), lambda x, y: x * x + y * y),
+    "norm·x·norm": (lambda x: np.linalg.norm(x) * x[0] * np.linalg.norm(x), lambda x, y: x**3 + x * y * y),
+    "norm**4": (lambda x: np.linalg.norm(x) ** 4, lambda x, y: 0),
+    "norm**6 + x": (lambda x: np.linalg.norm(x) ** 6 + x[1], lambda x, y: y),
+    "hypot**2": (lambda x: np.hypot(x[0], 2 * x[1]) ** 2, lambda x, y: x * x + 4 * y * y),
+    "|x|**2": (lambda x: (np.abs(x) ** 2).sum(), lambda x, y: x * x + y * y),
+    "|x|·|x|": (lambda x: (np.abs(x) * np.abs(x)).sum(), lambda x, y: x * x + y * y),
+    "|−x²|": (lambda x: np.abs(-(x**2)).sum(), lambda x, y: x * x + y * y),
+    "|eˣ|": (lambda x: np.abs(np.exp(x[0])), lambda x, y: x + x * x / 2 + x**3 / 6),
+    "max(x, −x)²": (lambda x: np.maximum(x[0], -x[0]) ** 2, lambda x, y: x * x),
+    "√s·√s": (lambda x: np.sqrt(x @ x) * np.sqrt(x @ x), lambda x, y: x * x + y * y),
+    "√(x⁴)": (lambda x: np.sqrt(x[0] ** 4), lambda x, y: x * x),
+    "cos norm": (lambda x: np.cos(np.linalg.norm(x)), lambda x, y: -(x * x + y * y) / 2),
+    "cos 3·norm": (lambda x: np.cos(3 * np.linalg.norm(x)), lambda x, y: -9 * (x * x + y * y) / 2),
+    "cosh hypot": (lambda x: np.cosh(np.hypot(x[0], x[1])), lambda x, y: (x * x + y * y) / 2),
+    "cos |x|": (lambda x: np.cos(np.abs(x[0])), lambda x, y: -x * x / 2),
+    "cos of kept axes": (
+        lambda x: np.cos(np.linalg.norm(x.reshape(1, 2), axis=1, keepdims=True)).sum(),
+        lambda x, y: -(x * x + y * y) / 2,
+    ),
+    "exp(−norm²)": (lambda x: np.exp(-(np.linalg.norm(x) ** 2)), lambda x, y: -(x * x + y * y)),
+    "exp(−n·n/2)": (
+        lambda x: np.exp(-np.linalg.norm(x) * np.linalg.norm(x) / 2), lambda x, y: -(x * x + y * y) / 2
+    ),
+    "norm·sin norm": (lambda x: np.linalg.norm(x) * np.sin(np.linalg.norm(x)), lambda x, y: x * x + y * y),
+    "std²": (lambda x: np.std(x) ** 2, lambda x, y: (x - y) ** 2 / 4),
+    "√(1 + norm²)": (lambda x: np.sqrt(1 + np.linalg.norm(x) ** 2), lambda x, y: (x * x + y * y) / 2),
+}  # fmt: skip
+
+
+def taylor(f: Any, order: int) -> Any:
+    """The derivative tensor of a polynomial of two variables at 0."""
+    x = sympy.symbols("x y")
+    result = sympy.derive_by_array(sympy.sympify(f(*x)), x)
+    for _ in range(order - 1):
+        result = sympy.derive_by_array(result, x)
+    return np.array(result.subs(dict.fromkeys(x, 0)).tolist(), float)
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_a_kink_inside_a_smooth_function_is_not_one_of_it(name):
+    f, polynomial = KINKS[name]
+    at, along = np.zeros(2), np.array([1.0, 2.0])
+    g = gc.grad(f)
+    hold([g(at), gc.jacobian(f, mode="forward")(at)], taylor(polynomial, 1))
+    curvature = taylor(polynomial, 2)
+    hold(
+        [gc.hessian(f)(at), gc.jit(gc.hessian(f))(at), gc.jacobian(g)(at), gc.jacobian(g, mode="forward")(at)],
+        curvature,
+    )
+    hold([gc.jvp(lambda x: gc.jvp(f, (x,), (along,))[1], (at,), (along,))[1]], along @ curvature @ along)
+    bent = taylor(polynomial, 3) @ along @ along
+    hold([gc.grad(lambda x: gc.grad(lambda x: g(x) @ along)(x) @ along)(at)], bent)
+
+
+@pytest.mark.parametrize("x", [[0.0, 0.0], [3.0, -4.0], [1e-9, 2e-9], [50.0, 20.0]])
+def test_the_value_is_what_was_written(x):
+    x = np.array(x)
+    for name, (f, _) in KINKS.items():
+        np.testing.assert_allclose(gc.jit(f)(x), f(x), rtol=1e-13, atol=1e-15, err_msg=name)
+
+
+def test_a_root_of_a_negative_number_stays_nan():
+    for f in (lambda x: np.sqrt(x) * np.sqrt(x), lambda x: np.cos(np.sqrt(x)), lambda x: np.sqrt(x) ** 4):
+        assert np.isnan(gc.jit(f)(-1.0)) and np.isnan(gc.jit(gc.grad(f))(-1.0))
+        assert not np.isnan(gc.grad(f)(0.0))
+
+
+def test_sine_over_its_argument_needs_no_guard():
+    def f(x: Any) -> Any:
+        r = np.linalg.norm(x)
+        return np.where(r == 0, 1.0, np.sin(r) / r)
+
+    hold([gc.hessian(f)(np.zeros(2)), gc.jit(gc.hessian(f))(np.zeros(2))], -np.eye(2) / 3)
+
+
+@pytest.mark.parametrize("hyperbolic", [False, True])
+@pytest.mark.parametrize("k", range(8))
+def test_stumpffs_functions(k, hyperbolic):
+    """Against their series in 50 digits."""
+    s = np.concatenate([np.linspace(0, 6, 30), np.linspace(6, 60, 30)])
+    for dtype in (np.float32, np.float64):
+        x = s.astype(dtype)
+        with mpmath.workdps(50):
+            terms = [[mpmath.mpf(float(v)) ** j / mpmath.factorial(k + 2 * j) for j in range(80)] for v in x]
+            exact = [float(sum(t if hyperbolic or j % 2 == 0 else -t for j, t in enumerate(row))) for row in terms]
+        unit = np.finfo(dtype).eps * np.maximum(np.abs(exact), 1 / math.factorial(k)) * (10 + np.sqrt(s) / 2)
+        graph = gc.trace(lambda x: apply(OPS["stumpff"], x, k=k, hyperbolic=hyperbolic), x)
+        for value in (graph.evaluate(x)[0], gc.jit(lambda x: apply(OPS["stumpff"], x, k=k, hyperbolic=hyperbolic))(x)):
+            assert np.all(np.abs(value - exact) <= unit)

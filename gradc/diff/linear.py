@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gradc.errors import DTypeError
+from gradc.errors import DTypeError, TraceError
 from gradc.interpret import topological
 from gradc.node import Node, describe, here
 from gradc.ops.record import Op
@@ -24,8 +24,14 @@ def active_nodes(outputs: Iterable[Node], inputs: Sequence[Node]) -> tuple[list[
     order = topological(outputs)
     active = {n for n in inputs if has_tangent(n)}
     for node in order:
-        if node not in active and has_tangent(node) and node.op.differentiable and _reached(node, active):
-            active.add(node)
+        if node in active or node.op.constant or not has_tangent(node) or not _reached(node, active):
+            continue
+        if not node.op.differentiable:
+            raise TraceError(
+                f"{node.where or here()}: {node.op.name} has no derivative rule, and its record does not say "
+                f"constant=True: no derivative of {describe(node)} can be taken"
+            )
+        active.add(node)
     return order, active
 
 

@@ -8,6 +8,7 @@ the table.
 
 from __future__ import annotations
 
+import math
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -154,7 +155,7 @@ def exact(value: Any, dtype: np.dtype[Any]) -> Number:
 
 def _constant(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     value = node.attrs["value"]
-    if value.size and np.all(value == value.flat[0]) and is_float(value.dtype):
+    if value.size and is_float(value.dtype) and (np.all(value == value.flat[0]) or np.all(value != value)):
         return number(exact(value.flat[0], value.dtype), node.shape)
     if value.ndim == 1 and value.dtype.kind == "i" and np.array_equal(value, np.arange(len(value))):
         return positions(len(value), value.dtype)
@@ -214,6 +215,20 @@ def _power(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     if exponent is None or not node.aval.is_float:
         return None
     return power(args[0], exact(exponent, exponent.dtype))
+
+
+def _stumpff(lifter: Lifter, node: Node, args: Args) -> Formula:
+    """cos √s, sin √s/√s, and what (1/k! − cₖ(s))/s makes of them."""
+    (s,), k, hyperbolic = args, node.attrs["k"], node.attrs["hyperbolic"]
+    root = power(s, Fraction(1, 2))
+    name = ("cos", "sin")[k % 2] + "h" * hyperbolic
+    value = apply(name, (root,), s.shape)
+    if k % 2:
+        value = times(value, power(root, -1))
+    for j in range(k % 2, k, 2):
+        rest = total(s.shape, (number(Fraction(1, math.factorial(j)), s.shape), negative(value)))
+        value = times(negative(rest) if hyperbolic else rest, power(s, -1))
+    return value
 
 
 def _cast(lifter: Lifter, node: Node, args: Args) -> Formula | None:
@@ -361,6 +376,7 @@ FORMS: dict[str, Form] = {
     "square": _for_floats(lambda x: power(x, 2)),
     "reciprocal": _for_floats(lambda x: power(x, -1)),
     "xlogy": _for_floats(lambda x, y: times(x, apply("log", (y,), y.shape))),
+    "stumpff": _stumpff,
     "sqrt": _for_floats(lambda x: power(x, Fraction(1, 2))),
     "rsqrt": _for_floats(lambda x: power(x, Fraction(-1, 2))),
     "stop_gradient": _for_floats(lambda x: x),

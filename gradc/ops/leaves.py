@@ -22,6 +22,7 @@ register(
     Op(
         name="input",
         kind=Kind.LEAF,
+        constant=True,
         infer=lambda **attrs: attrs["aval"],
         numpy=_no_value,
         range=lambda node: ANYTHING if node.aval.is_float else WHOLE,
@@ -32,6 +33,7 @@ register(
     Op(
         name="constant",
         kind=Kind.LEAF,
+        constant=True,
         infer=lambda value: Aval(value.shape, value.dtype),
         numpy=lambda value: value,
         range=lambda node: of_array(node.attrs["value"]),
@@ -57,6 +59,7 @@ register(
         name="iota",
         kind=Kind.LEAF,
         infer=_iota_infer,
+        constant=True,
         numpy=_iota_numpy,
         range=lambda node: Range(0.0, float(max(node.attrs["shape"][node.attrs["axis"]] - 1, 0)), Hazard.NONE),
         samples=(
@@ -102,6 +105,7 @@ register(
         name="delta",
         kind=Kind.LEAF,
         infer=_delta_infer,
+        constant=True,
         numpy=_delta_numpy,
         range=lambda node: TRUTH,
         sympy=_delta_sympy,

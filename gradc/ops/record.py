@@ -69,11 +69,12 @@ class Op:
     Exactly one of these makes an op differentiable: ``partials(y, *args, **attrs)`` (elementwise: ∂y/∂argᵢ, each a
     Node, a Python number, or None for structurally zero); ``transpose(ct, node, i)`` (linear in the operands named by
     ``linear``: the cotangent of operand i); ``jvp(node, tangents)`` (tangents may be None = structurally zero; returns
-    a Node built from linear ops of the tangents).  An op with none of them has integer or boolean results, or is
-    locally constant. ``batch(node, args, batched, size)`` returns the node for operands that carry a new leading axis
-    where ``batched[i]``. ``lower(b, *values, **attrs)`` emits one element (elementwise); ``expand(*args, **attrs)``
-    rewrites the op into others before scheduling.  ``source(index, *avals, **attrs)`` is the index formula of a view:
-    for an output index, the pieces it may come from.
+    a Node built from linear ops of the tangents).  An op with none of them says ``constant=True``: its results are
+    integers or truth values, or its derivative is 0 by definition; `register` refuses one that says neither.
+    ``batch(node, args, batched, size)`` returns the node for operands that carry a new leading axis where
+    ``batched[i]``. ``lower(b, *values, **attrs)`` emits one element (elementwise); ``expand(*args, **attrs)`` rewrites
+    the op into others before scheduling.  ``source(index, *avals, **attrs)`` is the index formula of a view: for an
+    output index, the pieces it may come from.
     ``range(node, *ranges)`` is what is known of the values from what is known of the operands' (`gradc.ops.ranges`).
     """
 
@@ -87,6 +88,7 @@ class Op:
     linear: tuple[int, ...] | None = None  #: operands in which the op is linear; None = all, if `transpose` is given
     multilinear: bool = False  #: linear in each of them with the others held (contract), not in all jointly (where)
     jvp: Callable[[Node, Sequence[Node | None]], Node | None] | None = None
+    constant: bool = False  #: no tangent passes, by definition: there is no rule because none is needed
     batch: Callable[[Node, Sequence[Node], Sequence[bool], int], Node] | None = None
     lower: Callable[..., Any] | None = None
     expand: Callable[..., Node] | None = None
@@ -150,8 +152,13 @@ def _takes(infer: Callable[..., Aval], avals: Sequence[Aval], attrs: Mapping[str
 
 
 def register(op: Op) -> Op:
-    """Enter ``op`` in the registry; a name can be taken once."""
+    """Enter ``op`` in the registry; a name can be taken once.
+
+    ValueError for one that says nothing of its derivative: no rule and "constant" are different facts.
+    """
     if op.name in OPS:
         raise ValueError(f"op {op.name!r} is registered already")
+    if not (op.differentiable or op.constant):
+        raise ValueError(f"op {op.name!r} has no derivative rule: give partials, transpose or jvp, or constant=True")
     OPS[op.name] = op
     return op

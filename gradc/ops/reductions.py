@@ -175,8 +175,8 @@ _extremum("max", "Max")
 _extremum("min", "Min")
 
 # -- logic and positions -----------------------------------------------------------------------------------------------
-reduction("any", numpy=lambda x, axes: np.any(x, axis=axes), dtype=bool, samples=REDUCE_SAMPLES + EMPTY)
-reduction("all", numpy=lambda x, axes: np.all(x, axis=axes), dtype=bool, samples=REDUCE_SAMPLES + EMPTY)
+reduction("any", numpy=lambda x, axes: np.any(x, axis=axes), dtype=bool, constant=True, samples=REDUCE_SAMPLES + EMPTY)
+reduction("all", numpy=lambda x, axes: np.all(x, axis=axes), dtype=bool, constant=True, samples=REDUCE_SAMPLES + EMPTY)
 
 
 def _position(function: Callable[..., Any]) -> Callable[[Array, Shape], Any]:
@@ -203,6 +203,7 @@ reduction(
     numpy=_position(np.argmax),
     dtype=np.int64,
     check=_has_positions,
+    constant=True,
     samples=_POSITION_SAMPLES,
     doc="First position of the maximum.",
 )
@@ -211,6 +212,7 @@ reduction(
     numpy=_position(np.argmin),
     dtype=np.int64,
     check=_has_positions,
+    constant=True,
     samples=_POSITION_SAMPLES,
     doc="First position of the minimum.",
 )

@@ -199,6 +199,58 @@ def _over_square(numerator: Node, x: Node, y: Node) -> Node:
     return _zero_at_zero(numerator, radius) / np.where(radius == 0, 1, radius)
 
 
+def _stumpff(s: Array, k: int, hyperbolic: bool) -> Array:
+    """Σⱼ (∓s)ʲ/(k + 2j)!: as it is where its terms fall, then from cosine or sine by cₖ₊₂(s) = (1/k! − cₖ(s))/s."""
+    wide = np.asarray(s, np.float64)
+    signed = -wide if hyperbolic else wide
+    near = np.polynomial.polynomial.polyval(-signed, [1 / math.factorial(k + 2 * j) for j in range(16)])
+    r = np.sqrt(wide)
+    if k % 2:
+        far = (np.sinh(r) if hyperbolic else np.sin(r)) / r
+    else:
+        far = np.cosh(r) if hyperbolic else np.cos(r)
+    for j in range(k % 2, k, 2):
+        far = (1 / math.factorial(j) - far) / signed
+    return np.asarray(np.where(wide > 4 * max(k, 1), far, np.where(wide < 0, np.nan, near)), s.dtype)
+
+
+def _stumpff_sympy(S: Any, s: Any, k: int, hyperbolic: bool) -> Any:
+    signed, r = (-s if hyperbolic else s), S.sqrt(s)
+    if k % 2:
+        value = (S.sinh(r) if hyperbolic else S.sin(r)) / r
+    else:
+        value = S.cosh(r) if hyperbolic else S.cos(r)
+    for j in range(k % 2, k, 2):
+        value = (S.Rational(1, math.factorial(j)) - value) / signed
+    return value
+
+
+def _stumpff_partials(y: Node, s: Node, k: int, hyperbolic: bool) -> tuple[Node]:
+    """cₖ′ = (k·cₖ₊₂ − cₖ₊₁)/2."""
+    one, two = (apply(OPS["stumpff"], s, k=k + j, hyperbolic=hyperbolic) for j in (1, 2))
+    slope = (k * two - one) * 0.5 if k else one * -0.5
+    return (-slope if hyperbolic else slope,)
+
+
+def _stumpff_range(y: Node, s: Range) -> Range:
+    """Between 0 and 1/k! from k = 1 on but for sin √s/√s; NaN for s < 0, and growing where it is hyperbolic."""
+    hyperbolic, largest = y.attrs["hyperbolic"], 1 / math.factorial(y.attrs["k"])
+    if hyperbolic:
+        return bounded(0.0, INF, Hazard.GROWTH)
+    return bounded(-largest, largest, max(min(s.hazard, Hazard.NAN), Hazard.NONE if s.lo >= 0 else Hazard.NAN))
+
+
+stumpff = elementwise(
+    "stumpff",
+    _stumpff,
+    sympy=_stumpff_sympy,
+    partials=_stumpff_partials,
+    lower=lambda b, s, k, hyperbolic: b.stumpff(s, k, hyperbolic),
+    domain=((0.2, 9.0),),
+    public=False,
+    range=_stumpff_range,
+    doc="Stumpff's cₖ(s) = Σⱼ (−s)ʲ/(k + 2j)!, or cₖ(−s), for s >= 0: c₀(s) = cos √s, c₁(s) = sin √s/√s, smooth at 0.",
+)
 sinh = elementwise(
     "sinh",
     partials=lambda y, x: (np.cosh(x),),

@@ -42,7 +42,7 @@ DEFAULT_ULP = 4.0
 #: ops whose function has another name in the table of bounds
 RENAMED = {"power": "pow"}
 #: series and recurrences that are accurate relative to their largest term, not to their value
-BY_TERMS = frozenset(("digamma", "polygamma", "lgamma"))
+BY_TERMS = frozenset(("digamma", "polygamma", "lgamma", "stumpff"))
 
 
 def unit_roundoff(dtype: np.dtype[Any]) -> float:

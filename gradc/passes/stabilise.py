@@ -14,12 +14,13 @@ from gradc.node import OPS, Node
 from gradc.ops.elementwise import apply
 from gradc.ops.reductions import below_maximum, is_below_maximum
 from gradc.passes.fold import splat_value
+from gradc.passes.kinks import KINKS
 from gradc.passes.rules import Rule, apply_rules
 
 
 def stabilise(graph: Graph) -> Graph:
     """Replace unstable patterns; each replacement adds a note with the rule's words and the source line."""
-    return apply_rules(graph, RULES, lambda rule, node: f"{node.where}: {_words(rule)}")
+    return apply_rules(graph, ALL_RULES, lambda rule, node: f"{node.where}: {_words(rule)}")
 
 
 def _words(rule: Rule) -> str:
@@ -214,14 +215,6 @@ def root_of_sum_of_squares(node: Node) -> Node | None:
     return None
 
 
-def square_of_root(node: Node) -> Node | None:
-    """norm(x)² became sum(x²)."""
-    (x,) = node.args
-    if _is(x, "norm"):
-        return OPS["sum"].make((_call("square", x.args[0]),), **x.attrs)
-    return None
-
-
 RULES: dict[str, tuple[Rule, ...]] = {
     "log": (
         log_of_exp, log_of_quotient_of_exp, log_of_product_with_exp, log_of_sum_of_exp, log_of_sigmoid, log_of_one_plus,
@@ -231,6 +224,6 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "divide": (softmax_quotient, logistic_quotient, exp_over_one_plus_exp, one_over_sqrt),
     "subtract": (one_minus_sigmoid, exp_minus_one, difference_from_logsumexp),
     "sqrt": (root_of_square, root_of_sum_of_squares),
-    "square": (square_of_root,),
 }  # fmt: skip
+ALL_RULES = {name: (*RULES.get(name, ()), *KINKS.get(name, ())) for name in (*RULES, *KINKS)}
 __all__ = ["RULES", "stabilise"]

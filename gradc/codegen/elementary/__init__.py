@@ -9,13 +9,13 @@ Start reading at `exponential.Exponential.exp`.
 
 from __future__ import annotations
 
-from gradc.codegen.elementary import exponential, polygamma, power, special, trigonometric
+from gradc.codegen.elementary import exponential, polygamma, power, special, stumpff, trigonometric
 from gradc.codegen.elementary.polygamma import Polygamma
 from gradc.codegen.elementary.power import Power
-from gradc.codegen.elementary.trigonometric import Trigonometric
+from gradc.codegen.elementary.stumpff import Stumpff
 
 
-class Elementary(Polygamma, Trigonometric, Power):
+class Elementary(Polygamma, Stumpff, Power):
     """All elementary functions, as methods of a `Lanes`."""
 
 
@@ -26,4 +26,5 @@ ULP: dict[str, dict[str, float]] = {
     **trigonometric.ULP,
     **special.ULP,
     **polygamma.ULP,
+    **stumpff.ULP,
 }

@@ -37,11 +37,17 @@ def opposite_comparison(x: Formula, names: Names) -> Formula | None:
 
 
 def singular_point(x: Formula, names: Names) -> Formula | None:
-    """where(r = c, number, f) is f but where r = c (and more holds), if r = c is a singular point of f."""
+    """where(r = c, number, f) is f but where r = c (and more holds), if r = c is a singular point of f.
+
+    What is not a number somewhere has no formula there.
+    """
     call = called(x, "where")
-    if call is None or value_of(call.args[1]) is None:
+    value = value_of(call.args[1]) if call is not None else None
+    if call is None or value is None:
         return None
     live = call.args[2]
+    if value != value:
+        return live
     for mask in _conditions(call.args[0]):
         for r, c in (mask.args, mask.args[::-1]):
             if value_of(c) is not None and (live == r or _singular_in(live, split(r)[1])):
