@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ import sympy
 import gradc as gc
 import gradc.numpy as gnp
 from gradc import nn, special
+from gradc.aval import finfo
 from gradc.diff.modes import pull_back, push_forward
 from gradc.node import OPS
 from gradc.ops.elementwise import apply
@@ -324,3 +326,73 @@ def test_stumpffs_functions(k, hyperbolic):
         graph = gc.trace(lambda x: apply(OPS["stumpff"], x, k=k, hyperbolic=hyperbolic), x)
         for value in (graph.evaluate(x)[0], gc.jit(lambda x: apply(OPS["stumpff"], x, k=k, hyperbolic=hyperbolic))(x)):
             assert np.all(np.abs(value - exact) <= unit)
+
+
+# -- partials to the ends of each dtype --------------------------------------------------------------------------------
+
+
+
+M: Any = mpmath
+#: op -> its first derivatives in exact arithmetic, the largest error in units in the last place, where it is asked
+PARTIALS: dict[str, tuple[Any, float, tuple[float, float]]] = {
+    "tanh": (lambda x: M.sech(x) ** 2, 6, (-INF, INF)),
+    "sigmoid": (lambda x: M.exp(-abs(x)) / (1 + M.exp(-abs(x))) ** 2, 8, (-INF, INF)),
+    "softplus": (lambda x: 1 / (1 + M.exp(-x)), 4, (-INF, INF)),
+    "arctan": (lambda x: 1 / (1 + x * x), 4, (-INF, INF)),
+    "arcsinh": (lambda x: 1 / M.sqrt(1 + x * x), 4, (-INF, INF)),
+    "arccosh": (lambda x: 1 / M.sqrt(x * x - 1), 6, (1.0, INF)),
+    "arctanh": (lambda x: 1 / (1 - x * x), 4, (-1.0, 1.0)),
+    "arcsin": (lambda x: 1 / M.sqrt(1 - x * x), 6, (-1.0, 1.0)),
+    "arccos": (lambda x: -1 / M.sqrt(1 - x * x), 6, (-1.0, 1.0)),
+    "log": (lambda x: 1 / x, 2, (0.0, INF)),
+    "log2": (lambda x: 1 / (x * M.log(2)), 4, (0.0, INF)),
+    "log1p": (lambda x: 1 / (1 + x), 2, (-0.5, INF)),
+    "expm1": (lambda x: M.exp(x), 6, (-1.0, INF)),
+    "sqrt": (lambda x: 1 / (2 * M.sqrt(x)), 2, (0.0, INF)),
+    "rsqrt": (lambda x: -1 / (2 * x * M.sqrt(x)), 8, (0.0, INF)),
+    "reciprocal": (lambda x: -1 / (x * x), 4, (-INF, INF)),
+    "square": (lambda x: 2 * x, 1, (-INF, INF)),
+}
+
+
+def _everywhere(dtype: Any, low: float, high: float) -> Any:
+    """Numbers of both signs from the smallest normal one to the largest, evenly in the exponent, and around 1."""
+    limits = finfo(np.dtype(dtype))
+    sizes = np.exp(np.linspace(np.log(float(limits.smallest_normal)) + 1, np.log(float(limits.max)) - 1, 60))
+    near = np.concatenate([np.linspace(0.05, 12, 40), 1 - np.exp2(-np.arange(1.0, 8)), 1 + np.exp2(-np.arange(1.0, 8))])
+    x = np.concatenate([sizes, -sizes, near, -near]).astype(dtype)
+    return x[(x.astype(np.float64) > low) & (x.astype(np.float64) < high)]
+
+
+@pytest.mark.parametrize("name", PARTIALS)
+def test_partials_are_accurate_to_the_ends_of_each_dtype(name):
+    """Compiled and interpreted, wherever the derivative is a normal number of the dtype."""
+    exact, bound, (low, high) = PARTIALS[name]
+    slope = gc.grad(lambda x: np.sum(apply(OPS[name], x)))
+    compiled = gc.jit(slope)
+    for dtype in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64):
+        x, limits = _everywhere(dtype, low, high), finfo(np.dtype(dtype))
+        with mpmath.workdps(40):
+            want = np.array([float(exact(mpmath.mpf(float(v)))) for v in x])
+        shown = (np.abs(want) >= float(limits.smallest_normal)) & (np.abs(want) <= float(limits.max) / 2)
+        for found in (slope(x), compiled(x)):
+            error = np.abs(found.astype(np.float64) - want)[shown] / np.abs(want[shown]) / float(limits.eps)
+            assert error.max(initial=0) <= bound, (dtype, x[shown][error.argmax()], error.max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_partials_of_two_numbers_are_accurate_to_the_ends_of_a_dtype(dtype):
+    limits = np.finfo(dtype)
+    sizes = np.exp(np.linspace(np.log(float(limits.tiny)) * 0.98, np.log(float(limits.max)) * 0.98, 9)).astype(dtype)
+    x, y = (a.ravel() for a in np.meshgrid(sizes, sizes))
+    for name, exact in (
+        ("arctan2", (lambda y, x: x / (x * x + y * y), lambda y, x: -y / (x * x + y * y))),
+        ("hypot", (lambda x, y: x / mpmath.hypot(x, y), lambda x, y: y / mpmath.hypot(x, y))),
+    ):
+        slope = gc.grad(lambda x, y, name=name: np.sum(apply(OPS[name], x, y)), argnums=(0, 1))
+        for found in (slope(x, y), gc.jit(slope)(x, y)):
+            for g, f in zip(found, exact, strict=True):
+                pairs = zip(x.tolist(), y.tolist(), strict=True)
+                want = np.array([float(f(mpmath.mpf(a), mpmath.mpf(b))) for a, b in pairs])
+                shown = (np.abs(want) >= float(limits.tiny)) & (np.abs(want) <= float(limits.max))
+                assert np.all(np.abs(g - want)[shown] <= 8 * float(limits.eps) * np.abs(want[shown]))

@@ -5,12 +5,16 @@ Invariant: a structurally zero tangent or cotangent is None, never an array of z
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from gradc.aval import NARROW, computed_in
 from gradc.errors import DTypeError, TraceError
 from gradc.interpret import topological
 from gradc.node import Node, describe, here
+from gradc.ops.elementwise import cast
 from gradc.ops.record import Op
 
 
@@ -47,9 +51,21 @@ def passes(op: Op, i: int) -> bool:
 
 
 def partials_of(node: Node) -> Sequence[Any]:
-    """∂node/∂argᵢ of an elementwise node."""
+    """∂node/∂argᵢ of an elementwise node; of narrow floats computed in float32, and rounded once."""
     assert node.op.partials is not None
-    return node.op.partials(node, *node.args, **node.attrs)
+    if node.dtype not in NARROW or node.op.exact:
+        return node.op.partials(node, *node.args, **node.attrs)
+    args = [cast(a, computed_in(a.dtype)) for a in node.args]
+    wide = node.op.make(args, **node.attrs)
+    known = dict(zip((wide, *args), (node, *node.args), strict=True))
+    return [_rounded(p, known, node.dtype) for p in node.op.partials(wide, *args, **node.attrs)]
+
+
+def _rounded(partial: Any, known: Mapping[Node, Node], dtype: np.dtype[Any]) -> Any:
+    """A wide partial as ``dtype``: what is a value of the narrow computation is that value."""
+    if not isinstance(partial, Node):
+        return partial
+    return known[partial] if partial in known else cast(partial, dtype)
 
 
 def refuse_without_tangent(node: Node, name: str) -> None:

@@ -217,6 +217,11 @@ def _power(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     return power(args[0], exact(exponent, exponent.dtype))
 
 
+def one_minus(x: Formula) -> Formula:
+    """1 − x."""
+    return total(x.shape, (number(1, x.shape), negative(x)))
+
+
 def _stumpff(lifter: Lifter, node: Node, args: Args) -> Formula:
     """cos √s, sin √s/√s, and what (1/k! − cₖ(s))/s makes of them."""
     (s,), k, hyperbolic = args, node.attrs["k"], node.attrs["hyperbolic"]
@@ -377,6 +382,7 @@ FORMS: dict[str, Form] = {
     "reciprocal": _for_floats(lambda x: power(x, -1)),
     "xlogy": _for_floats(lambda x, y: times(x, apply("log", (y,), y.shape))),
     "stumpff": _stumpff,
+    "tanh_slope": _for_floats(lambda x: one_minus(power(apply("tanh", (x,), x.shape), 2))),
     "sqrt": _for_floats(lambda x: power(x, Fraction(1, 2))),
     "rsqrt": _for_floats(lambda x: power(x, Fraction(-1, 2))),
     "stop_gradient": _for_floats(lambda x: x),

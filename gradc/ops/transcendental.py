@@ -263,8 +263,24 @@ cosh = elementwise(
 )
 tanh = elementwise(
     "tanh",
-    partials=lambda y, x: (1 - y * y,),
+    partials=lambda y, x: (apply(OPS["tanh_slope"], x),),
     range=_within(-1.0, 1.0),
+)
+
+
+def _tanh_slope(x: Array) -> Array:
+    small = np.exp(-2 * np.abs(x))
+    return np.asarray(4 * small / np.square(1 + small), dtype=x.dtype)
+
+
+tanh_slope = elementwise(
+    "tanh_slope",
+    _tanh_slope,
+    sympy=lambda S, x: 1 - S.tanh(x) ** 2,
+    partials=lambda y, x: (-2 * y * np.tanh(x),),
+    range=_within(0.0, 1.0),
+    public=False,
+    doc="1 − tanh²x = 1/cosh²x, without the difference, which cancels where tanh x is near ±1.",
 )
 arcsinh = elementwise(
     "arcsinh",

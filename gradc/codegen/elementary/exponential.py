@@ -36,6 +36,7 @@ ULP: dict[str, dict[str, float]] = {
     "logaddexp": {"float32": 2.5, "float64": 2.4},
     "xlogy": {"float32": 1.6, "float64": 1.6},
     "tanh": {"float32": 1.4, "float64": 1.5},
+    "tanh_slope": {"float32": 3.0, "float64": 3.0},
     "sinh": {"float32": 2.0, "float64": 2.4},
     "cosh": {"float32": 1.5, "float64": 1.5},
     "arcsinh": {"float32": 1.9, "float64": 1.8},
@@ -379,6 +380,14 @@ class Exponential(Avx512):
         square = self.mul(x, x)
         lower = self.fma(self.mul(square, magnitude), self.polynomial(square, TANH[x.dtype]), magnitude)
         return self.copysign(self.select(self.gt(magnitude, 0.55), upper, lower), x)
+
+    @elementary
+    def tanh_slope(self, x: Value) -> Value:
+        """4e/(1 + e)² with e = e^−2|x|."""
+        magnitude = self.abs(x)
+        e = self._exp_of_negative(self.add(magnitude, magnitude))
+        total = self.add(e, 1.0)
+        return self.div(self.mul(e, 4.0), self.mul(total, total))
 
     @elementary
     def sinh(self, x: Value) -> Value:
