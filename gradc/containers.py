@@ -14,6 +14,8 @@ import dataclasses
 import enum
 import functools
 import itertools
+import pickle
+import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,8 +33,13 @@ NAMESPACE = "gradc"
 T = TypeVar("T")
 #: dataclasses that optree was taught here
 _dataclasses: set[type] = set()
+#: subclasses of builtin containers that it was taught here
+_subclasses: set[type] = set()
 #: all classes that it was taught here, or by the user
 _taught: set[type] = set()
+#: nestings in which nothing is left to be taught
+_known_specs: set[Any] = set()
+_MOST_KNOWN = 4096
 #: leaves that are arrays for sure, the usual case
 _PLAIN = {np.ndarray, float, int, np.float16, np.float32, np.float64, BFLOAT16.type}
 
@@ -51,6 +58,12 @@ class Structure:
 
     spec: Any
     static: tuple[tuple[int, Any], ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It travels with the classes that must be known before optree can read it."""
+        found = _kinds_of(self.spec)
+        taught = [kind for kind in found if kind in _dataclasses or kind in _subclasses]
+        return _arrived, (taught, pickle.dumps(self.spec), self.static)
 
     def __str__(self) -> str:
         """The nesting, ``*`` for each array."""
@@ -166,6 +179,7 @@ def _teach(cls: Any, parts: Any, build: Any, **options: Any) -> None:
     optree.register_pytree_node(cls, parts, build, namespace=NAMESPACE, **options)
     _taught.add(cls)
     _dataclasses.discard(cls)
+    _known_specs.clear()
 
 
 _teach(
@@ -185,7 +199,7 @@ def is_static(leaf: Any) -> bool:
 def flatten(tree: Any) -> tuple[list[Any], list[tuple[Any, ...]], Structure]:
     """Array leaves, their paths and the structure (with static leaves inside)."""
     paths, leaves, spec = optree.tree_flatten_with_path(tree, namespace=NAMESPACE)
-    while any(_met(leaf) for leaf in leaves):
+    while any(_met(leaf) for leaf in leaves) or _met_inside(spec):
         paths, leaves, spec = optree.tree_flatten_with_path(tree, namespace=NAMESPACE)
     static = tuple((i, Static.of(v)) for i, v in enumerate(leaves) if is_static(v))
     dynamic = [i for i, v in enumerate(leaves) if not is_static(v)]
@@ -195,6 +209,8 @@ def flatten(tree: Any) -> tuple[list[Any], list[tuple[Any, ...]], Structure]:
 def leaves_of(tree: Any) -> tuple[list[Any], Structure]:
     """`flatten` without paths: the fast way on every call."""
     leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
+    if spec not in _known_specs and _met_inside(spec):
+        return leaves_of(tree)
     for leaf in leaves:
         if type(leaf) not in _PLAIN:
             break
@@ -291,15 +307,72 @@ def _met(leaf: Any) -> bool:
     cls = type(leaf)
     if cls in _taught or isinstance(leaf, (type, Aval, Node, Structure)):
         return False
+    if not dataclasses.is_dataclass(cls) and not isinstance(leaf, tuple(_BUILTIN)):
+        return False
+    _teach_class(cls)
+    return True
+
+
+def _teach_class(cls: Any) -> None:
+    """Teach optree a dataclass or a subclass of a builtin container."""
+    kind: Any = cls
     if dataclasses.is_dataclass(cls):
-        _teach(cls, *_dataclass_ways(cls), path_entry_type=optree.GetAttrEntry)
-        _dataclasses.add(cls)
-        return True
-    for kind, ways in _BUILTIN.items():
-        if isinstance(leaf, kind):
-            _teach(cls, *ways(cls))
-            return True
-    return False
+        _teach(kind, *_dataclass_ways(kind), path_entry_type=optree.GetAttrEntry)
+        _dataclasses.add(kind)
+        return
+    _subclasses.add(cls)
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # optree's, that it knew named tuples already
+            _teach(cls, *_named_tuple_ways(cls), path_entry_type=optree.GetAttrEntry)
+        return
+    ways = next(ways for kind, ways in _BUILTIN.items() if issubclass(cls, kind))
+    _teach(cls, *ways(cls))
+
+
+def _met_inside(spec: Any) -> bool:
+    """Teach optree the named tuples with a constructor of their own, which it would call; True if one was news."""
+    if spec in _known_specs:
+        return False
+    new = [k for k in _kinds_of(spec) - _taught if issubclass(k, tuple) and _constructs(k)]
+    for kind in new:
+        _teach_class(kind)
+    if not new:
+        if len(_known_specs) >= _MOST_KNOWN:
+            _known_specs.clear()
+        _known_specs.add(spec)
+    return bool(new)
+
+
+def _kinds_of(spec: Any) -> set[type]:
+    """The classes of the containers in a nesting."""
+    pending, kinds = [spec], set()
+    while pending:
+        part = pending.pop()
+        pending += part.children()
+        kinds.add(part.type)
+    return {kind for kind in kinds if isinstance(kind, type)}
+
+
+def _arrived(taught: Sequence[type], spec: bytes, static: tuple[tuple[int, Any], ...]) -> Structure:
+    """A `Structure` that was pickled."""
+    for kind in taught:
+        if kind not in _taught:
+            _teach_class(kind)
+    return Structure(pickle.loads(spec), static)
+
+
+def _constructs(kind: Any) -> bool:
+    """Whether a named tuple is made by more than what `collections.namedtuple` wrote."""
+    made_by = getattr(kind.__new__, "__globals__", {}).get("__name__", "")
+    return hasattr(kind, "_fields") and (
+        not made_by.startswith("namedtuple_") or kind.__init__ is not object.__init__
+    )
+
+
+def _named_tuple_ways(cls: Any) -> Ways:
+    parts, build = _tuple_ways(cls)
+    return lambda value: (*parts(value), cls._fields), build
 
 
 def _dataclass_ways(cls: type) -> tuple[Callable[..., Any], Callable[..., Any]]:

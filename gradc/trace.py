@@ -21,10 +21,10 @@ import numpy as np
 
 from gradc.aval import Aval, canonical_dtype, is_number, lost_meaning
 from gradc.containers import Structure, flatten, path_text
-from gradc.errors import DTypeError, TraceError
+from gradc.errors import DTypeError, GradcError, TraceError
 from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
-from gradc.node import OPS, Node, as_node, describe, here, watching
+from gradc.node import OPS, Node, as_node, describe, here, is_user_code, watching
 from gradc.witnesses import Witnesses
 
 
@@ -62,7 +62,12 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     witnesses = Witnesses(sys._getframe())
     with _opened(me), _watching(witnesses):
         traced_args, traced_kwargs = structure.unflatten(inputs)
-        result = f(*traced_args, **traced_kwargs)
+        try:
+            result = f(*traced_args, **traced_kwargs)
+        except TypeError as error:
+            if _call_failed(error):
+                raise TypeError(f"{here()}: {error}") from None
+            raise
     found = me.inlined | witnesses.names()
     outputs, out_tree = _outputs(result, title)
     graph = Graph(inputs, outputs, {}, structure, out_tree, title)
@@ -72,6 +77,15 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     begun = witnesses.begun(found | dict.fromkeys(inputs, ""))
     witnesses.forget()
     return graph.replace(names=_unique_names(graph, names, found, begun), aliases=aliases)
+
+
+def _call_failed(error: TypeError) -> bool:
+    """Whether a function was called with other arguments than it takes: then no frame of its own is there."""
+    frames, place = [], error.__traceback__
+    while place is not None:
+        frames.append(place.tb_frame)
+        place = place.tb_next
+    return not isinstance(error, GradcError) and not any(map(is_user_code, frames))
 
 
 def _leaf(aval: Aval, name: str, me: Trace) -> Node:

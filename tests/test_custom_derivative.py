@@ -412,3 +412,34 @@ def test_a_rule_that_is_not_linear_is_refused_in_both_directions(name: str) -> N
 def test_a_zero_tangent_meets_nothing_infinite_in_a_rule() -> None:
     f = gc.custom_derivative(lambda x, y: x * y, jvp=lambda p, t: (p[0] * p[1], t[0] * p[1] + np.inf * p[0] * t[1]))
     assert gc.grad(f)(2.0, 3.0) == gc.jit(gc.grad(f))(2.0, 3.0) == gc.jvp(lambda x: f(x, 3.0), (2.0,), (1.0,))[1] == 3.0
+
+
+def test_an_implicit_function_by_iteration_with_arrays_of_its_own() -> None:
+    """A x = b by Richardson's iteration from zeros, an array in the body; its rule calls it on the cotangent."""
+
+    @gc.custom_derivative
+    def solve(A: Any, b: Any) -> Any:
+        step = lambda s: (s[0] + 1, s[1] + 0.3 * (b - A @ s[1]))
+        return gc.while_loop(lambda s: s[0] < 200, step, (0, np.zeros(2)), 200)[1]
+
+    @solve.defvjp
+    def rule(A: Any, b: Any) -> Any:
+        x = solve(A, b)
+
+        def pull(ct: Any) -> Any:
+            back = solve(A.T, ct)
+            return -np.outer(back, x), back
+
+        return x, pull
+
+    A, b = np.array([[2.0, 0.3], [0.1, 1.5]]), np.array([1.0, -2.0])
+    inverse = np.linalg.inv(A)
+    loss = lambda A, b: (solve(A, b) ** 2).sum() / 2
+    by_b = inverse.T @ inverse @ b
+    for run in (lambda f: f, gc.jit):
+        np.testing.assert_allclose(run(gc.grad(loss, argnums=1))(A, b), by_b, rtol=1e-12)
+        np.testing.assert_allclose(run(gc.grad(loss))(A, b), -np.outer(by_b, inverse @ b), rtol=1e-12)
+        np.testing.assert_allclose(run(gc.hessian(loss, argnums=1))(A, b), inverse.T @ inverse, rtol=1e-12)
+    np.testing.assert_allclose(gc.jvp(solve, (A, b), (None, b))[1], inverse @ b, rtol=1e-12)
+    batch = gc.vmap(gc.grad(loss, argnums=1), (None, 0))(A, np.stack([b, 2 * b]))
+    np.testing.assert_allclose(batch, [by_b, 2 * by_b], rtol=1e-12)

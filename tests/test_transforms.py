@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import pickle
 import re
 import subprocess
@@ -402,3 +403,41 @@ def test_a_jitted_function_that_reads_an_open_trace_belongs_to_it_alone() -> Non
     total = gc.jit(lambda x: by_shape(x) + by_shape(x[:2]) + by_shape(x[1:]) + by_shape(2.0) + by_shape(x, 3.0))
     assert total(X) == np.sum(X**2) + 5 + 13 + 4 + np.sum(X**3)
     assert shapes == [(3,), (2,), (), (3,)]
+
+
+def test_a_function_that_calls_itself_for_ever_is_told() -> None:
+    @gc.jit
+    def forever(x: Any) -> Any:
+        return forever(x) + 1
+
+    with refused(gc.TraceError, "forever calls itself with arguments of the same shapes"):
+        forever(1.0)
+
+    @functools.partial(gc.jit, static="n")
+    def power(x: Any, n: int) -> Any:
+        return x * power(x, n=n - 1) if n else x
+
+    assert power(2.0, n=5) == 64.0 and gc.grad(lambda x: power(x, n=2))(2.0) == 12.0
+
+    @gc.jit
+    def halves(x: Any) -> Any:
+        return x[0] if x.shape == (1,) else halves(x[: x.shape[0] // 2]) + halves(x[x.shape[0] // 2 :])
+
+    assert halves(np.arange(16.0)) == 120.0
+
+
+CALLS: dict[str, Callable[[], Any]] = {
+    "missing": lambda: gc.jit(lambda x, y: x)(1.0),
+    "too many": lambda: gc.grad(lambda x: x)(1.0, 2.0),
+    "unknown keyword": lambda: gc.vmap(lambda x: x)(X, z=1.0),
+    "missing keyword": lambda: gc.grad(lambda x, *, k: x * k)(1.0),
+    "argnums": lambda: gc.grad(lambda x: x, argnums=0.5)(1.0),  # type: ignore[arg-type]
+    "static": lambda: gc.jit(lambda x: x, static="y"),
+    "no function": lambda: gc.jit(3),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_that_cannot_be_name_the_line(name: str) -> None:
+    with refused(TypeError, ""):
+        CALLS[name]()

@@ -5,8 +5,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import os
 import pickle
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -165,6 +170,24 @@ def test_subclasses_of_builtin_containers(name: str) -> None:
 
 
 # -- static parts ------------------------------------------------------------------------------------------------------
+
+
+class Degrees(collections.namedtuple("Degrees", "angle name")):
+    """A named tuple whose constructor converts."""
+
+    def __new__(cls, angle: Any, name: str = "angle") -> Degrees:
+        return super().__new__(cls, np.deg2rad(angle), name)
+
+
+def test_a_named_tuple_with_a_constructor_is_not_constructed_again() -> None:
+    thing = {"d": [Degrees(90.0)]}
+    f = lambda t: np.sin(t["d"][0].angle)
+    for _ in range(2):
+        assert gc.jit(f)(thing) == f(thing) == 1.0
+        assert gc.jit(lambda t: t)(thing)["d"][0].angle == np.pi / 2
+    gradient = gc.grad(lambda t: t["d"][0].angle ** 2)(thing)["d"][0]
+    assert type(gradient) is Degrees and (gradient.angle, gradient.name) == (np.pi, None)
+    assert gc.tree.paths(thing) == ["d[0].angle"]
 
 
 class Mode(enum.Enum):
@@ -343,3 +366,26 @@ def test_what_optree_knows_is_known() -> None:
     optree.register_pytree_node(Theirs, lambda m: ((m.w, m.b), None, None), lambda _, c: Theirs(*c), namespace="gradc")
     assert gc.grad(lambda m: np.sum(m.at(2.0)))(Theirs(X, 1.0)).b == 3.0
     assert gnp.shape(gc.tree.leaves(Theirs(X, 1.0))[0]) == (3,)
+
+
+def test_what_was_compiled_for_objects_travels_to_a_process_that_has_not_met_them(tmp_path: Path) -> None:
+    source = "import dataclasses\n@dataclasses.dataclass\nclass Pair:\n    w: object\n    unit: str = 'm'\n"
+    source += "class Params(dict): pass\n"
+    (tmp_path / "travelling_module.py").write_text(source)
+    script = """
+        import pickle, sys, numpy as np, gradc as gc
+        import travelling_module as t
+        pair = t.Pair(np.ones(2)), t.Params(k=2.0)
+        if sys.argv[1] == "send":
+            exe = gc.compile(lambda p, k: t.Pair(p.w * k["k"], p.unit), *pair)
+            sys.stdout.buffer.write(pickle.dumps(exe))
+        else:
+            exe = pickle.load(sys.stdin.buffer)
+            print(exe(*pair))
+    """
+    run = [sys.executable, "-c", textwrap.dedent(script)]
+    path = os.pathsep.join([str(tmp_path), str(Path(gc.__file__).parent.parent)])
+    env = {**os.environ, "PYTHONPATH": path}
+    sent = subprocess.run([*run, "send"], capture_output=True, check=True, env=env)
+    got = subprocess.run([*run, "receive"], input=sent.stdout, capture_output=True, check=True, env=env)
+    assert got.stdout == b"Pair(w=array([2., 2.]), unit='m')\n"

@@ -16,7 +16,7 @@ import numpy as np
 from gradc.api.derivatives import arrays_of, title_of
 from gradc.api.transform import Transform
 from gradc.aval import Aval
-from gradc.containers import flatten, leaf_map, leaves_of, one_level, path_text
+from gradc.containers import flatten, is_static, leaf_map, leaves_of, one_level, path_text
 from gradc.diff.batching import batch
 from gradc.errors import ShapeError
 from gradc.graph import Graph
@@ -164,8 +164,8 @@ def _is_axis(value: Any) -> bool:
 def _check_axes(axes: Any, what: str) -> None:
     """Axes are ints and None in any nesting."""
 
-    def check(leaf: Any) -> None:  # None is no leaf
-        if not _is_axis(leaf):
+    def check(leaf: Any) -> None:  # None is no leaf, and a static one stands where the tree has one
+        if not _is_axis(leaf) and (isinstance(leaf, bool) or not is_static(leaf)):
             raise TypeError(f"{here()}: {what}: an axis is an integer or None, got {leaf!r:.60}")
 
     leaf_map(check, axes)
@@ -176,6 +176,8 @@ def _spread(axes: Any, tree: Any, place: str, what: str) -> list[Axis]:
     if axes is None or _is_axis(axes):
         return [None if axes is None else operator.index(axes)] * len(leaves_of(tree)[0])
     mine, theirs = one_level(axes), one_level(tree)
+    if theirs is None and mine is None and not leaves_of(tree)[0]:
+        return []
     if theirs is None:
         raise TypeError(f"{place} is {axes!r:.60}, but {what} is no container there; an int or None goes there")
     if mine is None or mine.keys() != theirs.keys():

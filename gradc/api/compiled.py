@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 #: Of how many argument shapes a function keeps the graph for calls inside traces.
 MOST_KEPT = 64
 
+#: jitted functions that are being traced, each with what it is traced for
+_running: ContextVar[frozenset[tuple[int, Hashable]]] = ContextVar("gradc_jitted_traces", default=frozenset())
+
 Names = int | str | Sequence[int | str]
 _ARRAY = {np.ndarray}
 
@@ -54,7 +58,8 @@ class Jitted(Dispatched):
         self.donate = _resolve(f, donate, "donate")
         self.options = options or Options()
         if both := {*self.static.positions, *self.static.names} & {*self.donate.positions, *self.donate.names}:
-            raise TypeError(f"{self.title}: argument {min(both, key=str)!r} cannot be both static and donated")
+            shared = min(both, key=str)
+            raise TypeError(f"{here()}: {self.title}: argument {shared!r} cannot be both static and donated")
         self._versions: Versions[Executable] = Versions(f, self.title, self.options.versions)
         self._graphs: dict[Hashable, Graph] = {}  #: what calls inside traces are replaced by, newest last
         self._results_of: type | None = None  #: the memory of what all versions return, where that is asked for
@@ -113,7 +118,7 @@ class Jitted(Dispatched):
         start = perf_counter()
         graph = self._graphs.get(key)
         if graph is None:
-            graph = self._trace(args, kwargs)
+            graph = self._trace(args, kwargs, key)
         seconds = perf_counter() - start
         if graph.free or any(isinstance(x, Node) for x in leaves):
             assert graph.out_tree is not None
@@ -137,7 +142,23 @@ class Jitted(Dispatched):
             known = self._graphs[key] = cse(graph)
         return known
 
-    def _trace(self, args: Any, kwargs: Any) -> Graph:
+    def _trace(self, args: Any, kwargs: Any, key: Hashable = None) -> Graph:
+        """The graph for these arguments, whose ``key`` tells them from others."""
+        running = _running.get()
+        mine = id(self), key
+        if key is not None and mine in running:
+            raise TraceError(
+                f"{here()}: {self.title} calls itself with arguments of the same shapes, dtypes and statics while "
+                "it is traced, which would never end.\n  A condition on values is gc.cond or gc.while_loop; a counter "
+                "that ends the recursion is a static argument."
+            )
+        token = _running.set(running | {mine})
+        try:
+            return self._traced(args, kwargs)
+        finally:
+            _running.reset(token)
+
+    def _traced(self, args: Any, kwargs: Any) -> Graph:
         f = self.function
         if not self.static:
             return trace(f, *args, **kwargs)
@@ -235,17 +256,17 @@ def _resolve(f: Callable[..., Any], given: Names, option: str) -> Chosen:
     names = tuple(i for i in items if isinstance(i, str))
     positions = tuple(i for i in items if isinstance(i, int) and not isinstance(i, bool))
     if len(names) + len(positions) != len(items) or any(p < 0 for p in positions):
-        raise TypeError(f"{option}={given!r}: expected argument positions (0, 1, …) or names")
+        raise TypeError(f"{here()}: {option}={given!r}: expected argument positions (0, 1, …) or names")
     signature = _signature(f)
     if names and signature is None:
-        raise TypeError(f"{option}={given!r}: {function_name(f)} has no readable signature; use positions")
+        raise TypeError(f"{here()}: {option}={given!r}: {function_name(f)} has no readable signature; use positions")
     for name in names:
         if signature is not None and name not in signature.parameters:
             known = ", ".join(signature.parameters)
-            raise TypeError(f"{option}: {function_name(f)} has no parameter {name!r}; it has {known}")
+            raise TypeError(f"{here()}: {option}: {function_name(f)} has no parameter {name!r}; it has {known}")
     if signature is None:
         return Chosen(frozenset(positions), frozenset(names))
-    return _both_ways(list(signature.parameters.values()), positions, names, f"{option}: {function_name(f)}")
+    return _both_ways(list(signature.parameters.values()), positions, names, f"{here()}: {option}: {function_name(f)}")
 
 
 def _both_ways(
@@ -309,12 +330,14 @@ def donation(graph: Graph, arguments: Sequence[int], args: Any, kwargs: Any) -> 
         name = graph.names.get(graph.inputs[i], f"argument {i}")
         if j is None:
             raise TypeError(
-                f"{graph.title}: donated {name} has no result at the same place; return it there, or do not donate"
+                f"{here()}: {graph.title}: donated {name} has no result at the same place; return it there, or do not "
+                "donate"
             )
         given, result = graph.inputs[i].aval, graph.outputs[j].aval
         if (given.shape, given.dtype) != (result.shape, result.dtype):
             raise TypeError(
-                f"{graph.title}: donated {name} is {given}, the result at its place is {result}; they must match"
+                f"{here()}: {graph.title}: donated {name} is {given}, the result at its place is {result}; they must "
+                "match"
             )
         pairs[i] = j
     return pairs
@@ -360,7 +383,7 @@ def jit(
             show=show, versions=versions,
         )  # fmt: skip
     if not callable(f):
-        raise TypeError(f"jit expects a function, got {type(f).__name__}")
+        raise TypeError(f"{here()}: jit expects a function, got {type(f).__name__}")
     given = {
         "cpu": cpu, "threads": threads, "check": check, "versions": versions,
         "show": None if show is None else tuple(show),

@@ -58,6 +58,8 @@ class Wanted:
 def select(args: Sequence[Any], argnums: ArgNums, title: str) -> Wanted:
     """Resolve ``argnums`` against the arguments of a call; raises TypeError for one that does not exist."""
     single = isinstance(argnums, (int, np.integer)) and not isinstance(argnums, bool)
+    if not single and not isinstance(argnums, (tuple, list)):
+        raise TypeError(f"{here()}: argnums={argnums!r:.40}: expected an argument's position, or a tuple of them")
     numbers = [argnums] if single else list(argnums)  # type: ignore[arg-type]
     flat = [leaves_of(a) for a in args]
     starts = np.cumsum([0, *(len(leaves) for leaves, _ in flat)])

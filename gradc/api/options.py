@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gradc.node import here
 from gradc.passes import Observe
 from gradc.runtime.threads import check_threads, default_threads
 
@@ -33,15 +34,15 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.fp not in ("ieee", "contract", "fast"):
-            raise ValueError(f"fp={self.fp!r}: expected 'ieee', 'contract' or 'fast'")
+            raise ValueError(f"{here()}: fp={self.fp!r}: expected 'ieee', 'contract' or 'fast'")
         if self.precision not in ("ieee", "tf32"):
-            raise ValueError(f"precision={self.precision!r}: expected 'ieee' or 'tf32'")
+            raise ValueError(f"{here()}: precision={self.precision!r}: expected 'ieee' or 'tf32'")
         check_threads(self.threads)
         if type(self.versions) is not int or self.versions < 1:
             raise ValueError(f"versions={self.versions!r}: expected a whole number from 1 on")
         for stage in self.show:
             if stage not in STAGES:
-                raise ValueError(f"show: unknown stage {stage!r}; expected some of {', '.join(STAGES)}")
+                raise ValueError(f"{here()}: show: unknown stage {stage!r}; expected some of {', '.join(STAGES)}")
 
 
 def _stages(text: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import gradc.numpy as gnp
+from gradc.node import here
 
 Step = Any
 ScheduleFn = Callable[[Step], Any]
@@ -25,7 +26,7 @@ def _constant(value: float, count: Step) -> Any:
 def linear_schedule(init_value: float, end_value: float, transition_steps: int) -> ScheduleFn:
     """From ``init_value`` to ``end_value`` in ``transition_steps`` equal steps, constant afterwards."""
     if transition_steps <= 0:
-        raise ValueError(f"transition_steps must be positive, got {transition_steps}")
+        raise ValueError(f"{here()}: transition_steps must be positive, got {transition_steps}")
     return partial(_linear, init_value, end_value, transition_steps)
 
 
@@ -36,7 +37,7 @@ def _linear(init_value: float, end_value: float, transition_steps: int, count: S
 def exponential_decay(init_value: float, transition_steps: int, decay_rate: float) -> ScheduleFn:
     """init_value · decay_rate^(count / transition_steps)."""
     if transition_steps <= 0:
-        raise ValueError(f"transition_steps must be positive, got {transition_steps}")
+        raise ValueError(f"{here()}: transition_steps must be positive, got {transition_steps}")
     return partial(_exponential, init_value, transition_steps, decay_rate)
 
 
@@ -47,7 +48,7 @@ def _exponential(init_value: float, transition_steps: int, decay_rate: float, co
 def cosine_decay_schedule(init_value: float, decay_steps: int, alpha: float = 0.0) -> ScheduleFn:
     """Half a cosine from ``init_value`` to alpha · init_value (Loshchilov & Hutter 2017)."""
     if decay_steps <= 0:
-        raise ValueError(f"decay_steps must be positive, got {decay_steps}")
+        raise ValueError(f"{here()}: decay_steps must be positive, got {decay_steps}")
     return partial(_cosine, init_value, decay_steps, alpha)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from gradc.graph import Graph, substitute
 from gradc.node import Node, derived_from
 from gradc.ops.control import Loop, bodies, inner_leaf, is_costless, lifted
+from gradc.ops.custom import rule_of
 from gradc.ops.record import HOLDERS, Kind
 from gradc.passes.inside import has_bodies
 from gradc.passes.rules import mapped
@@ -75,7 +76,9 @@ def _can_fail(node: Node) -> bool:
 
 
 def _arrays_out(node: Node, args: tuple[Node, ...]) -> Node | None:
-    """Branches and calls take the arrays of their bodies as operands."""
+    """Branches and calls take the arrays of their bodies as operands, unless a rule knows which operands there are."""
+    if rule_of(node) is not None:
+        return None
     held = bodies(node)
     lead = 1 if node.op.kind is Kind.BRANCH else 0
     new, arrays = {}, dict[Node, None]()
