@@ -97,6 +97,19 @@ asks all of them at the ends of every range.
   operations; results are IEEE's infinities and NaNs.
 - **`x.at[i].add`, `.multiply`, `.power` …** with an index that names a position several times update it several times,
   one after another, as `np.add.at` does; `.set` keeps the last.
+
+## What a trace keeps
+
+A function is run once on traced values, and what it did with them is the graph. Whatever else it computed on the way is
+a constant of the graph, the same at every call:
+
+- numbers from `np.random` and `random` (a `gc.FrozenWarning` says so once for a function; generators of one's own, such
+  as `np.random.default_rng()`, are not watched), times from the clock, contents of files and of global arrays. What
+  changes from call to call belongs into the arguments.
+- A traced value has shape, dtype and NumPy's methods, but it is no `np.ndarray`: `isinstance(x, np.ndarray)` is False,
+  as is any test of its class. Ask `isinstance(x, gc.Node)`, or for `x.shape`.
+- What `gradc.numpy` computes inside a trace of known values alone (`gradc.numpy.zeros(3)`) is a NumPy array that has
+  `.at` and takes traced indices; shapes, loops and branches may depend on it.
 """
 
 

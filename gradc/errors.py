@@ -65,3 +65,7 @@ class CacheWarning(UserWarning):
 
 class ArtefactWarning(UserWarning):
     """A file beside an artefact was kept, because gradc did not write it."""
+
+
+class FrozenWarning(UserWarning):
+    """Numbers were drawn at random while a function was traced: they are constants of the graph."""

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import itertools
 import operator
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
 from numbers import Number
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -24,6 +22,17 @@ import numpy as np
 
 from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype, interned, lost_meaning
 from gradc.errors import DTypeError, ShapeError, TraceError
+from gradc.places import (
+    Where,
+    called_by_the_user,
+    doing,
+    is_user_file,
+    place,
+    through_scipy,
+    user_frame,
+    variable,
+)
+from gradc.refusals import ARRAY, noted, unsupported, words
 
 if TYPE_CHECKING:
     from gradc.ops.ranges import Range
@@ -35,22 +44,6 @@ OPS: dict[str, Op] = {}
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 #: NumPy as rules use it on Nodes: the same functions, which dispatch here at run time; NumPy's stubs cannot know that
 dsl: Any = np
-
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_COMMANDS = os.path.join(_PACKAGE, "cli", "")  # the demo's model is user code
-_FOREIGN = (_PACKAGE, os.path.dirname(os.path.abspath(np.__file__)) + os.sep)
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """A place in the user's source."""
-
-    file: str
-    line: int
-    function: str
-
-    def __str__(self) -> str:
-        return f"{os.path.basename(self.file)}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,34 +78,30 @@ class Watcher(Protocol):
 watching: ContextVar[Watcher | None] = ContextVar("gradc_watching", default=None)
 
 
-def is_user_code(frame: FrameType) -> bool:
-    """Whether a frame runs neither gradc nor NumPy."""
-    return _is_user_file(frame.f_code.co_filename)
+def tracing() -> bool:
+    """Whether a function is being traced."""
+    return watching.get() is not None
 
 
-@cache
-def _is_user_file(file: str) -> bool:
-    return not file.startswith(_FOREIGN) or file.startswith(_COMMANDS)
+def user_location(args: Sequence[Node] = ()) -> Where | None:
+    """The innermost frame that is neither gradc nor NumPy; None when there is none.
 
-
-def user_location() -> Where | None:
-    """The innermost frame that is neither gradc nor NumPy; None when there is none."""
+    Raises TraceError where the user makes a node of ``args`` whose trace is over.
+    """
     inherited = _inherited.get()[0]
     if inherited is not None:
         return inherited
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not _is_user_file(frame.f_code.co_filename):
+    while frame is not None and not is_user_file(frame.f_code.co_filename):
         frame = frame.f_back
     if frame is None:
         return None
     watcher = watching.get()
     if watcher is not None:
         watcher.look(frame)
-    return _place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-
-
-#: one object for each place: many nodes are made on one line
-_place = cache(Where)
+    elif args and called_by_the_user():
+        refuse_leaked(args)
+    return place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
 class derived_from:  # noqa: N801 - used as a function; a class, for it is entered for every node of every pass
@@ -155,7 +144,7 @@ class Node:
         self.args = args
         self.attrs = attrs
         self.aval = aval
-        self.where = where or user_location()
+        self.where = where or user_location(args)
         self.label = label
         self.replica = _inherited.get()[1] if replica is None else replica
         self.serial = next(_serials)
@@ -363,9 +352,11 @@ class Node:
         return self._call("getitem", index)
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        does = doing(user_frame())
+        name, at = (does.base, does.index) if does.stores else ("x", "index")
         raise TraceError(
             f"{here()}: item assignment on {describe(self)}: traced arrays are immutable.\n"
-            "  Write  x = x.at[index].set(value)  (or .add, .max, .min) and use the returned array."
+            f"  Write  {name} = {name}.at[{at}].set(value)  (or .add, .max, .min) and use the returned array."
         )
 
     def __delitem__(self, index: Any) -> NoReturn:
@@ -375,11 +366,15 @@ class Node:
         raise TraceError(f"{here()}: `in` needs values; {describe(self)} is traced. Use (x == item).any() and where.")
 
     # -- methods -------------------------------------------------------------------------------------------------------
-    def astype(self, dtype: DTypeLike, copy: bool = True) -> Node:
+    def astype(
+        self, dtype: DTypeLike, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
+    ) -> Node:
+        if casting != "unsafe" and not FUNCTIONS["can_cast"](self.dtype, dtype, casting):
+            raise DTypeError(f"{here()}: casting={casting!r} does not let {describe(self)} become {np.dtype(dtype)}")
         return self._call("astype", dtype)
 
     def reshape(self, *shape: Any, order: str = "C", copy: bool | None = None) -> Node:
-        return self._call("reshape", shape[0] if len(shape) == 1 else shape, order=order)
+        return self._call("reshape", shape[0] if len(shape) == 1 else shape, order=order, copy=copy)
 
     def transpose(self, *axes: Any) -> Node:
         chosen = axes[0] if len(axes) == 1 else (axes or None)
@@ -403,8 +398,8 @@ class Node:
     def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Node:
         return self._call("diagonal", offset, axis1, axis2)
 
-    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Node:
-        return self._call("trace", offset, axis1, axis2)
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: DTypeLike = None, out: None = None) -> Node:
+        return self._call("trace", offset, axis1, axis2, dtype, out=out)
 
     def copy(self, order: str = "C") -> Node:
         return self
@@ -414,65 +409,71 @@ class Node:
 
     conjugate = conj
 
-    def sum(self, axis: Any = None, dtype: DTypeLike = None, *, keepdims: bool = False) -> Node:
-        return self._call("sum", axis=axis, dtype=dtype, keepdims=keepdims)
+    def sum(
+        self, axis: Any = None, dtype: DTypeLike = None, out: None = None, keepdims: Any = False, **rest: Any
+    ) -> Node:
+        return self._call("sum", axis, dtype, out=out, keepdims=keepdims, **rest)
 
-    def mean(self, axis: Any = None, dtype: DTypeLike = None, *, keepdims: bool = False) -> Node:
-        return self._call("mean", axis=axis, dtype=dtype, keepdims=keepdims)
+    def mean(
+        self, axis: Any = None, dtype: DTypeLike = None, out: None = None, keepdims: Any = False, **rest: Any
+    ) -> Node:
+        return self._call("mean", axis, dtype, out=out, keepdims=keepdims, **rest)
 
-    def prod(self, axis: Any = None, dtype: DTypeLike = None, *, keepdims: bool = False) -> Node:
-        return self._call("prod", axis=axis, dtype=dtype, keepdims=keepdims)
+    def prod(
+        self, axis: Any = None, dtype: DTypeLike = None, out: None = None, keepdims: Any = False, **rest: Any
+    ) -> Node:
+        return self._call("prod", axis, dtype, out=out, keepdims=keepdims, **rest)
 
-    def max(self, axis: Any = None, *, keepdims: bool = False) -> Node:
-        return self._call("max", axis=axis, keepdims=keepdims)
+    def max(self, axis: Any = None, out: None = None, keepdims: Any = False, **rest: Any) -> Node:
+        return self._call("max", axis, out=out, keepdims=keepdims, **rest)
 
-    def min(self, axis: Any = None, *, keepdims: bool = False) -> Node:
-        return self._call("min", axis=axis, keepdims=keepdims)
+    def min(self, axis: Any = None, out: None = None, keepdims: Any = False, **rest: Any) -> Node:
+        return self._call("min", axis, out=out, keepdims=keepdims, **rest)
 
-    def var(self, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Node:
-        return self._call("var", axis=axis, ddof=ddof, keepdims=keepdims)
+    def var(self, axis: Any = None, dtype: DTypeLike = None, out: None = None, ddof: float = 0, **rest: Any) -> Node:
+        return self._call("var", axis, dtype, out=out, ddof=ddof, **rest)
 
-    def std(self, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Node:
-        return self._call("std", axis=axis, ddof=ddof, keepdims=keepdims)
+    def std(self, axis: Any = None, dtype: DTypeLike = None, out: None = None, ddof: float = 0, **rest: Any) -> Node:
+        return self._call("std", axis, dtype, out=out, ddof=ddof, **rest)
 
-    def any(self, axis: Any = None, *, keepdims: bool = False) -> Node:
-        return self._call("any", axis=axis, keepdims=keepdims)
+    def any(self, axis: Any = None, out: None = None, keepdims: Any = False, **rest: Any) -> Node:
+        return self._call("any", axis, out=out, keepdims=keepdims, **rest)
 
-    def all(self, axis: Any = None, *, keepdims: bool = False) -> Node:
-        return self._call("all", axis=axis, keepdims=keepdims)
+    def all(self, axis: Any = None, out: None = None, keepdims: Any = False, **rest: Any) -> Node:
+        return self._call("all", axis, out=out, keepdims=keepdims, **rest)
 
-    def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> Node:
-        return self._call("argmax", axis=axis, keepdims=keepdims)
+    def argmax(self, axis: int | None = None, out: None = None, *, keepdims: bool = False) -> Node:
+        return self._call("argmax", axis, out=out, keepdims=keepdims)
 
-    def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Node:
-        return self._call("argmin", axis=axis, keepdims=keepdims)
+    def argmin(self, axis: int | None = None, out: None = None, *, keepdims: bool = False) -> Node:
+        return self._call("argmin", axis, out=out, keepdims=keepdims)
 
-    def cumsum(self, axis: int | None = None) -> Node:
-        return self._call("cumsum", axis=axis)
+    def cumsum(self, axis: int | None = None, dtype: DTypeLike = None, out: None = None) -> Node:
+        return self._call("cumsum", axis, dtype, out=out)
 
-    def cumprod(self, axis: int | None = None) -> Node:
-        return self._call("cumprod", axis=axis)
+    def cumprod(self, axis: int | None = None, dtype: DTypeLike = None, out: None = None) -> Node:
+        return self._call("cumprod", axis, dtype, out=out)
 
-    def clip(self, min: Any = None, max: Any = None) -> Node:
-        return self._call("clip", min, max)
+    def clip(self, min: Any = None, max: Any = None, out: None = None, **kwargs: Any) -> Node:
+        return self._call("clip", min, max, out=out, **kwargs)
 
-    def round(self, decimals: int = 0) -> Node:
-        return self._call("round", decimals)
+    def round(self, decimals: int = 0, out: None = None) -> Node:
+        return self._call("round", decimals, out=out)
 
-    def dot(self, other: Any) -> Node:
-        return self._call("dot", other)
+    def dot(self, other: Any, out: None = None) -> Node:
+        return self._call("dot", other, out=out)
 
-    def take(self, indices: Any, axis: int | None = None) -> Node:
-        return self._call("take", indices, axis=axis)
+    def take(self, indices: Any, axis: int | None = None, out: None = None, mode: str = "raise") -> Node:
+        return self._call("take", indices, axis, out=out, mode=mode)
 
-    def sort(self, axis: int = -1) -> NoReturn:
+    def sort(self, axis: int = -1, *args: Any, **kwargs: Any) -> NoReturn:
         raise TraceError(f"{here()}: .sort() works in place, traced arrays are immutable; use np.sort(x, axis={axis})")
 
-    def argsort(self, axis: int = -1) -> Node:
-        return self._call("argsort", axis=axis)
+    def argsort(self, axis: int | None = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> Node:
+        return self._call("argsort", axis, kind, order=order, stable=stable)
 
-    def searchsorted(self, v: Any, side: str = "left") -> Node:
-        return self._call("searchsorted", v, side=side)
+    def searchsorted(self, v: Any, side: str = "left", sorter: Any = None) -> Node:
+        return self._call("searchsorted", v, side, sorter)
 
     # -- NumPy's protocols ---------------------------------------------------------------------------------------------
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -488,9 +489,12 @@ class Node:
                 f"{here()}: out= in np.{name}, or an in-place operator on a NumPy array: a traced value cannot be "
                 "written into memory, traced arrays are immutable.\n  Use the returned array: y = y + x, not y += x."
             )
+        if method == "outer" and ufunc.__name__ in FUNCTIONS:
+            a, b = map(as_node, inputs)
+            return FUNCTIONS[ufunc.__name__](a.reshape(a.shape + (1,) * b.ndim), b, **kwargs)
         function = FUNCTIONS.get(name)
         if function is None:
-            raise unsupported(name)
+            raise unsupported(here(), name, FUNCTIONS)
         return function(*inputs, **kwargs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -499,21 +503,19 @@ class Node:
         name = func.__name__ if module in ("numpy", "") else f"{module.removeprefix('numpy.')}.{func.__name__}"
         function = FUNCTIONS.get(name)
         if function is None:
-            raise unsupported(name)
+            raise unsupported(here(), name, FUNCTIONS)
         return function(*args, **kwargs)
 
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NoReturn:
-        raise TraceError(
-            f"{here()}: {describe(self)} has no values yet and cannot become a NumPy array.\n"
-            "  Indexing a NumPy array with it? Write  gradc.numpy.take(table, index, axis=0). "
-            "Building an array of traced values, or writing them into one? Use np.stack([...]), or start from "
-            "np.zeros_like(x) and  .at[i].set(value)."
-        )
+        self._concrete(ARRAY, "Compute it outside and pass it in, or write it with functions that docs/ops.md lists.")
 
-    def _concrete(self, what: str, remedy: str) -> NoReturn:
-        raise TraceError(
-            f"{here()}: {what} needs a number, but {describe(self)} has no value while tracing.\n  {remedy}"
-        )
+    def _concrete(self, needs: str, remedy: str) -> NoReturn:
+        refuse_leaked((self,))
+        frame = user_frame()
+        what, remedy = words(doing(frame), through_scipy(), needs, remedy)
+        wanted, missing = ("numbers", "values") if self.shape else ("a number", "value")
+        text = f"{here()}: {what} needs {wanted}, but {describe(self)} has no {missing} while tracing.\n  {remedy}"
+        raise noted(TraceError(text), frame)
 
     def __bool__(self) -> NoReturn:
         self._concrete(
@@ -596,6 +598,32 @@ def _knows_better(other: Any, reflected: str) -> bool:
     return getattr(kind, reflected, None) is not getattr(object, reflected, None)
 
 
+def refuse_leaked(nodes: Sequence[Node]) -> None:
+    """TraceError if one of ``nodes`` was computed from a leaf of a trace that is over."""
+    seen: set[Node] = set()
+    for used in nodes:
+        stack = [used]
+        while stack:
+            node = stack.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            owner = node.attrs.get("trace") if node.op.name == "input" else None
+            if owner is not None and owner.finished:
+                raise leaked(node, used, here())
+            stack += node.args
+
+
+def leaked(leaf: Node, used: Node, at: str) -> TraceError:
+    """The error for the use, at ``at``, of a value that was computed from ``leaf`` in a trace that is over."""
+    title = getattr(leaf.attrs.get("trace"), "title", "another function")
+    source = "" if used is leaf else f", computed from {describe(leaf)},"
+    return TraceError(
+        f"{at}: leaked traced value: {describe(used)}{source} belongs to the finished trace of {title}.\n"
+        "  A traced array was kept outside its function (a global, a list, self.x); return it instead."
+    )
+
+
 def here() -> str:
     """The user's current line, for the head of a message."""
     where = user_location()
@@ -606,18 +634,9 @@ def describe(node: Node) -> str:
     """A traced value in a message: its aval and where it was made."""
     if node.op.name == "constant" and node.aval.weak:
         return f"the Python number {node.attrs['value']}"
-    made = f", made at {node.where}" if node.where and node.op.name != "input" else ""
-    name = node.attrs.get("name") if node.op.name == "input" else None
+    made = f", made at {node.where} in {node.where.function}" if node.where and node.op.name != "input" else ""
+    name = node.attrs.get("name") if node.op.name == "input" else variable(user_frame(), node)
     return f"{'traced array ' + repr(name) if name else 'a traced array'} ({node.aval}{made})"
-
-
-def unsupported(name: str) -> TraceError:
-    """The error for a NumPy function that gradc does not trace, with those that it does of nearly the same name."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(name.split(".")[-1], [k for k in FUNCTIONS if k.isidentifier()], n=3, cutoff=0.8)
-    hint = f"Nearest supported: {', '.join(near)}." if near else "See docs/ops.md for what is supported."
-    return TraceError(f"{here()}: np.{name} cannot be traced by gradc.\n  {hint}")
 
 
 def constant(value: Any, weak: bool = False) -> Node:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,20 +22,23 @@ import numpy as np
 
 from gradc.aval import Aval, canonical_dtype, is_number, lost_meaning
 from gradc.containers import Structure, flatten, path_text
-from gradc.errors import DTypeError, GradcError, TraceError
+from gradc.errors import DTypeError, FrozenWarning, GradcError, TraceError
 from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
-from gradc.node import OPS, Node, as_node, describe, here, is_user_code, watching
+from gradc.node import OPS, Node, as_node, here, leaked, watching
+from gradc.places import is_user_code, user_frame
+from gradc.refusals import as_refused
 from gradc.witnesses import Witnesses
 
 
 class Trace:
     """Identity of one tracing run; its leaves point to it.  ``inlined`` are names from graphs inlined into it."""
 
-    __slots__ = ("inlined", "title")
+    __slots__ = ("finished", "inlined", "title")
 
     def __init__(self, title: str):
         self.title = title
+        self.finished = False
         self.inlined: dict[Node, str] = {}
 
 
@@ -60,6 +64,7 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     me = Trace(title)
     inputs = tuple(_leaf(aval_of(v, n), n, me) for v, n in zip(leaves, labels, strict=True))
     witnesses = Witnesses(sys._getframe())
+    drawn = _drawn() if not open_traces.get() else None
     with _opened(me), _watching(witnesses):
         traced_args, traced_kwargs = structure.unflatten(inputs)
         try:
@@ -68,6 +73,8 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
             if _call_failed(error):
                 raise TypeError(f"{here()}: {error}") from None
             raise
+    if drawn is not None:
+        _warn_of_draws(drawn, f, title)
     found = me.inlined | witnesses.names()
     outputs, out_tree = _outputs(result, title)
     graph = Graph(inputs, outputs, {}, structure, out_tree, title)
@@ -130,7 +137,12 @@ def _opened(me: Trace) -> Iterator[None]:
     token = open_traces.set((*open_traces.get(), me))
     try:
         yield
+    except (TypeError, ValueError) as error:
+        if (refused := as_refused(error)) is not None:
+            raise refused.with_traceback(error.__traceback__) from None
+        raise
     finally:
+        me.finished = True
         open_traces.reset(token)
 
 
@@ -138,6 +150,43 @@ def is_open(node: Node) -> bool:
     """Whether a leaf belongs to a trace that is running now."""
     owner = node.attrs.get("trace")
     return any(owner is t for t in open_traces.get())
+
+
+#: functions, by their file and line, of which it was told that they draw at random
+_told: set[tuple[str, int]] = set()
+#: words in the state of NumPy's global generator; a position of as many says that none was drawn yet
+_WORDS = 624
+
+
+def _drawn() -> tuple[Any, Any]:
+    """How far NumPy's and Python's global generators have come; None for one of which nothing was drawn."""
+    numpys, pythons = sys.modules.get("numpy.random"), sys.modules.get("random")
+    generator = numpys and numpys.get_bit_generator()
+    state = None
+    if generator is not None and type(generator).__name__ == "MT19937":
+        import ctypes
+
+        state = ctypes.string_at(generator.ctypes.state_address, 4 * _WORDS + 4)
+        fresh = int.from_bytes(state[-4:], sys.byteorder) == _WORDS
+        state = None if fresh else state
+    return state, pythons and pythons.getstate()
+
+
+def _warn_of_draws(before: tuple[Any, Any], f: Callable[..., Any], title: str) -> None:
+    """Warn, once for a function, if tracing it drew from a global generator; others and the clock are not watched."""
+    pairs = zip(("np.random", "random"), before, _drawn(), strict=True)
+    names = [name for name, a, b in pairs if a != b and b is not None]
+    code, frame = getattr(f, "__code__", None), user_frame()
+    place = (code.co_filename, code.co_firstlineno) if code is not None else (title, 0)
+    if not names or place in _told:
+        return
+    _told.add(place)
+    text = (
+        f"{title} ({place[0]}:{place[1]}) draws from {' and '.join(names)} while it is traced: the numbers are "
+        "constants of the graph, the same at every call. Draw them outside and pass them in as arguments."
+    )
+    file, line = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else place
+    warnings.warn_explicit(text, FrozenWarning, file, line)
 
 
 def _outputs(result: Any, title: str) -> tuple[tuple[Node, ...], Structure]:
@@ -162,12 +211,19 @@ def _outputs(result: Any, title: str) -> tuple[tuple[Node, ...], Structure]:
 def _refuse_leaks(graph: Graph) -> None:
     for leaf in graph.free:
         if not is_open(leaf):
-            owner = leaf.attrs.get("trace")
-            raise TraceError(
-                f"{here()}: {graph.title} uses a leaked traced value: {describe(leaf)} belongs to the finished trace "
-                f"of {getattr(owner, 'title', 'another function')}.\n"
-                "  A traced array was kept outside its function (a global, a list, self.x); return it instead."
-            )
+            raise _leak(graph, leaf)
+
+
+def _leak(graph: Graph, leaf: Node) -> TraceError:
+    """The error for what was computed from ``leaf`` before the graph's own inputs were made, where it is first used."""
+    reached, begun = {leaf}, min((x.serial for x in graph.inputs), default=sys.maxsize)
+    for node in graph.nodes:
+        operand = next((a for a in node.args if a in reached), None)
+        if operand is not None and node.serial > begun and node.where is not None:
+            return leaked(leaf, operand, f"{node.where.file}:{node.where.line}")
+        if operand is not None:
+            reached.add(node)
+    return leaked(leaf, next((y for y in graph.outputs if y in reached), leaf), here())
 
 
 # -- running a graph ---------------------------------------------------------------------------------------------------

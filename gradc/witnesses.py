@@ -13,7 +13,8 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from types import CodeType, FrameType
 
-from gradc.node import Node, is_user_code
+from gradc.node import Node
+from gradc.places import is_user_code
 
 #: A function of fewer local variables has all of them looked at on every line: that is cheaper than knowing better.
 MANY_VARIABLES = 48

@@ -26,7 +26,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 ROOMS: tuple[tuple[str, ...], ...] = (
-    ("startup", "version", "errors", "aval", "node", "interpret", "graph", "containers", "process"),
+    (
+        "startup", "version", "errors", "aval", "places", "refusals", "node", "interpret", "graph", "containers",
+        "process",
+    ),
     ("ops",),
     ("numpy", "nn", "optim", "random", "linalg", "special", "data", "tree"),
     ("witnesses", "trace"),

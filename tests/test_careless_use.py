@@ -24,19 +24,41 @@ import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
-from gradc.node import unsupported
+from gradc.node import FUNCTIONS
+from gradc.refusals import unsupported
 from tests.careless_harness import M, X, clean, refused  # noqa: F401 - `clean` is a fixture for every test
 from tests.work import calls
 
 # -- inside a traced function -----------------------------------------------------------------------------------------
 
 
-def test_numpys_own_words_for_a_traced_shape():
-    """np.zeros takes no part in NumPy's protocols: its message shows the traced value, its traceback the line."""
-    with refused(TypeError, r"traced int64\[\]", line=False):
-        gc.jit(lambda n: np.zeros(n))(3)
-    with refused(gc.TraceError, "add the argument to static="):
-        gc.jit(lambda n: gnp.zeros(n))(3)
+def test_what_numpy_replaces_is_told_all_the_same():
+    """These take no part in NumPy's protocols, and answer a refusal to give a number with an error of their own."""
+    for of_shape in (lambda n: np.zeros(n), lambda n: gnp.arange(n), lambda n: np.zeros((n, 2))):
+        with refused(gc.TraceError, "static="):
+            gc.jit(of_shape)(3)
+
+    def assign(x):
+        z = np.zeros((2, 2))
+        z[1, 0] = x[0]
+        return z
+
+    with refused(gc.TraceError, r"`z\[1, 0\] = …`(.|\n)*z = gradc\.numpy\.asarray\(z\)\.at\[1, 0\]\.set\(…\)"):
+        gc.jit(assign)(X)
+    with refused(gc.TraceError, "format"):
+        gc.jit(lambda x: int("%d" % x[0]) * x)(X)  # noqa: UP031 - the mistake itself
+    with refused(gc.TraceError, "format"):
+        gc.jit(lambda x: float("%.2f" % x[0]) * x)(X)  # noqa: UP031 - the mistake itself
+
+
+def test_other_errors_on_the_way_stay_what_they_are():
+    def f(x):
+        with pytest.raises(gc.TraceError):
+            float(x[0])
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        gc.jit(f)(X)
 
 
 def _while(x):
@@ -86,24 +108,31 @@ NEEDS_VALUES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: complex(x[0]), "Complex"),
     (lambda x: round(x), r"np\.round"),
     (lambda x: f"{x:.3f}", "'.3f'"),
-    (lambda x: math.sin(x[0]), r"float\(x\)"),
+    (lambda x: math.sin(x[0]), r"math\.sin(.|\n)*np\.sin"),
+    (lambda x: math.fsum(x), r"math\.fsum"),
     (lambda x: range(x[0]), "static="),
     (lambda x: bytes(x), "static="),
-    (lambda x: [1, 2, 3][x[0].astype(int)], "static="),
+    (lambda x: [1, 2, 3][x[0].astype(int)], r"asarray\(\[1, 2, 3\]\)\[x\[0\]\.astype\(int\)\]"),
     (lambda x: [0] * x[0].astype(int), "repeating a list"),
     (lambda x: x[0].item(), r"\.item\(\)"),
     (lambda x: x.tolist(), r"\.tolist\(\)"),
     (lambda x: 1.0 in x, r"\.any\(\)"),
-    (lambda x: np.asarray(x), "no values yet"),
-    (lambda x: np.array([x[0], x[1]]), r"np\.stack"),
-    (lambda x: np.ones(5)[x.astype(int)], r"gradc\.numpy\.take\(table"),
+    (lambda x: np.asarray(x), r"Write  gradc\.numpy\.asarray"),
+    (lambda x: np.array([x[0], x[1]]), r"Write  gradc\.numpy\.array"),
+    (lambda x: np.full(3, x[0]), r"Write  gradc\.numpy\.full"),
+    (lambda x: np.ones(3) * [x[0], x[1], x[2]], r"Write  gradc\.numpy\.asarray\(\[…\]\)"),
+    (lambda x: np.maximum([x[0], 0.0], 1.0), r"Write  gradc\.numpy\.maximum"),
+    (lambda x: np.float64(x[0]), r"\.astype\(np\.float64\)"),
+    (lambda x: np.random.normal(x, 1.0), "Compute it outside"),
+    (lambda x: np.ones(5)[x.astype(int)], r"gradc\.numpy\.asarray\(np\.ones\(5\)\)\[x\.astype\(int\)\]"),
+    (lambda x: np.ones(5)[: x[0]], "add the bound to static="),
     (lambda x: gnp.arange(x[0]), "static="),
-    (lambda x: np.arange(x[0]), "no values yet"),
-    (lambda x: np.vectorize(abs)(x), "no values yet"),
-    (lambda x: np.testing.assert_allclose(x, x), "no values yet"),
-    (_set, r"\.at\[index\]\.set"),
+    (lambda x: np.arange(x[0]), r"np\.arange(.|\n)*static="),
+    (lambda x: np.vectorize(abs)(x), "needs numbers"),
+    (lambda x: np.testing.assert_allclose(x, x), "needs numbers"),
+    (_set, r"x = x\.at\[0\]\.set"),
     (_delete, "immutable"),
-    (_fill_numpy, r"\.at\[i\]\.set"),
+    (_fill_numpy, r"y = gradc\.numpy\.asarray\(y\)\.at\[:\]\.set"),
     (_add_to_numpy, r"y = y \+ x"),
     (lambda x: np.add(x, 1.0, out=np.zeros(3)), "immutable"),
     (lambda x: np.sum(x, out=np.zeros(())), "immutable"),
@@ -252,7 +281,7 @@ def test_operands_that_know_better_are_asked():
     [("inv", None), ("interp", None), ("svd", None), ("nanmedian", "median"), ("cumumlative_sum", "cumulative_sum")],
 )
 def test_names_are_suggested_only_when_they_are_near(name, near):
-    message = str(unsupported(name))
+    message = str(unsupported("here", name, FUNCTIONS))
     assert ("Nearest supported" in message) == (near is not None)
     assert near is None or near in message
 

@@ -12,10 +12,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 import gradc as gc
 import gradc.nn as nn
 from gradc.explain import Derivation
+from tests.programs import programs
 
 x = np.array([0.3, -1.2, 0.7, 2.0])
 X = np.arange(12.0).reshape(3, 4) / 7
@@ -209,3 +211,29 @@ def test_other_windows_are_no_correlation() -> None:
 
     for function, kernel in ((rows, np.ones(2)), (turned, np.ones((2, 2)))):
         assert "Y = corr" not in text(function, X, kernel)
+
+
+def test_a_value_that_repeats_another_lends_it_no_name() -> None:
+    """The rows of v₁ are all v₀: v₀ is not v₁, which has more axes."""
+
+    def repeated(x: Any) -> Any:
+        v0 = x[None]
+        v1 = v0[np.array([[-1], [0]])]
+        return v1.sum() + np.nanmean(v0)
+
+    derivation = explained(repeated, X[0])
+    ones = np.ones_like(X[0])
+    np.testing.assert_allclose(derivation.graph.evaluate(X[0])[0], 2 * ones + ones / X[0].size, rtol=1e-15)
+
+
+def test_a_statistic_of_no_rows_is_written() -> None:
+    assert "std" in text(lambda x: np.std(x[-2:-2, :-5:-2][:, None, :], axis=0).sum(), np.ones((0, 5)))
+
+
+@given(programs(most_ops=7, scalar=True))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+def test_random_programs_are_written(program: Any) -> None:
+    """Whatever the graph, a formula in text and LaTeX, and no error of the rules behind it."""
+    derivation = gc.explain(lambda *xs: program.graph.inlined(xs)[0], *program.arrays)
+    assert "∂" in str(derivation)
+    assert derivation.latex()

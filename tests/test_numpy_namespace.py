@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gradc as gc
 import gradc.numpy as gnp
 from gradc import nn
 from gradc.errors import DTypeError, ShapeError, TraceError
@@ -485,3 +486,59 @@ def test_errors_name_line_operand_and_remedy(program, error, text):
 def test_functions_are_registered_under_their_numpy_names():
     names = "linalg.norm getitem at matrix_transpose astype stack clip lib.stride_tricks.sliding_window_view"
     assert set(names.split()) <= FUNCTIONS.keys()
+
+
+# -- what is known inside a trace -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: gnp.zeros(4),
+        lambda: gnp.ones((4, 2)),
+        lambda: gnp.full(4, 2.5),
+        lambda: gnp.arange(4.0),
+        lambda: gnp.linspace(0, 1, 4),
+        lambda: gnp.eye(4),
+        lambda: gnp.asarray([1.0, 2.0, 3.0, 4.0]),
+        lambda: gnp.asarray(np.arange(4.0)),
+        lambda: gnp.array(np.arange(4.0)),
+        lambda: gnp.zeros_like(np.arange(4.0)),
+        lambda: gnp.stack([np.arange(4.0)] * 4),
+        lambda: gnp.zeros(4) * 2 + 1,
+        lambda: gnp.cumsum(np.arange(4.0)),
+        lambda: gnp.zeros(8).reshape(4, 2)[:, ::-1],
+    ],
+)
+def test_arrays_that_are_known_inside_a_trace_are_updated_like_traced_ones(make):
+    """They are NumPy arrays: outside a trace of NumPy's own class, inside with `.at`."""
+    want = np.array(make())
+    assert type(make()) is np.ndarray
+    want[1] = 7.0
+
+    def f(x):
+        known = make()
+        assert isinstance(known, np.ndarray) and float(known.sum()) == make().sum() and len(range(known.shape[0])) == 4
+        return known.at[1].set(x)
+
+    same(gc.jit(f)(7.0), want)
+    same(gc.grad(lambda x: f(x).sum())(7.0), np.float64(want[1].size))
+
+
+def test_known_arrays_take_traced_indices_and_refuse_traced_values():
+    table = np.arange(12.0).reshape(4, 3)
+    same(gc.jit(lambda i: gnp.asarray(table)[i])(np.array([2, 0])), table[[2, 0]])
+    same(gc.jit(lambda i: gnp.asarray(table)[1:, i])(1), table[1:, 1])
+    same(
+        gc.jit(lambda x: gnp.asarray(np.array([-1.0, 300.0, np.nan])).astype("uint8") + x)(np.uint8(0)),
+        np.array([0, 255, 0], np.uint8),
+    )
+
+    def assign(x):
+        z = gnp.zeros(3)
+        z[1] = 5.0
+        z[0] = x
+        return z
+
+    with pytest.raises(TraceError, match=rf"{__file__}:\d+: item assignment(.|\n)*z = z\.at"):
+        gc.jit(assign)(1.0)

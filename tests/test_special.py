@@ -42,3 +42,18 @@ def test_polygamma_is_the_derivative_of_the_one_before(n):
 def test_polygamma_needs_a_static_order():
     with pytest.raises(ValueError, match=">= 0"):
         gc.special.polygamma(-1, X)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda x: scipy.special.logsumexp(x), r"Write  gradc\.special\.logsumexp\(…\)"),
+        (lambda x: scipy.special.softmax(x)[0], r"Write  gradc\.special\.softmax\(…\)"),
+        (lambda x: scipy.special.log_softmax(x)[0], r"Write  gradc\.special\.log_softmax\(…\)"),
+        (lambda x: scipy.special.polygamma(1, x).sum(), r"Write  gradc\.special\.polygamma\(…\)"),
+        (lambda x: scipy.special.multigammaln(x[0], 2), "gradc.special has no function of that name"),
+    ],
+)
+def test_scipys_functions_that_are_no_ufuncs_name_the_one_to_call(call, words):
+    with pytest.raises(gc.TraceError, match=rf"{__file__}:\d+: scipy\.special\.\w+(.|\n)*{words}"):
+        gc.grad(call)(np.array([4.0, 2.0]))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import random
+import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 
 import gradc as gc
+import gradc.numpy as gnp
 from gradc import witnesses
 from gradc.witnesses import Witnesses
 
@@ -62,8 +66,55 @@ def test_captured_arrays_are_snapshotted():
 def test_a_leaked_traced_value_is_named():
     kept = []
     gc.trace(lambda x: kept.append(x) or x * 2, 1.0)
-    with pytest.raises(gc.TraceError, match=r"leaked traced value.*'x'"):
+    with pytest.raises(gc.TraceError, match=rf"{__file__}:\d+: leaked traced value.*'x'.*finished trace of f"):
         gc.trace(lambda y: y + kept[0], 1.0)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda kept: kept + 1,
+        lambda kept: 2.0 * kept,
+        lambda kept: -kept,
+        np.sin,
+        lambda kept: np.sum(kept),
+        lambda kept: np.stack([kept, kept]),
+        lambda kept: gnp.exp(kept),
+        lambda kept: kept[0],
+        lambda kept: kept.sum(),
+        lambda kept: kept.at[0].set(1.0),
+        lambda kept: list(kept),
+        lambda kept: kept == 1,
+        lambda kept: np.asarray(kept),
+        lambda kept: np.zeros(3) + kept,
+        lambda kept: float(kept[0]),
+        bool,
+        lambda kept: kept.tolist(),
+        lambda kept: gc.jit(lambda x: x * 2)(kept),
+        lambda kept: gc.grad(lambda x: x.sum())(kept),
+        lambda kept: gc.jit(lambda x: x * kept)(np.ones(3)),
+        lambda kept: gc.grad(lambda x: (x * kept).sum())(np.ones(3)),
+        lambda kept: gc.nn.softmax(kept),
+        lambda kept: gc.special.erf(kept),
+    ],
+)
+@pytest.mark.parametrize("which", [0, 1])
+def test_any_use_of_a_leaked_value_says_where_it_is_from(use, which):
+    """An argument, and a value computed from it."""
+    kept = []
+
+    def keeper(x):
+        doubled = x * 2
+        kept.extend([x, doubled])
+        return doubled
+
+    gc.jit(keeper)(np.ones(3))
+    made = r"'x'" if which == 0 else rf"made at test_trace\.py:{keeper.__code__.co_firstlineno + 1} in keeper"
+    with pytest.raises(
+        gc.TraceError, match=rf"{__file__}:\d+: leaked traced value: (.|\n)*{made}(.|\n)*trace of keeper"
+    ):
+        use(kept[which])
+    assert len(kept[which]) == 3 and kept[which].dtype == np.float64 and "traced" in repr(kept[which])
 
 
 @pytest.mark.parametrize("result", [None, "text", object()])
@@ -89,7 +140,7 @@ def test_a_python_if_names_the_line_and_the_remedy():
         (int, "static="),
         (lambda x: range(x), "static="),
         (lambda x: np.zeros(3)[x], "no value|asarray"),
-        (lambda x: np.asarray(x), "no values yet"),
+        (lambda x: np.asarray(x), r"gradc\.numpy\.asarray"),
         (lambda x: x.item(), r"\.item\(\)"),
         (lambda x: np.linalg.svd(x), "cannot be traced"),
         (lambda x: x.__setitem__(0, 1.0), r"\.at\[index\]\.set"),
@@ -172,3 +223,34 @@ def test_a_variable_of_its_own_for_each_line_costs_no_look_at_all_others(monkeyp
     monkeypatch.setattr(Witnesses, "_observe", lambda self, frame: looks.append(frame) or observe(self, frame))
     gc.trace(_written_out(80), 1.0)
     assert len(looks) < 40
+
+
+@pytest.mark.parametrize(
+    ("draw", "source"), [(lambda: np.random.normal(), r"np\.random"), (lambda: random.random(), "random")]
+)
+def test_numbers_drawn_while_tracing_are_told_once(draw, source, monkeypatch):
+    monkeypatch.setattr(sys.modules["gradc.trace"], "_told", set())
+
+    def noisy(x):
+        return x * draw()
+
+    words = rf"noisy \(.*test_trace\.py:\d+\) draws from {source} (.|\n)*arguments"
+    with pytest.warns(gc.FrozenWarning, match=words) as told:
+        first = gc.grad(noisy)(1.0)
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert gc.grad(noisy)(1.0) != first
+        gc.grad(lambda x: x * np.random.default_rng(0).normal())(1.0)
+        gc.jit(lambda x: x * 2)(1.0)
+
+
+def test_draws_of_an_inner_function_are_its_callers(monkeypatch):
+    monkeypatch.setattr(sys.modules["gradc.trace"], "_told", set())
+
+    def outer(x):
+        return gc.jit(lambda y: y * np.random.normal())(x)
+
+    with pytest.warns(gc.FrozenWarning) as told:
+        gc.jit(outer)(1.0)
+    assert len(told) == 1 and "outer" in str(told[0].message)

@@ -17,8 +17,9 @@ from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
 from gradc.errors import ArtefactWarning, CompileError
 from gradc.graph import Graph
-from gradc.node import Node, Where
+from gradc.node import Node
 from gradc.ops.control import every_node
+from gradc.places import Where
 from gradc.process import cached_property
 from gradc.runtime.files import write_whole
 from gradc.runtime.foreign import assemble_for, check_target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 from gradc.errors import GradcError
-from gradc.node import is_user_code
+from gradc.places import is_user_code
 
 STAGES = ("graph", "grad", "optimised", "schedule", "llvm", "asm", "ptx", "dot", "stats")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from gradc.codegen.fork import FORK
-from gradc.node import Where
+from gradc.places import Where
 from gradc.process import cached_property
 from gradc.schedule.bodies import held_kernels
 from gradc.schedule.kernel import Kernel

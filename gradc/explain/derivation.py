@@ -39,11 +39,12 @@ from gradc.explain.text import TextPrinter
 from gradc.explain.values import Evaluator
 from gradc.graph import Graph, substitute
 from gradc.interpret import topological
-from gradc.node import Node, Where, constant, derived_from
+from gradc.node import Node, constant, derived_from
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
 from gradc.passes import FORWARD, Observe, cse, fold, join, run_passes, simplify_to_read
 from gradc.passes.lineage import following
+from gradc.places import Where
 from gradc.process import cached_property
 from gradc.trace import new_input
 

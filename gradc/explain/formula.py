@@ -18,8 +18,9 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from gradc.aval import Shape
-from gradc.node import OPS, Node, Where
+from gradc.node import OPS, Node
 from gradc.ops.record import Kind
+from gradc.places import Where
 from gradc.process import cached_property
 
 Number = Fraction | float

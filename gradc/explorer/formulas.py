@@ -19,7 +19,8 @@ from gradc.explain.mathml import NAMESPACE, MathmlPrinter
 from gradc.explorer.film import is_number
 from gradc.explorer.program import Program
 from gradc.interpret import topological
-from gradc.node import Node, Where
+from gradc.node import Node
+from gradc.places import Where
 
 Nodes = frozenset[int]
 #: numbers a set of nodes; −1 for none

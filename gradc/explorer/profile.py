@@ -20,7 +20,7 @@ from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.fork import calls_fork
 from gradc.codegen.target import Target
 from gradc.explorer.roofline import Roofline, roofline
-from gradc.node import Where
+from gradc.places import Where
 from gradc.runtime.blocks import BlockCall, zeroed
 from gradc.runtime.clock import clock
 from gradc.runtime.load import load

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from gradc.node import Where
+from gradc.places import Where
 
 _CLASSES = {tokenize.STRING: "st", tokenize.COMMENT: "c", tokenize.NUMBER: "n"}
 

@@ -2,20 +2,26 @@
 
 Enters: a function that takes Nodes (or anything `as_node` lifts) and returns Nodes.  Leaves: its entry in
 `FUNCTIONS`, which serves operators, methods and NumPy's protocols, and the public function, which is NumPy outside a
-trace. Invariant: with a Node among the arguments a public function traces; without one it returns NumPy values. Start
-reading at `function`.
+trace. Invariant: with a Node among the arguments a public function traces; without one it returns NumPy values, which
+inside a trace are of the class `ConcreteArray`. Start reading at `function`.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar, cast
+
+import numpy as np
 
 from gradc.aval import FLOAT32, NARROW, computed_in, promoted
 from gradc.errors import TraceError
 from gradc.interpret import interpret
 from gradc.node import FUNCTIONS, Label, Node, here
+from gradc.numpy.concrete import known
+from gradc.ops.arguments import refuse_unless_harmless
 from gradc.ops.elementwise import cast as as_dtype
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,17 +32,6 @@ Array: TypeAlias = Any
 ArrayLike: TypeAlias = Any
 #: None, an int or a tuple of ints.
 Axes: TypeAlias = Any
-
-#: Arguments that change nothing for an array without memory, and the values that may be given.
-_HARMLESS: dict[str, tuple[Any, ...]] = {
-    "out": (None,),
-    "order": (None, "C", "K", "A"),
-    "subok": (True, False),
-    "copy": (None, True, False),
-    "device": (None, "cpu"),
-    "like": (None,),
-    "casting": ("same_kind",),
-}
 
 
 def function(*names: str) -> Callable[[F], F]:
@@ -54,24 +49,27 @@ def _entry(traced: F, name: str) -> F:
     """``traced``, telling in gradc's words when an argument of the NumPy function is not supported."""
     code = traced.__code__
     accepted = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    most = sys.maxsize if code.co_flags & inspect.CO_VARARGS else code.co_argcount
 
     @functools.wraps(traced)
     def entry(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > most:
+            kwargs |= zip(_places(name)[most:], args[most:], strict=False)
+            args = args[:most]
         for key in kwargs.keys() - accepted:
-            _drop_harmless(name, key, kwargs.pop(key), accepted)
+            refuse_unless_harmless(name, key, kwargs.pop(key), accepted)
         return traced(*args, **kwargs)
 
     return cast(F, entry)
 
 
-def _drop_harmless(name: str, key: str, value: Any, accepted: frozenset[str]) -> None:
-    allowed = _HARMLESS.get(key, ())
-    if any(value is a or (isinstance(a, str) and isinstance(value, str) and value == a) for a in allowed):
-        return
-    if key == "out":
-        raise TraceError(f"{here()}: out= in {name}: traced arrays are immutable; use the returned array")
-    taken = ", ".join(sorted(accepted)) or "none"
-    raise TraceError(f"{here()}: {name} on traced arrays does not take {key}={value!r}; its arguments: {taken}")
+@functools.cache
+def _places(name: str) -> tuple[str, ...]:
+    """The parameters that NumPy's function ``name`` takes by position."""
+    numpy = functools.reduce(getattr, name.split("."), np)
+    return tuple(
+        p.name for p in inspect.signature(cast(Any, numpy)).parameters.values() if p.kind is not p.KEYWORD_ONLY
+    )
 
 
 def public(entry: F) -> F:
@@ -80,7 +78,7 @@ def public(entry: F) -> F:
     @functools.wraps(entry)
     def call(*args: Any, **kwargs: Any) -> Any:
         result = entry(*args, **kwargs)
-        return result if is_traced(args) or is_traced(kwargs.values()) else evaluated(result)
+        return result if is_traced(args) or is_traced(kwargs.values()) else known(evaluated(result))
 
     return cast(F, call)
 
@@ -115,8 +113,9 @@ def static(numpy: F, remedy: str) -> F:
     def call(*args: Any, **kwargs: Any) -> Any:
         if is_traced(args) or is_traced(kwargs.values()):
             raise TraceError(f"{here()}: {name}: the result's shape would depend on traced values.\n  {remedy}")
-        return numpy(*args, **kwargs)
+        return known(numpy(*args, **kwargs))
 
+    call.__dict__["remedy"] = remedy  # told also where NumPy's own function meets a traced value
     FUNCTIONS[name] = call
     return cast(F, call)
 

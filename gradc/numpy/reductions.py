@@ -332,15 +332,21 @@ def _nan_replaced(x: Node, value: float) -> Node:
 
 
 @function("nansum")
-def nansum(a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False) -> Array:
+def nansum(
+    a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False, initial: Any = None, where: Any = None
+) -> Array:
     """`sum`, NaN counted as 0."""
-    return sum(_nan_replaced(as_node(a), 0), axis, dtype, keepdims=keepdims)
+    x = _nan_replaced(as_node(a), 0)
+    return sum(x, axis, dtype, keepdims=keepdims, initial=initial, where=where)
 
 
 @function("nanprod")
-def nanprod(a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False) -> Array:
+def nanprod(
+    a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False, initial: Any = None, where: Any = None
+) -> Array:
     """`prod`, NaN counted as 1."""
-    return prod(_nan_replaced(as_node(a), 1), axis, dtype, keepdims=keepdims)
+    x = _nan_replaced(as_node(a), 1)
+    return prod(x, axis, dtype, keepdims=keepdims, initial=initial, where=where)
 
 
 @function("nanmean")

@@ -16,6 +16,7 @@ from gradc.aval import Aval, converted
 from gradc.errors import DTypeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, dsl, here
 from gradc.ops import elementwise as kind
+from gradc.ops.arguments import refuse_unless_harmless
 from gradc.ops.consistent import is_truth, same_dtype, same_shape
 from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.ranges import ALWAYS, INF, NOTHING, TRUTH, Hazard, Range, Zeros, as_factor, bounded, is_zero
@@ -214,9 +215,11 @@ reciprocal = elementwise(
 )
 
 
-def _reciprocal_of(x: Any) -> Node:
+def _reciprocal_of(x: Any, *, dtype: Any = None, **kwargs: Any) -> Node:
     """1/x; NumPy's reciprocal of integers is 0 nearly everywhere, which nobody means: DTypeError."""
-    node = as_node(x)
+    for key, value in kwargs.items():
+        refuse_unless_harmless("reciprocal", key, value, ("dtype",))
+    node = as_node(x) if dtype is None else kind.cast(as_node(x), dtype)
     if not node.aval.is_float:
         raise DTypeError(f"{here()}: reciprocal of integers ({describe(node)}) is 0 except at ±1; write 1 / x")
     return apply(reciprocal, node)
@@ -374,7 +377,9 @@ _LOGIC = {
 
 
 def _logical(op: Op) -> Any:
-    def function(*operands: Any) -> Node:
+    def function(*operands: Any, **kwargs: Any) -> Node:
+        for key, value in kwargs.items():
+            refuse_unless_harmless(op.name, key, value)
         return apply(op, *[kind.cast(as_node(x), bool) for x in operands])
 
     function.__name__ = op.name

@@ -28,6 +28,7 @@ from gradc.aval import (
 )
 from gradc.errors import DTypeError, PromotionWarning, ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
+from gradc.ops.arguments import refuse_unless_harmless
 from gradc.ops.consistent import refuse_dtypes, same_shape
 from gradc.ops.record import Kind, Op, register
 
@@ -75,14 +76,11 @@ def _infer(name: str) -> Callable[..., Aval]:
 
 
 def _function(op: Op) -> Callable[..., Node]:
-    def function(*operands: Any, **kwargs: Any) -> Node:
-        if kwargs:
-            dtype, where = kwargs.pop("dtype", None), kwargs.pop("where", True)
-            if kwargs or where is not True:
-                given = ", ".join([*kwargs, *(["where"] if where is not True else [])])
-                raise DTypeError(f"{here()}: {op.name} on traced arrays does not take {given}=")
-            if dtype is not None:
-                operands = tuple(cast(as_node(x), dtype) for x in operands)
+    def function(*operands: Any, dtype: Any = None, **kwargs: Any) -> Node:
+        for key, value in kwargs.items():
+            refuse_unless_harmless(op.name, key, value, ("dtype",))
+        if dtype is not None:
+            operands = tuple(cast(as_node(x), dtype) for x in operands)
         return apply(op, *operands)
 
     function.__name__ = op.name

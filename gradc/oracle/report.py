@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gradc.node import Where
 from gradc.oracle.compare import Row, Verdict
+from gradc.places import Where
 
 HEAD = ("input", "methods", "max |Δ|", "max |Δ|/|g|", "ulp", "verdict")
 

@@ -1,7 +1,9 @@
 """SciPy's special functions over traced values, under SciPy's names.
 
-``scipy.special``'s own functions work on traced values too: each is a NumPy ufunc, so its name finds the one here.
-Outside a trace they are NumPy: arrays in, arrays out.
+Those of ``scipy.special``'s own functions that are NumPy ufuncs (``erf``, ``gammaln``, ``expit``, ``xlogy`` …) work on
+traced values too: their names find the ones here.  The others (``logsumexp``, ``softmax``, ``log_softmax``,
+``polygamma`` …) turn their arguments into NumPy arrays first, and the error says to call the one here.  Outside a trace
+these are NumPy: arrays in, arrays out.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from gradc.errors import ScheduleError
-from gradc.node import Where
+from gradc.places import Where
 from gradc.schedule.bodies import Body, Choice, Repeat
 from gradc.schedule.kernel import Buffer, Kernel, Place, Share
 from gradc.schedule.verify.accesses import Access, accesses_of
