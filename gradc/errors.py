@@ -47,6 +47,10 @@ class ScheduleError(CompileError):
     """A schedule that would compute on other values than it means to: a defect of gradc, found before it runs."""
 
 
+class VerificationError(GradcError):
+    """Compiled code that was compared with the interpreter and computes something else: a defect of gradc."""
+
+
 class DeviceError(GradcError):
     """A GPU that is missing, too old, out of memory, or reported a failure of its own."""
 

@@ -353,6 +353,7 @@ def jit(
     cpu: str | None = None,
     debug: bool = False,
     check: bool | None = None,
+    verify: str = "",
     show: Sequence[str] | None = None,
     versions: int | None = None,
 ) -> Any:
@@ -367,11 +368,16 @@ def jit(
     nothing more is asked of them, and the result has the same bits on every machine of that level (default: all that
     this CPU has).  ``debug``: carry the lines of your source through to the machine code as
     debug locations (the instructions stay the same): ``.asm`` has them, and what ``.save`` writes shows your Python
-    file in gdb, perf and objdump.  ``check``: verify the graph between passes, and the schedule behind them (default:
-    GRADC_CHECK).  ``show``: stages to print to standard error while compiling, of "graph", "optimised", "schedule",
-    "llvm", "asm" (default: GRADC_SHOW).  ``versions``: how many kinds of arguments the function stays compiled for
-    (default: 128); of more, the least recently used version goes, and a `VersionsWarning` names the argument that
-    varies.  Usable as a decorator.
+    file in gdb, perf and objdump.  ``debug="bounds"``: beside that each access is checked, and one outside of the
+    buffers of its kernel raises CompileError with the kernel and the line instead of being made (many times slower, and
+    calls of the function wait for each other).  ``check``: verify the graph between passes, and the schedule behind
+    them (default: GRADC_CHECK).  ``verify="first"``: the first call of each compiled version is compared with the
+    interpreter, within the error bounds of both (NaN in both counts as equal; ``.stats["verified"]`` says how many); a
+    difference raises VerificationError, which names the kernel and the node that is wrong first.  Donated arguments are
+    overwritten by then; `Executable.bind` is not compared.  ``show``: stages to print to standard error while
+    compiling, of "graph", "optimised", "schedule", "llvm", "asm" (default: GRADC_SHOW).  ``versions``: how many kinds
+    of arguments the function stays compiled for (default: 128); of more, the least recently used version goes, and a
+    `VersionsWarning` names the argument that varies.  Usable as a decorator.
 
     >>> import gradc as gc, numpy as np
     >>> gc.jit(lambda x: np.sin(x) * x)(np.arange(3.0)).shape
@@ -380,7 +386,7 @@ def jit(
     if f is None:
         return lambda inner: jit(
             inner, static=static, donate=donate, threads=threads, fp=fp, cpu=cpu, debug=debug, check=check,
-            show=show, versions=versions,
+            verify=verify, show=show, versions=versions,
         )  # fmt: skip
     if not callable(f):
         raise TypeError(f"{here()}: jit expects a function, got {type(f).__name__}")
@@ -388,7 +394,7 @@ def jit(
         "cpu": cpu, "threads": threads, "check": check, "versions": versions,
         "show": None if show is None else tuple(show),
     }  # fmt: skip
-    return Jitted(f, static, donate, _options(fp=fp, debug=debug, **given))
+    return Jitted(f, static, donate, _options(fp=fp, debug=debug, verify=verify, **given))
 
 
 def _options(**given: Any) -> Options:
@@ -407,6 +413,7 @@ def compile(
     fp: str = ...,
     cpu: str | None = ...,
     debug: bool = ...,
+    verify: str = ...,
     **kwargs: Any,
 ) -> Executable: ...
 @overload
@@ -433,6 +440,7 @@ def compile(
     cpu: str | None = None,
     precision: str = "ieee",
     debug: bool = False,
+    verify: str = "",
     **kwargs: Any,
 ) -> Executable | DeviceExecutable:
     """Compile ``f`` ahead of time for arguments described by ``specs`` (arrays, numbers or `gradc.spec`); see `jit`.
@@ -445,7 +453,8 @@ def compile(
     """
     if cpu is not None and target != "cpu":
         raise CompileError(f"cpu={cpu!r} says nothing about {target}; leave it out")
-    options = _options(threads=threads, fp=fp, cpu=cpu, precision=precision, debug=debug, target=target)
+    given = {"threads": threads, "cpu": cpu, "target": target}
+    options = _options(fp=fp, precision=precision, debug=debug, verify=verify, **given)
     if (target, precision) != ("cpu", "ieee"):
         from gradc.codegen.ptx import gpu_for
 
@@ -460,11 +469,12 @@ def train_step(
     has_aux: bool = False,
     donate: bool = True,
     threads: int | None = None,
+    verify: str = "",
 ) -> Jitted:
     """One training step as one native function: ``step(params, state, *batch) -> (params, state, loss)``.
 
     ``loss(params, *batch)`` returns a float scalar (or ``(scalar, aux)`` with ``has_aux=True``; then the step returns
-    ``(params, state, loss, aux)``).  ``threads`` as in `jit`.  Inside another trace the step is inlined.
+    ``(params, state, loss, aux)``).  ``threads`` and ``verify`` as in `jit`.  Inside another trace the step is inlined.
 
     With ``donate`` the step updates params and state in place, and returns the same arrays again, but only those that
     it returned before: arrays of yours are copied the first time and never written into, and so are views of results
@@ -475,7 +485,7 @@ def train_step(
     if not isinstance(given, tuple) or len(given) != 2:
         raise TypeError(f"{here()}: train_step expects an optimizer such as gc.optim.adam(1e-3), got {optimizer!r:.60}")
     step = Step(loss, Optimizer(*optimizer), has_aux)
-    return Jitted(step, (), (0, 1) if donate else (), _options(threads=threads, keeps_foreign=donate))
+    return Jitted(step, (), (0, 1) if donate else (), _options(threads=threads, verify=verify, keeps_foreign=donate))
 
 
 class Step:

@@ -26,7 +26,7 @@ from gradc.codegen.flush import flushes
 from gradc.codegen.fork import calls_fork
 from gradc.codegen.poll import polls
 from gradc.codegen.target import Target
-from gradc.containers import MakeBranch, Structure, leaves_of
+from gradc.containers import MakeBranch, Structure, flatten, leaves_of
 from gradc.errors import CompileError
 from gradc.graph import Graph, fit_argument
 from gradc.node import here
@@ -76,6 +76,7 @@ class Executable(Dispatched):
         self.single = graph.out_tree.is_leaf
         self.weak = any(x.aval.weak for x in graph.inputs)
         self._profile: Profile | None = None
+        self._verified = "" if options.verify else "not asked for"
         self.prefer(self.dispatched)
         for stage in options.show:
             print(f"── {graph.title}: {stage}\n{self.text(stage)}", file=sys.stderr)
@@ -186,12 +187,36 @@ class Executable(Dispatched):
         """Run on flat arrays; the result nests as the function's."""
         if self.weak:
             self.source_graph.refuse_overflow(leaves)
+        given = None if self._verified else self._kept(leaves)
         results = self._entry(*leaves) if out is None else self.native(*leaves, out=leaves_of(out)[0])
+        if given is not None:
+            self._verify(given, results)
         return results[0] if self.single else self.unflatten(results)
 
-    @cached_property
+    def _kept(self, leaves: Sequence[Any]) -> list[Any]:
+        """The arguments as they are before the call, which may overwrite donated ones."""
+        pairs = zip(leaves, self.source_graph.inputs, strict=True)
+        return [np.array(fit_argument(x, n.aval, self.source_graph.name(n))) for x, n in pairs]
+
+    def _verify(self, given: Sequence[Any], results: Sequence[Any]) -> None:
+        """Raise VerificationError unless the results are the interpreter's; from then on calls are as short as any."""
+        from gradc.oracle.first_call import compared  # loads the oracle: only where it is asked
+
+        self._verified = compared(self.source_graph, given, results, self._compiled_part)
+        self.prefer(self.dispatched)
+
+    def _compiled_part(self, graph: Graph) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        trees = (flatten((tuple(0.0 for _ in graph.inputs), {}))[2], flatten(tuple(0.0 for _ in graph.outputs))[2])
+        native = Executable(graph.replace(in_tree=trees[0], out_tree=trees[1]), Options(recall=False)).native
+        return lambda arrays: native(*arrays)
+
+    @property
     def dispatched(self) -> Words | None:
         """How compiled code takes the arguments of a call apart and nests its results, where it can."""
+        return self._described if self._verified else None
+
+    @cached_property
+    def _described(self) -> Words | None:
         graph = self.source_graph
         assert graph.in_tree is not None and graph.out_tree is not None
         if graph.limits:  # of a Python number, which Python looks at
@@ -258,7 +283,7 @@ class Executable(Dispatched):
     @property
     def stats(self) -> dict[str, Any]:
         """``seconds`` per stage that ran, ``flops`` and ``bytes`` per call, ``arena_bytes``, ``kernels``, ``cached``,
-        ``fp``, ``subnormals``, ``threads``, ``notes``; after `profile` also what it measured.
+        ``fp``, ``subnormals``, ``threads``, ``notes``, ``verified``; after `profile` also what it measured.
         """
         measured = {} if self._profile is None else {"profile": self._profile.rows}
         return {
@@ -272,6 +297,7 @@ class Executable(Dispatched):
             "subnormals": "flushed to zero" if self.flushes else "kept",
             "threads": self.options.threads,
             "notes": self._record.notes,
+            "verified": self._verified or "not called yet",
             **measured,
         }
 

@@ -29,6 +29,7 @@ class Options:
     versions: int = 128  #: how many versions of a function stay compiled
     recall: bool = True  #: take what the disk knows of the whole graph, without running a stage
     check: bool = field(default_factory=lambda: os.environ.get("GRADC_CHECK") == "1")  #: verify between passes
+    verify: str = ""  #: "first": the first call is compared with the interpreter
     debug: bool = False  #: carry the user's source lines into the generated code
     show: tuple[str, ...] = field(default_factory=lambda: _stages(os.environ.get("GRADC_SHOW", "")))  #: printed stages
 
@@ -37,6 +38,10 @@ class Options:
             raise ValueError(f"{here()}: fp={self.fp!r}: expected 'ieee', 'contract' or 'fast'")
         if self.precision not in ("ieee", "tf32"):
             raise ValueError(f"{here()}: precision={self.precision!r}: expected 'ieee' or 'tf32'")
+        if self.verify not in ("", "first"):
+            raise ValueError(f"{here()}: verify={self.verify!r}: expected 'first', or nothing")
+        if self.verify and (self.fp == "fast" or self.target != "cpu"):
+            raise ValueError(f"{here()}: verify='first' needs error bounds, which fp='fast' and GPUs do not state")
         check_threads(self.threads)
         if type(self.versions) is not int or self.versions < 1:
             raise ValueError(f"versions={self.versions!r}: expected a whole number from 1 on")

@@ -1,0 +1,66 @@
+"""`verify="first"`: the first compiled call against the interpreter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradc as gc
+from gradc.errors import VerificationError
+from tests.test_oracle import planted
+
+
+def network(w: Any, x: Any) -> Any:
+    h = np.tanh(x @ w)
+    return np.sum(np.exp(h) / np.sum(np.exp(h), axis=1, keepdims=True), axis=0)
+
+
+ARGS = np.linspace(-1, 1, 36).reshape(6, 6), np.linspace(-2, 2, 30).reshape(5, 6)
+
+
+def test_the_first_call_is_compared_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gradc.oracle.first_call as first_call
+
+    asked, real = [], first_call.compared
+    monkeypatch.setattr(first_call, "compared", lambda *a: asked.append(1) or real(*a))
+    f = gc.jit(network, verify="first")
+    results = [f(*ARGS) for _ in range(3)]
+    assert len(asked) == 1
+    assert f.lower(*ARGS).stats["verified"] == "1 results within their error bounds of the interpreter's"
+    np.testing.assert_array_equal(results[0], results[2])
+    f(ARGS[0].astype("float32"), ARGS[1].astype("float32"))  # another version
+    assert len(asked) == 2
+
+
+def test_a_wrong_lowering_is_named_with_its_kernel_and_line() -> None:
+    with planted("tanh", lower=lambda b, x: b.mul(x, 0.5)):
+        f = gc.jit(lambda w, x: network(w, x) * 3.0, verify="first")  # not what another test has in the cache
+        for _ in range(2):
+            with pytest.raises(VerificationError, match=r"(?s)output 0\[0\].*kernel: .*of tanh .*test_verify_first"):
+                f(*ARGS)
+
+
+def test_nan_in_both_counts_as_equal_and_is_said() -> None:
+    f = gc.compile(lambda x: np.log(x), gc.spec(4), verify="first")
+    f(np.array([1.0, -1.0, 2.0, -3.0]))
+    assert "2 elements NaN in both" in f.stats["verified"]
+
+
+def test_a_training_step_is_verified_before_its_arguments_are_overwritten() -> None:
+    rng = np.random.default_rng(0)
+    optimizer = gc.optim.adam(1e-2)
+    step = gc.train_step(lambda p, x: np.sum(np.tanh(x @ p["w"]) ** 2), optimizer, verify="first")
+    params = {"w": rng.normal(size=(6, 6))}
+    state = optimizer.init(params)
+    for _ in range(3):
+        params, state, _ = step(params, state, ARGS[1])
+    assert "within their error bounds" in step.lower(params, state, ARGS[1]).stats["verified"]
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected 'first'"):
+        gc.jit(network, verify="always")
+    with pytest.raises(ValueError, match="error bounds"):
+        gc.jit(network, verify="first", fp="fast")
