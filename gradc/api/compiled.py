@@ -351,7 +351,7 @@ def jit(
     threads: int | None = None,
     fp: str = "ieee",
     cpu: str | None = None,
-    debug: bool = False,
+    debug: bool | str = False,
     check: bool | None = None,
     verify: str = "",
     show: Sequence[str] | None = None,
@@ -412,7 +412,7 @@ def compile(
     threads: int | None = ...,
     fp: str = ...,
     cpu: str | None = ...,
-    debug: bool = ...,
+    debug: bool | str = ...,
     verify: str = ...,
     **kwargs: Any,
 ) -> Executable: ...
@@ -426,7 +426,7 @@ def compile(
     threads: int | None = ...,
     fp: str = ...,
     precision: str = ...,
-    debug: bool = ...,
+    debug: bool | str = ...,
     **kwargs: Any,
 ) -> DeviceExecutable: ...
 def compile(
@@ -439,7 +439,7 @@ def compile(
     fp: str = "ieee",
     cpu: str | None = None,
     precision: str = "ieee",
-    debug: bool = False,
+    debug: bool | str = False,
     verify: str = "",
     **kwargs: Any,
 ) -> Executable | DeviceExecutable:

@@ -21,6 +21,7 @@ from gradc.api.dispatched import Dispatched
 from gradc.api.options import STAGES, Options
 from gradc.api.recall import Record, graph_key, recall, remember
 from gradc.api.stages import SYMBOL, Stages
+from gradc.codegen.bounds import OUT_OF_BOUNDS
 from gradc.codegen.debug import Locations
 from gradc.codegen.flush import flushes
 from gradc.codegen.fork import calls_fork
@@ -337,7 +338,7 @@ class Executable(Dispatched):
         here_too = triple is None and not cpu and not features
         target = self._stages.target if here_too else Target.of(triple or target_info().triple, cpu, features)
         options = self.options
-        return build(self.lowered, target, name, options.fp, options.donate, options.debug).write(path, overwrite)
+        return build(self.lowered, target, name, options.fp, options.donate, bool(options.debug)).write(path, overwrite)
 
     def __repr__(self) -> str:
         relaxed = "" if self.options.fp == "ieee" else f", fp={self.options.fp}"
@@ -354,6 +355,12 @@ def _mismatch(graph: Graph, i: int, given: object) -> Exception:
 
 
 def _failure(stages: Stages, status: int) -> Exception:
+    if status & 0xFF == OUT_OF_BOUNDS:
+        number = status >> 8
+        kernel, lines = stages.schedule.kernels[number], source_lines(stages.lowered)
+        where = next((w for n in reversed(kernel.nodes) if (w := lines[n]) is not None), here())
+        what = f"kernel {number} ({kernel.title}) touches memory outside of its buffers"
+        return CompileError(f"{where}: {stages.source.title}: {what}; the access was not made")
     return failure(stages.source.title, stages.lowered, status)
 
 

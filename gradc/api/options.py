@@ -30,7 +30,7 @@ class Options:
     recall: bool = True  #: take what the disk knows of the whole graph, without running a stage
     check: bool = field(default_factory=lambda: os.environ.get("GRADC_CHECK") == "1")  #: verify between passes
     verify: str = ""  #: "first": the first call is compared with the interpreter
-    debug: bool = False  #: carry the user's source lines into the generated code
+    debug: bool | str = False  #: carry the user's source lines into the generated code; "bounds": and check accesses
     show: tuple[str, ...] = field(default_factory=lambda: _stages(os.environ.get("GRADC_SHOW", "")))  #: printed stages
 
     def __post_init__(self) -> None:
@@ -42,6 +42,10 @@ class Options:
             raise ValueError(f"{here()}: verify={self.verify!r}: expected 'first', or nothing")
         if self.verify and (self.fp == "fast" or self.target != "cpu"):
             raise ValueError(f"{here()}: verify='first' needs error bounds, which fp='fast' and GPUs do not state")
+        if self.debug not in (False, True, "bounds"):
+            raise ValueError(f"{here()}: debug={self.debug!r}: expected False, True or 'bounds'")
+        if self.debug == "bounds" and self.target != "cpu":
+            raise ValueError(f"{here()}: debug='bounds' is for CPUs; on GPUs compute-sanitizer checks accesses")
         check_threads(self.threads)
         if type(self.versions) is not int or self.versions < 1:
             raise ValueError(f"versions={self.versions!r}: expected a whole number from 1 on")

@@ -77,4 +77,7 @@ class Stages:
     def text(self) -> str:
         """The LLVM IR."""
         plan, where = self.schedule, self.locations
-        return self.timed("emit", lambda: str(emit(plan, self.target, SYMBOL, self.options.fp, where, polls=True)))
+        fp, checks = self.options.fp, self.options.debug == "bounds"
+        return self.timed(
+            "emit", lambda: str(emit(plan, self.target, SYMBOL, fp, where, polls=True, check_bounds=checks))
+        )

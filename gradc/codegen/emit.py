@@ -21,6 +21,9 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 
+import numpy as np
+
+from gradc.codegen import bounds
 from gradc.codegen.bodies import FunctionOf, emit_choice, emit_repeat
 from gradc.codegen.contract import Products, scratch_bytes
 from gradc.codegen.debug import Locations
@@ -68,16 +71,21 @@ def emit(
     debug: Locations | None = None,
     clock: bool = False,
     polls: bool = False,
+    check_bounds: bool = False,
 ) -> Module:
     """The module of a whole schedule; ``fp`` is "ieee", "contract" or "fast", which also flushes subnormal numbers.
 
     With ``debug`` each instruction carries the source line and the piece of a kernel that it comes from; with ``clock``
     the time is noted after each kernel.  Where it ``polls``, long loops look now and then whether to end (see
-    `gradc.codegen.poll`), and after them the function ends if they did.
+    `gradc.codegen.poll`), and after them the function ends if they did.  ``check_bounds``: accesses are checked, see
+    `gradc.codegen.bounds`.
     """
-    module = Module(fp, debug, target.extensions, polls=polls)
+    module = Module(fp, debug, extensions=target.extensions, polls=polls)
+    if check_bounds:
+        bounds.install(module, 1 + max((len(k.slots) for k in schedule.kernels), default=0))
     library = _Library(module, target)
     main = _Main(module, name, schedule, target, clock)
+    main.begin_checks()
     main.note_times(0, 1)
     first: dict[object, int] = {}
     equal = [first.setdefault(library.key(kernel), number) for number, kernel in enumerate(schedule.kernels)]
@@ -90,6 +98,7 @@ def emit(
                 main.turn_over(number)
             with main.f.standing_for(kernel=number):
                 slots = [main.pointer(b) for b in kernel.slots]
+                main.note_bounds(number, arena_bytes(schedule, target) if check_bounds else 0)
                 if often[equal[number]] > 1:
                     main.call(library.function(kernel, number), slots)
                 else:
@@ -98,6 +107,8 @@ def emit(
             main.note_times(number + 2)
         main.turn_back()
         main.come_together()
+    if check_bounds:
+        bounds.end(main.f)
     main.f.finish()
     if debug is not None:
         debug.finish(module.functions)
@@ -334,6 +345,18 @@ class _Main:
     def call(self, function: str, pointers: Sequence[str]) -> None:
         arguments = ", ".join(f"ptr {p}" for p in [*pointers, "%scratch", "%status"])
         self.f.line(f"call void @{function}({arguments})")
+
+    def begin_checks(self) -> None:
+        if self.f.module.checks:
+            bounds.begin(self.f)
+
+    def note_bounds(self, number: int, arena: int) -> None:
+        """What kernel ``number`` may touch: its buffers, and behind the temporaries what products pack."""
+        if not self.f.module.checks:
+            return
+        named = [self.schedule.buffers[b] for b in dict.fromkeys(self.schedule.kernels[number].slots)]
+        places = {self.pointer(b.number): b.size * np.dtype(b.dtype).itemsize for b in named}
+        bounds.note(self.f, number, places | {"%scratch": arena - self.schedule.temporary_bytes})
 
     def note_times(self, *positions: int) -> None:
         """What the clock says, if there is one, at ``positions`` of the ticks."""

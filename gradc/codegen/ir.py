@@ -140,6 +140,7 @@ class Module:
     extensions: frozenset[str] = frozenset()
     #: whether its loops look now and then if they are to end, see `gradc.codegen.poll`
     polls: bool = False
+    checks: bool = False  #: whether accesses are checked, see `gradc.codegen.bounds`
     functions: dict[str, str] = field(default_factory=dict)
     globals: dict[str, str] = field(default_factory=dict)
     declarations: dict[str, str] = field(default_factory=dict)

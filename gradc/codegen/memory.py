@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gradc.codegen.bounds import each_inside, inside
 from gradc.codegen.ir import NARROW, Function, Lanes, Value, const, memory_type, vector_type
 from gradc.codegen.narrow import from_bits, to_bits
 
@@ -33,6 +34,7 @@ def load(
     ``aligned``: they lie at a multiple of their size taken together.
     """
     kind = vector_type(memory_type(dtype), lanes)
+    pointer = inside(f, pointer, dtype, lanes, mask)
     if mask is None or lanes == 1:
         ref = f.let(f"load {kind}, ptr {pointer}, align {_align(dtype) * (lanes if aligned else 1)}")
     else:
@@ -63,6 +65,7 @@ def store(f: Function, value: Value, pointer: str, mask: Value | None = None, al
         store(f, *_lane(f, value, pointer, mask.ref.strip("<>").split(", ").index("i1 true")))
         return
     kind, ref = vector_type(memory_type(value.dtype), value.lanes), _to_memory(f, value)
+    pointer = inside(f, pointer, value.dtype, value.lanes, mask)
     if mask is None or value.lanes == 1:
         f.line(f"store {kind} {ref}, ptr {pointer}, align {_align(value.dtype) * (value.lanes if aligned else 1)}")
         return
@@ -82,6 +85,7 @@ def gather(f: Function, base: str, offsets: Value, dtype: str, mask: Value | Non
     kind = vector_type(memory_type(dtype), lanes)
     pointers = f.let(f"getelementptr {memory_type(dtype)}, ptr {base}, {offsets.typed}")
     live = _mask(mask, lanes)
+    pointers = each_inside(f, pointers, dtype, lanes, live)
     name = f.module.declare(
         f"llvm.masked.gather.{_suffix(dtype, lanes)}.v{lanes}p0", kind, f"<{lanes} x ptr>", f"<{lanes} x i1>", kind
     )
@@ -94,6 +98,7 @@ def scatter(f: Function, value: Value, base: str, offsets: Value, mask: Value | 
     lanes, dtype = value.lanes, value.dtype
     kind, ref = vector_type(memory_type(dtype), lanes), _to_memory(f, value)
     pointers = f.let(f"getelementptr {memory_type(dtype)}, ptr {base}, {offsets.typed}")
+    pointers = each_inside(f, pointers, dtype, lanes, _mask(mask, lanes))
     name = f.module.declare(
         f"llvm.masked.scatter.{_suffix(dtype, lanes)}.v{lanes}p0", "void", kind, f"<{lanes} x ptr>", f"<{lanes} x i1>"
     )

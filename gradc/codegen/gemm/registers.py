@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from gradc.codegen.bounds import inside
 from gradc.codegen.ir import NARROW, REGISTER, Function, Lanes, Value, const, memory_type, vector_const
 from gradc.codegen.narrow import computed, from_bits
 
@@ -87,6 +88,7 @@ def load(f: Function, pointer: str, dtype: str, lanes: int = 1, mask: Value | No
     if dtype in NARROW:
         return computed(from_bits(Lanes(f, lanes), load(f, pointer, "uint16", lanes, mask), dtype))
     out = Value("", storage(dtype), lanes)
+    pointer = inside(f, pointer, dtype, lanes, mask)
     if mask is None:
         return Value(f.let(f"load {out.type}, ptr {pointer}, align {_align(dtype)}"), out.dtype, lanes)
     name = f.module.declare(_masked("load", out), out.type, "ptr", mask.type, out.type)
@@ -97,6 +99,7 @@ def load(f: Function, pointer: str, dtype: str, lanes: int = 1, mask: Value | No
 def store(f: Function, value: Value, pointer: str, mask: Value | None = None) -> None:
     """Write the lanes of ``value`` to neighbouring elements, those in ``mask`` only."""
     align = _align(value.dtype)
+    pointer = inside(f, pointer, value.dtype, value.lanes, mask)
     if mask is None:
         f.line(f"store {value.typed}, ptr {pointer}, align {align}")
         return
