@@ -57,9 +57,13 @@ def _settled(matrix: Matrix, directions: tuple[int, ...]) -> Matrix:
 
 
 def _array(term: Term) -> Hashable:
-    """What is the same for terms whose sum is no larger than they are: all factors lie within the widest one."""
+    """What is the same for terms whose sum is no larger than they are: all factors lie within the widest array.
+
+    A mask is no array: it says where elements lie, as a tie does, and a sum with other places does not say it any more.
+    """
     sets = [frozenset(f.labels) for f in term.factors]
-    widest = max(sets, key=len, default=frozenset[Label]())
+    arrays = [s for f, s in zip(term.factors, sets, strict=True) if f.role != "mask"]
+    widest = max(arrays, key=len, default=frozenset[Label]())
     return (term.space, term.ties, widest) if all(s <= widest for s in sets) else term
 
 
