@@ -14,7 +14,7 @@ from gradc.diff.loops import Batch, Maybe, Pull, Push, or_zeros, partner, shown,
 from gradc.graph import Graph
 from gradc.interpret import topological
 from gradc.node import Node, next_serial
-from gradc.ops.control import bodies, item, selected
+from gradc.ops.control import bodies, informed, item, selected
 from gradc.ops.record import Kind
 
 
@@ -28,6 +28,7 @@ def push_call(node: Node, tangents: Maybe, push: Push) -> list[Node | None]:
     lead = operands_of(node)
     moving = [i for i, t in enumerate(tangents[lead:]) if t is not None]
     held = bodies(node)
+    informed(node)
     leaves = {name: [partner(body.inputs[i], "d", tangents[lead + i]) for i in moving] for name, body in held.items()}
     derived = {name: push(body.outputs, [body.inputs[i] for i in moving], leaves[name]) for name, body in held.items()}
     given = [t for t in tangents[lead:] if t is not None]
@@ -40,6 +41,7 @@ def pull_call(node: Node, moves: Sequence[bool], cotangents: Maybe, pull: Pull) 
     moving = [i for i, m in enumerate(moves[lead:]) if m]
     known = [k for k, c in enumerate(cotangents) if c is not None]
     held = bodies(node)
+    informed(node)
     leaves = {name: [partner(body.outputs[k], "c", cotangents[k]) for k in known] for name, body in held.items()}
     pulled = {
         name: pull([body.outputs[k] for k in known], [body.inputs[i] for i in moving], leaves[name])

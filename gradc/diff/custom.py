@@ -17,8 +17,9 @@ from gradc.diff.loops import Batch, Maybe, Pull, Push, partner, shown, wide_leaf
 from gradc.errors import TraceError
 from gradc.graph import Graph
 from gradc.node import OPS, Node, describe, here
-from gradc.ops.control import item
+from gradc.ops.control import item, tell
 from gradc.ops.custom import DerivativeRule, RuleKind
+from gradc.ops.ranges import range_of
 
 
 def push_custom(node: Node, rule: DerivativeRule, tangents: Maybe, push: Push, pull: Pull) -> list[Node | None]:
@@ -55,10 +56,11 @@ def _applied(
     """The rule's linear map, or its transpose, on what is given; what it gives for each float of the other side."""
     graph, count = rule.graph, len(node.args)
     primals, linear = graph.inputs[:count], graph.inputs[count:]
+    tell(graph, zip(primals, map(range_of, node.args), strict=True))
     written = _written_out(rule, linear, push)
     forth = rule.kind == direction
     side = linear if forth else graph.outputs
-    leaves = [None if g is None else partner(x, "d") for x, g in zip(side, given, strict=True)]
+    leaves = [None if g is None else partner(x, "d", g) for x, g in zip(side, given, strict=True)]
     if forth:
         found = evaluated(graph.outputs, dict(zip(linear, leaves, strict=True)))
     else:

@@ -24,15 +24,19 @@ from gradc.errors import TraceError
 from gradc.graph import Graph, rewrite, substitute
 from gradc.interpret import topological
 from gradc.node import OPS, Node, constant, dsl, here
-from gradc.ops.control import Loop, inner_leaf, is_costless, item, items, narrowed, selected
+from gradc.ops.control import Loop, carried, inner_leaf, is_costless, item, items, narrowed, selected
 from gradc.ops.leaves import full
-from gradc.ops.ranges import Range, Zeros, declared, range_of
+from gradc.ops.ranges import Hazard, Range, Zeros, declared, range_of
 
 Maybe = Sequence[Node | None]
+#: what is known of each of several tangents; None: there is none
+Knowns = Sequence[Range | None]
 Push = Callable[[Sequence[Node], Sequence[Node], Sequence[Node | None]], list[Node | None]]
 Pull = Callable[[Sequence[Node], Sequence[Node], Sequence[Node | None]], list[Node | None]]
 Batch = Callable[[Sequence[Node], Mapping[Node, Node], int], list[tuple[Node, bool]]]
 
+#: what is known of a tangent that is handed in only to see what is made of it
+ANY_DIRECTION = Range(hazard=Hazard.POLE, zeros=Zeros.GUARDED)
 COUNTER = Aval((), np.dtype(np.int64))
 
 
@@ -44,7 +48,7 @@ def zeros_like(node: Node) -> Node:
 def partner(x: Node, prefix: str, given: Node | None = None) -> Node:
     """A fresh leaf for the tangent or cotangent of ``x``, of which is known what is known of what it is ``given``."""
     leaf = inner_leaf(Aval(x.shape, x.dtype), f"{prefix}_{x.attrs.get('name', 'value')}")
-    return leaf if given is None else declared(leaf, range_of(given))
+    return declared(leaf, None if given is None else range_of(given))
 
 
 def or_zeros(node: Node | None, like: Node) -> Node:
@@ -55,22 +59,38 @@ def or_zeros(node: Node | None, like: Node) -> Node:
 # -- forward -----------------------------------------------------------------------------------------------------------
 
 
-def tangents_inside(loop: Loop, moves: Sequence[bool], push: Push) -> tuple[dict[Node, Node], list[Node | None]]:
-    """A tangent leaf for each body input that moves, and the tangents of the body's outputs."""
-    moving, first = list(moves), len(loop.consts)
+def tangents_inside(loop: Loop, given: Knowns, push: Push) -> tuple[dict[Node, Node], list[Node | None]]:
+    """A tangent leaf for each body input that moves, and the tangents of the body's outputs.
+
+    ``given``: what is known of the tangents of the operands, None for one that does not move.
+    """
+    loop.inform()
+    known = dict(zip(loop.body.inputs, given, strict=True))
     while True:
-        leaves = {x: partner(x, "d") for x, m in zip(loop.body.inputs, moving, strict=True) if m}
+        leaves = {x: declared(partner(x, "d"), r) for x, r in known.items() if r is not None}
         out = push(loop.body.outputs, list(leaves), list(leaves.values()))
-        grown = [k for k in range(len(loop.carries)) if out[k] is not None and not moving[first + k]]
-        if not grown:
+        pairs = zip(loop.inner_carries, out[: len(loop.carries)], strict=True)
+        handed = {x: carried(t) for x, t in pairs if t is not None}
+        worse = {x: r for x, r in handed.items() if not r.is_told_by(known[x])}
+        if not worse:
             return leaves, out
-        for k in grown:
-            moving[first + k] = True
+        known |= {x: r.joined(known[x] or r) for x, r in worse.items()}
+
+
+def _known(loop: Loop, tangents: Maybe) -> list[Range | None]:
+    """What is known of tangents of the operands; carries have other values later."""
+    first, last = len(loop.consts), len(loop.consts) + len(loop.carries)
+    return [None if t is None else carried(t) if first <= k < last else range_of(t) for k, t in enumerate(tangents)]
+
+
+def _any(moves: Sequence[bool]) -> list[Range | None]:
+    """Of tangents that stand for a direction only: whatever a step makes of them is known already."""
+    return [ANY_DIRECTION if m else None for m in moves]
 
 
 def push_loop(loop: Loop, tangents: Maybe, push: Push) -> list[Node | None]:
     """The tangent of each result, by a loop that carries primal and tangent side by side."""
-    leaves, out = tangents_inside(loop, [t is not None for t in tangents], push)
+    leaves, out = tangents_inside(loop, _known(loop, tangents), push)
     given = dict(zip(loop.body.inputs, tangents, strict=True))
     start = {x: or_zeros(given[x], x) for x in leaves}
 
@@ -127,7 +147,7 @@ class Linear:
     steps: Node | None  #: how many steps a loop with a condition has made
 
 
-def linearised(loop: Loop, moves: Sequence[bool], push: Push) -> Linear:
+def linearised(loop: Loop, given: Knowns, push: Push) -> Linear:
     """Split off the linear part, and stack what it needs of each step."""
     if loop.cond is not None and loop.length is None:
         raise TraceError(
@@ -135,7 +155,7 @@ def linearised(loop: Loop, moves: Sequence[bool], push: Push) -> Linear:
             "many there are.\n  Give max_steps=; or use gc.fori_loop or gc.scan where the number is known; or forward "
             "mode: gc.jvp, or method='forward'."
         )
-    leaves, out = tangents_inside(loop, moves, push)
+    leaves, out = tangents_inside(loop, given, push)
     needed, varying = _needed(loop, list(leaves.values()), [t for t in out if t is not None])
     outside = dict(zip(loop.body.inputs, (*loop.consts, *loop.carries, *loop.xs), strict=True))
     rows = {x: outside[x] for x in loop.inner_xs if x in needed}
@@ -144,7 +164,8 @@ def linearised(loop: Loop, moves: Sequence[bool], push: Push) -> Linear:
     stacked = [n for n in needed if n in varying and n not in rows]
     stacks, steps = _stacked(loop, stacked)
     rows |= dict(zip(stacked, stacks, strict=True))
-    cut = {n: inner_leaf(Aval(n.shape, n.dtype), str(n.attrs.get("name", "residual"))) for n in (*invariant, *rows)}
+    names = {n: str(n.attrs.get("name", "residual")) for n in (*invariant, *rows)}
+    cut = {n: inner_leaf(Aval(n.shape, n.dtype), name, range_of(n)) for n, name in names.items()}
     keep = {t: t for t in leaves.values()}
     live = [t for t in out if t is not None]
     new = iter(rewrite(live, lambda node, args: None, {**keep, **cut}))
@@ -228,7 +249,7 @@ def _walked(
 
 def push_linear(loop: Loop, tangents: Maybe, push: Push) -> list[Node | None]:
     """The tangent of each result, by a loop that is linear in its tangents beside one that stacks residuals."""
-    linear = linearised(loop, [t is not None for t in tangents], push)
+    linear = linearised(loop, _known(loop, tangents), push)
     if keeps_too_much(linear):
         return _pushed_in_parts(linear, tangents, push)
     given = dict(zip(loop.body.inputs, tangents, strict=True))
@@ -284,6 +305,8 @@ def in_parts(loop: Loop, first: int) -> Graph:
         return [inner_leaf(x.aval, str(x.attrs["name"])) for x in (*loop.inner_consts, *loop.inner_carries)]
 
     fixed, outer, inner, same = len(loop.consts), leaves(), leaves(), leaves()
+    for leaf, operand in zip(outer, (*loop.consts, *loop.carries), strict=True):
+        declared(leaf, range_of(operand))
     begun = items(loop.rebuilt(consts=tuple(outer[:fixed]), carries=tuple(outer[fixed:]), length=first).node())
     (more,) = loop.cond.inlined([*outer[:fixed], *begun])
     rest = loop.rebuilt(consts=tuple(inner[:fixed]), carries=tuple(inner[fixed:]), length=loop.length - first)
@@ -337,13 +360,13 @@ def in_blocks(loop: Loop) -> Loop:
 
 def pull_loop(loop: Loop, moves: Sequence[bool], cotangents: Maybe, push: Push, pull: Pull) -> list[Node | None]:
     """The cotangent of each operand that moves, from those of the results."""
-    linear = linearised(loop, moves, push)
+    linear = linearised(loop, _any(moves), push)
     if keeps_too_much(linear):
         return _pulled_in_parts(linear, moves, cotangents, pull)
     count = len(loop.carries)
     stacked = {count + k: partner(y, "c", c) for k, y in enumerate(loop.ys) if (c := cotangents[count + k]) is not None}
     reached = {k for k in range(count) if cotangents[k] is not None and loop.inner_carries[k] in linear.leaves}
-    known = {k: range_of(c) for k in reached if (c := cotangents[k]) is not None}
+    known = {k: carried(c) for k in reached if (c := cotangents[k]) is not None}
     while True:
         leaves = {k: partner(loop.inner_carries[k], "c") for k in sorted(reached)}
         for k, leaf in leaves.items():
@@ -351,7 +374,7 @@ def pull_loop(loop: Loop, moves: Sequence[bool], cotangents: Maybe, push: Push, 
         given = [(leaves | stacked).get(k) for k in range(len(loop.body.outputs))]
         pulled = _pulled(linear, given, pull)
         handed = {k: c for k, x in enumerate(loop.inner_carries) if (c := pulled.get(x)) is not None}
-        worse = {k: r for k, c in handed.items() if not (r := _carried(c)).is_told_by(known.get(k))}
+        worse = {k: r for k, c in handed.items() if not (r := carried(c)).is_told_by(known.get(k))}
         if not worse and handed.keys() <= reached:
             break
         reached |= handed.keys()
@@ -376,7 +399,7 @@ def _pushed_in_parts(linear: Linear, tangents: Maybe, push: Push) -> list[Node |
     """The tangent of each result, through the first steps and the blocks of the others."""
     loop, whole = linear.loop, in_parts(linear.loop, first_steps(linear))
     moving = [k for k, t in enumerate(tangents) if t is not None]
-    inside = [partner(whole.inputs[k], "d") for k in moving]
+    inside = [partner(whole.inputs[k], "d", tangents[k]) for k in moving]
     outputs = push(whole.outputs, [whole.inputs[k] for k in moving], inside)
     given = [t for t in tangents if t is not None]
     return _outside(outputs, [*whole.inputs, *inside], [*loop.consts, *loop.carries, *given])
@@ -386,19 +409,13 @@ def _pulled_in_parts(linear: Linear, moves: Sequence[bool], cotangents: Maybe, p
     """The cotangent of each operand that moves, through the first steps and the blocks of the others."""
     loop, whole = linear.loop, in_parts(linear.loop, first_steps(linear))
     reaching = [k for k, c in enumerate(cotangents) if c is not None]
-    inside = [partner(whole.outputs[k], "c") for k in reaching]
+    inside = [partner(whole.outputs[k], "c", cotangents[k]) for k in reaching]
     moving = [k for k, m in enumerate(moves) if m]
     back = pull([whole.outputs[k] for k in reaching], [whole.inputs[k] for k in moving], inside)
     given = [c for c in cotangents if c is not None]
     pulled = _outside(back, [*whole.inputs, *inside], [*loop.consts, *loop.carries, *given])
     found = dict(zip(moving, pulled, strict=True))
     return [found.get(k) for k in range(len(moves))]
-
-
-def _carried(node: Node) -> Range:
-    """What is known of a carry that a step hands on: how it fails to be finite, and how it is 0; no bounds."""
-    found = range_of(node)
-    return Range(hazard=found.hazard, zeros=max(found.zeros, Zeros.POSSIBLE))
 
 
 def _added(total: Node, part: Node) -> Node:
@@ -471,7 +488,7 @@ def _condition(loop: Loop) -> list[Node]:
 
 def wide_leaf(x: Node, size: int) -> Node:
     """A leaf for ``x`` with the batch axis."""
-    return inner_leaf(Aval((size, *x.shape), x.dtype), str(x.attrs.get("name", "x")))
+    return inner_leaf(Aval((size, *x.shape), x.dtype), str(x.attrs.get("name", "x")), x.range)
 
 
 def shown(node: Node, has: bool, size: int) -> Node:

@@ -29,7 +29,7 @@ from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
 from gradc.ops.consistent import agrees, bodies_take, is_truth, refuse
 from gradc.ops.leaves import full
-from gradc.ops.ranges import NOTHING, Range, range_of, union
+from gradc.ops.ranges import NOTHING, Range, Zeros, declared, range_of, union
 from gradc.ops.record import HOLDERS, Kind, Op, register
 
 Array = np.ndarray[Any, Any]
@@ -71,14 +71,48 @@ def items(node: Node) -> list[Node]:
     return [item(node, k) for k in range(result_count(node))]
 
 
-def inner_leaf(aval: Aval, name: str) -> Node:
-    """A fresh input of a body."""
-    return Node(OPS["input"], (), {"aval": aval, "name": name, "trace": None}, aval)
+def inner_leaf(aval: Aval, name: str, known: Range | None = None) -> Node:
+    """A fresh input of a body, of which is known what is said."""
+    return declared(Node(OPS["input"], (), {"aval": aval, "name": name, "trace": None}, aval), known)
+
+
+def informed(holder: Node) -> None:
+    """Tell the bodies of ``holder`` what may happen to its operands."""
+    if holder.op.kind is Kind.LOOP:
+        Loop.of(holder).inform()
+        return
+    operands = holder.args[1:] if holder.op.kind is Kind.BRANCH else holder.args
+    for body in bodies(holder).values():
+        tell(body, zip(body.inputs, map(range_of, operands), strict=True))
+
+
+def tell(body: Graph, known: Iterable[tuple[Node, Range]]) -> bool:
+    """Whether more may happen to an input of ``body`` than was known; then what was concluded from that is forgotten.
+
+    Never less: a body may be that of several nodes.
+    """
+    news = {x: found for x, found in known if not found.is_told_by(range_of(x))}
+    for x, found in news.items():
+        x.range = found.joined(range_of(x))
+    reached = {*news}
+    for node in topological(body.outputs) if news else ():
+        if any(a in reached for a in node.args):
+            reached.add(node)
+            node.range = None
+    return bool(news)
+
+
+def carried(node: Node) -> Range:
+    """What is known of a carry that starts as ``node`` or that a step hands on: how it fails to be finite, and how it
+    is 0; no bounds, so that a fixed point is soon found."""
+    found = range_of(node)
+    return Range(hazard=found.hazard, zeros=max(found.zeros, Zeros.POSSIBLE))
 
 
 def _item_range(node: Node) -> Range:
     """What the bodies return, or what a carry starts with."""
     holder, index = node.args[0], node.attrs["index"]
+    informed(holder)
     found = [range_of(body.outputs[index]) for name, body in bodies(holder).items() if name != "cond"]
     if holder.op.kind is Kind.LOOP:
         loop = Loop.of(holder)
@@ -160,6 +194,14 @@ class Loop:
     def rebuilt(self, **changes: Any) -> Loop:
         return replace(self, **changes)
 
+    def inform(self) -> None:
+        """Tell the body what may happen to the operands; to carries in any step."""
+        outside = (*self.consts, *self.xs)
+        tell(self.body, zip((*self.inner_consts, *self.inner_xs), map(range_of, outside), strict=True))
+        tell(self.body, zip(self.inner_carries, map(carried, self.carries), strict=True))
+        while tell(self.body, list(zip(self.inner_carries, map(carried, self.next_carries), strict=True))):
+            pass
+
     @property
     def steps(self) -> int | None:
         """How often the body runs, if that is known."""
@@ -217,6 +259,7 @@ register(
         doc="A body run many times: `scan`, `fori_loop` and `while_loop`.",
     )
 )
+
 
 def read_inputs(outputs: Iterable[Node]) -> set[Node]:
     """The leaves on which some of ``outputs`` depend."""
@@ -417,7 +460,7 @@ def lifted(body: Graph, outside: Callable[[Node], bool]) -> tuple[Graph, list[No
             found[node] = None
         else:
             pending += reversed(node.args)
-    leaves = {node: inner_leaf(node.aval, str(node.attrs.get("name", "")) or "const") for node in found}
+    leaves = {node: inner_leaf(node.aval, str(node.attrs.get("name", "")) or "const", node.range) for node in found}
     if not leaves:
         return body, []
     known: dict[Node, Node] = {}

@@ -196,8 +196,8 @@ def range_of(node: Node) -> Range:
     return node.range
 
 
-def declared(node: Node, known: Range) -> Node:
-    """``node``, just made, with what its maker knows of it and no facet can see."""
+def declared(node: Node, known: Range | None) -> Node:
+    """``node``, just made, with what its maker knows of it, if anything, and no facet can see."""
     node.range = known
     return node
 

@@ -89,7 +89,7 @@ class _Side:
     @classmethod
     def of(cls, node: Node) -> _Side:
         loop = Loop.of(node)
-        fresh = {x: inner_leaf(x.aval, str(x.attrs.get("name", "x"))) for x in loop.body.inputs}
+        fresh = {x: inner_leaf(x.aval, str(x.attrs.get("name", "x")), x.range) for x in loop.body.inputs}
         known: dict[Node, Node] = {}
         outputs = rewrite(loop.body.outputs, lambda n, args: None, fresh, known)
         names = {known[n]: name for n, name in loop.body.names.items() if n in known}
