@@ -399,6 +399,14 @@ NOT_LINEAR: dict[str, Callable[[Any], Any]] = {
     "a constant carry": lambda ct: gc.fori_loop(0, 2, lambda i, u: u + ct, np.ones(4)),
     "a constant branch": lambda ct: gc.cond(X[0] > 0, lambda c: c, lambda c: X, ct),
     "a constant": lambda ct: np.ones(4),
+    "a sign": np.sign,
+    "rounded": lambda ct: np.round(ct) + ct,
+    "rounded in a loop": lambda ct: gc.fori_loop(0, 2, lambda i, u: u + np.floor(ct), ct),
+    "an integer": lambda ct: ct.astype(int) * 1.0,
+    "a test": lambda ct: (ct > 0) * X,
+    "a place": lambda ct: np.argmax(ct) * X,
+    "a remainder": lambda ct: ct % 1.0,
+    "held": lambda ct: gc.stop_gradient(ct),
 }
 
 
@@ -407,6 +415,41 @@ def test_a_rule_that_is_not_linear_is_refused_in_both_directions(name: str) -> N
     f = gc.custom_derivative(lambda x: x, vjp=lambda x: (x, lambda ct: (NOT_LINEAR[name](ct),)))
     refused(gc.TraceError, "not linear in its cotangents", lambda: gc.grad(lambda x: f(x).sum())(X))
     refused(gc.TraceError, "not linear in its cotangents", lambda: gc.jvp(f, (X,), (X,)))
+
+
+P = np.array([2, 0, 2, 1])
+
+LINEAR: dict[str, Callable[[Any, Any], Any]] = {
+    "a selection": lambda x, ct: np.where(x > 0, ct, 0) * np.exp(300 * x) * 1e-200,
+    "a quotient": lambda x, ct: ct / (x + 3),
+    "rows gathered": lambda x, ct: ct[P] * x,
+    "rows added": lambda x, ct: (0 * x).at[P].add(ct),
+    "rows replaced": lambda x, ct: ct.at[1].set(0).at[P[:2]].multiply(x[:2]).at[3].divide(x[3]),
+    "zeros like it": lambda x, ct: np.zeros_like(ct) + ct,
+    "sorted by the primals": lambda x, ct: ct[np.argsort(x)],
+    "casts": lambda x, ct: ct.astype(np.float32).astype(np.float64) * np.median(x),
+    "running products": lambda x, ct: np.cumsum(np.cumprod(x) * ct),
+    "sums and views": lambda x, ct: np.sum(ct) + np.pad(np.diff(np.roll(ct, 1)), (1, 0)),
+    "products": lambda x, ct: np.outer(x, x) @ ct + np.convolve(ct, np.ones(3), "same"),
+    "a branch of the primals": lambda x, ct: gc.cond(x[0] > 0, lambda c: c, lambda c: 2 * c, ct),
+    "a derivative": lambda x, ct: gc.jvp(lambda v: np.sin(v) ** 3, (x,), (ct,))[1],
+    "a mask": lambda x, ct: ct * (x == x.max()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", LINEAR)
+def test_whatever_is_linear_is_a_rule_in_both_directions(name: str, form: str) -> None:
+    apply = LINEAR[name]
+    columns = gc.trace(lambda x: np.stack([apply(x, u) for u in np.eye(4) + 0 * x], -1), X).evaluate(X)[0]
+    if form == "jvp":
+        f, jacobian = gc.custom_derivative(lambda x: x, jvp=lambda p, t: (p[0], apply(p[0], t[0]))), columns
+    else:
+        f, jacobian = gc.custom_derivative(lambda x: x, vjp=lambda x: (x, lambda ct: (apply(x, ct),))), columns.T
+    weights = np.array([0.5, -1.5, 2.0, 0.25])
+    tolerance = {"rtol": 1e-6 if name == "casts" else 1e-13, "atol": 1e-13}
+    np.testing.assert_allclose(gc.jvp(f, (X,), (weights,))[1], jacobian @ weights, **tolerance)
+    np.testing.assert_allclose(gc.vjp(f, X)[1](weights)[0], weights @ jacobian, **tolerance)
 
 
 def test_a_zero_tangent_meets_nothing_infinite_in_a_rule() -> None:

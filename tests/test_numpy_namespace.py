@@ -154,7 +154,8 @@ REDUCTIONS = [
         "np.linalg.norm(x, 1, axis=1, keepdims=True); np.linalg.norm(x, np.inf, axis=0);"
         "np.linalg.norm(x, 0, axis=0); np.linalg.norm(x, 3, axis=0); np.linalg.vector_norm(x);"
         "np.linalg.matrix_norm(x, ord=1); np.linalg.vector_norm(x, axis=1, ord=4);"
-        "np.linalg.norm(x, -np.inf, axis=1); np.linalg.norm(x, np.inf, axis=(1, 0))",
+        "np.linalg.norm(x, -np.inf, axis=1); np.linalg.norm(x, np.inf, axis=(1, 0));"
+        "np.linalg.vector_norm(x, ord=None); np.linalg.matrix_norm(x, ord=None)",
         A, I32, F32, ulps=REORDERED,
     ),
 ]  # fmt: skip
@@ -177,6 +178,14 @@ LINEAR = [
     case("np.dot(x, y)", A, V[:4], ulps=REORDERED),
     case("np.dot(x, 2)", A),
     case("np.dot(x, y)", SCALAR, V),
+    *every(  # a Python number is an array of its own dtype there
+        "np.dot(x, 3); np.dot(2.5, x); np.inner(x, 3); np.inner(True, x); np.kron(x, 3); np.kron(2.5, x);"
+        "np.tensordot(x, 3, 0); np.outer(3, x); np.einsum('...,->...', x, 2); np.vdot(x.reshape(-1)[:1], 3)",
+        F32, I32, U8,
+    ),
+    case("np.convolve(x, 3)", F32[0]),
+    case("np.convolve(2, x)", U8[0]),
+    *every("np.heaviside(x, 3); np.heaviside(3.5, x); np.heaviside(x, 0.5)", F32, I32, U8, MASK),
     case("np.vdot(x, y)", A, A, ulps=REORDERED),
     case("np.inner(x, y)", B, A, ulps=REORDERED),
     case("np.outer(x, y)", A, V),
@@ -461,6 +470,9 @@ ERRORS: list[tuple[Callable[[Node], Any], type[Exception], str]] = [
     (lambda x: np.max(x[:0]), ShapeError, "zero-size array to reduction operation maximum which has no identity"),
     (lambda x: np.argmax(x[:0]), ShapeError, "attempt to get argmax of an empty sequence"),
     (lambda x: np.linalg.norm(x, 2), TraceError, "singular values"),
+    (lambda x: gnp.linalg.vector_norm(x, ord="fro"), TraceError, "is for matrices"),
+    (lambda x: gnp.linalg.vector_norm(x, ord=[1]), TraceError, r"ord must be a number.*\[1\]"),
+    (lambda x: gnp.linalg.matrix_norm(x, ord=x), TraceError, "ord must be a number"),
     (lambda x: np.sum(x, out=np.zeros(3)), TraceError, "immutable"),
     (lambda x: np.unique(x), TraceError, "depend on traced values"),
     (lambda x: np.nonzero(x), TraceError, "np.where"),

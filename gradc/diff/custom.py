@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
-from gradc.diff.dependence import constant_part, dependents, evaluated, without_rules
+from gradc.diff.dependence import constant_part, dependents, evaluated, stepwise_part, without_rules
 from gradc.diff.loops import Batch, Maybe, Pull, Push, partner, shown, wide_leaf, zeros_like
 from gradc.errors import TraceError
 from gradc.graph import Graph
@@ -92,6 +92,13 @@ def _written_out(rule: DerivativeRule, linear: Sequence[Node], push: Push) -> li
             raise TraceError(
                 f"{here()}: the {rule.kind} rule of {rule.title} is not linear in its {what}.\n"
                 f"  Multiply {what} by values of the primals, and add such products; nothing else is a derivative."
+            )
+        step = stepwise_part(known, linear)
+        if step is not None:
+            raise TraceError(
+                f"{here()}: the {rule.kind} rule of {rule.title} is not linear in its {what}: it applies "
+                f"{step.op.name} to them, in {describe(step)}.\n"
+                f"  Decide and round by the primals, not by the {what}; what is multiplied with these may be anything."
             )
         adds = constant_part(known, linear)
         if adds is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from gradc.diff.forward import node_tangent
+from gradc.diff.reverse import is_linear_in
 from gradc.graph import Graph, rewrite, substitute
 from gradc.interpret import topological
 from gradc.node import Node
@@ -106,6 +107,45 @@ def without_rules(outputs: Sequence[Node], inputs: Sequence[Node]) -> list[Node]
         return [item(made, k) for k in range(result_count(made))]
 
     return rewrite(outputs, by_results(results))
+
+
+def stepwise_part(outputs: Sequence[Node], inputs: Sequence[Node]) -> Node | None:
+    """A node that is not linear in ``inputs`` although its derivative by them is constant: a sign, a remainder, a test.
+
+    None where each node that depends on them is a float, and elementwise ones are linear.
+    """
+    touched = dependents(outputs, inputs)
+    for node in topological(outputs):
+        if node not in touched or node.op.kind is Kind.ITEM or not node.args:
+            continue
+        if node.op.kind in HOLDERS:
+            found = _stepwise_in_bodies(node, touched)
+            if found is not None:
+                return found
+        elif not _keeps_lines(node, touched):
+            return node
+    return None
+
+
+def _keeps_lines(node: Node, touched: set[Node]) -> bool:
+    if node.op.partials is not None and node.aval.is_float:
+        return is_linear_in(node, [i for i, a in enumerate(node.args) if a in touched])
+    return node.aval.is_float and not node.op.constant
+
+
+def _stepwise_in_bodies(node: Node, touched: set[Node]) -> Node | None:
+    moves = [a in touched for a in node.args]
+    inner = moving_inputs(node, moves)
+    if inner is None:
+        return node
+    depending = results_that_depend(node, moves)
+    for name, body in bodies(node).items():
+        if name != "cond":
+            live = [y for y, d in zip(body.outputs, depending, strict=True) if d]
+            found = stepwise_part(live, _marked(body, inner[name]))
+            if found is not None:
+                return found
+    return None
 
 
 def constant_part(outputs: Sequence[Node], inputs: Sequence[Node]) -> Node | None:

@@ -83,7 +83,7 @@ def transpose_linear(tangent: Node, direction: Node, ct: Node, rule_of: Node) ->
             continue
         total = accumulate(pending.pop(node))
         where = [i for i, a in enumerate(node.args) if a in dependent]
-        _check_linear(node, where, dependent, rule_of)
+        _check_linear(node, where, rule_of)
         for i in where:
             part = _linear_pull(node, i, total)
             if part is not None:
@@ -96,10 +96,18 @@ _LINEAR_ELEMENTWISE = {"add", "subtract", "negative", "positive", "cast"}
 _LINEAR_IN_ONE = {"multiply": (0, 1), "strong_multiply": (0, 1), "divide": (0,)}
 
 
-def _check_linear(node: Node, where: Sequence[int], dependent: set[Node], rule_of: Node) -> None:
+def _check_linear(node: Node, where: Sequence[int], rule_of: Node) -> None:
+    if not is_linear_in(node, where):
+        raise TraceError(
+            f"the derivative rule of {rule_of.op.name} is not linear in its tangent: it applies {node.op.name} to it"
+        )
+
+
+def is_linear_in(node: Node, where: Sequence[int]) -> bool:
+    """Whether a node is linear in all the operands at ``where`` together."""
     name = node.op.name
     linear = node.op.linear if node.op.linear is not None else range(len(node.args))
-    fine = (
+    return (
         name in _LINEAR_ELEMENTWISE
         or (name in _LINEAR_IN_ONE and len(where) == 1 and where[0] in _LINEAR_IN_ONE[name])
         or (
@@ -108,10 +116,6 @@ def _check_linear(node: Node, where: Sequence[int], dependent: set[Node], rule_o
             and (not node.op.multilinear or len(where) == 1)
         )
     )
-    if not fine:
-        raise TraceError(
-            f"the derivative rule of {rule_of.op.name} is not linear in its tangent: it applies {name} to it"
-        )
 
 
 def _linear_pull(node: Node, i: int, ct: Node) -> Node | None:

@@ -134,6 +134,7 @@ def _check_output(out: Sequence[Any], number: dict[Any, int], deepest: int, text
 
 def contraction(arrays: Sequence[Node], inputs: Sequence[Labels], out: Labels, text: str) -> Node:
     """Σ of the product of the operands over all labels not in ``out``; axes of length 1 broadcast."""
+    arrays = [as_array(x) for x in arrays]
     dtype = _product_dtype(arrays, text)
     if dtype.kind == "b":  # or of ands: counted, then compared
         return contraction([cast(x, np.int64) for x in arrays], inputs, out, text) != 0
@@ -145,6 +146,11 @@ def contraction(arrays: Sequence[Node], inputs: Sequence[Labels], out: Labels, t
         needed = {*out}.union(*(labels for _, labels in others))
         terms = [*others, _product(terms[left], terms[right], needed, out if not others else None)]
     return _finished(*terms[0], out, sizes)
+
+
+def as_array(x: Node) -> Node:
+    """A Python number as an array of its own dtype, which does not yield: so NumPy takes the operands of products."""
+    return cast(x, x.dtype) if x.aval.weak else x
 
 
 def _product_dtype(arrays: Sequence[Node], text: str) -> np.dtype[Any]:

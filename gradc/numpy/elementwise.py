@@ -219,8 +219,9 @@ def float_power(x1: ArrayLike, x2: ArrayLike) -> Array:
 @function("heaviside")
 def heaviside(x1: ArrayLike, x2: ArrayLike) -> Array:
     """0 for x1 < 0, x2 for x1 = 0, 1 for x1 > 0."""
-    x, where = _inexact(as_node(x1)), FUNCTIONS["where"]
-    return where(x == 0, x2, where(x != x, x, cast(x > 0, x.dtype)))
+    given, where = (as_node(x1), as_node(x2)), FUNCTIONS["where"]
+    x, y = map(cast, given, loop_dtypes("arctan2", [n.aval for n in given]))
+    return where(x == 0, y, where(x != x, x, cast(x > 0, x.dtype)))
 
 
 @function("divmod")

@@ -41,9 +41,9 @@ def norm(x: ArrayLike, ord: Any = None, axis: Axes = None, keepdims: Any = False
         return reduced("norm", node, tuple(range(node.ndim)), keepdims)
     axes = axes_of(axis, node)
     if len(axes) == 1:
-        return _vector(node, axes, 2 if ord is None else ord, keepdims)
+        return _vector(node, axes, ord, keepdims)
     if len(axes) == 2:
-        return _matrix(node, axes, "fro" if ord is None else ord, keepdims)
+        return _matrix(node, axes, ord, keepdims)
     raise ShapeError(f"{here()}: norm: ord={ord!r} is for 1 or 2 axes, got {len(axes)} of {describe(node)}; give axis")
 
 
@@ -53,10 +53,11 @@ def _floating(x: Node) -> Node:
 
 
 def _vector(x: Node, axes: tuple[int, ...], ord: Any, keepdims: Any) -> Node:
+    if isinstance(ord, str):
+        raise TraceError(f"{here()}: norm: ord={ord!r} is for matrices (two axes); {describe(x)} is taken as vectors")
+    ord = 2 if ord is None else _number(ord, x)
     if ord == 2:
         return reduced("norm", x, axes, keepdims)
-    if isinstance(ord, str):
-        raise TraceError(f"{here()}: norm: ord={ord!r} is for matrices (two axes); {describe(x)} has one")
     magnitude = FUNCTIONS["absolute"](x)
     if math.isinf(ord):
         return _over("max" if ord > 0 else "min", magnitude, axes, keepdims)
@@ -64,7 +65,20 @@ def _vector(x: Node, axes: tuple[int, ...], ord: Any, keepdims: Any) -> Node:
         return _over("sum", FUNCTIONS["astype"](x != 0, x.dtype), axes, keepdims)
     if ord == 1:
         return _over("sum", magnitude, axes, keepdims)
-    return _of_order(magnitude, ord=float(ord), axes=axes, keepdims=keepdims)
+    return _of_order(magnitude, ord=ord, axes=axes, keepdims=keepdims)
+
+
+def _number(ord: Any, x: Node) -> float:
+    """An order that is a number."""
+    try:
+        number = float(ord)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
+        raise TraceError(
+            f"{here()}: norm: ord must be a number, None or a matrix norm's name, got {ord!r:.60}; {describe(x)}"
+        )
+    return number
 
 
 @in_float32
@@ -90,8 +104,9 @@ def _over(name: str, x: Node, axes: tuple[int, ...], keepdims: Any) -> Node:
 
 
 def _matrix(x: Node, axes: tuple[int, ...], ord: Any, keepdims: Any) -> Node:
-    if ord == "fro":
+    if ord is None or (isinstance(ord, str) and ord == "fro"):
         return reduced("norm", x, axes, keepdims)
+    ord = ord if isinstance(ord, str) else _number(ord, x)
     if isinstance(ord, str) or ord not in (1, -1, math.inf, -math.inf):
         raise TraceError(f"{here()}: matrix norm ord={ord!r} needs singular values; supported: 'fro', 1, -1, inf, -inf")
     row, column = axes

@@ -12,7 +12,7 @@ from typing import Any
 from gradc.errors import ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here, static_int
 from gradc.numpy.axes import axes_of, axis_of
-from gradc.numpy.einsum import contraction
+from gradc.numpy.einsum import as_array, contraction
 from gradc.numpy.joining import stack
 from gradc.numpy.public import Array, ArrayLike, function
 from gradc.numpy.shapes import diagonal, moveaxis, ravel, reshaped, sliced
@@ -87,7 +87,7 @@ def dot(a: ArrayLike, b: ArrayLike) -> Array:
     """Σ over the last axis of ``a`` and the last but one of ``b`` (its only one, if a vector); scalars multiply."""
     x, y = as_node(a), as_node(b)
     if x.ndim == 0 or y.ndim == 0:
-        return apply(OPS["multiply"], x, y)
+        return apply(OPS["multiply"], as_array(x), as_array(y))
     return _summed_pair("dot", x, (x.ndim - 1,), y, (max(y.ndim - 2, 0),))
 
 
@@ -96,7 +96,7 @@ def inner(a: ArrayLike, b: ArrayLike) -> Array:
     """Σ over the last axes of both; scalars multiply."""
     x, y = as_node(a), as_node(b)
     if x.ndim == 0 or y.ndim == 0:
-        return apply(OPS["multiply"], x, y)
+        return apply(OPS["multiply"], as_array(x), as_array(y))
     return _summed_pair("inner", x, (x.ndim - 1,), y, (y.ndim - 1,))
 
 
@@ -174,7 +174,7 @@ def cross(a: ArrayLike, b: ArrayLike, *, axis: int = -1) -> Array:
 @function("convolve")
 def convolve(a: ArrayLike, v: ArrayLike, mode: str = "full") -> Array:
     """Σ a[m]·v[n − m] of two vectors; ``mode`` "full", "same" or "valid" (NumPy's meanings)."""
-    x, y = as_node(a), as_node(v)
+    x, y = (reshaped(n, (1,)) if n.ndim == 0 else n for n in (as_array(as_node(a)), as_array(as_node(v))))
     if x.ndim != 1 or y.ndim != 1 or not x.size or not y.size or mode not in ("full", "same", "valid"):
         raise ShapeError(
             f"{here()}: convolve takes two non-empty vectors and full, same or valid, "
