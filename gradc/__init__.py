@@ -23,7 +23,6 @@ from gradc.api.custom import CustomDerivative, custom_derivative
 from gradc.api.derivatives import grad, hvp, jvp, stop_gradient, value_and_grad, vjp
 from gradc.api.explain import explain
 from gradc.api.jacobian import hessian, jacobian
-from gradc.aval import spec
 from gradc.errors import (
     ArtefactWarning,
     CacheWarning,
@@ -42,7 +41,7 @@ from gradc.errors import (
 from gradc.explain import assume
 from gradc.graph import Graph
 from gradc.node import Node
-from gradc.trace import trace
+from gradc.trace import spec, trace
 from gradc.version import __version__
 
 if TYPE_CHECKING:

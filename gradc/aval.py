@@ -182,21 +182,8 @@ def canonical_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return np.dtype(result.type)  # NumPy's own instance: generated code compares dtypes by address
 
 
-def _is_extent(size: object) -> bool:
+def is_extent(size: object) -> bool:
     return isinstance(size, (int, np.integer)) and not isinstance(size, bool) and int(size) >= 0
-
-
-def spec(shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64) -> Aval:
-    """Describe an array argument without making it, for `gradc.trace`, `gradc.compile` and default arguments.
-
-    >>> spec((3, 2), "float32")
-    Aval(shape=(3, 2), dtype=dtype('float32'), weak=False)
-    """
-    sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    for size in sizes:
-        if not _is_extent(size):
-            raise ShapeError(f"shape {shape!r}: every extent must be an integer >= 0, got {size!r}")
-    return Aval(tuple(int(s) for s in sizes), canonical_dtype(dtype))
 
 
 def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:

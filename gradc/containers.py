@@ -26,7 +26,7 @@ import numpy as np
 import optree
 
 from gradc.aval import BFLOAT16, Aval
-from gradc.errors import TraceError
+from gradc.errors import ShapeError, TraceError
 from gradc.node import Node, here
 
 NAMESPACE = "gradc"
@@ -86,13 +86,18 @@ class Structure:
         return count - len(self.static)
 
     def unflatten(self, arrays: Iterable[Any]) -> Any:
-        """The user's nesting, filled with ``arrays`` in order."""
-        if not self.static:
-            return optree.tree_unflatten(self.spec, arrays)
-        leaves = list(arrays)
-        for position, value in self.static:
-            leaves.insert(position, value.value if isinstance(value, Static) else value)
-        return optree.tree_unflatten(self.spec, leaves)
+        """The user's nesting, filled with ``arrays`` in order; ShapeError for more or fewer than it holds."""
+        leaves = arrays
+        if self.static:
+            leaves = list(arrays)
+            for position, value in self.static:
+                leaves.insert(position, value.value if isinstance(value, Static) else value)
+        try:
+            return optree.tree_unflatten(self.spec, leaves)
+        except ValueError as error:
+            if "leaves for PyTreeSpec" in str(error):
+                raise ShapeError(f"{here()}: {self} takes {self.size} arrays, it was given more or fewer") from None
+            raise
 
     def parts_of(self, tree: Any) -> list[Any]:
         """What ``tree`` has in the place of each array; ValueError if it nests otherwise."""

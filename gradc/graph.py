@@ -235,13 +235,15 @@ def fit_argument(value: Any, aval: Aval, name: str) -> np.ndarray[Any, Any]:
     if isinstance(value, (bool, int, float)) and aval.shape == ():
         return np.asarray(value, aval.dtype)
     if lost := lost_meaning(value):
-        raise DTypeError(f"{name} {lost}")
+        raise DTypeError(f"{here()}: {name} {lost}")
     array = np.asarray(value)
     if array.shape != aval.shape:
-        raise ShapeError(f"{name} has shape {array.shape}, expected {aval.shape}: call with that shape or trace again")
+        raise ShapeError(
+            f"{here()}: {name} has shape {array.shape}, expected {aval.shape}: call with that shape or trace again"
+        )
     if array.dtype.newbyteorder("=") != aval.dtype:
         raise DTypeError(
-            f"{name} has dtype {array.dtype}, expected {aval.dtype}: use {name}.astype({str(aval.dtype)!r})"
+            f"{here()}: {name} has dtype {array.dtype}, expected {aval.dtype}: use {name}.astype({str(aval.dtype)!r})"
         )
     return array.astype(aval.dtype, copy=False)
 

@@ -26,7 +26,6 @@ from gradc.places import (
     Where,
     called_by_the_user,
     doing,
-    is_user_file,
     place,
     through_scipy,
     user_frame,
@@ -91,9 +90,7 @@ def user_location(args: Sequence[Node] = ()) -> Where | None:
     inherited = _inherited.get()[0]
     if inherited is not None:
         return inherited
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not is_user_file(frame.f_code.co_filename):
-        frame = frame.f_back
+    frame = user_frame()
     if frame is None:
         return None
     watcher = watching.get()

@@ -46,8 +46,14 @@ place = cache(Where)
 
 
 def is_user_code(frame: FrameType) -> bool:
-    """Whether a frame runs neither gradc nor NumPy nor SciPy."""
-    return is_user_file(frame.f_code.co_filename)
+    """Whether a frame runs neither gradc nor NumPy nor SciPy, nor what a dataclass wrote for itself."""
+    return is_user_file(frame.f_code.co_filename) and not is_written_by_a_dataclass(frame)
+
+
+def is_written_by_a_dataclass(frame: FrameType) -> bool:
+    """Whether a frame runs the constructor of a dataclass, whose code has no file."""
+    code = frame.f_code
+    return code.co_filename == "<string>" and code.co_name == "__init__" and "__file__" in frame.f_globals
 
 
 @cache
@@ -59,7 +65,7 @@ def is_user_file(file: str) -> bool:
 def user_frame() -> FrameType | None:
     """The innermost frame of the user; None when there is none."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not is_user_file(frame.f_code.co_filename):
+    while frame is not None and (not is_user_file(frame.f_code.co_filename) or is_written_by_a_dataclass(frame)):
         frame = frame.f_back
     return frame
 

@@ -13,16 +13,16 @@ import inspect
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, canonical_dtype, is_number, lost_meaning
+from gradc.aval import Aval, DTypeLike, canonical_dtype, is_extent, is_number, lost_meaning
 from gradc.containers import Structure, flatten, path_text
-from gradc.errors import DTypeError, FrozenWarning, GradcError, TraceError
+from gradc.errors import DTypeError, FrozenWarning, GradcError, ShapeError, TraceError
 from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
 from gradc.node import OPS, Node, as_node, here, leaked, watching
@@ -70,7 +70,7 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
         try:
             result = f(*traced_args, **traced_kwargs)
         except TypeError as error:
-            if _call_failed(error):
+            if _call_failed(error) and not str(error).startswith(here()):
                 raise TypeError(f"{here()}: {error}") from None
             raise
     if drawn is not None:
@@ -130,6 +130,27 @@ def aval_of(value: Any, name: str = "argument") -> Aval:
         return Aval(array.shape, canonical_dtype(array.dtype))
     except DTypeError as error:
         raise DTypeError(f"{here()}: {name}: {error}") from None
+
+
+def spec(shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64) -> Aval:
+    """Describe an array argument without making it, for `gradc.trace`, `gradc.compile` and default arguments.
+
+    ShapeError for extents that are none, DTypeError for a dtype that gradc does not compute with.
+
+    >>> spec((3, 2), "float32")
+    Aval(shape=(3, 2), dtype=dtype('float32'), weak=False)
+    """
+    given: Any = shape
+    sizes = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    for size in sizes:
+        if not is_extent(size):
+            raise ShapeError(
+                f"{here()}: spec: shape {shape!r:.60}: every extent must be an integer >= 0, got {size!r:.40}"
+            )
+    try:
+        return Aval(tuple(map(int, sizes)), canonical_dtype(dtype))
+    except DTypeError as error:
+        raise DTypeError(f"{here()}: spec: {error}") from None
 
 
 @contextmanager

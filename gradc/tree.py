@@ -36,6 +36,8 @@ def map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     Static leaves stay as they are; ``rest`` may have None or other static leaves there, as gradients do.
     Raises TraceError if the trees nest differently.
     """
+    if not callable(function):
+        raise TypeError(f"{here()}: tree.map expects a function first, got {function!r:.60}")
     return tree_map(function, tree, *rest)
 
 

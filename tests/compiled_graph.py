@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import is_float, spec
+from gradc.aval import is_float
 from gradc.codegen import arena_bytes, emit
 from gradc.codegen.fork import calls_fork
 from gradc.codegen.ir import Module
@@ -26,6 +26,7 @@ from gradc.passes.accumulate import accumulate, is_narrow_sum
 from gradc.runtime.load import load
 from gradc.runtime.pool import fork_symbols
 from gradc.schedule import Schedule, schedule
+from gradc.trace import spec
 
 Array = np.ndarray[Any, Any]
 

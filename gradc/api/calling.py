@@ -46,6 +46,7 @@ def failure(title: str, lowered: Graph, status: int) -> Exception:
 
 def mismatch(title: str, name: str, node: Node, given: object) -> Exception:
     """The error for an argument that does not fit: what was given, what was expected, what to do."""
+    title = f"{here()}: {title}"
     try:
         array = np.asarray(given)
     except Exception:

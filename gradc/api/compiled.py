@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from gradc.api.collector import collecting_later
-from gradc.api.derivatives import value_and_grad
+from gradc.api.derivatives import title_of, value_and_grad
 from gradc.api.dispatched import Dispatched
 from gradc.api.options import Options
 from gradc.api.transform import name_to_travel_by
@@ -484,6 +484,7 @@ def train_step(
     given: Any = optimizer
     if not isinstance(given, tuple) or len(given) != 2:
         raise TypeError(f"{here()}: train_step expects an optimizer such as gc.optim.adam(1e-3), got {optimizer!r:.60}")
+    title_of(loss, "train_step")
     step = Step(loss, Optimizer(*optimizer), has_aux)
     return Jitted(step, (), (0, 1) if donate else (), _options(threads=threads, verify=verify, keeps_foreign=donate))
 

@@ -296,7 +296,11 @@ def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *
     given = _Leaves.of(tuple(operands), "operand", "cond")
     which = _Leaves.of(pred, "pred", "cond")
     if len(which.avals) != 1 or which.avals[0].shape != ():
-        raise ShapeError(f"{here()}: cond: pred must be one scalar, got {', '.join(map(str, which.avals)) or pred!r}")
+        shown = ", ".join(map(str, which.avals)) or repr(pred)
+        raise ShapeError(
+            f"{here()}: cond: pred must be one scalar, got {shown}.\n"
+            "  Reduce it with np.any or np.all; choose elements with np.where, or rows with gc.vmap."
+        )
     (one, one_consts), (two, two_consts) = (_closed(f, *given.nest(given.avals)) for f in (true_fn, false_fn))
     one, two = _same_results(one, two, titles)
     (chosen,), inputs = which.inputs(), given.inputs()
@@ -501,8 +505,8 @@ def _settled(traced: Callable[[Sequence[Aval]], _Body], start: _Leaves, title: s
         body = traced(avals)
         if body.carry.spec != start.structure.spec:
             raise TraceError(
-                f"{here()}: {title} must return the carry in the nesting it got: expected {start.structure.spec}, got "
-                f"{body.carry.spec}"
+                f"{here()}: {title} must return the carry in the nesting it got: expected {start.structure}, got "
+                f"{body.carry}"
             )
         found = [y.aval for y in body.graph.outputs[: body.count]]
         joined = [_joined(a, y, name, title) for a, y, name in zip(avals, found, start.names, strict=True)]

@@ -119,7 +119,10 @@ class CustomDerivative:
         """The arguments as a rule gets them: by position."""
         if not kwargs:
             return args
-        bound = inspect.signature(self.function).bind(*args, **kwargs)
+        try:
+            bound = inspect.signature(self.function).bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{here()}: {self.title}: {error}") from None
         bound.apply_defaults()
         if bound.kwargs:
             raise TypeError(

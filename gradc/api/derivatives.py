@@ -70,7 +70,10 @@ def select(args: Sequence[Any], argnums: ArgNums, title: str) -> Wanted:
             or isinstance(number, bool)
             or not -len(args) <= number < len(args)
         ):
-            raise TypeError(f"{here()}: argnums={argnums!r}: {title} was called with {len(args)} positional arguments")
+            raise TypeError(
+                f"{here()}: argnums={argnums!r:.60}: {title} was called with {len(args)} positional arguments.\n"
+                "  They are counted from 0; pass by position what is differentiated."
+            )
         chosen.append(int(number) % len(args))
         if flat[chosen[-1]][1].static and not flat[chosen[-1]][0]:
             raise DTypeError(f"{here()}: argument {number} of {title} holds no array to differentiate with respect to")
@@ -107,7 +110,7 @@ def arrays_of(args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
     return leaves_of((tuple(args), kwargs))[0]
 
 
-def _scalar_output(graph: Graph, has_aux: bool) -> Node:
+def _scalar_output(graph: Graph, has_aux: bool, whose: str) -> Node:
     first = graph.outputs[0]
     if has_aux and not _is_pair(graph.out_tree):
         raise TypeError(f"{here()}: has_aux=True: {graph.title} must return a pair (loss, aux)")
@@ -115,7 +118,7 @@ def _scalar_output(graph: Graph, has_aux: bool) -> Node:
     if count != 1 or first.shape != () or not first.aval.is_float:
         shown = ", ".join(str(y.aval) for y in graph.outputs)
         raise ShapeError(
-            f"{here()}: grad needs a function with one float scalar result; {graph.title} returns {shown}.\n"
+            f"{here()}: {whose} needs a function with one float scalar result; {graph.title} returns {shown}.\n"
             "  Reduce it (e.g. .sum() or .mean()), return (loss, aux) with has_aux=True, or use gc.jacobian or gc.vjp."
         )
     return first
@@ -142,7 +145,7 @@ def value_and_grad(
     its argument. ``method``: "reverse" or "forward" AD, "symbolic" (SymPy on the ops' own formulas), or "finite"
     (central differences with Richardson extrapolation).
     """
-    title_of(f, "grad")
+    title_of(f, "value_and_grad")
     if method not in _METHODS:
         raise ValueError(f"{here()}: method={method!r}: expected one of {', '.join(map(repr, _METHODS))}")
     return ValueAndGradient(f, argnums, has_aux, method)
@@ -157,7 +160,7 @@ class ValueAndGradient(Transform):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         wanted, graph, inputs = with_respect_to(self.function, args, kwargs, self.argnums, self.title)
-        _scalar_output(graph, self.has_aux)
+        _scalar_output(graph, self.has_aux, "a gradient")
         values, gradients = _METHODS[self.method](graph, inputs, arrays_of(args, kwargs))
         assert graph.out_tree is not None
         return graph.out_tree.unflatten(values), wanted.nest(gradients)
@@ -174,7 +177,8 @@ def grad(
     >>> float(gc.grad(lambda x: x * x * x)(2.0))
     12.0
     """
-    value_and_grad(f, argnums, has_aux, method)  # refuses what is none
+    title_of(f, "grad")
+    value_and_grad(f, argnums, has_aux, method)  # refuses a method that is none
     return Gradient(f, argnums, has_aux, method)
 
 
@@ -298,7 +302,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     (array([6., 0., 0.]),)
     """
     pushed = _Pushed.of("hvp", f, primals, tangents)
-    _scalar_output(pushed.graph, has_aux=False)
+    _scalar_output(pushed.graph, False, "hvp")
     floats = [x for x in pushed.graph.inputs if x.aval.is_float]
     whole = gradient_graph(pushed.graph, floats)
     gradient = run_passes(whole.replace(outputs=whole.outputs[1:]), FORWARD)

@@ -28,7 +28,7 @@ from gradc.codegen.fork import calls_fork
 from gradc.codegen.poll import polls
 from gradc.codegen.target import Target
 from gradc.containers import MakeBranch, Structure, flatten, leaves_of
-from gradc.errors import CompileError
+from gradc.errors import CompileError, StorageError
 from gradc.graph import Graph, fit_argument
 from gradc.node import here
 from gradc.process import cached_property
@@ -134,6 +134,7 @@ class Executable(Dispatched):
             owner=self._loaded,
             results_of=self._results_of,
             seconds_estimate=record.seconds,
+            refuse=partial(_refused, graph.title),
         )
 
     # -- stages, walked when asked for ---------------------------------------------------------------------------------
@@ -352,6 +353,10 @@ class Executable(Dispatched):
 def _mismatch(graph: Graph, i: int, given: object) -> Exception:
     node = graph.inputs[i]
     return mismatch(graph.title, graph.names.get(node, f"argument {i}"), node, given)
+
+
+def _refused(title: str, words: str) -> Exception:
+    return StorageError(f"{here()}: {title}: {words}")
 
 
 def _failure(stages: Stages, status: int) -> Exception:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from gradc.node import here
 from gradc.passes import Observe
-from gradc.runtime.threads import check_threads, default_threads
+from gradc.runtime.threads import MOST_THREADS, default_threads, is_thread_count
 
 #: what ``show=`` and GRADC_SHOW can print while a function compiles
 STAGES = ("graph", "optimised", "schedule", "llvm", "asm")
@@ -46,9 +46,12 @@ class Options:
             raise ValueError(f"{here()}: debug={self.debug!r}: expected False, True or 'bounds'")
         if self.debug == "bounds" and self.target != "cpu":
             raise ValueError(f"{here()}: debug='bounds' is for CPUs; on GPUs compute-sanitizer checks accesses")
-        check_threads(self.threads)
+        if not is_thread_count(self.threads):
+            raise ValueError(
+                f"{here()}: threads={self.threads!r}: expected a whole number from 1 to {MOST_THREADS}, or None"
+            )
         if type(self.versions) is not int or self.versions < 1:
-            raise ValueError(f"versions={self.versions!r}: expected a whole number from 1 on")
+            raise ValueError(f"{here()}: versions={self.versions!r}: expected a whole number from 1 on")
         for stage in self.show:
             if stage not in STAGES:
                 raise ValueError(f"{here()}: show: unknown stage {stage!r}; expected some of {', '.join(STAGES)}")

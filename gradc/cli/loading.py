@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, spec
+from gradc.aval import Aval, canonical_dtype
 from gradc.cli.usage import UsageError, in_one_line
 from gradc.containers import tree_map
 
@@ -98,7 +98,7 @@ def _value(text: str, value: str) -> Any:
     match = _SPEC.match(value.strip())
     if match:
         shape = [int(n) for n in match["shape"].split(",") if n.strip()]
-        return spec(shape, match["dtype"])
+        return Aval(tuple(shape), canonical_dtype(match["dtype"]))
     for convert in (int, float):
         try:
             return convert(value)

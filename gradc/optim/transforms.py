@@ -129,6 +129,9 @@ def _scaled(factor: float, grads: Tree, params: Tree) -> Tree:
 def scale_by_learning_rate(learning_rate: Schedule) -> Optimizer:
     """Multiply updates by −learning_rate, which may be a function of the step."""
     if not callable(learning_rate):
+        rate: Any = learning_rate
+        if rate is None or isinstance(rate, (str, bytes, list, tuple, dict)):
+            raise TypeError(f"{here()}: a learning rate is a number or a function of the step, got {rate!r:.60}")
         return scale(-learning_rate)
     return Optimizer(_count_init, partial(_scheduled_update, learning_rate))
 

@@ -78,10 +78,11 @@ class PortableCall:
         results_of: type | None,
         releases_gil: bool,
         layout: LeaseLayout,
+        refuse: Callable[[str], Exception],
     ):
         self.address, self.inputs, self.outputs, self.donated = address, inputs, outputs, donated
         self.hidden, self.names, self.releases_gil, self.layout = hidden, names, releases_gil, layout
-        self._describe, self._mismatch = describe, mismatch
+        self._describe, self._mismatch, self.refuse = describe, mismatch, refuse
         self._owner, self._runner = owner, runner()
         self.results_of = results_of
         self._run = (_RELEASING_GIL if releases_gil else _HOLDING_GIL)(self._runner.address)
@@ -154,16 +155,16 @@ class PortableCall:
             if j in self._donor:
                 given[j] = self._donated_array(args, j, x)
             elif x is not None and (defect := writable_defect(x, spec)):
-                raise StorageError(f"out[{j}] {defect}; pass {_wanted(spec)}, or None")
+                raise self.refuse(f"out[{j}] {defect}; pass {_wanted(spec)}, or None")
         return given
 
     def _donated_array(self, args: Sequence[object], j: int, out: Array | None) -> Array:
         i = self._donor[j]
         x: Any = args[i]
         if out is not None and out is not x:
-            raise StorageError(f"out[{j}] must be None: the result is written into the donated {self.names[i]}")
+            raise self.refuse(f"out[{j}] must be None: the result is written into the donated {self.names[i]}")
         if defect := writable_defect(x, self.inputs[i]):
-            raise StorageError(
+            raise self.refuse(
                 f"{self.names[i]} is donated, so its memory is overwritten, but it {defect}; "
                 f"pass {_wanted(self.inputs[i])}, or do not donate it"
             )
@@ -179,7 +180,7 @@ class PortableCall:
         spans += [span(x, name, written=True) for name, x in written]
         if conflict := find_conflict(spans):
             target, other = conflict
-            raise StorageError(
+            raise self.refuse(
                 f"{target} is written in place but shares memory with {other}; pass a copy of one of them"
             )
 
@@ -229,7 +230,7 @@ class NativeFunction:
     ``seconds_estimate`` above 20 µs releases the GIL.
 
     A 0-d result is a NumPy scalar.  After a failed step the contents of donated and ``out`` arrays are unspecified.
-    Raises `StorageError` for a donated or ``out`` array whose memory cannot be written in place.
+    ``refuse(words)`` makes the `StorageError` for a donated or ``out`` array whose memory cannot be written in place.
 
     ``entry`` is the callable to keep for the shortest way in; calling the object itself goes there too.
     """
@@ -250,6 +251,7 @@ class NativeFunction:
         results_of: type | None = None,
         seconds_estimate: float = 0.0,
         fast: bool = True,
+        refuse: Callable[[str], Exception] = StorageError,
     ):
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.donated = _checked_donation(self.inputs, self.outputs, donated)
@@ -259,7 +261,7 @@ class NativeFunction:
         layout = LeaseLayout(len(self.inputs), len(self.hidden), len(self.outputs), arena_bytes)
         self.portable = PortableCall(
             address, self.inputs, self.outputs, self.donated, self.hidden, describe, mismatch, self.names, owner,
-            results_of, self.releases_gil, layout,
+            results_of, self.releases_gil, layout, refuse,
         )  # fmt: skip
         self._entry = open_entry(_plan(self.portable)) if fast else None
         if self._entry is not None:
@@ -298,7 +300,7 @@ class NativeFunction:
         arrays = portable.admit(args)
         for x, spec, name in zip(args, self.inputs, self.names, strict=True):
             if isinstance(x, np.ndarray) and not is_ready(x, spec):
-                raise StorageError(f"{name}: cannot bind an array that needs a copy; pass {_wanted(spec)}")
+                raise portable.refuse(f"{name}: cannot bind an array that needs a copy; pass {_wanted(spec)}")
         given = portable.check_out(args, out)
         portable.check_storage(args, given)
         results = [_fresh(s) if x is None else x for x, s in zip(given, self.outputs, strict=True)]

@@ -73,7 +73,6 @@ def _read(path: Path) -> str:
         return ""
 
 
-def check_threads(threads: object) -> None:
-    """Raise ValueError for what is no number of threads."""
-    if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
-        raise ValueError(f"threads={threads!r}: expected a whole number from 1 to {MOST_THREADS}, or None")
+def is_thread_count(threads: object) -> bool:
+    """Whether so many threads can share a call."""
+    return type(threads) is int and 1 <= threads <= MOST_THREADS
