@@ -7,6 +7,7 @@ program at an ordinary point, with zeros in the guarded rows: the same arithmeti
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ import gradc as gc
 import gradc.numpy as gnp
 from gradc.node import OPS, constant
 from gradc.ops.elementwise import apply
-from gradc.ops.ranges import Hazard, Zeros, range_of
+from gradc.ops.ranges import UNKNOWN, Hazard, Zeros, range_of
 from gradc.ops.record import Kind
 from tests.op_cases import cases, operand_count
 
@@ -67,9 +68,7 @@ def singular_points(name: str) -> list[float]:
     f = as_function(name)
     with np.errstate(all="ignore"):
         return [
-            c
-            for c in CANDIDATES
-            if not np.all(np.isfinite([f(np.float64(c)), gc.grad(f)(c), gc.grad(gc.grad(f))(c)]))
+            c for c in CANDIDATES if not np.all(np.isfinite([f(np.float64(c)), gc.grad(f)(c), gc.grad(gc.grad(f))(c)]))
         ]
 
 
@@ -164,6 +163,15 @@ def test_compiled(between):
     hold("log", between, "where", 3, jit=True)
 
 
+@pytest.mark.parametrize("name", ["sqrt", "log", "arcsin", "reciprocal"])
+def test_an_op_that_says_nothing_of_its_values_is_safe(monkeypatch, name):
+    monkeypatch.setitem(OPS, name, dataclasses.replace(OPS[name], range=None))
+    f, at, *_ = guarded(name, "nothing", "where")
+    assert {range_of(n) for n in gc.trace(f, at).nodes if n.op.name == name} == {UNKNOWN}
+    for between in ("sum", "matrix"):
+        hold(name, between, "where", 3)
+
+
 # -- what is not guarded comes out -------------------------------------------------------------------------------------
 
 
@@ -225,6 +233,12 @@ def test_ordinary_models_have_plain_products():
     assert strong(lambda w: np.sum(gc.nn.layer_norm(x @ w, (3,)) ** 2), w) == []
     attention = lambda w: np.sum(gc.nn.softmax(np.where(causal, (x @ w) @ x.T, -np.inf), axis=1) @ x)
     assert strong(attention, w) == []
+
+
+def test_an_exponential_of_what_is_never_positive_is_never_infinite():
+    (bell,) = gc.trace(lambda x: np.exp(-np.square(1 / x)), np.ones(3)).outputs
+    assert range_of(bell).hazard is Hazard.NAN and range_of(bell).hi == 1
+    assert strong(lambda x: np.sum(np.exp(-np.square(x / 3)) ** 2), np.ones(3)) == []
 
 
 def test_what_is_known_of_values_is_true():

@@ -100,3 +100,20 @@ def test_a_hessian_is_symmetric_to_the_last_bit() -> None:
     got = gc.compile(gc.hessian(loss), w, x, y)(w, x, y)
     assert np.array_equal(got, got.T)
     assert np.allclose(got, gc.hessian(loss)(w, x, y), rtol=1e-11, atol=1e-13)
+
+
+def test_a_hessian_beside_a_pole_is_computed_by_halves_too() -> None:
+    """Its rows are scaled by strong products, and summed by a strong contraction."""
+    x, w = rng.uniform(0.5, 1.5, (300, 40)), rng.uniform(0.5, 1.5, 40)
+    x[7] = 0
+
+    def loss(w: Any, x: Any) -> Any:
+        u = x @ w
+        return np.where(u > 0, np.log(u), 0.0).sum()
+
+    with np.errstate(all="ignore"):
+        assert is_halved(gc.hessian(loss), w, x)
+        got = gc.compile(gc.hessian(loss), w, x)(w, x)
+    assert np.array_equal(got, got.T)
+    others = np.delete(x, 7, axis=0)
+    assert np.allclose(got, -(others / (others @ w)[:, None] ** 2).T @ others, rtol=1e-11, atol=1e-13)

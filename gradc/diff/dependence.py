@@ -204,7 +204,7 @@ def is_zero(node: Node) -> bool:
         if len(node.args) != 1:
             return bool(node.args) and all(map(is_zero, node.args))
         (node,) = node.args
-    if node.op.name == "multiply":
+    if node.op.name in ("multiply", "strong_multiply"):
         return any(map(is_zero, node.args))
     return node.op.name == "constant" and not node.attrs["value"].any()
 

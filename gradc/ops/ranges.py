@@ -105,7 +105,7 @@ class Range:
     def growing(self, function: Callable[[float], float], lo: float) -> Range:
         """A function that never falls, is ``lo`` at −∞ and overflows for large x."""
         found = self.rising(function, lo)
-        hazard = max(found.hazard, Hazard.GROWTH) if found.hi == INF else found.hazard
+        hazard = max(found.hazard, Hazard.GROWTH) if found.hi == INF else min(found.hazard, Hazard.NAN)
         return bounded(found.lo, found.hi, hazard, Zeros.SATURATED)
 
     def defined(self, inside: bool, otherwise: Hazard = Hazard.POLE) -> Range:

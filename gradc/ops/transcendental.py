@@ -107,6 +107,7 @@ xlogy = elementwise(
     like=np.logaddexp,
     sympy=lambda S, x, y: x * S.log(y),
     partials=lambda z, x, y: (np.log(y), x / np.where((x == 0) & (y == 0), 1, y)),
+    range=lambda z, x, y: x * _rises_from(0.0, math.log)(z, y),
     domain=((-3.0, 3.0), (0.1, 4.0)),
     singular="log y in x, also at x = 0; 0 in y at x = y = 0",
     doc="x·log y, and 0 where x is 0 and y a number.",

@@ -55,7 +55,7 @@ def _scaled(node: Node, axis: int) -> Node | None:
             return args[0]
         case "divide" if _is_even(args[1], axis):
             return args[0]
-        case "multiply":
+        case "multiply" | "strong_multiply":
             return next((x for x, factor in (args, args[::-1]) if _is_even(factor, axis)), None)
         case "where" if _is_even(args[0], axis):
             return next((x for x, zero in (args[1:], args[:0:-1]) if _is_zero(zero)), None)
