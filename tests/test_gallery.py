@@ -1,7 +1,8 @@
 """The gallery: each derivative reads as the text beside its function, and is the derivative.
 
-Each row is explained and compared literally; checked by five methods (`gradc.check_gradients`: symbolic, forward,
-reverse, finite differences, compiled); and the graph of the displayed formulas is evaluated beside reverse mode.
+Each row is explained and compared literally; checked by six methods (`gradc.check_gradients`: symbolic, forward,
+reverse, finite differences, Jacobian, compiled); and the graph of the displayed formulas is evaluated beside reverse
+mode.
 """
 
 from __future__ import annotations

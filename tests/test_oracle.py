@@ -23,12 +23,12 @@ from gradc.graph import Graph
 from gradc.node import OPS
 from gradc.ops.elementwise import apply
 from gradc.ops.record import Kind
-from gradc.oracle import check_gradients, rounding_bodies
+from gradc.oracle import check, check_gradients, rounding_bodies
 from gradc.oracle.check import METHODS, check_graph, default_compiler
 from gradc.oracle.compare import Verdict
 from gradc.passes import LOWERING, PIPELINE, run_passes
 from gradc.passes.simplify import RULES as SIMPLIFY
-from gradc.passes.stabilise import RULES as STABILISE
+from gradc.passes.stabilise import ALL_RULES as STABILISE
 from tests.op_cases import cases
 from tests.test_ops import COMPUTED, ELEMENTWISE, FLOATING
 
@@ -550,3 +550,46 @@ def test_a_loop_is_run_a_fixed_number_of_times_whatever_its_length(monkeypatch):
             counts.append(len(runs))
     assert abs(counts[0] - counts[1]) <= 8  # a quotient may need a few steps more
     assert max(counts) < 64
+
+
+# -- the structured Jacobian and Hessian -------------------------------------------------------------------------------
+
+
+def logistic(w):
+    return np.sum(np.logaddexp(0.0, X @ w))
+
+
+def test_the_structured_jacobian_and_hessian_are_derivations_of_their_own():
+    report = check_gradients(logistic, np.array([0.3, -0.2, 0.5]))
+    assert report.ok, str(report)
+    pairs = [row.pair for row in report.rows]
+    assert {("reverse", "jacobian"), ("jacobian", "compiled"), ("forward", "hessian")} <= set(pairs)
+    assert "left out" not in str(report)
+
+
+@pytest.mark.parametrize("which", ["gradient", "curvature"])
+def test_a_wrong_structured_derivative_is_noticed(which, monkeypatch):
+    """Every rule and mode is right; what is written out by structure is not."""
+    right, asked = check.by_jacobian, []
+
+    def wrong(subject):
+        asked.append(1)
+        found = right(subject)
+        spoiled = len(asked) == (1 if which == "gradient" else 2)
+        return replace(found, slopes=tuple(replace(s, value=1.5 * s.value) for s in found.slopes)) if spoiled else found
+
+    monkeypatch.setattr(check, "by_jacobian", wrong)
+    report = check_gradients(logistic, np.array([0.3, -0.2, 0.5]))
+    assert not report.ok
+    wrong_pairs = {row.pair for row in report.rows if not row.ok}
+    assert all({"jacobian", "hessian"} & set(pair) for pair in wrong_pairs)
+    assert (("forward", "hessian") in wrong_pairs) == (which == "curvature")
+
+
+def test_a_jacobian_that_loops_or_size_make_dense_is_left_out_and_the_report_says_so():
+    looped = check_gradients(lambda c: gc.scan(lambda c, _: (np.sin(c), None), c, None, length=3)[0], np.ones(2))
+    assert looped.ok, str(looped)
+    assert "jacobian left out: a loop" in str(looped)
+    large = check_gradients(lambda x: np.sin(x), np.ones(300), methods=("reverse", "jacobian", "forward"))
+    assert large.ok
+    assert "jacobian left out: the Jacobian has 90000 entries" in str(large)

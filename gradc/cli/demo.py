@@ -1,7 +1,7 @@
 """``gradc demo``: every stage on real data, in one screen or two.
 
 Loads the bundled digits, traces a 64-128-10 network with softmax cross-entropy and Adam, and shows the gradient as
-formulas, the agreement of five ways to compute it, what compiling cost, the training, and the files it wrote.
+formulas, the agreement of six ways to compute it, what compiling cost, the training, and the files it wrote.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`check_gradients`: one gradient by five methods, compared in pairs, and the first wrong node named.
+"""`check_gradients`: one gradient by six methods, compared in pairs, and the first wrong node named.
 
 Enters: a Python function and a point.  Leaves: a `Report`.  Start reading at `check_gradients`.
 """
@@ -22,13 +22,14 @@ from gradc.oracle.blame import derivative_findings, pass_findings, record_findin
 from gradc.oracle.compare import Estimate, Probes, Row, Verdict, compare, pairs
 from gradc.oracle.estimates import CompileGraph
 from gradc.oracle.kernels import kernel_findings, truncation_findings
+from gradc.oracle.matrices import DenseError, by_jacobian, curvature
 from gradc.oracle.report import Finding, Report
 from gradc.oracle.witness import Subject, subject_of
 from gradc.trace import trace
 
 Failures = dict[str, Exception]
 
-METHODS = ("symbolic", "forward", "reverse", "finite", "compiled")
+METHODS = ("symbolic", "forward", "reverse", "finite", "jacobian", "compiled")
 
 
 def check_gradients(
@@ -43,8 +44,9 @@ def check_gradients(
     ``f`` may return a scalar, or any nesting of arrays (then their sum with fixed random weights is differentiated).
     All float inputs are examined; with more than 2,000 elements by 8 random directions and 16 sampled elements per
     input. ``methods``: of "symbolic" (SymPy on each op's meaning), "forward", "reverse" (the ops' rules), "finite"
-    (Richardson differences), all in float64 on the graph as written, and "compiled" (machine code in the model's own
-    dtypes). ``compiled`` turns a Graph into a function of flat arrays; the default is gradc's compiler.
+    (Richardson differences), "jacobian" (the structured Jacobian; and beside forward mode the structured Hessian times
+    a random vector), all in float64 on the graph as written, and "compiled" (machine code in the model's own dtypes).
+    ``compiled`` turns a Graph into a function of flat arrays; the default is gradc's compiler.
 
     ``report.ok``, ``str(report)`` (a table), ``report.first_wrong`` (stage, op, source line, words).
     """
@@ -71,10 +73,30 @@ def _checked(graph: Graph, arrays: Sequence[Any], methods: Sequence[str], compil
     makers = _makers(subject, witness, probes, compiled or default_compiler(), runs)
     found, failures, left_out = _estimates(methods, makers)
     rows = _rows(subject, found, probes) + [row for run in runs for row in _value_rows(subject, run)]
+    if any(e.method == "jacobian" for e in found) and not failures and _all_right(rows):
+        rows += _curvature_rows(witness, left_out)
     findings = _findings(subject, witness, rows, failures, compiled, methods)
     if not findings:
         rows = [_excused(row) for row in rows]
     return Report(graph.title, tuple(methods), tuple(rows), tuple(findings), (*_notes(witness, probes), *left_out))
+
+
+def _all_right(rows: Sequence[Row]) -> bool:
+    return all(row.verdict in (Verdict.EQUAL, Verdict.AGREE) for row in rows)
+
+
+def _curvature_rows(witness: Subject, left_out: list[str]) -> list[Row]:
+    """The structured Hessian beside forward over reverse: rows of their own, where the gradient is right and smooth."""
+    second = curvature(witness)
+    if second is None:
+        return []
+    try:
+        found = [by.forward(second, {}), by_jacobian(second)]
+    except DenseError as error:
+        left_out.append(f"hessian left out: {error}")
+        return []
+    rows = _rows(second, found, {})
+    return [replace(row, name=f"∂²/∂{row.name}", pair=("forward", "hessian")) for row in rows]
 
 
 def _findings(
@@ -94,7 +116,9 @@ def _findings(
     if wrong or failures or found:
         found = derivative_findings(witness) + found
     if not found and any("compiled" not in pair for pair in wrong):
-        found = _mode_findings(witness, next(pair for pair in wrong if "compiled" not in pair))
+        pair = next(pair for pair in wrong if "compiled" not in pair)
+        second = curvature(witness) if "hessian" in pair else None
+        found = _mode_findings(witness, pair) if second is None else _mode_findings(second, ("forward", "jacobian"))
     if not found and ("compiled" in failures or any("compiled" in pair for pair in wrong)):
         found = _compiled_findings(subject, compiled, "compiled" in failures)
     return found or [_failure(method, error) for method, error in failures.items()]
@@ -171,6 +195,7 @@ def _makers(
         "forward": lambda: by.forward(witness, probes),
         "reverse": lambda: by.by_pull_back(witness, "reverse", pulled),
         "finite": lambda: by.finite(witness, probes),
+        "jacobian": lambda: by_jacobian(witness),
         "compiled": run_compiled,
     }
 
@@ -185,7 +210,7 @@ def _estimates(
     for method in methods:
         try:
             found.append(makers[method]())
-        except LongLoopError as error:
+        except (LongLoopError, DenseError) as error:
             left_out.append(f"{method} left out: {str(error).splitlines()[0]}")
         except Exception as error:
             failures[method] = error

@@ -1,0 +1,92 @@
+"""The structured Jacobian as one more derivation of the gradient, and the structured Hessian of the next.
+
+Enters: a `Subject`.  Leaves: an `Estimate`: the whole Jacobian, by rules for structure that no other method uses,
+contracted with the weights of the outputs; and the subject whose gradient is a Hessian times a vector.
+Invariant: a Jacobian is written out only where it has at most `MOST_ENTRIES` and no loop makes it dense; where not, the
+report says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradc.diff.structured import jacobian_blocks
+from gradc.graph import Graph
+from gradc.node import Node
+from gradc.ops.control import bodies
+from gradc.ops.record import Kind
+from gradc.oracle.compare import Estimate, Slope
+from gradc.oracle.rounding import running_errors
+from gradc.oracle.witness import Subject
+from gradc.passes import LINEAR, run_passes
+
+Array = np.ndarray[Any, Any]
+
+#: elements of a Jacobian that is written out whole
+MOST_ENTRIES = 1 << 14
+
+
+class DenseError(Exception):
+    """The Jacobian has more entries than are written out, or no structure."""
+
+
+def by_jacobian(subject: Subject) -> Estimate:
+    """Σ weight · Jacobian over the float outputs, for each wanted input."""
+    repeats = Counter(y for y in subject.graph.outputs if y in subject.weights)
+    outputs = tuple(repeats)
+    if any(_loops(y) for y in subject.graph.nodes):
+        raise DenseError("a loop has no structure to use: its Jacobian is the columns of forward mode")
+    entries = sum(y.size for y in outputs) * sum(x.size for x in subject.leaves)
+    if entries > MOST_ENTRIES:
+        raise DenseError(f"the Jacobian has {entries} entries, more than the {MOST_ENTRIES} that are written out")
+    graph = subject.graph.replace(outputs=outputs, in_tree=None, out_tree=None)
+    blocks = jacobian_blocks(graph, subject.leaves, _simplified, lanes=True)
+    known, errors = running_errors([b for row in blocks for b in row if b is not None], subject.values)
+    weights = [n * subject.weights[y] for y, n in repeats.items()]
+    slopes = [_slope(x, weights, [row[k] for row in blocks], known, errors) for k, x in enumerate(subject.leaves)]
+    return Estimate("jacobian", tuple(slopes), tuple(x.dtype for x in subject.leaves))
+
+
+def _loops(node: Node) -> bool:
+    """Whether a loop stands here, or in a body that this node holds."""
+    return node.op.kind is Kind.LOOP or any(_loops(n) for body in bodies(node).values() for n in body.nodes)
+
+
+def _simplified(graph: Graph) -> Graph:
+    return run_passes(graph, LINEAR)
+
+
+def _slope(
+    x: Node,
+    weights: Sequence[Array],
+    blocks: Sequence[Node | None],
+    known: dict[Node, Array],
+    errors: dict[Node, Array],
+) -> Slope:
+    value, error = np.zeros(x.shape), np.zeros(x.shape)
+    for w, block in zip(weights, blocks, strict=True):
+        if block is not None:
+            terms = np.tensordot(np.abs(w), np.abs(known[block]), w.ndim)
+            value += np.tensordot(w, known[block], w.ndim)
+            error += np.tensordot(np.abs(w), errors[block], w.ndim)
+            error += np.finfo(np.float64).eps * w.size * terms if w.size > 1 else 0.0
+    return Slope(value, np.where(np.isnan(error), np.inf, error), np.zeros(x.shape, bool))
+
+
+def curvature(subject: Subject, seed: int = 2) -> Subject | None:
+    """The subject whose outputs are the gradient and whose gradient is the Hessian times a random vector.
+
+    None where the gradient is constant.
+    """
+    random = np.random.default_rng(seed)
+    graph = subject.gradient_graph("reverse")
+    gradients = tuple(dict.fromkeys(graph.outputs[len(subject.graph.outputs) :]))
+    gradients = tuple(g for g in gradients if g.aval.is_float and g.args)
+    if not gradients:
+        return None
+    weights = {g: random.choice([-1.0, -0.5, 0.5, 1.0], g.shape) for g in gradients}
+    return Subject(graph.replace(outputs=gradients), subject.arrays, subject.wanted, weights)
