@@ -82,6 +82,9 @@ def cases() -> Iterator[Case]:
             yield from (Case(op, (a,), b, {"dtype": np.dtype(b)}) for a in DTYPES for b in DTYPES)
         elif op.name == "stumpff":
             yield from promoted(op, {"k": 3, "hyperbolic": False})  # the others are in test_smoothness
+        elif op.name == "strong_multiply":
+            for left, right in ((True, False), (False, True), (True, True)):
+                yield from promoted(op, {"left": left, "right": right})
         elif op.name == "polygamma":
             yield from (case for n in (1, 2, 3) for case in promoted(op, {"n": n}))
         else:

@@ -232,7 +232,10 @@ def _is_normal(total: Any) -> Any:
 
 
 def _scaled_norm(sum_of: Callable[[Any], Any], x: Any, functions: Any) -> Any:
-    """√Σx², from a sum of large or of small numbers that are scaled where that sum is not normal (Blue 1978)."""
+    """√Σx², from a sum of large or of small numbers that are scaled where that sum is not normal (Blue 1978).
+
+    A NaN stays one.
+    """
     where, root = functions.where, functions.sqrt
     scale, far = _NORM_SCALES[str(x.dtype)]
     square = x * x
@@ -241,7 +244,7 @@ def _scaled_norm(sum_of: Callable[[Any], Any], x: Any, functions: Any) -> Any:
         for mask, factor in ((square > far, 1 / scale), (square < 1 / far, scale))
     )
     plain = sum_of(square)
-    rest = where(plain < 1, root(small) * (1 / scale), root(large) * scale)
+    rest = where(plain < 1, root(small) * (1 / scale), where(plain >= 1, root(large) * scale, plain))
     return where(_is_normal(plain), root(plain), rest)
 
 
