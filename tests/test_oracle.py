@@ -26,6 +26,7 @@ from gradc.ops.record import Kind
 from gradc.oracle import check, check_gradients, rounding_bodies
 from gradc.oracle.check import METHODS, check_graph, default_compiler
 from gradc.oracle.compare import Verdict
+from gradc.oracle.rounding import running_errors
 from gradc.passes import LOWERING, PIPELINE, run_passes
 from gradc.passes.simplify import RULES as SIMPLIFY
 from gradc.passes.stabilise import ALL_RULES as STABILISE
@@ -407,6 +408,32 @@ def test_an_overflowing_point_is_not_comparable_and_not_passed():
     report = check_gradients(*ZOO["overflowing softmax"])
     assert {row.verdict for row in report.rows if "compiled" in row.pair} == {Verdict.UNSURE}
     assert not any(row.absolute > 0.5 for row in report.rows if row.verdict is Verdict.AGREE)
+
+
+MASK, ROWS = np.array([True, False, True]), np.array([[0.3, 1.0], [np.nan, np.nan], [0.4, 2.0]])
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.sum(gc.nn.softmax(np.where(MASK, x, -np.inf)) ** 2),
+        lambda x: gc.special.logsumexp(np.where(MASK, x, -np.inf)),
+        lambda x: np.sum(np.where(MASK, gc.special.logsumexp(ROWS * x[:2], axis=1), 0.0)),
+        lambda x: np.sum(np.exp(-2.0 * np.where(MASK, x, np.inf)) + x),
+    ],
+    ids=["softmax of -inf", "logsumexp of -inf", "a row of NaN", "a product with inf"],
+)
+def test_what_is_masked_leaves_every_comparison_its_bound(f):
+    """An infinity that goes through is not rounded, and 0 times anything is exactly 0 where the product is strong."""
+    report = check_gradients(f, np.array([0.3, -1.0, 0.5]), methods=INTERPRETED)
+    assert {row.verdict for row in report.rows} <= {Verdict.EQUAL, Verdict.AGREE}, str(report)
+
+
+def test_an_overflow_of_finite_numbers_has_no_bound():
+    """Another order of the same sum need not overflow."""
+    graph = gc.trace(lambda x: x + x, np.array([1.5e308]))
+    _, bounds = running_errors(graph.outputs, {graph.inputs[0]: np.array([1.5e308])})
+    assert bounds[graph.outputs[0]] == np.inf
 
 
 def test_large_inputs_are_sampled_and_the_table_says_so():

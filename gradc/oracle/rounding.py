@@ -35,6 +35,7 @@ ORDERED = frozenset(("less", "less_equal", "greater", "greater_equal"))
 ROUNDED = frozenset((
     "add", "subtract", "difference", "multiply", "strong_multiply", "divide", "sqrt", "square", "reciprocal", "cast",
 ))  # fmt: skip
+PRODUCTS = frozenset(("multiply", "strong_multiply"))
 #: whole numbers below this are exact in every float dtype, and so is arithmetic that stays among them
 SMALL = 2.0**24
 #: units in the last place that NumPy's and our functions may be off, where no closer bound is stated (NumPy's own: 4)
@@ -103,9 +104,11 @@ def own_error(node: Node, args: Sequence[Array], value: Array) -> Array:
     if name in EXACT or not node.aval.is_float:
         return np.zeros(node.shape)
     stated = 0.5 if name in ROUNDED else stated_ulp(name, node.dtype)
-    size = np.abs(value) + _terms_of(name, args)
+    size = np.where(_is_exactly_infinite(args, value), 0.0, np.abs(value)) + _terms_of(name, args)
     smallest = finfo(node.dtype).smallest_subnormal
     error = 2 * stated * unit_roundoff(node.dtype) * size + smallest
+    if name in PRODUCTS:
+        error = np.where(_has_zero_factor(args), 0.0, error)
     if name in ROUNDED or name == "power":
         whole = _is_small_whole(value)
         if whole.any():
@@ -113,6 +116,19 @@ def own_error(node: Node, args: Sequence[Array], value: Array) -> Array:
                 whole = whole & _is_small_whole(a)
             error = np.where(whole, 0.0, error)
     return np.asarray(error)
+
+
+def _is_exactly_infinite(args: Sequence[Array], value: Array) -> Array:
+    """Where an infinity of an operand went through, as in −∞ − max; what finite operands overflow to may be none."""
+    infinite = np.isinf(value)
+    if infinite.any():
+        infinite = infinite & np.any([np.broadcast_to(np.isinf(a), value.shape) for a in args], axis=0)
+    return np.asarray(infinite)
+
+
+def _has_zero_factor(args: Sequence[Array]) -> Array:
+    """Where a product is 0 without rounding; a strong one then stays 0 whatever infinite error it meets next."""
+    return np.asarray((args[0] == 0) | (args[1] == 0))
 
 
 def _terms_of(name: str, args: Sequence[Array]) -> Any:
@@ -163,11 +179,20 @@ def _elementwise(node: Node, args: Sequence[Array], errors: Sequence[Array], val
         return _uncertain(node, args, errors)
     total = own_error(node, args, value)
     if (closed := _CLOSED.get(node.op.name)) is not None:
-        return np.asarray(total + closed(args, errors))
+        return np.asarray(total + np.where(_stays_infinite(node, args, errors, value), 0.0, closed(args, errors)))
     for i, error in enumerate(errors):
         if np.any(error > 0):
             total = total + _moved_by(node, args, i, error, value)
     return total
+
+
+def _stays_infinite(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
+    """Where an operand's infinity is the result however the operands move within their errors."""
+    infinite = _is_exactly_infinite(args, value)
+    if infinite.any():
+        for a, e in zip(args, errors, strict=True):
+            infinite = infinite & (e < (np.abs(a) if node.op.name in PRODUCTS else np.inf))
+    return infinite
 
 
 def _of_product(args: Sequence[Array], errors: Sequence[Array]) -> Array:
