@@ -143,7 +143,7 @@ class Graph:
         against.
         """
         if len(arrays) != len(self.inputs):
-            raise TypeError(f"{self.title} takes {len(self.inputs)} arrays, got {len(arrays)}")
+            raise TypeError(f"{here()}: {self.title} takes {len(self.inputs)} arrays, got {len(arrays)}")
         self.refuse_overflow(arrays)
         values = {
             node: fit_argument(a, node.aval, self.names.get(node, f"argument {i}"))

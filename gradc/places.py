@@ -22,7 +22,8 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _COMMANDS = os.path.join(_PACKAGE, "cli", "")  # the demo's model is user code
 _LIBRARIES = os.path.dirname(os.path.dirname(os.path.abspath(np.__file__)))
 _SCIPY = os.path.join(_LIBRARIES, "scipy", "")
-_FOREIGN = (_PACKAGE, os.path.join(_LIBRARIES, "numpy", ""), _SCIPY)
+_OPTREE = os.path.join(_LIBRARIES, "optree", "")
+_FOREIGN = (_PACKAGE, os.path.join(_LIBRARIES, "numpy", ""), _SCIPY, _OPTREE)
 #: rooms whose functions run when the user calls them, as NumPy's do; the others run stages
 _NAMESPACES = tuple(os.path.join(_PACKAGE, *name.split("/")) for name in (
     "node.py", "places.py", "ops/", "numpy/", "nn/", "special/", "optim/",
@@ -46,7 +47,7 @@ place = cache(Where)
 
 
 def is_user_code(frame: FrameType) -> bool:
-    """Whether a frame runs neither gradc nor NumPy nor SciPy, nor what a dataclass wrote for itself."""
+    """Whether a frame runs none of gradc, NumPy, SciPy and optree, nor what a dataclass wrote for itself."""
     return is_user_file(frame.f_code.co_filename) and not is_written_by_a_dataclass(frame)
 
 
@@ -75,6 +76,8 @@ def called_by_the_user() -> bool:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not is_user_code(frame):
         file = frame.f_code.co_filename
+        if file.startswith(_OPTREE):  # for each leaf of the user's tree
+            return True
         if file.startswith(_PACKAGE) and not file.startswith(_NAMESPACES):
             return False
         frame = frame.f_back

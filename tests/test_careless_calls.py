@@ -457,6 +457,27 @@ TOLD: dict[str, tuple[type[Exception], str, Any]] = {
         TypeError, "missing a required argument",
         lambda: gc.custom_derivative(total, vjp=lambda x: (x, lambda c: (c,)))(y=1.0),
     ),
+    "a static that is traced": (
+        gc.TraceError, "static argument 1 is traced: traced array 'n'",
+        lambda: gc.grad(gc.jit(lambda x, n: (x**n).sum(), static="n"), argnums=1)(X, 2.0),
+    ),
+    "a static that holds a traced one": (
+        gc.TraceError, "static argument 'n' is traced",
+        lambda: gc.grad(lambda x: gc.jit(lambda x, n: x.sum(), static="n")(x, n=(1, x)))(X),
+    ),
+    "an executable in a trace": (
+        gc.DTypeError, "x is traced(.|\n)*call the function itself", lambda: gc.grad(gc.compile(total, gc.spec(3)))(X),
+    ),
+    "methods": (ValueError, "methods=", lambda: gc.check_gradients(total, X, methods=("backward",))),
+    "arrays for a graph": (TypeError, "takes 1 arrays, got 2", lambda: gc.trace(total, X).evaluate(X, X)),
+    "a target": (gc.CompileError, "no target 'sm_1'", lambda: gc.compile(total, X, target="sm_1")),
+    "a cpu": (gc.CompileError, "cpu='fast'", lambda: gc.compile(total, X, cpu="fast")),
+    "no state": (ValueError, "got a state None; use its own init", lambda: gc.optim.adam(0.1).update(X, None, X)),
+    "no transformation": (TypeError, "chain takes transformations", lambda: gc.optim.chain(3)),
+    "a schedule": (
+        gc.DTypeError, "'a': dtype",
+        lambda: gc.optim.sgd(lambda s: "a").update(X, gc.optim.sgd(lambda s: 1).init(X), X),
+    ),
     "nothing to map": (TypeError, "tree.map expects a function", lambda: gc.tree.map(3, X)),
     "leaves": (gc.ShapeError, r"\[\*, \*\] takes 2 arrays", lambda: gc.tree.structure([X, X]).unflatten([X])),
 }  # fmt: skip

@@ -47,6 +47,11 @@ def failure(title: str, lowered: Graph, status: int) -> Exception:
 def mismatch(title: str, name: str, node: Node, given: object) -> Exception:
     """The error for an argument that does not fit: what was given, what was expected, what to do."""
     title = f"{here()}: {title}"
+    if isinstance(given, Node):
+        return ArgumentDTypeError(
+            f"{title}: {name} is traced, {describe(given)}, and an executable runs on arrays.\n"
+            "  Inside a trace call the function itself, or gc.jit of it, which becomes part of the trace."
+        )
     try:
         array = np.asarray(given)
     except Exception:

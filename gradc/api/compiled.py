@@ -27,7 +27,7 @@ from gradc.aval import Aval, is_number
 from gradc.containers import Pinned, flatten, leaves_of
 from gradc.errors import CompileError, DTypeError, TraceError
 from gradc.graph import Graph
-from gradc.node import Node, here
+from gradc.node import Node, describe, here
 from gradc.optim import Optimizer, apply_updates
 from gradc.passes import cse
 from gradc.process import load_module
@@ -208,7 +208,17 @@ class Jitted(Dispatched):
         return pinned, {k: self._pinned(v, k) if k in self.static.names else v for k, v in kwargs.items()}
 
     def _pinned(self, value: Any, which: int | str) -> Pinned:
-        """A static value must be hashable: a mutable one could change behind the compiled function's back."""
+        """A static value must be hashable: a mutable one could change behind the compiled function's back.
+
+        And it must be a value, which a traced one is not.
+        """
+        traced = [] if isinstance(value, _VALUES) else [x for x in leaves_of(value)[0] if isinstance(x, Node)]
+        if traced:
+            raise TraceError(
+                f"{here()}: {self.title}: static argument {which!r} is traced: {describe(traced[0])}.\n"
+                "  What is static is compiled in: pass a Python value that no transform traces, or declare it no "
+                "longer static."
+            )
         try:
             hash(value)
         except TypeError:
@@ -228,6 +238,10 @@ class Jitted(Dispatched):
 
     def __repr__(self) -> str:
         return f"<jit of {self.title}, {len(self._versions)} compiled>"
+
+
+#: what is static as it is
+_VALUES = (str, int, float, type(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,13 +466,16 @@ def compile(
     Raises CompileError for an unknown target, and for a precision or an op that the target lacks.
     """
     if cpu is not None and target != "cpu":
-        raise CompileError(f"cpu={cpu!r} says nothing about {target}; leave it out")
+        raise CompileError(f"{here()}: cpu={cpu!r} says nothing about {target}; leave it out")
     given = {"threads": threads, "cpu": cpu, "target": target}
     options = _options(fp=fp, precision=precision, debug=debug, verify=verify, **given)
     if (target, precision) != ("cpu", "ieee"):
         from gradc.codegen.ptx import gpu_for
 
-        gpu_for(target, precision)  # refuses what it does not know before anything is traced
+        try:
+            gpu_for(target, precision)  # refuses what it does not know before anything is traced
+        except CompileError as error:
+            raise CompileError(f"{here()}: {error}") from None
     jitted = Jitted(f, static, donate, options)
     return jitted.lower(*specs, **kwargs) if target == "cpu" else jitted.lower_to_device(*specs, **kwargs)
 

@@ -14,7 +14,9 @@ from gradc.api.options import Options
 from gradc.codegen.debug import Locations
 from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
+from gradc.errors import CompileError
 from gradc.graph import Graph
+from gradc.node import here
 from gradc.passes import PIPELINE, lowering, run_passes
 from gradc.process import cached_property
 from gradc.schedule import Schedule, schedule
@@ -43,7 +45,12 @@ class Stages:
 
     @cached_property
     def target(self) -> Target:
-        return Target.host() if self.options.cpu is None else Target.level(self.options.cpu)
+        if self.options.cpu is None:
+            return Target.host()
+        try:
+            return Target.level(self.options.cpu)
+        except CompileError as error:
+            raise CompileError(f"{here()}: {error}") from None
 
     @cached_property
     def optimised(self) -> Graph:

@@ -82,6 +82,10 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
 def chain(*transforms: Optimizer) -> Optimizer:
     """Apply transformations one after another; the state is the tuple of their states."""
 
+    given: tuple[Any, ...] = transforms
+    for t in given:
+        if not isinstance(t, tuple) or len(t) != 2:
+            raise TypeError(f"{here()}: chain takes transformations such as gc.optim.scale(0.5), got {t!r:.60}")
     return Optimizer(partial(_chain_init, transforms), partial(_chain_update, transforms))
 
 
@@ -92,10 +96,9 @@ def _chain_init(transforms: Sequence[Optimizer], params: Tree) -> Tree:
 def _chain_update(
     transforms: Sequence[Optimizer], grads: Tree, state: Tree, params: Tree = None
 ) -> tuple[Tree, Tree]:
-    if len(state) != len(transforms):
-        raise ValueError(
-            f"{here()}: chain of {len(transforms)} transformations got a state of {len(state)}; use its own init"
-        )
+    if not isinstance(state, (tuple, list)) or len(state) != len(transforms):
+        got = f"of {len(state)}" if isinstance(state, (tuple, list)) else f"{state!r:.60}"
+        raise ValueError(f"{here()}: chain of {len(transforms)} transformations got a state {got}; use its own init")
     states = []
     for t, s in zip(transforms, state, strict=True):
         grads, s = t.update(grads, s, params)

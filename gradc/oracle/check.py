@@ -14,7 +14,7 @@ import numpy as np
 from gradc.containers import flatten, leaves_of
 from gradc.diff.symbolic.written_out import LongLoopError
 from gradc.graph import Graph
-from gradc.node import Node
+from gradc.node import Node, here
 from gradc.ops.custom import rule_of
 from gradc.ops.record import HOLDERS
 from gradc.oracle import estimates as by
@@ -52,7 +52,7 @@ def check_gradients(
     """
     unknown = [m for m in methods if m not in METHODS]
     if unknown or not methods:
-        raise ValueError(f"methods={tuple(methods)!r}: expected some of {', '.join(METHODS)}")
+        raise ValueError(f"{here()}: methods={tuple(methods)!r}: expected some of {', '.join(METHODS)}")
     graph = trace(f, *args, **kwargs)
     return check_graph(graph, leaves_of((args, kwargs))[0], methods, compiled)
 
