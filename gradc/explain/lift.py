@@ -375,6 +375,7 @@ FORMS: dict[str, Form] = {
     "difference": _for_floats(lambda x, y: total(x.shape, (x, negative(y)))),
     "multiply": _for_floats(times),
     "strong_multiply": _for_floats(times),
+    "strong_cumprod": lambda lifter, node, args: apply("cumprod", args, node.shape, node.attrs, (), attrs_key(node)),
     "divide": _for_floats(lambda x, y: product(x.shape, [in_place(x), in_place(y, Fraction(-1))])),
     "negative": _for_floats(negative),
     "positive": _for_floats(lambda x: x),
