@@ -98,8 +98,8 @@ def case(request):
 def instructions(asm):
     """The lines of assembly that are code, without comments.
 
-    An addition to a register has two forms on x86, of which LLVM takes the one that spares the flags where it cannot
-    see nearby that nobody reads them: that look ends at a mark.  Both count as the same instruction here.
+    An addition to a register has two forms on x86, one of which spares the flags; LLVM has been seen to take the other
+    one where marks stand between.  Both count as the same instruction here.
     """
     lines = [re.sub(r"\s*#.*", "", line) for line in asm.splitlines() if line.strip() and not DIRECTIVE.match(line)]
     return [re.sub(r"leaq\t(-?\d+)\((%\w+)\), \2$", r"addq\t$\1, \2", line) for line in lines]
