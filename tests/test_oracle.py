@@ -23,13 +23,15 @@ from gradc.graph import Graph
 from gradc.node import OPS
 from gradc.ops.elementwise import apply
 from gradc.ops.record import Kind
-from gradc.oracle import check, check_gradients, rounding_bodies
+from gradc.oracle import check, check_gradients, rounding, rounding_bodies, rounding_loops
 from gradc.oracle.check import METHODS, check_graph, default_compiler
 from gradc.oracle.compare import Verdict
 from gradc.oracle.rounding import running_errors
+from gradc.oracle.witness import subject_of
 from gradc.passes import LOWERING, PIPELINE, run_passes
 from gradc.passes.simplify import RULES as SIMPLIFY
 from gradc.passes.stabilise import ALL_RULES as STABILISE
+from gradc.trace import trace
 from tests.op_cases import cases
 from tests.test_ops import COMPUTED, ELEMENTWISE, FLOATING
 
@@ -620,3 +622,53 @@ def test_a_jacobian_that_loops_or_size_make_dense_is_left_out_and_the_report_say
     large = check_gradients(lambda x: np.sin(x), np.ones(300), methods=("reverse", "jacobian", "forward"))
     assert large.ok
     assert "jacobian left out: the Jacobian has 90000 entries" in str(large)
+
+
+# -- bounds of loops ---------------------------------------------------------------------------------------------------
+
+
+def mixed_chain(c, xs):
+    return gc.scan(lambda c, x: (np.tanh(c * x + 0.1 * c[::-1]), c[0] * x), c, xs, reverse=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bounds_of_all_steps_at_once_hold_and_are_near_those_of_one_after_another(dtype, monkeypatch):
+    """Nodes whose bound is worked out: as many for 80 steps as for 10."""
+    worked_out, right = [], rounding._bound
+    monkeypatch.setattr(rounding, "_bound", lambda *args: worked_out.append(1) or right(*args))
+    counts = []
+    for length in (10, 80):
+        args = np.array([0.4, -0.3], dtype), np.linspace(0.2, 0.9, length, dtype=dtype)
+        subject = subject_of(trace(mixed_chain, *args), args)
+        graph = subject.gradient_graph("reverse")
+        worked_out.clear()
+        values, bounds = rounding.running_errors(graph.outputs, subject.values)
+        counts.append(len(worked_out))
+        with monkeypatch.context() as stepwise:
+            stepwise.setattr(rounding_bodies, "begun", lambda *args: None)
+            same, one_by_one = rounding.running_errors(graph.outputs, subject.values)
+        assert len(worked_out) > 3 * counts[-1] or length < 80
+        for y in graph.outputs:
+            np.testing.assert_array_equal(values[y], same[y])
+            assert np.all(bounds[y] >= one_by_one[y])
+            assert np.all(bounds[y] <= 4 * one_by_one[y])
+    assert counts[0] == counts[1]
+
+
+def test_steps_whose_guessed_bounds_do_not_hold_are_taken_one_after_another(monkeypatch):
+    args = np.array([0.4, -0.3]), np.linspace(0.2, 0.9, 12)
+    subject = subject_of(trace(mixed_chain, *args), args)
+    right = rounding_loops._Steps.guess
+
+    def low(self):
+        guessed = right(self)
+        guessed[5:] /= 8
+        return guessed
+
+    monkeypatch.setattr(rounding_loops._Steps, "guess", low)
+    values, bounds = rounding.running_errors(subject.graph.outputs, subject.values)
+    monkeypatch.setattr(rounding_bodies, "begun", lambda *args: None)
+    same, one_by_one = rounding.running_errors(subject.graph.outputs, subject.values)
+    for y in subject.graph.outputs:
+        np.testing.assert_array_equal(values[y], same[y])
+        assert np.all(bounds[y] >= one_by_one[y])

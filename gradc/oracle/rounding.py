@@ -24,6 +24,7 @@ from gradc.interpret import topological
 from gradc.node import OPS, Node
 from gradc.ops.record import HOLDERS, Kind
 from gradc.oracle.rounding_bodies import errors_through_bodies
+from gradc.oracle.wide import computed
 from gradc.passes.accumulate import is_narrow_sum
 
 Array = np.ndarray[Any, Any]
@@ -51,23 +52,6 @@ def unit_roundoff(dtype: np.dtype[Any]) -> float:
     return float(finfo(dtype).eps) / 2 if is_float(dtype) else 0.0
 
 
-def evaluate_wide(node: Node, args: Sequence[Array]) -> Array:
-    """The node's NumPy meaning with every float in float64."""
-    with np.errstate(all="ignore"):
-        return _computed(node, args)
-
-
-def _computed(node: Node, args: Sequence[Array]) -> Array:
-    if node.op.name == "cast":
-        return _meaning(node, args)
-    return widen_array(node.op.numpy(*args, **node.attrs)).reshape(node.shape)
-
-
-def _meaning(node: Node, args: Sequence[Array]) -> Array:
-    """A cast between floats changes nothing here; to integers it is the op's own."""
-    return args[0].astype(np.float64) if node.aval.is_float else np.asarray(node.op.numpy(*args, **node.attrs))
-
-
 def running_errors(
     outputs: Sequence[Node], values: Mapping[Node, Array], errors: Mapping[Node, Array] | None = None
 ) -> tuple[dict[Node, Array], dict[Node, Array]]:
@@ -87,7 +71,7 @@ def running_errors(
                 if node.op.kind in HOLDERS:
                     several[node] = errors_through_bodies(node, args, off, running_errors)
                 else:
-                    known[node] = _computed(node, args)
+                    known[node] = computed(node, args)
                     bounds[node] = _finite_or_inf(_bound(node, args, off, known[node]))
     return known, bounds
 
@@ -213,11 +197,11 @@ _CLOSED: dict[str, Callable[[Sequence[Array], Sequence[Array]], Array]] = {
 def _moved_by(node: Node, args: Sequence[Array], i: int, error: Array, value: Array) -> Array:
     """How far an error in operand ``i`` moves the result."""
     if args[i].dtype == bool:
-        flipped = _computed(node, [*args[:i], ~args[i], *args[i + 1 :]])
+        flipped = computed(node, [*args[:i], ~args[i], *args[i + 1 :]])
         return np.where(error > 0, _distance(flipped, value), 0.0)
     if not is_float(args[i].dtype):
         return np.where(error > 0, np.inf, 0.0)
-    up, down = (_computed(node, [*args[:i], args[i] + s * error, *args[i + 1 :]]) for s in (1, -1))
+    up, down = (computed(node, [*args[:i], args[i] + s * error, *args[i + 1 :]]) for s in (1, -1))
     return np.where(error > 0, np.maximum(_distance(up, value), _distance(down, value)), 0.0)
 
 
@@ -234,7 +218,7 @@ def _uncertain(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Ar
         exact = (args[0] == args[1]) if node.op.name not in ORDERED else False
         return np.where((gap <= reach) & (reach > 0) & ~np.asarray(exact), 1.0, 0.0)
     if node.op.name == "cast" and is_float(args[0].dtype):
-        moved = [_computed(node, [args[0] + s * errors[0]]) for s in (1, -1)]
+        moved = [computed(node, [args[0] + s * errors[0]]) for s in (1, -1)]
         return np.where(moved[0] != moved[1], 1.0, 0.0)
     if is_float(args[0].dtype):
         return np.zeros(node.shape)

@@ -1,8 +1,9 @@
 """Running errors through bodies: a loop is its steps one after another, each with the errors of the one before.
 
 Enters: a node that holds bodies, values and errors of its operands, and `running_errors` itself.  Leaves: values and
-error bounds of its results.  Where rounding can turn a condition, the results may be those of one step more, or of the
-step before; what lies between counts as error.
+error bounds of its results.  The first steps of a loop come together where they can (`gradc.oracle.rounding_loops`).
+Where rounding can turn a condition, the results may be those of one step more, or of the step before; what lies between
+counts as error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import Loop, bodies
 from gradc.ops.record import Kind
+from gradc.oracle.rounding_loops import begun
 
 Array = np.ndarray[Any, Any]
 Arrays = Sequence[Array]
@@ -56,6 +58,11 @@ def _loop(loop: Loop, args: Arrays, errors: Arrays, run: Run) -> tuple[tuple[Arr
     stack_errors = [np.zeros(s.shape) for s in stacks]
     doubtful: list[list[Array]] = []
     step = 0
+    if (found := begun(loop, args, errors, run)) is not None:
+        step, carry, off = found.steps, list(found.carries), list(found.bounds)
+        order = slice(None, None, -1 if loop.reverse else 1)
+        for k in range(len(stacks)):
+            stacks[k][order][:step], stack_errors[k][order][:step] = found.rows[k], found.row_bounds[k]
     while step != loop.length:
         fixed = [*args[:first], *carry], [*errors[:first], *off]
         if loop.cond is not None:

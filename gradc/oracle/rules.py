@@ -29,7 +29,8 @@ from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
 from gradc.ops.record import Kind
 from gradc.oracle.compare import VAGUE
-from gradc.oracle.rounding import evaluate_wide, own_error, running_errors
+from gradc.oracle.rounding import own_error, running_errors
+from gradc.oracle.wide import evaluate_wide
 
 Array = np.ndarray[Any, Any]
 
