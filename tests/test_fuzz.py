@@ -25,7 +25,7 @@ from tests.fuzz.report import file_of
 from tests.fuzz.shrink import shrunk
 
 #: programs of `make test`, and of the nightly run
-FEW, MANY = 150, 5000
+FEW, MANY = 100, 5000
 
 
 # -- the surface -------------------------------------------------------------------------------------------------------
