@@ -151,7 +151,7 @@ EXAMPLES: dict[str, Formula] = {
     "singular point": where(compared("equal", X, ZERO), ONE_, X),
     "singular factor": times(indicator(compared("not_equal", X, ZERO)), power(X, -1)),
     "shared tie": where(
-        compared("greater", X, Y), ONE_, scaled(Fraction(1, 2), indicator(compared("equal", X, Y)))
+        compared("greater", X, Y), ONE_, scaled(Fraction(1, 2), indicator(compared("greater_equal", X, Y)))
     ),
     "mask": where(compared("greater", X, ZERO), Y, ZERO),
     "mask squared": power(indicator(compared("greater", X, ZERO)), 2),

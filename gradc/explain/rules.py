@@ -154,7 +154,7 @@ RULES: tuple[Rule, ...] = (
     Rule("opposite comparison", "not (a > b) = (a ≤ b)", opposite_comparison),
     Rule("singular point", "where(x = c, number, f(x)) = f(x) but at the singular point x = c of f", singular_point),
     Rule("singular factor", "1[x ≠ c]·f(x) = f(x) but at the singular point x = c of f", singular_mask),
-    Rule("shared tie", "where(a > b, 1, where(a = b, ½, 0)) = 1[a > b], one half at a tie", tie_is_shared),
+    Rule("shared tie", "where(a > b, 1, where(a < b, 0, ½)) = 1[a > b], one half at a tie", tie_is_shared),
     Rule("mask", "where(m, a, 0) = a ⊙ 1[m]", selection_is_mask),
     Rule("mask squared", "1[m]² = 1[m]", mask_is_idempotent),
     Rule("mask of a factor", "k·1[k ≠ 0] = k", mask_of_nonzero),

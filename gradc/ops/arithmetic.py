@@ -147,6 +147,7 @@ divide = elementwise(
     range=lambda z, x, y: x * y.inverse(),
     domain=((-3.0, 3.0), (0.5, 3.0)),
     text="{0} / {1}",
+    special={(1.0, 0.0): (INF, -INF), (1.0, INF): (0.0, 0.0)},
 )
 
 
@@ -196,6 +197,7 @@ square = elementwise(
     lower=lambda b, x: b.mul(x, x),
     range=lambda z, x: x.square(),
     text="{0}²",
+    special={INF: INF, -INF: -INF},
 )
 
 
@@ -212,6 +214,7 @@ reciprocal = elementwise(
     range=lambda z, x: x.inverse(),
     domain=POSITIVE,
     text="1 / {0}",
+    special={0.0: -INF, INF: 0.0, -INF: 0.0},
 )
 
 
@@ -232,6 +235,11 @@ def _power_lower(b: Any, x: Any, y: Any) -> Any:
     return b.pow(x, y) if x.is_float else b.ipow(x, y)
 
 
+def _log_times(z: Node, x: Node, y: Node) -> Node:
+    """z·log x for z = xʸ: 0 where z is, whatever log x is there; 0 at x = y = 0 by definition."""
+    return dsl.where((x == 0) & (y == 0), 0, apply(strong_multiply, np.log(x), z))
+
+
 def _power_range(node: Node, x: Range, y: Range) -> Range:
     """Whole exponents are products, others need a base that is not negative; below 0 they need one that is not 0."""
     whole = y.lo == y.hi and y.lo.is_integer()
@@ -245,12 +253,13 @@ def _power_range(node: Node, x: Range, y: Range) -> Range:
 power = elementwise(
     "power",
     sympy=lambda S, x, y: x**y,
-    partials=lambda z, x, y: (apply(strong_multiply, y, x ** (y - 1)), np.log(np.where(x == 0, 1, x)) * z),
+    partials=lambda z, x, y: (apply(strong_multiply, y, x ** (y - 1)), _log_times(z, x, y)),
     lower=_power_lower,
     range=_power_range,
     domain=((0.2, 3.0), (-2.0, 2.0)),
     text="{0}^{1}",
-    singular="x**0: 0 in x; 0**y: 0 in y",
+    special={(0.0, 0.0): (0.0, 0.0), (0.0, 1.0): (1.0, 0.0), (0.0, 2.0): (0.0, 0.0), (0.0, 0.5): (INF, 0.0)},
+    singular="x**0: 0 in x; 0**y: 0 in y for y >= 0",
 )
 
 
@@ -262,6 +271,7 @@ absolute = elementwise(
     range=lambda z, x: x.size(),
     exact=True,
     text="|{0}|",
+    special={0.0: 0.0, INF: 1.0, -INF: -1.0},
     singular="0 at 0",
 )
 
@@ -286,26 +296,29 @@ sign = elementwise(
 maximum = elementwise(
     "maximum",
     sympy=lambda S, x, y: S.Piecewise((x, x > y), (y, x < y), ((x + y) / 2, True)),
-    partials=lambda z, x, y: (_share(x > y, x == y, z), _share(x < y, x == y, z)),
+    partials=lambda z, x, y: (_share(x > y, x < y, z), _share(x < y, x > y, z)),
     lower=lambda b, x, y: b.or_(x, y) if x.dtype == "bool" else b.max(x, y),
     range=lambda z, x, y: bounded(max(x.lo, y.lo), max(x.hi, y.hi), max(x.hazard, y.hazard)),
     exact=True,
+    special={(INF, INF): (0.5, 0.5), (-INF, -INF): (0.5, 0.5), (INF, 1.0): (1.0, 0.0)},
     singular="at a tie each operand gets one half",
 )
 minimum = elementwise(
     "minimum",
     sympy=lambda S, x, y: S.Piecewise((x, x < y), (y, x > y), ((x + y) / 2, True)),
-    partials=lambda z, x, y: (_share(x < y, x == y, z), _share(x > y, x == y, z)),
+    partials=lambda z, x, y: (_share(x < y, x > y, z), _share(x > y, x < y, z)),
     lower=lambda b, x, y: b.and_(x, y) if x.dtype == "bool" else b.min(x, y),
     range=lambda z, x, y: bounded(min(x.lo, y.lo), min(x.hi, y.hi), max(x.hazard, y.hazard)),
     exact=True,
+    special={(INF, INF): (0.5, 0.5), (-INF, -INF): (0.5, 0.5), (INF, 1.0): (0.0, 1.0)},
     singular="at a tie each operand gets one half",
 )
 
 
-def _share(wins: Node, ties: Node, like: Node) -> Node:
+def _share(wins: Node, loses: Node, like: Node) -> Node:
+    """1 for what is taken and 0 for the other; a tie is shared, and so is NaN, which then comes out of both."""
     one = np.ones((), like.dtype)
-    return dsl.where(wins, one, np.where(ties, one / 2, one * 0))
+    return dsl.where(wins, one, np.where(loses, one * 0, one / 2))
 
 
 relu = elementwise(
@@ -313,10 +326,11 @@ relu = elementwise(
     lambda x: np.where(x > 0, x, np.where(np.isnan(x), x, x.dtype.type(0))),
     like=np.positive,
     sympy=lambda S, x: S.Piecewise((x, x > 0), (0, True)),
-    partials=lambda z, x: (np.where(x > 0, np.ones((), x.dtype), np.zeros((), x.dtype)),),
+    partials=lambda z, x: (np.where(x <= 0, np.zeros((), x.dtype), np.ones((), x.dtype)),),  # 1 at NaN: it comes out
     lower=lambda b, x: b.select(b.le(x, 0), b.const(0, x), x),
     range=lambda z, x: bounded(max(x.lo, 0.0), max(x.hi, 0.0), x.hazard),
     exact=True,
+    special={0.0: 0.0, INF: 1.0, -INF: 0.0},
     singular="0 at 0",
     doc="max(x, 0), with derivative 0 at 0.",
 )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import enum
 import inspect
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -75,6 +77,8 @@ class Op:
     ``batched[i]``. ``lower(b, *values, **attrs)`` emits one element (elementwise); ``expand(*args, **attrs)`` rewrites
     the op into others before scheduling.  ``source(index, *avals, **attrs)`` is the index formula of a view: for an
     output index, the pieces it may come from.
+    ``special`` names points at which the op branches beside those of its kind, see `special_points`: a number, or one
+    per operand, with the partial derivatives there (None: what the mathematics says) where the limits do not decide.
     ``range(node, *ranges)`` is what is known of the values from what is known of the operands' (`gradc.ops.ranges`).
     """
 
@@ -99,6 +103,7 @@ class Op:
     text: str | None = None  #: how explain prints it: "{0} + {1}", or None for name(args)
     domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),)  #: where the conformance test samples each operand
     samples: tuple[Sample, ...] = ()
+    special: Mapping[Any, Any] = field(default_factory=dict)  #: point: partial(s) there, by definition or by limit
     singular: str = ""  #: what the derivative is at the op's singular points, in words
     doc: str = ""
 
@@ -140,6 +145,21 @@ class Op:
             avals = [Aval(a.shape, a.dtype) for a in arrays]
             wide = [a.astype(computed_in(a.dtype)) for a in arrays]
             return np.asarray(self.numpy(*wide, **attrs)).astype(self.infer(*avals, **attrs).dtype)
+
+
+#: where implementations of functions of numbers branch
+_BRANCHES = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0, math.inf, -math.inf, math.nan)
+_PAIRED = (0.0, -0.0, 1.0, -1.0, 2.0, math.inf, -math.inf, math.nan)
+
+
+def special_points(op: Op, operands: int) -> list[tuple[float, ...]]:
+    """The points at which the conformance tests visit an elementwise op: those of its kind, and those it declares.
+
+    Zeros of both signs, ±1, infinities and NaN; of several operands every combination of them, ties among them.
+    """
+    default = [(x,) for x in _BRANCHES] if operands == 1 else [*itertools.product(_PAIRED, repeat=operands)]
+    declared = [point if isinstance(point, tuple) else (point,) for point in op.special]
+    return [*default, *(point for point in declared if point not in default)]
 
 
 def _takes(infer: Callable[..., Aval], avals: Sequence[Aval], attrs: Mapping[str, Any]) -> bool:

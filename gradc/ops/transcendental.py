@@ -53,26 +53,40 @@ def _of_sines(lo: float, hi: float) -> Facet:
 
 
 # -- exponentials and logarithms ---------------------------------------------------------------------------------------
-exp = elementwise("exp", partials=lambda y, x: (y,), range=_grows(math.exp, 0.0))
+exp = elementwise(
+    "exp",
+    partials=lambda y, x: (y,),
+    range=_grows(math.exp, 0.0),
+    special={INF: INF, -INF: 0.0},
+)
 exp2 = elementwise(
     "exp2",
     sympy=lambda S, x: 2**x,
     partials=lambda y, x: (y * math.log(2),),
     range=_grows(lambda v: 2.0**v, 0.0),
+    special={INF: INF, -INF: 0.0},
 )
 expm1 = elementwise(
     "expm1",
     sympy=lambda S, x: S.exp(x) - 1,
     partials=lambda y, x: (y + 1,),
     range=_grows(math.expm1, -1.0),
+    special={INF: INF, -INF: 0.0},
 )
-log = elementwise("log", partials=lambda y, x: (1 / x,), range=_rises_from(0.0, math.log), domain=POSITIVE)
+log = elementwise(
+    "log",
+    partials=lambda y, x: (1 / x,),
+    range=_rises_from(0.0, math.log),
+    domain=POSITIVE,
+    special={0.0: INF, INF: 0.0},
+)
 log2 = elementwise(
     "log2",
     sympy=lambda S, x: S.log(x) / S.log(2),
     partials=lambda y, x: (1 / (x * math.log(2)),),
     range=_rises_from(0.0, math.log2),
     domain=POSITIVE,
+    special={0.0: INF, INF: 0.0},
 )
 log10 = elementwise(
     "log10",
@@ -80,6 +94,7 @@ log10 = elementwise(
     partials=lambda y, x: (1 / (x * math.log(10)),),
     range=_rises_from(0.0, math.log10),
     domain=POSITIVE,
+    special={0.0: INF, INF: 0.0},
 )
 log1p = elementwise(
     "log1p",
@@ -87,12 +102,14 @@ log1p = elementwise(
     partials=lambda y, x: (1 / (1 + x),),
     range=_rises_from(-1.0, math.log1p),
     domain=((-0.9, 4.0),),
+    special={-1.0: INF, INF: 0.0},
 )
 logaddexp = elementwise(
     "logaddexp",
     sympy=lambda S, x, y: S.log(S.exp(x) + S.exp(y)),
     partials=lambda z, x, y: (_sigmoid_of(x, y), _sigmoid_of(y, x)),
     range=lambda z, x, y: bounded(max(x.lo, y.lo), max(x.hi, y.hi) + 1, max(x.hazard, y.hazard)),
+    special={(INF, INF): (0.5, 0.5), (-INF, -INF): (0.5, 0.5), (-INF, 1.0): (0.0, 1.0)},
 )
 
 
@@ -109,6 +126,7 @@ xlogy = elementwise(
     partials=lambda z, x, y: (np.log(y), x / np.where((x == 0) & (y == 0), 1, y)),
     range=lambda z, x, y: x * _rises_from(0.0, math.log)(z, y),
     domain=((-3.0, 3.0), (0.1, 4.0)),
+    special={(0.0, 0.0): (-INF, 0.0), (0.0, 1.0): (0.0, 0.0)},
     singular="log y in x, also at x = 0; 0 in y at x = y = 0",
     doc="x·log y, and 0 where x is 0 and y a number.",
 )
@@ -121,6 +139,7 @@ sqrt = elementwise(
     range=lambda y, x: replace(x.rising(math.sqrt, 0.0), zeros=x.zeros).defined(x.lo >= 0, Hazard.NAN),
     domain=POSITIVE,
     text="√{0}",
+    special={0.0: INF, INF: 0.0},
     singular="+inf at 0",
 )
 rsqrt = elementwise(
@@ -133,13 +152,15 @@ rsqrt = elementwise(
     ),
     domain=POSITIVE,
     doc="1/√x.",
+    special={0.0: -INF, INF: 0.0},
 )
 cbrt = elementwise(
     "cbrt",
     sympy=lambda S, x: S.Piecewise((S.cbrt(x), x >= 0), (-S.cbrt(-x), True)),
-    partials=lambda y, x: (1 / (3 * y * y),),
+    partials=lambda y, x: (np.square(1 / y) / 3,),
     range=lambda y, x: replace(x.rising(lambda v: math.copysign(abs(v) ** (1 / 3), v)), zeros=x.zeros),
     domain=((0.1, 4.0),),
+    special={0.0: INF, INF: 0.0, -INF: 0.0},
     singular="+inf at 0",
 )
 hypot = elementwise(
@@ -147,6 +168,7 @@ hypot = elementwise(
     sympy=lambda S, x, y: S.sqrt(x**2 + y**2),
     partials=lambda z, x, y: (_zero_at_zero(x, z), _zero_at_zero(y, z)),
     range=lambda z, x, y: x.size() + y.size(),
+    special={(0.0, 0.0): (0.0, 0.0)},
     singular="0 at the origin",
 )
 
@@ -170,6 +192,7 @@ arcsin = elementwise(
     partials=lambda y, x: (1 / np.sqrt((1 - x) * (1 + x)),),
     domain=UNIT,
     range=_of_sines(-math.pi / 2, math.pi / 2),
+    special={1.0: INF, -1.0: INF},
 )
 arccos = elementwise(
     "arccos",
@@ -177,18 +200,21 @@ arccos = elementwise(
     partials=lambda y, x: (-1 / np.sqrt((1 - x) * (1 + x)),),
     domain=UNIT,
     range=_of_sines(0.0, math.pi),
+    special={1.0: -INF, -1.0: -INF},
 )
 arctan = elementwise(
     "arctan",
     sympy=lambda S, x: S.atan(x),
     partials=lambda y, x: (1 / (1 + x * x),),
     range=_within(-math.pi / 2, math.pi / 2),
+    special={INF: 0.0, -INF: 0.0},
 )
 arctan2 = elementwise(
     "arctan2",
     sympy=lambda S, y, x: S.atan2(y, x),
     partials=lambda z, y, x: (_over_square(x, x, y), _over_square(-y, x, y)),
     domain=((0.3, 2.0), (-2.0, 2.0)),
+    special={(0.0, 0.0): (0.0, 0.0)},
     singular="0 at the origin",
     range=_within(-math.pi, math.pi),
 )
@@ -256,16 +282,19 @@ sinh = elementwise(
     "sinh",
     partials=lambda y, x: (np.cosh(x),),
     range=_grows(math.sinh, -INF),
+    special={INF: INF, -INF: INF},
 )
 cosh = elementwise(
     "cosh",
     partials=lambda y, x: (np.sinh(x),),
     range=lambda y, x: x.size().growing(math.cosh, 1.0),
+    special={INF: INF, -INF: -INF},
 )
 tanh = elementwise(
     "tanh",
     partials=lambda y, x: (apply(OPS["tanh_slope"], x),),
     range=_within(-1.0, 1.0),
+    special={INF: 0.0, -INF: 0.0},
 )
 
 
@@ -282,12 +311,14 @@ tanh_slope = elementwise(
     range=_within(0.0, 1.0),
     public=False,
     doc="1 − tanh²x = 1/cosh²x, without the difference, which cancels where tanh x is near ±1.",
+    special={INF: 0.0, -INF: 0.0},
 )
 arcsinh = elementwise(
     "arcsinh",
     sympy=lambda S, x: S.asinh(x),
     partials=lambda y, x: (1 / np.hypot(x, 1),),
     range=_rises(math.asinh),
+    special={INF: 0.0, -INF: 0.0},
 )
 arccosh = elementwise(
     "arccosh",
@@ -295,6 +326,7 @@ arccosh = elementwise(
     partials=lambda y, x: (1 / (np.sqrt(x - 1) * np.sqrt(x + 1)),),
     domain=((1.2, 4.0),),
     range=lambda y, x: x.rising(math.acosh, 0.0).defined(x.lo >= 1, Hazard.NAN),
+    special={1.0: INF, INF: 0.0},
 )
 arctanh = elementwise(
     "arctanh",
@@ -302,6 +334,7 @@ arctanh = elementwise(
     partials=lambda y, x: (1 / ((1 - x) * (1 + x)),),
     domain=UNIT,
     range=lambda y, x: Range(hazard=x.hazard).defined(x.size().hi < 1),
+    special={1.0: INF, -1.0: INF},
 )
 
 # -- activations that are worth their own stable arithmetic ------------------------------------------------------------
@@ -319,6 +352,7 @@ sigmoid = elementwise(
     partials=lambda y, x: (y * apply(OPS["sigmoid"], -x),),
     doc="1/(1 + e⁻ˣ), the logistic function.",
     range=_within(0.0, 1.0),
+    special={INF: 0.0, -INF: 0.0},
 )
 softplus = elementwise(
     "softplus",
@@ -327,6 +361,7 @@ softplus = elementwise(
     partials=lambda y, x: (apply(OPS["sigmoid"], x),),
     doc="log(1 + eˣ).",
     range=lambda y, x: bounded(max(x.lo, 0.0), max(x.hi, 0.0) + 1, x.hazard),
+    special={INF: 1.0, -INF: 0.0},
 )
 
 # -- special functions -------------------------------------------------------------------------------------------------
@@ -435,6 +470,7 @@ erf = elementwise(
     partials=lambda y, x: (np.exp(-x * x) * (2 / math.sqrt(math.pi)),),
     doc="Error function.",
     range=_within(-1.0, 1.0),
+    special={INF: 0.0, -INF: 0.0},
 )
 erfc = elementwise(
     "erfc",
@@ -442,6 +478,7 @@ erfc = elementwise(
     partials=lambda y, x: (np.exp(-x * x) * (-2 / math.sqrt(math.pi)),),
     doc="1 − erf.",
     range=_within(0.0, 2.0),
+    special={INF: 0.0, -INF: 0.0},
 )
 lgamma = elementwise(
     "lgamma",
@@ -451,6 +488,7 @@ lgamma = elementwise(
     domain=POSITIVE,
     doc="log |Γ(x)|.",
     range=_of_positive,
+    special={0.0: -INF, INF: INF},
 )
 digamma = elementwise(
     "digamma",
@@ -460,6 +498,7 @@ digamma = elementwise(
     domain=POSITIVE,
     doc="ψ(x) = Γ'(x)/Γ(x).",
     range=_of_positive,
+    special={0.0: INF, INF: 0.0},
 )
 polygamma = elementwise(
     "polygamma",

@@ -56,14 +56,18 @@ def singular_point(x: Formula, names: Names) -> Formula | None:
 
 
 def singular_mask(x: Formula, names: Names) -> Formula | None:
-    """1[r ≠ c]·f is f but where r = c, if r = c is a singular point of f."""
+    """1[r ≠ c]·f is f but where r = c, if r = c is a singular point of f; so is 1[not (r = c and more)]·f."""
     if not isinstance(x, Product):
         return None
     for f in x.factors:
         call = called(f.base, "indicator")
-        conditions = _conditions(call.args[0], "not_equal") if call is not None else []
+        if call is None:
+            continue
         rest = product(x.shape, without(x.factors, f), x.coef)
-        if conditions and all(_is_singular_at(rest, mask) for mask in conditions):
+        unequal, excluded = _conditions(call.args[0], "not_equal"), called(call.args[0], "logical_not")
+        if unequal and all(_is_singular_at(rest, mask) for mask in unequal):
+            return rest
+        if excluded is not None and any(_is_singular_at(rest, mask) for mask in _conditions(excluded.args[0])):
             return rest
     return None
 
@@ -79,7 +83,9 @@ def _conditions(mask: Formula, name: str = "equal") -> list[Apply]:
     if both is not None:
         parts = [_conditions(part, name) for part in both.args]
         return [comparison for part in parts for comparison in part] if all(parts) else []
-    comparison = called(mask, name)
+    coef, factors = factors_of(mask)
+    shown = factors[0].base if coef == 1 and len(factors) == 1 and factors[0].exponent == 1 else mask
+    comparison = called(shown, name)  # one of fewer axes may be repeated along the others
     return [] if comparison is None else [comparison]
 
 
@@ -95,7 +101,7 @@ def _singular_in(x: Formula, r: Formula) -> bool:
 
 
 def tie_is_shared(x: Formula, names: Names) -> Formula | None:
-    """where(a > b, 1, where(a = b, ½, 0))."""
+    """where(a > b, 1, where(a < b, 0, ½))."""
     call = called(x, "where")
     if call is None or value_of(call.args[1]) != 1:
         return None
@@ -103,13 +109,16 @@ def tie_is_shared(x: Formula, names: Names) -> Formula | None:
     coef, factors = factors_of(tie)
     if above is None or coef != Fraction(1, 2) or len(factors) != 1:
         return None
-    equal = called(factors[0].base, "indicator")
-    if equal is None or called(equal.args[0], "equal") is None:
-        return None
-    if set(restored(equal.args[0], factors[0].labels, x)) != set(above.args):
+    shared = called(factors[0].base, "indicator")
+    reach = called(shared.args[0], OPPOSITE[_mirrored(above.name)]) if shared is not None else None
+    if reach is None or restored(reach, factors[0].labels, x) != above.args:
         return None
     pair = above.args if above.name == "greater" else above.args[::-1]
     return apply("excess", pair, x.shape)
+
+
+def _mirrored(name: str) -> str:
+    return {"greater": "less", "less": "greater"}[name]
 
 
 def restored(inner: Formula, labels: Labels, outer: Formula) -> tuple[Formula, ...]:

@@ -1,0 +1,154 @@
+"""At the points where an implementation may branch: values are NumPy's and SciPy's, derivatives are the mathematics'.
+
+The walk visits every op that acts on single numbers at the points that its record declares (`special_points`): zeros of
+both signs, ±1, ties, infinities, NaN.  Where SymPy's derivative has a value, forward, reverse and compiled code have
+it, to second order, to third of functions of one number; elsewhere the first derivative is what the record declares.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import reduce
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.special
+import sympy
+
+import gradc as gc
+from gradc.node import OPS
+from gradc.ops.elementwise import apply
+from gradc.ops.record import Kind, Op, special_points
+from tests.op_cases import ATTRS, BITWISE, LOGICAL, OPERANDS, operand_count
+
+INF, NAN = math.inf, math.nan
+Array = np.ndarray[Any, Any]
+#: SciPy's functions where NumPy has none
+REFERENCES: dict[str, Any] = {
+    "erf": scipy.special.erf, "erfc": scipy.special.erfc, "lgamma": scipy.special.gammaln, "xlogy": scipy.special.xlogy,
+    "digamma": scipy.special.digamma, "sigmoid": scipy.special.expit, "softplus": lambda x: np.logaddexp(x, 0),
+    "relu": lambda x: np.maximum(x, 0), "rsqrt": lambda x: 1 / np.sqrt(x), "tanh_slope": lambda x: 1 / np.cosh(x) ** 2,
+    "reciprocal": np.reciprocal,
+}  # fmt: skip
+
+
+def _is_smooth_kind(op: Op) -> bool:
+    """Of floats, with a rule that is not zero everywhere."""
+    if op.kind is not Kind.ELEMENTWISE or op.partials is None or op.sympy is None:
+        return False
+    if op.name in BITWISE | LOGICAL or op.name in OPERANDS or op.name == "stumpff":
+        return False  # bits and masks; c_k is defined for s >= 0 and has a test of its own
+    x = gc.trace(lambda x: x, gc.spec(())).inputs[0]
+    y = apply(op, *[x] * operand_count(op), **ATTRS.get(op.name, {}))
+    return any(p is not None for p in op.partials(y, *y.args, **y.attrs))
+
+
+WALKED = [name for name, op in OPS.items() if _is_smooth_kind(op)]
+
+
+def derivatives(op: Op, order: int, names: tuple[sympy.Symbol, ...]) -> list[Any]:
+    """By number of operand, for each order: the mixed derivatives in mpmath."""
+    expression = op.sympy(sympy, *names, **ATTRS.get(op.name, {}))
+    found = []
+    for by in itertools.product(range(len(names)), repeat=order):
+        bent = reduce(lambda e, i: sympy.diff(e, names[i]), by, expression)
+        found.append(sympy.lambdify(names, bent, [{"floor_divide": lambda x, y: mpmath.floor(x / y)}, "mpmath"]))
+    return found
+
+
+def exact(f: Any, point: tuple[float, ...]) -> float | None:
+    """The value in mpmath, None where it has none that is a finite real number."""
+    try:
+        with mpmath.workdps(40):
+            value = mpmath.mpmathify(f(*map(mpmath.mpf, point)))
+    except (ZeroDivisionError, ValueError, TypeError):
+        return None
+    return float(value.real) if mpmath.isfinite(value) and abs(value.imag) < 1e-30 else None
+
+
+def programs(op: Op, count: int, orders: int) -> Any:
+    """Columns of operands ↦ value and all derivatives of each order, reverse; and the first two by forward mode."""
+
+    def value(*xs: Any) -> Any:
+        return apply(op, *xs, **ATTRS.get(op.name, {}))
+
+    def slopes(f: Any) -> list[Any]:
+        return [gc.grad(lambda *xs: np.sum(f(*xs)), argnums=i) for i in range(count)]
+
+    reverse: list[list[Any]] = [[value]]
+    for _ in range(orders):
+        reverse.append([g for f in reverse[-1] for g in slopes(f)])
+
+    def along(f: Any, i: int) -> Any:
+        def moved(*xs: Any) -> Any:
+            return gc.jvp(f, xs, tuple(np.full_like(x, float(j == i)) for j, x in enumerate(xs)))[1]
+
+        return moved
+
+    forward = [[value]]
+    for _ in range(2):
+        forward.append([along(f, i) for f in forward[-1] for i in range(count)])
+    return reverse, forward
+
+
+def agree(found: Any, want: Array, where: Array, what: str, points: Array) -> None:
+    found = np.broadcast_to(np.asarray(found, np.float64), want.shape)
+    near = np.isclose(found, want, rtol=1e-11, atol=1e-13, equal_nan=True) | ~where
+    at_minus_zero = ((points == 0) & np.signbit(points)).any(axis=1) & np.isinf(want)  # 1/−0 has the sign of the zero
+    near |= at_minus_zero & (np.abs(found) == np.abs(want))
+    assert near.all(), f"{what} at {points[~near].tolist()}: {found[~near]}, expected {want[~near]}"
+
+
+@pytest.mark.parametrize("name", WALKED)
+def test_an_op_at_its_special_points(name):
+    op = OPS[name]
+    count = operand_count(op)
+    points = np.array(special_points(op, count))
+    columns = tuple(points.T)
+    orders = 3 if count == 1 else 2
+    reverse, forward = programs(op, count, orders)
+    flat = [f for row in (*reverse, *forward[1:]) for f in row]
+    with np.errstate(all="ignore"):
+        graph = gc.trace(lambda *xs: tuple(f(*xs) for f in flat), *columns)
+        interpreted = graph.evaluate(*columns)
+        compiled = gc.jit(lambda *xs: tuple(f(*xs) for f in flat))(*columns)
+        reference = REFERENCES.get(name) or (op.numpy if isinstance(op.numpy, np.ufunc) else None)
+        value = np.asarray(reference(*columns)) if reference is not None else interpreted[0]
+    wanted = [value]
+    names = sympy.symbols(("x", "y")[:count], real=True)
+    everywhere = np.ones(len(points), bool)
+    for order in range(1, orders + 1):
+        for by, f in enumerate(derivatives(op, order, names)):
+            real = np.isfinite(points).all(axis=1)
+            if order > 1:
+                real &= ~np.isnan(wanted[1 + by % count])  # (log −1)² is real, log −1 not
+            want = [exact(f, tuple(p)) if ok else None for p, ok in zip(points, real, strict=True)]
+            if order == 1:
+                want = [_declared(op, tuple(p), by, w) for p, w in zip(points, want, strict=True)]
+            wanted.append(np.array([NAN if w is None else w for w in want]))
+    wanted += wanted[1 : 1 + count + count**2]
+    where = [everywhere] + [~np.isnan(w) & ~np.isnan(value) for w in wanted[1:]]
+    for results, kind in ((interpreted, "interpreted"), (compiled, "compiled")):
+        for k, (result, want, mask) in enumerate(zip(results, wanted, where, strict=True)):
+            agree(result, want, mask, f"{kind} {name}, derivative {k}", points)
+
+
+def _declared(op: Op, point: tuple[float, ...], operand: int, smooth: float | None) -> float | None:
+    """What the record says of the first derivative there, else the mathematics."""
+    said = op.special.get(point if len(point) > 1 else point[0])
+    if said is None:
+        return smooth
+    value = said[operand] if isinstance(said, tuple) else said
+    return float(value) if value is not None else None
+
+
+@pytest.mark.parametrize(
+    "f", [np.abs, lambda x: np.maximum(x, 1.0), lambda x: np.minimum(1.0, x), gc.nn.relu, np.log1p]
+)
+def test_a_nan_that_is_chosen_comes_out_of_the_gradient_too(f):
+    slope = gc.grad(lambda x: f(np.sqrt(x)))
+    assert np.isnan(slope(-1.0)) and np.isnan(gc.jit(slope)(-1.0))
+    assert np.isnan(gc.jvp(lambda x: f(np.sqrt(x)), (-1.0,), (1.0,))[1])
