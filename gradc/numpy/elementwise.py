@@ -78,8 +78,9 @@ def fabs(x: ArrayLike) -> Array:
 
 @function("conjugate", "conj")
 def conjugate(x: ArrayLike) -> Array:
-    """``x`` itself: there are no complex arrays."""
-    return as_node(x)
+    """``x`` itself, as there are no complex arrays; of bools int8, as in NumPy."""
+    node = as_node(x)
+    return cast(node, np.int8) if node.dtype == np.bool_ else node
 
 
 @function("real")
@@ -207,7 +208,19 @@ radians, degrees = deg2rad, rad2deg
 @function("logaddexp2")
 def logaddexp2(x1: ArrayLike, x2: ArrayLike) -> Array:
     """log₂(2^x1 + 2^x2), without overflow."""
-    return FUNCTIONS["logaddexp"](as_node(x1) * math.log(2), as_node(x2) * math.log(2)) / math.log(2)
+    return _logaddexp2(*_in_one_loop(x1, x2))
+
+
+@in_float32
+def _logaddexp2(x: Node, y: Node) -> Node:
+    return FUNCTIONS["logaddexp"](x * math.log(2), y * math.log(2)) / math.log(2)
+
+
+def _in_one_loop(x1: ArrayLike, x2: ArrayLike) -> list[Node]:
+    """Both in the floating dtype that NumPy's functions of two floating numbers compute them in."""
+    nodes = [as_node(x1), as_node(x2)]
+    *_, dtype = loop_dtypes("logaddexp", [x.aval for x in nodes])
+    return [cast(x, dtype) for x in nodes]
 
 
 @function("float_power")
@@ -219,8 +232,8 @@ def float_power(x1: ArrayLike, x2: ArrayLike) -> Array:
 @function("heaviside")
 def heaviside(x1: ArrayLike, x2: ArrayLike) -> Array:
     """0 for x1 < 0, x2 for x1 = 0, 1 for x1 > 0."""
-    given, where = (as_node(x1), as_node(x2)), FUNCTIONS["where"]
-    x, y = map(cast, given, loop_dtypes("arctan2", [n.aval for n in given]))
+    x, y = _in_one_loop(x1, x2)
+    where = FUNCTIONS["where"]
     return where(x == 0, y, where(x != x, x, cast(x > 0, x.dtype)))
 
 
