@@ -87,10 +87,20 @@ def _of_an_index(does: Doing) -> tuple[str, str]:
     )
 
 
+#: what `x.at[index]` calls what a ufunc does at an index
+_AT = {name: name for name in ("add", "subtract", "multiply", "divide", "power")} | {"maximum": "max", "minimum": "min"}
+
+
 def unsupported(at: str, name: str, known: Iterable[str]) -> TraceError:
     """The error for a NumPy function that gradc does not trace, with those ``known`` of nearly the same name."""
     from difflib import get_close_matches
 
+    ufunc, _, method = name.partition(".")
+    if method == "at" and ufunc in _AT:
+        return TraceError(
+            f"{at}: np.{name} cannot be traced by gradc: traced arrays are immutable.\n"
+            f"  Write  x = x.at[index].{_AT[ufunc]}(values)  and use the returned array."
+        )
     near = get_close_matches(name.split(".")[-1], [k for k in known if k.isidentifier()], n=3, cutoff=0.8)
     hint = f"Nearest supported: {', '.join(near)}." if near else "See docs/ops.md for what is supported."
     return TraceError(f"{at}: np.{name} cannot be traced by gradc.\n  {hint}")

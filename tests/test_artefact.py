@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,3 +172,16 @@ def test_names_stay_inside_comments_and_labels(tmp_path):
     lines = 2 + len(NAMES)
     assert len(str(derivation).splitlines()) == lines and len(derivation.latex().splitlines()) == lines + 1
     assert "<b>" not in derivation.mathml() and "\\input" not in derivation.latex()
+
+
+@pytest.mark.skipif(CC is None, reason="needs a C compiler to write the caller (not to compile the function)")
+def test_the_page_on_shipping_does_what_it_shows(tmp_path, monkeypatch):
+    """Its Python block writes the object, its C block calls it, and what that prints is the block that follows."""
+    page = (Path(__file__).parent.parent / "docs" / "shipping.md").read_text()
+    python, c, shown = (re.findall(rf"```{k}\n(.*?)```", page, re.S)[0] for k in ("python", "c", "text"))
+    monkeypatch.chdir(tmp_path)
+    exec(python, {})
+    Path("main.c").write_text(c)
+    subprocess.run([CC, "-Wall", "-Werror", "main.c", "step.o", "-o", "main"], check=True)
+    done = subprocess.run(["./main"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == shown.strip().partition("\n")[2]

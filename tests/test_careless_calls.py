@@ -498,3 +498,31 @@ def test_the_line_is_said_once():
         with pytest.raises(TypeError) as caught:
             call()
         assert str(caught.value).count("test_careless_calls.py:") == 1
+
+
+def test_attributes_that_are_elsewhere_are_pointed_to():
+    with pytest.raises(AttributeError, match=r"no attribute 'save'(.|\n)*f\.lower"):
+        gc.jit(np.sin).save("sin.o")
+    with pytest.raises(AttributeError, match=r"_calls\.py:\d+: x\.at\[…\] has no \.mul; it has .*\.multiply"):
+        gc.jit(lambda x: x.at[0].mul(2))(X)
+
+
+def test_what_holds_arrays_is_a_tree_or_registered():
+    with pytest.raises(gc.DTypeError, match=r"If Apart holds arrays, make it a dataclass or .*gc\.tree\.register"):
+        gc.jit(lambda p: p.w)(Apart())
+    with pytest.raises(TypeError, match="one entry per argument, got a dict; write"):
+        gc.hvp(lambda p: np.sum(p["w"] ** 2), {"w": X}, {"w": X})
+
+
+def test_padding_is_named_in_lower_case():
+    with pytest.raises(gc.ShapeError, match='"valid" or "same", got \'SAME\''):
+        gc.nn.conv2d(np.ones((1, 4, 4)), np.ones((1, 1, 3, 3)), padding="SAME")
+
+
+def test_a_directory_that_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no directory .*nowhere"):
+        gc.compile(np.sin, gc.spec((3,))).save(tmp_path / "nowhere" / "sin.o")
+
+
+class Apart:
+    w = X

@@ -25,6 +25,10 @@ def test_ops_page_is_the_registry():
     assert (ROOT / "docs" / "ops.md").read_text(encoding="utf-8") == _generator().ops_page(), "run `make docs`"
 
 
+def test_names_page_is_what_the_modules_say():
+    assert (ROOT / "docs" / "names.md").read_text(encoding="utf-8") == _generator().names_page(), "run `make docs`"
+
+
 def test_the_page_names_what_is_missing():
     """A name that does not exist is listed; one that exists is not."""
     missing = {n for names in _generator().missing().values() for n in names}

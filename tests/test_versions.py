@@ -33,13 +33,13 @@ def complaint(f: Any, *calls: tuple[Any, ...], **options: Any) -> str:
         for args in calls:
             jitted(*args)
     (warning,) = caught
-    assert "test_versions.py:" in str(warning.message).split(": ")[0]
+    assert warning.filename == __file__
     return str(warning.message)
 
 
 def test_the_warning_names_the_argument_whose_shape_varies() -> None:
     text = complaint(lambda w, batch: w * batch.sum(), *[(np.ones(3), np.ones((n, 2))) for n in range(1, 6)])
-    assert ": f has been compiled for more than 4 kinds of arguments" in text
+    assert "f has been compiled for more than 4 kinds of arguments" in text
     assert "What varies most is batch (float64[5, 2], float64[4, 2], float64[3, 2], …): pad it to a few sizes" in text
     assert "versions=8 allows twice as many" in text
 

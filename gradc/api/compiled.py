@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 import numpy as np
 
@@ -86,6 +86,12 @@ class Jitted(Dispatched):
         if executable.dispatched is not None:
             self.prefer(executable.dispatched)
         return executable.call_flat(leaves)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"a jitted function has no attribute {name!r}; what one compiled version has, such as .save and .stats, "
+            "is an attribute of  f.lower(*args)"
+        )
 
     def _name_the_culprit(self, args: Any, kwargs: Any) -> None:
         """Raise for the argument that cannot be one, by its name."""
@@ -386,9 +392,10 @@ def jit(
     buffers of its kernel raises CompileError with the kernel and the line instead of being made (many times slower, and
     calls of the function wait for each other).  ``check``: verify the graph between passes, and the schedule behind
     them (default: GRADC_CHECK).  ``verify="first"``: the first call of each compiled version is compared with the
-    interpreter, within the error bounds of both (NaN in both counts as equal; ``.stats["verified"]`` says how many); a
-    difference raises VerificationError, which names the kernel and the node that is wrong first.  Donated arguments are
-    overwritten by then; `Executable.bind` is not compared.  ``show``: stages to print to standard error while
+    interpreter, within the error bounds of both (NaN in both counts as equal;
+    ``f.lower(*args).stats["verified"]`` says how many); a difference raises VerificationError, which names
+    the kernel and the node that is wrong first.  Donated arguments are overwritten by then; `Executable.bind` is
+    not compared.  ``show``: stages to print to standard error while
     compiling, of "graph", "optimised", "schedule", "llvm", "asm" (default: GRADC_SHOW).  ``versions``: how many kinds
     of arguments the function stays compiled for (default: 128); of more, the least recently used version goes, and a
     `VersionsWarning` names the argument that varies.  Usable as a decorator.

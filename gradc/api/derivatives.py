@@ -313,6 +313,11 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     return Wanted((), tuple(structures), single=False).nest(found)
 
 
+def _in_short(given: Any) -> str:
+    """An array as it is written, anything that nests by its class."""
+    return f"{given!r:.60}" if isinstance(given, np.ndarray | Node | int | float) else f"a {type(given).__name__}"
+
+
 @dataclass(frozen=True)
 class _Pushed:
     """A traced function with a direction: for each input its tangent leaf, and the value that leaf stands for."""
@@ -329,7 +334,7 @@ class _Pushed:
             if not isinstance(given, (tuple, list)):
                 raise TypeError(
                     f"{here()}: {whose}({title}): {name} must be a tuple with one entry per argument, got "
-                    f"{given!r:.60}; write ({'x' if name == 'primals' else 'dx'},) for one"
+                    f"{_in_short(given)}; write ({'x' if name == 'primals' else 'dx'},) for one"
                 )
         if len(primals) != len(tangents):
             raise TypeError(

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from gradc.containers import Pinned, Structure
 from gradc.errors import VersionsWarning
-from gradc.node import here
+from gradc.node import user_location
 
 T = TypeVar("T")
 #: What tells the versions of a function apart: how the arguments nest, with their static values, and of each array its
@@ -49,7 +49,9 @@ class Versions(Generic[T]):
     def _drop(self) -> None:
         if not self._warned:
             self._warned = True
-            warnings.warn(f"{here()}: {self._complaint()}", VersionsWarning, stacklevel=2)
+            where = user_location()
+            file, line = (where.file, where.line) if where else (self.title, 0)
+            warnings.warn_explicit(self._complaint(), VersionsWarning, file, line)
         with suppress(StopIteration, KeyError, RuntimeError):  # another thread drops too
             self._known.pop(next(iter(self._known)))
 

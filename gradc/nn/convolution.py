@@ -127,6 +127,10 @@ def _padding(padding: Any, sizes: Pair, strides: Pair, dilations: Pair) -> tuple
     """Rows and columns added, the same on both sides, or (before, after) of each for "same" with an even kernel."""
     if padding == "valid":
         return 0, 0
+    if isinstance(padding, str) and padding != "same":
+        raise ShapeError(
+            f'{here()}: conv2d: padding is an int, a pair (rows, columns), "valid" or "same", got {padding!r}'
+        )
     if padding != "same":
         return _pair("conv2d", "padding", padding, 0)
     if strides != (1, 1):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -190,6 +190,15 @@ class Update:
     def __init__(self, array: Node, index: Any):
         self.array = array
         self.index = index
+
+    def __repr__(self) -> str:
+        return "x.at[…] without .set(v), .add(v), … or .get()"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        known = ", ".join(f".{k}" for k in vars(Update) if not k.startswith("_") and k not in Update.__slots__)
+        raise AttributeError(f"{here()}: x.at[…] has no .{name}; it has {known}")
 
     def get(self) -> Node:
         """``x[index]``."""

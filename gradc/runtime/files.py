@@ -59,6 +59,8 @@ def part_beside(place: Path) -> Path:
 
 
 def _write_part(part: Path, place: Path, data: bytes) -> None:
+    if not place.parent.is_dir():
+        raise FileNotFoundError(f"{place}: there is no directory {str(place.parent)!r}")
     mode = None
     with suppress(FileNotFoundError):
         mode = stat.S_IMODE(place.stat().st_mode)
