@@ -253,3 +253,29 @@ def test_what_is_known_of_values_is_true():
                 assert np.all((value >= known.lo - slack) & (value <= known.hi + slack) | np.isnan(value)), name
                 assert known.hazard >= Hazard.GROWTH or np.all(np.isfinite(value)) or known.hazard is Hazard.NAN, name
                 assert known.zeros is not Zeros.NEVER or np.all(value != 0), name
+
+
+@pytest.mark.parametrize("read", [
+    lambda u: u[np.array([1, 2, 1])],
+    lambda u: np.concatenate([u[1:], u[2:]]),
+    lambda u: np.stack([u[1:], u[1:][::-1]]),
+    lambda u: np.stack([u[1], u[2], u[1] + u[2]]),
+], ids=["repeated index", "overlapping slices", "reversed slices", "elements"])  # fmt: skip
+@pytest.mark.parametrize("f", [np.log, np.sqrt, np.reciprocal], ids=["log", "sqrt", "reciprocal"])
+def test_what_is_read_twice_does_not_make_up_for_what_is_not_read(f, read):
+    """As many elements as the operand has are read, but not the singular one."""
+    x = np.array([0.0, 3.0, 2.0])
+    for derive in (gc.grad, lambda g: gc.grad(g, method="forward")):
+        got = derive(lambda x: np.sum(read(f(x))))(x)
+        want = derive(lambda x: np.sum(read(f(x))))(np.array([1.0, 3.0, 2.0]))
+        np.testing.assert_array_equal(got, [0.0, *want[1:]])
+
+
+@pytest.mark.parametrize("starts, sizes, zeros", [
+    ((0, 1), (2, 2), Zeros.POSSIBLE), ((0, 0), (2, 2), Zeros.GUARDED), ((0, 1), (1, 2), Zeros.NEVER),
+], ids=["overlapping", "a gap", "side by side"])  # fmt: skip
+def test_parts_side_by_side_leave_no_zeros(starts, sizes, zeros):
+    """Sums of what is never 0 may be, and a place that no part fills is."""
+    parts = tuple(constant(np.full(n, v)) for n, v in zip(sizes, (1.0, -1.0), strict=True))
+    node = OPS["superpose"].make(parts, shape=(3,), starts=tuple((a,) for a in starts), steps=((1,), (1,)))
+    assert range_of(node).zeros is zeros

@@ -274,11 +274,26 @@ def _superpose_numpy(*xs: Array, shape: Shape, starts: Sequence[Shape], steps: S
 
 
 def _superpose_range(node: Node, *xs: Range) -> Range:
-    """Placed among zeros, unless there are enough elements for every place."""
+    """Placed among zeros, unless the parts fill every place; where they overlap, sums of them."""
     total = union(xs).repeated_sum(len(xs)) if len(xs) > 1 else xs[0]
-    placed = total.among_zeros()
-    enough = sum(a.size for a in node.args) >= node.size
-    return replace(placed, zeros=max(x.zeros for x in xs)) if enough else placed
+    if not _is_filled(node):
+        return total.among_zeros()
+    overlapping = sum(a.size for a in node.args) > node.size
+    return replace(total, zeros=max(x.zeros for x in (*xs, *([total] if overlapping else ()))))
+
+
+def _is_filled(node: Node) -> bool:
+    """Whether the parts of a superpose leave no place out, looking only along axes that some part does not span."""
+    parts, starts, steps = node.args, node.attrs["starts"], node.attrs["steps"]
+    if sum(a.size for a in parts) < node.size:
+        return False
+    axes = [k for k, n in enumerate(node.shape) if any(a.shape[k] != n for a in parts)]
+    filled = np.zeros([node.shape[k] for k in axes], bool)
+    for a, start, step in zip(parts, starts, steps, strict=True):
+        if a.size:
+            region = _region(a.shape, start, step)
+            filled[tuple(region[k] for k in axes)] = True
+    return bool(filled.all())
 
 
 view(
