@@ -70,6 +70,16 @@ def every_schedule_is_verified() -> Iterator[None]:
         yield
 
 
+#: tests of what changes the structure of graphs: there the graphs behind each pass are verified, also outside `jit`
+STRUCTURAL = frozenset(("test_structured", "test_passes", "test_derivatives", "test_control_derivatives"))
+
+
+@pytest.fixture(autouse=True)
+def every_graph_is_verified(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.module.__name__.rpartition(".")[2] in STRUCTURAL:
+        monkeypatch.setenv("GRADC_CHECK", "1")
+
+
 @pytest.fixture
 def unverified() -> Iterator[None]:
     """For tests that plan wrongly on purpose, to see who else notices."""

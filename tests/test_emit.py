@@ -6,6 +6,7 @@ import importlib
 import re
 
 import numpy as np
+import pytest
 
 import gradc as gc
 
@@ -51,3 +52,26 @@ def test_arithmetic_is_not_in_the_function_that_tells_the_cpu_how_to_do_it():
     outer = functions(compiled(fp="fast").llvm)["gradc_step"]
     assert "call void @gradc_step.0(" in outer
     assert not re.search(r" = f(?:add|mul|sub|div)|llvm\.(?!x86\.sse|aarch64)", outer)
+
+
+def lines_of_work(text):
+    """The longest function of a module, without the pointers that it finds and hands on."""
+    plain = re.compile(r" = load ptr, | = getelementptr |call void @")
+    return max(sum(not plain.search(line) for line in body.splitlines()) for body in functions(text).values())
+
+
+MANY = {
+    "results": lambda xs: [x * 2.5 + 1 for x in xs],
+    "pieces": lambda xs: np.concatenate(xs),
+    "parts": lambda xs: list(np.stack(xs) * 2),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_no_function_grows_with_the_number_of_small_arrays(name, monkeypatch):
+    monkeypatch.setattr(emit, "LONG", 100)
+    few, many = ([np.full(3, float(k)) for k in range(n)] for n in (130, 260))
+    lowered = [gc.jit(MANY[name]).lower(xs) for xs in (few, many)]
+    assert lines_of_work(lowered[1].llvm) <= 1.2 * lines_of_work(lowered[0].llvm)
+    for got, want in zip(lowered[1](many), MANY[name](many), strict=True):
+        assert np.array_equal(got, want)

@@ -20,13 +20,13 @@ import gradc as gc
 from gradc.containers import leaves_of
 from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.structured import jacobian_blocks
-from gradc.graph import Graph
+from gradc.graph import Graph, substitute
 from gradc.interpret import interpret
 from gradc.node import OPS, Node, constant
 from gradc.ops.leaves import delta, full
 from gradc.ops.record import Kind
 from gradc.passes import LINEAR, optimise, run_passes
-from gradc.trace import new_input
+from gradc.trace import new_input, trace
 from tests.programs import Program, programs
 
 
@@ -88,6 +88,52 @@ def test_gradients_of_random_programs(program):
 @given(programs(most_ops=8))
 def test_many_random_programs(program):
     assert_blocks(program)
+
+
+def assert_api(program: Program) -> None:
+    """`jacobian` in each mode, interpreted and compiled, against one direction at a time; and `hessian`."""
+    graph = program.graph.replace(outputs=tuple(y for y in program.graph.outputs if y.aval.is_float)[:1])
+    if not all(np.all(np.isfinite(v)) for v in graph.replace(outputs=graph.nodes).evaluate(*program.arrays)):
+        return
+    arrays, where = program.arrays, tuple(range(len(program.arrays)))
+
+    def f(*xs: Node) -> Node:
+        return substitute(graph.outputs, dict(zip(graph.inputs, xs, strict=True)))[0]
+
+    def loss(*xs: Node) -> Node:
+        return np.sum(np.sin(f(*xs)))
+
+    columns = [one_direction_at_a_time(graph, arrays, graph.outputs[0], x) for x in graph.inputs]
+    modes = [gc.jacobian(f, argnums=where, mode=mode) for mode in ("auto", "forward", "reverse")]
+    for found in (*(m(*arrays) for m in modes), *gc.jit(lambda *xs: [m(*xs) for m in modes])(*arrays)):
+        assert_close(found, columns, program)
+    gradient = trace(gc.grad(loss, argnums=where), *arrays)
+    rows = [[one_direction_at_a_time(gradient, arrays, y, x) for x in gradient.inputs] for y in gradient.outputs]
+    hessian = gc.hessian(loss, argnums=where)
+    for blocks in (hessian(*arrays), gc.jit(hessian)(*arrays)):
+        for found, wanted in zip(blocks, rows, strict=True):
+            assert_close(found, wanted, program)
+
+
+def assert_close(found: Any, wanted: list[np.ndarray], program: Program) -> None:
+    for got, expected in zip(found, wanted, strict=True):
+        finite = np.isfinite(expected)
+        scale = np.max(np.abs(expected), initial=1.0, where=finite)
+        error = np.abs(np.where(finite, got, 0) - np.where(finite, expected, 0))
+        assert np.all(error <= 1e-9 * scale), f"{program}\n{got}\n{expected}"
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(programs(most_ops=4))
+def test_functions_of_random_programs(program):
+    assert_api(program)
+
+
+@pytest.mark.nightly
+@settings(max_examples=1000, deadline=None)
+@given(programs(most_ops=7))
+def test_functions_of_many_random_programs(program):
+    assert_api(program)
 
 
 # -- the op ------------------------------------------------------------------------------------------------------------

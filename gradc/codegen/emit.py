@@ -10,8 +10,8 @@ kind of the first failure in the low byte and the number of its node above.
 With a clock it takes a fifth pointer, ``ticks``, to two more int64 than there are kernels, and writes there what
 ``i64 @gradc_clock()`` says: twice at the start (how long a look at the clock takes) and after each kernel.
 Invariant: kernels of equal work are one internal function, which the outer function calls; work that occurs once
-stands where it is done, for a function costs LLVM half a millisecond before its first instruction.  Start reading at
-`emit`.
+stands where it is done, for a function costs LLVM half a millisecond before its first instruction.  No function grows
+with the program, or LLVM's time would grow with its square.  Start reading at `emit`.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ TICKS = ("ptr noalias", "ticks")
 CLOCK = "gradc_clock"
 #: Lines after which the outer function goes on in another one: LLVM's time grows faster than long functions do.
 LONG = 600
+#: Pieces of work that stand in one function; a kernel of more goes on in functions of as many pieces each.
+MOST_PIECES = 16
 #: After a kernel of more than so many seconds a function that polls looks whether to end.
 LONG_SECONDS = 1e-3
 
@@ -97,12 +99,12 @@ def emit(
             if main.is_long:
                 main.turn_over(number)
             with main.f.standing_for(kernel=number):
-                slots = [main.pointer(b) for b in kernel.slots]
                 main.note_bounds(number, arena_bytes(schedule, target) if check_bounds else 0)
                 if often[equal[number]] > 1:
-                    main.call(library.function(kernel, number), slots)
+                    function = library.function(kernel, number)
+                    main.call(function, [main.pointer(b) for b in kernel.slots])
                 else:
-                    library.in_place(main.f, kernel, number, slots)
+                    library.in_place(main, kernel, number)
                 main.may_end(number)
             main.note_times(number + 2)
         main.turn_back()
@@ -143,6 +145,10 @@ def arena_bytes(schedule: Schedule, target: Target) -> int:
     return schedule.temporary_bytes + max(products, default=0)
 
 
+#: pieces of a kernel, with their numbers and the ways they are shared
+Pieces = Sequence[tuple[int, tuple[Work, Share | None]]]
+
+
 def _no_body(kernel: Kernel) -> str:
     raise AssertionError(f"{kernel.title}: only loops and branches have kernels inside")
 
@@ -169,7 +175,7 @@ class _Library:
             slots = [f"%s{k}" for k in range(len(kernel.slots))]
             params = [("ptr", s[1:]) for s in slots]
             f = Function(self.module, name, [*params, ("ptr", "scratch"), ("ptr", "status")], result="internal void")
-            self._emit(f, kernel, number, name, slots, inside)
+            self._emit(f, kernel, number, name, slots.__getitem__, inside)
             f.finish()
         if debug is not None:
             debug.runs(self._known[key], number, inside, kernel)
@@ -179,18 +185,40 @@ class _Library:
         """What kernels must have in common to be one function."""
         return kernel.work, kernel.dtypes, kernel.splits, inside
 
-    def in_place(self, f: Function, kernel: Kernel, number: int, slots: Sequence[str]) -> None:
-        """Emit ``kernel``, whose like there is no other, into ``f``, a function with %scratch and %status."""
-        self._emit(f, kernel, number, self._name(kernel), slots, None)
+    def in_place(self, main: _Main, kernel: Kernel, number: int) -> None:
+        """Emit ``kernel``, whose like there is no other, into the function at hand."""
+        self._emit(main.f, kernel, number, self._name(kernel), lambda s: main.pointer(kernel.slots[s]), None)
 
     def _name(self, kernel: Kernel) -> str:
         self._named += 1
         return f"k{self._named - 1}.{kernel.title.replace('+', '.')}"
 
     def _emit(
-        self, f: Function, kernel: Kernel, number: int, name: str, slots: Sequence[str], inside: int | None
+        self, f: Function, kernel: Kernel, number: int, name: str, pointer: Callable[[int], str], inside: int | None
     ) -> None:  # fmt: skip
-        for at, (work, split) in enumerate(kernel.parts):
+        """All pieces of ``kernel``, in ``f``, a function with %scratch and %status, or in others that it calls."""
+        parts = list(enumerate(kernel.parts))
+        if len(parts) <= MOST_PIECES:
+            slots = [pointer(s) for s in range(len(kernel.slots))]
+            self._pieces(f, kernel, parts, number, name, slots, inside)
+            return
+        for first in range(0, len(parts), MOST_PIECES):
+            some = parts[first : first + MOST_PIECES]
+            touched = sorted({s for _, (work, _) in some for s in work.touch.slots})
+            params = [*(("ptr", f"s{s}") for s in touched), ("ptr", "scratch"), ("ptr", "status")]
+            g = Function(self.module, f"{name}.from{first}", params, result="internal void")
+            slots = [f"%s{s}" for s in range(len(kernel.slots))]
+            self._pieces(g, kernel, some, number, name, slots, inside)
+            g.finish()
+            arguments = ", ".join(f"ptr {p}" for p in [*map(pointer, touched), "%scratch", "%status"])
+            f.line(f"call void @{g.name}({arguments})")
+
+    def _pieces(
+        self, f: Function, kernel: Kernel, parts: Pieces, number: int, name: str, slots: Sequence[str],
+        inside: int | None,
+    ) -> None:  # fmt: skip
+        """These pieces of ``kernel``, in ``f``."""
+        for at, (work, split) in parts:
             here = (number, at, None, 0) if inside is None else (number, inside, kernel, at)
             if self.module.debug is not None:
                 self.module.debug.enter(*here)

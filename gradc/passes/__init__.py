@@ -7,6 +7,7 @@ golden tests and the oracle all use it).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from gradc.graph import Graph
@@ -45,11 +46,16 @@ LINEAR: tuple[Pass, ...] = (fold, simplify, cse)
 LOWERING: tuple[Pass, ...] = (accumulate, expand, unfold, fold, simplify, cse, share, together, hoist, prune, dce)
 
 
-def run_passes(graph: Graph, passes: Sequence[Pass], observe: Observe | None = None, check: bool = False) -> Graph:
-    """Run ``passes`` in order; with ``check`` the graph is verified before the first and after each.
+def run_passes(
+    graph: Graph, passes: Sequence[Pass], observe: Observe | None = None, check: bool | None = None
+) -> Graph:
+    """Run ``passes`` in order; with ``check`` (None: if GRADC_CHECK is 1) the graph is verified before the first and
+    after each.
 
     A pass has nothing to do on the graph that it left itself, and is not run there again.
     """
+    if check is None:
+        check = os.environ.get("GRADC_CHECK") == "1"
     if check:
         verify(graph, "input")
     left: dict[Pass, Graph] = {}
@@ -75,7 +81,7 @@ def _asked(graph: Graph) -> bool:
     return any(asking) or sharing(graph) or any(inside)
 
 
-def optimise(graph: Graph, observe: Observe | None = None, check: bool = False) -> Graph:
+def optimise(graph: Graph, observe: Observe | None = None, check: bool | None = None) -> Graph:
     """The same function with fewer and more stable operations."""
     return run_passes(graph, PIPELINE, observe, check)
 

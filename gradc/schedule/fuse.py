@@ -26,6 +26,9 @@ SMALL = 2048
 TRIED = 6
 #: Most stored nodes of a loop over many elements: each is one more stream of memory.
 MOST_NODES = 24
+#: Most stored nodes of a loop over few elements that have nothing to do with each other: each is code, and LLVM's time
+#: grows faster than the code of one loop.
+MOST_SMALL_NODES = 64
 #: Arithmetic that may follow a reduction along rows, where it is done one scalar at a time.
 SCALAR_WORK = 8.0
 #: Arithmetic that may follow a product, tile by tile; with more, one more pass over the result costs nothing.
@@ -55,11 +58,13 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Reads:
-    """The stored nodes that a node reads, at its own index or elsewhere, and what it computes between."""
+    """The stored nodes that a node reads, at its own index or elsewhere, and what it computes between; ``aligned`` at
+    its own index."""
 
     here: frozenset[Node]
     elsewhere: frozenset[Node]
     computed: frozenset[Node]
+    aligned: frozenset[Node]
 
     def work(self, known: Set[Node] = frozenset()) -> float:
         """The cost of what is computed, but for what is known already."""
@@ -154,7 +159,7 @@ def _absorb(product: Cluster, cluster: Cluster, home: dict[Node, Cluster], made:
         reader.deps.add(product.number)
         product.readers.append(reader)
     for node in cluster.nodes:
-        reads = Reads(frozenset(cluster.here), frozenset(cluster.elsewhere), frozenset())
+        reads = Reads(frozenset(cluster.here), frozenset(cluster.elsewhere), frozenset(), frozenset())
         _enter(node, reads, product, home, made)
 
 
@@ -213,7 +218,7 @@ def _reads(node: Node, stored: Mapping[Node, None]) -> Reads:
             elif arg not in moved:
                 moved.add(arg)
                 beneath.append(arg)
-    return Reads(frozenset(here), frozenset(elsewhere), frozenset(aligned | moved))
+    return Reads(frozenset(here), frozenset(elsewhere), frozenset(aligned | moved), frozenset(aligned))
 
 
 def _join(
@@ -229,6 +234,8 @@ def _join(
 def _fits(node: Node, reads: Reads, cluster: Cluster) -> bool:
     if len(cluster.nodes) >= MOST_NODES and node.aval.size > SMALL:
         return False
+    if len(cluster.nodes) >= MOST_SMALL_NODES and not _continues(reads, cluster):
+        return False
     if not cluster.computed.isdisjoint(reads.elsewhere):
         return False
     if cluster.work + reads.work(cluster.computed) > 2 * MOST_WORK:
@@ -240,6 +247,12 @@ def _fits(node: Node, reads: Reads, cluster: Cluster) -> bool:
         fast = reads.work() <= SCALAR_WORK or _keeps_last_axis(first) or node.aval.size <= 4
         return fast and not cluster.computed.isdisjoint(reads.here)
     return _related(node, reads, cluster)
+
+
+def _continues(reads: Reads, cluster: Cluster) -> bool:
+    """Whether the cluster has values in registers that would have to be loaded or computed again."""
+    computed = cluster.computed
+    return not computed.isdisjoint(reads.here) or any(n in computed and cost(n) for n in reads.aligned)
 
 
 def _same_loops(a: Node, b: Node) -> bool:
