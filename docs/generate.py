@@ -22,6 +22,7 @@ from gradc.codegen.target import Target
 from gradc.explain.page import Page
 from gradc.explain.text import TextPrinter
 from gradc.node import FUNCTIONS, OPS
+from gradc.numpy.public import CONVENTIONS
 from gradc.ops import Kind, Op
 from gradc.passes import LOWERING, optimise, run_passes
 from gradc.runtime.load import assemble
@@ -124,11 +125,28 @@ def ops_page() -> str:
         *(f"- {family}: {', '.join(f'`{n}`' for n in names)}" for family, names in missing().items()),
         "",
         NUMBERS,
+        *conventions(),
+        "",
     ]
     for kind in Kind:
         members = [op for op in OPS.values() if op.kind is kind]
         parts += [f"## {kind.value} ({len(members)})\n", *_table(members), ""]
     return "\n".join(parts)
+
+
+def conventions() -> list[str]:
+    """What the derivative is where mathematics gives none: one table, of ops and of what is composed of them."""
+    words = {name: op.singular for name, op in OPS.items() if op.singular} | CONVENTIONS
+    return [
+        "## Derivatives at singular points\n",
+        "Distances and norms have the derivative 0 where they are 0; a tie is shared evenly; where the tangent is",
+        "vertical it is ±∞, at a minus zero with the sign of the zero in some. Outside the domain the value is NaN,",
+        "and the derivative is that of the formula. A NaN that is taken comes out of it. `explain` names what a",
+        "derivation relies on; `tests/test_ops.py` and `tests/test_special_points.py` visit all of this table.\n",
+        "| function | derivative at singular points |",
+        "| --- | --- |",
+        *(f"| `{name}` | {said} |" for name, said in sorted(words.items())),
+    ]
 
 
 def _table(ops: Iterable[Op]) -> list[str]:

@@ -19,8 +19,11 @@ import scipy.special
 import sympy
 
 import gradc as gc
+import gradc.numpy as gnp
+from gradc import nn, special
 from gradc.aval import Aval
 from gradc.node import OPS
+from gradc.numpy.public import CONVENTIONS
 from gradc.ops.elementwise import apply
 from gradc.ops.record import Kind, Op, special_points
 from tests.op_cases import ATTRS, BITWISE, LOGICAL, OPERANDS, leaf, operand_count
@@ -153,3 +156,41 @@ def test_a_nan_that_is_chosen_comes_out_of_the_gradient_too(f):
     slope = gc.grad(lambda x: f(np.sqrt(x)))
     assert np.isnan(slope(-1.0)) and np.isnan(gc.jit(slope)(-1.0))
     assert np.isnan(gc.jvp(lambda x: f(np.sqrt(x)), (-1.0,), (1.0,))[1])
+
+
+ZERO, ONES = np.zeros(2), np.ones(2)
+#: of every function that declares a convention: a function of an array, the point, and the gradient declared there
+COMPOSITES: dict[str, list[tuple[Any, Any, Any]]] = {
+    "fabs": [(lambda x: gnp.fabs(x).sum(), ZERO, [0, 0])],
+    "clip": [(lambda x: np.clip(x, -1.0, 1.0).sum(), [-1.0, 1.0], [0.5, 0.5])],
+    "fmax": [(lambda x: np.fmax(x[0], x[1]), ONES, [0.5, 0.5])],
+    "fmin": [(lambda x: np.fmin(x[0], x[1]), ONES, [0.5, 0.5])],
+    "heaviside": [(lambda x: np.heaviside(x, 0.5).sum(), ZERO, [0, 0])],
+    "std": [(np.std, ONES, [0, 0])],
+    "median": [(np.median, np.ones(3), [0, 1, 0])],
+    "linalg.norm": [
+        *((lambda x, p=p: np.linalg.norm(x, ord=p), ZERO, [0, 0]) for p in (1, 1.5, 2, 3, INF)),
+        (lambda x: np.linalg.norm(x, ord=1), [0.0, 2.0], [0, 1]),
+        (lambda x: np.linalg.norm(x, ord=INF), ONES, [0.5, 0.5]),
+    ],
+    "entr": [(lambda x: special.entr(x).sum(), ZERO, [INF, INF])],
+    "logit": [(lambda x: special.logit(x).sum(), [0.0, 1.0], [INF, INF])],
+    "nn.relu6": [(lambda x: nn.relu6(x).sum(), [0.0, 6.0], [0.5, 0.5])],
+    "nn.hardtanh": [(lambda x: nn.hardtanh(x).sum(), [-1.0, 1.0], [0.5, 0.5])],
+    "nn.hardsigmoid": [(lambda x: nn.hardsigmoid(x).sum(), [-3.0, 3.0], [1 / 12, 1 / 12])],
+    "nn.leaky_relu": [(lambda x: nn.leaky_relu(x, 0.25).sum(), ZERO, [0.25, 0.25])],
+    "nn.elu": [(lambda x: nn.elu(x, 2.0).sum(), ZERO, [2, 2])],
+    "nn.l1_loss": [(lambda x: nn.l1_loss(x, np.ones(2)), ONES, [0, 0])],
+}
+
+
+@pytest.mark.parametrize("name", sorted(CONVENTIONS))
+def test_a_function_has_the_derivative_that_it_declares(name):
+    for f, point, want in COMPOSITES[name]:
+        x = np.array(point)
+        for slope in (gc.grad(f)(x), gc.jacobian(f, mode="forward")(x), gc.jit(gc.grad(f))(x)):
+            np.testing.assert_allclose(slope, want, rtol=1e-15)
+
+
+def test_every_function_with_a_convention_is_visited():
+    assert COMPOSITES.keys() == CONVENTIONS.keys()

@@ -35,19 +35,19 @@ def relu(input: ArrayLike) -> Array:
     return apply(OPS["relu"], _lifted(input))
 
 
-@function("nn.relu6")
+@function("nn.relu6", singular="one half at a bound")
 def relu6(input: ArrayLike) -> Array:
     """min(max(x, 0), 6)."""
     return hardtanh(as_node(input), 0.0, 6.0)
 
 
-@function("nn.hardtanh")
+@function("nn.hardtanh", singular="one half at a bound")
 def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> Array:
     """x held between ``min_val`` and ``max_val``."""
     return gnp.clip(_lifted(input), min_val, max_val)
 
 
-@function("nn.hardsigmoid")
+@function("nn.hardsigmoid", singular="half of the slope inside at a bound")
 def hardsigmoid(input: ArrayLike) -> Array:
     """relu6(x + 3)/6."""
     return relu6(_lifted(input) + 3.0) / 6.0
@@ -60,7 +60,7 @@ def hardswish(input: ArrayLike) -> Array:
     return x * relu6(x + 3.0) / 6.0
 
 
-@function("nn.leaky_relu")
+@function("nn.leaky_relu", singular="the negative slope at 0")
 def leaky_relu(input: ArrayLike, negative_slope: ArrayLike = 0.01) -> Array:
     """x where x > 0, else ``negative_slope``·x."""
     return _leaky_relu(_lifted(input), as_node(negative_slope))
@@ -71,7 +71,7 @@ def _leaky_relu(x: Node, slope: Node) -> Node:
     return gnp.where(x > 0, x, slope * x)
 
 
-@function("nn.elu")
+@function("nn.elu", singular="alpha at 0, the slope from the left")
 def elu(input: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
     """x where x > 0, else α(eˣ − 1) (Clevert et al. 2015)."""
     return _elu(_lifted(input), as_node(alpha))

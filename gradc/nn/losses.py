@@ -295,7 +295,7 @@ def _mse_loss(x: Node, y: Node, *, reduction: str) -> Node:
     return _reduced(apply(OPS["square"], x - y), reduction)
 
 
-@function("nn.l1_loss")
+@function("nn.l1_loss", singular="0 where prediction and target are equal")
 def l1_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean") -> Array:
     """|input − target|."""
     return _l1_loss(*_pair("l1_loss", input, target), reduction=reduction)

@@ -70,7 +70,7 @@ FUNCTIONS.update(
 )  # fmt: skip
 
 
-@function("fabs")
+@function("fabs", singular="0 at 0")
 def fabs(x: ArrayLike) -> Array:
     """|x| in a floating dtype."""
     return FUNCTIONS["absolute"](_inexact(as_node(x)))
@@ -127,7 +127,7 @@ def fix(x: ArrayLike) -> Array:
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
 
-@function("clip")
+@function("clip", singular="one half at a bound")
 def clip(
     a: ArrayLike, a_min: ArrayLike = None, a_max: ArrayLike = None, *, min: ArrayLike = None, max: ArrayLike = None
 ) -> Array:
@@ -148,13 +148,13 @@ def _clip(x: Node, low: Node, high: Node) -> Node:
     return apply(OPS["minimum"], apply(OPS["maximum"], x, low), high)
 
 
-@function("fmax")
+@function("fmax", singular="at a tie each operand gets one half")
 def fmax(x1: ArrayLike, x2: ArrayLike) -> Array:
     """The larger of two numbers, the other one where one is NaN."""
     return _ignoring_nan("maximum", as_node(x1), as_node(x2))
 
 
-@function("fmin")
+@function("fmin", singular="at a tie each operand gets one half")
 def fmin(x1: ArrayLike, x2: ArrayLike) -> Array:
     """The smaller of two numbers, the other one where one is NaN."""
     return _ignoring_nan("minimum", as_node(x1), as_node(x2))
@@ -229,7 +229,7 @@ def float_power(x1: ArrayLike, x2: ArrayLike) -> Array:
     return apply(OPS["power"], cast(as_node(x1), np.float64), cast(as_node(x2), np.float64))
 
 
-@function("heaviside")
+@function("heaviside", singular="0 in x1 everywhere, also at the jump")
 def heaviside(x1: ArrayLike, x2: ArrayLike) -> Array:
     """0 for x1 < 0, x2 for x1 = 0, 1 for x1 > 0."""
     x, y = _in_one_loop(x1, x2)

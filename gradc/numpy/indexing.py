@@ -494,7 +494,7 @@ def searchsorted(a: ArrayLike, v: ArrayLike, side: str = "left", sorter: ArrayLi
     return OPS["searchsorted"].make((cast(line, dtype), cast(values, dtype)), side=side)
 
 
-@function("median")
+@function("median", singular="elements that tie keep their order: the middle one gets it all")
 def median(a: ArrayLike, axis: int | None = None, *, keepdims: Any = False) -> Array:
     """The middle of the sorted elements along ``axis``, or the mean of the two middle ones; NaN if there is a NaN."""
     x = as_node(a)

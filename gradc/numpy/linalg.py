@@ -29,7 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@function("linalg.norm")
+@function("linalg.norm", singular="0 where the norm is 0; order 1: 0 at each 0; order inf: ties share evenly")
 def norm(x: ArrayLike, ord: Any = None, axis: Axes = None, keepdims: Any = False) -> Array:
     """Norm of vectors (one axis) or matrices (two axes); None: of all elements, Euclidean.
 

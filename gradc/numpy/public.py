@@ -34,8 +34,17 @@ ArrayLike: TypeAlias = Any
 Axes: TypeAlias = Any
 
 
-def function(*names: str) -> Callable[[F], F]:
-    """Enter a function over Nodes in `FUNCTIONS` under NumPy's ``names`` and return its public form."""
+#: of functions written in other ops, by name: what the derivative is at singular points, in words
+CONVENTIONS: dict[str, str] = {}
+
+
+def function(*names: str, singular: str = "") -> Callable[[F], F]:
+    """Enter a function over Nodes in `FUNCTIONS` under NumPy's ``names`` and return its public form.
+
+    ``singular`` says what its derivative is at singular points, as `Op.singular` does of an op.
+    """
+    if singular:
+        CONVENTIONS[names[0]] = singular
 
     def decorate(traced: F) -> F:
         entry = _entry(traced, names[0])

@@ -256,7 +256,7 @@ def _var(x: Node, *, axes: Shape, ddof: float, keepdims: Any) -> Node:
     return reduced("sum", deviation * deviation, axes, keepdims) / float(freedom if freedom > 0 else 0)
 
 
-@function("std")
+@function("std", singular="0 where all elements are equal")
 def std(
     a: ArrayLike,
     axis: Axes = None,

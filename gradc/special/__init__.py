@@ -36,13 +36,13 @@ def log_expit(x: Any) -> Any:
     return -apply(OPS["softplus"], -FUNCTIONS["positive"](x))
 
 
-@function("logit")
+@function("logit", singular="+inf at 0 and 1")
 def logit(p: Any) -> Any:
     """log(p/(1 − p)), the inverse of expit."""
     return FUNCTIONS["log"](p) - FUNCTIONS["log1p"](FUNCTIONS["negative"](p))
 
 
-@function("entr")
+@function("entr", singular="+inf at 0")
 def entr(x: Any) -> Any:
     """−x·log x, 0 at 0, and −∞ for x < 0; its derivative at 0 is +∞."""
     return FUNCTIONS["where"](x < 0, -math.inf, FUNCTIONS["negative"](FUNCTIONS["xlogy"](x, x)))
