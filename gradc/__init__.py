@@ -36,6 +36,7 @@ from gradc.errors import (
     ShapeError,
     StorageError,
     TraceError,
+    VerificationError,
     VersionsWarning,
 )
 from gradc.explain import assume
@@ -92,6 +93,7 @@ __all__ = [
     "ShapeError",
     "StorageError",
     "TraceError",
+    "VerificationError",
     "VersionsWarning",
     "__version__",
     "assume",
