@@ -14,10 +14,10 @@ import numpy as np
 
 from gradc.aval import is_number, lost_meaning
 from gradc.containers import Structure
-from gradc.diff.dependence import is_zero
 from gradc.errors import DTypeError, ShapeError
 from gradc.node import Node, as_node, here
 from gradc.ops.elementwise import cast
+from gradc.ops.ranges import vanishes
 
 #: JAX's dtype of the tangents of integers
 _FLOAT0 = np.dtype([("float0", np.void, 0)])
@@ -89,7 +89,7 @@ def _holds_node(part: Any) -> bool:
 
 def _refuse_moving(part: Any, partner: Node, name: str, what: str) -> None:
     """An integer or bool stays as it is: its tangent is zero."""
-    if is_zero(part) if isinstance(part, Node) else not part.any():
+    if vanishes(part) if isinstance(part, Node) else not part.any():
         return
     raise DTypeError(
         f"{here()}: {name} is {partner.aval}; integers and bools have no {what}, so None or zeros must stand in its "

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from gradc.diff.forward import node_tangent
+from gradc.diff.loops import zeros_like
 from gradc.diff.reverse import is_linear_in
 from gradc.graph import Graph, rewrite, substitute
 from gradc.interpret import topological
 from gradc.node import Node
 from gradc.ops.control import Loop, bodies, by_results, inner_leaf, item, result_count
 from gradc.ops.custom import rule_of
-from gradc.ops.leaves import full
+from gradc.ops.ranges import vanishes
 from gradc.ops.record import HOLDERS, Kind
 
 
@@ -155,7 +156,7 @@ def constant_part(outputs: Sequence[Node], inputs: Sequence[Node]) -> Node | Non
     """
     touched = dependents(outputs, inputs)
     for y in outputs:
-        if y not in touched and y.aval.is_float and not is_zero(y):
+        if y not in touched and y.aval.is_float and not vanishes(y):
             return y
     for node in topological(outputs):
         if node not in touched or node.op.kind is Kind.ITEM or not node.args:
@@ -169,7 +170,7 @@ def constant_part(outputs: Sequence[Node], inputs: Sequence[Node]) -> Node | Non
 def _added_by(node: Node, touched: set[Node]) -> Node | None:
     """``node`` if it has a derivative by an operand outside ``touched`` that does not depend on those inside."""
     fresh = [
-        inner_leaf(a.aval, "d") if a not in touched and a.aval.is_float and not is_zero(a) else None for a in node.args
+        inner_leaf(a.aval, "d") if a not in touched and a.aval.is_float and not vanishes(a) else None for a in node.args
     ]
     if not node.aval.is_float or all(t is None for t in fresh):
         return None
@@ -189,24 +190,13 @@ def _in_bodies(node: Node, touched: set[Node]) -> Node | None:
             continue
         if node.op.kind is Kind.LOOP:
             for operand, before, within in zip(node.args, moves, inner[name], strict=True):
-                if within and not before and operand.aval.is_float and not is_zero(operand):
+                if within and not before and operand.aval.is_float and not vanishes(operand):
                     return node
         live = [y for y, d in zip(body.outputs, depending, strict=True) if d]
         adds = constant_part(live, _marked(body, inner[name]))
         if adds is not None:
             return adds
     return None
-
-
-def is_zero(node: Node) -> bool:
-    """Whether a value is written down as zeros: a constant, what only moves its elements, or a product with one."""
-    while node.op.kind in (Kind.VIEW, Kind.REDUCE, Kind.FOLD) or node.op.name == "cast":
-        if len(node.args) != 1:
-            return bool(node.args) and all(map(is_zero, node.args))
-        (node,) = node.args
-    if node.op.name in ("multiply", "strong_multiply"):
-        return any(map(is_zero, node.args))
-    return node.op.name == "constant" and not node.attrs["value"].any()
 
 
 # -- a linear map evaluated --------------------------------------------------------------------------------------------
@@ -229,13 +219,9 @@ def evaluated(outputs: Sequence[Node], values: Mapping[Node, Node | None]) -> li
         if len(here) == len(args):
             new[node] = node.rebuilt(here) if node in live or node not in linear else None
         elif node.op.kind in HOLDERS:
-            new[node] = node.rebuilt([_zeros(a) if x is None else x for x, a in zip(args, node.args, strict=True)])
+            new[node] = node.rebuilt([zeros_like(a) if x is None else x for x, a in zip(args, node.args, strict=True)])
         elif node in live:
             new[node] = node_tangent(node, [new[a] if a in linear else None for a in node.args])
         else:
             new[node] = None
     return [new.get(y, y) if y in linear else None for y in outputs]
-
-
-def _zeros(like: Node) -> Node:
-    return full(like.shape, 0, like.dtype)

@@ -17,6 +17,7 @@ from gradc.diff.linear import partials_of
 from gradc.errors import TraceError
 from gradc.interpret import topological
 from gradc.node import OPS, Node
+from gradc.ops.control import inner_leaf
 from gradc.ops.products import scaled
 
 
@@ -60,7 +61,7 @@ def pull_through(node: Node, i: int, ct: Node) -> Node | None:
 
 
 def _transposed_rule(node: Node, i: int, ct: Node) -> Node | None:
-    direction = Node(OPS["input"], (), {"aval": node.args[i].aval, "name": "tangent", "trace": None}, node.args[i].aval)
+    direction = inner_leaf(node.args[i].aval, "tangent")
     tangents: list[Node | None] = [None] * len(node.args)
     tangents[i] = direction
     assert node.op.jvp is not None

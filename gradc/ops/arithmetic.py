@@ -17,7 +17,7 @@ from gradc.errors import DTypeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, dsl, here
 from gradc.ops import elementwise as kind
 from gradc.ops.arguments import refuse_unless_harmless
-from gradc.ops.consistent import is_truth, same_dtype, same_shape
+from gradc.ops.consistent import must_be_truth, same_dtype, same_shape
 from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.ranges import ALWAYS, INF, NOTHING, TRUTH, Hazard, Range, Zeros, as_factor, bounded, is_zero
 from gradc.ops.record import Kind, Op, register
@@ -437,7 +437,7 @@ for _name in ("floor", "ceil", "trunc", "rint"):
 
 
 def _where_infer(mask: Aval, x: Aval, y: Aval) -> Aval:
-    is_truth(mask)
+    must_be_truth(mask)
     same_dtype((x, y))
     same_shape((mask, x, y))
     return Aval(mask.shape, x.dtype)

@@ -52,18 +52,18 @@ def same_dtype(avals: Sequence[Aval]) -> None:
             refuse_dtypes("the operands have different dtypes")
 
 
-def is_indices(avals: Sequence[Aval]) -> None:
+def must_be_indices(avals: Sequence[Aval]) -> None:
     for x in avals:
         if x.dtype.kind not in "iu":
             refuse_dtypes(f"an index is {x.dtype}, no integer")
 
 
-def is_float(x: Aval) -> None:
+def must_be_float(x: Aval) -> None:
     if not x.is_float:
         refuse_dtypes("the operand is no float")
 
 
-def is_truth(x: Aval) -> None:
+def must_be_truth(x: Aval) -> None:
     if x.dtype.kind != "b":
         refuse_dtypes(f"a mask is {x.dtype}, not bool")
 

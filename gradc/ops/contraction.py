@@ -18,6 +18,7 @@ from gradc.aval import Aval, Shape
 from gradc.graph import Graph
 from gradc.node import OPS, Node, dsl
 from gradc.ops.consistent import one_for_each, refuse, same_dtype
+from gradc.ops.control import inner_leaf, item
 from gradc.ops.ranges import Hazard, Range, Zeros, bounded, is_safe_to_contract, range_of
 from gradc.ops.record import Kind, Op, Sample, register
 
@@ -66,11 +67,6 @@ def contract(x: Node, left: Labels, y: Node, right: Labels, out: Labels) -> Node
     return OPS["contract"].make((x, y), left=left, right=right, out=out)
 
 
-def contracted(x: Node, left: Labels, y: Node, right: Labels, out: Labels) -> Node:
-    """`contract` of a tangent and a factor, made `guarded`."""
-    return guarded(contract(x, left, y, right, out))
-
-
 def guarded(node: Node) -> Node:
     """The contraction of a tangent and a factor: of strong products, if one may be infinite or NaN where the other is
     0."""
@@ -92,7 +88,9 @@ def _transpose(ct: Node, node: Node, i: int) -> Node:
     other, theirs = node.args[1 - i], labels[1 - i]
     out: Labels = node.attrs["out"]
     reached = tuple(k for k in mine if k in out or k in theirs)
-    product = contracted(ct, out, other, theirs, reached) if i == 0 else contracted(other, theirs, ct, out, reached)
+    product = guarded(
+        contract(ct, out, other, theirs, reached) if i == 0 else contract(other, theirs, ct, out, reached)
+    )
     if reached == mine:
         return product
     axes = tuple(a for a, k in enumerate(mine) if k in reached)
@@ -149,16 +147,11 @@ def _strong_numpy(x: Any, y: Any, left: Labels, right: Labels, out: Labels) -> A
 def _strong_expand(x: Node, y: Node, left: Labels, right: Labels, out: Labels) -> Node:
     """The plain contraction; in the rare case that it has a NaN (every 0·∞ leaves one), the terms one by one."""
     plain = OPS["contract"].make((x, y), left=left, right=right, out=out)
-    a, b, shown = (_leaf(node, name) for node, name in ((x, "x"), (y, "y"), (plain, "plain")))
+    a, b, shown = (inner_leaf(node.aval, name) for node, name in ((x, "x"), (y, "y"), (plain, "plain")))
     body = Graph((a, b, shown), (_one_by_one(a, b, left, right, out),), title="strong products")
     otherwise = Graph((a, b, shown), (shown,), title="plain products")
     broken = OPS["any"].make((dsl.isnan(plain),), axes=tuple(range(plain.ndim)))
-    chosen = OPS["cond"].make((broken, x, y, plain), body=body, otherwise=otherwise)
-    return OPS["item"].make((chosen,), index=0)
-
-
-def _leaf(node: Node, name: str) -> Node:
-    return Node(OPS["input"], (), {"aval": node.aval, "name": name, "trace": None}, node.aval)
+    return item(OPS["cond"].make((broken, x, y, plain), body=body, otherwise=otherwise), 0)
 
 
 def _one_by_one(x: Node, y: Node, left: Labels, right: Labels, out: Labels) -> Node:

@@ -27,7 +27,7 @@ from gradc.aval import Aval, Results
 from gradc.graph import Graph, rewrite
 from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
-from gradc.ops.consistent import agrees, bodies_take, is_truth, refuse
+from gradc.ops.consistent import agrees, bodies_take, must_be_truth, refuse
 from gradc.ops.leaves import full
 from gradc.ops.ranges import NOTHING, Range, Zeros, declared, range_of, union
 from gradc.ops.record import HOLDERS, Kind, Op, register
@@ -231,7 +231,7 @@ def _avals(nodes: Sequence[Node]) -> list[Aval]:
 def _chooses(avals: Sequence[Aval]) -> None:
     if len(avals) != 1 or avals[0].shape:
         refuse("what decides is not one truth value")
-    is_truth(avals[0])
+    must_be_truth(avals[0])
 
 
 def _loop_numpy(

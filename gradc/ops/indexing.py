@@ -16,7 +16,7 @@ import numpy as np
 
 from gradc.aval import Aval, Shape
 from gradc.node import OPS, Node, dsl
-from gradc.ops.consistent import axes_in, axis_in, is_indices, one_for_each, refuse, same_dtype, same_shape
+from gradc.ops.consistent import axes_in, axis_in, must_be_indices, one_for_each, refuse, same_dtype, same_shape
 from gradc.ops.leaves import full, iota
 from gradc.ops.products import scaled
 from gradc.ops.ranges import Range, Zeros
@@ -43,7 +43,7 @@ def _indexed_shape(x: Aval, indices: Sequence[Aval], axes: Shape) -> Shape:
     one_for_each("indices", indices, len(axes))
     if not indices:
         refuse("nothing is indexed")
-    is_indices(indices)
+    must_be_indices(indices)
     same_shape(indices)
     return indices[0].shape + tuple([n for a, n in enumerate(x.shape) if a not in axes])
 

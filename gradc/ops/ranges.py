@@ -239,6 +239,12 @@ def is_zero(node: Node) -> bool:
     return known.lo == known.hi == 0 and known.hazard is Hazard.NONE
 
 
+def vanishes(node: Node) -> bool:
+    """Whether ``node`` is 0 wherever it is a number: zeros, what only moves or adds them, and any product with them."""
+    known = range_of(node)
+    return known.lo == known.hi == 0
+
+
 def as_factor(node: Node) -> Range:
     """What is known of a factor: a choice between constants guards nothing, it is the slope of a kink."""
     known = range_of(node)

@@ -16,7 +16,7 @@ import numpy as np
 from gradc.aval import Aval, Shape, computed_in
 from gradc.graph import Graph
 from gradc.node import FUNCTIONS, OPS, Node, dsl
-from gradc.ops.consistent import axes_in, axis_in, is_float, one_for_each, refuse
+from gradc.ops.consistent import axes_in, axis_in, must_be_float, one_for_each, refuse
 from gradc.ops.control import inner_leaf, item
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full
@@ -281,7 +281,7 @@ def _norm_expand(x: Node, axes: Shape) -> Node:
 reduction(
     "norm",
     numpy=_norm_numpy,
-    check=lambda x, axes: is_float(x),
+    check=lambda x, axes: must_be_float(x),
     sympy=lambda S, x, axes: np.vectorize(S.sqrt, otypes=[object])(np.sum(x * x, axis=axes)),
     jvp=_norm_jvp,
     expand=_norm_expand,
@@ -352,7 +352,7 @@ def _logsumexp_expand(x: Node, axes: Shape) -> Node:
 reduction(
     "logsumexp",
     numpy=_logsumexp_numpy,
-    check=lambda x, axes: is_float(x),
+    check=lambda x, axes: must_be_float(x),
     sympy=lambda S, x, axes: np.vectorize(S.log, otypes=[object])(
         np.sum(np.vectorize(S.exp, otypes=[object])(x), axis=axes)
     ),

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-def compared(
-    graph: Graph, arrays: Sequence[Array], results: Sequence[Array], compile_graph: CompileGraph
-) -> str:  # fmt: skip
+def compared(graph: Graph, arrays: Sequence[Array], results: Sequence[Array], compile_graph: CompileGraph) -> str:
     """What the comparison of ``results`` with the interpreter's values for ``arrays`` says.
 
     ``compile_graph`` compiles parts of the graph, to find which of them is wrong.

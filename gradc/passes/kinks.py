@@ -41,6 +41,7 @@ def _whole(node: Node) -> int | None:
 
 # -- what is known of a value ------------------------------------------------------------------------------------------
 
+
 def sign_of(node: Node) -> int:
     """1 for what is never negative, −1 for what is never positive, 0 where nothing is known."""
     known = range_of(node)

@@ -205,7 +205,10 @@ def make_pools(outputs: Sequence[ArraySpec]) -> list[OutputPool | None]:
         pools.append(OutputPool(spec) if pooled else None)
     return pools
 
-# -- memory that a step made -----------------------------------------------------------------------------------------
+
+# -- memory that a step made -------------------------------------------------------------------------------------------
+
+
 def memory_class() -> type:
     """A class of its own for the memory of one step's results: an array is such a result if its base is one of it.
 

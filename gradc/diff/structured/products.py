@@ -22,7 +22,7 @@ from gradc.diff.structured.labels import Label, Labels, Sizes, axes, place
 from gradc.diff.structured.labels import directions as directions_of
 from gradc.diff.structured.terms import Factor, Matrix, Term
 from gradc.node import OPS, Node, constant, dsl
-from gradc.ops.contraction import contracted
+from gradc.ops.contraction import contract, guarded
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import delta, full
 from gradc.ops.ranges import is_safe
@@ -242,7 +242,7 @@ def _product(
     out = tuple(k for k in dict.fromkeys((*x.labels, *y.labels)) if k not in gone)
     number = {k: i for i, k in enumerate(dict.fromkeys((*out, *x.labels, *y.labels)))}
     plain = [tuple(number[k] for k in labels) for labels in (x.labels, y.labels, out)]
-    return Factor(contracted(x.node, plain[0], y.node, plain[1], plain[2]), out)
+    return Factor(guarded(contract(x.node, plain[0], y.node, plain[1], plain[2])), out)
 
 
 def _side(factors: Sequence[Factor], sizes: Sizes, dtype: np.dtype[Any]) -> Factor:

@@ -20,9 +20,7 @@ def private_slots(share: Share | None) -> set[int]:
     return {slot for slot, _, _ in share.private} if isinstance(share, Split) else set()
 
 
-def piece_problem(
-    work: object, share: Share, accesses: Sequence[Access], buffers: Sequence[Buffer]
-) -> Problem | None:  # fmt: skip
+def piece_problem(work: object, share: Share, accesses: Sequence[Access], buffers: Sequence[Buffer]) -> Problem | None:
     """What is wrong with the way in which ``work`` is cut; ``buffers`` are those of its slots."""
     return next(_problems(work, share, [a for a in accesses if a.writes], buffers), None)
 
