@@ -12,6 +12,7 @@ import dis
 import linecache
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from types import FrameType
@@ -69,6 +70,19 @@ def user_frame() -> FrameType | None:
     while frame is not None and (not is_user_file(frame.f_code.co_filename) or is_written_by_a_dataclass(frame)):
         frame = frame.f_back
     return frame
+
+
+def warn_user(text: str, category: type[Warning]) -> None:
+    """Warn at the line of the user's innermost frame, which the filters of `warnings` then count as the warning's."""
+    frame = user_frame()
+    if frame is None:
+        warnings.warn(text, category, stacklevel=2)
+        return
+    names = frame.f_globals
+    warnings.warn_explicit(
+        text, category, frame.f_code.co_filename, frame.f_lineno, names.get("__name__"),
+        registry=names.setdefault("__warningregistry__", {}),
+    )  # fmt: skip
 
 
 def called_by_the_user() -> bool:

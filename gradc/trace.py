@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from gradc.errors import DTypeError, FrozenWarning, GradcError, ShapeError, Trac
 from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
 from gradc.node import OPS, Node, as_node, here, leaked, watching
-from gradc.places import is_user_code, user_frame
+from gradc.places import is_user_code, warn_user
 from gradc.refusals import as_refused
 from gradc.witnesses import Witnesses
 
@@ -199,7 +198,7 @@ def _warn_of_draws(before: tuple[Any, Any], f: Callable[..., Any], title: str) -
     """Warn, once for a function, if tracing it drew from a global generator; others and the clock are not watched."""
     pairs = zip(("np.random", "random"), before, _drawn(), strict=True)
     names = [name for name, a, b in pairs if a != b and b is not None]
-    code, frame = getattr(f, "__code__", None), user_frame()
+    code = getattr(f, "__code__", None)
     place = (code.co_filename, code.co_firstlineno) if code is not None else (title, 0)
     if not names or place in _told:
         return
@@ -208,8 +207,7 @@ def _warn_of_draws(before: tuple[Any, Any], f: Callable[..., Any], title: str) -
         f"{title} ({place[0]}:{place[1]}) draws from {' and '.join(names)} while it is traced: the numbers are "
         "constants of the graph, the same at every call. Draw them outside and pass them in as arguments."
     )
-    file, line = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else place
-    warnings.warn_explicit(text, FrozenWarning, file, line)
+    warn_user(text, FrozenWarning)
 
 
 def _outputs(result: Any, title: str) -> tuple[tuple[Node, ...], Structure]:

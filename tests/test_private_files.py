@@ -133,8 +133,9 @@ def test_processes_that_start_together_share_one_secret(tmp_path: Path) -> None:
 def test_a_directory_that_others_can_change_is_not_used_and_that_is_said(store: cache.ObjectCache, weak: str) -> None:
     (store.directory if weak == "itself" else store.directory.parent).chmod(0o777)
     fresh = again(store)
-    with pytest.warns(gc.CacheWarning, match=r"cache is off.*others may.*GRADC_CACHE_DIR"):
+    with pytest.warns(gc.CacheWarning, match=r"cache is off.*others may.*GRADC_CACHE_DIR") as told:
         assert fresh.get(KEY) is None
+    assert told[0].filename == __file__
     fresh.put(OTHER, CODE)
     assert not entry(store, OTHER).exists()
     refused = fresh.stats().refused

@@ -7,7 +7,6 @@ Invariant: the object has one exported symbol, needs no library and no runtime, 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from gradc.errors import ArtefactWarning, CompileError
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import every_node
-from gradc.places import Where
+from gradc.places import Where, warn_user
 from gradc.process import cached_property
 from gradc.runtime.files import write_whole
 from gradc.runtime.foreign import assemble_for, check_target
@@ -139,10 +138,9 @@ def write_with(files: Mapping[Path, str | bytes], place: Path, description: str,
             raise CompileError(
                 f"{place} exists, and gradc did not write it: choose another name, or say overwrite=True (--overwrite)"
             )
-        warnings.warn(
-            f"{place} stays as it is, for gradc did not write it; the new one is {beside.name}", ArtefactWarning,
-            stacklevel=4,
-        )  # fmt: skip
+        warn_user(
+            f"{place} stays as it is, for gradc did not write it; the new one is {beside.name}", ArtefactWarning
+        )
         place = beside
     return write_whole({**files, place: description})
 

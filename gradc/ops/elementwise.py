@@ -7,7 +7,6 @@ Invariant: in the graph all operands of an elementwise node have the result's sh
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -31,6 +30,7 @@ from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
 from gradc.ops.arguments import refuse_unless_harmless
 from gradc.ops.consistent import refuse_dtypes, same_shape
 from gradc.ops.record import Kind, Op, register
+from gradc.places import warn_user
 
 #: op name -> ufunc whose `resolve_dtypes` decides the loop's dtypes
 _PROMOTION: dict[str, np.ufunc] = {}
@@ -167,7 +167,7 @@ def _warn_of_widening(name: str, args: Sequence[Node], taken: Sequence[np.dtype[
             f"{here()}: {name} of {describe(narrow[0])} with a float64 constant gives float64. "
             f"Use a Python number (float(c)) or c.astype('{narrow[0].dtype}') to stay in {narrow[0].dtype}."
         )
-        warnings.warn(text, PromotionWarning, stacklevel=2)
+        warn_user(text, PromotionWarning)
 
 
 def common_shape(name: str, args: Sequence[Node]) -> Shape:

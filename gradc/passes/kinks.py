@@ -12,25 +12,15 @@ x is known.  Start reading at `root`, which finds s, and `sign_of`.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from gradc.node import OPS, Node, dsl
-from gradc.ops.elementwise import apply
 from gradc.ops.ranges import range_of
 from gradc.ops.record import Kind
 from gradc.passes.fold import splat_value
-from gradc.passes.rules import Rule
+from gradc.passes.rules import Rule, call, made_by
 
 #: how deep roots are looked for; every level is one operation of a formula
 DEPTH = 12
-
-
-def _call(name: str, *args: Any, **attrs: Any) -> Node:
-    return apply(OPS[name], *args, **attrs)
-
-
-def _is(node: Node, *names: str) -> bool:
-    return node.op.name in names
 
 
 def _whole(node: Node) -> int | None:
@@ -53,21 +43,21 @@ def root(node: Node, depth: int = DEPTH) -> Node | None:
     if depth == 0 or not node.args or not node.aval.is_float:
         return None
     x = node.args[0]
-    if _is(node, "norm"):
-        return OPS["sum"].make((_call("square", x),), **node.attrs)
-    if _is(node, "hypot"):
-        return _call("square", x) + _call("square", node.args[1])
-    if _is(node, "absolute"):
-        return _call("square", x)
-    if _is(node, "sqrt"):
+    if made_by(node, "norm"):
+        return OPS["sum"].make((call("square", x),), **node.attrs)
+    if made_by(node, "hypot"):
+        return call("square", x) + call("square", node.args[1])
+    if made_by(node, "absolute"):
+        return call("square", x)
+    if made_by(node, "sqrt"):
         return x if sign_of(x) == 1 else x * dsl.where(x < 0, math.nan, 1)
-    if _is(node, "where"):
+    if made_by(node, "where"):
         return _root_off_zero(node)
-    if _is(node, "negative"):
+    if made_by(node, "negative"):
         return root(x, depth - 1)
-    if _is(node, "multiply", "divide"):
+    if made_by(node, "multiply", "divide"):
         return _root_of_product(node, depth)
-    if node.op.kind is Kind.VIEW and len(node.args) == 1 and not _is(node, "pad", "superpose"):
+    if node.op.kind is Kind.VIEW and len(node.args) == 1 and not made_by(node, "pad", "superpose"):
         inner = root(x, depth - 1)
         return None if inner is None else node.op.make((inner,), **node.attrs)
     return None
@@ -75,17 +65,19 @@ def root(node: Node, depth: int = DEPTH) -> Node | None:
 
 def _root_of_product(node: Node, depth: int) -> Node | None:
     x, y = node.args
-    one, two = root(x, depth - 1), root(y, depth - 1) if _is(node, "multiply") else None
+    one, two = root(x, depth - 1), root(y, depth - 1) if made_by(node, "multiply") else None
     if one is None and two is None:
         return None
-    s, t = (_call("square", a) if found is None else found for a, found in ((x, one), (y, two)))
-    return _call(node.op.name, s, t)
+    s, t = (call("square", a) if found is None else found for a, found in ((x, one), (y, two)))
+    return call(node.op.name, s, t)
 
 
 def _root_off_zero(node: Node) -> Node | None:
     """v of where(v = 0, 0, √where(v = 0, 1, v)), which is how a root with a derivative at 0 is written."""
     mask, value, other = node.args
-    if not (_is(mask, "equal") and _is(other, "sqrt") and _is(other.args[0], "where") and _whole(value) == 0):
+    if not (made_by(mask, "equal") and made_by(other, "sqrt") and made_by(other.args[0], "where")):
+        return None
+    if _whole(value) != 0:
         return None
     inner_mask, _, v = other.args[0].args
     return v if inner_mask is mask and mask.args[0] is v and _whole(mask.args[1]) == 0 else None
@@ -97,8 +89,8 @@ def _root_off_zero(node: Node) -> Node | None:
 def absolute_of_known_sign(node: Node) -> Node | None:
     """The absolute value of what has one sign became it or its negative."""
     (x,) = node.args
-    if _is(x, "negative"):
-        return _call("absolute", x.args[0])
+    if made_by(x, "negative"):
+        return call("absolute", x.args[0])
     sign = sign_of(x)
     return (x if sign == 1 else -x) if sign else None
 
@@ -106,8 +98,8 @@ def absolute_of_known_sign(node: Node) -> Node | None:
 def larger_of_both_signs(node: Node) -> Node | None:
     """maximum(x, −x) became |x|."""
     x, y = node.args
-    if (_is(y, "negative") and y.args[0] is x) or (_is(x, "negative") and x.args[0] is y):
-        return _call("absolute", x)
+    if (made_by(y, "negative") and y.args[0] is x) or (made_by(x, "negative") and x.args[0] is y):
+        return call("absolute", x)
     return None
 
 
@@ -122,7 +114,7 @@ def product_with_itself(node: Node) -> Node | None:
     if x is y:
         return root(x)
     for a, b in ((x, y), (y, x)):
-        if _is(a, "multiply") and any(c is b for c in a.args):
+        if made_by(a, "multiply") and any(c is b for c in a.args):
             s = root(b)
             if s is not None:
                 return (a.args[1] if a.args[0] is b else a.args[0]) * s
@@ -135,8 +127,8 @@ def even_power(node: Node) -> Node | None:
     exponent = _whole(y)
     if not exponent or exponent % 2:
         return None
-    if _is(x, "absolute"):
-        return _call("power", x.args[0], y)
+    if made_by(x, "absolute"):
+        return call("power", x.args[0], y)
     s = root(x)
     return None if s is None else s ** (exponent / 2)
 
@@ -144,25 +136,25 @@ def even_power(node: Node) -> Node | None:
 def even_function(node: Node) -> Node | None:
     """cos or cosh of a norm, a root or an absolute value became an entire function of its radicand."""
     (x,) = node.args
-    if _is(x, "absolute", "negative"):
-        return _call(node.op.name, x.args[0])
+    if made_by(x, "absolute", "negative"):
+        return call(node.op.name, x.args[0])
     s = root(x)
-    return None if s is None else _call("stumpff", s, k=0, hyperbolic=_is(node, "cosh"))
+    return None if s is None else call("stumpff", s, k=0, hyperbolic=made_by(node, "cosh"))
 
 
 def sine_over_root(node: Node) -> Node | None:
     """sin r/r and sinh r/r of a root r became an entire function of its radicand."""
     top, bottom = node.args
-    if not _is(top, "sin", "sinh") or top.args[0] is not bottom:
+    if not made_by(top, "sin", "sinh") or top.args[0] is not bottom:
         return None
     s = root(bottom)
-    return None if s is None else _call("stumpff", s, k=1, hyperbolic=_is(top, "sinh"))
+    return None if s is None else call("stumpff", s, k=1, hyperbolic=made_by(top, "sinh"))
 
 
 def guarded_at_root_zero(node: Node) -> Node | None:
     """A guard at r = 0 around an entire function of r² that has that value there is not needed."""
     mask, value, other = node.args
-    if not (_is(mask, "equal") and _is(other, "stumpff") and other.attrs["k"] == 1 and _whole(value) == 1):
+    if not (made_by(mask, "equal") and made_by(other, "stumpff") and other.attrs["k"] == 1 and _whole(value) == 1):
         return None
     for r, zero in (mask.args, mask.args[::-1]):
         if _whole(zero) == 0 and _same_radicand(root(r), other.args[0]):
@@ -182,10 +174,10 @@ def _same_radicand(s: Node | None, t: Node) -> bool:
 
 def _sine_times_root(x: Node, y: Node) -> Node | None:
     for sine, r in ((x, y), (y, x)):
-        if _is(sine, "sin", "sinh") and sine.args[0] is r:
+        if made_by(sine, "sin", "sinh") and sine.args[0] is r:
             s = root(r)
-            if s is not None and not _is(r, "absolute"):
-                return s * _call("stumpff", s, k=1, hyperbolic=_is(sine, "sinh"))
+            if s is not None and not made_by(r, "absolute"):
+                return s * call("stumpff", s, k=1, hyperbolic=made_by(sine, "sinh"))
     return None
 
 

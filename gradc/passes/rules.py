@@ -7,9 +7,11 @@ user's names, source lines and labels move to the replacement.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from gradc.graph import Graph, Rewrite, rewrite_nodes
-from gradc.node import Label, Node, derived_from
+from gradc.node import OPS, Label, Node, derived_from
+from gradc.ops.elementwise import apply
 from gradc.passes.lineage import rewritten
 
 Rule = Callable[[Node], Node | None]
@@ -17,6 +19,16 @@ Rules = Mapping[str, Sequence[Rule]]  # op name -> rules
 
 #: a rewriting chain on one node longer than this is a cycle between rules
 LIMIT = 100
+
+
+def made_by(node: Node, *names: str) -> bool:
+    """Whether a node is the result of one of these ops."""
+    return node.op.name in names
+
+
+def call(name: str, *args: Any, **attrs: Any) -> Node:
+    """The op of that name applied to operands and Python numbers, with promotion and broadcasting."""
+    return apply(OPS[name], *args, **attrs)
 
 
 def apply_rules(graph: Graph, rules: Rules, report: Callable[[Rule, Node], str] | None = None) -> Graph:

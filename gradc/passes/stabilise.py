@@ -7,32 +7,21 @@ p − y.  References: Goldberg 1991 (log1p, expm1); Blanchard, Higham & Higham 2
 
 from __future__ import annotations
 
-from typing import Any
-
 from gradc.graph import Graph
 from gradc.node import OPS, Node
-from gradc.ops.elementwise import apply
 from gradc.ops.reductions import below_maximum, is_below_maximum
 from gradc.passes.fold import splat_value
 from gradc.passes.kinks import KINKS
-from gradc.passes.rules import Rule, apply_rules
+from gradc.passes.rules import Rule, apply_rules, call, made_by
 
 
 def stabilise(graph: Graph) -> Graph:
     """Replace unstable patterns; each replacement adds a note with the rule's words and the source line."""
-    return apply_rules(graph, ALL_RULES, lambda rule, node: f"{node.where}: {_words(rule)}")
+    return apply_rules(graph, RULES, lambda rule, node: f"{node.where}: {_words(rule)}")
 
 
 def _words(rule: Rule) -> str:
     return (rule.__doc__ or rule.__name__).strip().rstrip(".")
-
-
-def _call(name: str, *args: Any) -> Node:
-    return apply(OPS[name], *args)
-
-
-def _is(node: Node, name: str) -> bool:
-    return node.op.name == name
 
 
 def _constant(node: Node, value: float) -> bool:
@@ -52,31 +41,31 @@ def _pair(node: Node, value: float) -> Node | None:
 def log_of_exp(node: Node) -> Node | None:
     """log(exp(x)) became x."""
     (x,) = node.args
-    return x.args[0] if _is(x, "exp") else None
+    return x.args[0] if made_by(x, "exp") else None
 
 
 def log_of_quotient_of_exp(node: Node) -> Node | None:
     """log(exp(x) / s) became x − log(s)."""
     (x,) = node.args
-    if _is(x, "divide") and _is(x.args[0], "exp"):
-        return x.args[0].args[0] - _call("log", x.args[1])
+    if made_by(x, "divide") and made_by(x.args[0], "exp"):
+        return x.args[0].args[0] - call("log", x.args[1])
     return None
 
 
 def log_of_product_with_exp(node: Node) -> Node | None:
     """log(exp(x) · s) became x + log(s)."""
     (x,) = node.args
-    if _is(x, "multiply"):
+    if made_by(x, "multiply"):
         for a, b in (x.args, x.args[::-1]):
-            if _is(a, "exp"):
-                return a.args[0] + _call("log", b)
+            if made_by(a, "exp"):
+                return a.args[0] + call("log", b)
     return None
 
 
 def log_of_sum_of_exp(node: Node) -> Node | None:
     """log(sum(exp(x))) became logsumexp(x)."""
     (total,) = node.args
-    if _is(total, "sum") and _is(total.args[0], "exp"):
+    if made_by(total, "sum") and made_by(total.args[0], "exp"):
         return OPS["logsumexp"].make((total.args[0].args[0],), **total.attrs)
     return None
 
@@ -84,8 +73,8 @@ def log_of_sum_of_exp(node: Node) -> Node | None:
 def log_of_view(node: Node) -> Node | None:
     """log moved through a broadcast or reshape of a sum of exponentials."""
     (x,) = node.args
-    if x.op.name in ("broadcast", "reshape") and _is(_beneath_views(x), "sum"):
-        inner = _call("log", x.args[0])
+    if x.op.name in ("broadcast", "reshape") and made_by(_beneath_views(x), "sum"):
+        inner = call("log", x.args[0])
         return x.op.make((inner,), **x.attrs)
     return None
 
@@ -99,31 +88,31 @@ def _beneath_views(node: Node) -> Node:
 def log_of_one_plus(node: Node) -> Node | None:
     """log(1 + x) became log1p(x)."""
     (x,) = node.args
-    if _is(x, "add"):
+    if made_by(x, "add"):
         rest = _pair(x, 1)
-        return None if rest is None else _call("log1p", rest)
-    if _is(x, "subtract") and _constant(x.args[0], 1):
-        return _call("log1p", -x.args[1])
+        return None if rest is None else call("log1p", rest)
+    if made_by(x, "subtract") and _constant(x.args[0], 1):
+        return call("log1p", -x.args[1])
     return None
 
 
 def log1p_of_exp(node: Node) -> Node | None:
     """log(1 + exp(x)) became softplus(x)."""
     (x,) = node.args
-    return _call("softplus", x.args[0]) if _is(x, "exp") else None
+    return call("softplus", x.args[0]) if made_by(x, "exp") else None
 
 
 def log_of_sigmoid(node: Node) -> Node | None:
     """log(sigmoid(x)) became −softplus(−x)."""
     (x,) = node.args
-    return -_call("softplus", -x.args[0]) if _is(x, "sigmoid") else None
+    return -call("softplus", -x.args[0]) if made_by(x, "sigmoid") else None
 
 
 def log1p_of_minus_sigmoid(node: Node) -> Node | None:
     """log(1 − sigmoid(x)) became −softplus(x)."""
     (x,) = node.args
-    if _is(x, "negative") and _is(x.args[0], "sigmoid"):
-        return -_call("softplus", x.args[0].args[0])
+    if made_by(x, "negative") and made_by(x.args[0], "sigmoid"):
+        return -call("softplus", x.args[0].args[0])
     return None
 
 
@@ -134,18 +123,18 @@ def softmax_quotient(node: Node) -> Node | None:
     """exp(x) / sum(exp(x)) became exp(x − logsumexp(x))."""
     top, bottom = node.args
     total = _beneath_views(bottom)
-    if not (_is(top, "exp") and _is(total, "sum") and total.args[0] is top and bottom is not total):
+    if not (made_by(top, "exp") and made_by(total, "sum") and total.args[0] is top and bottom is not total):
         return None
     x = top.args[0]
     lse: Node = OPS["logsumexp"].make((x,), **total.attrs)
-    return _call("exp", x - _shown_as(bottom, total, lse))
+    return call("exp", x - _shown_as(bottom, total, lse))
 
 
 def difference_from_logsumexp(node: Node) -> Node | None:
     """x − logsumexp(x) became that of x − max(x)."""
     x, shown = node.args
     lse = _beneath_views(shown)
-    if not _is(lse, "logsumexp") or lse.args[0] is not x or is_below_maximum(x, **lse.attrs):
+    if not made_by(lse, "logsumexp") or lse.args[0] is not x or is_below_maximum(x, **lse.attrs):
         return None
     shifted = below_maximum(x, **lse.attrs)
     return shifted - _shown_as(shown, lse, OPS["logsumexp"].make((shifted,), **lse.attrs))
@@ -165,25 +154,25 @@ def _shown_as(view: Node, old: Node, new: Node) -> Node:
 def logistic_quotient(node: Node) -> Node | None:
     """1 / (1 + exp(−x)) became sigmoid(x)."""
     top, bottom = node.args
-    if _constant(top, 1) and _is(bottom, "add"):
+    if _constant(top, 1) and made_by(bottom, "add"):
         rest = _pair(bottom, 1)
-        if rest is not None and _is(rest, "exp"):
-            return _call("sigmoid", -rest.args[0])
+        if rest is not None and made_by(rest, "exp"):
+            return call("sigmoid", -rest.args[0])
     return None
 
 
 def exp_over_one_plus_exp(node: Node) -> Node | None:
     """exp(x) / (1 + exp(x)) became sigmoid(x)."""
     top, bottom = node.args
-    if _is(top, "exp") and _is(bottom, "add") and _pair(bottom, 1) is top:
-        return _call("sigmoid", top.args[0])
+    if made_by(top, "exp") and made_by(bottom, "add") and _pair(bottom, 1) is top:
+        return call("sigmoid", top.args[0])
     return None
 
 
 def one_over_sqrt(node: Node) -> Node | None:
     """1 / √x became rsqrt(x)."""
     top, bottom = node.args
-    return _call("rsqrt", bottom.args[0]) if _constant(top, 1) and _is(bottom, "sqrt") else None
+    return call("rsqrt", bottom.args[0]) if _constant(top, 1) and made_by(bottom, "sqrt") else None
 
 
 # -- differences, roots ------------------------------------------------------------------------------------------------
@@ -192,30 +181,30 @@ def one_over_sqrt(node: Node) -> Node | None:
 def one_minus_sigmoid(node: Node) -> Node | None:
     """1 − sigmoid(x) became sigmoid(−x)."""
     x, y = node.args
-    return _call("sigmoid", -y.args[0]) if _constant(x, 1) and _is(y, "sigmoid") else None
+    return call("sigmoid", -y.args[0]) if _constant(x, 1) and made_by(y, "sigmoid") else None
 
 
 def exp_minus_one(node: Node) -> Node | None:
     """exp(x) − 1 became expm1(x)."""
     x, y = node.args
-    return _call("expm1", x.args[0]) if _is(x, "exp") and _constant(y, 1) else None
+    return call("expm1", x.args[0]) if made_by(x, "exp") and _constant(y, 1) else None
 
 
 def root_of_square(node: Node) -> Node | None:
     """√(x²) became |x|."""
     (x,) = node.args
-    return _call("absolute", x.args[0]) if _is(x, "square") else None
+    return call("absolute", x.args[0]) if made_by(x, "square") else None
 
 
 def root_of_sum_of_squares(node: Node) -> Node | None:
     """√(sum(x²)) became norm(x), whose derivative at 0 is 0."""
     (x,) = node.args
-    if _is(x, "sum") and _is(x.args[0], "square"):
+    if made_by(x, "sum") and made_by(x.args[0], "square"):
         return OPS["norm"].make((x.args[0].args[0],), **x.attrs)
     return None
 
 
-RULES: dict[str, tuple[Rule, ...]] = {
+_STABLE: dict[str, tuple[Rule, ...]] = {
     "log": (
         log_of_exp, log_of_quotient_of_exp, log_of_product_with_exp, log_of_sum_of_exp, log_of_sigmoid, log_of_one_plus,
         log_of_view,
@@ -225,5 +214,5 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "subtract": (one_minus_sigmoid, exp_minus_one, difference_from_logsumexp),
     "sqrt": (root_of_square, root_of_sum_of_squares),
 }  # fmt: skip
-ALL_RULES = {name: (*RULES.get(name, ()), *KINKS.get(name, ())) for name in (*RULES, *KINKS)}
+RULES = {name: (*_STABLE.get(name, ()), *KINKS.get(name, ())) for name in (*_STABLE, *KINKS)}
 __all__ = ["RULES", "stabilise"]

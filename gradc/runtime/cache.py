@@ -209,7 +209,7 @@ class ObjectCache:
 
 
 def _warn(text: str) -> None:
-    """At the line of whoever called gradc."""
+    """At the line of whoever called gradc; `gradc.places`, which does it for other rooms, is not known here."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
         level, frame = level + 1, frame.f_back
