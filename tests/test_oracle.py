@@ -30,7 +30,7 @@ from gradc.oracle.rounding import running_errors
 from gradc.oracle.witness import subject_of
 from gradc.passes import LOWERING, PIPELINE, run_passes
 from gradc.passes.simplify import RULES as SIMPLIFY
-from gradc.passes.stabilise import ALL_RULES as STABILISE
+from gradc.passes.stabilise import RULES as STABILISE
 from gradc.trace import trace
 from tests.op_cases import cases
 from tests.test_ops import COMPUTED, ELEMENTWISE, FLOATING
