@@ -37,5 +37,5 @@ def in_ascii(name: str) -> str:
 CALL_NAMES = {
     "sigmoid": "σ", "normal_cdf": "Φ", "normal_pdf": "φ", "logsumexp": "lse", "maximum": "max", "minimum": "min",
     "logical_and": "and", "logical_or": "or", "logical_not": "not", "bitwise_invert": "not",
-    "lgamma": "logΓ", "digamma": "ψ", "strong_cumprod": "cumprod",
+    "lgamma": "logΓ", "digamma": "ψ",
 }  # fmt: skip

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from gradc.diff.linear import active_nodes, has_tangent, partials_of, passes
 from gradc.explain.formula import Apply, Formula, Product, Symbol
-from gradc.explain.letters import CALL_NAMES
 from gradc.explain.naming import Naming
 from gradc.graph import Graph
 from gradc.interpret import topological
@@ -87,8 +86,7 @@ def open_forms(lines: Sequence[Line]) -> tuple[str, ...]:
         op = OPS.get(part.name) if isinstance(part, Apply) else None
         if op is not None and (op.kind in OPEN or op.name in SELECTING):
             places = ", ".join(dict.fromkeys(map(str, part.where)))
-            name = CALL_NAMES.get(op.name, op.name)
-            found.setdefault(f"{name} ({places})" if places else name)
+            found.setdefault(f"{op.name} ({places})" if places else op.name)
     return tuple(sorted(found))
 
 
