@@ -71,8 +71,10 @@ def begun(loop: Loop, args: Arrays, errors: Arrays, run: Run) -> Begun | None:
 
 
 def worthwhile(loop: Loop) -> bool:
-    """Whether all steps can be lanes, and that is less work: their number is known, and no body holds another."""
-    if (loop.steps or 0) < FEWEST or any(n.op.kind in HOLDERS for n in loop.body.nodes):
+    """Whether all steps can be lanes, and that is less work: their number is known, errors are carried from each to the
+    next, and no body holds another.
+    """
+    if (loop.steps or 0) < FEWEST or not loop.carries or any(n.op.kind in HOLDERS for n in loop.body.nodes):
         return False
     in_step = (sum(c.size for c in loop.carries) + 1) * sum(n.size for n in loop.body.nodes)
     return in_step <= MOST_IN_STEP and in_step * (loop.steps or 0) <= MOST_ELEMENTS
