@@ -124,6 +124,75 @@ def test_compiled(name):
         hold(PROGRAMS[name], order, jit=True)
 
 
+# -- rules written by the user -----------------------------------------------------------------------------------------
+
+
+@gc.custom_derivative
+def product(k: Any, q: Any) -> Any:
+    return k * q
+
+
+@product.defvjp
+def _(k: Any, q: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
+    return k * q, lambda c: (c * q, c * k)
+
+
+@gc.custom_derivative
+def pushed(k: Any, q: Any) -> Any:
+    return k * q
+
+
+@pushed.defjvp
+def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    (k, q), (dk, dq) = primals, tangents
+    return k * q, dk * q + k * dq
+
+
+@gc.custom_derivative
+def quotient(k: Any, q: Any) -> Any:
+    return k * q
+
+
+@quotient.defvjp
+def _(k: Any, q: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
+    return k * q, lambda c: (c / (1 / q), c * k)
+
+
+@gc.custom_derivative
+def contracted(k: Any, q: Any) -> Any:
+    return np.sum(k * q)
+
+
+@contracted.defvjp
+def _(k: Any, q: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
+    return np.sum(k * q), lambda c: (np.reshape(c, (1,)) @ np.reshape(q, (1, 1)), c * k)
+
+
+@pytest.mark.parametrize("rule", [product, pushed, quotient, contracted], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("jit", [False, True], ids=["interpreted", "compiled"])
+def test_a_rule_multiplies_zeros_by_poles(rule, jit):
+    """k·(1/x) is left out at x = 0, by a selection that the sum over W has blurred."""
+    weights = np.array([1.0, 2.0, 3.0])
+
+    def f(k: Any, x: Any) -> Any:
+        return np.sum(np.where(x > 0, weights * rule(k, 1 / x), weights * k))
+
+    k, zero, half = np.array([2.0]), np.array([0.0]), np.array([0.5])
+    for method in ("reverse", "forward"):
+        derivative = gc.grad(f, method=method)
+        run = gc.jit(derivative) if jit else derivative
+        with np.errstate(all="ignore"):
+            assert np.array_equal(run(k, zero), [6.0])
+            assert np.array_equal(run(k, half), [12.0])
+
+
+def test_a_rule_of_ordinary_factors_is_evaluated_as_written():
+    x = np.ones(3)
+    assert strong(lambda k, q: np.sum(product(k, q) + pushed(q, k) + quotient(k, 2 + q * q)), x, x) == []
+    ops = [n.op.name for n in every_node(gc.trace(gc.grad(lambda k: np.sum(quotient(k, np.exp(x)))), x))]
+    assert ops.count("divide") == 2 and "multiply" not in ops
+
+
 # -- plain products stay plain -----------------------------------------------------------------------------------------
 
 

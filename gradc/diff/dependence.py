@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from gradc.diff.forward import node_tangent
+from gradc.diff.linear import partials_of
 from gradc.diff.loops import zeros_like
 from gradc.diff.reverse import is_linear_in
 from gradc.graph import Graph, rewrite, substitute
 from gradc.interpret import topological
 from gradc.node import Node
+from gradc.ops.contraction import guarded
 from gradc.ops.control import Loop, bodies, by_results, inner_leaf, item, result_count
 from gradc.ops.custom import rule_of
-from gradc.ops.ranges import vanishes
+from gradc.ops.products import times
+from gradc.ops.ranges import as_factor, is_safe, range_of, vanishes
 from gradc.ops.record import HOLDERS, Kind
 
 
@@ -205,8 +208,8 @@ def _in_bodies(node: Node, touched: set[Node]) -> Node | None:
 def evaluated(outputs: Sequence[Node], values: Mapping[Node, Node | None]) -> list[Node | None]:
     """``outputs``, which are linear in the inputs that ``values`` names, at those values; None: structurally zero.
 
-    A node all of whose operands are there is the same operation on them; one that lacks some is what it adds up of the
-    others.
+    A node all of whose operands are there is the same operation on them, but zero is zero as in any derivative; one
+    that lacks some is what it adds up of the others.
     """
     given = [x for x, value in values.items() if value is not None]
     linear, live = dependents(outputs, values), dependents(outputs, given)
@@ -217,7 +220,11 @@ def evaluated(outputs: Sequence[Node], values: Mapping[Node, Node | None]) -> li
         args = [new.get(a, a) for a in node.args]
         here = [a for a in args if a is not None]
         if len(here) == len(args):
-            new[node] = node.rebuilt(here) if node in live or node not in linear else None
+            if node not in linear:
+                new[node] = node.rebuilt(here)
+            else:
+                moving = [a in linear for a in node.args]
+                new[node] = _strong_in_zeros(node.rebuilt(here), moving) if node in live else None
         elif node.op.kind in HOLDERS:
             new[node] = node.rebuilt([zeros_like(a) if x is None else x for x, a in zip(args, node.args, strict=True)])
         elif node in live:
@@ -225,3 +232,17 @@ def evaluated(outputs: Sequence[Node], values: Mapping[Node, Node | None]) -> li
         else:
             new[node] = None
     return [new.get(y, y) if y in linear else None for y in outputs]
+
+
+def _strong_in_zeros(node: Node, moving: Sequence[bool]) -> Node:
+    """``node``, or the same product with what is moving there in which zeros survive, if they need to be strong."""
+    where = [i for i, m in enumerate(moving) if m]
+    if len(where) != 1 or len(node.args) == 1 or not is_linear_in(node, where):
+        return node
+    if node.op.multilinear:
+        return guarded(node)
+    (i,) = where
+    factor = partials_of(node)[i] if node.op.partials is not None else None
+    if not isinstance(factor, Node) or is_safe(range_of(node.args[i]), as_factor(factor)):
+        return node
+    return times(node.args[i], factor)
