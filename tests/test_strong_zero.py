@@ -216,6 +216,69 @@ def test_products_of_many_that_overflow():
         assert np.array_equal(gc.hessian(np.prod)(np.array([0.0, 0.0, 3.0])), [[0, 3, 0], [3, 0, 0], [0, 0, 0]])
 
 
+SOFTMAX: dict[str, Program] = {
+    "softmax": lambda s: np.sum(gc.nn.softmax(s, -1) * np.array([1.0, 2.0]), axis=-1),
+    "log_softmax": lambda s: np.sum(gc.nn.log_softmax(s, -1) * np.array([0.3, 0.6]), axis=-1),
+    "logsumexp": lambda s: gnp.logsumexp(s, -1),
+}
+
+
+@pytest.mark.parametrize("name", SOFTMAX)
+@pytest.mark.parametrize("shown", [False, True], ids=["after", "before"])
+def test_rows_without_a_finite_logit_are_left_out(name, shown):
+    """A row of −∞ has no softmax: a guard leaves out the whole row, before or after its elements are summed."""
+    keep, alone = np.array([True, False]), np.array([[0.1, 0.2]])
+    both = np.concatenate([alone, np.full((1, 2), -np.inf)])
+
+    def left_out(s: Any) -> Any:
+        if shown and name != "logsumexp":
+            inside = getattr(gc.nn, name)(s, -1) * np.array([1.0, 2.0])
+            return np.sum(np.sum(np.where(keep[:, None], inside, 0.0), axis=-1) ** 2)
+        return np.sum(np.where(keep, SOFTMAX[name](s), 0.0) ** 2)
+
+    def kept(s: Any) -> Any:
+        if shown and name != "logsumexp":
+            return np.sum(np.sum(getattr(gc.nn, name)(s, -1) * np.array([1.0, 2.0]), axis=-1) ** 2)
+        return np.sum(SOFTMAX[name](s) ** 2)
+
+    with np.errstate(all="ignore"):
+        for derive in (gc.grad, lambda f: gc.grad(f, method="forward"), lambda f: gc.jit(gc.grad(f))):
+            got = derive(left_out)(both)
+            np.testing.assert_allclose(got[:1], gc.grad(kept)(alone), rtol=1e-12, atol=1e-14)
+            assert np.array_equal(got[1], [0.0, 0.0])
+        second = np.asarray(gc.hessian(left_out)(both))
+        np.testing.assert_allclose(second[:1, :, :1], gc.hessian(kept)(alone), rtol=1e-12, atol=1e-14)
+        assert not np.any(second[1]) and not np.any(second[:, :, 1])
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["mask known", "mask given"])
+def test_queries_that_see_no_key_are_left_out(known):
+    """Through the matrix product that follows the softmax: a mask may leave nothing of a row."""
+    keep, mask = np.array([True, False]), np.array([[True, True], [False, False]])
+    q = np.array([[0.3, -0.4], [0.7, 0.2]])
+
+    def f(q: Any, mask: Any, keep: Any = keep) -> Any:
+        found = gc.nn.scaled_dot_product_attention(q, q, q, attn_mask=mask)
+        return np.sum(np.where(keep[:, None], found, 0.0) ** 2)
+
+    g = (lambda q, m: f(q, mask)) if known else f
+    every = np.ones((2, 2), bool)  # the query that is left out changes nothing, whatever it sees
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(gc.grad(g)(q, mask), gc.grad(f)(q, every), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(gc.hessian(g)(q, mask), gc.hessian(f)(q, every), rtol=1e-12, atol=1e-14)
+
+
+def test_a_sum_within_what_a_guard_leaves_out_is_left_out_by_it():
+    """Along the axes over which the mask is shown; over the others it blurs the guard."""
+    keep = np.array([True, False])
+
+    def zeros(axis: int) -> Zeros:
+        (y,) = gc.trace(lambda x: np.sum(np.where(keep[:, None], x, 0.0) * x, axis=axis), np.ones((2, 3))).outputs
+        return range_of(y).zeros
+
+    assert [zeros(1), zeros(0)] == [Zeros.GUARDED, Zeros.MASKED]
+
+
 # -- plain products stay plain -----------------------------------------------------------------------------------------
 
 

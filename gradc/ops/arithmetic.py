@@ -43,9 +43,43 @@ add = elementwise(
 
 
 def _difference(node: Node, x: Range, y: Range) -> Range:
-    """No element exceeds the maximum that is taken off it."""
+    """No element exceeds the maximum that is taken off it; where all are −∞ by a mask, what is left is NaN."""
     found = x - y
-    return bounded(found.lo, min(found.hi, 0.0), found.hazard) if _takes_off_the_top(node) else found
+    if not _takes_off_the_top(node):
+        return found
+    hazard = max(found.hazard, Hazard.NAN) if _may_mask_all(node.args[0], _top_axes(node.args[1])) else found.hazard
+    return bounded(found.lo, min(found.hi, 0.0), hazard)
+
+
+def _top_axes(top: Node) -> tuple[int, ...]:
+    """The axes over which an upper bound was taken."""
+    while not top.op.upper_bound:
+        (top,) = top.args
+    axes: tuple[int, ...] = top.attrs["axes"]
+    return axes
+
+
+def _may_mask_all(x: Node, axes: tuple[int, ...]) -> bool:
+    """Whether a selection may put −∞ in the place of everything along ``axes``: not if its mask is known and never
+    does."""
+    while x.op is OPS["cast"]:
+        (x,) = x.args
+    if x.op is not OPS["where"]:
+        return False
+    mask, *choices = (_written_down(a) for a in x.args)
+    for at, choice in zip((True, False), choices, strict=True):
+        if choice is not None and np.any(np.isneginf(choice)):
+            return mask is None or bool(np.any(np.all((mask == at) & np.isneginf(choice), axis=axes)))
+    return False
+
+
+def _written_down(node: Node) -> Any:
+    """The value of a constant, shown along other axes or not; None if there is none."""
+    if node.op is OPS["constant"]:
+        return node.attrs["value"]
+    if node.op in (OPS["broadcast"], OPS["cast"]) and (value := _written_down(node.args[0])) is not None:
+        return node.op.evaluate(value, **node.attrs)
+    return None
 
 
 def _takes_off_the_top(node: Node) -> bool:
@@ -61,7 +95,7 @@ def _takes_off_the_top(node: Node) -> bool:
         elif y.op is OPS["reshape"] and [n for n in y.shape if n != 1] == [n for n in inner.shape if n != 1]:
             left = iter([k for n, k in zip(y.shape, labels, strict=True) if n != 1])
             labels = tuple(next(left) if n != 1 else -1 for n in inner.shape)
-        else:
+        elif y.op is not OPS["stop_gradient"]:
             break
         y = inner
     if not y.op.upper_bound or y.args[0] is not x:

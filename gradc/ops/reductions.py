@@ -21,7 +21,7 @@ from gradc.ops.control import inner_leaf, item
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full
 from gradc.ops.products import times
-from gradc.ops.ranges import INF, UNKNOWN, Hazard, Range, Zeros, bounded, declared
+from gradc.ops.ranges import INF, UNKNOWN, Hazard, Range, Zeros, bounded, declared, range_of
 from gradc.ops.record import Kind, Op, Sample, register
 
 Array = np.ndarray[Any, Any]
@@ -77,6 +77,51 @@ def reduction(
     return register(Op(name=name, kind=Kind.REDUCE, infer=infer, batch=batch, samples=samples, **facets))
 
 
+def _sum_range(node: Node, x: Range) -> Range:
+    """A sum of zeros that were all left out by one guard is left out by it, too."""
+    found = x.repeated_sum(_terms(node))
+    if x.zeros is Zeros.GUARDED and _left_out_whole(node.args[0], node.attrs["axes"]):
+        return replace(found, zeros=Zeros.GUARDED)
+    return found
+
+
+def _left_out_whole(x: Node, axes: Shape) -> bool:
+    """Whether what a guard leaves out in ``x`` is left out all along ``axes``: its mask, or its result, is shown along
+    them."""
+    stack, seen = [(x, frozenset(axes))], {(x, frozenset(axes))}
+    while stack:
+        node, along = stack.pop()
+        if not along:
+            return True
+        guarded = [a for a in node.args if range_of(a).zeros is Zeros.GUARDED]
+        if node.op is OPS["broadcast"]:
+            below = [(a, _still_along(node, along)) for a in guarded]
+        elif node.op is OPS["where"]:
+            if not _still_along(node.args[0], along):
+                return True
+            below = [(a, along) for a in guarded]
+        elif node.op.kind is Kind.ELEMENTWISE and node.op.name in _KEEP_ZEROS:
+            below = [(a, along) for a in guarded]
+        else:
+            continue
+        stack += [pair for pair in below if pair not in seen]
+        seen.update(below)
+    return False
+
+
+#: elementwise ops that are 0 where an operand is, up to infinities
+_KEEP_ZEROS = ("multiply", "strong_multiply", "negative", "positive", "cast")
+
+
+def _still_along(shown: Node, along: frozenset[int]) -> frozenset[int]:
+    """The axes of what is shown that run along ``along``: none if ``shown`` repeats it there."""
+    if shown.op is not OPS["broadcast"]:
+        return along
+    (inner,) = shown.args
+    places = zip(shown.attrs["axes"], inner.shape, strict=True)
+    return frozenset(k for k, (a, n) in enumerate(places) if a in along and n == shown.shape[a])
+
+
 def _sum_sympy(S: Any, x: Array, axes: Shape) -> Array:
     return np.sum(x, axis=axes)  # object arrays of SymPy expressions
 
@@ -86,7 +131,7 @@ reduction(
     numpy=lambda x, axes: np.sum(x, axis=axes, dtype=x.dtype),
     sympy=_sum_sympy,
     transpose=lambda ct, node, i: restore(ct, node.args[0].shape, node.attrs["axes"]),
-    range=lambda node, x: x.repeated_sum(_terms(node)),
+    range=_sum_range,
     samples=REDUCE_SAMPLES + EMPTY,
     doc="Sum over axes: blocks of fixed length, joined by a binary tree.",
 )
