@@ -54,7 +54,7 @@ def epsilon(dtype: Any) -> float:
 
 #: Ops whose result is NumPy's bit for bit.
 EXACT = (
-    "add", "subtract", "multiply", "strong_multiply", "divide", "negative", "positive", "square", "reciprocal",
+    "add", "subtract", "multiply", "divide", "negative", "positive", "square", "reciprocal",
     "absolute", "sign", "maximum", "minimum", "relu", "sqrt", "equal", "not_equal", "less", "less_equal", "greater",
     "greater_equal", "isnan", "isinf", "isfinite", "logical_and", "logical_or", "logical_xor", "logical_not",
     "floor", "ceil", "trunc", "rint", "where", "cast", "stop_gradient", "copysign", "floor_divide", "remainder",

@@ -291,7 +291,7 @@ def test_the_command_writes_the_page(tmp_path, capsys):
     assert f"wrote {out}" in capsys.readouterr().out
     assert "r = X @ w - y" in re.sub(r"<[^>]+>", "", out.read_text(encoding="utf-8"))
     assert main(["explain", f"{tmp_path / 'model.py'}:loss", "--html", str(tmp_path / "no" / "out.html")]) == 2
-    assert "No such file" in capsys.readouterr().err
+    assert "there is no directory" in capsys.readouterr().err
 
 
 def test_marks_change_nothing_of_the_notation(explored):

@@ -70,6 +70,8 @@ def test_simplified_or_not_it_is_one_derivative_at_extreme_numbers(row):
     leaves, _, structure = flatten(given(row))
     for scale in (1e-8, 1e-3, 30.0, 1e3, 1e8):
         args = structure.unflatten([scaled(np.asarray(leaf), scale) for leaf in leaves])
+        if not np.all(np.isfinite(np.asarray(row.function(*args), float))):
+            continue  # log of a probability that underflowed: there is no derivative to compare
         shown, pulled, largest = shown_and_pulled(row, graph, args)
         for a, b in zip(shown, pulled, strict=True):
             both = np.isfinite(a) & np.isfinite(b)

@@ -22,7 +22,7 @@ from gradc.api import recall
 from gradc.api.executable import Executable
 from gradc.api.options import Options
 from gradc.graph import Graph
-from gradc.node import Node
+from gradc.node import Node, Where
 from gradc.ops.record import Kind, Op
 from gradc.runtime import cache
 from gradc.trace import trace
@@ -211,7 +211,7 @@ def test_an_op_from_elsewhere_has_no_key() -> None:
     """Its meaning may change with its file, of which the key would know nothing."""
     x = trace(lambda x: x, np.ones(3)).inputs[0]
     own = Op(name="own", kind=Kind.ELEMENTWISE, infer=lambda a: a, numpy=np.sin, lower=lambda b, v: b.add(v, v))
-    graph = Graph((x,), (Node(own, (x,), {}, x.aval),))
+    graph = Graph((x,), (Node(own, (x,), {}, x.aval, Where("model.py", 1, "f")),))
     assert recall.graph_key(graph, Options()) is None
 
 
@@ -219,7 +219,7 @@ def test_an_attribute_of_an_unknown_kind_has_no_key() -> None:
     x = trace(lambda x: x, np.ones(3)).inputs[0]
     graph = trace(lambda x: np.exp(x), np.ones(3))
     node = graph.outputs[0]
-    strange = Graph((x,), (Node(node.op, (x,), {"strange": object()}, node.aval),))
+    strange = Graph((x,), (Node(node.op, (x,), {"strange": object()}, node.aval, node.where),))
     assert recall.graph_key(strange, Options()) is None
 
 

@@ -192,7 +192,7 @@ def log_sum_exp_hessian(z):
 @row(array(), array(), of=(0, 1), about="Rosenbrock 1960", kind="hessian")
 def rosenbrock_hessian(x, y):
     """
-    ∂²L/∂x² = 2(600x² + 1 − 200y)
+    ∂²L/∂x² = 2 − 400y + 1200x²
     ∂²L/∂x∂y = −400x
     ∂²L/∂y² = 200
     """

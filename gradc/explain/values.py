@@ -54,6 +54,8 @@ class Evaluator:
         meaning = DISPLAY.get(x.name)
         if meaning is not None:
             return meaning(args, x, self.dtype)
+        if x.name == "where":  # a mask may have been simplified to a product of masks
+            args[0] = cast(args[0], np.bool_)
         return OPS[x.name].make(args, **x.attrs)
 
     # -- products: pairwise contractions, the smallest intermediate first ----------------------------------------------

@@ -83,9 +83,11 @@ def _entry(path: str, f: Callable[..., Any], method: bool = False) -> Entry:
     parameters = dict(inspect.signature(f).parameters)
     if method:
         parameters.pop("self")
-    if "operands" in parameters and set(parameters) <= {"operands", "kwargs"}:
+        parameters.pop("out", None)
+    if "operands" in parameters and set(parameters) <= {"operands", "dtype", "kwargs"}:
         count, domain = _ufunc(path.rsplit(".", 1)[-1])
         return Entry(path, {}, count, domain, method)
+    parameters = {name: p for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
     return Entry(path, parameters, method=method)
 
 
