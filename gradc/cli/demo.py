@@ -71,7 +71,7 @@ def demo(out: str, epochs: int, seed: int) -> int:
     )
     console.rule("the gradient, as formulas", align="left")
     console.print(str(explain(loss, params, x, y, argnums=0)), markup=False, soft_wrap=True)
-    console.rule("five derivatives, compared", align="left")
+    console.rule("six derivations, compared", align="left")
     report = check_gradients(lambda params: loss(params, x, y), params)
     console.print(str(report), markup=False, soft_wrap=True)
     optimizer = optim.adam(LEARNING_RATE)
