@@ -91,10 +91,11 @@ def _curvature_rows(witness: Subject, left_out: list[str]) -> list[Row]:
     if second is None:
         return []
     try:
-        found = [by.forward(second, {}), by_jacobian(second)]
+        structured = by_jacobian(second)  # first, for it says at once where it is too large
     except DenseError as error:
         left_out.append(f"hessian left out: {error}")
         return []
+    found = [by.forward(second, {}), structured]
     rows = _rows(second, found, {})
     return [replace(row, name=f"∂²/∂{row.name}", pair=("forward", "hessian")) for row in rows]
 
