@@ -40,7 +40,7 @@ nightly: lint ## the long test run: thousands of random programs
 fuzz: $(VENV)/.installed-dev ## random programs over the whole surface: make fuzz N=100000 SEED=0
 	$(PY) -m tests.fuzz -n $(N) --seed $(SEED)
 
-mutants: $(VENV)/.installed-dev ## plant N small faults one at a time: do the tests notice? make mutants N=150 SEED=0
+mutants: $(VENV)/.installed-dev ## plant N small faults one at a time: do the tests notice? make mutants N=300 SEED=0
 	$(PY) -m tests.mutants -n $(N) --seed $(SEED)
 
 bench: $(VENV)/.installed-bench ## time gradc beside its peers; rewrites docs/benchmarks.md
@@ -54,7 +54,7 @@ wheel: $(VENV)/.installed ## build a wheel into dist/
 	@ls dist/*.whl
 
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .mutants
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp per set of extras: a change of pyproject.toml installs again, anything else does not, for the

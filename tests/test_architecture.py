@@ -27,7 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 ROOMS: tuple[tuple[str, ...], ...] = (
     (
-        "startup", "version", "errors", "aval", "places", "refusals", "node", "interpret", "graph", "containers",
+        "startup",
+        "version",
+        "errors",
+        "aval",
+        "places",
+        "refusals",
+        "node",
+        "interpret",
+        "graph",
+        "containers",
         "process",
     ),
     ("ops",),

@@ -281,11 +281,7 @@ def test_the_gradient_of_a_bounded_loop_costs_the_steps_it_takes():
     steps = _steps_taken(x)
     expected = gc.grad(lambda x: np.sum(functools.reduce(lambda v, _: _grown(v), range(steps), x)))(x)
     for most in (10, 10**4, 10**6):
-        f = gc.grad(
-            lambda x, most=most: np.sum(
-                gc.while_loop(lambda v: np.sum(v) < 1e5, _grown, x, max_steps=most)
-            )
-        )
+        f = gc.grad(lambda x, most=most: np.sum(gc.while_loop(lambda v: np.sum(v) < 1e5, _grown, x, max_steps=most)))
         tracemalloc.start()
         interpreted = f(x)
         held[most] = tracemalloc.get_traced_memory()[1]

@@ -6,116 +6,218 @@ Exit status: 0 if at least 97 % of those that are not listed as equivalent were 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
-import random
-import resource
-import subprocess
+import signal
 import sys
-import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
-from tests.mutants.faults import Fault, faults_of
+import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.mutants.choose import Batch, Chooser, Plan
+from tests.mutants.faults import Fault, faults_of, planted
+from tests.mutants.forks import Ended, Say, allow, import_outside, in_child, processor_seconds
+from tests.mutants.importing import Finder
+from tests.mutants.measure import ROOMS, ROOT, STATE, files, measure, read, test_files, text_of
+from tests.mutants.sessions import run
+
 LISTED = Path(__file__).parent / "survivors.toml"
 #: what must be noticed
 GOAL = 0.97
-#: seconds of processor time: a run that takes more has noticed, for the fault made something endless
-SECONDS = 600
-
-#: the tests that concern a file, by the longest prefix of its path that is listed; quick ones first
-CONCERNS: dict[str, tuple[str, ...]] = {
-    "gradc/ops/": ("test_ops", "test_numpy_namespace", "test_special", "test_oracle"),
-    "gradc/ops/control.py": ("test_control", "test_control_derivatives", "test_control_compiled"),
-    "gradc/ops/custom.py": ("test_custom_derivative", "test_control_derivatives"),
-    "gradc/ops/index.py": ("test_ops", "test_codegen", "test_schedule", "test_structured"),
-    "gradc/ops/indexing.py": ("test_indexing", "test_ops", "test_numpy_namespace"),
-    "gradc/ops/views.py": ("test_ops", "test_numpy_namespace", "test_structured", "test_symbolic"),
-    "gradc/diff/": ("test_forward_reverse", "test_derivatives", "test_ops", "test_oracle"),
-    "gradc/diff/finite.py": ("test_finite", "test_oracle"),
-    "gradc/diff/loops.py": ("test_control_derivatives", "test_control", "test_control_compiled"),
-    "gradc/diff/custom.py": ("test_custom_derivative", "test_control_derivatives"),
-    "gradc/diff/calls.py": ("test_control_derivatives", "test_control", "test_custom_derivative"),
-    "gradc/diff/structured/": ("test_structured", "test_derivatives", "test_explain_matrices"),
-    "gradc/diff/symbolic/": ("test_symbolic", "test_ops", "test_oracle"),
-    "gradc/passes/": ("test_passes", "test_golden", "test_forward_reverse", "test_oracle", "test_jit"),
-    "gradc/schedule/": ("test_schedule", "test_codegen", "test_gemm", "test_compiled_namespace", "test_forward_reverse",
-                        "test_threads", "test_control_compiled", "test_golden"),
-    "gradc/codegen/": ("test_emit", "test_golden", "test_codegen", "test_ops", "test_compiled_namespace", "test_gemm",
-                       "test_threads", "test_control_compiled"),
-    "gradc/codegen/elementary/": ("test_elementary_ops", "test_elementary_exponential", "test_elementary_special",
-                                  "test_elementary_trigonometric", "test_elementary_polygamma"),
-    "gradc/codegen/gemm/": ("test_gemm", "test_symmetric_products", "test_codegen"),
-    "gradc/codegen/correlation/": ("test_correlation", "test_nn_images"),
-}  # fmt: skip
-#: GPU code is tested where NVIDIA's tools are
-WITHOUT = ("gradc/codegen/ptx/",)
+#: a test that takes so many times its seconds, and at least so many, does not end: nobody would wait for it
+ENDLESS, AT_LEAST = 20, 30
+#: the verdicts that count as noticed
+NOTICED = ("failed", "crashed", "endless")
 
 
-def concerns(path: str) -> list[str]:
-    """The test files for ``path``."""
-    prefix = max((p for p in CONCERNS if path.startswith(p)), key=len)
-    return [f"tests/{name}.py" for name in CONCERNS[prefix]]
+@dataclass(frozen=True)
+class Verdict:
+    """Of one fault: ``what`` (failed, crashed, endless, survived, unreached; doubtful if the test that noticed also
+    fails without the fault), by which test, after how many tests of how many, and the processor seconds it took."""
+
+    name: str
+    what: str
+    test: str
+    tests: int
+    of: int
+    seconds: float
 
 
-def candidates(rooms: Sequence[str]) -> list[Fault]:
+def candidates(rooms: Sequence[str] = ROOMS) -> list[Fault]:
     """Every fault of every file."""
-    files = sorted(p for room in rooms for p in (ROOT / "gradc" / room).rglob("*.py"))
-    paths = [(p, p.relative_to(ROOT).as_posix()) for p in files]
-    return [f for p, path in paths if not path.startswith(WITHOUT) for f in faults_of(path, p.read_text("utf-8"))]
+    return [fault for path in files(rooms) for fault in faults_of(path, text_of(path))]
 
 
-def noticed(fault: Fault) -> bool:
-    """Whether some test that concerns the file fails with the fault in it."""
-    environment = {**os.environ, "GRADC_FAULT": f"{ROOT / fault.path}:{fault.number}", "GRADC_CHECK": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.plugin",
-               *concerns(fault.path)]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, preexec_fn=_limit)
-    return done.returncode != 0
+def sample(count: int, seed: int, rooms: Sequence[str] = ROOMS) -> list[Fault]:
+    """So many faults, of each room in proportion to its lines.  Which these are depends on the words of each fault and
+    on the seed: a change elsewhere leaves them."""
+    lines = {room: sum(text_of(p).count("\n") for p in files([room])) for room in rooms}
+    chosen = []
+    for room, share in _shares(count, lines).items():
+        faults = sorted(candidates([room]), key=lambda f: hashlib.sha256(f"{seed} {f.name}".encode()).digest())
+        chosen += faults[:share]
+    return sorted(chosen, key=lambda f: hashlib.sha256(f"{seed} {f.name}".encode()).digest())
 
 
-def _limit() -> None:
-    """In the child: a busy machine is no fault, so processor time counts and not the clock's."""
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+def _shares(count: int, lines: dict[str, int]) -> dict[str, int]:
+    """``count`` in proportion to ``lines``, by largest remainders."""
+    exact = {room: Fraction(count * n, sum(lines.values())) for room, n in lines.items()}
+    shares = {room: int(x) for room, x in exact.items()}
+    for room in sorted(lines, key=lambda r: shares[r] - exact[r])[: count - sum(shares.values())]:
+        shares[room] += 1
+    return shares
+
+
+def judge(fault: Fault, plan: Plan) -> Verdict:
+    """Run the tests of the plan with the fault in place until one notices it."""
+    if not plan.runs:
+        return Verdict(fault.name, "unreached", "", 0, 0, 0.0)
+    before = processor_seconds()
+    ended = in_child(lambda say: _try(fault, plan.batches, say), STATE / "child")
+    seconds = processor_seconds() - before
+    begun = [words["begins"] for words in ended.said if "begins" in words]
+    what, test = _what(ended, begun)
+    return Verdict(fault.name, what, test, len(begun), plan.tests, round(seconds, 2))
+
+
+def _what(ended: Ended, begun: list[str]) -> tuple[str, str]:
+    last = begun[-1] if begun else "the import of gradc"
+    if failed := [words["failed"] for words in ended.said if "failed" in words]:
+        return "failed", failed[0]
+    if any("error" in words for words in ended.said):
+        return "failed", last
+    if ended.still:
+        return "endless", last
+    if ended.by:
+        return "endless" if ended.by == signal.SIGXCPU else "crashed", last
+    return ("survived", "") if ended.said[-1:] == [{"done": True}] else ("crashed", last)
+
+
+class _Watch:
+    """Says which test begins and which fails; gives each the processor time that it may take."""
+
+    def __init__(self, say: Say, batch: Batch):
+        self.say, self.usual = say, dict(zip(batch.tests, batch.seconds, strict=True))
+
+    def before(self, test: str) -> None:
+        allow(max(ENDLESS * self.usual[test], AT_LEAST))
+        self.say(begins=test)
+
+    def after(self, test: str, outcome: str) -> None:
+        allow(AT_LEAST * 4)
+        if outcome == "failed":
+            self.say(failed=test)
+
+
+def _try(fault: Fault, batches: Sequence[Batch], say: Say) -> None:
+    def code() -> CodeType:
+        return compile(planted(text_of(fault.path), fault.number), str(ROOT / fault.path), "exec", dont_inherit=True)
+
+    sys.meta_path.insert(0, Finder({(ROOT / fault.path).resolve(): code}))
+    os.chdir(ROOT)
+    allow(AT_LEAST * 4)
+    for batch in batches:
+        status = run(f"tests/{batch.test_file}.py", _Watch(say, batch), batch.tests, "-x")
+        if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            say(failed=batch.test_file)
+            return
+
+
+def innocent(verdicts: Sequence[Verdict]) -> set[str]:
+    """Those of the tests that noticed a fault that pass without any."""
+    by_file: dict[str, list[str]] = {}
+    for test in sorted({v.test for v in verdicts if "::" in v.test}):
+        by_file.setdefault(Path(test.partition("::")[0]).stem, []).append(test)
+    passed: set[str] = set()
+    for name, tests in by_file.items():
+        batch = Batch(name, tests, [AT_LEAST] * len(tests))
+        ended = in_child(lambda say, batch=batch: _watch(batch, say), STATE / "child")  # type: ignore[misc]
+        failed = {words["failed"] for words in ended.said if "failed" in words}
+        passed |= {words["begins"] for words in ended.said if "begins" in words} - failed
+    return passed
+
+
+def _watch(batch: Batch, say: Say) -> None:
+    os.chdir(ROOT)
+    run(f"tests/{batch.test_file}.py", _Watch(say, batch), batch.tests)
 
 
 def listed() -> dict[str, str]:
-    """Faults that change nothing a caller can see, each with the reason; by the words of the fault."""
+    """Faults that change nothing a caller can see, each with the reason; by name."""
     return {e["fault"]: e["reason"] for e in tomllib.loads(LISTED.read_text("utf-8")).get("equivalent", [])}
 
 
-def without_line(fault: Fault) -> str:
-    """How a fault is listed: lines move, its words do not."""
-    return f"{fault.path} {fault.kind}: {fault.before} → {fault.after}"
+class Journal:
+    """The verdicts of one seed, kept as they come, so that a run goes on where it stood."""
+
+    def __init__(self, seed: int):
+        self.path = STATE / f"seed-{seed}.jsonl"
+        lines = self.path.read_text("utf-8").splitlines() if self.path.exists() else []
+        self.known = {v.name: v for v in (Verdict(**json.loads(line)) for line in lines)}
+
+    def add(self, verdict: Verdict) -> None:
+        self.known[verdict.name] = verdict
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(vars(verdict)) + "\n")
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("-n", type=int, default=150, help="how many faults")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rooms", default="ops,diff,passes,schedule,codegen")
-    options = parser.parse_args()
+    parser.add_argument("--rooms", default=",".join(ROOMS))
+    parser.add_argument("--seconds", type=float, default=60, help="of tests that one fault may take")
+    parser.add_argument("--again", action="store_true", help="try again what survived before")
+    parser.add_argument("--at", metavar="FILE[:LINE]", help="every fault of a file or of a line, instead")
+    options = parser.parse_args(words)
+    import_outside()
+    measure([name for name in test_files() if read(name) is None])
+    chosen = _at(options.at) if options.at else sample(options.n, options.seed, options.rooms.split(","))
+    journal = Journal(options.seed)
     known = listed()
-    every = candidates(options.rooms.split(","))
-    chosen = random.Random(options.seed).sample(every, min(options.n, len(every)))
-    print(f"{len(every)} faults can be planted, {len(chosen)} are", flush=True)
-    survivors, equivalent, seen = [], 0, 0
-    for k, fault in enumerate(chosen, 1):
-        if without_line(fault) in known:
-            equivalent += 1
-            continue
-        begun = time.monotonic()
-        found = noticed(fault)
-        seen += found
-        survivors += [] if found else [fault]
-        seconds, verdict = time.monotonic() - begun, "noticed " if found else "SURVIVED"
-        print(f"{k}/{len(chosen)} {seconds:4.0f} s {verdict} {fault}", flush=True)
-    asked = len(chosen) - equivalent
-    print(f"{seen} of {asked} noticed ({seen / max(asked, 1):.1%}), {equivalent} listed as equivalent")
-    print("\n".join(f"survived: {without_line(f)}" for f in survivors))
-    return 0 if seen >= GOAL * asked else 1
+    asked = [f for f in chosen if f.name not in known]
+    for fault, verdict in _verdicts(asked, journal, options):
+        print(f"{verdict.seconds:5.1f} s {verdict.what:9s} {fault}  [{verdict.tests} of {verdict.of}] {verdict.test}")
+        sys.stdout.flush()
+    return report(asked, len(chosen) - len(asked), journal)
+
+
+def _at(place: str) -> list[Fault]:
+    path, _, line = place.partition(":")
+    return [f for f in faults_of(path, text_of(path)) if not line or f.line == int(line)]
+
+
+def _verdicts(faults: Sequence[Fault], journal: Journal, options: Any) -> Iterator[tuple[Fault, Verdict]]:
+    """The verdicts that are not known yet, as they come."""
+    indices = [index for name in test_files() if (index := read(name)) is not None]
+    chooser = Chooser(indices, options.seconds)
+    for fault in faults:
+        known = journal.known.get(fault.name)
+        if known is None or options.at or (options.again and known.what not in NOTICED):
+            verdict = judge(fault, chooser.plan(fault))
+            journal.add(verdict)
+            yield fault, verdict
+
+
+def report(asked: Sequence[Fault], equivalent: int, journal: Journal) -> int:
+    """Print the count and the survivors; the exit status."""
+    found = [journal.known[f.name] for f in asked]
+    passing = innocent(found)
+    found = [v if "::" not in v.test or v.test in passing else replace(v, what="doubtful") for v in found]
+    seen = sum(v.what in NOTICED for v in found)
+    print(f"{seen} of {len(asked)} noticed ({seen / max(len(asked), 1):.1%}), {equivalent} listed as equivalent")
+    for verdict in found:
+        if verdict.what not in NOTICED:
+            print(f"{verdict.what}: {verdict.name} {verdict.test}")
+    return 0 if seen >= GOAL * len(asked) else 1
 
 
 if __name__ == "__main__":

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from tests.mutants.regions import Region, marked
 
 Change = Callable[[ast.expr], "ast.expr | None"]
 
@@ -30,7 +33,11 @@ WORDS = ("doc", "text", "singular", "latex")
 
 @dataclass(frozen=True)
 class Fault:
-    """Fault number ``number`` of ``path``: ``kind`` at ``line``, ``before`` becoming ``after``."""
+    """Fault number ``number`` of ``path``: ``kind`` at ``line``, ``before`` becoming ``after``.
+
+    ``region`` is the number of the region that it stands in, ``function`` the definition; ``copy`` counts the same
+    words in the same definition.
+    """
 
     path: str
     number: int
@@ -38,9 +45,18 @@ class Fault:
     kind: str
     before: str
     after: str
+    function: str
+    region: int
+    copy: int
+
+    @property
+    def name(self) -> str:
+        """The words by which a fault is known: lines move, its words do not."""
+        again = f" ({self.copy})" if self.copy > 1 else ""
+        return f"{self.path} {self.function} {self.kind}: {self.before} → {self.after}{again}"
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line} {self.kind}: {self.before} → {self.after}"
+        return f"{self.path}:{self.line} {self.function} {self.kind}: {self.before} → {self.after}"
 
 
 def _order(node: ast.expr) -> ast.expr | None:
@@ -152,28 +168,35 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, (ast.FunctionDef, ast.ClassDef)) and any(t in node.name.lower() for t in TEXT)
 
 
-def _all(source: str) -> Iterator[tuple[ast.Module, tuple[ast.AST, str, int | None, ast.expr], str]]:
-    tree = ast.parse(source)
+Place = tuple[ast.AST, str, int | None, ast.expr]
+
+
+def _all(source: str) -> Iterator[tuple[ast.Module, list[Region], Place, str]]:
+    tree, regions = marked(source)
     for place in _places(tree):
         for kind, change in KINDS.items():
             if change(copy.copy(place[3])) is not None:
-                yield tree, place, kind
+                yield tree, regions, place, kind
 
 
 def faults_of(path: str, source: str) -> list[Fault]:
     """All faults of a file, in the order of its text."""
     found = []
-    for number, (_, (_, _, _, node), kind) in enumerate(_all(source)):
+    words: Counter[tuple[str, ...]] = Counter()
+    for number, (_, regions, (_, _, _, node), kind) in enumerate(_all(source)):
         changed = KINDS[kind](copy.copy(node))
         assert changed is not None
         before, after = (" ".join(ast.unparse(ast.fix_missing_locations(n)).split())[:70] for n in (node, changed))
-        found.append(Fault(path, number, node.lineno, kind, before, after))
+        region: int = node.region  # type: ignore[attr-defined]
+        told = (regions[region].function, kind, before, after)
+        words[told] += 1
+        found.append(Fault(path, number, node.lineno, kind, before, after, told[0], region, words[told]))
     return found
 
 
 def planted(source: str, number: int) -> ast.Module:
     """The tree of a file with fault ``number``."""
-    for k, (tree, (parent, field, index, node), kind) in enumerate(_all(source)):
+    for k, (tree, _, (parent, field, index, node), kind) in enumerate(_all(source)):
         if k == number:
             changed = KINDS[kind](copy.copy(node))
             assert changed is not None
