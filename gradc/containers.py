@@ -370,9 +370,7 @@ def _arrived(taught: Sequence[type], spec: bytes, static: tuple[tuple[int, Any],
 def _constructs(kind: Any) -> bool:
     """Whether a named tuple is made by more than what `collections.namedtuple` wrote."""
     made_by = getattr(kind.__new__, "__globals__", {}).get("__name__", "")
-    return hasattr(kind, "_fields") and (
-        not made_by.startswith("namedtuple_") or kind.__init__ is not object.__init__
-    )
+    return hasattr(kind, "_fields") and (not made_by.startswith("namedtuple_") or kind.__init__ is not object.__init__)
 
 
 def _named_tuple_ways(cls: Any) -> Ways:

@@ -124,8 +124,11 @@ def aval_of(value: Any, name: str = "argument") -> Aval:
             f"{here()}: {name} has dtype {array.dtype} ({type(value).__name__}): "
             "gradc computes with float16, bfloat16, float32, float64, integers and bool. "
             "Convert it, or pass it as a static argument if it is not data."
-            + ("" if isinstance(value, np.ndarray | list | str) else
-               f" If {type(value).__name__} holds arrays, make it a dataclass or tell gc.tree.register about it.")
+            + (
+                ""
+                if isinstance(value, np.ndarray | list | str)
+                else f" If {type(value).__name__} holds arrays, make it a dataclass or tell gc.tree.register about it."
+            )
         )
     try:
         return Aval(array.shape, canonical_dtype(array.dtype))

@@ -138,9 +138,7 @@ def write_with(files: Mapping[Path, str | bytes], place: Path, description: str,
             raise CompileError(
                 f"{place} exists, and gradc did not write it: choose another name, or say overwrite=True (--overwrite)"
             )
-        warn_user(
-            f"{place} stays as it is, for gradc did not write it; the new one is {beside.name}", ArtefactWarning
-        )
+        warn_user(f"{place} stays as it is, for gradc did not write it; the new one is {beside.name}", ArtefactWarning)
         place = beside
     return write_whole({**files, place: description})
 

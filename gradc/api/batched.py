@@ -119,8 +119,7 @@ class Mapped(Transform):
         axes = _spread(self.out_axes, tree, f"{here()}: vmap({self.title}): out_axes", "the result")
         names = [f"result{path_text(path)}" for path in flatten(tree)[1]]
         return tuple(
-            self._with_axis(y, has, size, axis, name)
-            for (y, has), axis, name in zip(results, axes, names, strict=True)
+            self._with_axis(y, has, size, axis, name) for (y, has), axis, name in zip(results, axes, names, strict=True)
         )
 
     def _with_axis(self, node: Node, has: bool, size: int, axis: Axis, name: str) -> Node:
@@ -184,9 +183,7 @@ def _spread(axes: Any, tree: Any, place: str, what: str) -> list[Axis]:
         shown = ", ".join(map(repr, theirs))
         raise TypeError(f"{place} is {axes!r:.60}, but {what} there has the parts {shown:.120}; give an axis for each")
     return [
-        axis
-        for key, part in theirs.items()
-        for axis in _spread(mine[key], part, f"{place}{path_text([key])}", what)
+        axis for key, part in theirs.items() for axis in _spread(mine[key], part, f"{place}{path_text([key])}", what)
     ]
 
 

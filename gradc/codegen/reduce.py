@@ -29,7 +29,6 @@ from gradc.process import cached_property
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.kernel import Apply, Bounded, Instruction, Lookup, Nest, Stage
 from gradc.schedule.lanes import POSITIONS
-from gradc.schedule.partition import op_cost
 
 #: Steps that one accumulator adds up before blocks are joined.
 BLOCK = 64
@@ -236,7 +235,7 @@ class Reduction:
 def _weight(x: Instruction) -> float:
     """Roughly how many instructions something takes: what decides whether copies of it are worth their code."""
     if isinstance(x, Apply):
-        return op_cost(x.op.name)
+        return x.op.element_cost
     return LOOKUP_WEIGHT if isinstance(x, Lookup | Bounded) else 0.0
 
 

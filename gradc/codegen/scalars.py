@@ -16,6 +16,7 @@ from gradc.codegen.builder import Builder
 from gradc.codegen.ir import Function, Value, const, vector_const
 from gradc.codegen.narrow import computed, rounded
 from gradc.errors import CompileError
+from gradc.ops.record import DEAR
 from gradc.schedule.affine import Affine, Quotient, Var
 from gradc.schedule.kernel import (
     Apply,
@@ -33,7 +34,6 @@ from gradc.schedule.kernel import (
     operands,
 )
 from gradc.schedule.lanes import SPREAD, dependences
-from gradc.schedule.partition import TRANSCENDENTAL, op_cost
 
 #: Kinds of failure, in the low byte of the status word; the node's number stands above it.
 OUT_OF_RANGE, NEGATIVE_POWER = 1, 2
@@ -70,7 +70,7 @@ class Scalars:
         self.often = Counter(
             (x.op.name, k in self.pack_of)
             for k, x in enumerate(nest.code)
-            if isinstance(x, Apply) and op_cost(x.op.name) >= TRANSCENDENTAL and self.pack_of.get(k, (k,))[0] == k
+            if isinstance(x, Apply) and x.op.element_cost >= DEAR and self.pack_of.get(k, (k,))[0] == k
         )
         self.one, self.many = Builder(f, 1), Builder(f, nest.lanes)
         self.wide = [nest.lanes > 1 and nest.lane in d for d in self.depends]

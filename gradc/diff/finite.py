@@ -89,9 +89,7 @@ class _Ladder:
         self.error[level + 1 - WITNESSES :] = np.inf
         self.value[level + 1 - WITNESSES :] = np.nan
         chosen = np.argmin(self.error, axis=0)[None]
-        value, error, jump = (
-            np.take_along_axis(a, chosen, axis=0)[0] for a in (self.value, self.error, self.jump)
-        )
+        value, error, jump = (np.take_along_axis(a, chosen, axis=0)[0] for a in (self.value, self.error, self.jump))
         return Difference(np.asarray(value), np.asarray(error), np.asarray(jump))
 
 

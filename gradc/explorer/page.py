@@ -29,7 +29,6 @@ from gradc.node import Node
 from gradc.process import cached_property
 from gradc.schedule.kernel import Place
 from gradc.schedule.origin import nodes_of
-from gradc.schedule.partition import op_cost
 from gradc.version import __version__
 
 Nodes = frozenset[int]
@@ -216,7 +215,7 @@ class _Page:
         return {
             "op": node.op.name,
             "text": f"{name + ' = ' if name else ''}{node.op.name}: {node.aval}",
-            "flops": node_flops(node, op_cost(node.op.name)),
+            "flops": node_flops(node, node.op.element_cost),
             "bytes": 0 if node.op.name in ("input", "constant") else node_bytes(node),
             "kernels": kernels,
             "where": str(node.where) if node.where is not None and node.op.name != "input" else "",

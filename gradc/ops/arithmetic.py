@@ -24,6 +24,9 @@ from gradc.ops.record import Kind, Op, register
 
 ANYWHERE = ((-3.0, 3.0),)
 POSITIVE = ((0.1, 4.0),)
+#: costs of what is as cheap as an addition; `LIGHT`: on every target
+CHEAP: dict[str, Any] = {"cost": 1.0}
+LIGHT: dict[str, Any] = {"cost": 1.0, "light": True}
 
 
 @cache
@@ -37,6 +40,7 @@ add = elementwise(
     "add",
     sympy=lambda S, x, y: x + y,
     partials=lambda z, x, y: (1, 1),
+    **LIGHT,
     range=lambda z, x, y: x + y,
     text="{0} + {1}",
 )
@@ -108,6 +112,7 @@ subtract = elementwise(
     "subtract",
     sympy=lambda S, x, y: x - y,
     partials=lambda z, x, y: (1, -1),
+    **LIGHT,
     range=_difference,
     lower=lambda b, x, y: b.sub(x, y),
     text="{0} - {1}",
@@ -120,6 +125,7 @@ difference = elementwise(
     sympy=lambda S, x, y: x - y,
     partials=lambda z, x, y: (1, -1),
     lower=lambda b, x, y: b.select(b.eq(x, y), b.const(0, x), b.sub(x, y)),
+    **LIGHT,
     range=_difference,
     text="{0} - {1}",
     doc="x − y, and 0 for two equal infinities; its derivative is that of x − y everywhere, also where x = y.",
@@ -143,6 +149,7 @@ multiply = elementwise(
     sympy=lambda S, x, y: x * y,
     partials=lambda z, x, y: (y, x),
     lower=lambda b, x, y: b.mul(x, y),
+    **LIGHT,
     range=_product,
     text="{0} * {1}",
 )
@@ -166,6 +173,7 @@ strong_multiply = elementwise(
     sympy=lambda S, x, y, **strong: x * y,
     partials=lambda z, x, y, **strong: (y, x),
     lower=_strong_lower,
+    **LIGHT,
     range=_product,
     text="{0} * {1}",
     singular="bilinear in products of the same kind: 0 where the other factor is 0",
@@ -178,6 +186,8 @@ divide = elementwise(
     sympy=lambda S, x, y: x / y,
     partials=lambda z, x, y: (1 / y, -z * (1 / y)),  # the reciprocal is one node for both, and for all quotients by y
     lower=lambda b, x, y: b.div(x, y),
+    cost=4.0,
+    light=True,
     range=lambda z, x, y: x * y.inverse(),
     domain=((-3.0, 3.0), (0.5, 3.0)),
     text="{0} / {1}",
@@ -193,6 +203,7 @@ floor_divide = elementwise(
     "floor_divide",
     sympy=lambda S, x, y: step(S, "floor_divide")(x, y),
     partials=lambda z, x, y: (None, None),
+    cost=8.0,
     range=_unless_over_zero,
     domain=((-3.0, 3.0), (0.5, 3.0)),
     text="{0} // {1}",
@@ -202,6 +213,7 @@ remainder = elementwise(
     "remainder",
     sympy=lambda S, x, y: x - y * step(S, "floor_divide")(x, y),
     partials=lambda z, x, y: (1, -(x // y)),
+    cost=8.0,
     range=_unless_over_zero,
     domain=((-3.0, 3.0), (0.5, 3.0)),
     text="{0} % {1}",
@@ -212,6 +224,7 @@ negative = elementwise(
     sympy=lambda S, x: -x,
     partials=lambda z, x: (-1,),
     lower=lambda b, x: b.neg(x),
+    **LIGHT,
     range=lambda z, x: -x,
     exact=True,
     text="-{0}",
@@ -221,6 +234,8 @@ positive = elementwise(
     sympy=lambda S, x: x,
     partials=lambda z, x: (1,),
     lower=lambda b, x: x,
+    cost=0.0,
+    light=True,
     range=lambda z, x: x,
     exact=True,
 )
@@ -229,6 +244,7 @@ square = elementwise(
     sympy=lambda S, x: x**2,
     partials=lambda z, x: (2 * x,),
     lower=lambda b, x: b.mul(x, x),
+    **LIGHT,
     range=lambda z, x: x.square(),
     text="{0}²",
     special={INF: INF, -INF: -INF},
@@ -245,6 +261,7 @@ reciprocal = elementwise(
     sympy=lambda S, x: 1 / x,
     partials=lambda z, x: (-z * z,),
     lower=lambda b, x: b.div(1.0, x),
+    cost=4.0,
     range=lambda z, x: x.inverse(),
     domain=POSITIVE,
     text="1 / {0}",
@@ -289,6 +306,7 @@ power = elementwise(
     sympy=lambda S, x, y: x**y,
     partials=lambda z, x, y: (apply(strong_multiply, y, x ** (y - 1)), _log_times(z, x, y)),
     lower=_power_lower,
+    fails="i",
     range=_power_range,
     domain=((0.2, 3.0), (-2.0, 2.0)),
     text="{0}^{1}",
@@ -302,6 +320,7 @@ absolute = elementwise(
     sympy=lambda S, x: S.Piecewise((x, x > 0), (-x, x < 0), (0, True)),
     partials=lambda z, x: (np.sign(x),),
     lower=lambda b, x: b.abs(x),
+    **LIGHT,
     range=lambda z, x: x.size(),
     exact=True,
     text="|{0}|",
@@ -323,6 +342,7 @@ sign = elementwise(
     sympy=lambda S, x: step(S, "sign")(x),
     partials=lambda z, x: (None,),
     lower=_sign_lower,
+    cost=1.0,
     range=lambda z, x: Range(-1.0, 1.0, x.hazard, x.zeros),
     exact=True,
     singular="0 at 0",
@@ -332,6 +352,7 @@ maximum = elementwise(
     sympy=lambda S, x, y: S.Piecewise((x, x > y), (y, x < y), ((x + y) / 2, True)),
     partials=lambda z, x, y: (_share(x > y, x < y, z), _share(x < y, x > y, z)),
     lower=lambda b, x, y: b.or_(x, y) if x.dtype == "bool" else b.max(x, y),
+    **LIGHT,
     range=lambda z, x, y: bounded(max(x.lo, y.lo), max(x.hi, y.hi), max(x.hazard, y.hazard)),
     exact=True,
     special={(INF, INF): (0.5, 0.5), (-INF, -INF): (0.5, 0.5), (INF, 1.0): (1.0, 0.0)},
@@ -342,6 +363,7 @@ minimum = elementwise(
     sympy=lambda S, x, y: S.Piecewise((x, x < y), (y, x > y), ((x + y) / 2, True)),
     partials=lambda z, x, y: (_share(x < y, x > y, z), _share(x > y, x < y, z)),
     lower=lambda b, x, y: b.and_(x, y) if x.dtype == "bool" else b.min(x, y),
+    **LIGHT,
     range=lambda z, x, y: bounded(min(x.lo, y.lo), min(x.hi, y.hi), max(x.hazard, y.hazard)),
     exact=True,
     special={(INF, INF): (0.5, 0.5), (-INF, -INF): (0.5, 0.5), (INF, 1.0): (0.0, 1.0)},
@@ -362,6 +384,7 @@ relu = elementwise(
     sympy=lambda S, x: S.Piecewise((x, x > 0), (0, True)),
     partials=lambda z, x: (np.where(x <= 0, np.zeros((), x.dtype), np.ones((), x.dtype)),),  # 1 at NaN: it comes out
     lower=lambda b, x: b.select(b.le(x, 0), b.const(0, x), x),
+    **LIGHT,
     range=lambda z, x: bounded(max(x.lo, 0.0), max(x.hi, 0.0), x.hazard),
     exact=True,
     special={0.0: 0.0, INF: 1.0, -INF: 0.0},
@@ -397,7 +420,12 @@ for _name, _method, _text in (
     ("greater_equal", "ge", "{0} ≥ {1}"),
 ):
     elementwise(
-        _name, lower=lambda b, x, y, m=_method: getattr(b, m)(x, y), range=_compared(_name), text=_text, **PREDICATE
+        _name,
+        lower=lambda b, x, y, m=_method: getattr(b, m)(x, y),
+        range=_compared(_name),
+        text=_text,
+        **LIGHT,
+        **PREDICATE,
     )
 
 
@@ -414,7 +442,7 @@ def _not_finite_part(method: str) -> Any:
 
 
 for _name in ("isnan", "isinf", "isfinite"):
-    elementwise(_name, lower=_not_finite_part(_name), **PREDICATE)
+    elementwise(_name, lower=_not_finite_part(_name), **CHEAP, **PREDICATE)
 
 _LOGIC = {
     "logical_and": lambda b, x, y: b.and_(b.convert(x, "bool"), b.convert(y, "bool")),
@@ -436,14 +464,14 @@ def _logical(op: Op) -> Any:
 
 
 for _name, _lower in _LOGIC.items():
-    FUNCTIONS[_name] = _logical(elementwise(_name, lower=_lower, public=False, **PREDICATE))
+    FUNCTIONS[_name] = _logical(elementwise(_name, lower=_lower, public=False, **LIGHT, **PREDICATE))
 
-elementwise("bitwise_and", lower=lambda b, x, y: b.and_(x, y), **PREDICATE)
-elementwise("bitwise_or", lower=lambda b, x, y: b.or_(x, y), **PREDICATE)
-elementwise("bitwise_xor", lower=lambda b, x, y: b.xor(x, y), **PREDICATE)
-elementwise("bitwise_invert", np.invert, lower=lambda b, x: b.not_(x), **PREDICATE)
-elementwise("bitwise_left_shift", np.left_shift, lower=lambda b, x, y: b.shift_left(x, y), **PREDICATE)
-elementwise("bitwise_right_shift", np.right_shift, lower=lambda b, x, y: b.shift_right(x, y), **PREDICATE)
+elementwise("bitwise_and", lower=lambda b, x, y: b.and_(x, y), **CHEAP, **PREDICATE)
+elementwise("bitwise_or", lower=lambda b, x, y: b.or_(x, y), **CHEAP, **PREDICATE)
+elementwise("bitwise_xor", lower=lambda b, x, y: b.xor(x, y), **CHEAP, **PREDICATE)
+elementwise("bitwise_invert", np.invert, lower=lambda b, x: b.not_(x), **CHEAP, **PREDICATE)
+elementwise("bitwise_left_shift", np.left_shift, lower=lambda b, x, y: b.shift_left(x, y), **CHEAP, **PREDICATE)
+elementwise("bitwise_right_shift", np.right_shift, lower=lambda b, x, y: b.shift_right(x, y), **CHEAP, **PREDICATE)
 
 # -- rounding ----------------------------------------------------------------------------------------------------------
 
@@ -458,6 +486,7 @@ def _rounding(name: str, method: str) -> None:
         sympy=lambda S, x: step(S, name)(x),
         partials=lambda z, x: (None,),
         lower=lambda b, x: getattr(b, method)(x) if x.is_float else x,
+        **CHEAP,
         range=lambda z, x: bounded(_down(x.lo), -_down(-x.hi), x.hazard),
         singular="0 everywhere, also at the jumps",
         exact=True,
@@ -525,6 +554,8 @@ where = register(
         transpose=lambda ct, node, i: _where(node.args[0], *((ct, 0) if i == 1 else (0, ct))),
         batch=kind.batch,
         lower=lambda b, m, x, y: b.select(m, x, y),
+        cost=0.5,
+        light=True,
         range=_where_range,
         exact=True,
         singular="only the chosen branch has a derivative",
@@ -558,6 +589,8 @@ cast = register(
         transpose=lambda ct, node, i: kind.cast(ct, node.args[0].dtype),
         batch=kind.batch,
         lower=lambda b, x, dtype: b.convert(x, str(dtype)),
+        cost=0.5,
+        light=True,
         range=lambda node, x: x,
         doc="Conversion to another dtype; a float beyond the integers of it becomes the nearest of them, NaN 0.",
     )
@@ -570,6 +603,8 @@ stop_gradient = elementwise(
     sympy=lambda S, x: step(S, "stop_gradient")(x),
     partials=lambda z, x: (None,),
     lower=lambda b, x: x,
+    cost=0.0,
+    light=True,
     range=lambda z, x: x,
     exact=True,
     doc="The identity, with derivative 0 everywhere, by definition.",

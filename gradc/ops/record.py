@@ -48,6 +48,10 @@ class Kind(enum.Enum):
 
 #: kinds of nodes that hold bodies and have several results
 HOLDERS = (Kind.LOOP, Kind.BRANCH, Kind.CALL)
+#: the cost of one element that nothing is said of, an addition counting 1: that of a transcendental function
+DEAR = 16.0
+#: the cost of one element of what is computed where it is read, where its record does not say one
+_COST_BY_KIND = {Kind.ELEMENTWISE: DEAR, Kind.GATHER: 1.0}
 #: kinds that compute nothing themselves: elements pass as they are
 _MOVING = (*HOLDERS, Kind.ITEM, Kind.LEAF, Kind.VIEW, Kind.GATHER)
 
@@ -99,6 +103,9 @@ class Op:
     source: Callable[..., list[Piece]] | None = None
     range: Callable[..., Range] | None = None  #: None: any value, infinite and NaN too
     upper_bound: bool = False  #: of a reduction: no element that it is taken of is larger
+    cost: float | None = None  #: of one element, an addition counting 1; None: that of its kind, see `element_cost`
+    light: bool = False  #: one or two instructions on every target: a loop may hold several vectors of it
+    fails: str = ""  #: kinds of result dtypes (NumPy's letters) of which an element can report a failure
     exact: bool = False  #: the result is an operand, its negative, or a whole number near it: nothing is rounded
     text: str | None = None  #: how explain prints it: "{0} + {1}", or None for name(args)
     domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),)  #: where the conformance test samples each operand
@@ -115,6 +122,11 @@ class Op:
         """Whether a tangent can pass; what holds bodies is differentiated by its kind, through them."""
         by_kind = self.kind in (*HOLDERS, Kind.ITEM)
         return by_kind or self.partials is not None or self.transpose is not None or self.jvp is not None
+
+    @property
+    def element_cost(self) -> float:
+        """What one element costs that is computed where it is read, an addition counting 1."""
+        return self.cost if self.cost is not None else _COST_BY_KIND.get(self.kind, 0.0)
 
     def make(self, args: Sequence[Node], **attrs: Any) -> Node:
         """Apply the op to operands that already obey its contract (dtype and shape); no promotion, no broadcasting."""

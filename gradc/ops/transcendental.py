@@ -136,6 +136,8 @@ xlogy = elementwise(
 sqrt = elementwise(
     "sqrt",
     partials=lambda y, x: (0.5 / y,),
+    cost=4.0,
+    light=True,
     range=lambda y, x: replace(x.rising(math.sqrt, 0.0), zeros=x.zeros).defined(x.lo >= 0, Hazard.NAN),
     domain=POSITIVE,
     text="√{0}",
@@ -147,6 +149,7 @@ rsqrt = elementwise(
     lambda x: 1 / np.sqrt(x),
     sympy=lambda S, x: 1 / S.sqrt(x),
     partials=lambda y, x: (-0.5 * y / x,),
+    cost=6.0,
     range=lambda y, x: (
         replace(x.rising(math.sqrt, 0.0), zeros=x.zeros).inverse().defined(x.lo >= 0 and x.zeros is Zeros.NEVER)
     ),
@@ -167,6 +170,7 @@ hypot = elementwise(
     "hypot",
     sympy=lambda S, x, y: S.sqrt(x**2 + y**2),
     partials=lambda z, x, y: (_zero_at_zero(x, z), _zero_at_zero(y, z)),
+    cost=8.0,
     range=lambda z, x, y: x.size() + y.size(),
     special={(0.0, 0.0): (0.0, 0.0)},
     singular="0 at the origin",

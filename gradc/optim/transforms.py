@@ -93,9 +93,7 @@ def _chain_init(transforms: Sequence[Optimizer], params: Tree) -> Tree:
     return tuple(t.init(params) for t in transforms)
 
 
-def _chain_update(
-    transforms: Sequence[Optimizer], grads: Tree, state: Tree, params: Tree = None
-) -> tuple[Tree, Tree]:
+def _chain_update(transforms: Sequence[Optimizer], grads: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
     if not isinstance(state, (tuple, list)) or len(state) != len(transforms):
         got = f"of {len(state)}" if isinstance(state, (tuple, list)) else f"{state!r:.60}"
         raise ValueError(f"{here()}: chain of {len(transforms)} transformations got a state {got}; use its own init")
@@ -156,9 +154,7 @@ def add_decayed_weights(weight_decay: float, mask: Tree | Callable[[Tree], Tree]
     return _stateless(partial(_decayed, weight_decay, mask))
 
 
-def _decayed(
-    weight_decay: float, mask: Tree | Callable[[Tree], Tree] | None, grads: Tree, params: Tree
-) -> Tree:
+def _decayed(weight_decay: float, mask: Tree | Callable[[Tree], Tree] | None, grads: Tree, params: Tree) -> Tree:
     if params is None:
         raise ValueError(f"{here()}: weight decay needs the parameters: call update(grads, state, params)")
     if mask is None:

@@ -82,9 +82,7 @@ class Alone:
         step = default_step(start, self.directions)
         shift = {i: EPS * (np.abs(x) + step * np.abs(self.directions[i])) for i, x in start.items()}
         _, noise = running_errors([self.copy], self.known, {self.leaves[i]: s for i, s in shift.items()})
-        return difference_along(
-            lambda a: evaluate_wide(self.copy, a), self.values, self.directions, noise[self.copy]
-        )
+        return difference_along(lambda a: evaluate_wide(self.copy, a), self.values, self.directions, noise[self.copy])
 
     def pushed(self) -> tuple[Array, Array, list[Node]]:
         """J t by the JVP rule, its rounding bound, and the nodes that the rule built."""
@@ -350,9 +348,7 @@ def _stacked(value: Array, size: int) -> Array:
 
 def _batch_problem(alone: Alone, stacks: Sequence[Array], chosen: tuple[int, ...], size: int) -> str:
     flags = [i in chosen for i in range(len(stacks))]
-    args = [
-        _leaf(Aval((size, *x.shape), x.dtype)) if has else x for x, has in zip(alone.leaves, flags, strict=True)
-    ]
+    args = [_leaf(Aval((size, *x.shape), x.dtype)) if has else x for x, has in zip(alone.leaves, flags, strict=True)]
     given = [s if has else v for s, v, has in zip(stacks, alone.values, flags, strict=True)]
     which = "all operands" if len(chosen) == len(stacks) else f"operand {chosen[0]}"
     try:

@@ -29,9 +29,7 @@ _UNKNOWN = re.compile(r"'\+?([^']*)' is not a recognized (processor|feature)")
 def assemble_for(ir_text: str, triple: str, cpu: str, features: str, filetype: Literal["asm"]) -> str: ...
 @overload
 def assemble_for(ir_text: str, triple: str, cpu: str, features: str, filetype: Literal["object"]) -> bytes: ...
-def assemble_for(
-    ir_text: str, triple: str, cpu: str, features: str, filetype: Literal["asm", "object"]
-) -> str | bytes:
+def assemble_for(ir_text: str, triple: str, cpu: str, features: str, filetype: Literal["asm", "object"]) -> str | bytes:
     """`load.assemble`, in a child process unless the target is this machine.
 
     Raises CompileError for an unknown triple, CPU or feature, and for a target that LLVM cannot write such code for.

@@ -268,9 +268,7 @@ def load(
     return Loaded(mapped.addresses, name, key, ir_text, blob, seconds, cached, cpu, features, opt_level, mapped)
 
 
-def load_known(
-    key: str, name: str, symbols: Mapping[str, int] | None = None, cpu: str | None = None
-) -> Loaded | None:
+def load_known(key: str, name: str, symbols: Mapping[str, int] | None = None, cpu: str | None = None) -> Loaded | None:
     """The function ``name`` of the object that `load` left on disk under ``key``; None if it is not there any more.
 
     The text it was made from is not needed, and not known.

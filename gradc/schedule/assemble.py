@@ -20,7 +20,6 @@ from gradc.schedule.fuse import is_map
 from gradc.schedule.kernel import Apply, Buffer, Correlation, Kernel, Nest, Product, Search, Sort, Work
 from gradc.schedule.lanes import Widths, flops
 from gradc.schedule.loops import LoopShop, PlanBody, branch_work, loop_work
-from gradc.schedule.partition import op_cost
 from gradc.schedule.pieces import Pieces
 from gradc.schedule.product import contract_work
 from gradc.schedule.rows import Rows, rows_nest
@@ -102,7 +101,7 @@ def _flops(work: Work) -> int:
 
 
 def _weight(x: Apply) -> float:
-    return op_cost(x.op.name)
+    return x.op.element_cost
 
 
 # -- by kind -----------------------------------------------------------------------------------------------------------

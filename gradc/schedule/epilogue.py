@@ -14,7 +14,6 @@ from gradc.schedule.affine import Var
 from gradc.schedule.kernel import Apply, Constant, Epilogue, Load, Nest, Product, Stage, Total
 from gradc.schedule.lanes import Widths, dependences, grouped
 from gradc.schedule.nests import stored_at
-from gradc.schedule.partition import CHEAP
 from gradc.schedule.product import out_groups
 from gradc.schedule.weave import Slots, Weaver, dtype_name
 
@@ -74,6 +73,6 @@ def _is_light(nest: Nest, column: Var | None) -> bool:
     for x, depends in zip(nest.code, dependences(nest), strict=True):
         if not isinstance(x, Apply | Constant | Load | Total) or (isinstance(x, Apply) and x.node >= 0):
             return False
-        if isinstance(x, Apply) and column not in depends and x.op.name not in CHEAP:
+        if isinstance(x, Apply) and column not in depends and x.op.element_cost > 1:
             return False
     return True

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from gradc.ops.record import DEAR
 from gradc.schedule.affine import MAX_FACTORS, Affine, Var
 from gradc.schedule.kernel import (
     Apply,
@@ -29,15 +30,6 @@ from gradc.schedule.kernel import (
     Total,
     operands,
 )
-from gradc.schedule.partition import TRANSCENDENTAL, op_cost
-
-#: Ops of one or two instructions.
-LIGHT = frozenset((
-    "add", "subtract", "multiply", "divide", "sqrt", "negative", "square", "absolute", "maximum", "minimum", "relu",
-    "where", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or",
-    "logical_xor", "logical_not", "cast", "stop_gradient", "positive", "strong_multiply", "difference",
-))  # fmt: skip
-
 
 #: Reductions whose result is the position of an element.
 POSITIONS = frozenset(("argmax", "argmin"))
@@ -286,12 +278,12 @@ def _widened(nest: Nest, depends: Sequence[frozenset[Var]]) -> Nest:
 def _bears(nest: Nest, body: Sequence[Instruction], factor: int) -> bool:
     """Whether so many vectors a step pay: they are a few light instructions, or lengthy ones that run often."""
     applied = [x for x in body if isinstance(x, Apply)]
-    plain = all(isinstance(x, Load | Total | Carry | Apply) for x in body) and all(x.op.name in LIGHT for x in applied)
+    plain = all(isinstance(x, Load | Total | Carry | Apply) for x in body) and all(x.op.light for x in applied)
     if plain and len(body) <= SHORT:
         return len(body) * factor <= 2 * SHORT
-    costs = [op_cost(x.op.name) for x in applied]
+    costs = [x.op.element_cost for x in applied]
     often = math.prod(v.extent for v in nest.outer) >= MANY_ELEMENTS
-    return often and max(costs, default=0.0) >= TRANSCENDENTAL and sum(costs) * factor <= MOST_WORK_A_STEP
+    return often and max(costs, default=0.0) >= DEAR and sum(costs) * factor <= MOST_WORK_A_STEP
 
 
 def _is_even(form: Affine, nest: Nest) -> bool:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
+from gradc.ops.record import DEAR
 from gradc.schedule.kernel import Apply, Instruction, Nest, operands
 from gradc.schedule.lanes import Widths, dependences
-from gradc.schedule.partition import TRANSCENDENTAL, op_cost
 
 #: Filling and emptying a register costs less than a function from so many numbers on.
 FEWEST = 2
@@ -40,7 +40,7 @@ def packs(nest: Nest, widths: Widths) -> tuple[tuple[int, ...], ...]:
 
 def packable(x: Instruction) -> bool:
     """Whether an instruction is a lengthy function of floats that cannot fail."""
-    return isinstance(x, Apply) and "float" in x.dtype and x.node < 0 and op_cost(x.op.name) >= TRANSCENDENTAL
+    return isinstance(x, Apply) and "float" in x.dtype and x.node < 0 and x.op.element_cost >= DEAR
 
 
 def levels(nest: Nest) -> list[int]:

@@ -10,30 +10,15 @@ The cost model counts one for an addition; it ranks "compute again" against "sto
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
 
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import Loop, is_costless
 from gradc.ops.index import linear_index
-from gradc.ops.record import HOLDERS, Kind, Op
+from gradc.ops.record import HOLDERS, Kind
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.weave import is_plain_view, is_widening, through_view, whole_index
 
-#: Cost of one element of an elementwise op, where it is not 1.
-COST = {
-    "divide": 4, "sqrt": 4, "reciprocal": 4, "remainder": 8, "floor_divide": 8, "rsqrt": 6, "hypot": 8, "fmod": 8,
-    "cast": 0.5, "stop_gradient": 0, "positive": 0, "where": 0.5,
-}  # fmt: skip
-TRANSCENDENTAL = 16.0
-#: Ops as cheap as an addition.
-CHEAP = frozenset((
-    "add", "subtract", "multiply", "negative", "square", "absolute", "sign", "maximum", "minimum", "relu",
-    "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan", "isinf", "isfinite",
-    "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor",
-    "bitwise_invert", "bitwise_left_shift", "bitwise_right_shift", "floor", "ceil", "trunc", "rint", "copysign",
-    "strong_multiply", "difference",
-))  # fmt: skip
 #: Storing and loading again costs about this much per element.
 STORE_COST = 4.0
 #: Longest chain of inlined nodes; keeps code blocks, and the recursion over them, small.
@@ -51,22 +36,9 @@ Segments = Mapping[Node, int]
 INLINE = (Kind.ELEMENTWISE, Kind.VIEW, Kind.GATHER, Kind.LEAF)
 
 
-@cache
-def op_cost(name: str) -> float:
-    """Cost of one element of the elementwise op ``name``."""
-    return COST.get(name, 1.0 if name in CHEAP else TRANSCENDENTAL)
-
-
 def cost(node: Node) -> float:
     """Cost of one element of a node that is computed where it is read."""
-    return _cost_of(node.op)
-
-
-@cache
-def _cost_of(op: Op) -> float:
-    if op.kind is not Kind.ELEMENTWISE:
-        return 1.0 if op.kind is Kind.GATHER else 0.0
-    return op_cost(op.name)
+    return node.op.element_cost
 
 
 def is_scalar_constant(node: Node) -> bool:

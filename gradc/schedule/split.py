@@ -39,7 +39,6 @@ from gradc.schedule.kernel import (
     Work,
 )
 from gradc.schedule.lanes import Widths, dependences, flops, in_order
-from gradc.schedule.partition import op_cost
 
 #: Work of less than this is done by one thread.
 FORK_SECONDS = 6e-6
@@ -206,7 +205,7 @@ def work_seconds(work: Parallel, kernel: Kernel, buffers: Sequence[Buffer], widt
         rate = VECTORS * work.lanes if work.lanes > 1 else SCALARS
         if work.sequential:
             return math.prod(v.extent for v in work.outer) / UPDATES
-        return max(flops(work, lambda x: op_cost(x.op.name)) / rate, _bytes(work, kernel, buffers) / BYTES)
+        return max(flops(work, lambda x: x.op.element_cost) / rate, _bytes(work, kernel, buffers) / BYTES)
     if isinstance(work, Product):
         after = work_seconds(work.epilogue.nest, kernel, buffers, widths) if work.epilogue is not None else 0.0
         return math.prod(work.batch) * work.m * work.n * work.k / (MACS * widths.lanes(work.dtype)) + after

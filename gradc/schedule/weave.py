@@ -249,7 +249,7 @@ def _elementwise(w: Weaver, node: Node, index: Place) -> int:
     args = tuple([w.value(a, index) for a in node.args])
     if node.op.lower is None:
         raise CompileError(f"{describe(node)}: op {node.op.name} has no lowering")
-    failing = w.number.get(node, -1) if node.op.name in CAN_FAIL and node.dtype.kind == "i" else -1
+    failing = w.number.get(node, -1) if node.dtype.kind in node.op.fails else -1
     return w.emit(Apply(node.op, args, tuple(node.attrs.items()), dtype_name(node.dtype), failing))
 
 
@@ -267,9 +267,6 @@ def _gather(w: Weaver, node: Node, index: Place) -> int:
     offset = sum((i * strides[a] for i, a in zip(index[outer:], rest, strict=True)), Affine())
     return w.emit(Lookup(w.slots.reading(x), offset, terms, dtype_name(node.dtype), x.aval.size == 0))
 
-
-#: Ops that report a failure: an integer to a negative power.
-CAN_FAIL = {"power"}
 
 _RULES: dict[Kind, Callable[[Weaver, Node, Place], int]] = {
     Kind.LEAF: _leaf,
