@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from gradc.codegen.carry import Carried
 from gradc.codegen.fork import Crew, Piece
 from gradc.codegen.gemm.registers import transpose
-from gradc.codegen.ir import FLOATS, Function, Lanes, Value, const
+from gradc.codegen.ir import Function, Lanes, Value, const
 from gradc.codegen.loops import each
 from gradc.codegen.memory import first_lanes, load, offset_pointer
 from gradc.codegen.partial import emit_partial_reduction
 from gradc.codegen.poll import emit_poll, unless_stopped
 from gradc.codegen.reduce import emit_reduction
+from gradc.codegen.reducers import Combining
 from gradc.codegen.scalars import Point, Scalars
 from gradc.schedule.affine import Var
 from gradc.schedule.kernel import Carry, Load, Nest, Recur, Scan, Split, Stage, Staged
@@ -221,16 +222,15 @@ class NestWalk:
     def _scan(self, scan: Scan, stage: Stage, needed: Sequence[int], point: Point) -> None:
         """One element after another; every partial result is stored."""
         lanes = self.nest.lanes
-        b = Lanes(self.f, lanes)
         first = self.nest.code[scan.value].dtype
-        start = const(-0.0 if first in FLOATS else 0, first, lanes)
-        total = start if scan.how == "cumsum" else const(1, first, lanes)
+        running = Combining(scan.op, self.f, first, first, lanes)
+        (total,) = running.start()
 
         def step(total: Value, inside: Point) -> Value:
             self.s.advance(needed, inside)
             x = self.s.value(scan.value, inside, lanes > 1)
             with self.f.standing_for(slot=scan.store.slot):
-                total = b.add(total, x) if scan.how == "cumsum" else b.mul(total, x)
+                (total,) = running.step((total,), x, None, None)
             self.s.write_scan(scan.store, total, inside)
             return total
 

@@ -23,12 +23,11 @@ import numpy as np
 from gradc.codegen.ir import Function, Lanes, Value, const
 from gradc.codegen.loops import each
 from gradc.codegen.memory import first_lanes
-from gradc.codegen.reducers import REDUCERS, Reducer, State, tree
+from gradc.codegen.reducers import Reducer, State, reducer_of, tree
 from gradc.codegen.scalars import Point, Scalars
 from gradc.process import cached_property
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.kernel import Apply, Bounded, Instruction, Lookup, Nest, Stage
-from gradc.schedule.lanes import POSITIONS
 
 #: Steps that one accumulator adds up before blocks are joined.
 BLOCK = 64
@@ -82,7 +81,7 @@ class Reduction:
         self.width = nest.lanes if self.along else 1
         self.counter = "int32" if math.prod(v.extent for v in stage.inner) < 2**31 else "int64"
         self.reducers: list[Reducer] = [
-            REDUCERS[r.how](self.f, nest.code[r.value].dtype, r.dtype, nest.lanes, self.counter) for r in stage.reduces
+            reducer_of(r.op, self.f, nest.code[r.value].dtype, r.dtype, nest.lanes, self.counter) for r in stage.reduces
         ]
         self.interleave = self._interleave(nest)
 
@@ -117,7 +116,7 @@ class Reduction:
             self.s.advance(self.needed, point)
             for store in self.stage.stores:
                 self.s.store(store, point)
-        counted = any(r.how in POSITIONS for r in self.stage.reduces)
+        counted = any(r.op.position for r in self.stage.reduces)
         positions = [self._position(p) if counted else None for p in points]
         mask = points[0].mask if self.along else None
         taken = []

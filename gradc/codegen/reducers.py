@@ -13,6 +13,7 @@ import numpy as np
 
 from gradc.codegen.builder import Builder
 from gradc.codegen.ir import FLOATS, Function, Scalar, Value, const
+from gradc.ops.record import Op
 
 State = tuple[Value, ...]
 
@@ -25,15 +26,12 @@ class Reducer:
         self.f, self.dtype, self.result, self.lanes, self.counter = f, dtype, result, lanes, counter
 
     def start(self) -> State:
-        return (const(self.identity, self.kept, self.lanes),)
+        """What no elements become."""
+        raise AssertionError("each kind of reduction has its own")
 
     def step(self, state: State, x: Value, position: Value | None, mask: Value | None) -> State:
         """``state`` with element ``x`` taken in, in the lanes of ``mask``; ``position`` counts the elements."""
-        b = Builder(self.f, self.lanes)
-        x = self.prepared(b, x)
-        if mask is not None:
-            x = b.select(mask, x, self.identity)
-        return (self.combined(b, state[0], x),)
+        raise AssertionError("each kind of reduction has its own")
 
     def steps(
         self, states: Sequence[State], xs: Sequence[Value], positions: Sequence[Value | None], mask: Value | None
@@ -43,8 +41,7 @@ class Reducer:
 
     def join(self, first: State, second: State) -> State:
         """Two partial results in one; ``first`` has the earlier elements."""
-        b = Builder(self.f, first[0].lanes)
-        return (self.combined(b, first[0], second[0]),)
+        raise AssertionError("each kind of reduction has its own")
 
     def across(self, state: State) -> State:
         """One partial result of those in the lanes, by a binary tree of halves: lanes k and k + half are joined."""
@@ -56,54 +53,57 @@ class Reducer:
         return state
 
     def end(self, state: State) -> Value:
-        return state[0]
-
-    @property
-    def identity(self) -> Scalar:
-        raise AssertionError("each reduction has its own")
-
-    @property
-    def kept(self) -> str:
-        """The dtype in which a partial result is kept."""
-        return self.dtype
-
-    def prepared(self, b: Builder, x: Value) -> Value:
-        return x
-
-    def combined(self, b: Builder, x: Value, y: Value) -> Value:
-        raise AssertionError("each reduction has its own")
+        """The result, of a partial result in one lane or in every."""
+        raise AssertionError("each kind of reduction has its own")
 
 
-class Sum(Reducer):
-    identity: Scalar = 0
+class Combining(Reducer):
+    """A reduction whose record says what it starts with and how what two stretches became is joined."""
 
-    def combined(self, b: Builder, x: Value, y: Value) -> Value:
-        return b.add(x, y)
+    def __init__(self, op: Op, f: Function, dtype: str, result: str, lanes: int, counter: str = "int64"):
+        super().__init__(f, dtype, result, lanes, counter)
+        self.op = op
+        self.identity = op.identity if isinstance(op.identity, tuple) else (op.identity,)
+
+    def start(self) -> State:
+        return tuple([const(_in(self.result, v), self.result, self.lanes) for v in self.identity])
+
+    def step(self, state: State, x: Value, position: Value | None, mask: Value | None) -> State:
+        b = Builder(self.f, self.lanes)
+        found = self._parts(b.convert(x, self.result) if self.op.element is None else self.op.element(b, x))
+        if mask is not None:
+            found = tuple([b.select(mask, v, _in(self.result, i)) for v, i in zip(found, self.identity, strict=True)])
+        return self._joined(b, state, found)
+
+    def join(self, first: State, second: State) -> State:
+        return self._joined(Builder(self.f, first[0].lanes), first, second)
+
+    def end(self, state: State) -> Value:
+        if self.op.finish is None:
+            return state[0]
+        found: Value = self.op.finish(Builder(self.f, state[0].lanes), self._handed(state))
+        return found
+
+    def _joined(self, b: Builder, first: State, second: State) -> State:
+        assert self.op.combine is not None
+        return self._parts(self.op.combine(b, self._handed(first), self._handed(second)))
+
+    def _handed(self, state: State) -> Value | State:
+        """A partial result as the record's functions take it: a tuple only if there are several values in one."""
+        return state if isinstance(self.op.identity, tuple) else state[0]
+
+    def _parts(self, found: Value | State) -> State:
+        return found if isinstance(found, tuple) else (found,)
 
 
-class Prod(Reducer):
-    identity: Scalar = 1
-
-    def combined(self, b: Builder, x: Value, y: Value) -> Value:
-        return b.mul(x, y)
+def _in(dtype: str, value: Scalar) -> Scalar:
+    """A number as one of ``dtype``."""
+    return bool(value) if dtype == "bool" else value if dtype in FLOATS else int(value)
 
 
-class Any(Reducer):
-    identity: Scalar = False
-    kept = "bool"
-
-    def prepared(self, b: Builder, x: Value) -> Value:
-        return b.convert(x, "bool")
-
-    def combined(self, b: Builder, x: Value, y: Value) -> Value:
-        return b.or_(x, y)
-
-
-class All(Any):
-    identity: Scalar = True
-
-    def combined(self, b: Builder, x: Value, y: Value) -> Value:
-        return b.and_(x, y)
+def worst(keeps: str, dtype: str) -> Scalar:
+    """What every element is kept before: by ``gt`` the lowest number of ``dtype``, by ``lt`` the highest."""
+    return lowest(dtype) if keeps == "gt" else highest(dtype)
 
 
 def lowest(dtype: str) -> Scalar:
@@ -120,22 +120,22 @@ def highest(dtype: str) -> Scalar:
     return inf if dtype in FLOATS else int(np.iinfo(dtype).max)
 
 
-class Max(Reducer):
+class Extremum(Reducer):
     """NumPy's: NaN wins.  Floats keep a mask of NaN seen beside a bare comparison, which is one instruction."""
+
+    def __init__(self, keeps: str, f: Function, dtype: str, result: str, lanes: int, counter: str = "int64"):
+        super().__init__(f, dtype, result, lanes, counter)
+        self.keeps, self.identity = keeps, worst(keeps, dtype)
 
     def start(self) -> State:
         first = const(self.identity, self.dtype, self.lanes)
         return (first, const(False, "bool", self.lanes)) if first.is_float else (first,)
 
-    @property
-    def identity(self) -> Scalar:
-        return lowest(self.dtype)
-
     def step(self, state: State, x: Value, position: Value | None, mask: Value | None) -> State:
         b = Builder(self.f, self.lanes)
         if mask is not None:
             x = b.select(mask, x, self.identity)
-        best = self.combined(b, x, state[0])
+        best = self._better(b, x, state[0])
         return (best, b.or_(state[1], b.isnan(x))) if x.is_float else (best,)
 
     def steps(
@@ -145,14 +145,14 @@ class Max(Reducer):
         if mask is not None or len(xs) % 2 or not xs[0].is_float:
             return super().steps(states, xs, positions, mask)
         b = Builder(self.f, self.lanes)
-        best = [self.combined(b, x, state[0]) for state, x in zip(states, xs, strict=True)]
+        best = [self._better(b, x, state[0]) for state, x in zip(states, xs, strict=True)]
         seen = [state[1] for state in states]
         seen[::2] = [b.or_(s, b.unordered(x, y)) for s, x, y in zip(seen[::2], xs[::2], xs[1::2], strict=True)]
         return list(zip(best, seen, strict=True))
 
     def join(self, first: State, second: State) -> State:
         b = Builder(self.f, first[0].lanes)
-        best = self.combined(b, second[0], first[0])
+        best = self._better(b, second[0], first[0])
         return (best, b.or_(first[1], second[1])) if len(first) == 2 else (best,)
 
     def across(self, state: State) -> State:
@@ -161,41 +161,26 @@ class Max(Reducer):
         (best,) = super().across(state[:1])
         return best, Builder(self.f, state[1].lanes).any(state[1])
 
-    def combined(self, b: Builder, x: Value, y: Value) -> Value:
-        if x.dtype == "bool":
-            return b.or_(x, y)
-        return b.select(b.gt(x, y), x, y)
-
     def end(self, state: State) -> Value:
         if len(state) == 1:
             return state[0]
         return Builder(self.f, state[0].lanes).select(state[1], nan, state[0])
 
-
-class Min(Max):
-    @property
-    def identity(self) -> Scalar:
-        return highest(self.dtype)
-
-    def combined(self, b: Builder, x: Value, y: Value) -> Value:
+    def _better(self, b: Builder, x: Value, y: Value) -> Value:
         if x.dtype == "bool":
-            return b.and_(x, y)
-        return b.select(b.lt(x, y), x, y)
+            return b.or_(x, y) if self.keeps == "gt" else b.and_(x, y)
+        return b.select(getattr(b, self.keeps)(x, y), x, y)
 
 
-class ArgMax(Reducer):
+class Position(Reducer):
     """The first position of the best element; a NaN is better than any number, the first NaN best of all."""
 
-    @property
-    def kept(self) -> str:
-        return "uint8" if self.dtype == "bool" else self.dtype
-
-    @property
-    def worst(self) -> Scalar:
-        return lowest(self.kept)
+    def __init__(self, keeps: str, f: Function, dtype: str, result: str, lanes: int, counter: str = "int64"):
+        super().__init__(f, dtype, result, lanes, counter)
+        self.keeps, self.kept = keeps, "uint8" if dtype == "bool" else dtype
 
     def start(self) -> State:
-        return const(self.worst, self.kept, self.lanes), const(0, self.counter, self.lanes)
+        return const(worst(self.keeps, self.kept), self.kept, self.lanes), const(0, self.counter, self.lanes)
 
     def step(self, state: State, x: Value, position: Value | None, mask: Value | None) -> State:
         assert position is not None
@@ -216,28 +201,18 @@ class ArgMax(Reducer):
     def end(self, state: State) -> Value:
         return Builder(self.f, state[1].lanes).convert(state[1], self.result)
 
-    def above(self, b: Builder, x: Value, y: Value) -> Value:
-        return b.gt(x, y)
-
     def _better(self, b: Builder, x: Value, y: Value) -> Value:
-        more = self.above(b, x, y)
+        more: Value = getattr(b, self.keeps)(x, y)
         if not x.is_float:
             return more
         return b.or_(more, b.and_(b.isnan(x), b.not_(b.isnan(y))))
 
 
-class ArgMin(ArgMax):
-    @property
-    def worst(self) -> Scalar:
-        return highest(self.kept)
-
-    def above(self, b: Builder, x: Value, y: Value) -> Value:
-        return b.and_(b.lt(x, y), b.not_(b.isnan(y))) if x.is_float else b.lt(x, y)
-
-
-REDUCERS: dict[str, type[Reducer]] = {
-    "sum": Sum, "prod": Prod, "max": Max, "min": Min, "any": Any, "all": All, "argmax": ArgMax, "argmin": ArgMin,
-}  # fmt: skip
+def reducer_of(op: Op, f: Function, dtype: str, result: str, lanes: int, counter: str = "int64") -> Reducer:
+    """How code does the reduction that a record describes, of elements of ``dtype``; for the rest see `Reducer`."""
+    if op.keeps:
+        return (Position if op.position else Extremum)(op.keeps, f, dtype, result, lanes, counter)
+    return Combining(op, f, dtype, result, lanes, counter)
 
 
 def _half(f: Function, v: Value, start: int, lanes: int) -> Value:

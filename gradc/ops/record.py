@@ -79,7 +79,10 @@ class Op:
     integers or truth values, or its derivative is 0 by definition; `register` refuses one that says neither.
     ``batch(node, args, batched, size)`` returns the node for operands that carry a new leading axis where
     ``batched[i]``. ``lower(b, *values, **attrs)`` emits one element (elementwise); ``expand(*args, **attrs)`` rewrites
-    the op into others before scheduling.  ``source(index, *avals, **attrs)`` is the index formula of a view: for an
+    the op into others before scheduling.  A reduction or running reduction is written from ``identity``, what it starts
+    with (a number, or a tuple if it keeps several), ``element(b, x)``, what an element becomes (None: itself, in the
+    result's dtype), ``combine(b, first, second)``, which joins what two stretches became, and ``finish(b, state)``.
+    ``source(index, *avals, **attrs)`` is the index formula of a view: for an
     output index, the pieces it may come from.
     ``special`` names points at which the op branches beside those of its kind, see `special_points`: a number, or one
     per operand, with the partial derivatives there (None: what the mathematics says) where the limits do not decide.
@@ -102,6 +105,12 @@ class Op:
     expand: Callable[..., Node] | None = None
     source: Callable[..., list[Piece]] | None = None
     range: Callable[..., Range] | None = None  #: None: any value, infinite and NaN too
+    identity: Any = None  #: of a reduction: what it starts with, see `combine`
+    element: Callable[..., Any] | None = None
+    combine: Callable[..., Any] | None = None
+    finish: Callable[..., Any] | None = None
+    keeps: str = ""  #: of a reduction to one of its elements: the builder's comparison that this one wins, gt or lt
+    position: bool = False  #: of such a reduction: the result is where that element stands, not what it is
     upper_bound: bool = False  #: of a reduction: no element that it is taken of is larger
     cost: float | None = None  #: of one element, an addition counting 1; None: that of its kind, see `element_cost`
     light: bool = False  #: one or two instructions on every target: a loop may hold several vectors of it

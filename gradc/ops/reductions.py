@@ -131,6 +131,8 @@ reduction(
     numpy=lambda x, axes: np.sum(x, axis=axes, dtype=x.dtype),
     sympy=_sum_sympy,
     transpose=lambda ct, node, i: restore(ct, node.args[0].shape, node.attrs["axes"]),
+    identity=0,
+    combine=lambda b, x, y: b.add(x, y),
     range=_sum_range,
     samples=REDUCE_SAMPLES + EMPTY,
     doc="Sum over axes: blocks of fixed length, joined by a binary tree.",
@@ -168,6 +170,8 @@ reduction(
     numpy=lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype),
     sympy=lambda S, x, axes: np.prod(x, axis=axes),
     jvp=_prod_jvp,
+    identity=1,
+    combine=lambda b, x, y: b.mul(x, y),
     range=_long_product,
     samples=REDUCE_SAMPLES + EMPTY,
     singular="the product of the other elements, also at zeros",
@@ -203,6 +207,7 @@ def _extremum(name: str, better: str) -> None:
         numpy=lambda x, axes: getattr(np, name)(x, axis=axes),
         sympy=sympy,
         jvp=_extremum_jvp,
+        keeps="gt" if better == "Max" else "lt",
         range=lambda node, x: x,
         upper_bound=name == "max",
         exact=True,
@@ -220,8 +225,21 @@ _extremum("max", "Max")
 _extremum("min", "Min")
 
 # -- logic and positions -----------------------------------------------------------------------------------------------
-reduction("any", numpy=lambda x, axes: np.any(x, axis=axes), dtype=bool, constant=True, samples=REDUCE_SAMPLES + EMPTY)
-reduction("all", numpy=lambda x, axes: np.all(x, axis=axes), dtype=bool, constant=True, samples=REDUCE_SAMPLES + EMPTY)
+_TRUTH: dict[str, Any] = {"dtype": bool, "constant": True, "samples": REDUCE_SAMPLES + EMPTY}
+reduction(
+    "any",
+    numpy=lambda x, axes: np.any(x, axis=axes),
+    identity=False,
+    combine=lambda b, x, y: b.or_(x, y),
+    **_TRUTH,
+)
+reduction(
+    "all",
+    numpy=lambda x, axes: np.all(x, axis=axes),
+    identity=True,
+    combine=lambda b, x, y: b.and_(x, y),
+    **_TRUTH,
+)
 
 
 def _position(function: Callable[..., Any]) -> Callable[[Array, Shape], Any]:
@@ -246,6 +264,8 @@ _POSITION_SAMPLES = (
 reduction(
     "argmax",
     numpy=_position(np.argmax),
+    keeps="gt",
+    position=True,
     dtype=np.int64,
     check=_has_positions,
     constant=True,
@@ -255,6 +275,8 @@ reduction(
 reduction(
     "argmin",
     numpy=_position(np.argmin),
+    keeps="lt",
+    position=True,
     dtype=np.int64,
     check=_has_positions,
     constant=True,
@@ -457,6 +479,8 @@ prefix(
     numpy=_running(np.cumsum),
     sympy=lambda S, x, axis, reverse: _running(np.cumsum)(x, axis, reverse),
     transpose=lambda ct, node, i: node.op.make((ct,), axis=node.attrs["axis"], reverse=not node.attrs["reverse"]),
+    identity=-0.0,
+    combine=lambda b, x, y: b.add(x, y),
     range=lambda node, x: replace(x.repeated_sum(node.args[0].shape[node.attrs["axis"]]), zeros=x.zeros),
     doc="Running sum along an axis, from the front or (reverse) from the back.",
 )
@@ -485,6 +509,8 @@ prefix(
     numpy=_running(np.cumprod),
     sympy=lambda S, x, axis, reverse: _running(np.cumprod)(x, axis, reverse),
     jvp=_cumprod_jvp,
+    identity=1,
+    combine=lambda b, x, y: b.mul(x, y),
     range=_long_product,
     singular="the product of the other elements, also at zeros",
     doc="Running product along an axis.",

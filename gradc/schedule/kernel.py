@@ -233,7 +233,7 @@ class Store:
 class Reduce:
     """Combine instruction ``value`` over the stage's loops into one result of ``dtype``."""
 
-    how: str  #: sum, prod, max, min, any, all, argmax, argmin
+    op: Op
     value: int
     dtype: str
 
@@ -242,7 +242,7 @@ class Reduce:
 class Scan:
     """Store the running combination of instruction ``value``, one step after another, at ``store.offset``."""
 
-    how: str  #: cumsum, cumprod
+    op: Op
     value: int
     store: Store
 
@@ -579,8 +579,8 @@ class Kernel:
 
 def _title(work: Work) -> str:
     if isinstance(work, Nest):
-        actions = [r.how for s in work.stages for r in s.reduces]
-        actions += [s.scan.how for s in work.stages if s.scan is not None]
+        actions = [r.op.name for s in work.stages for r in s.reduces]
+        actions += [s.scan.op.name for s in work.stages if s.scan is not None]
         actions += ["loop" for s in work.stages if s.recur is not None]
         return "+".join(dict.fromkeys(actions)) if actions else "scatter" if work.sequential else "map"
     if isinstance(work, Product) and work.epilogue is not None:

@@ -31,8 +31,6 @@ from gradc.schedule.kernel import (
     operands,
 )
 
-#: Reductions whose result is the position of an element.
-POSITIONS = frozenset(("argmax", "argmin"))
 #: Floats that are computed in float32.
 NARROW = frozenset(("float16", "bfloat16"))
 #: Lanes at most so many elements apart are read and written as whole vectors and shuffles, not one by one.
@@ -161,7 +159,7 @@ def _renamed(nest: Nest, mapping: dict[Var, Affine]) -> Nest:
         return Store(s.slot, s.offset.substitute(mapping), s.value, s.dtype, s.how, s.terms)
 
     def stage(s: Stage) -> Stage:
-        scan = Scan(s.scan.how, s.scan.value, store(s.scan.store)) if s.scan is not None else None
+        scan = Scan(s.scan.op, s.scan.value, store(s.scan.store)) if s.scan is not None else None
         recur = replace(s.recur, ends=tuple(map(store, s.recur.ends))) if s.recur is not None else None
         return Stage(_variables(s.inner, mapping), s.reduces, scan, tuple(map(store, s.stores)), recur)
 
@@ -309,8 +307,8 @@ def _inner_axes(nest: Nest) -> range:
     looping = [s for s in nest.stages if s.inner]
     if len({s.inner for s in looping}) != 1 or any(map(in_order, looping)):
         return range(0)
-    axes, how = len(looping[0].inner), {r.how for s in looping for r in s.reduces}
-    return range(axes - 1 if how & POSITIONS else 0, axes) if how else range(0)
+    axes, found = len(looping[0].inner), [r.op for s in looping for r in s.reduces]
+    return range(axes - 1 if any(op.position for op in found) else 0, axes) if found else range(0)
 
 
 def in_order(stage: Stage) -> bool:

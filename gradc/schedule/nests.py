@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from gradc.node import OPS, Node
 from gradc.ops.index import linear_index
 from gradc.ops.record import Kind
@@ -20,7 +22,6 @@ from gradc.schedule.streams import reading_ahead
 from gradc.schedule.weave import Place, Slots, Splits, Weaver, dtype_name, refined
 
 #: What a reduction of nothing gives.
-IDENTITY = {"sum": 0, "prod": 1, "any": 0, "all": 1}
 #: At most this many times an axis is split to make forms affine; each time costs building the nest again.
 ATTEMPTS = 8
 
@@ -91,7 +92,8 @@ def empty_reduce_nest(w: Weaver, nodes: Sequence[Node]) -> Nest:
     outer, index = w.loops(nodes[0].shape)
     stores = []
     for node in (n for n in nodes if n.op.kind is Kind.REDUCE):
-        value = w.constant(IDENTITY[node.op.name], node.dtype)
+        none = np.empty(0, node.args[0].dtype)
+        value = w.constant(node.op.evaluate(none, **{**node.attrs, "axes": (0,)}), node.dtype)
         w.define(node, index, value)
         if node in w.slots.buffers:
             stores.append(w.store(node, index, value))
@@ -106,7 +108,7 @@ def prefix_nest(w: Weaver, node: Node) -> Nest:
     inner, (step,) = w.loops((node.shape[axis],))
     along = node.shape[axis] - 1 - step if node.attrs["reverse"] else step
     index = (*around[:axis], along, *around[axis:])
-    scan = Scan(node.op.name, w.value(node.args[0], index), w.store(node, index, 0))
+    scan = Scan(node.op, w.value(node.args[0], index), w.store(node, index, 0))
     return w.nest(outer, Stage(inner, scan=scan))
 
 

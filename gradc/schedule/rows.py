@@ -182,7 +182,7 @@ class _RowNest:
         return Affine.of(linear_index(self.reduced, tuple(self.rows.shape[a] for a in self.rows.axes)))
 
     def _action(self, node: Node) -> Reduce:
-        return Reduce(node.op.name, self.w.value(node.args[0], self.full), dtype_name(node.dtype))
+        return Reduce(node.op, self.w.value(node.args[0], self.full), dtype_name(node.dtype))
 
     def _total(self, node: Node, stage: int, which: int) -> Iterator[Store]:
         total = self.w.emit(Total(stage, which, dtype_name(node.dtype)))

@@ -154,9 +154,9 @@ def _nest(nest: Nest) -> Iterator[str]:
             if k not in shown and depends[k] <= inside:
                 shown.add(k)
                 yield f"{indent}%{k} = {nest.code[k]}"
-        yield from (f"{indent}{r.how} of %{r.value}" for r in stage.reduces)
+        yield from (f"{indent}{r.op.name} of %{r.value}" for r in stage.reduces)
         if stage.scan is not None:
-            yield f"{indent}{stage.scan.how} of %{stage.scan.value} -> {stage.scan.store}"
+            yield f"{indent}{stage.scan.op.name} of %{stage.scan.value} -> {stage.scan.store}"
         yield from (f"{indent}{store}" for store in stage.stores)
         if stage.recur is not None:
             yield from _recur(stage.recur, indent)

@@ -23,11 +23,12 @@ from dataclasses import replace
 import numpy as np
 
 from gradc.codegen import memory
-from gradc.codegen.ir import Value, const
+from gradc.codegen.ir import Value
 from gradc.codegen.ptx.each import VECTOR_BYTES, Each, accesses, in_row
 from gradc.codegen.ptx.step import BLOCK, DeviceScalars, Step, blocks, global_number, spread, threads_for
 from gradc.codegen.ptx.target import WARP
 from gradc.codegen.ptx.thread import Thread
+from gradc.codegen.reducers import Combining
 from gradc.codegen.scalars import Point
 from gradc.schedule.kernel import Bounded, Lookup, Nest
 
@@ -97,8 +98,8 @@ class _Scan:
         self.s = DeviceScalars(self.f, self.nest, slots, status)
         self.s.aligned = True
         self.needed = self.nest.needed(self.stage)
-        zero = -0.0 if self.dtype.startswith("float") else 0
-        self.nothing = const(zero if self.scan.how == "cumsum" else 1, self.dtype)
+        self.running = Combining(self.scan.op, self.f, self.dtype, self.dtype, 1)
+        (self.nothing,) = self.running.start()
 
     def row_point(self, row: Value) -> Point:
         outside = Point()
@@ -108,7 +109,8 @@ class _Scan:
         return inside
 
     def join(self, x: Value, y: Value) -> Value:
-        return self.b.add(x, y) if self.scan.how == "cumsum" else self.b.mul(x, y)
+        (joined,) = self.running.join((x,), (y,))
+        return joined
 
     def elements(self, index: Value, row: Point) -> tuple[list[Value], Point]:
         """The vector at ``index``, and its place."""

@@ -27,7 +27,7 @@ from gradc.codegen.ptx.each import Each
 from gradc.codegen.ptx.step import DeviceScalars, Step, blocks, spread
 from gradc.codegen.ptx.target import WARP
 from gradc.codegen.ptx.thread import Thread
-from gradc.codegen.reducers import REDUCERS, Reducer, State, tree
+from gradc.codegen.reducers import Reducer, State, reducer_of, tree
 from gradc.codegen.scalars import Point
 from gradc.schedule.kernel import Nest, Stage
 
@@ -148,7 +148,7 @@ class _Walk:
     def reducers_of(self, stage: Stage) -> list[Reducer]:
         counter = "int32" if self.length < 2**31 else "int64"
         code = self.nest.code
-        return [REDUCERS[r.how](self.f, code[r.value].dtype, r.dtype, 1, counter) for r in stage.reduces]
+        return [reducer_of(r.op, self.f, code[r.value].dtype, r.dtype, 1, counter) for r in stage.reduces]
 
     def first_member(self) -> Value | None:
         """Whether this thread speaks for its team; None: every thread does."""

@@ -69,7 +69,7 @@ def _nest(p: Product, gpu: Gpu, batch: list[Var], places: list[Affine], row: Var
     factors = element(p.left, row, summed), element(p.right, summed, column)
     code.append(Apply(OPS["multiply"], factors, (), p.dtype, -1))
     before = len(code)
-    sums = Stage((summed,), (Reduce("sum", before - 1, p.dtype),))
+    sums = Stage((summed,), (Reduce(OPS["sum"], before - 1, p.dtype),))
     stores: tuple[Store, ...] = ()
     if p.epilogue is None:
         code.append(Total(0, 0, p.dtype))
