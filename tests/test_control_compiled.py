@@ -14,7 +14,7 @@ import gradc.numpy as gnp
 from gradc.containers import leaves_of
 from gradc.graph import Graph
 from gradc.ops.control import bodies
-from gradc.ops.record import Kind
+from gradc.ops.record import LEAVES
 from gradc.passes import LOWERING, PIPELINE, optimise, run_passes
 from gradc.schedule.bodies import Repeat, every_part
 from tests.compiled_graph import CompiledGraph
@@ -161,7 +161,7 @@ def test_every_node_of_a_compiled_loop_has_a_line_of_the_user():
 
     graph = gc.compile(gc.value_and_grad(loss, (0, 1)), np.ones(3), np.ones((7, 3))).graph
     graphs = [graph, *(body for node in graph.nodes for body in bodies(node).values())]
-    places = {node.where.file for g in graphs for node in g.nodes if node.op.kind is not Kind.LEAF}
+    places = {node.where.file for g in graphs for node in g.nodes if node.op.kind not in LEAVES}
     assert places == {__file__}
 
 

@@ -24,7 +24,7 @@ from gradc.graph import Graph
 from gradc.interpret import interpret
 from gradc.node import OPS, Node, constant
 from gradc.ops.elementwise import apply
-from gradc.ops.record import HOLDERS, Kind, Op
+from gradc.ops.record import HOLDERS, LEAVES, Kind, Op
 from gradc.oracle.check import check_graph
 from gradc.oracle.rounding import EXACT, RENAMED, ROUNDED, running_errors
 from gradc.oracle.rules import batching_faults, derivative_faults, meaning_faults
@@ -73,11 +73,11 @@ def test_the_record_is_whole(name):
     rules = [k for k in ("partials", "jvp") if getattr(op, k) is not None]
     assert len(rules) <= 1, f"one derivative rule, not {rules}"
     assert not (op.partials is not None and op.transpose is not None)
-    assert op.batch is not None or op.kind is Kind.LEAF
+    assert op.batch is not None or op.kind in LEAVES
     if op.kind is Kind.ELEMENTWISE:
         assert op.lower is not None
         assert op.partials is not None or op.transpose is not None
-    elif op.kind not in (Kind.LEAF,):
+    elif op.kind not in LEAVES:
         assert op.samples, "a structured op says where to test it"
     if op.kind in (Kind.VIEW, Kind.FOLD):
         assert op.source is not None
@@ -93,7 +93,7 @@ def test_shape_rule_and_dtype_are_numpys(name):
             assert (value.shape, value.dtype) == (node.shape, node.dtype)
 
 
-@pytest.mark.parametrize("name", [n for n in COMPUTED if OPS[n].kind is not Kind.LEAF])
+@pytest.mark.parametrize("name", [n for n in COMPUTED if OPS[n].kind not in LEAVES])
 def test_second_meanings_have_the_value_of_numpys(name):
     for case in cases(OPS[name]):
         assert meaning_faults(case.node(), case.arrays) == []
@@ -106,7 +106,7 @@ def test_derivatives_agree(name):
         assert derivative_faults(case.node(), case.arrays) == []
 
 
-@pytest.mark.parametrize("name", [n for n in COMPUTED if OPS[n].kind not in (Kind.LEAF,)])
+@pytest.mark.parametrize("name", [n for n in COMPUTED if OPS[n].kind not in LEAVES])
 def test_batching_is_one_example_at_a_time(name):
     for case in cases(OPS[name]):
         assert batching_faults(case.node(), case.arrays, size=3) == []
@@ -296,7 +296,7 @@ def _shaped(op: Op, dtype: Any) -> list[Case]:
 
 def _hold_against_numpy(case: Case, node: Node, got: Any) -> None:
     expected = np.asarray(case.op.evaluate(*case.arrays, **case.attrs)).astype(node.dtype)
-    moves = case.op.kind in (Kind.VIEW, Kind.GATHER, Kind.LEAF)
+    moves = case.op.kind in (Kind.VIEW, Kind.GATHER, *LEAVES)
     if moves or case.op.name in EXACT | ROUNDED or node.dtype.kind != "f":
         assert same_bits(got, expected), (case, got, expected)
         return

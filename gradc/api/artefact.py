@@ -18,6 +18,7 @@ from gradc.errors import ArtefactWarning, CompileError
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import every_node
+from gradc.ops.record import Kind
 from gradc.places import Where, warn_user
 from gradc.process import cached_property
 from gradc.runtime.files import write_whole
@@ -188,4 +189,4 @@ def locations(plan: Schedule, graph: Graph) -> Locations:
 
 def source_lines(graph: Graph) -> list[Where | None]:
     """The user's line of each node; an argument has none, for it is made where the function is called."""
-    return [None if node.op.name == "input" else node.where for node in every_node(graph)]
+    return [None if node.op.kind is Kind.INPUT else node.where for node in every_node(graph)]

@@ -25,6 +25,7 @@ from gradc.node import OPS, Node, as_node, here, next_serial
 from gradc.ops.control import Loop, is_costless, items, lifted, unrolled
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full, iota
+from gradc.ops.record import Kind
 from gradc.trace import aval_of, function_name, new_input, parameter_names, run, trace
 
 #: A carry that starts as a Python number takes the dtype of what the body makes of it; that settles at once.
@@ -435,7 +436,7 @@ def _bool_array(leaf: Any) -> Any:
 
 def _is_array(node: Node) -> bool:
     """A captured array of several elements; single numbers are written where they are used."""
-    return node.op.name == "constant" and not is_costless(node)
+    return node.op.kind is Kind.CONSTANT and not is_costless(node)
 
 
 def _closed(f: Callable[..., Any], *args: Any) -> tuple[Graph, list[Node]]:

@@ -27,7 +27,7 @@ from gradc.api.options import Options
 from gradc.aval import Aval, Results
 from gradc.graph import Graph
 from gradc.ops.custom import DerivativeRule
-from gradc.ops.record import Op
+from gradc.ops.record import Kind, Op
 from gradc.runtime import cache as disk
 from gradc.runtime.load import target_info
 from gradc.version import __version__
@@ -109,7 +109,7 @@ def _graph(graph: Graph, replicas: dict[int, int] | None = None) -> Iterator[byt
         if aval is None:
             aval = avals[kind] = _aval(a)
         attrs = ""
-        if node.attrs and node.op.name != "input":  # what an input says of its trace is nothing to the code
+        if node.attrs and node.op.kind is not Kind.INPUT:  # what an input says of its trace is nothing to the code
             attrs = ";".join([f"{name}={_name(value)}" for name, value in node.attrs.items()])
             large += [v for v in node.attrs.values() if type(v) not in _PLAIN]
         replica = replicas.setdefault(node.replica, len(replicas))

@@ -17,7 +17,7 @@ from gradc.node import Node, derived_from, dsl
 from gradc.ops.control import Loop
 from gradc.ops.custom import rule_of
 from gradc.ops.leaves import iota
-from gradc.ops.record import HOLDERS, Kind
+from gradc.ops.record import HOLDERS, LEAVES, Kind
 
 
 def batch(outputs: Sequence[Node], batched_inputs: Mapping[Node, Node], size: int) -> list[tuple[Node, bool]]:
@@ -62,7 +62,7 @@ def batch_through_bodies(
 def batch_node(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
     """One node on batched operands, by the rule of its kind."""
     rule = node.op.batch
-    assert rule is not None and node.op.kind is not Kind.LEAF, f"op {node.op.name} has no batching rule"
+    assert rule is not None and node.op.kind not in LEAVES, f"op {node.op.name} has no batching rule"
     return rule(node, args, batched, size)
 
 

@@ -85,7 +85,7 @@ def _derived(
 
 def _read(graphs: Collection[Graph]) -> list[bool]:
     """Which inputs some body reads: a pulled body does not read the tangents that it is linear in."""
-    used = [{n for n in topological(body.outputs) if n.op.name == "input"} for body in graphs]
+    used = [{n for n in topological(body.outputs) if n.op.kind is Kind.INPUT} for body in graphs]
     return [
         any(x in mine for x, mine in zip(column, used, strict=True))
         for column in zip(*(body.inputs for body in graphs), strict=True)

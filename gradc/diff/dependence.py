@@ -239,7 +239,7 @@ def _strong_in_zeros(node: Node, moving: Sequence[bool]) -> Node:
     where = [i for i, m in enumerate(moving) if m]
     if len(where) != 1 or len(node.args) == 1 or not is_linear_in(node, where):
         return node
-    if node.op.multilinear:
+    if node.op.kind is Kind.CONTRACT:
         return guarded(node)
     (i,) = where
     factor = partials_of(node)[i] if node.op.partials is not None else None

@@ -25,7 +25,7 @@ from gradc.graph import Graph, rewrite, substitute
 from gradc.interpret import topological
 from gradc.node import OPS, Node, constant, dsl, here
 from gradc.ops.control import Loop, carried, inner_leaf, is_costless, item, items, narrowed, selected
-from gradc.ops.leaves import full
+from gradc.ops.leaves import full, number_of
 from gradc.ops.ranges import Hazard, Range, Zeros, declared, range_of
 
 Maybe = Sequence[Node | None]
@@ -427,9 +427,8 @@ def _added(total: Node, part: Node) -> Node:
 
 def _is_zero(node: Node) -> bool:
     """Whether ``node`` is written down as +0 everywhere."""
-    while node.op.name == "broadcast":
-        node = node.args[0]
-    return node.op.name == "constant" and node.size == 1 and not node.attrs["value"].tobytes().strip(b"\0")
+    number = number_of(node)
+    return number is not None and not number.tobytes().strip(b"\0")
 
 
 def _pulled(linear: Linear, given: Maybe, pull: Pull) -> dict[Node, Node | None]:

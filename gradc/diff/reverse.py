@@ -93,10 +93,6 @@ def transpose_linear(tangent: Node, direction: Node, ct: Node, rule_of: Node) ->
     return None if received is None else accumulate(received)
 
 
-_LINEAR_ELEMENTWISE = {"add", "subtract", "negative", "positive", "cast"}
-_LINEAR_IN_ONE = {"multiply": (0, 1), "strong_multiply": (0, 1), "divide": (0,)}
-
-
 def _check_linear(node: Node, where: Sequence[int], rule_of: Node) -> None:
     if not is_linear_in(node, where):
         raise TraceError(
@@ -106,22 +102,12 @@ def _check_linear(node: Node, where: Sequence[int], rule_of: Node) -> None:
 
 def is_linear_in(node: Node, where: Sequence[int]) -> bool:
     """Whether a node is linear in all the operands at ``where`` together."""
-    name = node.op.name
-    linear = node.op.linear if node.op.linear is not None else range(len(node.args))
-    return (
-        name in _LINEAR_ELEMENTWISE
-        or (name in _LINEAR_IN_ONE and len(where) == 1 and where[0] in _LINEAR_IN_ONE[name])
-        or (
-            node.op.transpose is not None
-            and all(i in linear for i in where)
-            and (not node.op.multilinear or len(where) == 1)
-        )
-    )
+    op = node.op
+    linear = op.linear if op.linear is not None else () if op.transpose is None else range(len(node.args))
+    return all(i in linear for i in where) and (not op.multilinear or len(where) == 1)
 
 
 def _linear_pull(node: Node, i: int, ct: Node) -> Node | None:
     if node.op.transpose is not None:
         return node.op.transpose(ct, node, i)
-    if node.op.name == "divide":
-        return ct / node.args[1]
     return scaled(ct, partials_of(node)[i])

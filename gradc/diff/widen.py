@@ -12,6 +12,7 @@ import numpy as np
 from gradc.aval import Aval, Results, is_float
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.ops.record import Kind
 
 WIDE = np.dtype(np.float64)
 
@@ -42,9 +43,9 @@ def _widened(node: Node, args: tuple[Node, ...]) -> Node:
     attrs: dict[str, Any] = {k: widen(v) if isinstance(v, Graph) else v for k, v in node.attrs.items()}
     if "dtype" in attrs and node.aval.is_float:
         attrs["dtype"] = aval.dtype
-    if node.op.name == "constant":
+    if node.op.kind is Kind.CONSTANT:
         attrs["value"] = widen_array(node.attrs["value"])
-    if node.op.name == "input":
+    if node.op.kind is Kind.INPUT:
         attrs["aval"] = aval
     return Node(node.op, args, attrs, aval, node.where, None, node.replica)
 

@@ -42,6 +42,7 @@ from gradc.interpret import topological
 from gradc.node import Node, constant, derived_from
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
+from gradc.ops.record import Kind
 from gradc.passes import FORWARD, Observe, cse, fold, join, run_passes, simplify_to_read
 from gradc.passes.lineage import following
 from gradc.places import Where
@@ -221,7 +222,7 @@ class Deriver:
         leaves = [
             *self.primal.inputs,
             *self.extents.leaves.values(),
-            *(c for c in self.cotangents if c.op.name == "input"),
+            *(c for c in self.cotangents if c.op.kind is Kind.INPUT),
         ]
         gradients = [found[x] for x in self.wanted if x in found and found[x] is not None]
         results = (*self.stable.outputs, *gradients)
@@ -282,7 +283,7 @@ class Deriver:
         shared = quantities.forward_names()
         for name in shared:
             names.define(Symbol(quantities.meanings[name].shape, name=name), quantities.meanings[name])
-        symbols = {n: self.naming.symbol(n, name) for n, name in self.marked.names.items() if n.op.name == "input"}
+        symbols = {n: self.naming.symbol(n, name) for n, name in self.marked.names.items() if n.op.kind is Kind.INPUT}
         symbols |= {leaf: self.extents.symbols[size] for size, leaf in self.extents.leaves.items()}
         lifter = Lifter(symbols, Simplifier(names, FORWARD_RULES), self.extents.symbols, composites=True)
         outputs = dict(zip(self.marked.outputs, self.naming.output_names, strict=True))
@@ -381,7 +382,7 @@ class Deriver:
     # -- the displayed formulas as a graph -----------------------------------------------------------------------------
 
     def _displayed_graph(self, quantities: Quantities, gradients: Sequence[Formula | None]) -> Graph:
-        leaves = (*self.primal.inputs, *(c for c in self.cotangents if c.op.name == "input"))
+        leaves = (*self.primal.inputs, *(c for c in self.cotangents if c.op.kind is Kind.INPUT))
         nodes = {symbol.name: node for node, symbol in quantities.forward_symbols.items()}
         dtype = promoted(*[a.dtype for a in self.results if a.is_float], np.float32)
         evaluator = Evaluator(nodes, dtype)

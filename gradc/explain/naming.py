@@ -21,6 +21,7 @@ from gradc.explain.letters import ACCENTS, CALL_NAMES, GREEK, HAT
 from gradc.explain.text import TextPrinter
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.ops.record import Kind
 
 #: how names begin that are not settled yet
 PART = "part "
@@ -91,7 +92,7 @@ class Naming:
 
     def symbol(self, node: Node, name: str) -> Symbol:
         """The symbol of a node that has a name."""
-        role = "input" if node.op.name == "input" else "quantity"
+        role = "input" if node.op.kind is Kind.INPUT else "quantity"
         return Symbol(node.shape, name=name, role=role, nodes=frozenset((node,)))
 
     def delta(self, graph: Graph, owner: Node) -> str:

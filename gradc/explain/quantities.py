@@ -22,6 +22,7 @@ from gradc.explain.rules import Fact, Simplifier
 from gradc.graph import Graph
 from gradc.interpret import topological
 from gradc.node import Node
+from gradc.ops.record import Kind
 from gradc.process import cached_property
 
 #: a part that is used more than once gets a name if there is at least this much to read
@@ -94,7 +95,7 @@ class Quantities:
         uses = Counter(arg for node in live for arg in set(node.args))
         for node in topological([*self.graph.names, *live]):
             if node in self.forward_symbols:
-                if node.op.name != "input":
+                if node.op.kind is not Kind.INPUT:
                     self._know_forward(node)
             elif uses[node] or node in self.wanted:
                 self._name_if_worth_it(node, uses[node])

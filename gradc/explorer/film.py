@@ -13,6 +13,7 @@ from itertools import count
 
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.ops.leaves import number_of
 from gradc.ops.record import Kind
 from gradc.passes.lineage import Lineage
 
@@ -102,7 +103,7 @@ def _times(op: str, number: int) -> str:
 
 
 def _census(graph: Graph) -> Counter[str]:
-    return Counter(node.op.name for node in shown_nodes(graph) if node.op.name != "input")
+    return Counter(node.op.name for node in shown_nodes(graph) if node.op.kind is not Kind.INPUT)
 
 
 def _wiring(graph: Graph) -> list[tuple[str, tuple[int, ...]]]:
@@ -111,9 +112,7 @@ def _wiring(graph: Graph) -> list[tuple[str, tuple[int, ...]]]:
 
 def is_number(node: Node) -> bool:
     """Whether a node is one number everywhere: it is shown where it is used."""
-    while node.op.name == "broadcast":
-        node = node.args[0]
-    return node.op.name == "constant" and node.size == 1
+    return number_of(node) is not None
 
 
 def shown_nodes(graph: Graph) -> Sequence[Node]:

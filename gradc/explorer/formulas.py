@@ -20,6 +20,7 @@ from gradc.explorer.film import is_number
 from gradc.explorer.program import Program
 from gradc.interpret import topological
 from gradc.node import Node
+from gradc.ops.record import Kind
 from gradc.places import Where
 
 Nodes = frozenset[int]
@@ -94,7 +95,7 @@ class FormulaRows:
         while pending:
             for arg in graph.nodes[pending.pop()].args:
                 at = graph.index[arg]
-                if at not in claimed and at not in found and arg.op.name not in ("input", "constant"):
+                if at not in claimed and at not in found and arg.op.kind not in (Kind.INPUT, Kind.CONSTANT):
                     found.add(at)
                     pending.append(at)
         own = self._positions(x) | self._value(line) | (frozenset(found) - every)
@@ -153,5 +154,5 @@ def places_of(program: Program) -> set[Where]:
 def located(program: Program) -> Iterator[tuple[int, Where]]:
     """The computed nodes, by position, each with the user's line that it comes from."""
     for position, node in enumerate(program.graph.nodes):
-        if node.where is not None and node.op.name != "input" and not is_number(node):
+        if node.where is not None and node.op.kind is not Kind.INPUT and not is_number(node):
             yield position, node.where

@@ -26,6 +26,7 @@ from gradc.explorer.program import SYMBOL, Program
 from gradc.explorer.source import excerpts
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.ops.record import Kind
 from gradc.process import cached_property
 from gradc.schedule.kernel import Place
 from gradc.schedule.origin import nodes_of
@@ -216,9 +217,9 @@ class _Page:
             "op": node.op.name,
             "text": f"{name + ' = ' if name else ''}{node.op.name}: {node.aval}",
             "flops": node_flops(node, node.op.element_cost),
-            "bytes": 0 if node.op.name in ("input", "constant") else node_bytes(node),
+            "bytes": 0 if node.op.kind in (Kind.INPUT, Kind.CONSTANT) else node_bytes(node),
             "kernels": kernels,
-            "where": str(node.where) if node.where is not None and node.op.name != "input" else "",
+            "where": str(node.where) if node.where is not None and node.op.kind is not Kind.INPUT else "",
         }
 
     def _scheduled(self) -> Frame:
@@ -246,7 +247,7 @@ class _Page:
         written = []
         for node, (name, op, aval), width, (x, y) in zip(nodes, texts, widths, drawing.places, strict=True):
             linked = self.program.became.get(node, frozenset())
-            kind = "input" if node.op.name == "input" else "output" if node in outputs else "inner"
+            kind = "input" if node.op.kind is Kind.INPUT else "output" if node in outputs else "inner"
             share = round(max((heats[n] for n in linked), default=0.0), 5)
             written.append([f"n{frame.keys[node]}", kind, op, name, aval, self.numbered(linked), x, y, width, share])
         return told | {
@@ -264,7 +265,7 @@ def _source_line(number: int, html: str, at: int) -> str:
 
 def _name(graph: Graph, node: Node) -> str:
     """What the user calls a node, or the derivation calls a leaf of its own."""
-    return graph.names.get(node, "") or (str(node.attrs["name"]) if node.op.name == "input" else "")
+    return graph.names.get(node, "") or (str(node.attrs["name"]) if node.op.kind is Kind.INPUT else "")
 
 
 def _op_text(node: Node) -> str:

@@ -23,6 +23,7 @@ from gradc.explorer.profile import Profile, profile_schedule
 from gradc.graph import Graph, rewrite
 from gradc.node import Node, constant
 from gradc.ops.control import every_node
+from gradc.ops.record import Kind
 from gradc.passes import PIPELINE, Observe, lowering, run_passes
 from gradc.passes.lineage import following, rewritten
 from gradc.runtime.load import assemble, target_info
@@ -72,7 +73,7 @@ def compiled_program(
         lowered = run_passes(optimised, lowering(optimised), film)
     target = Target.host()
     plan = schedule(lowered, target=target)
-    source = [None if node.op.name == "input" else node.where for node in every_node(lowered)]
+    source = [None if node.op.kind is Kind.INPUT else node.where for node in every_node(lowered)]
     locations = Locations(plan, source)
     text = str(emit(plan, target, SYMBOL, debug=locations))
     info = target_info()

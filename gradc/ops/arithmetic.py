@@ -41,6 +41,7 @@ add = elementwise(
     sympy=lambda S, x, y: x + y,
     partials=lambda z, x, y: (1, 1),
     **LIGHT,
+    linear=(0, 1),
     range=lambda z, x, y: x + y,
     text="{0} + {1}",
 )
@@ -79,7 +80,7 @@ def _may_mask_all(x: Node, axes: tuple[int, ...]) -> bool:
 
 def _written_down(node: Node) -> Any:
     """The value of a constant, shown along other axes or not; None if there is none."""
-    if node.op is OPS["constant"]:
+    if node.op.kind is Kind.CONSTANT:
         return node.attrs["value"]
     if node.op in (OPS["broadcast"], OPS["cast"]) and (value := _written_down(node.args[0])) is not None:
         return node.op.evaluate(value, **node.attrs)
@@ -113,6 +114,7 @@ subtract = elementwise(
     sympy=lambda S, x, y: x - y,
     partials=lambda z, x, y: (1, -1),
     **LIGHT,
+    linear=(0, 1),
     range=_difference,
     lower=lambda b, x, y: b.sub(x, y),
     text="{0} - {1}",
@@ -150,6 +152,8 @@ multiply = elementwise(
     partials=lambda z, x, y: (y, x),
     lower=lambda b, x, y: b.mul(x, y),
     **LIGHT,
+    linear=(0, 1),
+    multilinear=True,
     range=_product,
     text="{0} * {1}",
 )
@@ -174,6 +178,8 @@ strong_multiply = elementwise(
     partials=lambda z, x, y, **strong: (y, x),
     lower=_strong_lower,
     **LIGHT,
+    linear=(0, 1),
+    multilinear=True,
     range=_product,
     text="{0} * {1}",
     singular="bilinear in products of the same kind: 0 where the other factor is 0",
@@ -188,6 +194,8 @@ divide = elementwise(
     lower=lambda b, x, y: b.div(x, y),
     cost=4.0,
     light=True,
+    linear=(0,),
+    transpose=lambda ct, node, i: ct / node.args[1],
     range=lambda z, x, y: x * y.inverse(),
     domain=((-3.0, 3.0), (0.5, 3.0)),
     text="{0} / {1}",
@@ -225,6 +233,7 @@ negative = elementwise(
     partials=lambda z, x: (-1,),
     lower=lambda b, x: b.neg(x),
     **LIGHT,
+    linear=(0,),
     range=lambda z, x: -x,
     exact=True,
     text="-{0}",
@@ -236,6 +245,7 @@ positive = elementwise(
     lower=lambda b, x: x,
     cost=0.0,
     light=True,
+    linear=(0,),
     range=lambda z, x: x,
     exact=True,
 )
@@ -411,22 +421,21 @@ def _compared(name: str) -> Any:
 
 
 PREDICATE: dict[str, Any] = {"partials": lambda z, *xs: (None,) * len(xs), "sympy": None}
-for _name, _method, _text in (
-    ("equal", "eq", "{0} = {1}"),
-    ("not_equal", "ne", "{0} ≠ {1}"),
-    ("less", "lt", "{0} < {1}"),
-    ("less_equal", "le", "{0} ≤ {1}"),
-    ("greater", "gt", "{0} > {1}"),
-    ("greater_equal", "ge", "{0} ≥ {1}"),
-):
-    elementwise(
-        _name,
-        lower=lambda b, x, y, m=_method: getattr(b, m)(x, y),
-        range=_compared(_name),
-        text=_text,
-        **LIGHT,
-        **PREDICATE,
-    )
+
+
+def _comparison(name: str, method: str, text: str) -> Op:
+    def lower(b: Any, x: Any, y: Any) -> Any:
+        return getattr(b, method)(x, y)
+
+    return elementwise(name, lower=lower, range=_compared(name), text=text, **LIGHT, **PREDICATE)
+
+
+equal = _comparison("equal", "eq", "{0} = {1}")
+not_equal = _comparison("not_equal", "ne", "{0} ≠ {1}")
+less = _comparison("less", "lt", "{0} < {1}")
+less_equal = _comparison("less_equal", "le", "{0} ≤ {1}")
+greater = _comparison("greater", "gt", "{0} > {1}")
+greater_equal = _comparison("greater_equal", "ge", "{0} ≥ {1}")
 
 
 def _not_finite_part(method: str) -> Any:
@@ -444,15 +453,13 @@ def _not_finite_part(method: str) -> Any:
 for _name in ("isnan", "isinf", "isfinite"):
     elementwise(_name, lower=_not_finite_part(_name), **CHEAP, **PREDICATE)
 
-_LOGIC = {
-    "logical_and": lambda b, x, y: b.and_(b.convert(x, "bool"), b.convert(y, "bool")),
-    "logical_or": lambda b, x, y: b.or_(b.convert(x, "bool"), b.convert(y, "bool")),
-    "logical_xor": lambda b, x, y: b.xor(b.convert(x, "bool"), b.convert(y, "bool")),
-    "logical_not": lambda b, x: b.not_(b.convert(x, "bool")),
-}
 
+def _logical(name: str, lower: Any) -> Op:
+    def of_truth(b: Any, *operands: Any) -> Any:
+        return lower(b, *[b.convert(x, "bool") for x in operands])
 
-def _logical(op: Op) -> Any:
+    op = elementwise(name, lower=of_truth, public=False, **LIGHT, **PREDICATE)
+
     def function(*operands: Any, **kwargs: Any) -> Node:
         for key, value in kwargs.items():
             refuse_unless_harmless(op.name, key, value)
@@ -460,11 +467,14 @@ def _logical(op: Op) -> Any:
 
     function.__name__ = op.name
     function.__doc__ = f"Elementwise {op.name}; operands are read as x != 0."
-    return function
+    FUNCTIONS[name] = function
+    return op
 
 
-for _name, _lower in _LOGIC.items():
-    FUNCTIONS[_name] = _logical(elementwise(_name, lower=_lower, public=False, **LIGHT, **PREDICATE))
+logical_and = _logical("logical_and", lambda b, x, y: b.and_(x, y))
+logical_or = _logical("logical_or", lambda b, x, y: b.or_(x, y))
+logical_xor = _logical("logical_xor", lambda b, x, y: b.xor(x, y))
+logical_not = _logical("logical_not", lambda b, x: b.not_(x))
 
 elementwise("bitwise_and", lower=lambda b, x, y: b.and_(x, y), **CHEAP, **PREDICATE)
 elementwise("bitwise_or", lower=lambda b, x, y: b.or_(x, y), **CHEAP, **PREDICATE)
@@ -551,6 +561,7 @@ where = register(
         numpy=np.where,
         sympy=lambda S, m, x, y: S.Piecewise((x, S.Ne(m, 0)), (y, True)),
         linear=(1, 2),
+        chooses=True,
         transpose=lambda ct, node, i: _where(node.args[0], *((ct, 0) if i == 1 else (0, ct))),
         batch=kind.batch,
         lower=lambda b, m, x, y: b.select(m, x, y),
@@ -589,6 +600,7 @@ cast = register(
         transpose=lambda ct, node, i: kind.cast(ct, node.args[0].dtype),
         batch=kind.batch,
         lower=lambda b, x, dtype: b.convert(x, str(dtype)),
+        converts=True,
         cost=0.5,
         light=True,
         range=lambda node, x: x,

@@ -263,7 +263,7 @@ register(
 
 def read_inputs(outputs: Iterable[Node]) -> set[Node]:
     """The leaves on which some of ``outputs`` depend."""
-    return {n for n in topological(outputs) if n.op.name == "input"}
+    return {n for n in topological(outputs) if n.op.kind is Kind.INPUT}
 
 
 def narrowed(loop: Loop, wanted: Set[int]) -> tuple[Loop, dict[int, int]] | None:
@@ -435,11 +435,11 @@ def by_results(results_of: Callable[[Node, tuple[Node, ...]], Sequence[Node] | N
 
 def is_costless(node: Node) -> bool:
     """Whether a value is written down rather than stored: a number, an index, either of them broadcast."""
-    while node.op.name == "broadcast":
+    while node.op.repeats:
         node = node.args[0]
-    if node.op.name == "constant":
+    if node.op.kind is Kind.CONSTANT:
         return node.size == 1
-    return node.op.kind is Kind.LEAF and node.op.name != "input"
+    return node.op.kind is Kind.INDEX
 
 
 def lifted(body: Graph, outside: Callable[[Node], bool]) -> tuple[Graph, list[Node]]:
@@ -466,6 +466,6 @@ def lifted(body: Graph, outside: Callable[[Node], bool]) -> tuple[Graph, list[No
     known: dict[Node, Node] = {}
     outputs = rewrite(body.outputs, lambda node, args: None, {**{x: x for x in own}, **leaves}, known)
     names = {known[n]: name for n, name in body.names.items() if n in known}
-    names |= {x: x.attrs["name"] for node, x in leaves.items() if node.op.name == "input"}
+    names |= {x: x.attrs["name"] for node, x in leaves.items() if node.op.kind is Kind.INPUT}
     inputs = (*leaves.values(), *body.inputs)
     return body.replace(inputs=inputs, outputs=tuple(outputs), names=names), list(leaves)

@@ -162,7 +162,7 @@ def _warn_of_widening(name: str, args: Sequence[Node], taken: Sequence[np.dtype[
         return
     narrow = [a for a in args if a.aval.is_float and a.aval.dtype != _WIDE]
     wide = [a for a in args if a.aval.dtype == _WIDE and not a.aval.weak]
-    if narrow and wide and all(a.op.name == "constant" for a in wide):
+    if narrow and wide and all(a.op.kind is Kind.CONSTANT for a in wide):
         text = (
             f"{here()}: {name} of {describe(narrow[0])} with a float64 constant gives float64. "
             f"Use a Python number (float(c)) or c.astype('{narrow[0].dtype}') to stay in {narrow[0].dtype}."
@@ -190,7 +190,7 @@ def cast(node: Node, dtype: Any) -> Node:
     target = canonical_dtype(dtype)
     if aval.dtype == target:
         return node if not aval.weak else _strong(node)
-    if node.op.name == "constant" and aval.weak and aval.shape == ():
+    if node.op.kind is Kind.CONSTANT and aval.weak and aval.shape == ():
         with np.errstate(all="ignore"):
             return constant(_python_scalar(node.attrs["value"].item(), target))
     return Node(OPS["cast"], (node,), {"dtype": target}, interned(aval.shape, target, False))
@@ -208,7 +208,7 @@ def _python_scalar(value: int | float, target: np.dtype[Any]) -> np.ndarray[Any,
 
 def _strong(node: Node) -> Node:
     """A number that does not yield its dtype; what is computed from numbers stays as it is."""
-    if node.op.name == "constant":
+    if node.op.kind is Kind.CONSTANT:
         return Node(node.op, (), node.attrs, interned(node.aval.shape, node.aval.dtype, False))
     return node
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def _no_value(**attrs: Any) -> Any:
 register(
     Op(
         name="input",
-        kind=Kind.LEAF,
+        kind=Kind.INPUT,
         constant=True,
         infer=lambda **attrs: attrs["aval"],
         numpy=_no_value,
@@ -32,7 +33,7 @@ register(
 register(
     Op(
         name="constant",
-        kind=Kind.LEAF,
+        kind=Kind.CONSTANT,
         constant=True,
         infer=lambda value: Aval(value.shape, value.dtype),
         numpy=lambda value: value,
@@ -57,10 +58,11 @@ def _iota_numpy(shape: Shape, axis: int, dtype: Any) -> Any:
 register(
     Op(
         name="iota",
-        kind=Kind.LEAF,
+        kind=Kind.INDEX,
         infer=_iota_infer,
         constant=True,
         numpy=_iota_numpy,
+        lower=lambda w, index, shape, axis, dtype: w.counter(index[axis], dtype),
         range=lambda node: Range(0.0, float(max(node.attrs["shape"][node.attrs["axis"]] - 1, 0)), Hazard.NONE),
         samples=(
             Sample((), {"shape": (3,), "axis": 0, "dtype": np.dtype("int64")}),
@@ -93,6 +95,16 @@ def _delta_numpy(shape: Shape, pairs: Pairs, dtype: Any) -> Any:
     return np.broadcast_to(agree, shape).astype(dtype)
 
 
+def _delta_lower(w: Any, index: Any, shape: Shape, pairs: Pairs, dtype: Any) -> Any:
+    """Whether the loop counters of all paired axes agree."""
+    whole, truth = np.dtype(np.int64), np.dtype(bool)
+    agree = [w.apply(OPS["equal"], *(w.counter(index[a], whole) for a in pair), dtype=truth) for pair in pairs]
+    if not agree:
+        return w.constant(1, dtype)
+    both = reduce(lambda a, b: w.apply(OPS["logical_and"], a, b, dtype=truth), agree)
+    return both if dtype == truth else w.apply(OPS["cast"], both, dtype=dtype, attrs={"dtype": dtype})
+
+
 def _delta_sympy(S: Any, shape: Shape, pairs: Pairs, dtype: Any) -> Any:
     out = np.empty(shape, object)
     for index in np.ndindex(*shape):
@@ -103,10 +115,11 @@ def _delta_sympy(S: Any, shape: Shape, pairs: Pairs, dtype: Any) -> Any:
 register(
     Op(
         name="delta",
-        kind=Kind.LEAF,
+        kind=Kind.INDEX,
         infer=_delta_infer,
         constant=True,
         numpy=_delta_numpy,
+        lower=_delta_lower,
         range=lambda node: TRUTH,
         sympy=_delta_sympy,
         samples=(
@@ -119,6 +132,13 @@ register(
         doc="1 where the two indices of every pair of axes agree, 0 elsewhere: an identity that is never stored.",
     )
 )
+
+
+def number_of(node: Node) -> Any:
+    """The one number that a constant is everywhere, also where it is shown along other axes; None of any other node."""
+    while node.op.repeats:
+        (node,) = node.args
+    return node.attrs["value"].reshape(-1)[0] if node.op.kind is Kind.CONSTANT and node.size == 1 else None
 
 
 def delta(shape: Shape, pairs: Pairs, dtype: Any) -> Node:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 class Kind(enum.Enum):
     """What an op does to indices; all that scheduling, batching and code generation need to know of it."""
 
-    LEAF = "leaf"  #: input, constant, iota
+    INPUT = "input"  #: an argument of the graph, or of a body
+    CONSTANT = "constant"  #: an array known at trace
+    INDEX = "index"  #: y[i] = f(i): no operands, and no memory
     ELEMENTWISE = "elementwise"  #: y[i] = f(x[i], …); all operands have the shape of the result
     VIEW = "view"  #: y[i] is one element of one operand, or a fill value
     FOLD = "fold"  #: the adjoint of a view that repeats elements: each y[i] sums the x that map to i
@@ -46,6 +48,8 @@ class Kind(enum.Enum):
     ITEM = "item"  #: one result of a node that has several
 
 
+#: kinds of nodes without operands
+LEAVES = (Kind.INPUT, Kind.CONSTANT, Kind.INDEX)
 #: kinds of nodes that hold bodies and have several results
 HOLDERS = (Kind.LOOP, Kind.BRANCH, Kind.CALL)
 #: the cost of one element that nothing is said of, an addition counting 1: that of a transcendental function
@@ -53,7 +57,7 @@ DEAR = 16.0
 #: the cost of one element of what is computed where it is read, where its record does not say one
 _COST_BY_KIND = {Kind.ELEMENTWISE: DEAR, Kind.GATHER: 1.0}
 #: kinds that compute nothing themselves: elements pass as they are
-_MOVING = (*HOLDERS, Kind.ITEM, Kind.LEAF, Kind.VIEW, Kind.GATHER)
+_MOVING = (*HOLDERS, Kind.ITEM, *LEAVES, Kind.VIEW, Kind.GATHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,10 @@ class Sample:
     shapes: tuple[tuple[int, ...], ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
     dtypes: tuple[str, ...] = ()  #: per operand "float", "bool", or "index:N" (random integers in [-N, N))
+
+
+#: for each operand its starts and its steps, along all axes of the result
+Boxes = Sequence[tuple[Sequence[int], Sequence[int]]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,7 +86,8 @@ class Op:
     a Node built from linear ops of the tangents).  An op with none of them says ``constant=True``: its results are
     integers or truth values, or its derivative is 0 by definition; `register` refuses one that says neither.
     ``batch(node, args, batched, size)`` returns the node for operands that carry a new leading axis where
-    ``batched[i]``. ``lower(b, *values, **attrs)`` emits one element (elementwise); ``expand(*args, **attrs)`` rewrites
+    ``batched[i]``. ``lower(b, *values, **attrs)`` emits one element (elementwise; of an index, ``lower(w, index, **attrs)`` makes it of
+    the loop counters); ``expand(*args, **attrs)`` rewrites
     the op into others before scheduling.  A reduction or running reduction is written from ``identity``, what it starts
     with (a number, or a tuple if it keeps several), ``element(b, x)``, what an element becomes (None: itself, in the
     result's dtype), ``combine(b, first, second)``, which joins what two stretches became, and ``finish(b, state)``.
@@ -96,7 +105,8 @@ class Op:
     sympy: Callable[..., Any] | None = None
     partials: Callable[..., Sequence[Node | float | None]] | None = None
     transpose: Callable[[Node, Node, int], Node | None] | None = None
-    linear: tuple[int, ...] | None = None  #: operands in which the op is linear; None = all, if `transpose` is given
+    linear: tuple[int, ...] | None = None  #: operands in which the op is linear; None: all, or with `partials` none
+    chooses: bool = False  #: the result is operand 1 or 2, whichever operand 0 says
     multilinear: bool = False  #: linear in each of them with the others held (contract), not in all jointly (where)
     jvp: Callable[[Node, Sequence[Node | None]], Node | None] | None = None
     constant: bool = False  #: no tangent passes, by definition: there is no rule because none is needed
@@ -104,6 +114,12 @@ class Op:
     lower: Callable[..., Any] | None = None
     expand: Callable[..., Node] | None = None
     source: Callable[..., list[Piece]] | None = None
+    repeats: bool = (
+        False  #: of a view: operand axis k is axis axes[k], repeated where it has length 1, as along the rest
+    )
+    permutes: bool = False  #: of a view: axis k is operand axis axes[k]
+    boxes: Callable[[Node], Boxes] | None = None  #: of a fold: where each operand lies in the result, see `Boxes`
+    terms: Callable[[Node], int] | None = None  #: of a fold: of how many elements one is the sum, at most
     range: Callable[..., Range] | None = None  #: None: any value, infinite and NaN too
     identity: Any = None  #: of a reduction: what it starts with, see `combine`
     element: Callable[..., Any] | None = None
@@ -114,6 +130,7 @@ class Op:
     upper_bound: bool = False  #: of a reduction: no element that it is taken of is larger
     cost: float | None = None  #: of one element, an addition counting 1; None: that of its kind, see `element_cost`
     light: bool = False  #: one or two instructions on every target: a loop may hold several vectors of it
+    converts: bool = False  #: the result is the operand in another dtype
     fails: str = ""  #: kinds of result dtypes (NumPy's letters) of which an element can report a failure
     exact: bool = False  #: the result is an operand, its negative, or a whole number near it: nothing is rounded
     text: str | None = None  #: how explain prints it: "{0} + {1}", or None for name(args)
@@ -136,6 +153,13 @@ class Op:
     def element_cost(self) -> float:
         """What one element costs that is computed where it is read, an addition counting 1."""
         return self.cost if self.cost is not None else _COST_BY_KIND.get(self.kind, 0.0)
+
+    @property
+    def multiplies(self) -> tuple[int, ...]:
+        """Of an elementwise op: the operands of which the result is the product with something made of the others."""
+        if self.kind is not Kind.ELEMENTWISE or self.linear is None or self.converts:
+            return ()
+        return self.linear if self.multilinear or len(self.linear) == 1 else ()
 
     def make(self, args: Sequence[Node], **attrs: Any) -> Node:
         """Apply the op to operands that already obey its contract (dtype and shape); no promotion, no broadcasting."""

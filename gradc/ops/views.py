@@ -82,6 +82,7 @@ view(
     infer=_broadcast_infer,
     numpy=_broadcast_numpy,
     source=_broadcast_source,
+    repeats=True,
     transpose=_broadcast_transpose,
     shifted=lambda size, a: {"shape": (size, *a["shape"]), "axes": (0, *(k + 1 for k in a["axes"]))},
     samples=(
@@ -134,6 +135,7 @@ view(
     "transpose",
     infer=_transpose_infer,
     numpy=lambda x, axes: np.transpose(x, axes),
+    permutes=True,
     source=lambda index, x, axes: [Piece(0, tuple(index[k] for k in _inverse(axes)))],
     transpose=lambda ct, node, i: np.transpose(ct, _inverse(node.attrs["axes"])),
     shifted=lambda size, a: {"axes": (0, *(k + 1 for k in a["axes"]))},
@@ -298,6 +300,8 @@ def _is_filled(node: Node) -> bool:
 
 view(
     "superpose",
+    boxes=lambda node: [*zip(node.attrs["starts"], node.attrs["steps"], strict=True)],
+    terms=lambda node: len(node.args),
     range=_superpose_range,
     kind=Kind.FOLD,
     infer=_superpose_infer,
@@ -460,6 +464,7 @@ def _fold_source(index: Sequence[Coordinate], x: Aval, shape: Shape, **window: A
 view(
     "fold",
     kind=Kind.FOLD,
+    terms=lambda node: math.prod(node.attrs["sizes"]),
     range=lambda node, x: x.among_zeros().repeated_sum(math.prod(node.attrs["sizes"])),
     infer=_fold_infer,
     numpy=_fold_numpy,

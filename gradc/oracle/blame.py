@@ -15,7 +15,7 @@ import numpy as np
 from gradc.diff.linear import active_nodes
 from gradc.graph import Graph
 from gradc.node import Node
-from gradc.ops.record import HOLDERS, Kind
+from gradc.ops.record import HOLDERS, LEAVES, Kind
 from gradc.oracle.estimates import compiled_subject
 from gradc.oracle.report import Finding
 from gradc.oracle.rounding import running_errors
@@ -26,7 +26,7 @@ from gradc.passes.cse import attrs_key
 
 Array = np.ndarray[Any, Any]
 #: a leaf has no rule, and what holds bodies is only as right as the ops in them, checked where they stand alone
-UNCHECKED = (Kind.LEAF, Kind.ITEM, *HOLDERS)
+UNCHECKED = (*LEAVES, Kind.ITEM, *HOLDERS)
 Check = Callable[[Node, Sequence[Array]], list[Fault]]
 
 
@@ -96,7 +96,7 @@ def _step_finding(subject: Subject, name: str, before: Graph, after: Graph, pass
     if not _changed(subject, before.outputs, before, after.outputs, after):
         return None
     step = next(p for p in passes if p.__name__ == name)
-    inner = [n for n in before.nodes if n.op.kind not in (Kind.LEAF, *HOLDERS)]
+    inner = [n for n in before.nodes if n.op.kind not in (*LEAVES, *HOLDERS)]
     whole = before.replace(outputs=tuple(inner), in_tree=None, out_tree=None)
     rewritten = step(whole)
     changed = _changed(subject, inner, before, rewritten.outputs, rewritten)

@@ -20,7 +20,7 @@ from gradc.codegen.target import Target
 from gradc.graph import Graph, rewrite
 from gradc.interpret import interpret, topological
 from gradc.node import OPS, Node
-from gradc.ops.record import HOLDERS, Kind
+from gradc.ops.record import HOLDERS, LEAVES, Kind
 from gradc.oracle.report import Finding
 from gradc.oracle.rounding import running_errors
 from gradc.passes import LOWERING, PIPELINE, run_passes
@@ -105,7 +105,7 @@ def _right(buffer: Buffer, got: Array, reads: Sequence[Buffer], graph: Graph, va
 
 def agrees(node: Node, got: Array, given: Values, values: Values) -> bool:
     """Whether ``got`` is the node's value, up to the rounding of its own dtype from exact values ``given``."""
-    leaves = {n: values[n] for n in topological([node], given) if n not in given and n.op.name == "input"}
+    leaves = {n: values[n] for n in topological([node], given) if n not in given and n.op.kind is Kind.INPUT}
     known, bounds = running_errors([node], {**given, **leaves})
     with np.errstate(all="ignore"):
         expected = known[node].astype(node.dtype).astype(np.float64)
@@ -121,7 +121,7 @@ def _first_wrong(
     """The first of ``nodes`` whose value, compiled from exact values of ``boundary``, is wrong."""
     leaves = {n: Node(OPS["input"], (), {"aval": n.aval, "name": "x", "trace": None}, n.aval) for n in boundary}
     for node in nodes:
-        if node.op.kind in (Kind.LEAF, *HOLDERS) or node in leaves:
+        if node.op.kind in (*LEAVES, *HOLDERS) or node in leaves:
             continue
         (cut,) = rewrite([node], lambda n, args: None, leaves)
         needed = [n for n in boundary if leaves[n] in set(topological([cut]))]

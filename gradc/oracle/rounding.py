@@ -22,7 +22,7 @@ from gradc.codegen.elementary import ULP
 from gradc.diff.widen import widen_array
 from gradc.interpret import topological
 from gradc.node import OPS, Node
-from gradc.ops.record import HOLDERS, Kind
+from gradc.ops.record import HOLDERS, LEAVES, Kind
 from gradc.oracle.rounding_bodies import errors_through_bodies
 from gradc.oracle.wide import computed
 from gradc.passes.accumulate import is_narrow_sum
@@ -241,7 +241,8 @@ def _linear(node: Node, args: Sequence[Array], errors: Sequence[Array], value: A
 def _terms(node: Node) -> int:
     """How many numbers are added for one element, at most."""
     if node.op.kind is Kind.FOLD:
-        return len(node.args) if node.op.name == "superpose" else int(np.prod(node.attrs["sizes"], initial=1))
+        assert node.op.terms is not None
+        return node.op.terms(node)
     if node.op.kind is Kind.PREFIX:
         return node.shape[node.attrs["axis"]]
     return int(np.prod([node.args[0].shape[a] for a in node.attrs["axes"]], initial=1))
@@ -307,7 +308,7 @@ def _integers(node: Node, args: Sequence[Array], errors: Sequence[Array], value:
 
 
 _RULES: dict[Kind, Callable[[Node, Sequence[Array], Sequence[Array], Array], Any]] = {
-    Kind.LEAF: _leaf,
+    **dict.fromkeys(LEAVES, _leaf),
     Kind.ELEMENTWISE: _elementwise,
     Kind.VIEW: _linear,
     Kind.FOLD: _linear,

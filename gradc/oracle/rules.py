@@ -27,7 +27,7 @@ from gradc.diff.widen import widen_array
 from gradc.errors import GradcError
 from gradc.interpret import topological
 from gradc.node import OPS, Node, derived_from
-from gradc.ops.record import Kind
+from gradc.ops.record import LEAVES, Kind
 from gradc.oracle.compare import VAGUE
 from gradc.oracle.rounding import own_error, running_errors
 from gradc.oracle.wide import evaluate_wide
@@ -193,7 +193,7 @@ def _inner_faults(built: Sequence[Node], alone: Alone, depth: int) -> list[Fault
     random = np.random.default_rng(1)
     found: list[Fault] = []
     for inner in built:
-        if inner.op.name not in ("input", "constant") and inner.op is not alone.node.op:
+        if inner.op.kind not in (Kind.INPUT, Kind.CONSTANT) and inner.op is not alone.node.op:
             values = [random.uniform(0.5, 1.5, a.shape) if a.aval.is_float else None for a in inner.args]
             if all(v is not None for v in values) and not found:
                 found += derivative_faults(inner, [v for v in values if v is not None], depth - 1)
@@ -325,7 +325,7 @@ def _numbers(fragment: Fragment, point: dict[Node, float]) -> dict[Any, Any]:
 
 def batching_faults(node: Node, values: Sequence[Array], size: int = 2) -> list[Fault]:
     """Whether the batching rule gives what one example at a time gives, for each operand batched alone and for all."""
-    if node.op.batch is None or node.op.kind is Kind.LEAF or not node.args:
+    if node.op.batch is None or node.op.kind in LEAVES or not node.args:
         return []
     alone = Alone(node, values)
     stacks = [_stacked(v, size) for v in alone.values]

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.ops.record import Kind
 from gradc.passes.rules import mapped
 
 
@@ -21,7 +22,7 @@ def cse(graph: Graph) -> Graph:
     seen: dict[Hashable, Node] = {}
 
     def merge(node: Node, args: tuple[Node, ...]) -> Node | None:
-        if node.op.name == "input":
+        if node.op.kind is Kind.INPUT:
             return None
         key = (node.op, tuple(map(id, args)), attrs_key(node), node.aval, node.replica)
         known = seen.get(key)

@@ -30,7 +30,11 @@ def fold(graph: Graph) -> Graph:
             scalars = [splat_value(a) for a in args]
             if all(s is not None for s in scalars):
                 return _splat(node, scalars)
-        if node.size <= MOST_ELEMENTS and all(a.op.name == "constant" for a in args) and node.op.kind is not Kind.SORT:
+        if (
+            node.size <= MOST_ELEMENTS
+            and all(a.op.kind is Kind.CONSTANT for a in args)
+            and node.op.kind is not Kind.SORT
+        ):
             value = node.op.evaluate(*[a.attrs["value"] for a in args], **node.attrs)
             return _constant(value, node)
         return None
@@ -42,14 +46,14 @@ def _is_known(node: Node) -> bool:
     """Whether ``node`` is a constant, or one shown in several places."""
     while node.op.name == "broadcast":
         node = node.args[0]
-    return node.op.name == "constant"
+    return node.op.kind is Kind.CONSTANT
 
 
 def splat_value(node: Node) -> NDArray[Any] | None:
     """The 0-d value that ``node`` has everywhere, if that is known."""
     while node.op.name == "broadcast":
         node = node.args[0]
-    if node.op.name != "constant":
+    if node.op.kind is not Kind.CONSTANT:
         return None
     value: NDArray[Any] = node.attrs["value"]
     return value if value.ndim == 0 else value.reshape(()) if value.size == 1 else None

@@ -83,7 +83,7 @@ def _arrays_out(node: Node, args: tuple[Node, ...]) -> Node | None:
     lead = 1 if node.op.kind is Kind.BRANCH else 0
     new, arrays = {}, dict[Node, None]()
     for body in held.values():
-        arrays |= dict.fromkeys(n for n in body.nodes if n.op.name == "constant" and not is_costless(n))
+        arrays |= dict.fromkeys(n for n in body.nodes if n.op.kind is Kind.CONSTANT and not is_costless(n))
     if not arrays:
         return None
     for name, body in held.items():

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from gradc.graph import Graph, rewrite
 from gradc.node import Node
 from gradc.ops.control import bodies, by_results
-from gradc.ops.record import Kind
+from gradc.ops.record import LEAVES, Kind
 from gradc.passes.rules import mapped
 
 
@@ -31,7 +31,7 @@ def _results(node: Node, args: tuple[Node, ...]) -> Sequence[Node] | None:
         return body.inlined(args)
 
     def again(inner: Node, inner_args: tuple[Node, ...]) -> Node | None:
-        if inner.op.kind is Kind.LEAF:
+        if inner.op.kind in LEAVES:
             return None
         return Node(inner.op, inner_args, inner.attrs, inner.aval, inner.where, None, replica)
 

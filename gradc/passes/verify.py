@@ -7,6 +7,7 @@ from gradc.errors import CompileError, DTypeError, ShapeError
 from gradc.graph import Graph
 from gradc.node import OPS, Node
 from gradc.ops.control import bodies
+from gradc.ops.record import Kind
 
 
 def verify(graph: Graph, after: str) -> None:
@@ -25,7 +26,7 @@ def verify(graph: Graph, after: str) -> None:
 def _problem(node: Node) -> str | None:
     if OPS.get(node.op.name) is not node.op:
         return "the op is not registered"
-    if node.op.name in ("input", "constant"):
+    if node.op.kind in (Kind.INPUT, Kind.CONSTANT):
         return None
     try:
         expected = node.op.result_of([a.aval for a in node.args], node.attrs)

@@ -16,6 +16,7 @@ import numpy as np
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import every_node
+from gradc.ops.record import Kind
 from gradc.schedule.assemble import Workshop, copy_kernel, kernel_of, number_kernel
 from gradc.schedule.bodies import Choice, Repeat
 from gradc.schedule.fuse import clusters, in_order, read_outside, visible
@@ -77,7 +78,7 @@ class _Planner:
         kernels, roomy = shared(ordered(plan, storage), plan.buffers, self.threads, self.target)
         kernels = [_with_bytes(k, roomy) for k in kernels]
         placed, temporary_bytes = lay_out(kernels, roomy)
-        values = {number: node.attrs["value"] for node, number in home.items() if node.op.name == "constant"}
+        values = {number: node.attrs["value"] for node, number in home.items() if node.op.kind is Kind.CONSTANT}
         hidden = [b.number for b in placed if b.place is Place.HIDDEN]
         return Schedule(
             title=graph.title, buffers=tuple(placed), kernels=tuple(kernels),
@@ -108,7 +109,7 @@ def _buffers(
     for node in stored:
         if node in inputs:
             place, at = Place.INPUT, inputs[node]
-        elif node.op.name == "constant":
+        elif node.op.kind is Kind.CONSTANT:
             place, at = Place.HIDDEN, captured
             captured += 1
         else:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from gradc.graph import Graph
 from gradc.node import Node
-from gradc.ops.record import HOLDERS, Kind
+from gradc.ops.record import HOLDERS, LEAVES, Kind
 from gradc.schedule.partition import MOST_WORK, Segments, cost, inlinable, is_multiply
 from gradc.schedule.rows import Rows, reads_in_step
 
@@ -80,7 +80,7 @@ def clusters(stored: Mapping[Node, None], segment: Segments, shortest_row: int) 
     home: dict[Node, Cluster] = {}
     by_key: dict[object, list[Cluster]] = {}
     for node in stored:
-        if node.op.name == "input" or node.op.name == "constant":
+        if node.op.kind in (Kind.INPUT, Kind.CONSTANT):
             continue
         reads = _reads(node, stored)
         if node.op.kind is Kind.ITEM:
@@ -174,7 +174,7 @@ def read_outside(graph: Graph, made: Iterable[Cluster]) -> set[Node]:
 def visible(stored: Mapping[Node, None], read: set[Node], made: Iterable[Cluster]) -> dict[Node, None]:
     """The stored nodes that need a buffer: those read outside their cluster, and what no loop keeps in a register."""
     bulky = {n for cluster in made for n in cluster.nodes if not is_map(n) and n.op.kind is not Kind.REDUCE}
-    kept = (n for n in stored if n in read or n in bulky or n.op.kind is Kind.LEAF)
+    kept = (n for n in stored if n in read or n in bulky or n.op.kind in LEAVES)
     return {n: None for n in kept if n.op.kind not in HOLDERS}  # a loop has no value of its own
 
 

@@ -20,7 +20,7 @@ from gradc.errors import CompileError
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import Loop, is_costless, result_count
-from gradc.ops.record import Kind
+from gradc.ops.record import LEAVES, Kind
 from gradc.schedule import nests
 from gradc.schedule.affine import Affine
 from gradc.schedule.bodies import Body, Choice, Handed, Repeat, Row
@@ -104,8 +104,8 @@ def _rows_are_near(loop: Loop, shape: Shape) -> bool:
 def _computed_in_place(node: Node, consts: set[Node]) -> bool:
     """Whether a node of the body can be computed where it is read; a table must be the same in every step."""
     kind = node.op.kind
-    if kind is Kind.LEAF:
-        return node.op.name == "input" or is_costless(node)
+    if kind in LEAVES:
+        return node.op.kind is Kind.INPUT or is_costless(node)
     if kind is Kind.GATHER:
         return node.args[0] in consts
     return kind is Kind.ELEMENTWISE or (kind is Kind.VIEW and is_plain_view(node) and node.aval.size > 0)

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradc.node import OPS, Node
+from gradc.node import Node
+from gradc.ops.arithmetic import multiply
 from gradc.ops.index import linear_index
 from gradc.ops.record import Kind
 from gradc.schedule.affine import Affine, split_point
-from gradc.schedule.kernel import Apply, Load, Nest, Scan, Stage, Store, form
+from gradc.schedule.kernel import Load, Nest, Scan, Stage, Store, form
 from gradc.schedule.lanes import Widths, arranged
 from gradc.schedule.pack import packs
 from gradc.schedule.streams import reading_ahead
@@ -84,7 +85,7 @@ def _product_of_elements(w: Weaver, node: Node, index: Place) -> int:
     at = dict(zip(node.attrs["out"], index, strict=True))
     sides = zip(node.args, (node.attrs["left"], node.attrs["right"]), strict=True)
     args = tuple(w.value(a, tuple(at[k] for k in labels)) for a, labels in sides)
-    return w.emit(Apply(OPS["multiply"], args, (), dtype_name(node.dtype), -1))
+    return w.apply(multiply, *args, dtype=node.dtype)
 
 
 def empty_reduce_nest(w: Weaver, nodes: Sequence[Node]) -> Nest:

@@ -15,7 +15,7 @@ from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import Loop, is_costless
 from gradc.ops.index import linear_index
-from gradc.ops.record import HOLDERS, Kind
+from gradc.ops.record import HOLDERS, LEAVES, Kind
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.weave import is_plain_view, is_widening, through_view, whole_index
 
@@ -33,7 +33,7 @@ MOST_WORK = 1024.0
 Segments = Mapping[Node, int]
 
 #: Kinds whose nodes can be computed at the place where they are read.
-INLINE = (Kind.ELEMENTWISE, Kind.VIEW, Kind.GATHER, Kind.LEAF)
+INLINE = (Kind.ELEMENTWISE, Kind.VIEW, Kind.GATHER, Kind.INDEX)
 
 
 def cost(node: Node) -> float:
@@ -42,13 +42,13 @@ def cost(node: Node) -> float:
 
 
 def is_scalar_constant(node: Node) -> bool:
-    return node.op.name == "constant" and node.aval.size == 1
+    return node.op.kind is Kind.CONSTANT and node.aval.size == 1
 
 
 def inlinable(node: Node) -> bool:
     """Whether a node may be computed where it is read."""
-    if node.op.kind is Kind.LEAF:
-        return node.op.name in ("iota", "delta") or is_scalar_constant(node)
+    if node.op.kind is Kind.CONSTANT:
+        return node.size == 1
     return node.op.kind in INLINE and (node.op.kind is not Kind.VIEW or is_plain_view(node))
 
 
@@ -187,7 +187,7 @@ def _dear(node: Node, work: float, readers: Readers) -> bool:
 def _inlined_cost(graph: Graph, stored: Mapping[Node, None]) -> dict[Node, float]:
     work: dict[Node, float] = {}
     for node in graph.nodes:
-        if node in stored or node.op.kind is Kind.LEAF:
+        if node in stored or node.op.kind in LEAVES:
             work[node] = 0.0
         else:
             work[node] = min(cost(node) + sum([work[a] for a in node.args]), 1e6)

@@ -58,11 +58,11 @@ class Pieces:
 
 def _lie_apart(node: Node) -> bool:
     """Whether no two pieces of a fold fill the same element, as far as their boxes say so."""
-    if node.op.name != "superpose":
+    if node.op.boxes is None:
         return False
     boxes = [
         tuple(zip(start, x.shape, step, strict=True))
-        for x, start, step in zip(node.args, node.attrs["starts"], node.attrs["steps"], strict=True)
+        for x, (start, step) in zip(node.args, node.op.boxes(node), strict=True)
     ]
     whole = [(0, n, 1) for n in node.shape]
     axes = [k for k, all_of_it in enumerate(whole) if any(box[k] != all_of_it for box in boxes)]

@@ -15,15 +15,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gradc.node import OPS, Node
+import numpy as np
+
+from gradc.node import Node
+from gradc.ops.arithmetic import less_equal, where
 from gradc.ops.index import linear_index, row_major_strides
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.kernel import (
-    Apply,
     Axis,
     Corner,
     Correlation,
-    Index,
     Load,
     Nest,
     Product,
@@ -260,10 +261,10 @@ def _mirrored(
     for axis, other in (pair, pair[::-1]):
         turned[axis] = place[other]
     here, there = (Affine.of(linear_index(at, node.shape)) for at in (place, turned))
-    row, column = (w.emit(Index(place[axis], "int64")) for axis in pair)
-    above = w.emit(Apply(OPS["less_equal"], (row, column), (), "bool", -1))
+    row, column = (w.counter(place[axis], np.dtype(np.int64)) for axis in pair)
+    above = w.apply(less_equal, row, column, dtype=np.dtype(bool))
     sides = (w.emit(Load(half, at, dtype)) for at in (here, there))
-    value = w.emit(Apply(OPS["where"], (above, *sides), (), dtype, -1))
+    value = w.apply(where, above, *sides, dtype=node.dtype)
     w.stands_for(value, node)
     return arranged(w.nest(outer, Stage(stores=(Store(out, here, value, dtype),))), widths)
 

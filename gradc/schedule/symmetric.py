@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradc.node import Node
+from gradc.ops.leaves import number_of
 from gradc.ops.record import Kind
 
 Label = int
@@ -37,7 +38,7 @@ def _unscaled(node: Node, labels: Sequence[Label], free: Label) -> tuple[Node, l
     """The array below transposes and below factors that do not vary along ``free``, and the labels of its axes."""
     labels = list(labels)
     while True:
-        if node.op.name == "transpose":
+        if node.op.permutes:
             below = dict(zip(node.attrs["axes"], labels, strict=True))
             node, labels = node.args[0], [below[axis] for axis in range(len(labels))]
             continue
@@ -49,16 +50,11 @@ def _unscaled(node: Node, labels: Sequence[Label], free: Label) -> tuple[Node, l
 
 def _scaled(node: Node, axis: int) -> Node | None:
     """The operand of which ``node`` is a multiple that is the same all along ``axis``; None if it is not one."""
-    args = node.args
-    match node.op.name:
-        case "negative":
-            return args[0]
-        case "divide" if _is_even(args[1], axis):
-            return args[0]
-        case "multiply" | "strong_multiply":
-            return next((x for x, factor in (args, args[::-1]) if _is_even(factor, axis)), None)
-        case "where" if _is_even(args[0], axis):
-            return next((x for x, zero in (args[1:], args[:0:-1]) if _is_zero(zero)), None)
+    for i in node.op.multiplies:
+        if all(_is_even(a, axis) for k, a in enumerate(node.args) if k != i):
+            return node.args[i]
+    if node.op.chooses and _is_even(node.args[0], axis):
+        return next((x for x, zero in (node.args[1:], node.args[:0:-1]) if number_of(zero) == 0), None)
     return None
 
 
@@ -67,7 +63,7 @@ def _is_even(node: Node, axis: int) -> bool:
     pending, seen = [node], {node}
     while pending:
         node = pending.pop()
-        if node.op.name == "broadcast" and not _is_shown(node, axis):
+        if node.op.repeats and not _is_shown(node, axis):
             continue
         if node.op.kind is not Kind.ELEMENTWISE:
             return False
@@ -80,9 +76,3 @@ def _is_shown(node: Node, axis: int) -> bool:
     """Whether a broadcast varies along ``axis``."""
     axes = node.attrs["axes"]
     return axis in axes and node.args[0].shape[axes.index(axis)] != 1
-
-
-def _is_zero(node: Node) -> bool:
-    while node.op.name == "broadcast":
-        node = node.args[0]
-    return node.op.name == "constant" and node.aval.size == 1 and not node.attrs["value"].any()

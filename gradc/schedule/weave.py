@@ -8,14 +8,15 @@ instruction, and each instruction knows the nodes whose value it holds.  Start r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache, reduce
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 
 from gradc.aval import FLOAT32, NARROW, Aval, Shape
 from gradc.errors import CompileError
-from gradc.node import OPS, Node, describe
+from gradc.node import Node, describe
+from gradc.ops.arithmetic import cast
 from gradc.ops.index import Piece, linear_index, row_major_strides
 from gradc.ops.indexing import rest_axes
 from gradc.ops.record import Kind, Op
@@ -23,6 +24,7 @@ from gradc.schedule.affine import MAX_FACTORS, Affine, Var
 from gradc.schedule.kernel import Apply, Bounded, Constant, Index, Instruction, Load, Lookup, Nest, Stage, Store, Term
 
 Place = tuple[Affine, ...]
+NONE: Mapping[str, Any] = {}
 #: First variable of an axis -> the factors of its extent, innermost first.
 Splits = Mapping[int, tuple[int, ...]]
 
@@ -152,6 +154,14 @@ class Weaver:
         scalar = np.asarray(value, dtype).reshape(-1)[0]
         return self.emit(Constant(scalar.item(), dtype_name(dtype), scalar.tobytes()))
 
+    def counter(self, index: Affine, dtype: np.dtype[Any]) -> int:
+        """An index as a number."""
+        return self.emit(Index(index, dtype_name(dtype)))
+
+    def apply(self, op: Op, *values: int, dtype: np.dtype[Any], attrs: Mapping[str, Any] = NONE) -> int:
+        """An op on instructions that stands for no node: its result is of ``dtype``."""
+        return self.emit(Apply(op, values, tuple(attrs.items()), dtype_name(dtype), -1))
+
     def load(self, node: Node, index: Place) -> int:
         offset = Affine.of(linear_index(index, node.shape))
         return self.emit(Load(self.slots.reading(node), offset, dtype_name(node.dtype)))
@@ -160,7 +170,7 @@ class Weaver:
         """Instruction ``value``, an element of ``node``, as ``dtype``."""
         if node.dtype == dtype:
             return value
-        return self.emit(Apply(OPS["cast"], (value,), (("dtype", dtype),), dtype_name(dtype), -1))
+        return self.apply(cast, value, dtype=dtype, attrs={"dtype": dtype})
 
     def store(self, node: Node, index: Place, value: int, how: str = "set") -> Store:
         offset = Affine.of(linear_index(index, node.shape))
@@ -199,7 +209,7 @@ class Weaver:
         self.stands_for(value, node)
 
     def _in_memory(self, node: Node) -> bool:
-        if node.op.name == "constant" and node.aval.size == 1:
+        if node.op.kind is Kind.CONSTANT and node.aval.size == 1:
             return False
         return node in self.slots.buffers
 
@@ -221,28 +231,19 @@ class Weaver:
         return tuple(terms)
 
 
-def _leaf(w: Weaver, node: Node, index: Place) -> int:
-    if node.op.name == "constant":
-        return w.constant(node.attrs["value"], node.dtype)
-    if node.op.name == "iota":
-        return w.emit(Index(index[node.attrs["axis"]], dtype_name(node.dtype)))
-    if node.op.name == "delta":
-        return _delta(w, node, index)
+def _input(w: Weaver, node: Node, index: Place) -> int:
     raise CompileError(f"{describe(node)} belongs to another graph: a leaf that is no input of this one")
 
 
-def _delta(w: Weaver, node: Node, index: Place) -> int:
-    """Whether the loop counters of all paired axes agree."""
-    agree = [
-        w.emit(Apply(OPS["equal"], tuple(w.emit(Index(index[a], "int64")) for a in pair), (), "bool", -1))
-        for pair in node.attrs["pairs"]
-    ]
-    if not agree:
-        return w.constant(1, node.dtype)
-    both = reduce(lambda a, b: w.emit(Apply(OPS["logical_and"], (a, b), (), "bool", -1)), agree)
-    if node.dtype == bool:
-        return both
-    return w.emit(Apply(OPS["cast"], (both,), (("dtype", node.dtype),), dtype_name(node.dtype), -1))
+def _constant(w: Weaver, node: Node, index: Place) -> int:
+    return w.constant(node.attrs["value"], node.dtype)
+
+
+def _index(w: Weaver, node: Node, index: Place) -> int:
+    if node.op.lower is None:
+        raise CompileError(f"{describe(node)}: op {node.op.name} has no lowering")
+    number: int = node.op.lower(w, index, **node.attrs)
+    return number
 
 
 def _elementwise(w: Weaver, node: Node, index: Place) -> int:
@@ -269,7 +270,9 @@ def _gather(w: Weaver, node: Node, index: Place) -> int:
 
 
 _RULES: dict[Kind, Callable[[Weaver, Node, Place], int]] = {
-    Kind.LEAF: _leaf,
+    Kind.INPUT: _input,
+    Kind.CONSTANT: _constant,
+    Kind.INDEX: _index,
     Kind.ELEMENTWISE: _elementwise,
     Kind.VIEW: _view,
     Kind.GATHER: _gather,
@@ -300,14 +303,14 @@ def _pieces(
 
 def is_widening(node: Node) -> bool:
     """Whether a node is a narrow float as float32: what a product does with an operand as it reads it."""
-    return node.op.name == "cast" and node.dtype == FLOAT32 and node.args[0].dtype in NARROW
+    return node.op.converts and node.dtype == FLOAT32 and node.args[0].dtype in NARROW
 
 
 def is_plain_view(node: Node) -> bool:
     """Whether every element of a view is one operand element, without guards (so that a loop can read through it)."""
     if node.op.kind is not Kind.VIEW:
         return False
-    if node.op.name == "broadcast" or node.aval.size == 0:
+    if node.aval.size == 0:
         return True
     pieces = view_pieces(node, whole_index(node.shape))
     return len(pieces) == 1 and not pieces[0].guards

@@ -10,12 +10,12 @@ from dataclasses import replace
 from math import prod
 
 from gradc.diff.batching import batch_node
+from gradc.diff.reverse import is_linear_in
 from gradc.diff.structured.labels import axes, is_own, place
 from gradc.diff.structured.products import formed
 from gradc.diff.structured.terms import Factor, Matrix, Term, squeezed
 from gradc.node import OPS, Node
 from gradc.ops.leaves import full
-from gradc.ops.record import Kind
 
 
 def masked(term: Term, masks: Sequence[Factor], matrix: Matrix) -> Term:
@@ -63,10 +63,7 @@ def _batched(node: Node, args: list[Node], i: int, lead: tuple[int, ...]) -> Nod
 
 def _linear_in(node: Node, j: int) -> bool:
     """Whether the op is linear in operand ``j`` together with others, which have to be zero then."""
-    op = node.op
-    if op.multilinear or (op.kind is Kind.ELEMENTWISE and op.partials is not None and op.name not in _ADDITIVE):
-        return False
-    return node.args[j].aval.is_float and (op.linear is None or j in op.linear)
-
-
-_ADDITIVE = frozenset(("add", "subtract"))
+    floats = [k for k, a in enumerate(node.args) if a.aval.is_float]
+    if node.op.linear is None:
+        return node.op.partials is None and j in floats
+    return j in floats and is_linear_in(node, floats)

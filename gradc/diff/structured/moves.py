@@ -264,7 +264,7 @@ def _equality(index: Node, labels: Labels, size: int, other: Direction) -> Facto
 
 def _never_negative(index: Node) -> bool:
     """Whether an index is known to count from the front."""
-    if index.op.name == "constant":
+    if index.op.kind is Kind.CONSTANT:
         return bool(np.all(index.attrs["value"] >= 0))
     return index.op.kind is Kind.SORT or index.op.name in ("iota", "argmax", "argmin")
 

@@ -25,6 +25,7 @@ from gradc.aval import Shape
 from gradc.diff.structured.labels import Axis, Direction, Label, Labels, Names, Sizes, naming, place
 from gradc.node import OPS, Node, dsl
 from gradc.ops.ranges import TRUTH, Hazard, Range, as_factor, range_of
+from gradc.ops.record import Kind
 
 #: an own label and the direction it is equal to
 Tie = tuple[Label, Direction]
@@ -265,7 +266,7 @@ def _beneath_views(x: Node, names: tuple[Label | None, ...]) -> Named:
 
 def _is_number(x: Node, value: float) -> bool:
     """Whether ``x``, beneath its views, is this number."""
-    return x.op.name == "constant" and x.size == 1 and bool(x.attrs["value"].reshape(-1)[0] == value)
+    return x.op.kind is Kind.CONSTANT and x.size == 1 and bool(x.attrs["value"].reshape(-1)[0] == value)
 
 
 def _same_but_for_ones(a: Shape, b: Shape) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from gradc.diff.symbolic.convert import Reader, Value
 from gradc.errors import TraceError
 from gradc.node import Node
+from gradc.ops.leaves import number_of
 from gradc.ops.record import Kind, Op
 
 #: ops in one fragment; a derivative of n nested ops has O(n²) of them before common subexpressions are shared
@@ -135,11 +136,10 @@ def _fragment_order(root: Node, inside: set[Node]) -> list[Node]:
 
 
 def _exact_scalar(node: Node) -> float | None:
-    while node.op.name == "broadcast":
-        node = node.args[0]
-    if node.op.name != "constant" or node.size != 1 or node.dtype == bool:
+    number = number_of(node)
+    if number is None or node.dtype == bool:
         return None
-    value = float(node.attrs["value"].reshape(-1)[0])
+    value = float(number)
     whole = np.isfinite(value) and abs(value) < 2**20 and (4 * value).is_integer()
     return value if whole and not (value == 0 and np.signbit(value)) else None
 
