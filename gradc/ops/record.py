@@ -77,25 +77,30 @@ Boxes = Sequence[tuple[Sequence[int], Sequence[int]]]
 class Op:
     """One primitive.  A facet that an op does not have is None; `tests/test_ops.py` holds who may lack what.
 
-    ``infer(*avals, **attrs)`` is the shape rule, which checks what it is given (`gradc.ops.consistent`).
-    ``numpy(*arrays, **attrs)`` is the reference meaning.
-    ``sympy(S, *exprs, **attrs)`` is the same meaning for one element, with the SymPy module handed in as ``S``.
-    Exactly one of these makes an op differentiable: ``partials(y, *args, **attrs)`` (elementwise: ∂y/∂argᵢ, each a
-    Node, a Python number, or None for structurally zero); ``transpose(ct, node, i)`` (linear in the operands named by
+    Its meaning: ``infer(*avals, **attrs)`` is the shape rule, which checks what it is given (`gradc.ops.consistent`),
+    ``numpy(*arrays, **attrs)`` the reference value, ``sympy(S, *exprs, **attrs)`` the same for one element, with the
+    SymPy module handed in as ``S``; ``source(index, *avals, **attrs)`` is the index formula of a view: for an output
+    index, the pieces it may come from.  ``range(node, *ranges)`` is what is known of the values from what is known of
+    the operands' (`gradc.ops.ranges`).
+
+    Its derivative is exactly one of these: ``partials(y, *args, **attrs)`` (elementwise: ∂y/∂argᵢ, each a Node, a
+    Python number, or None for structurally zero); ``transpose(ct, node, i)`` (linear in the operands named by
     ``linear``: the cotangent of operand i); ``jvp(node, tangents)`` (tangents may be None = structurally zero; returns
-    a Node built from linear ops of the tangents).  An op with none of them says ``constant=True``: its results are
-    integers or truth values, or its derivative is 0 by definition; `register` refuses one that says neither.
-    ``batch(node, args, batched, size)`` returns the node for operands that carry a new leading axis where
-    ``batched[i]``. ``lower(b, *values, **attrs)`` emits one element (elementwise; of an index, ``lower(w, index, **attrs)`` makes it of
-    the loop counters); ``expand(*args, **attrs)`` rewrites
-    the op into others before scheduling.  A reduction or running reduction is written from ``identity``, what it starts
-    with (a number, or a tuple if it keeps several), ``element(b, x)``, what an element becomes (None: itself, in the
-    result's dtype), ``combine(b, first, second)``, which joins what two stretches became, and ``finish(b, state)``.
-    ``source(index, *avals, **attrs)`` is the index formula of a view: for an
-    output index, the pieces it may come from.
-    ``special`` names points at which the op branches beside those of its kind, see `special_points`: a number, or one
-    per operand, with the partial derivatives there (None: what the mathematics says) where the limits do not decide.
-    ``range(node, *ranges)`` is what is known of the values from what is known of the operands' (`gradc.ops.ranges`).
+    a Node built from linear ops of the tangents).  A transpose beside partials is that of the operands in which the op
+    is linear.  An op with none of them says ``constant=True``: its results are integers or truth values, or its
+    derivative is 0 by definition; `register` refuses one that says neither.  ``special`` names points at which the op
+    branches beside those of its kind, see `special_points`: a number, or one per operand, with the partial derivatives
+    there (None: what the mathematics says) where the limits do not decide.
+
+    Its batching: ``batch(node, args, batched, size)`` returns the node for operands that carry a new leading axis where
+    ``batched[i]``.
+
+    Its code: ``lower(b, *values, **attrs)`` emits one element of an elementwise op with the builder ``b``; for an index
+    ``lower(w, index, **attrs)`` makes one of the loop counters, with the weaver ``w`` of a schedule.  A reduction or a
+    running one is written from ``identity``, what it starts with (a number, or a tuple if it keeps several),
+    ``element(b, x)``, what an element becomes (None: itself, in the result's dtype), ``combine(b, first, second)``,
+    which joins what two stretches became, and ``finish(b, state)``; one to an element, or to its position, from
+    ``keeps``.  ``expand(*args, **attrs)`` rewrites the op into others before scheduling instead.
     """
 
     name: str
@@ -114,9 +119,7 @@ class Op:
     lower: Callable[..., Any] | None = None
     expand: Callable[..., Node] | None = None
     source: Callable[..., list[Piece]] | None = None
-    repeats: bool = (
-        False  #: of a view: operand axis k is axis axes[k], repeated where it has length 1, as along the rest
-    )
+    repeats: bool = False  #: of a view: operand axis k is axis axes[k], repeated where it is 1 long and along the rest
     permutes: bool = False  #: of a view: axis k is operand axis axes[k]
     boxes: Callable[[Node], Boxes] | None = None  #: of a fold: where each operand lies in the result, see `Boxes`
     terms: Callable[[Node], int] | None = None  #: of a fold: of how many elements one is the sum, at most
