@@ -206,9 +206,9 @@ def _rule_facet(node: Node) -> str:
 
 
 def _transpose_facet(node: Node) -> str:
-    if node.op.transpose is not None:
-        return "transpose"
-    return "partials" if node.op.partials is not None else "jvp"
+    if node.op.partials is not None:
+        return "partials"
+    return "transpose" if node.op.transpose is not None else "jvp"
 
 
 def _against(alone: Alone, pulled: Sequence[tuple[Array, Array]]) -> tuple[float, float]:
