@@ -16,7 +16,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTEST = $(PY) -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint golden nightly fuzz mutants bench docs wheel clean
+.PHONY: help demo test lint golden nightly coverage fuzz mutants bench docs site wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ golden: $(VENV)/.installed-dev ## rewrite tests/golden from what the code prints
 nightly: lint ## the long test run: thousands of random programs
 	$(PYTEST) --nightly $(TESTS)
 
+coverage: $(VENV)/.installed-dev ## which lines of gradc the tests reach: a table, and build/coverage/index.html
+	$(PYTEST) --cov=gradc --cov-report=term:skip-covered --cov-report=html:build/coverage $(TESTS)
+
 fuzz: $(VENV)/.installed-dev ## random programs over the whole surface: make fuzz N=100000 SEED=0
 	$(PY) -m tests.fuzz -n $(N) --seed $(SEED)
 
@@ -48,6 +51,10 @@ bench: $(VENV)/.installed-bench ## time gradc beside its peers; rewrites docs/be
 
 docs: $(VENV)/.installed-dev ## rewrite the generated pages of docs/
 	$(PY) docs/generate.py
+
+site: $(VENV)/.installed-site ## the documentation as a web site in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
 
 wheel: $(VENV)/.installed ## build a wheel into dist/
 	@$(PIP) wheel . --no-deps --wheel-dir dist $(PIP_ARGS)
@@ -75,6 +82,11 @@ $(VENV)/.installed-bench: $(INSTALL_INPUTS) | $(PY)
 	@echo "installing gradc, JAX, PyTorch, CasADi and numba into $(VENV) (large) ..."
 	@$(PIP) install $(PIP_ARGS) --editable '.[dev,bench]'
 	@touch $(VENV)/.installed $(VENV)/.installed-dev $@
+
+$(VENV)/.installed-site: $(INSTALL_INPUTS) | $(PY)
+	@echo "installing gradc and its documentation tools into $(VENV) ..."
+	@$(PIP) install $(PIP_ARGS) --editable '.[site]'
+	@touch $(VENV)/.installed $@
 
 # PYTHON=... chooses an interpreter; otherwise the first of these that is new enough and can make environments.
 PYTHON ?=

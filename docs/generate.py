@@ -1,6 +1,6 @@
 """Write the generated pages of docs/: ``python docs/generate.py`` (or ``make docs``).
 
-``names.md`` lists the public names.
+``names.md`` lists the public names, ``rooms.svg`` draws who imports whom.
 ``ops.md`` is the registry as tables, ``tour.md`` one function at every stage, ``gallery.md`` derivatives as they print.
 `tests/test_docs.py` regenerates them and compares, so none can drift.  The tour compiles for one fixed CPU (x86-64-v3),
 so that it reads the same everywhere.
@@ -31,6 +31,7 @@ from gradc.schedule import schedule
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # for examples.gallery, which is no part of the package
 
+from docs.drawing import rooms_map  # noqa: E402
 from examples.gallery import GALLERY  # noqa: E402
 from examples.gallery.row import Row  # noqa: E402
 
@@ -287,7 +288,13 @@ def _in_cell(text: str) -> str:
     return " ".join(text.split()).replace("``", "`").replace("|", "&#124;")
 
 
-PAGES = {"names.md": names_page, "ops.md": ops_page, "tour.md": tour_page, "gallery.md": gallery_page}
+PAGES = {
+    "names.md": names_page,
+    "ops.md": ops_page,
+    "tour.md": tour_page,
+    "gallery.md": gallery_page,
+    "rooms.svg": rooms_map,
+}
 
 
 def main() -> None:

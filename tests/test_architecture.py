@@ -154,8 +154,14 @@ def rank(module: str) -> int | None:
 def _read(root: Path, path: Path) -> Source:
     parts = path.relative_to(root.parent).with_suffix("").parts
     name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return Source(name, path, *_parsed(path))
+
+
+@functools.cache
+def _parsed(path: Path) -> tuple[str, ast.Module]:
+    """The text of a file and its syntax tree."""
     text = path.read_text(encoding="utf-8")
-    return Source(name, path, text, ast.parse(text, str(path)))
+    return text, ast.parse(text, str(path))
 
 
 def _imports_of(node: ast.AST, when: When) -> Iterator[tuple[ast.stmt | ast.Call, When]]:
@@ -306,10 +312,10 @@ def functions(tree: ast.Module) -> list[tuple[str, int, int]]:
 
 
 def too_long(path: Path) -> list[str]:
-    text = path.read_text(encoding="utf-8")
+    text, tree = _parsed(path)
     long_functions = [
         f"{path}:{line}: {name} has {length} lines, more than {MAX_FUNCTION_LINES}"
-        for name, line, length in functions(ast.parse(text))
+        for name, line, length in functions(tree)
         if length > MAX_FUNCTION_LINES
     ]
     lines = len(text.splitlines())

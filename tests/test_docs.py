@@ -44,6 +44,22 @@ def test_gallery_is_what_explain_prints():
     assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == _generator().gallery_page(), "run `make docs`"
 
 
+def test_the_map_of_rooms_shows_what_is_there():
+    """`make docs` draws it anew; its figures may age by a few lines, its rooms may not."""
+    drawn = (ROOT / "docs" / "rooms.svg").read_text(encoding="utf-8")
+    shown = re.findall(r">([a-z_, ]+)</text>", drawn)
+    assert {r for words in shown for r in words.split(", ")} >= {
+        room.removesuffix(".py") for row in importlib.import_module("docs.drawing").rooms() for room in row
+    }, "run `make docs`"
+
+
+def test_every_page_is_in_the_menu_and_in_the_index():
+    menu, index = ((ROOT / p).read_text(encoding="utf-8") for p in ("mkdocs.yml", "docs/index.md"))
+    for page in (ROOT / "docs").glob("*.md"):
+        assert re.search(rf"\b{page.name}\b", menu), f"mkdocs.yml does not list {page.name}"
+        assert page.name == "index.md" or f"({page.name})" in index, f"docs/index.md does not link to {page.name}"
+
+
 def _blocks(language):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     return re.findall(rf"```{language}\n(.*?)```", text, re.S)
