@@ -46,7 +46,6 @@ from gradc.trace import spec, trace
 from gradc.version import __version__
 
 if TYPE_CHECKING:
-    from gradc.api.device import DeviceExecutable
     from gradc.api.executable import Executable
     from gradc.explain import Derivation
     from gradc.oracle import Report, check_gradients
@@ -54,7 +53,6 @@ if TYPE_CHECKING:
 #: Loaded on first use: LLVM, formulas and the oracle would double the time of ``import gradc``.
 _LATER = {
     "Derivation": "gradc.explain",
-    "DeviceExecutable": "gradc.api.device",
     "Executable": "gradc.api.executable",
     "Report": "gradc.oracle",
     "check_gradients": "gradc.oracle",
@@ -80,7 +78,6 @@ __all__ = [
     "DTypeError",
     "Derivation",
     "DeviceError",
-    "DeviceExecutable",
     "Executable",
     "FrozenWarning",
     "GradcError",

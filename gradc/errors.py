@@ -43,6 +43,14 @@ class CompileError(GradcError):
     """A graph that the chosen target cannot run, or compiled code that reported a failure."""
 
 
+class NoCodeError(CompileError):
+    """Work that a machine has no code for; ``node`` is the number of the node that it computes, or −1."""
+
+    def __init__(self, what: str, machine: str, node: int):
+        super().__init__(f"{what} has no code on {machine}")
+        self.node = node
+
+
 class ScheduleError(CompileError):
     """A schedule that would compute on other values than it means to: a defect of gradc, found before it runs."""
 

@@ -48,6 +48,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("schedule",),
     ("codegen",),
     ("runtime",),
+    ("machines",),
     ("explorer",),
     ("api", "oracle", "cli", "__main__", "__init__"),
 )
@@ -60,6 +61,7 @@ IGNORANT_OF: dict[str, set[str]] = {
     "data": {name for room in ROOMS for name in room} - {"data"},
     "schedule": NAMESPACES | {"witnesses", "trace", "diff", "explain"},
     "codegen": NAMESPACES | {"witnesses", "trace", "diff", "explain", "passes"},
+    "machines": NAMESPACES | {"witnesses", "trace", "diff", "explain"},
     "runtime": NAMESPACES | STRUCTURE | {"ops", "witnesses", "trace", "diff", "explain", "passes"},
 }
 """What a room may not know although it lies above: the last stages must not care where a graph came from."""

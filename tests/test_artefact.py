@@ -111,6 +111,16 @@ def test_captured_arrays_are_refused_with_the_remedy(tmp_path):
         ({"triple": "aarch64-unknown-linux-gnu", "cpu": "cortex-a27"}, "no CPU 'cortex-a27' .*cortex-a7"),
         ({"triple": "x86_64-unknown-linux-gnu", "features": "+axv2"}, "no feature 'axv2' .*avx2"),
         ({"triple": "bpf"}, "cannot generate this code for bpf"),
+        ({"triple": "spirv"}, "cannot generate this code for spirv: .*SPIRV"),
+        ({"triple": "a" * 10**5}, "no target 'aaaa"),
+        ({"triple": "x86_64-unknown-linux-gnu\0"}, "triple=.*printable ASCII"),
+        ({"triple": 64}, "triple=64: expected a name, not int"),
+        ({"cpu": "\udcff"}, "cpu=.*printable ASCII"),
+        ({"cpu": "help"}, "cpu='help' is no CPU"),
+        ({"features": "avx2"}, r"'avx2' is no feature; each is \+ or -"),
+        ({"features": "+avx2,+help"}, r"'\+help' is no feature"),
+        ({"features": "+avx2, +fma"}, "features=.*without blanks"),
+        ({"name": None}, "name=None: expected a name"),
         ({"triple": "amdgcn"}, "amdgcn"),
         ({"triple": "xcore"}, "writes no object for xcore"),
         ({"name": "int"}, "'int' is a keyword"),
@@ -124,6 +134,26 @@ def test_what_llvm_or_c_does_not_know_is_refused_and_nothing_is_written(tmp_path
     with pytest.raises(gc.CompileError, match=words):
         gc.compile(loss, *SPECS).save(tmp_path / "step.o", **options)
     assert not list(tmp_path.iterdir())
+
+
+#: Every architecture that this LLVM or another has; of some it has no object writer, of some not even a name.
+ARCHITECTURES = """
+    aarch64 amdgcn arc arm avr bpf csky dxil hexagon i386 lanai loongarch64 m68k mips mips64 msp430 nvptx64 powerpc
+    powerpc64le r600 riscv32 riscv64 s390x sparc sparcv9 spirv spirv64 systemz tce thumb ve wasm32 wasm64 x86_64 xcore
+    xtensa
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("arch", ARCHITECTURES.split())
+def test_no_architecture_ends_the_process(tmp_path, arch):
+    """Some end LLVM with an assertion, some with an exit: an object, or a CompileError that names the triple."""
+    try:
+        written = gc.compile(gc.value_and_grad(loss), *SPECS).save(tmp_path / "step.o", arch)
+    except gc.CompileError as error:
+        assert arch in str(error) and len(str(error)) < 400 and not list(tmp_path.iterdir())
+    else:
+        assert [p.name for p in written] == ["step.o", "step.h"] and written[0].stat().st_size
 
 
 @pytest.mark.parametrize("suffix", [".h", ".ll"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gradc as gc
-from gradc.api import stages
+from gradc.machines import cpu
 from gradc.schedule import Schedule
 from gradc.schedule.kernel import Correlation, Nest, Product
 from tests.test_pairs import FUNCTIONS, SHAPE
@@ -61,8 +61,8 @@ def replace_view(work: Any, side: str, offset: int) -> Any:
 @pytest.mark.parametrize("name", FAULTS)
 def test_an_access_outside_is_not_made_and_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     f, args, change = FAULTS[name]
-    plan = stages.schedule
-    monkeypatch.setattr(stages, "schedule", lambda *a, **k: change(plan(*a, **k)))
+    plan = cpu.schedule
+    monkeypatch.setattr(cpu, "schedule", lambda *a, **k: change(plan(*a, **k)))
     run = gc.jit(f, debug="bounds", threads=1)
     for _ in range(2):
         with pytest.raises(gc.CompileError, match=r"test_bounds.*kernel \d \(.*touches memory outside of its buffers"):

@@ -20,7 +20,7 @@ import pytest
 
 import gradc as gc
 from gradc.api.executable import Executable
-from gradc.api.options import Options
+from gradc.machines.options import Options
 from gradc.trace import open_traces
 from tests.careless_harness import M, X, clean, refused  # noqa: F401 - `clean` is a fixture for every test
 

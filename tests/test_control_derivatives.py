@@ -11,10 +11,10 @@ import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
-from gradc.api.options import Options
-from gradc.api.stages import Stages
 from gradc.containers import leaves_of
 from gradc.diff import loops
+from gradc.machines.options import Options
+from gradc.machines.stages import Stages
 from gradc.ops.record import Kind
 from gradc.passes import LOWERING, PIPELINE, run_passes
 from tests.loop_programs import PROGRAMS

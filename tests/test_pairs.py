@@ -17,8 +17,8 @@ import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
-from gradc.api.options import Options
-from gradc.api.stages import Stages
+from gradc.machines.options import Options
+from gradc.machines.stages import Stages
 from gradc.ops.control import every_node
 from gradc.ops.record import Kind
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import gradc as gc
-from gradc.api import recall
+from gradc.machines import recall
 from gradc.runtime import cache, files
 
 KEY, OTHER = "ab" + "0" * 62, "cd" + "1" * 62

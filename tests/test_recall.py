@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 import gradc as gc
-from gradc.api import recall
 from gradc.api.executable import Executable
-from gradc.api.options import Options
 from gradc.graph import Graph
+from gradc.machines import recall
+from gradc.machines.options import Options
 from gradc.node import Node, Where
 from gradc.ops.record import Kind, Op
 from gradc.runtime import cache

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import gradc as gc
-from gradc.api.options import Options
-from gradc.api.stages import Stages
 from gradc.errors import CompileError, ScheduleError
+from gradc.machines.options import Options
+from gradc.machines.stages import Stages
 from gradc.schedule import Schedule
 from gradc.schedule.affine import Affine
 from gradc.schedule.bodies import Repeat
@@ -245,7 +245,7 @@ def test_what_was_planned_with_a_correlation_that_hides_its_writes(monkeypatch: 
 
 def test_gradc_check_verifies_what_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Schedule] = []
-    monkeypatch.setattr("gradc.api.stages.verify", lambda s, graph: asked.append(s))
+    monkeypatch.setattr("gradc.machines.stages.verify", lambda s, graph: asked.append(s))
     monkeypatch.setenv("GRADC_CHECK", "0")
     gc.compile(lambda x: np.sin(x) + 0.25, gc.spec(3))
     assert not asked

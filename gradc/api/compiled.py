@@ -13,20 +13,21 @@ from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from gradc.api.collector import collecting_later
 from gradc.api.derivatives import title_of, value_and_grad
 from gradc.api.dispatched import Dispatched
-from gradc.api.options import Options
 from gradc.api.transform import name_to_travel_by
 from gradc.api.versions import Key, Versions
 from gradc.aval import Aval, is_number
 from gradc.containers import Pinned, flatten, leaves_of
-from gradc.errors import CompileError, DTypeError, TraceError
+from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph
+from gradc.machines.options import Options, OwnMemory
+from gradc.machines.table import machine_for
 from gradc.node import Node, describe, here
 from gradc.optim import Optimizer, apply_updates
 from gradc.passes import cse
@@ -34,7 +35,6 @@ from gradc.process import load_module
 from gradc.trace import argument_names, aval_of, function_name, open_traces, run, trace
 
 if TYPE_CHECKING:
-    from gradc.api.device import DeviceExecutable
     from gradc.api.executable import Executable
 
 #: Of how many argument shapes a function keeps the graph for calls inside traces.
@@ -62,7 +62,6 @@ class Jitted(Dispatched):
             raise TypeError(f"{here()}: {self.title}: argument {shared!r} cannot be both static and donated")
         self._versions: Versions[Executable] = Versions(f, self.title, self.options.versions)
         self._graphs: dict[Hashable, Graph] = {}  #: what calls inside traces are replaced by, newest last
-        self._results_of: type | None = None  #: the memory of what all versions return, where that is asked for
 
     def call_any(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The call when it is not one for the version called last: find its version, or compile it, or inline it."""
@@ -175,28 +174,11 @@ class Jitted(Dispatched):
 
         return trace(unpinned, *args, **kwargs)
 
-    @collecting_later
-    def lower_to_device(self, *args: Any, **kwargs: Any) -> DeviceExecutable:
-        """What these arguments are compiled to for the GPU that the options name."""
-        if self.static:
-            args, kwargs = self._pin(args, kwargs)
-        start = perf_counter()
-        graph = self._trace(args, kwargs)
-        seconds = perf_counter() - start
-        load_module("gradc.api.device")  # and with it LLVM
-        from gradc.api.device import DeviceExecutable
-
-        return DeviceExecutable(graph, self._options_for(graph, args, kwargs), seconds)
-
     def _compile(self, graph: Graph, args: Any, kwargs: Any, seconds: float) -> Executable:
         load_module("gradc.api.executable")  # and with it LLVM: on the first compilation, not at import
         from gradc.api.executable import Executable
 
-        if self.options.keeps_foreign and self._results_of is None:
-            from gradc.runtime.arena import memory_class
-
-            self._results_of = memory_class()
-        return Executable(graph, self._options_for(graph, args, kwargs), seconds, self._results_of)
+        return Executable(graph, self._options_for(graph, args, kwargs), seconds)
 
     def _options_for(self, graph: Graph, args: Any, kwargs: Any) -> Options:
         """The options with the donated arguments by their place in the graph."""
@@ -423,33 +405,6 @@ def _options(**given: Any) -> Options:
     return Options(**{name: value for name, value in given.items() if value is not None})
 
 
-@overload
-def compile(
-    f: Callable[..., Any],
-    *specs: Any,
-    target: Literal["cpu"] = ...,
-    static: Names = ...,
-    donate: Names = ...,
-    threads: int | None = ...,
-    fp: str = ...,
-    cpu: str | None = ...,
-    debug: bool | str = ...,
-    verify: str = ...,
-    **kwargs: Any,
-) -> Executable: ...
-@overload
-def compile(
-    f: Callable[..., Any],
-    *specs: Any,
-    target: str,
-    static: Names = ...,
-    donate: Names = ...,
-    threads: int | None = ...,
-    fp: str = ...,
-    precision: str = ...,
-    debug: bool | str = ...,
-    **kwargs: Any,
-) -> DeviceExecutable: ...
 def compile(
     f: Callable[..., Any],
     *specs: Any,
@@ -463,7 +418,7 @@ def compile(
     debug: bool | str = False,
     verify: str = "",
     **kwargs: Any,
-) -> Executable | DeviceExecutable:
+) -> Executable:
     """Compile ``f`` ahead of time for arguments described by ``specs`` (arrays, numbers or `gradc.spec`); see `jit`.
 
     ``target``: "cpu", this machine; or an NVIDIA GPU by its architecture, "sm_75", "sm_80", "sm_86", "sm_89", "sm_90",
@@ -472,19 +427,10 @@ def compile(
     multiply operands rounded to 11 bits and add up in float32.
     Raises CompileError for an unknown target, and for a precision or an op that the target lacks.
     """
-    if cpu is not None and target != "cpu":
-        raise CompileError(f"{here()}: cpu={cpu!r} says nothing about {target}; leave it out")
     given = {"threads": threads, "cpu": cpu, "target": target}
     options = _options(fp=fp, precision=precision, debug=debug, verify=verify, **given)
-    if (target, precision) != ("cpu", "ieee"):
-        from gradc.codegen.ptx import gpu_for
-
-        try:
-            gpu_for(target, precision)  # refuses what it does not know before anything is traced
-        except CompileError as error:
-            raise CompileError(f"{here()}: {error}") from None
-    jitted = Jitted(f, static, donate, options)
-    return jitted.lower(*specs, **kwargs) if target == "cpu" else jitted.lower_to_device(*specs, **kwargs)
+    machine_for(options)  # refuses what it does not know before anything is traced
+    return Jitted(f, static, donate, options).lower(*specs, **kwargs)
 
 
 def train_step(
@@ -510,7 +456,8 @@ def train_step(
         raise TypeError(f"{here()}: train_step expects an optimizer such as gc.optim.adam(1e-3), got {optimizer!r:.60}")
     title_of(loss, "train_step")
     step = Step(loss, Optimizer(*optimizer), has_aux)
-    return Jitted(step, (), (0, 1) if donate else (), _options(threads=threads, verify=verify, keeps_foreign=donate))
+    memory = OwnMemory() if donate else None
+    return Jitted(step, (), (0, 1) if donate else (), _options(threads=threads, verify=verify, memory=memory))
 
 
 class Step:

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gradc.api.compiled import compile as compile_function
-from gradc.api.compiled import jit
 from gradc.api.derivatives import value_and_grad
-from gradc.api.device import DeviceExecutable
 from gradc.api.executable import Executable
 from gradc.api.explain import explain as explain_function
 from gradc.cli.loading import Loaded, load_function
 from gradc.cli.printing import can_print
 from gradc.cli.usage import UsageError
+from gradc.machines.options import Options
+from gradc.machines.stages import Stages
+from gradc.machines.table import is_target
 from gradc.oracle import check_gradients
-from gradc.passes import optimise
 from gradc.trace import trace
 
 
@@ -39,14 +39,6 @@ def with_gradient(loaded: Loaded) -> Callable[..., Any]:
     return value_and_grad(loaded.function, _differentiable(loaded))
 
 
-def compiled(
-    loaded: Loaded, function: Callable[..., Any], debug: bool = False, threads: int | None = None
-) -> Executable:
-    """The function compiled for its example arguments."""
-    executable: Executable = jit(function, debug=debug, threads=threads).lower(*loaded.specs())
-    return executable
-
-
 def show(
     place: str,
     given: Sequence[str],
@@ -61,46 +53,35 @@ def show(
     function = with_gradient(loaded) if gradient or stage == "grad" else loaded.function
     target = target or ("sm_80" if stage == "ptx" else "cpu")
     _check_precision(precision, target)
-    of_device = target != "cpu" and stage in ("schedule", "llvm", "asm", "ptx", "stats")
-    print(
-        _device_text(loaded, function, stage, target, precision)
-        if of_device
-        else _text(loaded, function, stage, threads)
-    )
+    if stage == "ptx" and target == "cpu":
+        raise UsageError("a CPU has no PTX; choose --target sm_75, sm_80, sm_86, sm_89, sm_90, sm_100 or sm_120")
+    if stage in ("graph", "dot", "grad", "optimised"):
+        print(_graph_text(Stages(trace(function, *loaded.specs()), Options()), stage))
+        return 0
+    executable = compiled(loaded, function, threads=threads, target=target, precision=precision)
+    print(stats_text(executable) if stage == "stats" else executable.text(stage))
     return 0
 
 
+def compiled(loaded: Loaded, function: Callable[..., Any], **options: Any) -> Executable:
+    """The function compiled for its example arguments."""
+    return compile_function(function, *loaded.specs(), **options)
+
+
 def _check_precision(precision: str, target: str | None) -> None:
-    if precision != "ieee" and not (target or "").startswith("sm_"):
+    if precision != "ieee" and (target in (None, "cpu") or not is_target(target)):
         raise UsageError(f"--precision {precision} is about tensor cores of GPUs; add --target sm_80, say")
 
 
-def _device_text(loaded: Loaded, function: Callable[..., Any], stage: str, target: str, precision: str) -> str:
-    executable = compile_function(function, *loaded.specs(), target=target, precision=precision)
-    return stats_text(executable) if stage == "stats" else executable.text(stage)
-
-
-def _text(loaded: Loaded, function: Callable[..., Any], stage: str, threads: int | None) -> str:
-    if stage == "ptx":
-        raise UsageError("a CPU has no PTX; choose --target sm_75, sm_80, sm_86, sm_89, sm_90, sm_100 or sm_120")
-    if stage == "graph":
-        return str(trace(function, *loaded.specs()))
+def _graph_text(stages: Stages, stage: str) -> str:
     if stage == "dot":
-        return trace(function, *loaded.specs()).dot()
-    if stage in ("grad", "optimised"):
-        graph = optimise(trace(function, *loaded.specs()))
-        return "\n".join([str(graph), *(f"  note: {n}" for n in graph.notes)])
-    executable = compiled(loaded, function, threads=threads)
-    if stage == "stats":
-        return stats_text(executable)
-    return {
-        "schedule": lambda: str(executable.schedule),
-        "llvm": lambda: executable.llvm,
-        "asm": lambda: executable.asm,
-    }[stage]()
+        return stages.source.dot()
+    if stage == "graph":
+        return stages.text(stage)
+    return "\n".join([str(stages.optimised), *(f"  note: {n}" for n in stages.optimised.notes)])
 
 
-def stats_text(executable: Executable | DeviceExecutable) -> str:
+def stats_text(executable: Executable) -> str:
     """Milliseconds per stage and what one call costs."""
     stats = executable.stats
     lines = [f"{name:<14} {1e3 * seconds:8.2f} ms" for name, seconds in stats["seconds"].items()]
@@ -187,16 +168,14 @@ def write(
     function = with_gradient(loaded) if gradient else loaded.function
     triple, *more = target
     _check_precision(precision, triple)
-    if triple is not None and triple.startswith("sm_"):
+    if triple is not None and is_target(triple):
         if any(more) or debug:
             raise UsageError(f"--cpu, --features and --debug say nothing about {triple}; leave them out")
-        written = compile_function(function, *loaded.specs(), target=triple, precision=precision).save(
-            output, overwrite=overwrite
-        )
+        written = compiled(loaded, function, target=triple, precision=precision).save(output, overwrite=overwrite)
     elif output.endswith(".ptx"):
         raise UsageError(f"{output}: PTX is for a GPU; add --target sm_80, say")
     else:
-        written = compiled(loaded, function, debug).save(output, *target, name, overwrite=overwrite)
+        written = compiled(loaded, function, debug=debug).save(output, *target, name, overwrite=overwrite)
     for path in written:
         print(f"wrote {path} ({path.stat().st_size:,} bytes)")
     return 0

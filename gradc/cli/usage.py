@@ -7,7 +7,7 @@ import traceback
 from gradc.errors import GradcError
 from gradc.places import is_user_code
 
-STAGES = ("graph", "grad", "optimised", "schedule", "llvm", "asm", "ptx", "dot", "stats")
+STAGES = ("graph", "grad", "optimised", "lowered", "schedule", "llvm", "asm", "ptx", "dot", "stats")
 
 
 class UsageError(Exception):

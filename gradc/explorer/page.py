@@ -22,9 +22,10 @@ from gradc.explorer.formulas import FormulaRows, located, places_of
 from gradc.explorer.layering import draw
 from gradc.explorer.listing import Block, assembly_blocks, ir_blocks
 from gradc.explorer.profile import KernelTime
-from gradc.explorer.program import SYMBOL, Program
+from gradc.explorer.program import Program
 from gradc.explorer.source import excerpts
 from gradc.graph import Graph
+from gradc.machines.machine import SYMBOL
 from gradc.node import Node
 from gradc.ops.record import Kind
 from gradc.process import cached_property

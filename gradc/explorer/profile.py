@@ -1,10 +1,10 @@
 """Time per kernel, measured in place and held against what the machine can do.
 
-Enters: a `Schedule` and arrays for its inputs.  Leaves: a `Profile`.
+Enters: `Stages` and arrays for their inputs.  Leaves: a `Profile`.
 The whole step is emitted once more with a look at the clock after each kernel, so that each kernel meets its data where
 the step leaves them, in this cache or that.  It runs many times; what counts is the mean over the fastest quarter of
 the runs — a clock that ticks every 10 or 40 ns would round the minimum of a short kernel to nothing — less what a look
-at the clock takes.  Start reading at `profile_schedule`.
+at the clock takes.  Start reading at `profile`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from gradc.codegen.emit import arena_bytes, emit
-from gradc.codegen.fork import calls_fork
-from gradc.codegen.target import Target
+from gradc.errors import CompileError
 from gradc.explorer.roofline import Roofline, roofline
+from gradc.machines.cpu import HostCpu
+from gradc.machines.stages import Stages
+from gradc.node import here
 from gradc.places import Where
 from gradc.runtime.blocks import BlockCall, zeroed
 from gradc.runtime.clock import clock
-from gradc.runtime.load import load
-from gradc.runtime.pool import fork_symbols
 from gradc.schedule.chains import longest_chain
 from gradc.schedule.kernel import Kernel
 from gradc.schedule.origin import nodes_of
 from gradc.schedule.plan import Schedule
 
-SYMBOL = "gradc_timed"
 #: Runs go on until there are enough of them or this much time has passed, but at least a few.
 RUNS, FEWEST_RUNS = 1000, 8
 PATIENCE_NS = 500_000_000
@@ -153,19 +151,17 @@ class Profile:
         return f"{self.title}: {self.step_ns:,.0f} ns per step in {len(self.kernels)} kernels ({runs})"
 
 
-def profile_schedule(
-    schedule: Schedule, source: Sequence[Where | None], arrays: Sequence[Any], fp: str = "ieee", runs: int = RUNS
-) -> Profile:
-    """Run ``schedule`` on ``arrays``, which fit its inputs, and time each kernel.
+def profile(stages: Stages, arrays: Sequence[Any], runs: int = RUNS) -> Profile:
+    """Run the schedule of ``stages`` on ``arrays``, which fit its inputs, and time each kernel.
 
-    ``source`` gives for each node of the scheduled graph the user's line, or None.  Arrays that are donated are copied,
-    so that the caller's stay as they are.
+    Arrays that are donated are copied, so that the caller's stay as they are.  Raises CompileError for code of another
+    machine than this CPU.
     """
-    machine = roofline()
-    ticks = _measured(schedule, _blocks(schedule, arrays), fp, runs)
+    schedule, lines, machine = stages.schedule, stages.lines, roofline()
+    ticks = _measured(stages, _blocks(schedule, arrays), runs)
     fast = ticks[np.argsort(ticks[:, -1] - ticks[:, 0], kind="stable")[: max(1, len(ticks) // 4)]]
     look, *times = np.diff(fast, axis=1).mean(axis=0)
-    kernels = [_timed(schedule, n, source, float(max(ns - look, 0.0)), machine) for n, ns in enumerate(times)]
+    kernels = [_timed(schedule, n, lines, float(max(ns - look, 0.0)), machine) for n, ns in enumerate(times)]
     chain = longest_chain(schedule, [k.measured_ns for k in kernels])
     return Profile(schedule.title, tuple(kernels), len(ticks), machine, chain)
 
@@ -198,13 +194,14 @@ def _blocks(schedule: Schedule, arrays: Sequence[Any]) -> tuple[list[Any], list[
     return [*inputs, *schedule.arrays], results
 
 
-def _measured(schedule: Schedule, blocks: tuple[list[Any], list[Any]], fp: str, runs: int) -> np.ndarray[Any, Any]:
+def _measured(stages: Stages, blocks: tuple[list[Any], list[Any]], runs: int) -> np.ndarray[Any, Any]:
     """Clock readings, one row per run."""
-    target = Target.host()
-    text = str(emit(schedule, target, SYMBOL, fp, clock=True))
-    ticks = np.zeros(len(schedule.kernels) + 2, np.int64)
-    symbols = clock().symbols | (fork_symbols(schedule.threads) if calls_fork(text) else {})
-    call = BlockCall(load(text, SYMBOL, symbols=symbols), zeroed(arena_bytes(schedule, target)), [ticks])
+    cpu = stages.machine
+    if not isinstance(cpu, HostCpu):
+        raise CompileError(f"{here()}: {stages.source.title} is compiled for {cpu.name}; only this CPU has a profile")
+    code = cpu.emit_timed(stages.schedule, stages.options)
+    ticks = np.zeros(len(stages.schedule.kernels) + 2, np.int64)
+    call = BlockCall(cpu.link(code, stages.options, clock().symbols), zeroed(code.arena_bytes), [ticks])
     call(*blocks)
     start = perf_counter_ns()
     found: list[np.ndarray[Any, Any]] = []

@@ -15,21 +15,16 @@ from typing import Any
 import numpy as np
 
 from gradc.codegen.debug import Locations
-from gradc.codegen.emit import emit
-from gradc.codegen.target import Target
 from gradc.explain.derivation import Derivation
 from gradc.explorer.film import Film, Frame
-from gradc.explorer.profile import Profile, profile_schedule
+from gradc.explorer.profile import Profile, profile
 from gradc.graph import Graph, rewrite
+from gradc.machines.options import Options
+from gradc.machines.stages import Stages
 from gradc.node import Node, constant
-from gradc.ops.control import every_node
-from gradc.ops.record import Kind
-from gradc.passes import PIPELINE, Observe, lowering, run_passes
+from gradc.passes import Observe
 from gradc.passes.lineage import following, rewritten
-from gradc.runtime.load import assemble, target_info
-from gradc.schedule import Schedule, schedule
-
-SYMBOL = "gradc_step"
+from gradc.schedule.plan import Schedule
 
 
 @dataclass(frozen=True)
@@ -69,26 +64,22 @@ def compiled_program(
         derivation = derive(film)
         step = _with_sizes(derivation)
         film("sizes", derivation.step, step)
-        optimised = run_passes(step, PIPELINE, film)
-        lowered = run_passes(optimised, lowering(optimised), film)
-    target = Target.host()
-    plan = schedule(lowered, target=target)
-    source = [None if node.op.kind is Kind.INPUT else node.where for node in every_node(lowered)]
-    locations = Locations(plan, source)
-    text = str(emit(plan, target, SYMBOL, debug=locations))
-    info = target_info()
+        stages = Stages(step, Options(threads=1, observe=film, debug=True))
+        lowered = stages.lowered
+    text, locations = stages.code.text, stages.locations
+    assert locations is not None
     return Program(
         derivation=derivation,
         frames=tuple(film.frames),
         graph=lowered,
         became=_positions(derivation, lowered, lineage.became(lowered)),
-        schedule=plan,
+        schedule=stages.schedule,
         locations=locations,
         llvm=text,
-        asm=assemble(text, info.triple, target.cpu, target.features, "asm"),
-        profile=profile_schedule(plan, source, _arrays(lowered, arrays or ())),
+        asm=stages.asm,
+        profile=profile(stages, _arrays(lowered, arrays or ())),
         sought=sought,
-    )  # fmt: skip
+    )
 
 
 def _positions(

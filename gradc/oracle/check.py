@@ -165,7 +165,7 @@ def agreement(
 def default_compiler() -> CompileGraph:
     """gradc's own compiler: a Graph to a function from flat arrays to flat arrays."""
     from gradc.api.executable import Executable
-    from gradc.api.options import Options
+    from gradc.machines.options import Options
 
     def compile_graph(graph: Graph) -> Callable[[Sequence[Any]], Sequence[Any]]:
         in_tree = flatten((tuple(0.0 for _ in graph.inputs), {}))[2]

@@ -162,10 +162,11 @@ class DeviceFunction:
             raise StorageError(f"{spec.name} must be contiguous and start at a multiple of {ALIGN} bytes; copy it")
         return _Given(pointer, owner)
 
-    def _results(self, leaves: Sequence[Any], out: Sequence[Any | None]) -> list[Any]:
+    def _results(self, leaves: Sequence[Any], out: Sequence[Any | None] | None) -> list[Any]:
         """The arrays that the outputs go to: donated arguments, those given, fresh ones."""
         made: list[Any] = []
-        for j, (spec, given) in enumerate(zip(self.outputs, out, strict=True)):
+        wanted = out if out is not None else [None] * len(self.outputs)
+        for j, (spec, given) in enumerate(zip(self.outputs, wanted, strict=True)):
             if j in self.donors:
                 made.append(leaves[self.donors[j]])
             elif given is None:
@@ -178,17 +179,20 @@ class DeviceFunction:
         return made
 
     # -- running -----------------------------------------------------------------------------------------------------
-    def __call__(self, *leaves: Any) -> list[Any]:
+    def __call__(self, *leaves: Any, out: Sequence[Any | None] | None = None) -> list[Any]:
         """Run on device arrays; returns as soon as the work is asked for, unless the function can fail."""
         given = [self._admit(i, x) for i, x in enumerate(leaves)]
-        results = self._results(leaves, [None] * len(self.outputs))
+        results = self._results(leaves, out)
         with self.lock:
             self._record(given, results)
             self._check()
         return results
 
-    def bind(self, leaves: Sequence[Any], out: Sequence[Any | None]) -> tuple[Callable[[], None], list[Any]]:
-        """A callable that runs on these buffers, as one graph, and its results.
+    def bind(
+        self, *leaves: Any, out: Sequence[Any | None] | None = None, nest: Callable[[Sequence[Any]], Any] = tuple
+    ) -> Callable[[], Any]:
+        """A callable that runs on these buffers, as one graph, and returns the same results each time, nested by
+        ``nest``.
 
         Where what runs depends on what was found before, there is no graph: the host asks, and launches one by one.
         """
@@ -197,15 +201,16 @@ class DeviceFunction:
         with self.lock:
             record = partial(self._record, given, results)
             replay = record if self.plan.decides else self.driver.capture(record)
-        keep = (given, results)
+        keep, answer = (given, results), nest(results)
 
-        def run() -> None:
+        def run() -> Any:
             assert keep
             with self.lock:
                 replay()
                 self._check()
+            return answer
 
-        return run, results
+        return run
 
     def _record(self, given: Sequence[_Given], results: Sequence[Any]) -> None:
         """Ask for every launch, in order."""

@@ -250,7 +250,7 @@ def load(
     process (libc, libm).  Raises CompileError when the IR is invalid or a symbol is missing.
     """
     engine = _get_engine()
-    cpu, features = _choose_cpu(engine.info, cpu, features)
+    cpu, features = cpu_for(cpu, features)
     seconds: dict[str, float] = {"parse": 0.0, "codegen": 0.0, "link": 0.0}
     store = disk.default() if use_cache else None
     key = cache_key(ir_text, cpu, features, opt_level)
@@ -274,7 +274,7 @@ def load_known(key: str, name: str, symbols: Mapping[str, int] | None = None, cp
     The text it was made from is not needed, and not known.
     """
     engine, store = _get_engine(), disk.default()
-    cpu, features = _choose_cpu(engine.info, cpu, None)
+    cpu, features = cpu_for(cpu)
     start = perf_counter()
     blob = store.get(key) if store else None
     if blob is None:
@@ -300,8 +300,9 @@ def cache_key(ir_text: str, cpu: str, features: str, opt_level: int) -> str:
     return digest.hexdigest()
 
 
-def _choose_cpu(info: TargetInfo, cpu: str | None, features: str | None) -> tuple[str, str]:
-    """CPU and feature list whose code can run here."""
+def cpu_for(cpu: str | None = None, features: str | None = None) -> tuple[str, str]:
+    """CPU and feature list whose code can run here; see `load`."""
+    info = target_info()
     known = info.features.items()
     host = [("+" if on else "-") + feature for feature, on in sorted(known)]
     if features is None:
@@ -432,7 +433,7 @@ def assemble(
         try:
             target = llvm.Target.from_triple(triple)
         except RuntimeError as error:
-            raise CompileError(f"LLVM has no target {triple!r}: {str(error).strip()}") from error
+            raise CompileError(f"LLVM has no target {triple!r:.80}: {str(error).strip():.160}") from error
         with ExitStack() as held:
             machine = held.enter_context(
                 target.create_target_machine(

@@ -51,7 +51,6 @@ from gradc.runtime.objects import address as address_of
 RELEASE_GIL_SECONDS = 20e-6
 
 Outputs = tuple[Any, ...]
-_RESULTS = object()  #: an answer nobody can give
 _POINTERS = (ctypes.c_void_p,) * 5
 _HOLDING_GIL = ctypes.PYFUNCTYPE(None, *_POINTERS)
 _RELEASING_GIL = ctypes.CFUNCTYPE(None, *_POINTERS)
@@ -285,11 +284,18 @@ class NativeFunction:
         """The record that the compiled entry reads, where there is one."""
         return self._entry.words if self._entry else None
 
+    def put(self, x: object) -> Array:
+        """A copy of an array in this process's memory."""
+        return np.array(x, order="C")
+
     def bind(
-        self, *args: object, out: Sequence[Array | None] | None = None, answer: object = _RESULTS
+        self,
+        *args: object,
+        out: Sequence[Array | None] | None = None,
+        nest: Callable[[Sequence[Any]], Any] = tuple,
     ) -> Callable[[], Any]:
-        """A callable without arguments that runs the step on these very buffers and returns the same arrays each time:
-        as a tuple, or nested in ``answer``.
+        """A callable without arguments that runs the step on these very buffers and returns the same arrays each time,
+        as ``nest`` nests them.
 
         What is written into the arguments between two calls is seen by the next one; therefore an array that would have
         to be copied raises StorageError, and 0-d results are 0-d arrays.  Python and NumPy scalars are read once.
@@ -306,8 +312,7 @@ class NativeFunction:
         results = [_fresh(s) if x is None else x for x, s in zip(given, self.outputs, strict=True)]
         lease = portable.leases.create()
         portable.fill(lease, arrays, results)
-        if answer is _RESULTS:
-            answer = tuple(results)
+        answer = nest(results)
         if self._entry is not None:
             return self._entry.bind(lease, answer, keep=(self, arrays, results))
         return BoundStep(portable, lease, (arrays, results), answer)

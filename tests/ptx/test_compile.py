@@ -14,7 +14,7 @@ import gradc.numpy as gnp
 from gradc.cli import main
 from gradc.codegen.ptx import FINE, Gpu
 from gradc.containers import leaves_of
-from gradc.errors import ArgumentError, CompileError, DeviceError, IndexingError, StorageError
+from gradc.errors import ArgumentError, CompileError, DeviceError, IndexingError, NoCodeError, StorageError
 from gradc.runtime import cuda, dlpack
 from gradc.runtime.load import GPU_INTRINSICS, assemble
 from tests.ptx import models
@@ -139,9 +139,7 @@ def test_work_that_a_gpu_lacks_is_named_with_the_users_line(monkeypatch):
 
 
 def _refusing(nest, title):
-    from gradc.codegen.ptx import NoDeviceCodeError
-
-    raise NoDeviceCodeError(title, 4)
+    raise NoCodeError(title, "a GPU", 4)
 
 
 def test_captured_arrays_stay_in_the_process(tmp_path):

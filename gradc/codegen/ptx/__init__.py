@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gradc.codegen.ptx.emit import DeviceModule, NoDeviceCodeError, emit
+from gradc.codegen.ptx.emit import DeviceModule, emit
 from gradc.codegen.ptx.launch import FINE, Launch, LaunchPlan, Pointer
-from gradc.codegen.ptx.target import TRIPLE, Gpu, gpu_for
+from gradc.codegen.ptx.target import TRIPLE, Gpu
 
 __all__ = [
     "FINE",
@@ -13,8 +13,6 @@ __all__ = [
     "Gpu",
     "Launch",
     "LaunchPlan",
-    "NoDeviceCodeError",
     "Pointer",
     "emit",
-    "gpu_for",
 ]

@@ -25,7 +25,6 @@ from gradc.codegen.ptx.team import team_steps
 from gradc.codegen.ptx.thin import as_nest, is_thin
 from gradc.codegen.ptx.thread import Thread
 from gradc.codegen.ptx.turn import Turned, turn_of
-from gradc.errors import CompileError
 from gradc.schedule.bodies import Body, Choice, Repeat
 from gradc.schedule.kernel import (
     Buffer,
@@ -44,14 +43,6 @@ ALIGN = 64
 DeviceWork = Nest | Product | Correlation | Sort | Search
 
 
-class NoDeviceCodeError(CompileError):
-    """A piece of work that has no code on a GPU; ``node`` is the graph position of what it computes, or −1."""
-
-    def __init__(self, what: str, node: int):
-        super().__init__(f"{what} has no code on a GPU")
-        self.node = node
-
-
 @dataclass(frozen=True)
 class DeviceModule:
     """The text of an LLVM module for ``gpu``, and how its kernels are launched."""
@@ -62,10 +53,7 @@ class DeviceModule:
 
 
 def emit(schedule: Schedule, gpu: Gpu, name: str, fp: str = "ieee", precision: str = "ieee") -> DeviceModule:
-    """The kernels of a whole schedule; ``fp`` is "ieee", "contract" or "fast", ``precision`` "ieee" or "tf32".
-
-    Raises `NoDeviceCodeError` for work that a GPU lacks.
-    """
+    """The kernels of a whole schedule; ``fp`` is "ieee", "contract" or "fast", ``precision`` "ieee" or "tf32"."""
     emitter = _Emitter(schedule, gpu, name, fp, precision == "tf32")
     places = {b.number: Pointer(b.place, b.at) for b in schedule.buffers}
     read = _read_buffers(schedule.kernels, schedule.buffers)

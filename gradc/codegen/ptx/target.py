@@ -22,17 +22,6 @@ PTX_VERSIONS = {
 CUDA_VERSIONS = {(6, 5): (10, 2), (7, 0): (11, 0), (7, 1): (11, 1), (7, 8): (11, 8), (8, 6): (12, 7), (8, 7): (12, 8)}
 
 
-def gpu_for(arch: str, precision: str = "ieee") -> Gpu:
-    """The GPU ``arch``, once it is sure that its products can have this precision."""
-    if arch == "cpu":
-        raise CompileError(f"precision={precision!r} is about tensor cores of GPUs; a CPU's products are always IEEE")
-    gpu = Gpu(arch)
-    if precision == "tf32" and not gpu.has_tf32:
-        able = ", ".join(a for a in PTX_VERSIONS if Gpu(a).has_tf32)
-        raise CompileError(f"{arch} has no tensor cores for precision='tf32'; there are those of {able}")
-    return gpu
-
-
 @dataclass(frozen=True)
 class Gpu:
     """One generation of GPUs: code for ``sm_80`` runs on it and on every later one of the same PTX."""
@@ -41,7 +30,7 @@ class Gpu:
 
     def __post_init__(self) -> None:
         if self.arch not in PTX_VERSIONS:
-            raise CompileError(f"no target {self.arch!r}; there are cpu, {', '.join(PTX_VERSIONS)}")
+            raise CompileError(f"no GPU {self.arch!r}; there are {', '.join(PTX_VERSIONS)}")
 
     @property
     def compute_capability(self) -> tuple[int, int]:

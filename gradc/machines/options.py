@@ -5,13 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from gradc.node import here
 from gradc.passes import Observe
+from gradc.runtime.arena import memory_class
 from gradc.runtime.threads import MOST_THREADS, default_threads, is_thread_count
 
 #: what ``show=`` and GRADC_SHOW can print while a function compiles
-STAGES = ("graph", "optimised", "schedule", "llvm", "asm")
+STAGES = ("graph", "optimised", "lowered", "schedule", "llvm", "asm")
+
+
+class OwnMemory:
+    """Memory in which a function knows its own results again, those of all its versions."""
+
+    def __init__(self) -> None:
+        self.kind = memory_class()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Where it arrives, there are no such results yet."""
+        return OwnMemory, ()
 
 
 @dataclass(frozen=True)
@@ -24,7 +37,7 @@ class Options:
     precision: str = "ieee"  #: of float32 products; "tf32": operands rounded for tensor cores
     threads: int = field(default_factory=default_threads)  #: how many may share the work, the caller's among them
     donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage
-    keeps_foreign: bool = False  #: donated arrays that are not results of the same function are copied first
+    memory: OwnMemory | None = None  #: of all results; donated arrays that lie elsewhere are copied first
     observe: Observe | None = None
     versions: int = 128  #: how many versions of a function stay compiled
     recall: bool = True  #: take what the disk knows of the whole graph, without running a stage

@@ -5,16 +5,21 @@ Enters: the arguments of a call, or a status word.  Leaves: flat arrays, or an e
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradc.aval import is_number, lost_meaning
+from gradc.codegen.bounds import OUT_OF_BOUNDS
 from gradc.containers import leaves_of
-from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError
+from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError, StorageError
 from gradc.graph import Graph
 from gradc.node import Node, describe, here
 from gradc.ops.control import every_node
+from gradc.runtime.arrays import ArraySpec
+
+if TYPE_CHECKING:
+    from gradc.machines.stages import Stages
 
 #: status word: what the low byte means
 STATUS = {
@@ -34,19 +39,40 @@ def flat_leaves(graph: Graph, args: Any, kwargs: Any) -> list[Any]:
     return leaves
 
 
-def failure(title: str, lowered: Graph, status: int) -> Exception:
-    """The exception that a status word stands for: its low byte says what, the rest is a node of the lowered graph."""
-    kind, number = status & 0xFF, status >> 8
-    node = list(every_node(lowered))[number]
+def array_specs(graph: Graph) -> tuple[list[ArraySpec], list[ArraySpec]]:
+    """What a function of ``graph`` takes, by the user's names, and what it returns."""
+    names = [graph.names.get(x, f"argument {i}") for i, x in enumerate(graph.inputs)]
+    inputs = [ArraySpec(x.shape, x.dtype, name) for x, name in zip(graph.inputs, names, strict=True)]
+    return inputs, [ArraySpec(y.shape, y.dtype, f"output {j}") for j, y in enumerate(graph.outputs)]
+
+
+# -- errors: of the graph and the stages, for what raises them must not hold the function ------------------------------
+def failure(stages: Stages, status: int) -> Exception:
+    """The exception that a status word stands for: its low byte says what, the rest is a node of the lowered graph (or
+    of the schedule a kernel, whose access was out of bounds).
+    """
+    title, kind, number = stages.source.title, status & 0xFF, status >> 8
+    if kind == OUT_OF_BOUNDS:
+        kernel, lines = stages.schedule.kernels[number], stages.lines
+        where = next((w for n in reversed(kernel.nodes) if (w := lines[n]) is not None), here())
+        what = f"kernel {number} ({kernel.title}) touches memory outside of its buffers"
+        return CompileError(f"{where}: {title}: {what}; the access was not made")
+    node = list(every_node(stages.lowered))[number]
     words = STATUS.get(kind, f"failure {kind}")
     error = IndexingError if kind == 1 else CompileError
     operand = describe(node.args[0]) if node.args else str(node.aval)
     return error(f"{node.where}: {node.op.name} of {operand} in {title}: {words}")
 
 
-def mismatch(title: str, name: str, node: Node, given: object) -> Exception:
-    """The error for an argument that does not fit: what was given, what was expected, what to do."""
-    title = f"{here()}: {title}"
+def refusal(graph: Graph, words: str) -> Exception:
+    """The error for a donated or ``out`` array whose memory cannot be written in place."""
+    return StorageError(f"{here()}: {graph.title}: {words}")
+
+
+def mismatch(graph: Graph, i: int, given: object) -> Exception:
+    """The error for argument ``i`` that does not fit: what was given, what was expected, what to do."""
+    node = graph.inputs[i]
+    title, name = f"{here()}: {graph.title}", graph.names.get(node, f"argument {i}")
     if isinstance(given, Node):
         return ArgumentDTypeError(
             f"{title}: {name} is traced, {describe(given)}, and an executable runs on arrays.\n"

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from gradc.api.options import Options
 from gradc.aval import Aval, Results
 from gradc.graph import Graph
+from gradc.machines.options import Options
 from gradc.ops.custom import DerivativeRule
 from gradc.ops.record import Kind, Op
 from gradc.runtime import cache as disk
