@@ -15,14 +15,16 @@ import pytest
 
 from gradc.node import OPS
 from tests.fuzz import arguments, surface
-from tests.fuzz.campaign import Campaign
-from tests.fuzz.check import Subjects, examine, one
+from tests.fuzz.campaign import Campaign, manner_for, oracles_for
+from tests.fuzz.check import NATIVE, ORACLES, examine, one
 from tests.fuzz.control import CONTROL
 from tests.fuzz.forms import FORMS, UPDATES
 from tests.fuzz.generate import program, program_of
 from tests.fuzz.language import Program, Statement, literal
+from tests.fuzz.native import MANNERS, donations, native_results
 from tests.fuzz.report import file_of
 from tests.fuzz.shrink import shrunk
+from tests.fuzz.subjects import Subjects
 
 #: programs of `make test`, and of the nightly run
 FEW, MANY = 100, 5000
@@ -91,6 +93,37 @@ def test_a_value_that_is_not_numpys_is_seen():
     assert one("value", Subjects(PLANTED["value"])).oracle == "value"
 
 
+@pytest.mark.parametrize("manner", [*dict.fromkeys(MANNERS)])
+@pytest.mark.parametrize("oracle", NATIVE)
+def test_wrong_machine_code_is_seen_in_every_manner(oracle, manner, monkeypatch):
+    """One result of a few of the planted program, moved by a little, is one too many."""
+    s = Subjects(of_one("gnp.sin(x0) * x0", X), manner)
+    assert one(oracle, s) is None
+
+    def wrong(asked, how):
+        (results,) = native_results(asked, how)
+        return [[r + 1e-9 * (np.arange(r.size).reshape(r.shape) == r.size - 1) for r in results]]
+
+    monkeypatch.setattr("tests.fuzz.check.native_results", wrong)
+    found = one(oracle, s)
+    assert found is not None
+    assert (found.oracle, found.manner) == (oracle, manner)
+
+
+def test_every_manner_is_met_by_every_oracle_of_machine_code():
+    """The shares of the oracles and those of the manners do not walk in step."""
+    met = {(name, manner_for(n)) for n in range(20_000) for name in oracles_for(n)}
+    assert {(name, manner) for name in NATIVE for manner in MANNERS} <= met
+
+
+def test_donated_arguments_get_results_of_their_own_program_that_fit():
+    x, y = np.zeros(3), np.zeros((2, 2))
+    first = NATIVE["compiled"](Subjects(of_one("gnp.sin(x0)", x)))
+    second = NATIVE["compiled"](Subjects(of_one("gnp.cos(x0)", y)))
+    third = NATIVE["compiled"](Subjects(of_one("gnp.sum(x0)", x)))
+    assert donations([first, third, second]) == {0: 0, 2: 2}
+
+
 def test_a_wrong_partial_is_seen_by_differences_and_by_sympy(monkeypatch):
     monkeypatch.setitem(OPS, "sin", OPS["sin"])
     record = OPS["tanh"]
@@ -109,7 +142,7 @@ def test_an_error_that_is_not_gradcs_own_is_a_failure(monkeypatch):
     def broken(*args, **kwargs):
         raise KeyError("lost")
 
-    monkeypatch.setattr("tests.fuzz.check.push_forward", broken)
+    monkeypatch.setattr("tests.fuzz.subjects.push_forward", broken)
     found = one("adjoint", Subjects(PLANTED["adjoint"]))
     assert "KeyError" in found.kind
 
@@ -148,6 +181,17 @@ def test_the_file_of_a_failure_runs_on_its_own_and_fails(tmp_path):
 
 
 # -- the runs ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_failed_is_run_again_and_is_clean_once_it_is_mended(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(ORACLES, "value", lambda s: "planted" if s.program.title.endswith("-7") else None)
+        assert not Campaign(5, tmp_path, 0.0, say=lambda text: None).run(10)
+    assert json.loads((tmp_path / "state.json").read_text())["failed"] == {"7": "value"}
+    again = Campaign(5, tmp_path, say=lambda text: None).resumed()
+    assert again.again()
+    assert json.loads((tmp_path / "state.json").read_text())["failed"] == {}
+    assert again.done == 10
 
 
 def test_a_run_goes_on_where_it_stood(tmp_path):

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from gradc.graph import Graph
+from gradc.node import Node
 from gradc.ops.control import bodies
 from gradc.passes.accumulate import accumulate, is_narrow_sum
 from gradc.passes.cse import cse
@@ -56,15 +57,16 @@ def run_passes(
     """
     if check is None:
         check = os.environ.get("GRADC_CHECK") == "1"
+    known: set[Node] = set()
     if check:
-        verify(graph, "input")
+        verify(graph, "input", known)
     left: dict[Pass, Graph] = {}
     for step in passes:
         before = graph
         if left.get(step) is not graph:
             graph = left[step] = apply(step, graph)
         if check:
-            verify(graph, step.__name__)
+            verify(graph, step.__name__, known)
         if observe is not None:
             observe(step.__name__, before, graph)
     return graph

@@ -10,17 +10,24 @@ from gradc.ops.control import bodies
 from gradc.ops.record import Kind
 
 
-def verify(graph: Graph, after: str) -> None:
+def verify(graph: Graph, after: str, known: set[Node] | None = None) -> None:
     """Raise CompileError, naming the pass and the node, unless every node is a registered op whose shape rule, which
-    checks its operands, gives its aval, and no body reads what is not its own."""
+    checks its operands, gives its aval, and no body reads what is not its own.
+
+    Nodes do not change: those in ``known`` were verified before and are not looked at again; it receives the others.
+    """
+    known = set() if known is None else known
     for i, node in enumerate(graph.nodes):
+        if node in known:
+            continue
         problem = _problem(node)
         for name, body in bodies(node).items():
-            verify(body, after)
+            verify(body, after, known)
             if body.free:
                 problem = problem or f"its {name} reads a leaf that is no input of it"
         if problem:
             raise CompileError(f"invalid graph after {after}: %{i} = {node.op.name} ({node.where}): {problem}")
+        known.add(node)
 
 
 def _problem(node: Node) -> str | None:

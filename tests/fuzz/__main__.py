@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the sequence of programs")
     parser.add_argument("--folder", type=Path, default=Path(".fuzz"), help="state and failures")
     parser.add_argument("--show", type=int, metavar="NUMBER", help="print one program of the sequence and stop")
+    parser.add_argument("--again", action="store_true", help="the programs that failed, once more")
     parser.add_argument("--shrink", type=float, default=30.0, metavar="SECONDS", help="for one failing program")
     options = parser.parse_args()
     os.environ["GRADC_CHECK"] = "1"
@@ -30,7 +31,8 @@ def main() -> int:
     folder = options.folder / f"seed-{options.seed}"
     campaign = Campaign(options.seed, folder, options.shrink, lambda text: print(text, flush=True))
     try:
-        return 0 if campaign.resumed().run(options.n) else 1
+        campaign.resumed()
+        return 0 if (campaign.again() if options.again else campaign.run(options.n)) else 1
     except KeyboardInterrupt:
         print(f"stopped after {campaign.done} programs; the same command goes on from there", file=sys.stderr)
         return 130

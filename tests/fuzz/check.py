@@ -11,6 +11,7 @@ jacobian    the structured Jacobian, in every mode, equals the columns that forw
 hessian     the structured Hessian equals the columns of forward over reverse, and reverse over reverse
 second      a difference quotient of the gradient equals forward over reverse
 gradient    the compiled gradient equals the interpreted one
+matrix_…    the compiled Jacobian in each mode, and the compiled Hessian, equal the interpreted ones
 batched     `vmap` of the program equals the program row by row
 explained   the formulas can be written
 checked     `check_gradients` finds nothing
@@ -21,29 +22,29 @@ quotient.  A refusal by one of gradc's own errors is no failure, it is counted. 
 
 from __future__ import annotations
 
-import functools
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 import gradc as gc
-from gradc.aval import BFLOAT16, Results, is_float
-from gradc.diff.modes import pull_back, push_forward
+from gradc.aval import BFLOAT16, Results, finfo, is_float
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.symbolic.written_out import LongLoopError
 from gradc.errors import GradcError
-from gradc.graph import Graph
-from gradc.node import Node, constant
-from gradc.oracle.check import default_compiler
+from gradc.graph import Graph, rewrite
+from gradc.node import as_node, constant
 from gradc.oracle.compare import VAGUE
 from gradc.oracle.lines import Lines
 from gradc.oracle.rounding import running_errors
-from gradc.oracle.witness import Subject, subject_of
+from gradc.oracle.witness import subject_of
 from tests.fuzz.language import Array, Program, quietly
-from tests.fuzz.reference import GRADC, NUMPY, flat_results
+from tests.fuzz.native import DEFAULT, Manner, Native, native_results
+from tests.fuzz.reference import NUMPY, flat_results
+from tests.fuzz.subjects import Number, Subjects
 
 #: a quotient of a difference of values this much larger than its derivative is drowned in them
 MOST_COLUMNS = 12
@@ -56,6 +57,7 @@ class Failure:
     oracle: str
     kind: str
     words: str
+    manner: Manner = DEFAULT
 
 
 class RefusedError(Exception):
@@ -63,73 +65,25 @@ class RefusedError(Exception):
 
 
 @dataclass
-class Subjects:
-    """A program with what all oracles need, made once."""
+class Matrix:
+    """A matrix, and how its error bound is found."""
 
-    program: Program
+    value: Array
+    whole: Callable[[], Array]
 
-    @functools.cached_property
-    def function(self) -> Callable[..., Any]:
-        return self.program.function(GRADC)
-
-    @functools.cached_property
-    def graph(self) -> Graph:
-        return gc.trace(self.function, *self.program.args)
-
-    @functools.cached_property
-    def values(self) -> tuple[dict[Node, Array], dict[Node, Array]]:
-        """Every node's value in float64 and the rounding of the program's own dtypes."""
-        return running_errors(self.graph.outputs, dict(zip(self.graph.inputs, self.program.args, strict=True)))
-
-    @functools.cached_property
-    def interpreted(self) -> list[Array]:
-        return flat_results(self.graph.evaluate(*self.program.args))
-
-    @functools.cached_property
-    def wide(self) -> Subject:
-        """The program in float64, with weights for its results: what derivatives are taken of."""
-        return subject_of(self.graph, self.program.args).widened()
-
-    @functools.cached_property
-    def direction(self) -> dict[int, Array]:
-        random = np.random.default_rng(1)
-        return {i: random.choice([-1.0, -0.5, 0.5, 1.0], self.wide.arrays[i].shape) for i in self.wide.wanted}
-
-    @functools.cached_property
-    def differentiable(self) -> bool:
-        graph = self.graph
-        return any(x.aval.is_float for x in graph.inputs) and any(y.aval.is_float for y in graph.outputs)
-
-    @functools.cached_property
-    def pushed(self) -> tuple[float, float]:
-        """⟨ct, J t⟩ by forward mode, with its rounding."""
-        wide = self.wide
-        tangents = [constant(self.direction[i]) for i in wide.wanted]
-        moved = push_forward(wide.graph.outputs, wide.leaves, tangents)
-        pairs = [(wide.weights[y], t) for y, t in zip(wide.graph.outputs, moved, strict=True)
-                 if t is not None and y in wide.weights]  # fmt: skip
-        return paired(pairs, wide.values)
-
-    def pulled(self, pull: Callable[..., Sequence[Node | None]] = pull_back) -> tuple[float, float]:
-        """⟨Jᵀct, t⟩ by a reverse mode, with its rounding."""
-        wide = self.wide
-        cotangents = [constant(wide.weights[y]) if y in wide.weights else None for y in wide.graph.outputs]
-        found = pull(wide.graph.outputs, wide.leaves, cotangents)
-        pairs = [(self.direction[i], g) for i, g in zip(wide.wanted, found, strict=True) if g is not None]
-        return paired(pairs, wide.values)
-
-    @functools.cached_property
-    def reverse(self) -> tuple[float, float]:
-        return self.pulled()
+    @cached_property
+    def bound(self) -> Array:
+        return self.whole()
 
 
-def paired(pairs: Sequence[tuple[Array, Node]], values: Mapping[Node, Array]) -> tuple[float, float]:
-    """Σ weight · value, and how far rounding may move it."""
-    known, errors = running_errors([n for _, n in pairs], values)
-    total = sum(float(np.sum(w * known[n])) for w, n in pairs)
-    own = 2 * np.finfo(np.float64).eps
-    bound = sum(float(np.sum(np.abs(w) * (errors[n] + own * max(n.size, 1) * np.abs(known[n])))) for w, n in pairs)
-    return total, bound
+def to_the_last_place(a: Array, b: Array) -> bool:
+    """Whether two arrays of one dtype and shape differ by no more than a rounding of their elements."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if not is_float(a.dtype):
+        return bool(np.all(a == b))
+    close = np.abs(a - b) <= finfo(a.dtype).eps * np.abs(b)
+    return bool(np.all(close | (a == b) | (np.isnan(a) & np.isnan(b))))
 
 
 def differs(got: Array, want: Array, bound: Any = 0.0) -> str | None:
@@ -160,39 +114,29 @@ def value(s: Subjects) -> str | None:
     if BFLOAT16 in floats:  # NumPy's promotion does not know it
         return None
     try:
-        expected = flat_results(s.program.function(NUMPY, reference=True)(*s.program.args))
+        expected = flat_results(s.program.expected(NUMPY))
     except AttributeError:  # a NumPy scalar lacks some methods of arrays
         return None
     narrow = np.dtype(np.float16) in floats
     for y, got, want in zip(s.graph.outputs, s.interpreted, expected, strict=True):
         if got.dtype != want.dtype or got.shape != want.shape:
             return differs(got, want)
-        close = quietly(lambda a=got, b=want: np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
-        if not narrow and not close and (words := differs(got, want, 2 * s.values[1][y])):
+        if not narrow and not to_the_last_place(got, want) and (words := differs(got, want, 2 * s.errors[y])):
             return words
     return None
 
 
-def compiled(s: Subjects, results: Sequence[Array] | None = None) -> str | None:
-    """Machine code against the interpreter."""
-    found = results if results is not None else compiled_results([s.graph], [s.program.args])[0]
-    for y, got, want in zip(s.graph.outputs, found, s.interpreted, strict=True):
-        same = quietly(lambda a=got, b=want: np.array_equal(a, b))
-        if not same and (words := differs(np.asarray(got), want, 2 * s.values[1][y])):
-            return words
-    return None
-
-
-def _apart(a: tuple[float, float], b: tuple[float, float], names: str) -> str | None:
+def _apart(a: Number, b: Number, names: str) -> str | None:
     """Two numbers with bounds; a number on one side alone is a difference."""
-    (x, ex), (y, ey) = a, b
-    if not np.isfinite(ex + ey) and np.isfinite(x) and np.isfinite(y):
-        return None
+    x, y = a.value, b.value
     if np.isfinite(x) != np.isfinite(y):
         return f"{names}: {x!r} against {y!r}: not finite"
-    if not np.isfinite(x) or abs(x - y) <= ex + ey:
+    if not np.isfinite(x) or abs(x - y) <= a.least + b.least:
         return None
-    return f"{names}: {x!r} ± {ex:.1e} against {y!r} ± {ey:.1e}"
+    bound = a.bound + b.bound
+    if not np.isfinite(bound) or abs(x - y) <= bound:
+        return None
+    return f"{names}: {x!r} ± {a.bound:.1e} against {y!r} ± {b.bound:.1e}"
 
 
 def adjoint(s: Subjects) -> str | None:
@@ -203,14 +147,12 @@ def adjoint(s: Subjects) -> str | None:
 def finite(s: Subjects) -> str | None:
     """Forward mode against a difference quotient."""
     (d,) = Lines(s.wide, s.wide.wanted).differences([s.direction])
-    if float(d.jump) or not np.isfinite(d.error):
+    quotient, error = float(d.value), float(d.error)
+    if float(d.jump) or not error <= VAGUE * max(abs(quotient), 1.0):
         return None
-    found, error = s.pushed
-    if not float(d.error) <= VAGUE * max(abs(float(d.value)), 1.0):
-        return None
-    if not np.isfinite(found):
-        return f"forward mode gives {found!r}, the function is smooth: {float(d.value)!r} ± {float(d.error):.1e}"
-    return _apart((found, error), (float(d.value), float(d.error)), "forward against differences")
+    if not np.isfinite(s.pushed.value):
+        return f"forward mode gives {s.pushed.value!r}, the function is smooth: {quotient!r} ± {error:.1e}"
+    return _apart(s.pushed, Number(quotient, error, lambda: error), "forward against differences")
 
 
 def symbolic(s: Subjects) -> str | None:
@@ -218,53 +160,46 @@ def symbolic(s: Subjects) -> str | None:
     return _apart(s.reverse, s.pulled(symbolic_pull_back), "reverse against symbolic")
 
 
-def _output(s: Subjects, number: int) -> Callable[..., Any]:
-    """The wide program as a function of its first float input, giving output ``number``."""
-    wide = s.wide
-    graph = wide.graph
-
-    def f(x: Any) -> Any:
-        from gradc.graph import rewrite
-        from gradc.node import as_node
-
-        leaves = {n: constant(a) for n, a in wide.values.items()}
-        leaves[graph.inputs[wide.wanted[0]]] = as_node(x)
-        return rewrite([graph.outputs[number]], lambda node, args: None, leaves)[0]
-
-    return f
-
-
-def _smallest(s: Subjects) -> tuple[Callable[..., Any], Array] | None:
-    """A small output of the program as a function of its first float input, and the point."""
-    wide = s.wide
-    x = wide.arrays[wide.wanted[0]]
-    for k, y in enumerate(wide.graph.outputs):
-        if y.aval.is_float and 0 < y.size <= MOST_COLUMNS and 0 < x.size <= MOST_COLUMNS:
-            return _output(s, k), x
-    return None
-
-
-def _columns(f: Callable[..., Any], x: Array) -> tuple[Array, Array]:
-    """∂f/∂x pushed one unit vector at a time, with bounds; f's shape + x's."""
-    columns, bounds = [], []
-    for place in np.ndindex(x.shape):
-        unit = np.zeros(x.shape)
-        unit[place] = 1.0
-        graph = gc.trace(lambda p, unit=unit: gc.jvp(f, (p,), (unit,))[1], x)
-        known, errors = running_errors(graph.outputs, {graph.inputs[0]: x} if graph.inputs else {})
-        (y,) = graph.outputs
-        columns.append(known[y])
-        bounds.append(errors[y])
-    return (np.stack(a, -1).reshape(a[0].shape + x.shape) for a in (columns, bounds))  # type: ignore[return-value]
-
-
-def _same_matrix(make: Callable[..., Any], x: Array, want: Array, bound: Array, name: str) -> str | None:
-    graph = gc.trace(make, x)
-    known, errors = running_errors(graph.outputs, {graph.inputs[0]: x})
-    (y,) = graph.outputs
-    if not np.all(np.isfinite(want)):
+def _smallest(s: Subjects, wide: bool = True) -> tuple[Callable[..., Any], Array] | None:
+    """A small output of the program as a function of its first float input, and the point; ``wide`` in float64."""
+    subject = s.wide if wide else subject_of(s.graph, s.program.args)
+    leaves = {n: constant(a) for n, a in subject.values.items()}
+    first, x = subject.leaves[0], subject.arrays[subject.wanted[0]]
+    small = (y for y in subject.graph.outputs if y.aval.is_float and 0 < y.size <= MOST_COLUMNS)
+    if (y := next(small, None)) is None or not 0 < x.size <= MOST_COLUMNS:
         return None
-    words = differs(known[y].astype(np.float64), want.astype(np.float64), errors[y] + bound)
+
+    def f(value: Any) -> Any:
+        return rewrite([y], lambda node, args: None, leaves | {first: as_node(value)})[0]
+
+    return f, x
+
+
+def _columns(f: Callable[..., Any], x: Array) -> Matrix:
+    """∂f/∂x pushed one unit vector at a time; f's shape + x's."""
+    graph = gc.trace(lambda p, t: gc.jvp(f, (p,), (t,))[1], x, x)
+    units = np.eye(x.size).reshape(x.size, *x.shape)
+
+    def whole() -> Array:
+        (y,) = graph.outputs
+        bounds = [running_errors(graph.outputs, dict(zip(graph.inputs, (x, u), strict=True)))[1][y] for u in units]
+        return _stacked(bounds, x)
+
+    return Matrix(_stacked([np.asarray(graph.evaluate(x, u)) for u in units], x), whole)
+
+
+def _stacked(columns: list[Array], x: Array) -> Array:
+    return np.stack(columns, -1).reshape(columns[0].shape + x.shape)
+
+
+def _same_matrix(make: Callable[..., Any], x: Array, want: Matrix, name: str) -> str | None:
+    graph = gc.trace(make, x)
+    got = np.asarray(graph.evaluate(x), np.float64)
+    if not np.all(np.isfinite(want.value)) or to_the_last_place(got, want.value):
+        return None
+    (y,) = graph.outputs
+    error = running_errors(graph.outputs, {graph.inputs[0]: x})[1][y]
+    words = differs(got, want.value, error + want.bound)
     return f"{name}: {words}" if words else None
 
 
@@ -274,66 +209,39 @@ def jacobian(s: Subjects) -> str | None:
     if chosen is None:
         return None
     f, x = chosen
-    want, bound = _columns(f, x)
+    want = _columns(f, x)
     for mode in ("auto", "forward", "reverse"):
-        if words := _same_matrix(gc.jacobian(f, mode=mode), x, want, bound, f"jacobian mode={mode!r}"):
+        if words := _same_matrix(gc.jacobian(f, mode=mode), x, want, f"jacobian mode={mode!r}"):
             return words
     return None
 
 
-def _scalar(s: Subjects) -> tuple[Callable[..., Any], Array] | None:
-    chosen = _smallest(s)
-    if chosen is None:
-        return None
-    f, x = chosen
-    return (lambda p: np.sum(np.sin(f(p)))), x
+def _scalar(f: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda p: np.sum(np.sin(f(p)))
 
 
 def hessian(s: Subjects) -> str | None:
     """The structured Hessian, and reverse over reverse, against the columns of forward over reverse."""
-    chosen = _scalar(s)
+    chosen = _smallest(s)
     if chosen is None:
         return None
-    f, x = chosen
-    want, bound = _columns(gc.grad(f), x)
-    if words := _same_matrix(gc.hessian(f), x, want, bound, "hessian"):
+    f, x = _scalar(chosen[0]), chosen[1]
+    want = _columns(gc.grad(f), x)
+    if words := _same_matrix(gc.hessian(f), x, want, "hessian"):
         return words
-    return _same_matrix(gc.jacobian(gc.grad(f), mode="reverse"), x, want, bound, "jacobian of grad, mode='reverse'")
+    return _same_matrix(gc.jacobian(gc.grad(f), mode="reverse"), x, want, "jacobian of grad, mode='reverse'")
 
 
 def second(s: Subjects) -> str | None:
     """A difference quotient of the gradient along one direction against forward over reverse."""
-    chosen = _scalar(s)
+    chosen = _smallest(s)
     if chosen is None:
         return None
-    f, x = chosen
-    graph = gc.trace(gc.grad(f), x)
+    f, x = _scalar(chosen[0]), chosen[1]
     inner = Subjects(Program({}, (), ()))
-    inner.__dict__["graph"] = graph
-    wide = subject_of(graph, [x]).widened()
-    inner.__dict__["wide"] = wide
+    inner.__dict__["graph"] = graph = gc.trace(gc.grad(f), x)
+    inner.__dict__["wide"] = subject_of(graph, [x]).widened()
     return finite(inner)
-
-
-def compiled_results(graphs: Sequence[Graph], arguments: Sequence[Sequence[Array]]) -> list[list[Array]]:
-    """Several graphs compiled as one module and called."""
-    inputs = tuple(x for g in graphs for x in g.inputs)
-    outputs = tuple(y for g in graphs for y in g.outputs)
-    flat = iter(default_compiler()(Graph(inputs, outputs))([a for args in arguments for a in args]))
-    return [[np.asarray(next(flat)) for _ in g.outputs] for g in graphs]
-
-
-def gradient(s: Subjects) -> str | None:
-    """The compiled gradient, in the program's own dtypes, against the interpreted one."""
-    subject = subject_of(s.graph, s.program.args)
-    graph = subject.gradient_graph("reverse")
-    (found,) = compiled_results([graph], [s.program.args])
-    known, errors = running_errors(graph.outputs, subject.values)
-    for y, got in zip(graph.outputs, found, strict=True):
-        want = quietly(lambda a=known[y], d=y.dtype: np.asarray(a).astype(d))
-        if np.all(np.isfinite(known[y].astype(np.float64))) and (words := differs(got, want, 2 * errors[y])):
-            return words
-    return None
 
 
 def batched(s: Subjects) -> str | None:
@@ -373,18 +281,79 @@ def checked(s: Subjects) -> str | None:
     return "; ".join(wrong)[:300] if wrong else None
 
 
+# -- compiled code -----------------------------------------------------------------------------------------------------
+
+
+def _native(graph: Graph, args: Sequence[Array], values: int = 0, want: Sequence[Array] | None = None) -> Native:
+    """``graph`` to be compiled and held against the interpreter within its running errors."""
+
+    def bounds() -> list[Array]:
+        errors = running_errors(graph.outputs, dict(zip(graph.inputs, args, strict=True)))[1]
+        return [2 * errors[y] for y in graph.outputs]
+
+    return Native(graph, args, flat_results(graph.evaluate(*args)) if want is None else want, bounds, values)
+
+
+def compiled(s: Subjects) -> Native | None:
+    """The program."""
+    return _native(s.graph, s.program.args, len(s.graph.outputs), s.interpreted)
+
+
+def gradient(s: Subjects) -> Native | None:
+    """The program with its gradient, in its own dtypes."""
+    graph = subject_of(s.graph, s.program.args).gradient_graph("reverse")
+    return _native(graph, s.program.args, len(s.graph.outputs))
+
+
+def _matrix(make: Callable[..., Any], s: Subjects) -> Native | None:
+    """A matrix of derivatives of a small output of the program, in its own dtypes."""
+    chosen = _smallest(s, wide=False)
+    if chosen is None:
+        return None
+    f, x = chosen
+    return _native(gc.trace(make(f), x), [x])
+
+
+NATIVE: dict[str, Callable[[Subjects], Native | None]] = {
+    "compiled": compiled,
+    "gradient": gradient,
+    "matrix_auto": partial(_matrix, gc.jacobian),
+    "matrix_forward": partial(_matrix, partial(gc.jacobian, mode="forward")),
+    "matrix_reverse": partial(_matrix, partial(gc.jacobian, mode="reverse")),
+    "matrix_hessian": partial(_matrix, lambda f: gc.hessian(_scalar(f))),
+}
+
+
+def held_against(native: Native, found: Sequence[Array]) -> str | None:
+    """What machine code gave against the interpreter; a derivative that is not finite says nothing."""
+    for k, (got, want) in enumerate(zip(found, native.want, strict=True)):
+        if to_the_last_place(got, want) or (k >= native.values and not np.all(np.isfinite(want))):
+            continue
+        if words := differs(got, want, native.bounds()[k]):
+            return words
+    return None
+
+
+def _alone(name: str, s: Subjects) -> str | None:
+    native = NATIVE[name](s)
+    return None if native is None else held_against(native, native_results([native], s.manner)[0])
+
+
 Oracle = Callable[[Subjects], "str | None"]
-_ALL = (
-    value, compiled, adjoint, finite, symbolic, jacobian, hessian, second, gradient, batched, explained, checked,
-)  # fmt: skip
-ORACLES: dict[str, Oracle] = {f.__name__: f for f in _ALL}
-#: oracles of derivatives: for programs with a float input and a float result
-DERIVATIVES = ("adjoint", "finite", "symbolic", "jacobian", "hessian", "second", "gradient", "explained", "checked")
+_ALL = (value, adjoint, finite, symbolic, jacobian, hessian, second, batched, explained, checked)
+ORACLES: dict[str, Oracle] = {f.__name__: f for f in _ALL} | {name: partial(_alone, name) for name in NATIVE}
+#: oracles that need no float input and no float result
+OF_VALUES = ("value", "compiled", "batched")
 
 
-def examine(program: Program, oracles: Iterable[str], given: Subjects | None = None) -> Failure | None:
-    """The first failure of ``program`` among ``oracles``.  Raises `RefusedError` if gradc refuses to trace it."""
-    s = given or Subjects(program)
+def examine(
+    program: Program, oracles: Iterable[str], given: Subjects | None = None, manner: Manner = DEFAULT
+) -> Failure | None:
+    """The first failure of ``program`` among ``oracles``, what they compile in one ``manner``.
+
+    Raises `RefusedError` if gradc refuses to trace it.
+    """
+    s = given or Subjects(program, manner)
     try:
         quietly(lambda: s.graph)
     except GradcError as error:
@@ -392,26 +361,36 @@ def examine(program: Program, oracles: Iterable[str], given: Subjects | None = N
     except Exception as error:
         return raised("trace", error)
     for name in oracles:
-        if name in DERIVATIVES and not s.differentiable:
+        if not applies(name, s):
             continue
         if (failure := one(name, s)) is not None:
             return failure
     return None
 
 
+def applies(name: str, s: Subjects) -> bool:
+    """Whether an oracle has something to say of a program."""
+    return name in OF_VALUES or s.differentiable
+
+
 def one(name: str, s: Subjects) -> Failure | None:
     """One oracle on one program."""
+    words = attempted(name, ORACLES[name], s)
+    if not words or isinstance(words, Failure):
+        return words or None
+    return Failure(name, f"{name}: {words.split(':')[0]}" if name in ("jacobian", "hessian") else name, words, s.manner)
+
+
+def attempted(name: str, work: Callable[[Subjects], Any], s: Subjects) -> Any:
+    """``work(s)``; None where gradc refuses it, a `Failure` where it raises what no user should see."""
     try:
-        words = quietly(ORACLES[name], s)
+        return quietly(work, s)
     except GradcError as error:
         if str(error).startswith("leaked") or isinstance(error, gc.CompileError):
-            return raised(name, error)
-        return None if _is_refusal(error) else raised(name, error)
+            return raised(name, error, s.manner)
+        return None if _is_refusal(error) else raised(name, error, s.manner)
     except Exception as error:
-        return raised(name, error)
-    if not words:
-        return None
-    return Failure(name, f"{name}: {words.split(':')[0]}" if name in ("jacobian", "hessian") else name, words)
+        return raised(name, error, s.manner)
 
 
 def _is_refusal(error: GradcError) -> bool:
@@ -419,10 +398,10 @@ def _is_refusal(error: GradcError) -> bool:
     return isinstance(error, LongLoopError) or any(w in str(error) for w in ("max_steps", "no derivative", "explain"))
 
 
-def raised(name: str, error: Exception) -> Failure:
+def raised(name: str, error: Exception, manner: Manner = DEFAULT) -> Failure:
     """An error that no user should see, with the place in gradc where it arose."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "/gradc/" in f.filename]
     place = f"{frames[-1].filename.rsplit('/gradc/', 1)[-1]}:{frames[-1].name}" if frames else "outside gradc"
     first = (str(error).splitlines() or [""])[0]
     kind = type(error).__name__
-    return Failure(name, f"{name}: {kind} in {place}", f"raised {kind}: {first[:200]} ({place})")
+    return Failure(name, f"{name}: {kind} in {place}", f"raised {kind}: {first[:200]} ({place})", manner)

@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.fuzz.forms import FORMS, Form
 from tests.fuzz.language import Array, Body, Statement
-from tests.fuzz.scope import NotThisTimeError, Scope, is_float
+from tests.fuzz.scope import NotThisTimeError, Scope, is_float, weighted
 
 #: attempts of a body to make a value
 ATTEMPTS = 6
@@ -35,13 +35,8 @@ def _body(
 
 
 def _grow(scope: Scope) -> None:
-    pool: list[tuple[Form, float]] = list(FORMS)
-    if scope.depth < 2:
-        pool += [(c, 0.3) for c in CONTROL.values()]
-    weights = np.array([w for _, w in pool])
-    chosen = pool[int(scope.random.choice(len(pool), p=weights / weights.sum()))][0]
     with contextlib.suppress(NotThisTimeError):
-        chosen(scope)
+        scope.likely(POOL if scope.depth < 2 else FLAT)(scope)
 
 
 def _like(inner: Scope, name: str, a: Array) -> str:
@@ -209,3 +204,6 @@ CONTROL: dict[str, Form] = {
     "jacobian": _derivative("jacobian", "gc.jacobian({f})({x})"),
     "hessian": _derivative("hessian", "gc.hessian({f})({x})"),
 }  # fmt: skip
+#: what a statement of a body may be, with weights: bodies in bodies only so deep
+POOL = weighted((*FORMS, *((form, 0.3) for form in CONTROL.values())))
+FLAT = weighted(FORMS)

@@ -12,17 +12,22 @@ import numpy as np
 
 from gradc.aval import BFLOAT16
 from tests.fuzz.control import CONTROL
-from tests.fuzz.forms import FORMS, Form, function_named
+from tests.fuzz.forms import FORMS, function_named
 from tests.fuzz.language import Array, Program
-from tests.fuzz.scope import NotThisTimeError, Scope, is_float
+from tests.fuzz.scope import NotThisTimeError, Scope, is_float, weighted
 
-DTYPES: tuple[tuple[Any, float], ...] = (
+_DTYPES: tuple[tuple[Any, float], ...] = (
     (np.float64, 14), (np.float32, 3), (np.float16, 0.7), (BFLOAT16, 0.5), (np.int64, 1), (np.int32, 0.5),
     (np.bool_, 0.4), (np.uint8, 0.3), (np.int8, 0.2),
 )  # fmt: skip
+DTYPES = weighted(_DTYPES)
+#: of every seventh program: dtypes that mix
+EVEN = weighted([(dtype, 1.0) for dtype, _ in _DTYPES])
 SHAPES: tuple[tuple[int, ...], ...] = (
     (), (1,), (2,), (3,), (4,), (1, 3), (2, 3), (3, 2), (3, 3), (2, 2), (4, 2), (2, 3, 2), (2, 2, 3),
 )  # fmt: skip
+#: what a statement may be, with weights
+POOL = weighted((*FORMS, *((form, 0.35) for form in CONTROL.values())))
 #: attempts per wanted statement
 ATTEMPTS = 4
 
@@ -41,12 +46,11 @@ def program(seed: int, number: int, most: int = 7) -> Program:
 def started(random: np.random.Generator) -> Scope:
     """A scope with one to three inputs, the first of them a float."""
     scope = Scope(random)
-    weights = np.array([w for _, w in DTYPES])
+    dtypes = EVEN if random.random() < 0.15 else DTYPES
     for k in range(1 + min(int(random.geometric(0.5)) - 1, 2)):
-        dtype = DTYPES[0][0] if not k and random.random() < 0.7 else DTYPES[
-            int(random.choice(len(DTYPES), p=weights / weights.sum()))][0]  # fmt: skip
+        dtype = np.float64 if dtypes is DTYPES and not k and random.random() < 0.7 else scope.likely(dtypes)
         shape = list(scope.one_of(SHAPES))
-        if shape and random.random() < 0.02:
+        if shape and random.random() < 0.03:
             shape[int(random.integers(len(shape)))] = 0
         scope.values[f"x{k}"] = values(random, tuple(shape), np.dtype(dtype))
     if not any(is_float(a) for a in scope.values.values()):
@@ -70,11 +74,8 @@ def values(random: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[
 
 def grow(scope: Scope) -> bool:
     """One more statement, if this attempt succeeds."""
-    pool: list[tuple[Form, float]] = [*FORMS, *((c, 0.35) for c in CONTROL.values())]
-    weights = np.array([w for _, w in pool])
-    form = pool[int(scope.random.choice(len(pool), p=weights / weights.sum()))][0]
     try:
-        return form(scope)
+        return scope.likely(POOL)(scope)
     except NotThisTimeError:
         return False
 
@@ -85,7 +86,7 @@ def finished(scope: Scope, title: str) -> Program:
     others = [str(scope.one_of(names)) for _ in range(scope.number(0, 2))]
     arrays = {n: a for n, a in scope.values.items() if n[0] == "x"}
     outputs = tuple(dict.fromkeys((names[-1], *others)))
-    return Program(arrays, tuple(scope.statements), outputs, title).pruned()
+    return Program(arrays, tuple(scope.statements), outputs, title, dict(scope.values)).pruned()
 
 
 def program_of(path: str, seed: int, attempts: int = 150) -> Program | None:

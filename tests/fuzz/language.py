@@ -98,6 +98,7 @@ class Program:
     statements: tuple[Statement, ...]
     outputs: tuple[str, ...]
     title: str = field(default="program", compare=False)
+    made: Mapping[str, Array] = field(default_factory=dict, compare=False)  #: what its values were when it was drawn
 
     def source(self, reference: bool = False) -> str:
         """The definition of ``f``."""
@@ -109,11 +110,21 @@ class Program:
 
     def function(self, namespace: Mapping[str, Any], reference: bool = False) -> Callable[..., Any]:
         """``f`` in a namespace; its lines can be read back by those who report the user's line."""
-        return compiled(self.source(reference), namespace, f"<{self.title}>")["f"]
+        return bindings(self.source(reference), namespace, f"<{self.title}>")["f"]
 
     @property
     def args(self) -> tuple[Array, ...]:
         return tuple(self.arrays.values())
+
+    def forgotten(self) -> Program:
+        """The program without what was known when it was drawn: another one is to be made of it."""
+        return replace(self, made={})
+
+    def expected(self, namespace: Mapping[str, Any]) -> list[Any]:
+        """The outputs by the text for ``namespace``, run at once unless it was run as the program was drawn."""
+        if all(name in self.made for name in self.outputs):
+            return [self.made[name] for name in self.outputs]
+        return list(self.function(namespace, reference=True)(*self.args))
 
     def forms(self) -> set[str]:
         return {form for s in self.statements for form in s.forms()}
@@ -130,7 +141,7 @@ class Program:
         return replace(self, arrays=arrays, statements=tuple(reversed(kept)))
 
 
-def compiled(source: str, namespace: Mapping[str, Any], title: str = "<fuzz>") -> dict[str, Any]:
+def bindings(source: str, namespace: Mapping[str, Any], title: str = "<fuzz>") -> dict[str, Any]:
     """The names that running ``source`` in a copy of ``namespace`` binds."""
     bound = dict(namespace)
     exec(compile(source, title, "exec"), bound)

@@ -5,12 +5,16 @@ Enters: a program and its failure.  Leaves: text.  Start reading at `file_of`.
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
-from tests.fuzz.check import Failure
+from tests.fuzz.check import NATIVE, Failure
 from tests.fuzz.language import Program, literal, quietly, script
+from tests.fuzz.native import donations
 from tests.fuzz.reference import NUMPY, flat_results
 from tests.fuzz.scope import is_float
+from tests.fuzz.subjects import Subjects
 
 SCALAR = "total = lambda *a: sum(np.sum(gnp.sin(y.astype(float))) for y in f(*a) if y.dtype.kind == 'f')"
 ONE = "one = lambda x: [y for y in f(x, *args[1:]) if y.dtype.kind == 'f'][0]"
@@ -26,6 +30,25 @@ COMPARED = [
     "    assert np.asarray(a).dtype == np.asarray(b).dtype",
     "    np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), rtol=1e-6, atol=1e-9)",
 ]  # fmt: skip
+#: what is compiled and verified, and how: ``made`` of ``given``, on threads that share whatever they can
+CODE = [
+    "from unittest import mock",
+    "from gradc.api.executable import Executable",
+    "from gradc.api.options import Options",
+    "from gradc.schedule import split",
+    "options = Options(recall=False, check=True, threads={threads}, donate={donate})",
+    "shared = mock.patch.multiple(split, FORK_SECONDS=0.0, THREAD_SECONDS=1e-12, PIECE_SECONDS=1e-12, LANE_GRAIN=1)",
+    "with shared:",
+    "    graph = gc.trace(made, *given)",
+    "    got = Executable(graph, options).native(*(np.array(a) for a in given))",
+    "want = graph.evaluate(*given)",
+    "want = want if isinstance(want, tuple) else (want,)",
+]
+MATRICES = {
+    "matrix_auto": "gc.jacobian(one)", "matrix_forward": "gc.jacobian(one, mode='forward')",
+    "matrix_reverse": "gc.jacobian(one, mode='reverse')",
+    "matrix_hessian": "gc.hessian(lambda x: np.sum(gnp.sin(one(x))))",
+}  # fmt: skip
 CHECKED = ["report = gc.check_gradients(f, *args)", "print(report)", "assert report.ok"]
 #: two methods of `gc.grad` that an oracle holds against each other
 METHODS = {"adjoint": ("reverse", "forward"), "finite": ("forward", "finite"), "symbolic": ("reverse", "symbolic")}
@@ -41,12 +64,28 @@ def _of_values(program: Program, failure: Failure) -> list[str]:
 def _of_gradients(program: Program, failure: Failure) -> list[str]:
     if failure.words.startswith("raised"):
         return CHECKED
-    wanted = tuple(k for k, a in enumerate(program.args) if is_float(a))
-    if failure.oracle == "gradient":
-        found = f"gc.jit(gc.grad(total, {wanted}))(*args), gc.grad(total, {wanted})(*args)"
-    else:
-        found = f"(gc.grad(total, {wanted}, method=m)(*args) for m in {METHODS[failure.oracle]})"
+    found = f"(gc.grad(total, {_floats(program)}, method=m)(*args) for m in {METHODS[failure.oracle]})"
     return [SCALAR, f"got, want = {found}", *COMPARED]
+
+
+def _floats(program: Program) -> tuple[int, ...]:
+    return tuple(k for k, a in enumerate(program.args) if is_float(a))
+
+
+def _of_code(program: Program, failure: Failure) -> list[str]:
+    """The code that was wrong, or could not be made, in the manner in which it was."""
+    manner, subjects = failure.manner, Subjects(program)
+    donate = {}
+    with contextlib.suppress(Exception):  # what cannot be traced now is told by the lines themselves
+        native = NATIVE[failure.oracle](subjects)
+        donate = donations([native]) if native is not None and manner.donated else {}
+    made, given = f"made = {MATRICES.get(failure.oracle, 'f')}", "given = args"
+    begun = [made, given]
+    if failure.oracle == "gradient":
+        begun = [SCALAR, f"made = lambda *a: (*f(*a), *gc.grad(total, {_floats(program)})(*a))", given]
+    elif failure.oracle in MATRICES:
+        begun = [ONE, made, "given = args[:1]"]
+    return [*begun, *(line.format(threads=manner.threads, donate=donate) for line in CODE), *COMPARED]
 
 
 def _of_matrices(program: Program, failure: Failure) -> list[str]:
@@ -82,9 +121,9 @@ def _lines(program: Program, failure: Failure) -> list[str]:
     oracle = failure.oracle
     if oracle in ("value", "trace"):
         return _of_values(program, failure)
-    if oracle == "compiled":
-        return [f"got, want = gc.jit(f)(*args), {INTERPRETED}", *COMPARED]
-    if oracle == "gradient" or oracle in METHODS:
+    if oracle in NATIVE:
+        return _of_code(program, failure)
+    if oracle in METHODS:
         return _of_gradients(program, failure)
     if oracle in ("jacobian", "hessian", "second"):
         return _of_matrices(program, failure)

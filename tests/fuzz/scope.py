@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz.language import Array, Statement, compiled, quietly
+from tests.fuzz.language import Array, Statement, bindings, quietly
 from tests.fuzz.reference import NUMPY
 
 Random = np.random.Generator
 Fits = Callable[[Array], bool]
+#: things, and where the share of each ends in [0, 1]
+Weighted = tuple[Sequence[Any], Array]
 
 #: no array of a program has more elements, and no float in the middle of one is larger
 MOST_ELEMENTS = 64
@@ -30,6 +32,12 @@ class NotThisTimeError(Exception):
 
 def is_float(a: Array) -> bool:
     return bool(a.dtype.kind == "f" or a.dtype.name == "bfloat16")
+
+
+def weighted(options: Sequence[tuple[Any, float]]) -> Weighted:
+    """Things to be drawn by their weights."""
+    until = np.cumsum([w for _, w in options])
+    return [thing for thing, _ in options], until / until[-1]
 
 
 @dataclass
@@ -47,6 +55,11 @@ class Scope:
 
     def one_of(self, options: Sequence[Any]) -> Any:
         return options[int(self.random.integers(len(options)))]
+
+    def likely(self, options: Weighted) -> Any:
+        """One of ``options``, by its weight."""
+        things, until = options
+        return things[int(np.searchsorted(until, self.random.random(), side="right"))]
 
     def number(self, low: int, high: int) -> int:
         """An integer in [low, high]."""
@@ -84,7 +97,7 @@ class Scope:
     def _run(self, statement: Statement) -> list[Array] | None:
         source = "\n".join(statement.lines(reference=True))
         try:
-            bound = quietly(compiled, source, {**NUMPY, **self.values})
+            bound = quietly(bindings, source, {**NUMPY, **self.values})
             return [np.asarray(bound[t]) for t in statement.targets]
         except Exception:  # NumPy refuses this proposal: another one is drawn
             return None

@@ -1,0 +1,122 @@
+"""A program with what its oracles need, each made once, and error bounds only where numbers differ.
+
+Enters: a `Program`.  Leaves: its graph, values, weights and derivatives along one direction, as numbers with bounds.
+Invariant: a bound is that of `gradc.oracle.rounding`.  A running error analysis costs several times what it bounds, so
+it is asked for where two numbers differ by more than the part of it that is known without: the verdict is the same.
+Start reading at `Subjects`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import gradc as gc
+from gradc.diff.modes import pull_back, push_forward
+from gradc.graph import Graph
+from gradc.interpret import interpret
+from gradc.node import Node, constant
+from gradc.oracle.rounding import running_errors
+from gradc.oracle.witness import Subject, subject_of
+from tests.fuzz.language import Array, Program
+from tests.fuzz.native import DEFAULT, Manner
+from tests.fuzz.reference import GRADC, flat_results
+
+EPS = 2.0**-52
+
+
+@dataclass
+class Number:
+    """A number, the least of its error bound that is known at once, and how the whole bound is found."""
+
+    value: float
+    least: float
+    whole: Callable[[], float]
+
+    @functools.cached_property
+    def bound(self) -> float:
+        return self.whole()
+
+
+@dataclass
+class Subjects:
+    """A program with what all oracles need, made once; ``manner`` is how it is compiled."""
+
+    program: Program
+    manner: Manner = DEFAULT
+
+    @functools.cached_property
+    def function(self) -> Callable[..., Any]:
+        return self.program.function(GRADC)
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        return gc.trace(self.function, *self.program.args)
+
+    @functools.cached_property
+    def errors(self) -> Mapping[Node, Array]:
+        """The rounding of every node in the program's own dtypes."""
+        return running_errors(self.graph.outputs, dict(zip(self.graph.inputs, self.program.args, strict=True)))[1]
+
+    @functools.cached_property
+    def interpreted(self) -> list[Array]:
+        return flat_results(self.graph.evaluate(*self.program.args))
+
+    @functools.cached_property
+    def wide(self) -> Subject:
+        """The program in float64, with weights for its results: what derivatives are taken of."""
+        return subject_of(self.graph, self.program.args).widened()
+
+    @functools.cached_property
+    def known(self) -> dict[Node, Any]:
+        """Values of the wide program's nodes, and of those of its derivatives as they are asked for."""
+        values: dict[Node, Any] = dict(self.wide.values)
+        interpret(self.wide.graph.outputs, values)
+        return values
+
+    @functools.cached_property
+    def direction(self) -> dict[int, Array]:
+        random = np.random.default_rng(1)
+        return {i: random.choice([-1.0, -0.5, 0.5, 1.0], self.wide.arrays[i].shape) for i in self.wide.wanted}
+
+    @functools.cached_property
+    def differentiable(self) -> bool:
+        graph = self.graph
+        return any(x.aval.is_float for x in graph.inputs) and any(y.aval.is_float for y in graph.outputs)
+
+    @functools.cached_property
+    def pushed(self) -> Number:
+        """⟨ct, J t⟩ by forward mode."""
+        wide = self.wide
+        tangents = [constant(self.direction[i]) for i in wide.wanted]
+        moved = push_forward(wide.graph.outputs, wide.leaves, tangents)
+        return self._paired([(wide.weights[y], t) for y, t in zip(wide.graph.outputs, moved, strict=True)
+                             if t is not None and y in wide.weights])  # fmt: skip
+
+    def pulled(self, pull: Callable[..., Sequence[Node | None]] = pull_back) -> Number:
+        """⟨Jᵀct, t⟩ by a reverse mode."""
+        wide = self.wide
+        cotangents = [constant(wide.weights[y]) if y in wide.weights else None for y in wide.graph.outputs]
+        found = pull(wide.graph.outputs, wide.leaves, cotangents)
+        return self._paired([(self.direction[i], g) for i, g in zip(wide.wanted, found, strict=True) if g is not None])
+
+    @functools.cached_property
+    def reverse(self) -> Number:
+        return self.pulled()
+
+    def _paired(self, pairs: Sequence[tuple[Array, Node]]) -> Number:
+        """Σ weight · value, and how far rounding may move it."""
+        values = interpret([n for _, n in pairs], self.known)
+        total = sum(float(np.sum(w * v)) for (w, _), v in zip(pairs, values, strict=True))
+        summed = [2 * EPS * max(v.size, 1) * np.abs(v) for v in values]  # what adding up the products may add
+        least = sum(float(np.sum(np.abs(w) * s)) for (w, _), s in zip(pairs, summed, strict=True))
+
+        def whole() -> float:
+            errors = running_errors([n for _, n in pairs], self.wide.values)[1]
+            return least + sum(float(np.sum(np.abs(w) * errors[n])) for w, n in pairs)
+
+        return Number(total, least, whole)
