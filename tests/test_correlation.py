@@ -61,6 +61,24 @@ def by_kernel(images: Any, kernels: int, size: Any, stride: Any, dilation: Any, 
     return Graph((x, ct), (out,))
 
 
+#: which axes of the kernels (kernel, channel, row, column) an operand has, the others being copies of one
+PARTS = [(), (0,), (1,), (2, 3), (0, 1), (1, 2, 3), (0, 1, 2, 3)]
+
+
+@pytest.mark.parametrize("images", [(1, 2, 4, 3), (2, 1, 5, 9), (1, 1, 3, 16)])
+@pytest.mark.parametrize("kernels", [1, 3])
+@pytest.mark.parametrize("parts", PARTS)
+def test_kernels_that_are_copies_along_some_axes_are_planned(images: Any, kernels: int, parts: Any) -> None:
+    """Few axes of the result are left then, and one may fit both spans of a tile."""
+    whole = (kernels, images[1], 2, 1)
+    x, w = leaf(images, "float64"), leaf(tuple(whole[k] for k in parts), "float64")
+    seen = apply("windows", x, axes=(2, 3), sizes=(2, 1), strides=(1, 1), dilations=(1, 1))
+    wide = apply("broadcast", w, shape=whole, axes=parts)
+    graph = Graph((x, w), (apply("contract", seen, wide, left=SEEN, right=KERNEL, out=OUT),))
+    arrays = [integers(n) for n in graph.inputs]
+    assert same_bits(CompiledGraph(graph)(*arrays)[0], graph.evaluate(*arrays)[0])
+
+
 def correlations(graph: CompiledGraph) -> list[Correlation]:
     return [w for k in graph.schedule.kernels for w in k.work if isinstance(w, Correlation)]
 

@@ -180,6 +180,20 @@ def test_a_wrong_rule_is_named() -> None:
     assert gc.check_gradients(lambda x: (3 * custom_softplus("vjp")(x * 2)).sum(), X).ok
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("form", ["jvp", "vjp"])
+def test_the_rule_of_a_narrow_function_is_checked_in_float64_with_it(form: str, dtype: str) -> None:
+    """Also one that calls a function with a rule, in a batch, a loop and a derivative of its own."""
+    softplus = custom_softplus(form)
+    x = X.astype(dtype)
+    for f in (
+        softplus, gc.vmap(softplus), lambda x: gc.fori_loop(0, 2, lambda i, y: softplus(y), x),
+        gc.grad(lambda x: softplus(x).sum()),
+    ):  # fmt: skip
+        report = gc.check_gradients(f, x)
+        assert report.ok, report
+
+
 def test_formulas_show_the_rule() -> None:
     shown = str(gc.explain(lambda x: custom_softplus("jvp")(x).sum(), X))
     assert "∂L/∂x = σ(x)" in shown

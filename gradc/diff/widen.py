@@ -12,6 +12,7 @@ import numpy as np
 from gradc.aval import Aval, Results, is_float
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.ops.custom import DerivativeRule
 from gradc.ops.record import Kind
 
 WIDE = np.dtype(np.float64)
@@ -40,7 +41,7 @@ def is_wide(graph: Graph) -> bool:
 
 def _widened(node: Node, args: tuple[Node, ...]) -> Node:
     aval = _wide_aval(node.aval)
-    attrs: dict[str, Any] = {k: widen(v) if isinstance(v, Graph) else v for k, v in node.attrs.items()}
+    attrs: dict[str, Any] = {k: _held(v) for k, v in node.attrs.items()}
     if "dtype" in attrs and node.aval.is_float:
         attrs["dtype"] = aval.dtype
     if node.op.kind is Kind.CONSTANT:
@@ -48,6 +49,13 @@ def _widened(node: Node, args: tuple[Node, ...]) -> Node:
     if node.op.kind is Kind.INPUT:
         attrs["aval"] = aval
     return Node(node.op, args, attrs, aval, node.where, None, node.replica)
+
+
+def _held(value: Any) -> Any:
+    """An attribute, widened where it holds a graph: a body, or a user's rule for the derivative of one."""
+    if isinstance(value, DerivativeRule):
+        return DerivativeRule(value.kind, value.title, lambda: widen(value.graph))
+    return widen(value) if isinstance(value, Graph) else value
 
 
 def _wide_aval(aval: Aval) -> Aval:

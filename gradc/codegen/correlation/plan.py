@@ -103,12 +103,11 @@ def _tiled(
     """Every choice of the two axes that a tile spans, each with its best extents."""
     rows = [x for x in kept if x.right == 0] or [UNIT]
     columns = [x for x in kept if x.left == 0 or (x.right == 0 and not summed_lane)] or [UNIT]
-    for row in rows:
-        for column in columns:
-            if row is not column:
-                others = tuple(x for x in kept if x is not row and x is not column)
-                start = Plan(False, lane, summed_lane, row, column, others, summed, width, 1, 1, 1, math.inf)
-                yield min(_sizes(start, registers), key=lambda plan: plan.cost)
+    spans = [(row, column) for row in rows for column in columns if row is not column]
+    for row, column in spans or [(rows[0], UNIT)]:  # one axis that fits both ways, or none at all
+        others = tuple(x for x in kept if x is not row and x is not column)
+        start = Plan(False, lane, summed_lane, row, column, others, summed, width, 1, 1, 1, math.inf)
+        yield min(_sizes(start, registers), key=lambda plan: plan.cost)
 
 
 def _sizes(plan: Plan, registers: int) -> Iterator[Plan]:
