@@ -15,11 +15,11 @@ from unittest import mock
 
 import numpy as np
 
-from gradc.api import executable
 from gradc.api.executable import Executable
-from gradc.api.options import Options
 from gradc.containers import flatten
 from gradc.graph import Graph
+from gradc.machines import cpu
+from gradc.machines.options import Options
 from gradc.runtime.load import load
 from gradc.schedule import split
 from tests.fuzz.language import Array
@@ -65,7 +65,7 @@ def native_results(asked: Sequence[Native], manner: Manner) -> list[list[Array]]
     donate = donations(asked) if manner.donated else {}
     with contextlib.ExitStack() as held:
         held.enter_context(mock.patch.object(
-            executable, "load", partial(load, opt_level=manner.level, use_cache=False)))  # fmt: skip
+            cpu, "load", partial(load, opt_level=manner.level, use_cache=False)))  # fmt: skip
         if manner.threads > 1:
             held.enter_context(mock.patch.multiple(split, **_SHARED))
         options = Options(recall=False, threads=manner.threads, donate=donate)

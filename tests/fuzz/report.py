@@ -34,7 +34,7 @@ COMPARED = [
 CODE = [
     "from unittest import mock",
     "from gradc.api.executable import Executable",
-    "from gradc.api.options import Options",
+    "from gradc.machines.options import Options",
     "from gradc.schedule import split",
     "options = Options(recall=False, check=True, threads={threads}, donate={donate})",
     "shared = mock.patch.multiple(split, FORK_SECONDS=0.0, THREAD_SECONDS=1e-12, PIECE_SECONDS=1e-12, LANE_GRAIN=1)",
