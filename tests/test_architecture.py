@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import re
 import statistics
 import subprocess
@@ -161,9 +162,14 @@ def _read(root: Path, path: Path) -> Source:
 
 @functools.cache
 def _parsed(path: Path) -> tuple[str, ast.Module]:
-    """The text of a file and its syntax tree."""
+    """The text of a file and its syntax tree, which stays: the collector need not look through it again and again."""
     text = path.read_text(encoding="utf-8")
-    return text, ast.parse(text, str(path))
+    gc.disable()
+    try:
+        return text, ast.parse(text, str(path))
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _imports_of(node: ast.AST, when: When) -> Iterator[tuple[ast.stmt | ast.Call, When]]:
@@ -309,8 +315,16 @@ RULES: tuple[Callable[[House], list[str]], ...] = (
 
 def functions(tree: ast.Module) -> list[tuple[str, int, int]]:
     """(name, first line, number of lines) of every function in a file, nested ones and docstrings included."""
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    found = [node for node in _statements(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     return [(node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1) for node in found]
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements within a node; expressions, which hold none, are not looked into."""
+    for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for statement in getattr(node, part, ()):
+            yield statement
+            yield from _statements(statement)
 
 
 def too_long(path: Path) -> list[str]:
