@@ -24,6 +24,8 @@ from typing import Literal, TypeGuard
 import networkx as nx
 import pytest
 
+from gradc.ops import OPS
+
 ROOT = Path(__file__).resolve().parent.parent
 
 ROOMS: tuple[tuple[str, ...], ...] = (
@@ -69,6 +71,18 @@ IGNORANT_OF: dict[str, set[str]] = {
 
 TYPE_ONLY = {("node", "ops"): "a Node's field `op` has the record's type; the registry OPS binds it late"}
 """Imports against the order that stand under TYPE_CHECKING, each with its reason."""
+
+NAMELESS = {"diff", "schedule", "codegen", "runtime", "explorer", "oracle"}
+"""Rooms that know ops by their kind and the facets of their records."""
+
+PICKS_NO_OP = NAMELESS - {"diff"}
+"""Those of them that build no graph: they do not take an op out of the registry by its name either."""
+
+RULE_FILES = ("diff.structured.*", "diff.symbolic.*")
+"""Where identities of single ops may be written all the same: each op that they do not name is treated by its kind."""
+
+NOT_AN_OP = {"gradc.runtime.load": "the names of LLVM's intrinsics"}
+"""Words that are no ops where they stand."""
 
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "numpy": ("*",),
@@ -300,6 +314,55 @@ def nothing_is_left_for_later(house: House) -> list[str]:
     ]
 
 
+def ops_are_known_by_their_records(house: House) -> list[str]:
+    """Stages ask an op's record, not its name: no table of names, no comparison with one, no op picked by name."""
+    found = []
+    for source in house.sources.values():
+        if source.top not in NAMELESS or _may_name_ops(source) or source.name in NOT_AN_OP:
+            continue
+        for node in ast.walk(source.tree):
+            if named := [n for n in _ops_named(node, source.top in PICKS_NO_OP)]:
+                found.append(f"{source.at(node.lineno)}: names {', '.join(named)}; make it a facet of the op's record")
+    return found
+
+
+def _may_name_ops(source: Source) -> bool:
+    return any(fnmatchcase(source.name, f"gradc.{pattern}") for pattern in RULE_FILES)
+
+
+def _ops_named(node: ast.AST, picks: bool) -> list[str]:
+    """The ops that an expression knows by name: compared, looked up, or as keys or elements of a table."""
+    if isinstance(node, ast.Compare):
+        sides = [node.left, *node.comparators]
+        if any(_asks_an_op(side) for side in sides):
+            return [ast.unparse(node)]
+    if isinstance(node, ast.Match) and _asks_an_op(node.subject):
+        return [ast.unparse(node.subject)]
+    if isinstance(node, ast.Subscript | ast.Call) and (table := _looked_up(node)) is not None:
+        return [table]
+    if picks and isinstance(node, ast.Subscript) and ast.unparse(node.value) in ("OPS", "FUNCTIONS"):
+        return [ast.unparse(node)]
+    if isinstance(node, ast.Dict | ast.Set | ast.Tuple | ast.List):
+        elements = node.keys if isinstance(node, ast.Dict) else node.elts
+        words = [e.value for e in elements if isinstance(e, ast.Constant) and isinstance(e.value, str)]
+        return words if len(named := [w for w in words if w in OPS]) > 1 and len(named) > len(words) / 2 else []
+    return []
+
+
+def _asks_an_op(expression: ast.expr) -> bool:
+    """Whether an expression is the name of a node's op, or an op taken from the registry."""
+    text = ast.unparse(expression)
+    return text.endswith("op.name") or bool(re.match(r"OPS\b", text))
+
+
+def _looked_up(node: ast.Subscript | ast.Call) -> str | None:
+    """The table that is asked for the name of an op."""
+    if isinstance(node, ast.Subscript):
+        return ast.unparse(node) if _asks_an_op(node.slice) else None
+    asked = isinstance(node.func, ast.Attribute) and node.func.attr == "get" and node.args and _asks_an_op(node.args[0])
+    return ast.unparse(node) if asked else None
+
+
 RULES: tuple[Callable[[House], list[str]], ...] = (
     every_module_has_a_room,
     imports_go_upwards,
@@ -310,6 +373,7 @@ RULES: tuple[Callable[[House], list[str]], ...] = (
     names_say_what_is_inside,
     every_file_has_a_head,
     nothing_is_left_for_later,
+    ops_are_known_by_their_records,
 )
 
 
@@ -429,6 +493,12 @@ PLANTED: list[tuple[Callable[[House], list[str]], str, str, str]] = [
     (sympy_is_imported_on_first_use, "explain/text.py", "try:\n    import sympy\nexcept ImportError:\n    pass", ":2"),
     (names_say_what_is_inside, "passes/_utils.py", "", "_utils"),
     (every_file_has_a_head, "api.py", "x = 1", "api.py"),
+    (ops_are_known_by_their_records, "schedule/bad.py", "def f(n):\n    return n.op.name == 'add'", "bad.py:2"),
+    (ops_are_known_by_their_records, "codegen/bad.py", "COST = {'divide': 4, 'sqrt': 4}", "bad.py:1"),
+    (ops_are_known_by_their_records, "diff/bad.py", "def f(n):\n    return TABLE.get(n.op.name)", "bad.py:2"),
+    (ops_are_known_by_their_records, "oracle/bad.py", "def f(n):\n    return TABLE[n.op.name]", "bad.py:2"),
+    (ops_are_known_by_their_records, "oracle/bad.py", "def f(n):\n    return n.op in (OPS['add'],)", "bad.py:2"),
+    (ops_are_known_by_their_records, "schedule/bad.py", "def f():\n    return OPS['add']", "bad.py:2"),
     (nothing_is_left_for_later, "api.py", "def f():\n    raise NotImplementedError", "api.py:2"),
 ]
 

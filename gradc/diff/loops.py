@@ -27,6 +27,7 @@ from gradc.node import OPS, Node, constant, dsl, here
 from gradc.ops.control import Loop, carried, inner_leaf, is_costless, item, items, narrowed, selected
 from gradc.ops.leaves import full, number_of
 from gradc.ops.ranges import Hazard, Range, Zeros, declared, range_of
+from gradc.ops.record import Kind
 
 Maybe = Sequence[Node | None]
 #: what is known of each of several tangents; None: there is none
@@ -420,7 +421,7 @@ def _pulled_in_parts(linear: Linear, moves: Sequence[bool], cotangents: Maybe, p
 
 def _added(total: Node, part: Node) -> Node:
     """total + part; what is placed among zeros is placed in the total, so that only what it changes is touched."""
-    if part.op.name == "scatter" and part.attrs["how"] == "add" and _is_zero(part.args[0]):
+    if part.op.kind is Kind.SCATTER and part.attrs["how"] == "add" and _is_zero(part.args[0]):
         return OPS["scatter"].make((total, *part.args[1:]), **part.attrs)
     return total + part
 

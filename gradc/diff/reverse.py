@@ -25,8 +25,8 @@ def accumulate(parts: Sequence[Node]) -> Node:
     """The sum of cotangents that reach one node; placements of slices are merged into one n-ary node."""
     if len(parts) == 1:
         return parts[0]
-    placed = [v for v in parts if v.op.name == "superpose"]
-    dense = [v for v in parts if v.op.name != "superpose"]
+    placed = [v for v in parts if v.op.boxes is not None]
+    dense = [v for v in parts if v.op.boxes is None]
     if len(placed) > 1:
         placed = [_merged(placed)]
     total, *rest = [*dense, *placed]

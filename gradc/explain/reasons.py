@@ -72,7 +72,7 @@ def _calls(x: Formula) -> set[str]:
 
 
 #: operations whose value is no formula of their operands: they run, sort, select or loop
-OPEN = (Kind.PREFIX, Kind.SORT, Kind.GATHER, Kind.SCATTER, Kind.LOOP, Kind.BRANCH, Kind.CALL)
+OPEN = (Kind.PREFIX, Kind.SORT, Kind.SEARCH, Kind.GATHER, Kind.SCATTER, Kind.LOOP, Kind.BRANCH, Kind.CALL)
 SELECTING = ("argmax", "argmin")
 
 

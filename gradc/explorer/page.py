@@ -271,12 +271,13 @@ def _name(graph: Graph, node: Node) -> str:
 
 def _op_text(node: Node) -> str:
     """The op, and of a contraction what it contracts."""
-    if node.op.name != "contract":
-        return str(node.op.name)
+    title = str(node.op.name)
+    if node.op.kind is not Kind.CONTRACT:
+        return title
     letters = "ijklmnopqrstuvwxyz"
     sides = [*node.attrs["left"], *node.attrs["right"], *node.attrs["out"]]
     if max(sides, default=0) >= len(letters):
-        return "contract"
+        return title
     left, right, out = ("".join(letters[k] for k in node.attrs[side]) for side in ("left", "right", "out"))
     return f"{left},{right}→{out}"
 

@@ -610,6 +610,7 @@ cast = register(
 stop_gradient = elementwise(
     "stop_gradient",
     lambda x: x,
+    stops=True,
     like=np.positive,
     public=False,
     sympy=lambda S, x: step(S, "stop_gradient")(x),

@@ -281,7 +281,7 @@ def _searchsorted_batch(node: Node, args: Sequence[Node], batched: Sequence[bool
 register(
     Op(
         name="searchsorted",
-        kind=Kind.SORT,
+        kind=Kind.SEARCH,
         infer=_searchsorted_infer,
         constant=True,
         numpy=_searchsorted_numpy,

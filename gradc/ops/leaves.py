@@ -59,6 +59,7 @@ register(
     Op(
         name="iota",
         kind=Kind.INDEX,
+        counts=True,
         infer=_iota_infer,
         constant=True,
         numpy=_iota_numpy,

@@ -41,7 +41,8 @@ class Kind(enum.Enum):
     CONTRACT = "contract"  #: einsum of two operands
     GATHER = "gather"  #: y[i, r] = x[idx0[i], …, r]
     SCATTER = "scatter"  #: x with v written (or combined) at computed indices
-    SORT = "sort"  #: ordering along one axis; integer results
+    SORT = "sort"  #: the permutation that orders along one axis
+    SEARCH = "search"  #: where elements would be inserted into an ordered axis
     LOOP = "loop"  #: a body of its own, run many times; several results
     BRANCH = "branch"  #: one of two bodies, whichever a bool chooses; several results
     CALL = "call"  #: a body with a rule of its own: computed again, or differentiated as the user says
@@ -133,6 +134,8 @@ class Op:
     upper_bound: bool = False  #: of a reduction: no element that it is taken of is larger
     cost: float | None = None  #: of one element, an addition counting 1; None: that of its kind, see `element_cost`
     light: bool = False  #: one or two instructions on every target: a loop may hold several vectors of it
+    counts: bool = False  #: of an index: the number of the element along axis "axis"
+    stops: bool = False  #: its derivative is 0 by definition, though its value moves
     converts: bool = False  #: the result is the operand in another dtype
     fails: str = ""  #: kinds of result dtypes (NumPy's letters) of which an element can report a failure
     exact: bool = False  #: the result is an operand, its negative, or a whole number near it: nothing is rounded

@@ -126,7 +126,7 @@ def _sum_sympy(S: Any, x: Array, axes: Shape) -> Array:
     return np.sum(x, axis=axes)  # object arrays of SymPy expressions
 
 
-reduction(
+total = reduction(
     "sum",
     numpy=lambda x, axes: np.sum(x, axis=axes, dtype=x.dtype),
     sympy=_sum_sympy,

@@ -19,7 +19,8 @@ from gradc.codegen.emit import arena_bytes, emit, emit_kernel
 from gradc.codegen.target import Target
 from gradc.graph import Graph, rewrite
 from gradc.interpret import interpret, topological
-from gradc.node import OPS, Node
+from gradc.node import Node
+from gradc.ops.control import inner_leaf
 from gradc.ops.record import HOLDERS, LEAVES, Kind
 from gradc.oracle.report import Finding
 from gradc.oracle.rounding import running_errors
@@ -119,7 +120,7 @@ def _first_wrong(
     nodes: Sequence[Node], boundary: Sequence[Node], values: Values, compile_graph: CompileGraph
 ) -> Node | None:
     """The first of ``nodes`` whose value, compiled from exact values of ``boundary``, is wrong."""
-    leaves = {n: Node(OPS["input"], (), {"aval": n.aval, "name": "x", "trace": None}, n.aval) for n in boundary}
+    leaves = {n: inner_leaf(n.aval, "x") for n in boundary}
     for node in nodes:
         if node.op.kind in (*LEAVES, *HOLDERS) or node in leaves:
             continue

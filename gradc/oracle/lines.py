@@ -21,7 +21,8 @@ from gradc.diff.finite import EPS, Difference, default_step, derivative_along
 from gradc.errors import GradcError
 from gradc.graph import Graph
 from gradc.interpret import evaluator, interpret
-from gradc.node import OPS, Node
+from gradc.node import Node
+from gradc.ops.arithmetic import stop_gradient
 from gradc.oracle.compare import VAGUE
 from gradc.oracle.kinks import has_sides, same_side, sides
 from gradc.oracle.rounding import running_errors
@@ -45,12 +46,12 @@ def _first_lane(node: Node, args: Sequence[Node], batched: Sequence[bool], size:
 
 
 #: `stop_gradient` where a difference quotient looks: every lane has the value of the first
-_HELD = replace(OPS["stop_gradient"], name="held", batch=_first_lane)
+_HELD = replace(stop_gradient, name="held", batch=_first_lane)
 
 
 def _with_held(graph: Graph) -> Graph:
     def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
-        return Node(_HELD, args, {}, node.aval, node.where) if node.op.name == "stop_gradient" else None
+        return Node(_HELD, args, {}, node.aval, node.where) if node.op.stops else None
 
     return mapped(graph, rule)
 
@@ -65,7 +66,7 @@ class Lines:
         interpret(graph.outputs, values)
         moves = {graph.inputs[i] for i in moved}
         for node in graph.nodes:
-            if node.op.name != "stop_gradient" and any(a in moves for a in node.args):
+            if not node.op.stops and any(a in moves for a in node.args):
                 moves.add(node)
         #: values that stay: of nodes that do not read what moves, and behind a `stop_gradient`
         self._held = {n: v for n, v in values.items() if n not in moves}

@@ -217,7 +217,7 @@ def _uncertain(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Ar
         gap, reach = np.abs(args[0] - args[1]), errors[0] + errors[1]
         exact = (args[0] == args[1]) if node.op.name not in ORDERED else False
         return np.where((gap <= reach) & (reach > 0) & ~np.asarray(exact), 1.0, 0.0)
-    if node.op.name == "cast" and is_float(args[0].dtype):
+    if node.op.converts and is_float(args[0].dtype):
         moved = [computed(node, [args[0] + s * errors[0]]) for s in (1, -1)]
         return np.where(moved[0] != moved[1], 1.0, 0.0)
     if is_float(args[0].dtype):
@@ -318,4 +318,5 @@ _RULES: dict[Kind, Callable[[Node, Sequence[Array], Sequence[Array], Array], Any
     Kind.GATHER: _gather,
     Kind.SCATTER: _scatter,
     Kind.SORT: _integers,
+    Kind.SEARCH: _integers,
 }

@@ -26,7 +26,8 @@ from gradc.diff.symbolic.indexed import index_equality
 from gradc.diff.widen import widen_array
 from gradc.errors import GradcError
 from gradc.interpret import topological
-from gradc.node import OPS, Node, derived_from
+from gradc.node import Node, derived_from
+from gradc.ops.control import inner_leaf
 from gradc.ops.record import LEAVES, Kind
 from gradc.oracle.compare import VAGUE
 from gradc.oracle.rounding import own_error, running_errors
@@ -75,7 +76,7 @@ class Alone:
 
     def difference(self) -> Difference:
         """The NumPy meaning's derivative along the directions; zero for an op that is a constant by decree."""
-        if self.node.op.name == "stop_gradient":
+        if self.node.op.stops:
             zeros = np.zeros(self.node.shape)
             return Difference(zeros, zeros, zeros)
         start = {i: self.values[i] for i in self.moving}
@@ -111,7 +112,7 @@ def _wide_aval(aval: Aval) -> Aval:
 
 
 def _leaf(aval: Aval) -> Node:
-    return Node(OPS["input"], (), {"aval": aval, "name": "operand", "trace": None}, aval)
+    return inner_leaf(aval, "operand")
 
 
 # -- the checks --------------------------------------------------------------------------------------------------------

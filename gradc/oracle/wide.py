@@ -24,7 +24,7 @@ def evaluate_wide(node: Node, args: Sequence[Array]) -> Array:
 
 def computed(node: Node, args: Sequence[Array]) -> Array:
     """`evaluate_wide` where warnings are off already."""
-    if node.op.name == "cast":
+    if node.op.converts:
         return _meaning(node, args)
     return widen_array(node.op.numpy(*args, **node.attrs)).reshape(node.shape)
 

@@ -33,7 +33,7 @@ def fold(graph: Graph) -> Graph:
         if (
             node.size <= MOST_ELEMENTS
             and all(a.op.kind is Kind.CONSTANT for a in args)
-            and node.op.kind is not Kind.SORT
+            and node.op.kind not in (Kind.SORT, Kind.SEARCH)
         ):
             value = node.op.evaluate(*[a.attrs["value"] for a in args], **node.attrs)
             return _constant(value, node)

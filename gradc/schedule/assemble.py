@@ -176,35 +176,34 @@ def _pieces(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
 
 
 def _sort(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
-    return [_argsort(node, slots) if node.op.name == "argsort" else _searchsorted(node, slots)]
-
-
-def _argsort(node: Node, slots: Slots) -> Sort:
     axis = node.attrs["axis"]
     steps = row_major_strides(node.shape)
     rows = tuple((n, s) for a, (n, s) in enumerate(zip(node.shape, steps, strict=True)) if a != axis and n != 1)
-    return Sort(
+    work = Sort(
         source=slots.reading(node.args[0]), out=slots.writing(node), scratch=slots.own("int64", 2 * node.shape[axis]),
         dtype=dtype_name(node.args[0].dtype), rows=rows, length=node.shape[axis], step=steps[axis],
     )  # fmt: skip
+    return [work]
 
 
-def _searchsorted(node: Node, slots: Slots) -> Search:
+def _search(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
     table, values = node.args
     rows = 1
     for extent in table.shape[:-1]:
         rows *= extent
-    return Search(
+    work = Search(
         table=slots.reading(table), values=slots.reading(values), out=slots.writing(node),
         dtype=dtype_name(table.dtype), rows=rows, length=table.shape[-1], per_row=values.aval.size // rows,
         side=node.attrs["side"],
     )  # fmt: skip
+    return [work]
 
 
 _BY_KIND: Mapping[Kind, Callable[[Node, Slots, Workshop], list[Work]]] = {
     Kind.PREFIX: _prefix,
     Kind.SCATTER: _scatter,
     Kind.SORT: _sort,
+    Kind.SEARCH: _search,
     Kind.VIEW: _pieces,
     Kind.FOLD: _pieces,
 }

@@ -222,7 +222,7 @@ def as_body(plan: Schedule) -> Body:
 
 def is_counter(x: Node) -> bool:
     """Whether the rows are the numbers of the steps, which need no memory."""
-    return x.op.name == "iota" and x.ndim == 1 and x.dtype == np.int64
+    return x.op.counts and x.ndim == 1 and x.dtype == np.int64
 
 
 def _read(x: Node, shop: LoopShop, work: list[Work]) -> int:

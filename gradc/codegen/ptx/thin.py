@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from gradc.codegen.ptx.target import Gpu
-from gradc.node import OPS
+from gradc.ops.arithmetic import cast, multiply
+from gradc.ops.reductions import total as summation
 from gradc.schedule.affine import MAX_FACTORS, Affine, Var
 from gradc.schedule.kernel import Apply, Instruction, Load, Nest, Product, Reduce, Stage, Store, Total, View
 from gradc.schedule.lanes import arranged
@@ -63,13 +64,13 @@ def _nest(p: Product, gpu: Gpu, batch: list[Var], places: list[Affine], row: Var
         """The instruction that holds an element of an operand, as what is summed."""
         code.append(Load(view.slot, offset(view, first, second), view.dtype))
         if view.dtype != p.dtype:
-            code.append(Apply(OPS["cast"], (len(code) - 1,), (("dtype", np.dtype(p.dtype)),), p.dtype, -1))
+            code.append(Apply(cast, (len(code) - 1,), (("dtype", np.dtype(p.dtype)),), p.dtype, -1))
         return len(code) - 1
 
     factors = element(p.left, row, summed), element(p.right, summed, column)
-    code.append(Apply(OPS["multiply"], factors, (), p.dtype, -1))
+    code.append(Apply(multiply, factors, (), p.dtype, -1))
     before = len(code)
-    sums = Stage((summed,), (Reduce(OPS["sum"], before - 1, p.dtype),))
+    sums = Stage((summed,), (Reduce(summation, before - 1, p.dtype),))
     stores: tuple[Store, ...] = ()
     if p.epilogue is None:
         code.append(Total(0, 0, p.dtype))

@@ -266,7 +266,7 @@ def _never_negative(index: Node) -> bool:
     """Whether an index is known to count from the front."""
     if index.op.kind is Kind.CONSTANT:
         return bool(np.all(index.attrs["value"] >= 0))
-    return index.op.kind is Kind.SORT or index.op.name in ("iota", "argmax", "argmin")
+    return index.op.kind in (Kind.SORT, Kind.SEARCH) or index.op.counts or index.op.position
 
 
 def _scatter(node: Node, given: Given) -> list[Term]:
