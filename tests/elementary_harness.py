@@ -21,12 +21,19 @@ import numpy as np
 from gradc.codegen.builder import Builder
 from gradc.codegen.ir import Function, Module, Value, memory_type, vector_type
 from gradc.codegen.target import Target
+from gradc.ops import OPS
 
 llvm.initialize_all_targets()
 llvm.initialize_all_asmprinters()
 llvm.initialize_native_asmparser()
 
 Array = np.ndarray[Any, Any]
+#: method of a builder -> dtype -> largest error in units in the last place, as the op's record states it
+ULP: dict[str, dict[str, float]] = {
+    {"power": "pow"}.get(name, name): {d: float(op.bound(d) or 0) for d in ("float32", "float64")}
+    for name, op in OPS.items()
+    if (op.bound("float64") or 0) > 0.5
+}
 UNSIGNED = {"float32": "uint32", "float64": "uint64"}
 #: The lanes of one AVX-512 register; the harness also compiles 1, for that is what PTX and scalar tails are.
 FULL_LANES = {"float32": 16, "float64": 8}

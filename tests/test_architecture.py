@@ -321,7 +321,7 @@ def ops_are_known_by_their_records(house: House) -> list[str]:
         if source.top not in NAMELESS or _may_name_ops(source) or source.name in NOT_AN_OP:
             continue
         for node in ast.walk(source.tree):
-            if named := [n for n in _ops_named(node, source.top in PICKS_NO_OP)]:
+            if named := _ops_named(node, source.top in PICKS_NO_OP):
                 found.append(f"{source.at(node.lineno)}: names {', '.join(named)}; make it a facet of the op's record")
     return found
 

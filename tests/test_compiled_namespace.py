@@ -1,7 +1,7 @@
 """Every public function of gradc.numpy, gradc.nn and gradc.special, compiled: what `gc.jit` gives is what NumPy gives.
 
 Shapes and dtypes are NumPy's exactly.  Values are bit-equal where only elements move or IEEE arithmetic is done; else
-they lie within the stated bound of the function (`gradc.codegen.elementary.ULP`) or the bound of a sum in any order
+they lie within the stated bound of the function (`Op.ulp`) or the bound of a sum in any order
 (Higham, Accuracy and Stability of Numerical Algorithms, 4.2), measured against a reference in long double.
 All rows of one group of arguments are compiled as one function.  Start reading at `ROWS`.
 """
@@ -22,9 +22,8 @@ import pytest
 import scipy.special as scipy_special
 
 import gradc as gc
-from gradc.codegen.elementary import ULP
 from tests.compiled_graph import same_bits
-from tests.elementary_harness import extended, ulp_errors
+from tests.elementary_harness import ULP, extended, ulp_errors
 
 Array = np.ndarray[Any, Any]
 WIDE = np.longdouble

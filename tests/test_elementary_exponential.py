@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from gradc.codegen.builder import Builder
-from gradc.codegen.elementary import ULP, exponential, power
+from gradc.codegen.elementary import exponential, power
 from gradc.codegen.target import Target
 from tests.elementary_harness import (
     FULL_LANES,
     PLAIN,
+    ULP,
     Array,
     Kernel,
     compile_binary,

@@ -15,11 +15,21 @@ import numpy as np
 import pytest
 import scipy.special
 
-from gradc.codegen.elementary import ULP, polygamma
+from gradc.codegen.elementary import polygamma
 from gradc.codegen.elementary.format import FORMATS
 from gradc.errors import CompileError
 from gradc.node import OPS
-from tests.elementary_harness import FULL_LANES, Array, extended, neighbours, ptx_of, random_bits, specials, ulp_errors
+from tests.elementary_harness import (
+    FULL_LANES,
+    ULP,
+    Array,
+    extended,
+    neighbours,
+    ptx_of,
+    random_bits,
+    specials,
+    ulp_errors,
+)
 from tests.lowering_harness import Lowered, compile_lowering, lowering_text
 
 DTYPES = ("float32", "float64")

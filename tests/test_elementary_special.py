@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import scipy.special
 
-from gradc.codegen.elementary import ULP, special
+from gradc.codegen.elementary import special
 from tests.elementary_harness import (
     FULL_LANES,
+    ULP,
     Array,
     compile_binary,
     compile_unary,

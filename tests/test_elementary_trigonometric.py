@@ -12,9 +12,10 @@ import mpmath
 import numpy as np
 import pytest
 
-from gradc.codegen.elementary import ULP, payne_hanek, trigonometric
+from gradc.codegen.elementary import payne_hanek, trigonometric
 from tests.elementary_harness import (
     FULL_LANES,
+    ULP,
     Array,
     compile_binary,
     compile_unary,

@@ -17,7 +17,6 @@ import sympy
 
 import gradc.numpy  # noqa: F401  fills the functions that derivative rules are written in
 from gradc.aval import Aval
-from gradc.codegen.elementary import ULP
 from gradc.diff.modes import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.graph import Graph
@@ -26,7 +25,7 @@ from gradc.node import OPS, Node, constant
 from gradc.ops.elementwise import apply
 from gradc.ops.record import HOLDERS, LEAVES, Kind, Op
 from gradc.oracle.check import check_graph
-from gradc.oracle.rounding import EXACT, RENAMED, ROUNDED, running_errors
+from gradc.oracle.rounding import CORRECT, running_errors
 from gradc.oracle.rules import batching_faults, derivative_faults, meaning_faults
 from tests.compiled_graph import compiled, same_bits
 from tests.op_cases import BITWISE, LOGICAL, Case, cases, leaf, operand_count
@@ -297,7 +296,7 @@ def _shaped(op: Op, dtype: Any) -> list[Case]:
 def _hold_against_numpy(case: Case, node: Node, got: Any) -> None:
     expected = np.asarray(case.op.evaluate(*case.arrays, **case.attrs)).astype(node.dtype)
     moves = case.op.kind in (Kind.VIEW, Kind.GATHER, *LEAVES)
-    if moves or case.op.name in EXACT | ROUNDED or node.dtype.kind != "f":
+    if moves or case.op.exact or case.op.ulp == CORRECT or node.dtype.kind != "f":
         assert same_bits(got, expected), (case, got, expected)
         return
     values, bounds = running_errors([node], dict(zip(node.args, case.arrays, strict=True)))
@@ -316,5 +315,5 @@ def _largest(case: Case, node: Node, value: Any) -> Any:
 
 
 def test_every_transcendental_op_states_its_bound():
-    named = {n for n in FLOATING if OPS[n].kind is Kind.ELEMENTWISE}
-    assert {n for n in named - EXACT - ROUNDED - BY_ARITHMETIC if RENAMED.get(n, n) not in ULP} == set()
+    named = {n for n in FLOATING if OPS[n].kind is Kind.ELEMENTWISE and not OPS[n].exact}
+    assert {n for n in named - BY_ARITHMETIC if OPS[n].ulp is None} == set()

@@ -21,6 +21,7 @@ from gradc.ops.consistent import must_be_truth, same_dtype, same_shape
 from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.ranges import ALWAYS, INF, NOTHING, TRUTH, Hazard, Range, Zeros, as_factor, bounded, is_zero
 from gradc.ops.record import Kind, Op, register
+from gradc.ops.rounding import error_of_product, sum_of_errors
 
 ANYWHERE = ((-3.0, 3.0),)
 POSITIVE = ((0.1, 4.0),)
@@ -42,6 +43,8 @@ add = elementwise(
     partials=lambda z, x, y: (1, 1),
     **LIGHT,
     linear=(0, 1),
+    ulp=0.5,
+    moved=sum_of_errors,
     range=lambda z, x, y: x + y,
     text="{0} + {1}",
 )
@@ -115,6 +118,8 @@ subtract = elementwise(
     partials=lambda z, x, y: (1, -1),
     **LIGHT,
     linear=(0, 1),
+    ulp=0.5,
+    moved=sum_of_errors,
     range=_difference,
     lower=lambda b, x, y: b.sub(x, y),
     text="{0} - {1}",
@@ -128,6 +133,7 @@ difference = elementwise(
     partials=lambda z, x, y: (1, -1),
     lower=lambda b, x, y: b.select(b.eq(x, y), b.const(0, x), b.sub(x, y)),
     **LIGHT,
+    ulp=0.5,
     range=_difference,
     text="{0} - {1}",
     doc="x − y, and 0 for two equal infinities; its derivative is that of x − y everywhere, also where x = y.",
@@ -154,6 +160,8 @@ multiply = elementwise(
     **LIGHT,
     linear=(0, 1),
     multilinear=True,
+    ulp=0.5,
+    moved=error_of_product,
     range=_product,
     text="{0} * {1}",
 )
@@ -180,6 +188,7 @@ strong_multiply = elementwise(
     **LIGHT,
     linear=(0, 1),
     multilinear=True,
+    ulp=0.5,
     range=_product,
     text="{0} * {1}",
     singular="bilinear in products of the same kind: 0 where the other factor is 0",
@@ -196,6 +205,7 @@ divide = elementwise(
     light=True,
     linear=(0,),
     transpose=lambda ct, node, i: ct / node.args[1],
+    ulp=0.5,
     range=lambda z, x, y: x * y.inverse(),
     domain=((-3.0, 3.0), (0.5, 3.0)),
     text="{0} / {1}",
@@ -212,6 +222,7 @@ floor_divide = elementwise(
     sympy=lambda S, x, y: step(S, "floor_divide")(x, y),
     partials=lambda z, x, y: (None, None),
     cost=8.0,
+    side=lambda value, *xs: value,
     range=_unless_over_zero,
     domain=((-3.0, 3.0), (0.5, 3.0)),
     text="{0} // {1}",
@@ -222,6 +233,7 @@ remainder = elementwise(
     sympy=lambda S, x, y: x - y * step(S, "floor_divide")(x, y),
     partials=lambda z, x, y: (1, -(x // y)),
     cost=8.0,
+    side=lambda value, x, y: np.floor(x / y),
     range=_unless_over_zero,
     domain=((-3.0, 3.0), (0.5, 3.0)),
     text="{0} % {1}",
@@ -234,6 +246,7 @@ negative = elementwise(
     lower=lambda b, x: b.neg(x),
     **LIGHT,
     linear=(0,),
+    moved=sum_of_errors,
     range=lambda z, x: -x,
     exact=True,
     text="-{0}",
@@ -255,6 +268,7 @@ square = elementwise(
     partials=lambda z, x: (2 * x,),
     lower=lambda b, x: b.mul(x, x),
     **LIGHT,
+    ulp=0.5,
     range=lambda z, x: x.square(),
     text="{0}²",
     special={INF: INF, -INF: -INF},
@@ -272,6 +286,7 @@ reciprocal = elementwise(
     partials=lambda z, x: (-z * z,),
     lower=lambda b, x: b.div(1.0, x),
     cost=4.0,
+    ulp=0.5,
     range=lambda z, x: x.inverse(),
     domain=POSITIVE,
     text="1 / {0}",
@@ -317,6 +332,8 @@ power = elementwise(
     partials=lambda z, x, y: (apply(strong_multiply, y, x ** (y - 1)), _log_times(z, x, y)),
     lower=_power_lower,
     fails="i",
+    ulp=(0.57, 1.8),
+    whole=True,
     range=_power_range,
     domain=((0.2, 3.0), (-2.0, 2.0)),
     text="{0}^{1}",
@@ -331,6 +348,7 @@ absolute = elementwise(
     partials=lambda z, x: (np.sign(x),),
     lower=lambda b, x: b.abs(x),
     **LIGHT,
+    side=lambda value, x: np.sign(x),
     range=lambda z, x: x.size(),
     exact=True,
     text="|{0}|",
@@ -353,6 +371,7 @@ sign = elementwise(
     partials=lambda z, x: (None,),
     lower=_sign_lower,
     cost=1.0,
+    side=lambda value, *xs: value,
     range=lambda z, x: Range(-1.0, 1.0, x.hazard, x.zeros),
     exact=True,
     singular="0 at 0",
@@ -363,6 +382,7 @@ maximum = elementwise(
     partials=lambda z, x, y: (_share(x > y, x < y, z), _share(x < y, x > y, z)),
     lower=lambda b, x, y: b.or_(x, y) if x.dtype == "bool" else b.max(x, y),
     **LIGHT,
+    side=lambda value, x, y: np.sign(x - y),
     range=lambda z, x, y: bounded(max(x.lo, y.lo), max(x.hi, y.hi), max(x.hazard, y.hazard)),
     exact=True,
     special={(INF, INF): (0.5, 0.5), (-INF, -INF): (0.5, 0.5), (INF, 1.0): (1.0, 0.0)},
@@ -374,6 +394,7 @@ minimum = elementwise(
     partials=lambda z, x, y: (_share(x < y, x > y, z), _share(x > y, x < y, z)),
     lower=lambda b, x, y: b.and_(x, y) if x.dtype == "bool" else b.min(x, y),
     **LIGHT,
+    side=lambda value, x, y: np.sign(x - y),
     range=lambda z, x, y: bounded(min(x.lo, y.lo), min(x.hi, y.hi), max(x.hazard, y.hazard)),
     exact=True,
     special={(INF, INF): (0.5, 0.5), (-INF, -INF): (0.5, 0.5), (INF, 1.0): (0.0, 1.0)},
@@ -395,6 +416,7 @@ relu = elementwise(
     partials=lambda z, x: (np.where(x <= 0, np.zeros((), x.dtype), np.ones((), x.dtype)),),  # 1 at NaN: it comes out
     lower=lambda b, x: b.select(b.le(x, 0), b.const(0, x), x),
     **LIGHT,
+    side=lambda value, x: np.sign(x),
     range=lambda z, x: bounded(max(x.lo, 0.0), max(x.hi, 0.0), x.hazard),
     exact=True,
     special={0.0: 0.0, INF: 1.0, -INF: 0.0},
@@ -423,19 +445,19 @@ def _compared(name: str) -> Any:
 PREDICATE: dict[str, Any] = {"partials": lambda z, *xs: (None,) * len(xs), "sympy": None}
 
 
-def _comparison(name: str, method: str, text: str) -> Op:
+def _comparison(name: str, method: str, text: str, **facets: Any) -> Op:
     def lower(b: Any, x: Any, y: Any) -> Any:
         return getattr(b, method)(x, y)
 
-    return elementwise(name, lower=lower, range=_compared(name), text=text, **LIGHT, **PREDICATE)
+    return elementwise(name, lower=lower, range=_compared(name), text=text, **facets, **LIGHT, **PREDICATE)
 
 
 equal = _comparison("equal", "eq", "{0} = {1}")
 not_equal = _comparison("not_equal", "ne", "{0} ≠ {1}")
-less = _comparison("less", "lt", "{0} < {1}")
-less_equal = _comparison("less_equal", "le", "{0} ≤ {1}")
-greater = _comparison("greater", "gt", "{0} > {1}")
-greater_equal = _comparison("greater_equal", "ge", "{0} ≥ {1}")
+less = _comparison("less", "lt", "{0} < {1}", ordered=True)
+less_equal = _comparison("less_equal", "le", "{0} ≤ {1}", ordered=True)
+greater = _comparison("greater", "gt", "{0} > {1}", ordered=True)
+greater_equal = _comparison("greater_equal", "ge", "{0} ≥ {1}", ordered=True)
 
 
 def _not_finite_part(method: str) -> Any:
@@ -496,6 +518,7 @@ def _rounding(name: str, method: str) -> None:
         sympy=lambda S, x: step(S, name)(x),
         partials=lambda z, x: (None,),
         lower=lambda b, x: getattr(b, method)(x) if x.is_float else x,
+        side=lambda value, x: value,
         **CHEAP,
         range=lambda z, x: bounded(_down(x.lo), -_down(-x.hi), x.hazard),
         singular="0 everywhere, also at the jumps",
@@ -603,6 +626,7 @@ cast = register(
         converts=True,
         cost=0.5,
         light=True,
+        ulp=0.5,
         range=lambda node, x: x,
         doc="Conversion to another dtype; a float beyond the integers of it becomes the nearest of them, NaN 0.",
     )

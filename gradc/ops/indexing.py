@@ -216,6 +216,7 @@ register(
         transpose=_scatter_transpose,
         range=_scatter_range,
         linear=(0, 1),
+        side=lambda value, x, *rest, axes, how: x == value,
         batch=_scatter_batch,
         samples=_scatter_samples(),
         singular="set: the last of several writes counts; max, min: ties share evenly",

@@ -138,6 +138,12 @@ class Op:
     stops: bool = False  #: its derivative is 0 by definition, though its value moves
     converts: bool = False  #: the result is the operand in another dtype
     fails: str = ""  #: kinds of result dtypes (NumPy's letters) of which an element can report a failure
+    ulp: float | tuple[float, float] | None = None  #: largest error in units in the last place, see `bound`
+    scale: Callable[..., Any] | None = None  #: of arrays: the size of the terms that `ulp` counts beside the value
+    whole: bool = False  #: small whole numbers give small whole numbers exactly; those with ``ulp=0.5`` do anyway
+    moved: Callable[..., Any] | None = None  #: how far errors move the value, see `gradc.ops.rounding`; None: tried out
+    ordered: bool = False  #: a comparison that the least change decides at a tie
+    side: Callable[..., Any] | None = None  #: ``side(value, *arrays, **attrs)``: on which side of each kink or jump
     exact: bool = False  #: the result is an operand, its negative, or a whole number near it: nothing is rounded
     text: str | None = None  #: how explain prints it: "{0} + {1}", or None for name(args)
     domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),)  #: where the conformance test samples each operand
@@ -159,6 +165,13 @@ class Op:
     def element_cost(self) -> float:
         """What one element costs that is computed where it is read, an addition counting 1."""
         return self.cost if self.cost is not None else _COST_BY_KIND.get(self.kind, 0.0)
+
+    def bound(self, dtype: str) -> float | None:
+        """The largest error of code for float32 or float64 over all arguments, in units in the last place of the exact
+        result (and of `scale`); 0.5 for what is rounded correctly, None where nothing is said."""
+        if not isinstance(self.ulp, tuple):
+            return self.ulp
+        return self.ulp[dtype == "float64"]
 
     @property
     def multiplies(self) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from gradc.ops.leaves import full
 from gradc.ops.products import times
 from gradc.ops.ranges import INF, UNKNOWN, Hazard, Range, Zeros, bounded, declared, range_of
 from gradc.ops.record import Kind, Op, Sample, register
+from gradc.ops.rounding import finite_size, largest_error
 
 Array = np.ndarray[Any, Any]
 
@@ -208,6 +209,8 @@ def _extremum(name: str, better: str) -> None:
         sympy=sympy,
         jvp=_extremum_jvp,
         keeps="gt" if better == "Max" else "lt",
+        moved=largest_error,
+        side=lambda value, x, axes: x == np.expand_dims(value, axes),
         range=lambda node, x: x,
         upper_bound=name == "max",
         exact=True,
@@ -427,6 +430,8 @@ reduction(
     expand=_logsumexp_expand,
     range=lambda node, x: bounded(x.lo, x.hi + math.log(max(_terms(node), 1)), x.hazard) if _terms(node) else UNKNOWN,
     upper_bound=True,
+    moved=largest_error,
+    scale=lambda x, axes: 1 + np.max(finite_size(x), axis=axes, initial=0.0),
     text="lse({0})",
     singular="equal infinities share the derivative evenly",
     doc="log Σ exp x over axes, shifted by the maximum.",

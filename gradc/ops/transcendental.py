@@ -1,6 +1,10 @@
 """Exponentials, logarithms, powers, trigonometric, hyperbolic and special functions.
 
 Reference: Abramowitz & Stegun, Handbook of Mathematical Functions (derivatives: 4.2-4.6, 6.3, 7.1).
+Bounds (`ulp`) are held by tests/test_elementary_*.py.  lgamma below −1/2 and digamma and polygamma below 0 have zeros
+that no floating-point number hits: there the unit is that of the larger term of the reflection, or of 1.  That of
+logaddexp counts in the last place of the larger operand, too, for the result may cancel; that of stumpff in the last
+place of 1/k! near the zeros of sine and cosine, where what the rounding of √s does to them comes on top, up to √s/2.
 Functions that NumPy lacks (erf, lgamma, …) have their reference meaning here, in float64.
 """
 
@@ -17,6 +21,7 @@ import numpy as np
 from gradc.node import OPS, Node, dsl
 from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.ranges import INF, Hazard, Range, Zeros, bounded, union
+from gradc.ops.rounding import finite_size
 
 Array = np.ndarray[Any, Any]
 
@@ -56,6 +61,7 @@ def _of_sines(lo: float, hi: float) -> Facet:
 exp = elementwise(
     "exp",
     partials=lambda y, x: (y,),
+    ulp=1.1,
     range=_grows(math.exp, 0.0),
     special={INF: INF, -INF: 0.0},
 )
@@ -63,6 +69,7 @@ exp2 = elementwise(
     "exp2",
     sympy=lambda S, x: 2**x,
     partials=lambda y, x: (y * math.log(2),),
+    ulp=1.2,
     range=_grows(lambda v: 2.0**v, 0.0),
     special={INF: INF, -INF: 0.0},
 )
@@ -70,12 +77,14 @@ expm1 = elementwise(
     "expm1",
     sympy=lambda S, x: S.exp(x) - 1,
     partials=lambda y, x: (y + 1,),
+    ulp=(1.5, 1.6),
     range=_grows(math.expm1, -1.0),
     special={INF: INF, -INF: 0.0},
 )
 log = elementwise(
     "log",
     partials=lambda y, x: (1 / x,),
+    ulp=1.0,
     range=_rises_from(0.0, math.log),
     domain=POSITIVE,
     special={0.0: INF, INF: 0.0},
@@ -84,6 +93,7 @@ log2 = elementwise(
     "log2",
     sympy=lambda S, x: S.log(x) / S.log(2),
     partials=lambda y, x: (1 / (x * math.log(2)),),
+    ulp=(1.25, 1.15),
     range=_rises_from(0.0, math.log2),
     domain=POSITIVE,
     special={0.0: INF, INF: 0.0},
@@ -92,6 +102,7 @@ log10 = elementwise(
     "log10",
     sympy=lambda S, x: S.log(x) / S.log(10),
     partials=lambda y, x: (1 / (x * math.log(10)),),
+    ulp=(1.4, 1.2),
     range=_rises_from(0.0, math.log10),
     domain=POSITIVE,
     special={0.0: INF, INF: 0.0},
@@ -100,6 +111,7 @@ log1p = elementwise(
     "log1p",
     sympy=lambda S, x: S.log(1 + x),
     partials=lambda y, x: (1 / (1 + x),),
+    ulp=(1.15, 1.0),
     range=_rises_from(-1.0, math.log1p),
     domain=((-0.9, 4.0),),
     special={-1.0: INF, INF: 0.0},
@@ -108,6 +120,8 @@ logaddexp = elementwise(
     "logaddexp",
     sympy=lambda S, x, y: S.log(S.exp(x) + S.exp(y)),
     partials=lambda z, x, y: (_sigmoid_of(x, y), _sigmoid_of(y, x)),
+    ulp=(2.5, 2.4),
+    scale=lambda x, y: finite_size(x) + finite_size(y),
     range=lambda z, x, y: bounded(max(x.lo, y.lo), max(x.hi, y.hi) + 1, max(x.hazard, y.hazard)),
     special={(INF, INF): (0.5, 0.5), (-INF, -INF): (0.5, 0.5), (-INF, 1.0): (0.0, 1.0)},
 )
@@ -124,6 +138,7 @@ xlogy = elementwise(
     like=np.logaddexp,
     sympy=lambda S, x, y: x * S.log(y),
     partials=lambda z, x, y: (np.log(y), x / np.where((x == 0) & (y == 0), 1, y)),
+    ulp=1.6,
     range=lambda z, x, y: x * _rises_from(0.0, math.log)(z, y),
     domain=((-3.0, 3.0), (0.1, 4.0)),
     special={(0.0, 0.0): (-INF, 0.0), (0.0, 1.0): (0.0, 0.0)},
@@ -138,6 +153,7 @@ sqrt = elementwise(
     partials=lambda y, x: (0.5 / y,),
     cost=4.0,
     light=True,
+    ulp=0.5,
     range=lambda y, x: replace(x.rising(math.sqrt, 0.0), zeros=x.zeros).defined(x.lo >= 0, Hazard.NAN),
     domain=POSITIVE,
     text="√{0}",
@@ -150,6 +166,7 @@ rsqrt = elementwise(
     sympy=lambda S, x: 1 / S.sqrt(x),
     partials=lambda y, x: (-0.5 * y / x,),
     cost=6.0,
+    ulp=1.5,
     range=lambda y, x: (
         replace(x.rising(math.sqrt, 0.0), zeros=x.zeros).inverse().defined(x.lo >= 0 and x.zeros is Zeros.NEVER)
     ),
@@ -161,6 +178,7 @@ cbrt = elementwise(
     "cbrt",
     sympy=lambda S, x: S.Piecewise((S.cbrt(x), x >= 0), (-S.cbrt(-x), True)),
     partials=lambda y, x: (np.square(1 / y) / 3,),
+    ulp=(0.53, 0.505),
     range=lambda y, x: replace(x.rising(lambda v: math.copysign(abs(v) ** (1 / 3), v)), zeros=x.zeros),
     domain=((0.1, 4.0),),
     special={0.0: INF, INF: 0.0, -INF: 0.0},
@@ -171,6 +189,7 @@ hypot = elementwise(
     sympy=lambda S, x, y: S.sqrt(x**2 + y**2),
     partials=lambda z, x, y: (_zero_at_zero(x, z), _zero_at_zero(y, z)),
     cost=8.0,
+    ulp=1.25,
     range=lambda z, x, y: x.size() + y.size(),
     special={(0.0, 0.0): (0.0, 0.0)},
     singular="0 at the origin",
@@ -182,12 +201,23 @@ def _zero_at_zero(x: Node, radius: Node) -> Node:
 
 
 # -- trigonometric and hyperbolic --------------------------------------------------------------------------------------
-sin = elementwise("sin", partials=lambda y, x: (np.cos(x),), range=_swings)
-cos = elementwise("cos", partials=lambda y, x: (-np.sin(x),), range=_swings)
+sin = elementwise(
+    "sin",
+    partials=lambda y, x: (np.cos(x),),
+    ulp=1.6,
+    range=_swings,
+)
+cos = elementwise(
+    "cos",
+    partials=lambda y, x: (-np.sin(x),),
+    ulp=1.6,
+    range=_swings,
+)
 tan = elementwise(
     "tan",
     partials=lambda y, x: (1 + y * y,),
     domain=((-1.2, 1.2),),
+    ulp=1.8,
     range=lambda y, x: Range(hazard=max(x.hazard, Hazard.ARITHMETIC)),
 )
 arcsin = elementwise(
@@ -195,6 +225,7 @@ arcsin = elementwise(
     sympy=lambda S, x: S.asin(x),
     partials=lambda y, x: (1 / np.sqrt((1 - x) * (1 + x)),),
     domain=UNIT,
+    ulp=1.8,
     range=_of_sines(-math.pi / 2, math.pi / 2),
     special={1.0: INF, -1.0: INF},
 )
@@ -203,6 +234,7 @@ arccos = elementwise(
     sympy=lambda S, x: S.acos(x),
     partials=lambda y, x: (-1 / np.sqrt((1 - x) * (1 + x)),),
     domain=UNIT,
+    ulp=1.4,
     range=_of_sines(0.0, math.pi),
     special={1.0: -INF, -1.0: -INF},
 )
@@ -210,6 +242,7 @@ arctan = elementwise(
     "arctan",
     sympy=lambda S, x: S.atan(x),
     partials=lambda y, x: (1 / (1 + x * x),),
+    ulp=1.5,
     range=_within(-math.pi / 2, math.pi / 2),
     special={INF: 0.0, -INF: 0.0},
 )
@@ -219,6 +252,7 @@ arctan2 = elementwise(
     partials=lambda z, y, x: (_over_square(x, x, y), _over_square(-y, x, y)),
     domain=((0.3, 2.0), (-2.0, 2.0)),
     special={(0.0, 0.0): (0.0, 0.0)},
+    ulp=1.8,
     singular="0 at the origin",
     range=_within(-math.pi, math.pi),
 )
@@ -279,24 +313,29 @@ stumpff = elementwise(
     lower=lambda b, s, k, hyperbolic: b.stumpff(s, k, hyperbolic),
     domain=((0.2, 9.0),),
     public=False,
+    ulp=10.0,
+    scale=lambda *xs, **attrs: 1.0,
     range=_stumpff_range,
     doc="Stumpff's cₖ(s) = Σⱼ (−s)ʲ/(k + 2j)!, or cₖ(−s), for s >= 0: c₀(s) = cos √s, c₁(s) = sin √s/√s, smooth at 0.",
 )
 sinh = elementwise(
     "sinh",
     partials=lambda y, x: (np.cosh(x),),
+    ulp=(2.0, 2.4),
     range=_grows(math.sinh, -INF),
     special={INF: INF, -INF: INF},
 )
 cosh = elementwise(
     "cosh",
     partials=lambda y, x: (np.sinh(x),),
+    ulp=1.5,
     range=lambda y, x: x.size().growing(math.cosh, 1.0),
     special={INF: INF, -INF: -INF},
 )
 tanh = elementwise(
     "tanh",
     partials=lambda y, x: (apply(OPS["tanh_slope"], x),),
+    ulp=(1.4, 1.5),
     range=_within(-1.0, 1.0),
     special={INF: 0.0, -INF: 0.0},
 )
@@ -312,6 +351,7 @@ tanh_slope = elementwise(
     _tanh_slope,
     sympy=lambda S, x: 1 - S.tanh(x) ** 2,
     partials=lambda y, x: (-2 * y * np.tanh(x),),
+    ulp=3.0,
     range=_within(0.0, 1.0),
     public=False,
     doc="1 − tanh²x = 1/cosh²x, without the difference, which cancels where tanh x is near ±1.",
@@ -321,6 +361,7 @@ arcsinh = elementwise(
     "arcsinh",
     sympy=lambda S, x: S.asinh(x),
     partials=lambda y, x: (1 / np.hypot(x, 1),),
+    ulp=(1.9, 1.8),
     range=_rises(math.asinh),
     special={INF: 0.0, -INF: 0.0},
 )
@@ -329,6 +370,7 @@ arccosh = elementwise(
     sympy=lambda S, x: S.acosh(x),
     partials=lambda y, x: (1 / (np.sqrt(x - 1) * np.sqrt(x + 1)),),
     domain=((1.2, 4.0),),
+    ulp=(2.5, 2.3),
     range=lambda y, x: x.rising(math.acosh, 0.0).defined(x.lo >= 1, Hazard.NAN),
     special={1.0: INF, INF: 0.0},
 )
@@ -337,6 +379,7 @@ arctanh = elementwise(
     sympy=lambda S, x: S.atanh(x),
     partials=lambda y, x: (1 / ((1 - x) * (1 + x)),),
     domain=UNIT,
+    ulp=2.2,
     range=lambda y, x: Range(hazard=x.hazard).defined(x.size().hi < 1),
     special={1.0: INF, -1.0: INF},
 )
@@ -354,6 +397,7 @@ sigmoid = elementwise(
     _stable_sigmoid,
     sympy=lambda S, x: 1 / (1 + S.exp(-x)),
     partials=lambda y, x: (y * apply(OPS["sigmoid"], -x),),
+    ulp=2.0,
     doc="1/(1 + e⁻ˣ), the logistic function.",
     range=_within(0.0, 1.0),
     special={INF: 0.0, -INF: 0.0},
@@ -363,6 +407,7 @@ softplus = elementwise(
     lambda x: np.asarray(np.logaddexp(x, x.dtype.type(0)), dtype=x.dtype),
     sympy=lambda S, x: S.log(1 + S.exp(x)),
     partials=lambda y, x: (apply(OPS["sigmoid"], x),),
+    ulp=(1.95, 1.8),
     doc="log(1 + eˣ).",
     range=lambda y, x: bounded(max(x.lo, 0.0), max(x.hi, 0.0) + 1, x.hazard),
     special={INF: 1.0, -INF: 0.0},
@@ -472,6 +517,7 @@ erf = elementwise(
     "erf",
     _by_element(math.erf),
     partials=lambda y, x: (np.exp(-x * x) * (2 / math.sqrt(math.pi)),),
+    ulp=1.4,
     doc="Error function.",
     range=_within(-1.0, 1.0),
     special={INF: 0.0, -INF: 0.0},
@@ -480,6 +526,7 @@ erfc = elementwise(
     "erfc",
     _by_element(math.erfc),
     partials=lambda y, x: (np.exp(-x * x) * (-2 / math.sqrt(math.pi)),),
+    ulp=2.6,
     doc="1 − erf.",
     range=_within(0.0, 2.0),
     special={INF: 0.0, -INF: 0.0},
@@ -490,6 +537,8 @@ lgamma = elementwise(
     sympy=lambda S, x: S.loggamma(x),
     partials=lambda y, x: (apply(OPS["digamma"], x),),
     domain=POSITIVE,
+    ulp=3.5,
+    scale=lambda *xs, **attrs: 1.0,
     doc="log |Γ(x)|.",
     range=_of_positive,
     special={0.0: -INF, INF: INF},
@@ -500,6 +549,8 @@ digamma = elementwise(
     sympy=lambda S, x: S.polygamma(0, x),
     partials=lambda y, x: (apply(OPS["polygamma"], x, n=1),),
     domain=POSITIVE,
+    ulp=4.0,
+    scale=lambda *xs, **attrs: 1.0,
     doc="ψ(x) = Γ'(x)/Γ(x).",
     range=_of_positive,
     special={0.0: INF, INF: 0.0},
@@ -512,6 +563,8 @@ polygamma = elementwise(
     lower=lambda b, x, n: b.polygamma(x, n),
     domain=POSITIVE,
     public=False,
+    ulp=14.0,
+    scale=lambda *xs, **attrs: 1.0,
     doc="ψ⁽ⁿ⁾(x), the n-th derivative of ψ; n >= 1 is static.",
     range=_of_positive,
 )

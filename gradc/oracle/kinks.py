@@ -6,7 +6,7 @@ Two points with the same branches everywhere have no kink between them (for step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,56 +15,21 @@ from gradc.node import Node
 from gradc.ops.record import HOLDERS, Kind
 
 Array = np.ndarray[Any, Any]
-Side = Callable[[Node, Sequence[Array], Array], Array]
-
-
-def _sign(node: Node, args: Sequence[Array], value: Array) -> Array:
-    return np.asarray(np.sign(args[0]))
-
-
-def _order(node: Node, args: Sequence[Array], value: Array) -> Array:
-    return np.asarray(np.sign(args[0] - args[1]))
-
-
-def _value(node: Node, args: Sequence[Array], value: Array) -> Array:
-    return value
-
-
-def _quotient(node: Node, args: Sequence[Array], value: Array) -> Array:
-    return np.asarray(np.floor(args[0] / args[1]))
-
-
-def _attained(node: Node, args: Sequence[Array], value: Array) -> Array:
-    return np.asarray(args[0] == np.expand_dims(value, node.attrs["axes"]))
-
-
-def _kept(node: Node, args: Sequence[Array], value: Array) -> Array:
-    return np.asarray(args[0] == value)
-
-
-_SIDES: dict[str, Side] = {
-    **dict.fromkeys(("relu", "absolute"), _sign),
-    **dict.fromkeys(("maximum", "minimum"), _order),
-    **dict.fromkeys(("sign", "floor", "ceil", "trunc", "rint", "floor_divide"), _value),
-    **dict.fromkeys(("max", "min"), _attained),
-    "remainder": _quotient,
-    "scatter": _kept,
-}
 
 
 def has_sides(node: Node) -> bool:
-    """Whether the op has kinks or jumps: it is one of those listed, or makes a bool or an integer of floats."""
+    """Whether the op has kinks or jumps: its record says so, or it makes a bool or an integer of floats."""
     if node.op.kind in (*HOLDERS, Kind.ITEM):  # kinks inside bodies are not seen from here
         return False
-    if node.op.name == "scatter":
+    if node.op.kind is Kind.SCATTER:
         return node.attrs["how"] in ("max", "min")
-    return node.op.name in _SIDES or (not node.aval.is_float and any(a.aval.is_float for a in node.args))
+    return node.op.side is not None or (not node.aval.is_float and any(a.aval.is_float for a in node.args))
 
 
 def side(node: Node, args: Sequence[Array], value: Array) -> Array:
     """Which branch was taken, in an array that is equal for two points on the same side."""
     with np.errstate(all="ignore"):
-        return _SIDES.get(node.op.name, _value)(node, args, value)
+        return value if node.op.side is None else np.asarray(node.op.side(value, *args, **node.attrs))
 
 
 def sides(nodes: Sequence[Node], values: Mapping[Node, Any]) -> list[Array]:

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import NARROW, computed_in, finfo, is_float
-from gradc.codegen.elementary import ULP
 from gradc.diff.widen import widen_array
 from gradc.interpret import topological
-from gradc.node import OPS, Node
-from gradc.ops.record import HOLDERS, LEAVES, Kind
+from gradc.node import Node
+from gradc.ops.record import HOLDERS, LEAVES, Kind, Op
+from gradc.ops.rounding import largest_error
 from gradc.oracle.rounding_bodies import errors_through_bodies
 from gradc.oracle.wide import computed
 from gradc.passes.accumulate import is_narrow_sum
@@ -31,20 +31,12 @@ Array = np.ndarray[Any, Any]
 #: values and error bounds of the results of a node that has several
 Several = tuple[tuple[Array, ...], tuple[Array, ...]]
 
-EXACT = frozenset(name for name, op in OPS.items() if op.exact)
-ORDERED = frozenset(("less", "less_equal", "greater", "greater_equal"))
-ROUNDED = frozenset((
-    "add", "subtract", "difference", "multiply", "strong_multiply", "divide", "sqrt", "square", "reciprocal", "cast",
-))  # fmt: skip
-PRODUCTS = frozenset(("multiply", "strong_multiply"))
+#: the bound of what is rounded correctly
+CORRECT = 0.5
 #: whole numbers below this are exact in every float dtype, and so is arithmetic that stays among them
 SMALL = 2.0**24
 #: units in the last place that NumPy's and our functions may be off, where no closer bound is stated (NumPy's own: 4)
 DEFAULT_ULP = 4.0
-#: ops whose function has another name in the table of bounds
-RENAMED = {"power": "pow"}
-#: series and recurrences that are accurate relative to their largest term, not to their value
-BY_TERMS = frozenset(("digamma", "polygamma", "lgamma", "stumpff"))
 
 
 def unit_roundoff(dtype: np.dtype[Any]) -> float:
@@ -84,16 +76,16 @@ def _finite_or_inf(error: Any) -> Array:
 
 def own_error(node: Node, args: Sequence[Array], value: Array) -> Array:
     """What one elementwise evaluation in the node's dtype may add."""
-    name = node.op.name
-    if name in EXACT or not node.aval.is_float:
+    op = node.op
+    if op.exact or not node.aval.is_float:
         return np.zeros(node.shape)
-    stated = 0.5 if name in ROUNDED else stated_ulp(name, node.dtype)
-    size = np.where(_is_exactly_infinite(args, value), 0.0, np.abs(value)) + _terms_of(name, args)
+    stated = stated_ulp(op, node.dtype)
+    size = np.where(_is_exactly_infinite(args, value), 0.0, np.abs(value)) + _size_of_terms(node, args)
     smallest = finfo(node.dtype).smallest_subnormal
     error = 2 * stated * unit_roundoff(node.dtype) * size + smallest
-    if name in PRODUCTS:
+    if op.multilinear:
         error = np.where(_has_zero_factor(args), 0.0, error)
-    if name in ROUNDED or name == "power":
+    if op.ulp == CORRECT or op.whole:
         whole = _is_small_whole(value)
         if whole.any():
             for a in args:
@@ -115,22 +107,23 @@ def _has_zero_factor(args: Sequence[Array]) -> Array:
     return np.asarray((args[0] == 0) | (args[1] == 0))
 
 
-def _terms_of(name: str, args: Sequence[Array]) -> Any:
-    """The size of the terms in whose last place an op's bound counts, where that is not the value's."""
-    if name == "logaddexp":
-        return np.where(np.isfinite(args[0]), np.abs(args[0]), 0) + np.where(np.isfinite(args[1]), np.abs(args[1]), 0)
-    return 1.0 if name in BY_TERMS else 0.0
+def _size_of_terms(node: Node, args: Sequence[Array]) -> Any:
+    """The size of the terms in whose last place an op's bound counts beside the value's."""
+    return 0.0 if node.op.scale is None else node.op.scale(*args, **node.attrs)
 
 
-def stated_ulp(name: str, dtype: np.dtype[Any]) -> float:
+def stated_ulp(op: Op, dtype: np.dtype[Any]) -> float:
     """The bound of our own function, plus that of NumPy's where it is what ours is compared with (float64).
 
     Of narrow floats: that of float32, and half a unit of their own.
     """
+    if op.ulp == CORRECT:
+        return CORRECT
     if dtype in NARROW:
         wide = computed_in(dtype)
-        return 0.5 + stated_ulp(name, wide) * unit_roundoff(wide) / unit_roundoff(dtype)
-    ours = ULP.get(RENAMED.get(name, name), {}).get(str(dtype), DEFAULT_ULP)
+        return 0.5 + stated_ulp(op, wide) * unit_roundoff(wide) / unit_roundoff(dtype)
+    ours = op.bound(str(dtype))
+    ours = DEFAULT_ULP if ours is None else ours
     return ours + DEFAULT_ULP if dtype == np.float64 else ours
 
 
@@ -162,8 +155,9 @@ def _elementwise(node: Node, args: Sequence[Array], errors: Sequence[Array], val
     if not node.aval.is_float:
         return _uncertain(node, args, errors)
     total = own_error(node, args, value)
-    if (closed := _CLOSED.get(node.op.name)) is not None:
-        return np.asarray(total + np.where(_stays_infinite(node, args, errors, value), 0.0, closed(args, errors)))
+    if node.op.moved is not None:
+        moved = node.op.moved(args, errors)
+        return np.asarray(total + np.where(_stays_infinite(node, args, errors, value), 0.0, moved))
     for i, error in enumerate(errors):
         if np.any(error > 0):
             total = total + _moved_by(node, args, i, error, value)
@@ -175,23 +169,8 @@ def _stays_infinite(node: Node, args: Sequence[Array], errors: Sequence[Array], 
     infinite = _is_exactly_infinite(args, value)
     if infinite.any():
         for a, e in zip(args, errors, strict=True):
-            infinite = infinite & (e < (np.abs(a) if node.op.name in PRODUCTS else np.inf))
+            infinite = infinite & (e < (np.abs(a) if node.op.multilinear else np.inf))
     return infinite
-
-
-def _of_product(args: Sequence[Array], errors: Sequence[Array]) -> Array:
-    (x, y), (ex, ey) = args, errors
-    moved = np.abs(x) * ey + (np.abs(y) + ey) * ex
-    return np.where((ex == 0) & (ey == 0), 0.0, moved)  # not infinity times no error
-
-
-#: how errors of the operands move sums and products, in closed form
-_CLOSED: dict[str, Callable[[Sequence[Array], Sequence[Array]], Array]] = {
-    "add": lambda args, errors: errors[0] + errors[1],
-    "subtract": lambda args, errors: errors[0] + errors[1],
-    "negative": lambda args, errors: errors[0],
-    "multiply": _of_product,
-}
 
 
 def _moved_by(node: Node, args: Sequence[Array], i: int, error: Array, value: Array) -> Array:
@@ -215,7 +194,7 @@ def _uncertain(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Ar
         return np.zeros(node.shape)
     if len(args) == 2 and is_float(args[0].dtype):
         gap, reach = np.abs(args[0] - args[1]), errors[0] + errors[1]
-        exact = (args[0] == args[1]) if node.op.name not in ORDERED else False
+        exact = (args[0] == args[1]) if not node.op.ordered else False
         return np.where((gap <= reach) & (reach > 0) & ~np.asarray(exact), 1.0, 0.0)
     if node.op.converts and is_float(args[0].dtype):
         moved = [computed(node, [args[0] + s * errors[0]]) for s in (1, -1)]
@@ -249,19 +228,15 @@ def _terms(node: Node) -> int:
 
 
 def _reduce(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
-    name, (x,), (e,) = node.op.name, args, errors
-    if name == "sum":
+    op, axes = node.op, node.attrs["axes"]
+    if op.transpose is not None:
         return _linear(node, args, errors, value)
-    axes = node.attrs["axes"]
     if not node.aval.is_float:
-        return np.max((e > 0).astype(float), axis=axes, initial=0.0) if name in ("any", "all") else np.zeros(node.shape)
-    own = (_terms(node) + 8) * _in_sums(node)
-    if name in ("max", "min"):
-        return np.max(e, axis=axes, initial=0.0)
-    if name == "logsumexp":
-        size = 1 + np.abs(value) + np.max(np.abs(np.where(np.isfinite(x), x, 0.0)), axis=axes, initial=0.0)
-        return np.max(e, axis=axes, initial=0.0) + own * size
-    return _grown(node, [x], [e]) + own * np.abs(value)
+        return largest_error(args, [e > 0 for e in errors], axes) if node.dtype == bool else np.zeros(node.shape)
+    moved = _grown(node, args, errors) if op.moved is None else op.moved(args, errors, **node.attrs)
+    if op.exact:
+        return moved
+    return moved + (_terms(node) + 8) * _in_sums(node) * (np.abs(value) + _size_of_terms(node, args))
 
 
 def _grown(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Array:
@@ -271,7 +246,7 @@ def _grown(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Array:
 
 
 def _prefix(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
-    if node.op.name == "cumsum":
+    if node.op.transpose is not None:
         return _linear(node, args, errors, value)
     return _grown(node, args, errors) + _terms(node) * _in_sums(node) * np.abs(value)
 

@@ -35,9 +35,6 @@ def ulp(n: int) -> float:
     return n + 2.0
 
 
-#: Over all arguments and the tested orders.
-ULP: dict[str, dict[str, float]] = {"polygamma": dict.fromkeys(FORMATS, 2 * ulp(TESTED_ORDER))}
-
 #: How many terms of the asymptotic series follow its first two.
 TERMS = {"float32": 5, "float64": 11}
 #: How many terms of sin(πt)/πt follow its first one, for |t| ≤ 1/2: the next one is below 2^-31 and 2^-60.

@@ -14,14 +14,6 @@ from gradc.codegen.elementary.exponential import EXP2, EXP2_RANGE, Exponential
 from gradc.codegen.elementary.format import FORMATS, elementary
 from gradc.codegen.ir import Value
 
-#: Largest errors in units in the last place, over all arguments, with and without FMA.
-ULP: dict[str, dict[str, float]] = {
-    "pow": {"float32": 0.57, "float64": 1.8},
-    "rsqrt": {"float32": 1.5, "float64": 1.5},
-    "hypot": {"float32": 1.25, "float64": 1.25},
-    "cbrt": {"float32": 0.53, "float64": 0.505},
-}
-
 # log2((1 + s)/(1 − s)) = s·(A + B·s² + s⁴·P(s²)), |s| ≤ 0.1716 (that is √½ to √2): relative error 2^-73.4.
 LOG2_SERIES = (
     0.17281886906163046, 0.1684513806133779, 0.19240132603772994, 0.2219522703334932,

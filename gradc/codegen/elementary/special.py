@@ -1,8 +1,9 @@
 """Error functions and gamma functions as lane arithmetic.
 
 Enters: `Value`s of float32 or float64.  Leaves: a `Value` of the same dtype.
-Invariant: the errors in `ULP` hold for every argument, with or without FMA; branch-free, but for the reflection of
-`lgamma` and `digamma`, a real branch that is taken only when some lane is negative.  Start reading at `Special.erf`.
+Invariant: the bounds of the records hold for every argument, with or without FMA; branch-free, but for the
+reflection of `lgamma` and `digamma`, a real branch that is taken only when some lane is negative.  Start reading at
+`Special.erf`.
 
 Every polynomial is a minimax fit (Remez exchange in 200-bit arithmetic), its coefficients then rounded to the dtype,
 the highest power first; the comment beside it gives its largest relative error after that.
@@ -17,15 +18,6 @@ from gradc.codegen.elementary.division import Division
 from gradc.codegen.elementary.exponential import Exponential
 from gradc.codegen.elementary.format import FORMATS, elementary
 from gradc.codegen.ir import Value
-
-#: Largest errors in units in the last place of the exact result. lgamma below −1/2 and digamma below 0 have zeros that
-#: no floating-point number hits: there the unit is that of the larger term of the reflection, or of 1.
-ULP: dict[str, dict[str, float]] = {
-    "erf": {"float32": 1.4, "float64": 1.4},
-    "erfc": {"float32": 2.6, "float64": 2.6},
-    "lgamma": {"float32": 3.5, "float64": 3.5},
-    "digamma": {"float32": 4.0, "float64": 4.0},
-}
 
 #: erf(√s)/√s − 1 for √s up to 1; errors 2^-28.6 and 2^-55.6 of erf.
 ERF = {

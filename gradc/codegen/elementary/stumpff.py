@@ -1,8 +1,8 @@
 """Stumpff's functions as lane arithmetic: even functions of a root, smooth where the root is not.
 
 Enters: a `Value` s >= 0 of float32 or float64, and the static order k.  Leaves: a `Value` of the same dtype.
-Invariant: branch-free but for the arguments for which sine and cosine are not; the error is within `ULP` of the larger
-of the value and of the terms it is the difference of.
+Invariant: branch-free but for the arguments for which sine and cosine are not; the error is within its bound of the
+larger of the value and of the terms it is the difference of.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from gradc.codegen.elementary.exponential import Exponential
 from gradc.codegen.elementary.trigonometric import Trigonometric
 from gradc.codegen.ir import Value
 
-#: Largest errors in units in the last place of the value, or of 1/k! near the zeros of sine and cosine; what the
-#: rounding of √s does to cosine and sine comes on top, up to √s/2 units.
-ULP: dict[str, dict[str, float]] = {"stumpff": {"float32": 10.0, "float64": 10.0}}
 #: Terms of the series: the first one left out is below half a unit in the last place where the recursion takes over.
 TERMS = {"float32": 10, "float64": 16}
 

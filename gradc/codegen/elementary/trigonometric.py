@@ -1,7 +1,7 @@
 """Sine, cosine, tangent and their inverses as lane arithmetic.
 
 Enters: `Value`s of float32 or float64.  Leaves: a `Value` of the same dtype.
-Invariant: the errors in `ULP` hold for every finite argument, on targets with and without FMA.  The circular functions
+Invariant: the bounds of the records hold for every finite argument, with and without FMA.  The circular functions
 reduce their argument by the subtraction of Cody and Waite (Software Manual for the Elementary Functions, 1980) up to
 `LIMIT`, and beyond it by `payne_hanek`, in a real branch that is taken only when some lane needs it; everything else
 is branch-free.  Start reading at `Trigonometric.sin`.
@@ -18,17 +18,6 @@ import math
 from gradc.codegen.elementary.format import FORMATS, elementary
 from gradc.codegen.elementary.payne_hanek import reduce_large
 from gradc.codegen.ir import Lanes, Value
-
-#: Largest errors in units in the last place, over all finite arguments.
-ULP: dict[str, dict[str, float]] = {
-    "sin": {"float32": 1.6, "float64": 1.6},
-    "cos": {"float32": 1.6, "float64": 1.6},
-    "tan": {"float32": 1.8, "float64": 1.8},
-    "arcsin": {"float32": 1.8, "float64": 1.8},
-    "arccos": {"float32": 1.4, "float64": 1.4},
-    "arctan": {"float32": 1.5, "float64": 1.5},
-    "arctan2": {"float32": 1.8, "float64": 1.8},
-}
 
 #: π/2 as a sum. A product of one of the first three parts with an integer up to LIMIT·2/π has at most as many bits as
 #: the significand, so it is exact even without FMA; the second part ends at the last place of numbers in [1, 2).
