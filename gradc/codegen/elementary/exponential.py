@@ -2,9 +2,10 @@
 
 Enters: `Value`s of float32 or float64.  Leaves: a `Value` of the same dtype.
 Invariant: every argument gets NumPy's answer within its bound, subnormals and overflow thresholds included, with or
-without a fused multiply-add in the target: constants that are multiplied exactly have short heads, and no error
-term is taken from an FMA.  Powers of two are built in the exponent field, integers are rounded by adding a magic number, because
-conversions between floats and integers are slow or missing on many vector units.  Start reading at `Exponential.exp`.
+without a fused multiply-add in the target: constants that are multiplied exactly have short heads, and no error term
+is taken from an FMA.  Powers of two are built in the exponent field, integers are rounded by adding a magic number,
+because conversions between floats and integers are slow or missing on many vector units.  Start reading at
+`Exponential.exp`.
 
 The polynomials were fitted here by Remez exchange in 70-digit arithmetic; the coefficients were then rounded one after
 the other from the lowest power up, the remaining ones being fitted again each time. The comment at each table gives the
