@@ -99,6 +99,8 @@ register(
 )
 
 # -- scatter -----------------------------------------------------------------------------------------------------------
+#: ways to combine that keep one of what is combined
+BY_SIZE = ("max", "min")
 _COMBINE = {"add": np.add, "max": np.maximum, "min": np.minimum}
 
 

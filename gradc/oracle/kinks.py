@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradc.node import Node
+from gradc.ops.indexing import BY_SIZE
 from gradc.ops.record import HOLDERS, Kind
 
 Array = np.ndarray[Any, Any]
@@ -22,7 +23,7 @@ def has_sides(node: Node) -> bool:
     if node.op.kind in (*HOLDERS, Kind.ITEM):  # kinks inside bodies are not seen from here
         return False
     if node.op.kind is Kind.SCATTER:
-        return node.attrs["how"] in ("max", "min")
+        return node.attrs["how"] in BY_SIZE
     return node.op.side is not None or (not node.aval.is_float and any(a.aval.is_float for a in node.args))
 
 
