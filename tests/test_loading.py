@@ -28,7 +28,6 @@ def test_load_compiles_once_and_then_reads_the_disk() -> None:
     assert (first.cached, second.cached) == (False, True)
     assert first.object_bytes == second.object_bytes
     assert first.seconds["codegen"] > 0.0 and second.seconds["codegen"] == second.seconds["parse"] == 0.0
-    assert "step" in second.asm() and second.asm() is second.asm()
 
 
 def test_load_reads_constant_tables_and_calls_the_c_library() -> None:

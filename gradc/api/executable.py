@@ -295,9 +295,7 @@ class Executable(Dispatched):
         return self._stages.machine.write(self._stages, Path(path), destination, overwrite)
 
     def __repr__(self) -> str:
-        o, graph = self.options, self.source_graph
-        allowed = {"fp": o.fp, "precision": o.precision}
-        relaxed = "".join(f", {name}={value}" for name, value in allowed.items() if value != "ieee")
+        graph, relaxed = self.source_graph, self.options.relaxed
         inputs = ", ".join(f"{graph.name(x)}: {x.aval}" for x in graph.inputs)
         milliseconds = 1e3 * sum(self._seconds.values())
         return f"<compiled {graph.title}({inputs}), {self._compiled.runs}{relaxed}, {milliseconds:.0f} ms>"

@@ -17,6 +17,7 @@ from gradc.codegen.debug import Locations
 from gradc.codegen.emit import arena_bytes, emit, emit_kernel
 from gradc.codegen.flush import flushes
 from gradc.codegen.fork import calls_fork
+from gradc.codegen.ir import Module
 from gradc.codegen.poll import polls
 from gradc.codegen.target import Target
 from gradc.errors import CompileError
@@ -64,21 +65,22 @@ class HostCpu:
     def emit(self, plan: Schedule, options: Options, locations: Locations | None) -> Code:
         checks = options.debug == "bounds"
         module = emit(plan, self.widths, SYMBOL, options.fp, locations, polls=True, check_bounds=checks)
-        return Code(str(module), SYMBOL, arena_bytes(plan, self.widths))
+        return self._code(module, plan)
 
     def emit_timed(self, plan: Schedule, options: Options) -> Code:
         """The code of ``plan`` with a look at the clock after each kernel (`gradc.codegen.emit`)."""
-        text = str(emit(plan, self.widths, SYMBOL, options.fp, clock=True))
-        return Code(text, SYMBOL, arena_bytes(plan, self.widths))
+        return self._code(emit(plan, self.widths, SYMBOL, options.fp, clock=True), plan)
 
     def emit_first(self, plan: Schedule, options: Options, count: int) -> Code:
         """The code of the first ``count`` kernels, in the arena of the whole ``plan``."""
         first = replace(plan, kernels=plan.kernels[:count])
-        return Code(str(emit(first, self.widths, SYMBOL, options.fp)), SYMBOL, arena_bytes(plan, self.widths))
+        return self._code(emit(first, self.widths, SYMBOL, options.fp), plan)
 
     def emit_alone(self, plan: Schedule, options: Options, number: int) -> Code:
         """The code of kernel ``number`` alone (`gradc.codegen.emit.emit_kernel`)."""
-        module = emit_kernel(plan, number, self.widths, SYMBOL, options.fp)
+        return self._code(emit_kernel(plan, number, self.widths, SYMBOL, options.fp), plan)
+
+    def _code(self, module: Module, plan: Schedule) -> Code:
         return Code(str(module), SYMBOL, arena_bytes(plan, self.widths))
 
     def assemble(self, code: Code, options: Options) -> str:
@@ -113,7 +115,7 @@ class HostCpu:
         record = recall(key, graph) if key is not None else None
         if record is not None:
             symbols = self._symbols(o, record.shares, record.polls)
-            loaded = load_known(record.object_key, SYMBOL, symbols, self.level)
+            loaded = load_known(record.object_key, SYMBOL, symbols)
             if loaded is not None:
                 return record, loaded
         record, loaded = self._built(stages)

@@ -69,6 +69,12 @@ class Options:
             if stage not in STAGES:
                 raise ValueError(f"{here()}: show: unknown stage {stage!r}; expected some of {', '.join(STAGES)}")
 
+    @property
+    def relaxed(self) -> str:
+        """What they allow beyond IEEE arithmetic, in words."""
+        allowed = {"fp": self.fp, "precision": self.precision}
+        return "".join(f", {name}={value}" for name, value in allowed.items() if value != "ieee")
+
 
 def _stages(text: str) -> tuple[str, ...]:
     return tuple(s.strip() for s in text.split(",") if s.strip())

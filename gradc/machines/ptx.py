@@ -72,9 +72,7 @@ class NvidiaGpu:
     def assemble(self, code: Code, options: Options) -> str:
         """The PTX, headed by the launch plan as comments."""
         assert isinstance(code, DeviceCode)
-        allowed = {"fp": options.fp, "precision": options.precision}
-        relaxed = "".join(f", {name}={value}" for name, value in allowed.items() if value != "ieee")
-        head = [f"gradc {__version__}: {code.title} for {self.name}{relaxed}", *str(code.plan).split("\n")]
+        head = [f"gradc {__version__}: {code.title} for {self.name}{options.relaxed}", *str(code.plan).split("\n")]
         text = assemble(code.text, TRIPLE, self.name, self.widths.features, "asm", opt_level=3)
         return "".join(f"// {line}\n" for line in head) + text
 

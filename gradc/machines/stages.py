@@ -39,7 +39,14 @@ class Stages:
 
     def on(self, machine: Machine) -> Stages:
         """The same graph on its way to another machine; they part after the lowered graph."""
-        other = Stages(self.source, self.options, machine)
+        return self._parted(self.options, machine)
+
+    def rescheduled(self, options: Options) -> Stages:
+        """The same graph with other ``options`` of its schedule and code; they part after the lowered graph."""
+        return self._parted(options, self.machine)
+
+    def _parted(self, options: Options, machine: Machine) -> Stages:
+        other = Stages(self.source, options, machine)
         other.optimised, other.lowered = self.optimised, self.lowered
         return other
 

@@ -28,7 +28,7 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from gradc.errors import CompileError
-from gradc.process import cached_property, in_child, in_llvm, later_in_llvm, once
+from gradc.process import in_child, in_llvm, later_in_llvm, once
 from gradc.runtime import cache as disk
 
 #: Families of LLVM intrinsics that GPUs have code for.  Of others (exp, log, pow, sin …) some make instruction
@@ -66,33 +66,21 @@ class TargetInfo:
 class Loaded:
     """One function in memory (and what else was exported); the code stays mapped as long as this object lives.
 
-    ``key`` is where the disk keeps the object, ``ir`` the text it was made from (nothing, if nobody had it).
-    ``seconds`` has one entry for each phase: ``parse``, ``codegen``, ``link`` (and ``cache`` when the disk was asked).
+    ``key`` is where the disk keeps the object.  ``seconds`` has one entry for each phase: ``parse``, ``codegen``,
+    ``link`` (and ``cache`` when the disk was asked).
     """
 
     addresses: Mapping[str, int]
     name: str
     key: str
-    ir: str
     object_bytes: bytes
     seconds: Mapping[str, float]
     cached: bool
-    cpu: str
-    features: str
-    opt_level: int
     keep: Mapped = field(repr=False)
 
     @property
     def address(self) -> int:
         return self.addresses[self.name]
-
-    def asm(self) -> str:
-        """The assembly of the module, made again from its IR."""
-        return self._asm
-
-    @cached_property
-    def _asm(self) -> str:
-        return assemble(self.ir, target_info().triple, self.cpu, self.features, "asm", opt_level=self.opt_level)
 
 
 class Mapped:
@@ -265,23 +253,22 @@ def load(
     mapped = _link(engine, blob, ir_text, names, symbols or {}, seconds)
     if store and not cached:
         store.put(key, blob)
-    return Loaded(mapped.addresses, name, key, ir_text, blob, seconds, cached, cpu, features, opt_level, mapped)
+    return Loaded(mapped.addresses, name, key, blob, seconds, cached, mapped)
 
 
-def load_known(key: str, name: str, symbols: Mapping[str, int] | None = None, cpu: str | None = None) -> Loaded | None:
+def load_known(key: str, name: str, symbols: Mapping[str, int] | None = None) -> Loaded | None:
     """The function ``name`` of the object that `load` left on disk under ``key``; None if it is not there any more.
 
     The text it was made from is not needed, and not known.
     """
     engine, store = _get_engine(), disk.default()
-    cpu, features = cpu_for(cpu)
     start = perf_counter()
     blob = store.get(key) if store else None
     if blob is None:
         return None
     seconds = {"cache": perf_counter() - start}
     mapped = _link(engine, blob, "", (name,), symbols or {}, seconds)
-    return Loaded(mapped.addresses, name, key, "", blob, seconds, True, cpu, features, 2, mapped)
+    return Loaded(mapped.addresses, name, key, blob, seconds, True, mapped)
 
 
 def remembers() -> bool:
