@@ -7,13 +7,15 @@ Compiled code is `kernels`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradc.diff.linear import active_nodes
 from gradc.graph import Graph
+from gradc.machines.options import Options
+from gradc.machines.stages import Stages
 from gradc.node import Node
 from gradc.ops.record import HOLDERS, LEAVES, Kind
 from gradc.oracle.estimates import compiled_subject
@@ -21,7 +23,7 @@ from gradc.oracle.report import Finding
 from gradc.oracle.rounding import running_errors
 from gradc.oracle.rules import Fault, batching_faults, derivative_faults, meaning_faults
 from gradc.oracle.witness import Subject
-from gradc.passes import FORWARD, LOWERING, PIPELINE, Pass, run_passes
+from gradc.passes import FORWARD, PASSES, run_passes
 from gradc.passes.cse import attrs_key
 
 Array = np.ndarray[Any, Any]
@@ -83,22 +85,25 @@ def pass_findings(subject: Subject) -> list[Finding]:
     def observe(name: str, before: Graph, after: Graph) -> None:
         steps.append((name, before, after))
 
-    for graph, passes in ((subject.graph, FORWARD), (compiled_subject(subject), (*PIPELINE, *LOWERING))):
+    roads: list[tuple[Graph, Callable[[Graph], Graph]]] = [
+        (subject.graph, lambda graph: run_passes(graph, FORWARD, observe)),
+        (compiled_subject(subject), lambda graph: Stages(graph, Options(observe=observe)).lowered),
+    ]
+    for graph, walk in roads:
         steps.clear()
-        after = run_passes(graph, passes, observe)
+        after = walk(graph)
         if _changed(subject, graph.outputs, graph, after.outputs, after):
-            found = (_step_finding(subject, *s, passes) for s in steps)
+            found = (_step_finding(subject, *s) for s in steps)
             return [f for f in found if f is not None][:1]
     return []
 
 
-def _step_finding(subject: Subject, name: str, before: Graph, after: Graph, passes: Iterable[Pass]) -> Finding | None:
+def _step_finding(subject: Subject, name: str, before: Graph, after: Graph) -> Finding | None:
     if not _changed(subject, before.outputs, before, after.outputs, after):
         return None
-    step = next(p for p in passes if p.__name__ == name)
     inner = [n for n in before.nodes if n.op.kind not in (*LEAVES, *HOLDERS)]
     whole = before.replace(outputs=tuple(inner), in_tree=None, out_tree=None)
-    rewritten = step(whole)
+    rewritten = PASSES[name](whole)
     changed = _changed(subject, inner, before, rewritten.outputs, rewritten)
     node = changed[0] if changed else before.outputs[0]
     words = f"pass {name} changed the value of this node"

@@ -8,7 +8,7 @@ golden tests and the oracle all use it).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gradc.graph import Graph
 from gradc.node import Node
@@ -45,6 +45,9 @@ LINEAR: tuple[Pass, ...] = (fold, simplify, cse)
 #: written in other ops become those, folds become what gathers their terms, softmax shares its exponentials, products
 #: of one large operand are one product
 LOWERING: tuple[Pass, ...] = (accumulate, expand, unfold, fold, simplify, cse, share, together, hoist, prune, dce)
+
+#: every pass of these, by name
+PASSES: Mapping[str, Pass] = {step.__name__: step for step in (*FORWARD, *PIPELINE, *LINEAR, *LOWERING)}
 
 
 def run_passes(
@@ -89,7 +92,7 @@ def optimise(graph: Graph, observe: Observe | None = None, check: bool | None = 
 
 
 __all__ = [
-    "FORWARD", "LINEAR", "LOWERING", "PIPELINE", "Observe", "Pass", "accumulate", "apply", "cse", "dce", "expand",
-    "fold", "hoist", "inline", "join", "lowering", "optimise", "prune", "quotients", "run_passes", "share", "simplify",
-    "simplify_to_read", "stabilise", "together", "unfold", "verify",
+    "FORWARD", "LINEAR", "LOWERING", "PASSES", "PIPELINE", "Observe", "Pass", "accumulate", "apply", "cse", "dce",
+    "expand", "fold", "hoist", "inline", "join", "lowering", "optimise", "prune", "quotients", "run_passes", "share",
+    "simplify", "simplify_to_read", "stabilise", "together", "unfold", "verify",
 ]  # fmt: skip
