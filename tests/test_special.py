@@ -32,6 +32,37 @@ def test_xlogy_and_softmax():
     np.testing.assert_allclose(gc.special.logsumexp(z), scipy.special.logsumexp(z), rtol=1e-14)
 
 
+@pytest.mark.parametrize("axis", [None, 0, 1])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("b", [
+    [[0.5, 2.0, 1.0]], [[0.71, -0.58, 0.1]], [[0.0, 1.0, 2.0]], [[-1.0, -2.0, -0.5]], [[0.0, 0.0, 0.0]], [2.0],
+])  # fmt: skip
+def test_weights_of_logsumexp_may_have_any_sign(b, axis, keepdims):
+    b = np.array(b)
+    infinite = (
+        [np.array([[np.inf, 1.0, 2.0], [-np.inf, 1.0, 0.0]])] if np.all(b) else []
+    )  # 0 times ∞: SciPy says NaN, now and then
+    for x in (np.array([[0.3, -1.0, 2.0], [800.0, 799.0, -np.inf]]), *infinite):
+        with np.errstate(all="ignore"):
+            want = scipy.special.logsumexp(x, axis=axis, b=b, keepdims=keepdims)
+        nothing = np.all(np.broadcast_to(b == 0, x.shape), axis=axis, keepdims=keepdims)
+        want = np.where(nothing, -np.inf, want)  # log 0; SciPy: NaN, now and then
+        got = gc.special.logsumexp(x, axis=axis, b=b, keepdims=keepdims)
+        assert np.shape(got) == np.shape(want)
+        np.testing.assert_allclose(got, want, rtol=1e-13)
+        found = gc.jit(lambda x, b: gc.special.logsumexp(x, axis=axis, b=b, keepdims=keepdims))(x, b)
+        np.testing.assert_allclose(found, want, rtol=1e-13)
+
+
+def test_logsumexp_is_differentiated_by_weights_of_any_sign():
+    """Also by one that is 0: its element counts for nothing, and would with any other weight."""
+    x, b = np.array([0.3, -1.0, 2.0]), np.array([1.5, -0.4, 0.0])
+    total = np.sum(b * np.exp(x))
+    np.testing.assert_allclose(gc.grad(lambda b: gc.special.logsumexp(x, b=b))(b), np.exp(x) / total, rtol=1e-14)
+    np.testing.assert_allclose(gc.grad(lambda x: gc.special.logsumexp(x, b=b))(x), b * np.exp(x) / total, rtol=1e-14)
+    assert gc.check_gradients(lambda x, b: gc.special.logsumexp(x, b=b), x, b).ok
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
 def test_polygamma_is_the_derivative_of_the_one_before(n):
     np.testing.assert_allclose(gc.special.polygamma(n, X), scipy.special.polygamma(n, X), rtol=1e-12)

@@ -17,7 +17,7 @@ from gradc.aval import promoted as joint_dtype
 from gradc.errors import DTypeError, ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here
 from gradc.numpy.axes import axes_of, axis_of
-from gradc.numpy.public import Array, ArrayLike, Axes, composite, function
+from gradc.numpy.public import Array, ArrayLike, Axes, composite, function, in_float32
 from gradc.numpy.shapes import broadcast_to, reshaped, sliced
 from gradc.ops.elementwise import cast, loop_dtypes
 from gradc.ops.leaves import full
@@ -316,12 +316,27 @@ def _fitted_weights(w: Node, x: Node, axis: Axes) -> Node:
 
 @function("logsumexp")
 def logsumexp(a: ArrayLike, axis: Axes = None, *, b: ArrayLike = None, keepdims: Any = False) -> Array:
-    """log Σ b·exp(a) over ``axis``, without overflow (SciPy's meaning); −inf for no elements."""
+    """log Σ b·exp(a) over ``axis``, without overflow (SciPy's meaning); −inf for no elements.
+
+    Weights may be negative: NaN where the sum is.  An element of weight 0 counts for nothing, an infinite one neither.
+    """
     x = inexact(as_node(a))
-    if b is not None:
-        weights = cast(as_node(b), x.dtype)
-        x = x + FUNCTIONS["log"](weights)
-    return reduced("logsumexp", x, axes_of(axis, x), keepdims)
+    if b is None:
+        return reduced("logsumexp", x, axes_of(axis, x), keepdims)
+    weights = cast(as_node(b), x.dtype)
+    shape = np.broadcast_shapes(x.shape, weights.shape)
+    x, weights = broadcast_to(x, shape), broadcast_to(weights, shape)
+    return _weighted_logsumexp(x, weights, axes=axes_of(axis, x), keepdims=keepdims)
+
+
+@in_float32
+def _weighted_logsumexp(x: Node, weights: Node, *, axes: Shape, keepdims: Any) -> Node:
+    """By the largest element that counts, which is the same number for derivatives: they do not depend on it."""
+    largest = max(x, axes, keepdims=True, initial=-math.inf, where=weights != 0)
+    shift = OPS["stop_gradient"].make((_where(FUNCTIONS["isfinite"](largest), largest, 0),))
+    term = OPS["strong_multiply"].make((weights, FUNCTIONS["exp"](x - shift)), left=True, right=False)
+    total = FUNCTIONS["log"](reduced("sum", term, axes, True)) + shift
+    return total if keepdims else reshaped(total, [n for k, n in enumerate(x.shape) if k not in axes])
 
 
 # -- ignoring NaN -----------------------------------------------------------------------------------------------------

@@ -269,7 +269,11 @@ def _shift(c: Call) -> str:
 
 
 def _dtype(c: Call) -> str:
-    return str(c.scope.one_of(DTYPES))
+    """Any dtype that NumPy's cast of the operand is defined for: of floats beyond the integers it is the platform's."""
+    chosen = str(c.scope.one_of(DTYPES))
+    if chosen == "np.uint8" and c.entry.name != "astype" and c.first.dtype.kind == "f" and np.any(c.first < 0):
+        raise NotThisTimeError
+    return chosen
 
 
 def _several(c: Call) -> str:
