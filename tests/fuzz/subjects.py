@@ -18,8 +18,9 @@ import numpy as np
 import gradc as gc
 from gradc.diff.modes import pull_back, push_forward
 from gradc.graph import Graph
-from gradc.interpret import interpret
-from gradc.node import Node, constant
+from gradc.interpret import interpret, topological
+from gradc.node import OPS, Node, constant
+from gradc.ops.record import HOLDERS
 from gradc.oracle.rounding import running_errors
 from gradc.oracle.witness import Subject, subject_of
 from tests.fuzz.language import Array, Program
@@ -31,11 +32,15 @@ EPS = 2.0**-52
 
 @dataclass
 class Number:
-    """A number, the least of its error bound that is known at once, and how the whole bound is found."""
+    """A number, the least of its error bound that is known at once, and how the whole bound is found.
+
+    ``cancelled``: whether it is NaN because infinities of two signs were added, and for no other reason.
+    """
 
     value: float
     least: float
     whole: Callable[[], float]
+    cancelled: Callable[[], bool] = lambda: False
 
     @functools.cached_property
     def bound(self) -> float:
@@ -119,4 +124,36 @@ class Subjects:
             errors = running_errors([n for _, n in pairs], self.wide.values)[1]
             return least + sum(float(np.sum(np.abs(w) * errors[n])) for w, n in pairs)
 
-        return Number(total, least, whole)
+        return Number(total, least, whole, lambda: infinities_cancel([n for _, n in pairs], self.known))
+
+
+#: ops of which a NaN may be the sum of two infinities; a subtraction of sizes is a sum of them
+_SUMS = {name: OPS["add" if name in ("subtract", "difference") else name].numpy
+         for name in ("add", "subtract", "difference", "sum", "cumsum", "contract", "fold", "superpose")}  # fmt: skip
+
+
+def infinities_cancel(outputs: Sequence[Node], values: Mapping[Node, Any]) -> bool:
+    """Whether every NaN behind ``outputs`` came up in a sum of infinities, or in a loop that was given some.
+
+    Then the derivative is that of a vertical tangent, +∞ one way and −∞ the other, and the modes add in other orders.
+    A product of 0 and ∞ is none of this: zero is zero in either mode.
+    """
+    born = [n for n in topological(outputs) if _has(np.isnan, values[n])
+            and not any(_has(np.isnan, values[a]) for a in n.args)]  # fmt: skip
+    return bool(born) and all(_is_a_sum_of_infinities(n, [values[a] for a in n.args]) for n in born)
+
+
+def _has(test: Callable[[Array], Any], value: Any) -> bool:
+    parts = value if isinstance(value, tuple) else (value,)
+    return any(bool(np.any(test(p))) for p in parts if p.dtype.kind == "f")
+
+
+def _is_a_sum_of_infinities(node: Node, args: Sequence[Any]) -> bool:
+    if not any(_has(np.isinf, a) for a in args):
+        return False
+    if node.op.kind in HOLDERS:
+        return True
+    if (added := _SUMS.get(node.op.name)) is None:
+        return False
+    with np.errstate(all="ignore"):
+        return not np.any(np.isnan(added(*map(np.abs, args), **node.attrs)))
