@@ -65,14 +65,14 @@ def _paired(pairs, values, errors):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @given(data=st.data())
-@settings(suppress_health_check=SLOW, max_examples=150)
+@settings(suppress_health_check=SLOW, max_examples=60)
 def test_compiled_programs_compute_what_numpy_does(dtype, data):
     program = data.draw(programs(dtype))
     compiled_equals_interpreted(program)
 
 
 @given(programs(most_ops=8, scalar=True))
-@settings(suppress_health_check=SLOW, max_examples=50)
+@settings(suppress_health_check=SLOW, max_examples=30)
 def test_compiled_gradients_agree_with_reverse(program):
     agree(program, ("reverse", "compiled"))
 

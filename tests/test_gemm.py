@@ -127,10 +127,10 @@ BLOCKED = [(130, 200, 1200), (700, 40, 420), (17, 1030, 700), (64, 40, 2600)]
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_products_in_blocks(dtype: str) -> None:
     rng = np.random.default_rng(1)
-    layouts = list(itertools.product(BLOCKED, ("rows", "columns"), ("rows", "columns", "strided"), (False, True)))
-    arrays = [
-        (laid_out(rng, (m, k), dtype, la), laid_out(rng, (k, n), dtype, lb), random_array(rng, (m, n), dtype), add)
-        for (m, n, k), la, lb, add in layouts
+    layouts = itertools.product(BLOCKED, ("rows", "columns"), ("rows", "columns", "strided"))
+    arrays = [  # every other one adds to what is there
+        (laid_out(rng, (m, k), dtype, a), laid_out(rng, (k, n), dtype, b), random_array(rng, (m, n), dtype), i % 2 == 1)
+        for i, ((m, n, k), a, b) in enumerate(layouts)
     ]
     plans = [plan_of(a, b, c) for a, b, c, _ in arrays]
     assert any(plan.depth < plan.problem.k for plan in plans)
