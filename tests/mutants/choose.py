@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,11 +27,16 @@ TURN = 8.0
 
 @dataclass(frozen=True)
 class Batch:
-    """Tests of one file, in order, and how long each takes where all is right."""
+    """Tests of one file, in order, and how long it takes to begin and each of them where all is right."""
 
     test_file: str
     tests: list[str]
     seconds: list[float]
+    begin: float = 0.0
+
+    @property
+    def takes(self) -> float:
+        return self.begin + sum(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Chooser:
         near = self._files([(fault.path, r) for r in regions_of(fault.path)], fault.path)
         near = [(i, [t for t in tests if t[1] not in chosen]) for i, tests in near]
         batches = list(self._turns(direct, self.seconds))
-        batches += self._turns(near, self.seconds - sum(sum(b.seconds) for b in batches))
+        batches += self._turns(near, self.seconds - sum(b.takes for b in batches))
         return Plan(batches, sum(len(tests) for _, tests in [*direct, *near]), True)
 
     def _files(self, wanted: list[tuple[str, Region]], path: str) -> list[tuple[Index, list[Test]]]:
@@ -116,24 +122,21 @@ class Chooser:
 
     def _turns(self, ordered: list[tuple[Index, list[Test]]], left: float) -> Iterator[Batch]:
         """Each file has a turn, then what is left of each; as long as there are seconds."""
-        rests = []
-        for index, tests in ordered:
-            first, rest = _cut(_in_turn(tests), min(TURN, left), at_least=1)
-            left -= sum(s for _, s in first)
-            rests.append((index, rest))
-            if first:
-                yield Batch(index.test_file, *map(list, zip(*first, strict=True)))
-        for index, rest in rests:
-            more, _ = _cut(rest, left, at_least=0)
-            left -= sum(s for _, s in more)
-            if more:
-                yield Batch(index.test_file, *map(list, zip(*more, strict=True)))
+        waiting = [(index, _in_turn(tests)) for index, tests in ordered]
+        for turn in (TURN, math.inf):
+            for k, (index, queue) in enumerate(waiting):
+                first, rest = _cut(queue, min(turn, left - index.begin))
+                if first:
+                    batch = Batch(index.test_file, [t for t, _ in first], [s for _, s in first], index.begin)
+                    yield batch
+                    left -= batch.takes
+                    waiting[k] = (index, rest)
 
 
 def _rank(index: Index, tests: list[Test]) -> float:
     """Small for a file that is quick to begin and has tests that are quick and of little else."""
     best = sorted(rank for rank, _, _ in tests)[:10]
-    return (index.begin + 0.3) * 3 + sum(best) / len(best)
+    return index.begin * 3 + sum(best) / len(best)
 
 
 def _in_turn(tests: list[Test]) -> list[tuple[str, float]]:
@@ -147,13 +150,11 @@ def _in_turn(tests: list[Test]) -> list[tuple[str, float]]:
     return [(name, seconds) for _, _, name, seconds in sorted(placed)]
 
 
-def _cut(
-    queue: list[tuple[str, float]], seconds: float, *, at_least: int
-) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
+def _cut(queue: list[tuple[str, float]], seconds: float) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
     """Those of a queue that fit into ``seconds``, and the others."""
     first, rest = [], []
     for name, needs in queue:
-        if seconds > 0 and (needs <= seconds or len(first) < at_least):
+        if needs <= seconds:
             first.append((name, needs))
             seconds -= needs
         else:

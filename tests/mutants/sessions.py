@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import pytest
 
-#: neither a cache between runs nor workers
-PLAIN = ("-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly")
+#: neither a cache between runs nor workers, nor a look through all of memory in the end
+PLAIN = ("-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:unraisableexception",
+         "-p", "no:threadexception")  # fmt: skip
 
 
 class Watch(Protocol):
