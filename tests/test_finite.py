@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradc.diff import finite
 from gradc.diff.finite import (
     FIRST,
     LEVELS,
@@ -145,3 +146,18 @@ def test_the_number_of_evaluations_is_bounded(f):
 def test_empty_arguments_have_empty_gradients():
     gradients, errors = finite_difference(lambda a: np.sum(a[0]), [np.zeros((0, 3))], [0])
     assert gradients[0].shape == errors[0].shape == (0, 3)
+
+
+def test_an_estimate_is_as_good_as_it_agrees_with_the_columns_and_the_step_before_it():
+    ladder = finite._Ladder((2,))
+    row = [np.array(a) for a in ((0.0, 1.0), (2.0, 1.5), (2.5, 4.0), (2.6, 4.2))]
+    before = [np.array(a) for a in ((0.1, 1.0), (2.4, 1.5), (2.55, 1.5))]
+    ladder.enter(3, row, before, np.array((0.0, 0.01)), np.array((0.0, 0.2)))
+    rounding = finite.AMPLIFIED * 0.01 + 0.2 / 2
+    np.testing.assert_allclose(ladder.value[3], [2.6, 1.5])
+    np.testing.assert_allclose(ladder.error[3], [2.6 - 2.5, 0.5 + rounding])
+    np.testing.assert_allclose(ladder.remainder[3], [2.6, 0.5])
+    ladder.enter(2, row[:3], before[:2], np.zeros(2), np.zeros(2))
+    np.testing.assert_allclose(ladder.error[2], [0.5, 0.5])
+    assert np.isinf(ladder.error[:2]).all()
+    assert ladder.jump[3].tolist() == [0.0, 0.2]

@@ -104,7 +104,7 @@ def _united(group: Sequence[Node]) -> dict[Node, tuple[Node, list[int]]] | None:
         classes = _settled(sides)
         if _worth(sides, classes) and _one_condition(sides, classes):
             return _merged(sides, classes)
-        sides = sides[:-1] if len(sides) > 1 else []
+        sides = sides[:-1]
     return None
 
 

@@ -80,7 +80,7 @@ def judge(fault: Fault, plan: Plan) -> Verdict:
     if not plan.runs:
         return Verdict(fault.name, "unreached", "", 0, 0, 0.0)
     before = processor_seconds()
-    ended = in_child(lambda say: _try(fault, plan.batches, say), STATE / "child")
+    ended = in_child(lambda say: _try(fault, plan.batches, say), STATE / f"child-{os.getpid()}")
     seconds = processor_seconds() - before
     begun = [words["begins"] for words in ended.said if "begins" in words]
     what, test = _what(ended, begun)
@@ -138,7 +138,7 @@ def innocent(verdicts: Sequence[Verdict]) -> set[str]:
     passed: set[str] = set()
     for name, tests in by_file.items():
         batch = Batch(name, tests, [AT_LEAST] * len(tests))
-        ended = in_child(lambda say, batch=batch: _watch(batch, say), STATE / "child")  # type: ignore[misc]
+        ended = in_child(lambda say, batch=batch: _watch(batch, say), STATE / f"child-{os.getpid()}")  # type: ignore[misc]
         failed = {words["failed"] for words in ended.said if "failed" in words}
         passed |= {words["begins"] for words in ended.said if "begins" in words} - failed
     return passed

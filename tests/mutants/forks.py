@@ -62,7 +62,8 @@ def allow(seconds: float) -> None:
 
 
 def in_child(work: Callable[[Say], None], folder: Path) -> Ended:
-    """``work(say)`` in a child whose temporary files lie in ``folder`` and go with it; its output is a file there."""
+    """``work(say)`` in a child whose temporary files and output lie in ``folder``, a folder of its own, and go with
+    it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     reads, writes = os.pipe()
@@ -79,6 +80,7 @@ def in_child(work: Callable[[Say], None], folder: Path) -> Ended:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
+        shutil.rmtree(folder, ignore_errors=True)
     quiet = ended.still or bool(ended.said and ended.said[-1].get("done"))
     ended.by = 0 if quiet else os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     return ended

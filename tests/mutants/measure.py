@@ -140,7 +140,7 @@ def measure(wanted: Sequence[str]) -> None:
     """Make the index of these test files, one after another."""
     codes, regions, total = _probed_code()
     for name in wanted:
-        ended = in_child(functools.partial(_measure, name, codes, regions, total), STATE / "child")
+        ended = in_child(functools.partial(_measure, name, codes, regions, total), STATE / f"child-{os.getpid()}")
         told = ended.said[-2] if len(ended.said) > 1 else {}
         print(f"measured {name}: {told or ended}", flush=True)
 
