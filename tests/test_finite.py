@@ -161,3 +161,14 @@ def test_an_estimate_is_as_good_as_it_agrees_with_the_columns_and_the_step_befor
     np.testing.assert_allclose(ladder.error[2], [0.5, 0.5])
     assert np.isinf(ladder.error[:2]).all()
     assert ladder.jump[3].tolist() == [0.0, 0.2]
+
+
+def test_a_smaller_step_testifies_by_what_the_remainder_of_a_larger_one_leaves():
+    ladder = finite._Ladder((2,))
+    ladder.value[:3], ladder.error[:3], ladder.remainder[:3] = [[1, 2], [3, 4], [5, 6]], 0.5, [[64, 8], [0, 1], [2, 0]]
+    ladder.testify(3, np.array([2.5, 6.0]), np.array([0.25, 0.0]))
+    for level in range(3):
+        left = 2 * finite.RATIO ** (-2.0 * (3 - level)) * ladder.remainder[level] + [0.25, 0.0]
+        excess = np.maximum(np.abs(ladder.value[level] - [2.5, 6.0]) - left, 0)
+        np.testing.assert_allclose(ladder.error[level], 0.5 + excess, rtol=1e-15)
+    assert np.isinf(ladder.error[3:]).all()

@@ -6,13 +6,14 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
+import sympy
 from hypothesis import HealthCheck, given, settings
 
-import gradc.numpy  # noqa: F401  fills the functions behind NumPy's names
+import gradc as gc
 from gradc.aval import Aval
 from gradc.diff.modes import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
-from gradc.diff.symbolic.fragments import LARGEST, interior_nodes, partials_at
+from gradc.diff.symbolic.fragments import LARGEST, fragment_at, interior_nodes, meaning_of, partials_at
 from gradc.errors import TraceError
 from gradc.graph import Graph
 from gradc.interpret import interpret, topological
@@ -209,3 +210,20 @@ def test_an_op_without_a_meaning_is_named():
             gradients(symbolic_pull_back, np.tanh, X)
     finally:
         object.__setattr__(tanh, "sympy", old)
+
+
+@pytest.mark.parametrize(
+    ("function", "value"), [("arctanh", 1.0), ("arctanh", -1.0), ("log", 0.0), ("reciprocal", 0.0)]
+)
+def test_a_constant_at_which_an_op_is_infinite_takes_part_as_a_symbol(function, value):
+    x, c = leaf(Aval((), np.dtype(np.float64))), constant(value)
+    inner = OPS[function].make((c,))
+    found = fragment_at(OPS["multiply"].make((x, inner)), {inner})
+    assert found.leaves == (x, c)
+    assert found.expression == found.symbols[0] * meaning_of(OPS[function])(sympy, found.symbols[1])
+
+
+def test_a_sign_is_a_negative_and_no_factor():
+    graph = gc.trace(gc.grad(np.cos, method="symbolic"), 1.0)
+    names = [n.op.name for n in graph.nodes]
+    assert "negative" in names and "multiply" not in names

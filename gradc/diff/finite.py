@@ -140,8 +140,7 @@ def _significant(row: Sequence[Array], before: Sequence[Array], rounding: Array)
     """The extrapolated jump where it exceeds its own uncertainty, else 0."""
     if not before:
         return np.zeros_like(row[0])
-    last = min(len(row), len(before)) - 1
-    spread = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - before[last]))
+    spread = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - before[-1]))
     return np.asarray(np.where(np.abs(row[-1]) > 2 * (spread + rounding), row[-1], 0.0))
 
 

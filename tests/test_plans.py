@@ -1,0 +1,210 @@
+"""Golden text of decisions that change no result: how work is estimated, cut, and laid over registers and caches.
+
+A wrong cost is a right answer that takes longer, which no comparison of values sees.  So the decisions for fixed
+machines are written down: `make golden` refreshes them, and whoever changes a cost reads what follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradc as gc
+from gradc.codegen.correlation.plan import make_plan as correlation_plan
+from gradc.codegen.gemm import Gemm, gemm_cut, gemm_scratch_bytes
+from gradc.codegen.gemm.plan import Plan
+from gradc.codegen.gemm.plan import make_plan as product_plan
+from gradc.codegen.partial import Groups
+from gradc.codegen.target import Target
+from gradc.passes import LOWERING, optimise, run_passes
+from gradc.schedule import Schedule, schedule
+from gradc.schedule.bodies import Choice, Repeat
+from gradc.schedule.duration import seconds_of
+from gradc.schedule.kernel import Buffer, Correlation, Kernel, Split, Staged, Tiled, Work
+from gradc.schedule.lanes import flops
+from gradc.schedule.split import work_seconds
+from tests.test_threads import CASES
+
+TARGETS = {
+    "AVX2": Target.of("x86_64-unknown-linux-gnu", "x86-64-v3", ""),
+    "AVX-512": Target.of("x86_64-unknown-linux-gnu", "x86-64-v4", ""),
+    "Neon": Target.of("aarch64-unknown-linux-gnu", "generic", ""),
+}
+WIDE = TARGETS["AVX-512"]
+
+
+# -- products ----------------------------------------------------------------------------------------------------------
+SHAPES = (
+    (1, 1, 1), (4, 16, 4), (8, 8, 8), (29, 31, 300), (64, 64, 64), (130, 90, 70), (14, 400, 200), (1, 512, 900),
+    (512, 1, 900), (700, 300, 700), (1000, 10, 64), (33, 1025, 2050), (1024, 1024, 1024), (4096, 100, 5000),
+    (3, 5, 20000),
+)  # fmt: skip
+DTYPES = ("float32", "float64", "int8")
+
+
+def _layouts(m: int, n: int, k: int) -> dict[str, Any]:
+    """Strides of A, B and C, as the operands lie in memory: plain, transposed, and with steps."""
+    plain_a, plain_b, plain_c = (k, 1), (n, 1), (n, 1)
+    return {
+        "NN": (plain_a, plain_b, plain_c),
+        "TN": ((1, m), plain_b, plain_c),
+        "NT": (plain_a, (1, k), plain_c),
+        "NN to T": (plain_a, plain_b, (1, m)),
+        "steps": ((3 * k, 3), (2 * n, 2), (2 * n, 2)),
+    }
+
+
+def _shown(p: Plan) -> str:
+    packed = " ".join(f"{side} {kind.name.lower()}" for side, kind in (("A", p.pack_a), ("B", p.pack_b)) if kind)
+    text = (
+        f"{p.kernel}{' swapped' * p.swapped} {p.rows}x{p.columns}/{p.width} chains {p.chains} depth {p.depth} "
+        f"rows {p.a_rows} panels {p.panels} {p.stage.name.lower()} packed: {packed}{' if astride' * p.straddled} "
+        f"scratch {p.scratch_bytes} cost {p.cost:.6g}{' outside' * p.rows_outside}{' buffered' * p.buffered}"
+    )
+    return text if p.rest is None else f"{text}\n      and from {p.corner}: {_shown(p.rest)}"
+
+
+def test_how_products_are_laid_over_registers_and_caches(golden):
+    lines = []
+    for name, target in TARGETS.items():
+        for m, n, k in SHAPES:
+            for layout, (a, b, c) in _layouts(m, n, k).items():
+                for dtype in DTYPES if layout == "NN" else ("float32",):
+                    gemm = Gemm(m, n, k, dtype, a, b, c)
+                    lines.append(f"{name} {dtype} {m}x{n}x{k} {layout}: {_shown(product_plan(gemm.normal, target))}")
+                    assert gemm_scratch_bytes(gemm, target) >= 0
+    golden("plans_products.txt", "\n".join(lines))
+
+
+def _cut(gemm: Gemm, threads: int, wanted: int) -> str:
+    cut = gemm_cut(gemm, WIDE, fold=False, wanted=wanted, threads=threads)
+    told = "not shared" if cut is None else f"{cut.pieces} x {cut.steps} of {cut.extent} {cut.along.value}"
+    return f"{threads} of {wanted}: {told}"
+
+
+def test_how_threads_share_products(golden):
+    lines = []
+    for m, n, k in SHAPES:
+        for batch in ((), (8,), (3, 5)):
+            sizes = (m * k, k * n, m * n)
+            steps = [tuple(size * int(np.prod(batch[a + 1 :])) for a in range(len(batch))) for size in sizes]
+            gemm = Gemm(m, n, k, "float32", (k, 1), (n, 1), (n, 1), batch, *steps)
+            for way in (gemm, gemm.transposed):
+                cuts = (_cut(way, threads, wanted) for threads, wanted in ((2, 8), (3, 12), (8, 8)))
+                lines.append(f"{way.m}x{way.n}x{way.k} {batch}: {', '.join(cuts)}")
+    golden("plans_cuts.txt", "\n".join(lines))
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 3, 8, 64])
+def test_blocks_in_groups_are_all_there_in_as_few_groups_as_wanted(wanted):
+    for total in range(1, 200):
+        groups = Groups.of(total, wanted)
+        assert groups.whole * groups.size + groups.rest == total
+        assert groups.count <= wanted and groups.size & (groups.size - 1) == 0
+        assert 0 <= groups.rest < groups.size
+        assert groups.size == 1 or -(-total // (groups.size // 2)) > wanted
+
+
+# -- what work costs, and how threads share it -------------------------------------------------------------------------
+def _loops() -> dict[str, Any]:
+    def steps(x: Any) -> Any:
+        return gc.scan(lambda c, r: (np.tanh(c * r), c.sum()), x[0], x)
+
+    def until(x: Any) -> Any:
+        return gc.while_loop(lambda c: c.sum() < 9, lambda c: c * 1.5 + 1, x[0])
+
+    def at_most(x: Any) -> Any:
+        return gc.while_loop(lambda c: c.sum() < 9, lambda c: c * 1.5 + 1, x[0], max_steps=20)
+
+    def either(x: Any) -> Any:
+        return gc.cond(x[0, 0] > 0, lambda x: np.sin(x), lambda x: x @ x.T @ x, x)
+
+    def swapped(x: Any) -> Any:
+        return gc.fori_loop(0, 5, lambda i, c: (c[1], c[0] + i), (x, x * 2))
+
+    return {f.__name__: f for f in (steps, until, at_most, either, swapped)}
+
+
+#: larger than what the tests of threads run: here nothing is run
+LARGE = {
+    "updates of long rows": (lambda c, x, i: c.at[i].add(x), ((500, 4000), (900, 4000), (900,))),
+    "updates of long columns": (lambda c, x, i: c.at[:, i].max(x), ((4000, 50), (4000, 300), (300,))),
+    "one long sort": (lambda x: np.sort(x), ((10**6,),)),
+    "many sorts": (lambda x: np.sort(x, axis=1), ((3000, 90),)),
+    "many searches": (lambda x, v: np.searchsorted(x, v), ((500,), (90000,))),
+    "a product and what follows": (lambda x, y: np.tanh(x @ y + 1), ((700, 300), (300, 500))),
+    "products": (lambda x, y: x @ y, ((12, 300, 200), (12, 200, 250))),
+    "two long rows": (lambda x: (np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)), ((2, 10**6),)),
+    "running sums": (lambda x: np.cumsum(x, axis=0), ((1000, 3000),)),
+    "rows that may fail": (lambda x, i: x[i] * 2, ((5000, 80), (7770,))),
+}  # fmt: skip
+
+
+def _programs() -> dict[str, Any]:
+    small = CASES | {name: (f, (np.zeros((30, 40)),)) for name, f in _loops().items()}
+    known = {name: (f, [gc.spec(a.shape, a.dtype) for a in args]) for name, (f, args) in small.items()}
+    numbers = {name: f.__code__.co_varnames for name, (f, _) in LARGE.items()}
+    return known | {
+        name: (f, [gc.spec(s, "int64" if n == "i" else "float64") for s, n in zip(shapes, numbers[name], strict=False)])
+        for name, (f, shapes) in LARGE.items()
+    }
+
+
+PROGRAMS = _programs()
+
+
+def _planned(name: str, threads: int) -> Schedule:
+    f, specs = PROGRAMS[name]
+    graph = optimise(gc.trace(f, *specs))
+    return schedule(run_passes(graph, LOWERING), target=WIDE, threads=threads)
+
+
+def _cost(work: Work, kernel: Kernel, buffers: Any) -> Iterator[str]:
+    if isinstance(work, (Repeat, Choice)):
+        bodies = (work.body, work.otherwise) if isinstance(work, Choice) else (work.body, work.again)
+        steps = f" length {work.length} steps {work.steps} of {work.operations:.6g}" if isinstance(work, Repeat) else ""
+        seconds = seconds_of([kernel], buffers, WIDE, np.inf)
+        yield f"{type(work).__name__}{steps} flops {work.flops} {seconds * 1e9:.6g} ns"
+        for body in bodies:
+            if body is not None:
+                yield f"  body of {body.arena_bytes} bytes, flops {body.flops}, bytes {body.bytes}"
+                yield from (f"    {line}" for k in body.kernels for w in k.work for line in _cost(w, k, body.buffers))
+        return
+    extra = f" flops {flops(work, lambda x: 1):.6g}" if hasattr(work, "code") else ""
+    yield f"{type(work).__name__}{extra} {work_seconds(work, kernel, buffers, WIDE) * 1e9:.6g} ns"
+    if isinstance(work, Correlation):
+        yield f"  {correlation_plan(work, WIDE)}"
+
+
+def _split(split: Any) -> str:
+    if isinstance(split, Split):
+        private = f" private {split.private}" if split.private else ""
+        return f"{split.pieces} pieces of {split.steps} from {split.extent}, {split.threads} threads{private}"
+    if isinstance(split, Staged):
+        return "stages: " + "; ".join(_split(s) for s in split.stages)
+    return f"tiles: {split.pieces} pieces, {split.threads} threads" if isinstance(split, Tiled) else "whole"
+
+
+def _buffer(b: Buffer) -> str:
+    return f"{b.place.name.lower()} {b.dtype}{list(b.shape)} at {b.at}"
+
+
+def test_what_work_costs_and_how_it_is_cut(golden):
+    lines = []
+    for name in PROGRAMS:
+        plan = _planned(name, 1)
+        seconds = seconds_of(plan.kernels, plan.buffers, WIDE, np.inf)
+        lines.append(
+            f"{name}: flops {plan.flops}, bytes {plan.bytes}, arena {plan.temporary_bytes}, {seconds * 1e9:.6g} ns"
+        )
+        lines += [f"  {_buffer(b)}" for b in plan.buffers]
+        for kernel in plan.kernels:
+            lines += [f"  {line}" for work in kernel.work for line in _cost(work, kernel, plan.buffers)]
+        for threads in (2, 16):
+            shared = _planned(name, threads)
+            cuts = [_split(s) for k in shared.kernels for s in k.splits]
+            lines.append(f"  {threads} threads, arena {shared.temporary_bytes}: {' | '.join(cuts) or 'alone'}")
+    golden("plans_costs.txt", "\n".join(lines))
