@@ -8,7 +8,9 @@ planting faults.
 
 from __future__ import annotations
 
+import itertools
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import sympy
 import gradc.numpy  # noqa: F401  fills the functions that derivative rules are written in
 from gradc.aval import Aval
 from gradc.diff.modes import pull_back
+from gradc.diff.reverse import is_linear_in
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.graph import Graph
 from gradc.interpret import interpret
@@ -109,6 +112,31 @@ def test_derivatives_agree(name):
 def test_batching_is_one_example_at_a_time(name):
     for case in cases(OPS[name]):
         assert batching_faults(case.node(), case.arrays, size=3) == []
+
+
+@pytest.mark.parametrize("name", FLOATING)
+def test_an_op_is_linear_in_just_the_operands_that_it_says(name):
+    """Jointly, with what the others add: f(3u − 2v) = 3 f(u) − 2 f(v), for every choice of operands.  Of an elementwise
+    op it may not be said."""
+    random = np.random.default_rng(0)
+    for case in cases(OPS[name]):
+        if case.attrs.get("how", "add") != "add":
+            continue  # no derivative is made of the others
+        node = case.node()
+        floats = [i for i, a in enumerate(node.args) if a.aval.is_float]
+        for where in (w for n in range(1, len(floats) + 1) for w in itertools.combinations(floats, n)):
+            u, v = (_replaced(case.arrays, where, random) for _ in "uv")
+            both = [3 * a - 2 * b if i in where else a for i, (a, b) in enumerate(zip(u, v, strict=True))]
+            with np.errstate(all="ignore"):
+                one, two, together = (np.asarray(node.op.evaluate(*x, **case.attrs)) for x in (u, v, both))
+                holds = np.allclose(together, 3 * one - 2 * two, rtol=1e-9, atol=1e-9)
+            assert holds >= is_linear_in(node, where), where
+            if node.op.transpose is not None and together.any():
+                assert holds == is_linear_in(node, where), where
+
+
+def _replaced(arrays: Sequence[Any], where: Sequence[int], random: np.random.Generator) -> list[Any]:
+    return [random.standard_normal(a.shape) if i in where else a for i, a in enumerate(arrays)]
 
 
 STRUCTURED_SYMPY = [n for n in FLOATING if OPS[n].kind is not Kind.ELEMENTWISE and OPS[n].sympy is not None]

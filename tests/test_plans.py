@@ -23,7 +23,7 @@ from gradc.passes import LOWERING, optimise, run_passes
 from gradc.schedule import Schedule, schedule
 from gradc.schedule.bodies import Choice, Repeat
 from gradc.schedule.duration import seconds_of
-from gradc.schedule.kernel import Buffer, Correlation, Kernel, Split, Staged, Tiled, Work
+from gradc.schedule.kernel import Buffer, Correlation, Kernel, Load, Nest, Split, Staged, Tiled, Work
 from gradc.schedule.lanes import flops
 from gradc.schedule.split import work_seconds
 from tests.test_threads import CASES
@@ -132,6 +132,10 @@ def _loops() -> dict[str, Any]:
 LARGE = {
     "updates of long rows": (lambda c, x, i: c.at[i].add(x), ((500, 4000), (900, 4000), (900,))),
     "updates of long columns": (lambda c, x, i: c.at[:, i].max(x), ((4000, 50), (4000, 300), (300,))),
+    "one long sum": (lambda x, y: (x * y).sum(), ((10**6,), (10**6,))),
+    "sums of long rows": (lambda x: x.sum(axis=1), ((300, 4000),)),
+    "sums of long columns": (lambda x: x.sum(axis=0), ((4000, 300),)),
+    "a long map": (lambda x: x * 2, ((10**6,),)),
     "one long sort": (lambda x: np.sort(x), ((10**6,),)),
     "many sorts": (lambda x: np.sort(x, axis=1), ((3000, 90),)),
     "many searches": (lambda x, v: np.searchsorted(x, v), ((500,), (90000,))),
@@ -173,10 +177,17 @@ def _cost(work: Work, kernel: Kernel, buffers: Any) -> Iterator[str]:
                 yield f"  body of {body.arena_bytes} bytes, flops {body.flops}, bytes {body.bytes}"
                 yield from (f"    {line}" for k in body.kernels for w in k.work for line in _cost(w, k, body.buffers))
         return
-    extra = f" flops {flops(work, lambda x: 1):.6g}" if hasattr(work, "code") else ""
-    yield f"{type(work).__name__}{extra} {work_seconds(work, kernel, buffers, WIDE) * 1e9:.6g} ns"
+    extra = _loops_of(work) if isinstance(work, Nest) else ""
+    yield f"{type(work).__name__} {work_seconds(work, kernel, buffers, WIDE) * 1e9:.6g} ns{extra}"
     if isinstance(work, Correlation):
         yield f"  {correlation_plan(work, WIDE)}"
+
+
+def _loops_of(nest: Nest) -> str:
+    ahead = [x.ahead for x in nest.code if isinstance(x, Load) and x.ahead]
+    loops = " ".join(f"{v.extent}{'*' * (v == nest.lane)}" for v in nest.outer)
+    inner = " | ".join(" ".join(f"{v.extent}{'*' * (v == nest.lane)}" for v in s.inner) for s in nest.stages)
+    return f" flops {flops(nest, lambda x: 1):.6g} loops {loops} > {inner} in {nest.lanes} lanes, ahead {ahead}"
 
 
 def _split(split: Any) -> str:

@@ -252,3 +252,19 @@ def test_gradc_check_verifies_what_is_compiled(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("GRADC_CHECK", "1")
     gc.compile(lambda x: np.sin(x) + 0.75, gc.spec(3))
     assert len(asked) == 1
+
+
+# -- accesses ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("f", "copies"), [
+    (lambda x: (x, x), True),
+    (lambda x: np.cumsum(x, axis=1), False),
+    (lambda x: np.sum(x, axis=1), False),
+    (lambda x: x.T, False),
+    (lambda x: x * 2, False),
+])  # fmt: skip
+def test_a_store_repeats_a_load_only_in_a_plain_loop_over_equal_places(f, copies):
+    kernels = planned(f, gc.spec((5, 7))).schedule.kernels
+    nests = [work for kernel in kernels for work in kernel.work if isinstance(work, Nest)]
+    stores = [access for nest in nests for access in accesses_of(nest) if access.writes]
+    assert stores
+    assert all((access.copies >= 0) == copies for access in stores)

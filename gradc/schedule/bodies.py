@@ -103,7 +103,7 @@ class Repeat(Touching):
     @property
     def steps(self) -> int:
         """How often the body runs, as far as that is known: one step where a condition decides."""
-        return self.length or 0 if self.again is None else 1
+        return 1 if self.again is not None or self.length is None else self.length
 
     @property
     def flops(self) -> int:

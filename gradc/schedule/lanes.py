@@ -125,7 +125,7 @@ def _merge(group: list[Var], used: list[Affine], mapping: dict[Var, Affine]) -> 
             for var, old in mapping.items():
                 mapping[var] = old.substitute(step)
             mapping.update(step)
-            group[at - 1 : at + 1] = [merged]
+            group[at - 1] = merged
         at -= 1
 
 
