@@ -14,7 +14,7 @@ from gradc.diff.custom import batch_custom
 from gradc.diff.loops import batch_loop
 from gradc.interpret import topological
 from gradc.node import Node, derived_from, dsl
-from gradc.ops.control import Loop
+from gradc.ops.control import Loop, inner_leaf
 from gradc.ops.custom import rule_of
 from gradc.ops.leaves import iota
 from gradc.ops.record import HOLDERS, LEAVES, Kind
@@ -62,8 +62,18 @@ def batch_through_bodies(
 def batch_node(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
     """One node on batched operands, by the rule of its kind."""
     rule = node.op.batch
+    if rule is None and node.op.expand is not None:
+        return _batched_expansion(node, args, batched, size)
     assert rule is not None and node.op.kind not in LEAVES, f"op {node.op.name} has no batching rule"
     return rule(node, args, batched, size)
+
+
+def _batched_expansion(node: Node, args: Sequence[Node], batched: Sequence[bool], size: int) -> Node:
+    assert node.op.expand is not None
+    inner = [inner_leaf(a.aval, "x") if has else new for a, new, has in zip(node.args, args, batched, strict=True)]
+    wide = {x: a for x, a, has in zip(inner, args, batched, strict=True) if has}
+    ((found, has),) = batch([node.op.expand(*inner, **node.attrs)], wide, size)
+    return found if has else dsl.broadcast_to(found, (size, *found.shape))
 
 
 def one_hot_basis(aval: Aval) -> Node:

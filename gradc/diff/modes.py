@@ -16,9 +16,11 @@ from gradc.diff.forward import node_tangent
 from gradc.diff.linear import active_nodes, passes
 from gradc.diff.loops import pull_loop, push_linear, push_loop
 from gradc.diff.reverse import accumulate, pull_through
+from gradc.graph import substitute
 from gradc.node import Node, derived_from
-from gradc.ops.control import Loop, result_count
+from gradc.ops.control import Loop, inner_leaf, result_count
 from gradc.ops.custom import rule_of
+from gradc.ops.ranges import range_of
 from gradc.ops.record import HOLDERS, Kind
 
 
@@ -41,6 +43,8 @@ def push_forward(
                 several[node] = _push_through_bodies(node, [known.get(a) for a in node.args], split)
             elif node.op.kind is Kind.ITEM:
                 known[node] = several[node.args[0]][node.attrs["index"]]
+            elif node.op.by_expansion:
+                known[node] = _push_through_expansion(node, [known.get(a) for a in node.args], split)
             else:
                 known[node] = node_tangent(node, [known.get(a) for a in node.args])
     return [known.get(y) for y in outputs]
@@ -61,6 +65,29 @@ def _push_through_bodies(node: Node, tangents: Sequence[Node | None], split: boo
     if (rule := rule_of(node)) is not None:
         return push_custom(node, rule, tangents, push, pull_back)
     return push_call(node, tangents, push)
+
+
+def _expanded(node: Node) -> tuple[Node, list[Node]]:
+    """What an op without a rule of its own is made of, over leaves, and these."""
+    leaves = [inner_leaf(a.aval, "x", range_of(a)) for a in node.args]
+    assert node.op.expand is not None
+    return node.op.expand(*leaves, **node.attrs), leaves
+
+
+def _push_through_expansion(node: Node, tangents: Sequence[Node | None], split: bool) -> Node | None:
+    expansion, leaves = _expanded(node)
+    (pushed,) = push_forward([expansion], leaves, tangents, split)
+    return None if pushed is None else substitute([pushed], dict(zip(leaves, node.args, strict=True)))[0]
+
+
+def _pull_through_expansion(node: Node, total: Node, active: set[Node]) -> list[tuple[Node, Node]]:
+    """Operands, each with its cotangent."""
+    expansion, leaves = _expanded(node)
+    moving = [k for k, a in enumerate(node.args) if a in active]
+    pulled = pull_back([expansion], [leaves[k] for k in moving], [total])
+    found = [(node.args[k], value) for k, value in zip(moving, pulled, strict=True) if value is not None]
+    values = substitute([value for _, value in found], dict(zip(leaves, node.args, strict=True)))
+    return [(arg, value) for (arg, _), value in zip(found, values, strict=True)]
 
 
 def pull_back(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Sequence[Node | None]) -> list[Node | None]:
@@ -89,6 +116,10 @@ def pull_back(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Seque
             if node.op.kind is Kind.ITEM:
                 if node.args[0] in active:
                     at_results.setdefault(node.args[0], {}).setdefault(node.attrs["index"], []).append(total)
+                continue
+            if node.op.by_expansion:
+                for arg, value in _pull_through_expansion(node, total, active):
+                    pending.setdefault(arg, []).append(value)
                 continue
             for i, arg in enumerate(node.args):
                 if arg in active and passes(node.op, i):

@@ -14,6 +14,7 @@ from gradc.nn.attention import *
 from gradc.nn.convolution import *
 from gradc.nn.layers import *
 from gradc.nn.losses import *
+from gradc.numpy.published import published
 
 __all__: list[str] = []
 __all__ += activations.__all__
@@ -21,3 +22,7 @@ __all__ += attention.__all__
 __all__ += convolution.__all__
 __all__ += layers.__all__
 __all__ += losses.__all__
+
+_OF_RECORDS = published("nn")
+__all__ += list(_OF_RECORDS)
+globals().update(_OF_RECORDS)

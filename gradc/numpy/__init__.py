@@ -16,6 +16,7 @@ from gradc.numpy.elementwise import *
 from gradc.numpy.indexing import *
 from gradc.numpy.joining import *
 from gradc.numpy.linear import *
+from gradc.numpy.published import published
 from gradc.numpy.reductions import *
 from gradc.numpy.shapes import *
 
@@ -28,3 +29,7 @@ __all__ += joining.__all__
 __all__ += linear.__all__
 __all__ += reductions.__all__
 __all__ += shapes.__all__
+
+_OF_RECORDS = published("numpy")
+__all__ += list(_OF_RECORDS)
+globals().update(_OF_RECORDS)

@@ -18,6 +18,7 @@ from gradc.numpy import linear, shapes
 from gradc.numpy.axes import axes_of
 from gradc.numpy.linear import cross, matmul, outer, tensordot, vecdot
 from gradc.numpy.public import Array, ArrayLike, Axes, function, in_float32
+from gradc.numpy.published import published
 from gradc.numpy.reductions import kept, reduced
 from gradc.numpy.shapes import matrix_transpose, reshaped
 from gradc.ops.elementwise import cast
@@ -204,3 +205,8 @@ def matrix_power(a: ArrayLike, n: int) -> Array:
             result = x if result is None else matmul(result, x)
         x = matmul(x, x) if exponent else x
     return result
+
+
+_OF_RECORDS = published("linalg")
+__all__ += list(_OF_RECORDS)
+globals().update(_OF_RECORDS)

@@ -41,22 +41,24 @@ def elementwise(
     numpy: Callable[..., Any] | None = None,
     *,
     like: np.ufunc | None = None,
-    public: bool = True,
+    public: bool | str = True,
     **facets: Any,
 ) -> Op:
     """Declare an elementwise op.
 
     ``numpy`` defaults to the NumPy function of the same name, ``sympy`` to SymPy's, ``lower`` to the builder's method.
     Dtypes follow ``numpy`` if it is a ufunc, else the ufunc ``like`` (default: that of `np.sqrt`, or of `np.add` for
-    two operands made inexact).
+    two operands made inexact).  A function of NumPy's is ``public`` under its name; another one says where users find
+    it ("special.softsign"), or False: it is a part of other ops.
     """
     reference = numpy or getattr(np, name)
     _PROMOTION[name] = reference if isinstance(reference, np.ufunc) else like or np.sqrt
     facets.setdefault("lower", lambda b, *values: getattr(b, name)(*values))
     if "sympy" not in facets:
         facets["sympy"] = lambda S, *xs: getattr(S, name)(*xs)
+    home = public if isinstance(public, str) else ""
     op = register(
-        Op(name=name, kind=Kind.ELEMENTWISE, infer=_infer(name), numpy=reference, batch=batch, **facets),
+        Op(name=name, kind=Kind.ELEMENTWISE, infer=_infer(name), numpy=reference, batch=batch, public=home, **facets),
     )
     if public:
         FUNCTIONS.setdefault(name, _function(op))

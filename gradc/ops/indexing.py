@@ -16,6 +16,7 @@ import numpy as np
 
 from gradc.aval import Aval, Shape
 from gradc.node import OPS, Node, dsl
+from gradc.ops import definitions
 from gradc.ops.consistent import axes_in, axis_in, must_be_indices, one_for_each, refuse, same_dtype, same_shape
 from gradc.ops.leaves import full, iota
 from gradc.ops.products import scaled
@@ -215,6 +216,7 @@ register(
         infer=_scatter_infer,
         numpy=_scatter_numpy,
         jvp=_scatter_jvp,
+        definition=definitions.scatter,
         transpose=_scatter_transpose,
         range=_scatter_range,
         linear=(0, 1),

@@ -42,6 +42,7 @@ class Kind(enum.Enum):
     GATHER = "gather"  #: y[i, r] = x[idx0[i], …, r]
     SCATTER = "scatter"  #: x with v written (or combined) at computed indices
     SORT = "sort"  #: the permutation that orders along one axis
+    WHOLE = "whole"  #: an array of whole arrays, by a definition in other ops: a factorisation
     SEARCH = "search"  #: where elements would be inserted into an ordered axis
     LOOP = "loop"  #: a body of its own, run many times; several results
     BRANCH = "branch"  #: one of two bodies, whichever a bool chooses; several results
@@ -101,7 +102,9 @@ class Op:
     running one is written from ``identity``, what it starts with (a number, or a tuple if it keeps several),
     ``element(b, x)``, what an element becomes (None: itself, in the result's dtype), ``combine(b, first, second)``,
     which joins what two stretches became, and ``finish(b, state)``; one to an element, or to its position, from
-    ``keeps``.  ``expand(*args, **attrs)`` rewrites the op into others before scheduling instead.
+    ``keeps``.  ``expand(*args, **attrs)`` rewrites the op into others before scheduling instead; an op of whole arrays
+    that has no rule of its own is batched and differentiated as what it expands to.  ``definition(node)`` is a node of
+    the same value that symbolic mode differentiates (None: the expansion), so that it shares no rule with the others.
     """
 
     name: str
@@ -119,6 +122,7 @@ class Op:
     batch: Callable[[Node, Sequence[Node], Sequence[bool], int], Node] | None = None
     lower: Callable[..., Any] | None = None
     expand: Callable[..., Node] | None = None
+    definition: Callable[[Node], Node] | None = None
     source: Callable[..., list[Piece]] | None = None
     repeats: bool = False  #: of a view: operand axis k is axis axes[k], repeated where it is 1 long and along the rest
     permutes: bool = False  #: of a view: axis k is operand axis axes[k]
@@ -148,6 +152,7 @@ class Op:
     text: str | None = None  #: how explain prints it: "{0} + {1}", or None for name(args)
     domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),)  #: where the conformance test samples each operand
     samples: tuple[Sample, ...] = ()
+    public: str = ""  #: where users find its function: "special.softsign"; see `gradc.numpy.published`
     special: Mapping[Any, Any] = field(default_factory=dict)  #: point: partial(s) there, by definition or by limit
     singular: str = ""  #: what the derivative is at the op's singular points, in words
     doc: str = ""
@@ -158,8 +163,14 @@ class Op:
     @property
     def differentiable(self) -> bool:
         """Whether a tangent can pass; what holds bodies is differentiated by its kind, through them."""
-        by_kind = self.kind in (*HOLDERS, Kind.ITEM)
-        return by_kind or self.partials is not None or self.transpose is not None or self.jvp is not None
+        ruled = self.partials is not None or self.transpose is not None or self.jvp is not None
+        return ruled or self.by_expansion or self.kind in (*HOLDERS, Kind.ITEM)
+
+    @property
+    def by_expansion(self) -> bool:
+        """Whether derivatives are those of what the op expands to."""
+        ruled = self.constant or self.partials is not None or self.transpose is not None or self.jvp is not None
+        return self.kind is Kind.WHOLE and not ruled
 
     @property
     def element_cost(self) -> float:
@@ -235,14 +246,46 @@ def _takes(infer: Callable[..., Aval], avals: Sequence[Aval], attrs: Mapping[str
     return True
 
 
+def _lacking(op: Op) -> list[str]:
+    """The facets without which no stage could do with an op of its kind, each with what it is for."""
+    kind, lacks = op.kind, []
+    moves = kind not in (*LEAVES, *HOLDERS, Kind.ITEM)
+    combined = op.identity is not None and op.combine is not None
+
+    def need(given: object, what: str) -> None:
+        if not given:
+            lacks.append(what)
+
+    need(op.differentiable or op.constant, "a derivative rule: partials, transpose or jvp, or constant=True")
+    if moves:
+        need(op.batch or op.expand, "batch: the op on operands with a leading axis")
+    if moves and kind is not Kind.ELEMENTWISE:
+        need(op.samples, "samples: operand shapes at which it is tested")
+    if kind in (Kind.ELEMENTWISE, Kind.INDEX):
+        need(op.lower, "lower: the code of one element")
+    elif kind in (Kind.VIEW, Kind.FOLD):
+        need(op.source, "source: the index formula")
+        need(kind is Kind.VIEW or op.terms, "terms: of how many elements one is the sum")
+    elif kind is Kind.REDUCE:
+        need(op.keeps or combined or op.expand, "identity and combine, or keeps, or expand: how it is computed")
+    elif kind is Kind.PREFIX:
+        need(combined or op.expand, "identity and combine, or expand: how it is computed")
+    elif kind is Kind.WHOLE:
+        need(op.expand, "expand: its definition in other ops")
+    if kind in (Kind.REDUCE, Kind.PREFIX, Kind.SCATTER) and op.jvp is not None:
+        need(op.definition or op.expand, "definition (or expand): what symbolic mode differentiates")
+    return lacks
+
+
 def register(op: Op) -> Op:
     """Enter ``op`` in the registry; a name can be taken once.
 
-    ValueError for one that says nothing of its derivative: no rule and "constant" are different facts.
+    ValueError for one that is half defined, with the facets that are missing; one of them is the derivative, for no
+    rule and "constant" are different facts.
     """
     if op.name in OPS:
         raise ValueError(f"op {op.name!r} is registered already")
-    if not (op.differentiable or op.constant):
-        raise ValueError(f"op {op.name!r} has no derivative rule: give partials, transpose or jvp, or constant=True")
+    if lacks := _lacking(op):
+        raise ValueError(f"op {op.name!r} of kind {op.kind.value} is half defined; it lacks " + "; ".join(lacks))
     OPS[op.name] = op
     return op

@@ -16,6 +16,7 @@ import numpy as np
 from gradc.aval import Aval, Shape, computed_in
 from gradc.graph import Graph
 from gradc.node import FUNCTIONS, OPS, Node, dsl
+from gradc.ops import definitions
 from gradc.ops.consistent import axes_in, axis_in, must_be_float, one_for_each, refuse
 from gradc.ops.control import inner_leaf, item
 from gradc.ops.elementwise import apply, cast
@@ -171,6 +172,7 @@ reduction(
     numpy=lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype),
     sympy=lambda S, x, axes: np.prod(x, axis=axes),
     jvp=_prod_jvp,
+    definition=definitions.prod,
     identity=1,
     combine=lambda b, x, y: b.mul(x, y),
     range=_long_product,
@@ -208,6 +210,7 @@ def _extremum(name: str, better: str) -> None:
         numpy=lambda x, axes: getattr(np, name)(x, axis=axes),
         sympy=sympy,
         jvp=_extremum_jvp,
+        definition=definitions.extremum,
         keeps="gt" if better == "Max" else "lt",
         moved=largest_error,
         side=lambda value, x, axes: x == np.expand_dims(value, axes),
@@ -354,6 +357,7 @@ reduction(
     check=lambda x, axes: must_be_float(x),
     sympy=lambda S, x, axes: np.vectorize(S.sqrt, otypes=[object])(np.sum(x * x, axis=axes)),
     jvp=_norm_jvp,
+    definition=definitions.norm,
     expand=_norm_expand,
     range=lambda node, x: bounded(x.size().lo, INF, max(x.hazard, Hazard.ARITHMETIC), x.zeros),
     text="‖{0}‖",
@@ -427,6 +431,7 @@ reduction(
         np.sum(np.vectorize(S.exp, otypes=[object])(x), axis=axes)
     ),
     jvp=_logsumexp_jvp,
+    definition=definitions.logsumexp,
     expand=_logsumexp_expand,
     range=lambda node, x: bounded(x.lo, x.hi + math.log(max(_terms(node), 1)), x.hazard) if _terms(node) else UNKNOWN,
     upper_bound=True,
@@ -514,6 +519,7 @@ prefix(
     numpy=_running(np.cumprod),
     sympy=lambda S, x, axis, reverse: _running(np.cumprod)(x, axis, reverse),
     jvp=_cumprod_jvp,
+    definition=definitions.cumprod,
     identity=1,
     combine=lambda b, x, y: b.mul(x, y),
     range=_long_product,
@@ -539,6 +545,7 @@ prefix(
     numpy=_strong_cumprod,
     sympy=lambda S, x, axis, reverse: _running(np.cumprod)(x, axis, reverse),
     jvp=_cumprod_jvp,
+    definition=definitions.cumprod,
     range=_long_product,
     expand=_strong_cumprod_expand,
     singular="the product of the other elements, also at zeros",

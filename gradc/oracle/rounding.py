@@ -21,6 +21,7 @@ from gradc.aval import NARROW, computed_in, finfo, is_float
 from gradc.diff.widen import widen_array
 from gradc.interpret import topological
 from gradc.node import Node
+from gradc.ops.control import inner_leaf
 from gradc.ops.record import HOLDERS, LEAVES, Kind, Op
 from gradc.ops.rounding import largest_error
 from gradc.oracle.rounding_bodies import errors_through_bodies
@@ -278,6 +279,15 @@ def _scatter(node: Node, args: Sequence[Array], errors: Sequence[Array], value: 
     return np.asarray(moved + counts * _in_sums(node) * sizes)
 
 
+def _whole(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
+    """What the ops do that the op is made of."""
+    leaves = [inner_leaf(a.aval, "x") for a in node.args]
+    assert node.op.expand is not None
+    expansion = node.op.expand(*leaves, **node.attrs)
+    found = running_errors([expansion], dict(zip(leaves, args, strict=True)), dict(zip(leaves, errors, strict=True)))
+    return found[1][expansion]
+
+
 def _integers(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
     return np.zeros(node.shape)
 
@@ -294,4 +304,5 @@ _RULES: dict[Kind, Callable[[Node, Sequence[Array], Sequence[Array], Array], Any
     Kind.SCATTER: _scatter,
     Kind.SORT: _integers,
     Kind.SEARCH: _integers,
+    Kind.WHOLE: _whole,
 }

@@ -14,6 +14,7 @@ from typing import Any
 from gradc.node import FUNCTIONS, OPS, as_node, static_int
 from gradc.numpy.axes import axes_of
 from gradc.numpy.public import exported, function
+from gradc.numpy.published import published
 from gradc.ops.elementwise import apply
 
 erf = exported("erf")
@@ -90,3 +91,7 @@ __all__ = [
     "softmax",
     "xlogy",
 ]
+
+_OF_RECORDS = published("special")
+__all__ += list(_OF_RECORDS)
+globals().update(_OF_RECORDS)

@@ -3,8 +3,8 @@
 Enters: outputs, inputs and cotangents, as in `gradc.diff.reverse.pull_back`.  Leaves: the cotangent of each input.
 Invariant: no derivative rule of any record is read.  Elementwise fragments go through `sympy.diff` (`fragments`), sums
 and moves of elements through their index formula (`indexed`), the rest through a definition in those two
-(`definitions`). A cotangent carries the condition that it is not zero, so a branch that was not taken never turns 0·inf
-into NaN.
+(`gradc.ops.definitions`). A cotangent carries the condition that it is not zero, so a branch that was not taken never
+turns 0·inf into NaN.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gradc.diff.symbolic.definitions import defined
 from gradc.diff.symbolic.fragments import Partial, interior_nodes, is_elementwise, partials_at
 from gradc.diff.symbolic.indexed import pull_index
 from gradc.diff.symbolic.written_out import written_out
+from gradc.errors import TraceError
 from gradc.interpret import topological
-from gradc.node import OPS, Node, derived_from
+from gradc.node import OPS, Node, derived_from, here
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full
 from gradc.ops.record import Kind
@@ -130,8 +130,21 @@ def _through_index(node: Node, i: int, ct: _Cotangent) -> _Cotangent | None:
     return _Cotangent(value, apply(OPS["not_equal"], readers, 0))
 
 
+def _defined(node: Node) -> Node:
+    """A node of the same value, of ops that SymPy or an index formula differentiates; TraceError where none is said."""
+    if node.op.definition is not None:
+        return node.op.definition(node)
+    if node.op.expand is not None:
+        return node.op.expand(*node.args, **node.attrs)
+    raise TraceError(
+        f"{node.where or here()}: the record of {node.op.name} says neither its definition in other ops nor its "
+        "expansion, so it has no symbolic derivative; use method='reverse'"
+    )
+
+
 def _by_definition(node: Node, ct: _Cotangent, active: set[Node]) -> list[tuple[Node, _Cotangent]]:
     args = list(dict.fromkeys(a for a in node.args if a in active))
-    whole = [defined(node)]
+    with derived_from(node.where):
+        whole = written_out([_defined(node)], args)
     pulled = _pull_back(topological(whole, dict.fromkeys(args)), whole, args, [ct.settled()])
     return [(a, _Cotangent(v)) for a, v in zip(args, pulled, strict=True) if v is not None]

@@ -1,12 +1,11 @@
-"""Structured non-linear ops written out in sums, views and elementwise ops: what their derivative is derived from.
+"""Structured non-linear ops written out in sums, views and elementwise ops: what symbolic mode differentiates.
 
-Enters: a node.  Leaves: a node of the same value, built from ops that SymPy or an index formula differentiates.
+Enters: a node.  Leaves: a node of the same value, built from ops that SymPy or an index formula differentiates; records
+name it as their `definition`.
 Invariant: nothing is unrolled per element, and ties and singular points come out as the op's record declares.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
@@ -14,11 +13,6 @@ from gradc.aval import Shape
 from gradc.node import OPS, Node
 from gradc.ops.elementwise import apply, broadcast_to, cast
 from gradc.ops.leaves import full, iota
-
-
-def defined(node: Node) -> Node:
-    """``node`` by its definition; raises KeyError for an op that needs none."""
-    return DEFINITIONS[node.op.name](node)
 
 
 def _make(name: str, *args: Node, **attrs: object) -> Node:
@@ -42,7 +36,7 @@ def _constant_like(node: Node) -> Node:
 # -- reductions --------------------------------------------------------------------------------------------------------
 
 
-def _prod(node: Node) -> Node:
+def prod(node: Node) -> Node:
     """Π x as a binary tree of products, of which SymPy sees one: a·b."""
     (x,), axes = node.args, node.attrs["axes"]
     kept = tuple(a for a in range(x.ndim) if a not in axes)
@@ -64,7 +58,7 @@ def _columns(rows: Node, start: int, stop: int) -> Node:
     return _make("slice", rows, starts=starts, stops=stops, steps=(1,) * rows.ndim)
 
 
-def _extremum(node: Node) -> Node:
+def extremum(node: Node) -> Node:
     """The mean of the elements that attain it."""
     (x,), axes = node.args, node.attrs["axes"]
     attained = apply(OPS["equal"], x, _shown(_constant_like(node), x.shape, axes))
@@ -72,7 +66,7 @@ def _extremum(node: Node) -> Node:
     return apply(OPS["divide"], total, _make("sum", cast(attained, x.dtype), axes=axes))
 
 
-def _norm(node: Node) -> Node:
+def norm(node: Node) -> Node:
     """√Σx², and 0 (with derivative 0) where the sum is 0."""
     (x,), axes = node.args, node.attrs["axes"]
     total = _make("sum", apply(OPS["square"], x), axes=axes)
@@ -81,7 +75,7 @@ def _norm(node: Node) -> Node:
     return _chosen(positive, root, 0)
 
 
-def _logsumexp(node: Node) -> Node:
+def logsumexp(node: Node) -> Node:
     """log Σ exp(x − c) + c, which is the same for every c; c is the maximum, held constant."""
     (x,), axes = node.args, node.attrs["axes"]
     top = _constant_like(_make("max", x, axes=axes)) if x.size else full(node.shape, 0, x.dtype)
@@ -90,7 +84,7 @@ def _logsumexp(node: Node) -> Node:
     return apply(OPS["add"], apply(OPS["log"], _make("sum", terms, axes=axes)), shift)
 
 
-def _cumprod(node: Node) -> Node:
+def cumprod(node: Node) -> Node:
     """y[k] = Π x[j] over j <= k (or >=): a product over all j with 1 for the others."""
     (x,), axis = node.args, node.attrs["axis"]
     n, rank = x.shape[axis], x.ndim
@@ -107,7 +101,8 @@ def _cumprod(node: Node) -> Node:
 # -- scatter -----------------------------------------------------------------------------------------------------------
 
 
-def _scatter(node: Node) -> Node:
+def scatter(node: Node) -> Node:
+    """What is written or combined at places, as a choice between or a mean of what may stand there."""
     return _overwritten(node) if node.attrs["how"] == "set" else _attained(node)
 
 
@@ -135,15 +130,3 @@ def _attained(node: Node) -> Node:
     total = _make("scatter", _chosen(from_x, x, 0), _chosen(from_v, v, 0), *indices, axes=axes, how="add")
     count = _make("scatter", cast(from_x, x.dtype), cast(from_v, x.dtype), *indices, axes=axes, how="add")
     return apply(OPS["divide"], total, count)
-
-
-DEFINITIONS: dict[str, Callable[[Node], Node]] = {
-    "prod": _prod,
-    "max": _extremum,
-    "min": _extremum,
-    "norm": _norm,
-    "logsumexp": _logsumexp,
-    "cumprod": _cumprod,
-    "strong_cumprod": _cumprod,
-    "scatter": _scatter,
-}
