@@ -20,11 +20,7 @@ from gradc.ops.record import Kind, Op
 Array = np.ndarray[Any, Any]
 
 #: attributes of the elementwise ops that have some
-ATTRS: dict[str, dict[str, Any]] = {
-    "cast": {"dtype": np.dtype("float64")},
-    "polygamma": {"n": 2},
-    "stumpff": {"k": 3, "hyperbolic": False},
-}
+ATTRS = {name: dict(op.samples[0].attrs) for name, op in OPS.items() if op.kind is Kind.ELEMENTWISE and op.samples}
 LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 BITWISE = {name for name in OPS if name.startswith("bitwise_")}
 #: the operand dtypes where they are not all floats
@@ -97,4 +93,7 @@ def _array(
         bound = int(kind.removeprefix("index:"))
         low = 0 if bound == 8 else -bound  # shifts by negative amounts have no meaning
         return random.integers(low, bound, shape)
-    return np.asarray(random.uniform(*domain, shape)).astype(dtype)
+    found = np.asarray(random.uniform(*domain, shape)).astype(dtype)
+    if kind == "definite":
+        return np.asarray(found @ found.T + shape[0] * np.eye(shape[0], dtype=dtype))
+    return found

@@ -688,4 +688,5 @@ def sample_array(shape: tuple[int, ...], kind: str, dtype: str, rng: np.random.G
     if kind.startswith("index:"):
         n = int(kind.removeprefix("index:"))
         return rng.integers(-n, n, shape)
-    return rng.uniform(-3, 3, shape).astype(bool if kind == "bool" else dtype)
+    values: Array = rng.uniform(-3, 3, shape).astype(bool if kind == "bool" else dtype)
+    return values @ values.T + 3 * np.eye(len(values), dtype=dtype) if kind == "definite" else values

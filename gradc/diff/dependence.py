@@ -175,7 +175,7 @@ def _added_by(node: Node, touched: set[Node]) -> Node | None:
     fresh = [
         inner_leaf(a.aval, "d") if a not in touched and a.aval.is_float and not vanishes(a) else None for a in node.args
     ]
-    if not node.aval.is_float or all(t is None for t in fresh):
+    if not node.aval.is_float or node.op.by_expansion or all(t is None for t in fresh):
         return None
     tangent = node_tangent(node, fresh)
     inside = [a for a in node.args if a in touched]

@@ -26,6 +26,7 @@ def node_tangent(node: Node, tangents: Sequence[Node | None]) -> Node | None:
         return op.jvp(node, given)
     if op.multilinear:
         return _sum([_with_operand(node, i, t) for i, t in enumerate(given) if t is not None])
+    assert op.transpose is not None, "derived as its expansion, by the modes"
     return _jointly_linear(node, given)
 
 

@@ -20,7 +20,7 @@ from gradc.ops.arguments import refuse_unless_harmless
 from gradc.ops.consistent import must_be_truth, same_dtype, same_shape
 from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.ranges import ALWAYS, INF, NOTHING, TRUTH, Hazard, Range, Zeros, as_factor, bounded, is_zero
-from gradc.ops.record import Kind, Op, register
+from gradc.ops.record import Kind, Op, Sample, register
 from gradc.ops.rounding import error_of_product, sum_of_errors
 
 ANYWHERE = ((-3.0, 3.0),)
@@ -624,6 +624,7 @@ cast = register(
         batch=kind.batch,
         lower=lambda b, x, dtype: b.convert(x, str(dtype)),
         converts=True,
+        samples=(Sample(((),), {"dtype": np.dtype(np.float64)}),),
         cost=0.5,
         light=True,
         ulp=0.5,

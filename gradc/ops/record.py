@@ -68,7 +68,8 @@ class Sample:
 
     shapes: tuple[tuple[int, ...], ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    dtypes: tuple[str, ...] = ()  #: per operand "float", "bool", or "index:N" (random integers in [-N, N))
+    #: per operand "float", "bool", "index:N" (random integers in [-N, N)) or "definite" (a symmetric positive matrix)
+    dtypes: tuple[str, ...] = ()
 
 
 #: for each operand its starts and its steps, along all axes of the result
@@ -151,7 +152,7 @@ class Op:
     exact: bool = False  #: the result is an operand, its negative, or a whole number near it: nothing is rounded
     text: str | None = None  #: how explain prints it: "{0} + {1}", or None for name(args)
     domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),)  #: where the conformance test samples each operand
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[Sample, ...] = ()  #: of an elementwise op: its attributes, if it has some
     public: str = ""  #: where users find its function: "special.softsign"; see `gradc.numpy.published`
     special: Mapping[Any, Any] = field(default_factory=dict)  #: point: partial(s) there, by definition or by limit
     singular: str = ""  #: what the derivative is at the op's singular points, in words

@@ -21,6 +21,7 @@ import numpy as np
 from gradc.node import OPS, Node, dsl
 from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.ranges import INF, Hazard, Range, Zeros, bounded, union
+from gradc.ops.record import Sample
 from gradc.ops.rounding import finite_size
 
 Array = np.ndarray[Any, Any]
@@ -311,6 +312,7 @@ stumpff = elementwise(
     sympy=_stumpff_sympy,
     partials=_stumpff_partials,
     lower=lambda b, s, k, hyperbolic: b.stumpff(s, k, hyperbolic),
+    samples=(Sample(((),), {"k": 3, "hyperbolic": False}),),
     domain=((0.2, 9.0),),
     public=False,
     ulp=10.0,
@@ -561,6 +563,7 @@ polygamma = elementwise(
     sympy=lambda S, x, n: S.polygamma(n, x),
     partials=lambda y, x, n: (apply(OPS["polygamma"], x, n=n + 1),),
     lower=lambda b, x, n: b.polygamma(x, n),
+    samples=(Sample(((),), {"n": 2}),),
     domain=POSITIVE,
     public=False,
     ulp=14.0,

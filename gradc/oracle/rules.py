@@ -17,9 +17,8 @@ import numpy as np
 from gradc.aval import Aval, is_float
 from gradc.diff.batching import batch_node
 from gradc.diff.finite import EPS, Difference, default_step, difference_along
-from gradc.diff.forward import node_tangent
 from gradc.diff.linear import passes
-from gradc.diff.modes import pull_back
+from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.symbolic.fragments import Fragment, fragment_at
 from gradc.diff.symbolic.indexed import index_equality
@@ -89,7 +88,7 @@ class Alone:
         """J t by the JVP rule, its rounding bound, and the nodes that the rule built."""
         tangents = {i: _leaf(self.leaves[i].aval) for i in self.moving}
         with derived_from(self.node.where):
-            tangent = node_tangent(self.copy, [tangents.get(i) for i in range(len(self.leaves))])
+            (tangent,) = push_forward([self.copy], [self.leaves[i] for i in tangents], [*tangents.values()])
         if tangent is None:
             return np.zeros(self.node.shape), np.zeros(self.node.shape), []
         start = self.known | {tangents[i]: self.directions[i] for i in self.moving}
