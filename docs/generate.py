@@ -131,7 +131,8 @@ def ops_page() -> str:
     ]
     for kind in Kind:
         members = [op for op in OPS.values() if op.kind is kind]
-        parts += [f"## {kind.value} ({len(members)})\n", *_table(members), ""]
+        if members:
+            parts += [f"## {kind.value} ({len(members)})\n", *_table(members), ""]
     return "\n".join(parts)
 
 

@@ -72,7 +72,7 @@ IGNORANT_OF: dict[str, set[str]] = {
 TYPE_ONLY = {("node", "ops"): "a Node's field `op` has the record's type; the registry OPS binds it late"}
 """Imports against the order that stand under TYPE_CHECKING, each with its reason."""
 
-NAMELESS = {"diff", "schedule", "codegen", "runtime", "explorer", "oracle"}
+NAMELESS = {"diff", "schedule", "codegen", "runtime", "machines", "explorer", "oracle"}
 """Rooms that know ops by their kind and the facets of their records."""
 
 PICKS_NO_OP = NAMELESS - {"diff"}
