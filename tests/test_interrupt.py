@@ -15,7 +15,9 @@ import pytest
 
 import gradc as gc
 from gradc.codegen.poll import polls, steps_between
+from gradc.runtime import arena
 from gradc.runtime.native import RELEASE_GIL_SECONDS
+from tests.compiled_graph import CompiledGraph
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
 
@@ -24,13 +26,13 @@ class Alarm(Exception):  # noqa: N818 - not an error
     """What the signal's handler raises."""
 
 
+def ring(number: int, frame: Any) -> None:
+    raise Alarm
+
+
 @contextmanager
 def alarm(seconds: float = 0.1) -> Iterator[None]:
     """Raise `Alarm` on this thread after so many seconds."""
-
-    def ring(number: int, frame: Any) -> None:
-        raise Alarm
-
     before = signal.signal(signal.SIGALRM, ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -121,11 +123,121 @@ def test_a_long_sort_is_ended() -> None:
         f(x)
 
 
+# -- work without a loop of the user's own -----------------------------------------------------------------------------
+def ones(*shape: int, dtype: Any = np.float64) -> Any:
+    return gc.spec(shape, dtype)
+
+
+def slow(x: Any) -> Any:
+    return np.sin(np.exp(np.cos(np.tanh(np.sin(x)))))
+
+
+#: Each takes half a second of one core or more.
+LONG: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "a product": (lambda a, b: a @ b, (ones(3000, 3000), ones(3000, 3000))),
+    "a product of transposes": (lambda a, b: a.T @ b.T, (ones(3000, 3000), ones(3000, 3000))),
+    "a symmetric product": (lambda a: a @ a.T, (ones(3600, 3600),)),
+    "a product of stacks": (lambda a, b: a @ b, (ones(3000, 160, 160), ones(3000, 160, 160))),
+    "a product and what is made of it": (lambda a, b: slow(slow(slow(a @ b))), (ones(4000, 60), ones(60, 4000))),
+    "a correlation of small tiles": (
+        lambda x, w: gc.nn.conv2d(x, w),
+        (ones(64, 8, 200, 200), ones(8, 8, 3, 3)),
+    ),
+    "a correlation": (np.convolve, (ones(300_000), ones(100_000))),
+    "a correlation of few, long sums": (lambda x, y: np.convolve(x, y, "valid"), (ones(1_004_000), ones(1_000_000))),
+    "a pass": (slow, (ones(20_000_000),)),
+    "a pass whose outer loop is short": (lambda x: slow(x).T, (ones(3, 7_000_000),)),
+    "a sum": (lambda x: np.sum(slow(x)), (ones(20_000_000),)),
+    "sums of long rows": (lambda x: np.sum(slow(x), axis=1), (ones(3, 7_000_000),)),
+    "sums of columns": (lambda x: np.sum(slow(x), axis=0), (ones(7_000_000, 3),)),
+    "sums of short rows": (lambda x: np.sum(slow(x), axis=1), (ones(7_000_000, 3),)),
+    "a running sum": (lambda x: np.cumsum(slow(x)), (ones(20_000_000),)),
+    "a softmax": (lambda x: slow(x) - np.log(np.exp(slow(x)).sum(axis=1, keepdims=True)), (ones(2000, 5000),)),
+    "a sort of many short rows": (lambda x: np.sort(x, axis=1), (ones(2_000_000, 10),)),
+    "a search": (np.searchsorted, (ones(1_000_000), ones(5_000_000))),
+    "updates": (
+        lambda x, i: gc.numpy.asarray(slow(x)).at[i].add(1.0),
+        (ones(10_000_000), ones(20_000_000, dtype=np.int64)),
+    ),
+    "many short passes": (lambda x: [x := np.cumsum(np.sin(x)) for _ in range(400)][-1], (ones(200_000),)),
+    "a product in a branch": (lambda a: gc.cond(a[0, 0] < 1, lambda v: v @ v, lambda v: v, a), (ones(3000, 3000),)),
+    "many kernels in a step of a loop": (
+        lambda x: gc.fori_loop(0, 2, lambda i, v: [v := np.cumsum(np.sin(v)) for _ in range(200)][-1], x),
+        (ones(200_000),),
+    ),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("how", LONG)
+def test_work_that_takes_long_is_ended_soon_by_all_threads(how: str, threads: int) -> None:
+    """Processor seconds of all threads, on a clock that the system looks at some hundred times a second."""
+    f, specs = LONG[how]
+    executable = gc.jit(f, threads=threads).lower(*specs)
+    assert polls(executable.llvm) and executable.native.releases_gil
+    args = [np.zeros(x.shape, x.dtype) for x in specs]
+    before, at = signal.signal(signal.SIGPROF, ring), 0.15
+    try:
+        start = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, at)
+        with pytest.raises(Alarm):
+            executable(*args)
+        late = time.process_time() - start - at
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+    assert late < 0.1 * threads
+    assert not any(np.any(x) for x in args)
+
+
+def test_first_scratch_is_zeroed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that handlers run between them; all of it is zero."""
+    monkeypatch.setattr(arena, "ZEROED_BYTES", 1000)
+    lease = arena.Lease(arena.LeaseLayout(1, 0, 1, 4567), [])
+    lease.head[arena.HEAD.index("head")] = 0
+    assert not lease.block.any()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_update_that_was_ended_says_so_and_a_product_before_it_leaves_the_array_alone(threads: int) -> None:
+    def ended(f: Any, *args: Any) -> list[str]:
+        step = gc.jit(f, donate=0, threads=threads)
+        step.lower(*args)
+        with pytest.raises(Alarm) as caught, alarm(0.1):
+            step(*args)
+        return getattr(caught.value, "__notes__", [])
+
+    assert "donated arrays (w)" in ended(lambda w: slow(w), np.zeros(30_000_000))[0]
+    w = np.zeros((3000, 3000))
+    assert ended(lambda w, a: w + a @ a, w, np.ones((3000, 3000))) == [] and not w.any()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_looks_computes_the_same(threads: int) -> None:
+    """Bit for bit: each against the code of `.save`, which asks nobody."""
+    rng = np.random.default_rng(0)
+    for f, specs in (
+        (lambda a, b: a @ b, (ones(1000, 700), ones(700, 900))),
+        (lambda a, b: np.exp(-(a @ b)), (ones(900, 1030), ones(1030, 500))),
+        (lambda x: np.cumsum(np.sin(x)) + np.sum(np.cos(x)), (ones(1_000_003),)),
+        (lambda x: np.sum(slow(x), axis=1) + np.sum(slow(x), axis=0)[:1], (ones(3001, 500),)),
+        (np.convolve, (ones(30_001), ones(10_000))),
+        (np.searchsorted, (ones(1001), ones(200_003))),
+    ):
+        args = [rng.standard_normal(x.shape) for x in specs]
+        executable = gc.jit(f, threads=threads).lower(*args)
+        assert polls(executable.llvm)
+        silent = CompiledGraph(executable.graph)
+        np.testing.assert_array_equal(executable(*args), np.asarray(silent(*args)[0]))
+
+
 def test_only_loops_that_may_be_long_look() -> None:
     def loop(steps: int) -> str:
         return gc.compile(lambda x: gc.fori_loop(0, steps, lambda i, v: v * 0.5 + i, x), 1.0).llvm
 
     assert not polls(loop(100)) and polls(loop(10**8))
+    small = ((lambda a: a @ a, ones(300, 300)), (slow, ones(3000)), (np.searchsorted, ones(100), ones(1000)))
+    assert not any(polls(gc.compile(f, *specs).llvm) for f, *specs in small)
     assert steps_between(0.0) > 1000 and steps_between(1e9) == 1
 
 

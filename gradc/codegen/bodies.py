@@ -8,14 +8,17 @@ Start reading at `emit_repeat`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from gradc.codegen.ir import Function, Lanes, Value, const
 from gradc.codegen.memory import copy_bytes, load, offset_pointer
-from gradc.codegen.poll import emit_poll, going_on
+from gradc.codegen.poll import LONG, ask, emit_poll, going_on, looking, unless_stopped
 from gradc.schedule.bodies import Body, Choice, Handed, Repeat
 from gradc.schedule.kernel import Kernel, Place
 
 FunctionOf = Callable[[Kernel], str]
+#: Bytes of a large carry that are copied between two looks whether to end.
+COPIED = 2**18
 
 
 def emit_repeat(f: Function, work: Repeat, slots: Sequence[str], function: FunctionOf) -> None:
@@ -35,7 +38,7 @@ def emit_choice(f: Function, work: Choice, slots: Sequence[str], function: Funct
 def call_kernels(
     f: Function, body: Body, inputs: Sequence[str], outputs: Sequence[str], arena: str, function: FunctionOf
 ) -> None:
-    """The kernels of a body on pointers to its inputs, outputs and temporaries."""
+    """The kernels of a body on pointers to its inputs, outputs and temporaries; between long ones the body may end."""
     taken = {j: i for i, j in body.donated}
     known: dict[int, str] = {}
 
@@ -50,9 +53,16 @@ def call_kernels(
                 known[number] = offset_pointer(f, arena, b.at, "uint8")
         return known[number]
 
+    since, looked = 0.0, False  # what is done since the last look
     for kernel in body.kernels:
         arguments = ", ".join(f"ptr {p}" for p in [*map(pointer, kernel.slots), "%scratch", "%status"])
-        f.line(f"call void @{function(kernel)}({arguments})")
+        operations = kernel.flops + kernel.bytes / 8
+        if f.module.polls and since + operations > LONG:
+            ask(f, "%status")
+            since, looked = 0.0, True
+        since += operations
+        with unless_stopped(f, "%status") if looked else nullcontext():
+            f.line(f"call void @{function(kernel)}({arguments})")
 
 
 def _slot(slots: Sequence[str], slot: int) -> str:
@@ -126,4 +136,15 @@ class _Loop:
         if moved:
             with self.f.when(Value(self.f.let(f"trunc i64 {steps.ref} to i1"), "bool")):
                 for carry in moved:
-                    copy_bytes(self.f, self.slots[carry.spare], self.slots[carry.home], carry.bytes)
+                    self._copy(self.slots[carry.spare], self.slots[carry.home], carry.bytes)
+
+    def _copy(self, source: str, target: str, size: int) -> None:
+        if not self.f.module.polls or size <= LONG:
+            copy_bytes(self.f, source, target, size)
+            return
+        whole = size // COPIED * COPIED
+        with looking(self.f, "%status", 0, whole, COPIED, COPIED) as loop:
+            here, there = (offset_pointer(self.f, p, loop.index, "uint8") for p in (source, target))
+            copy_bytes(self.f, here, there, COPIED)
+        here, there = (offset_pointer(self.f, p, whole, "uint8") for p in (source, target))
+        copy_bytes(self.f, here, there, size - whole)

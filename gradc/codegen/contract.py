@@ -15,6 +15,7 @@ from gradc.codegen.fork import Crew, Piece
 from gradc.codegen.gemm import Cut, Gemm, Half, emit_gemm, gemm_cut, gemm_scratch_bytes
 from gradc.codegen.ir import Function, Module, Value
 from gradc.codegen.memory import offset_pointer
+from gradc.codegen.poll import looks
 from gradc.codegen.scalars import Point, Scalars
 from gradc.codegen.target import Target
 from gradc.schedule.kernel import Correlation, Epilogue, Product, Split, Tiled, Total
@@ -44,7 +45,7 @@ class Products:
 
     def call(self, f: Function, p: Product, slots: Sequence[str], scratch: str) -> None:
         """Emit the call of ``p`` into ``f``."""
-        _call(f, p, self._function(f.module, p, None), slots, scratch)
+        _call(f, p, self._function(f.module, p, None), slots, scratch, "%status")
 
     def share(self, f: Function, p: Product, how: Tiled, slots: Sequence[str], crew: Crew) -> bool:
         """Emit ``p`` into ``f``, a kernel's function, for several threads to share; whether there is anything to."""
@@ -55,14 +56,14 @@ class Products:
         name = self._function(f.module, p, cut)
 
         def body(task: Function, piece: Piece) -> None:
-            _call(task, p, name, piece.slots, piece.scratch, piece.begin, piece.end)
+            _call(task, p, name, piece.slots, piece.scratch, piece.status, piece.begin, piece.end)
 
         crew.fork(f, Split(None, cut.extent, cut.steps, how.threads), slots, body)
         return True
 
     def correlate(self, f: Function, c: Correlation, slots: Sequence[str]) -> None:
         """Emit the call of ``c`` into ``f``."""
-        _call_correlation(f, c, self._correlation(f.module, c, shared=False), slots)
+        _call_correlation(f, c, self._correlation(f.module, c, shared=False), slots, "%status")
 
     def share_correlation(self, f: Function, c: Correlation, how: Tiled, slots: Sequence[str], crew: Crew) -> bool:
         """As `share`, for a correlation."""
@@ -72,7 +73,7 @@ class Products:
         name = self._correlation(f.module, c, shared=True)
 
         def body(task: Function, piece: Piece) -> None:
-            _call_correlation(task, c, name, piece.slots, piece.begin, piece.end)
+            _call_correlation(task, c, name, piece.slots, piece.status, piece.begin, piece.end)
 
         crew.fork(f, Split(None, extent, -(-extent // how.pieces), how.threads), slots, body)
         return True
@@ -81,7 +82,7 @@ class Products:
         key = (c, shared)
         if key not in self._correlations:
             self._correlations[key] = f"correlation{len(self._correlations)}"
-            emit_correlation(module, c, self.target, self._correlations[key], shared)
+            emit_correlation(module, c, self.target, self._correlations[key], shared, module.polls and looks(c))
             module.hide(self._correlations[key])
         return self._correlations[key]
 
@@ -91,21 +92,30 @@ class Products:
         if key not in self._known:
             self._known[key] = f"product{len(self._known)}"
             epilogue = _Fused(p.epilogue) if p.epilogue is not None else None
-            emit_gemm(module, gemm, self.target, self._known[key], epilogue, cut)
+            emit_gemm(module, gemm, self.target, self._known[key], epilogue, cut, module.polls and looks(p))
             module.hide(self._known[key])
         return self._known[key]
 
 
-def _call(f: Function, p: Product, name: str, slots: Sequence[str], scratch: str, *bounds: Value) -> None:
+def _call(
+    f: Function, p: Product, name: str, slots: Sequence[str], scratch: str, status: str, *bounds: Value
+) -> None:  # fmt: skip
     pointers = [offset_pointer(f, slots[v.slot], v.offset, v.dtype) for v in (p.left, p.right, p.out)]
     pointers += [scratch, *(slots[s] for s in (_Fused(p.epilogue).slots if p.epilogue is not None else ()))]
-    arguments = [*(f"ptr {x}" for x in pointers), *(x.typed for x in bounds)]
+    arguments = [*(f"ptr {x}" for x in pointers), *_watched(f, p, status), *(x.typed for x in bounds)]
     f.line(f"call void @{name}({', '.join(arguments)})")
 
 
-def _call_correlation(f: Function, c: Correlation, name: str, slots: Sequence[str], *bounds: Value) -> None:
+def _watched(f: Function, work: Product | Correlation, status: str) -> list[str]:
+    """What a function that looks whether to end gets."""
+    return [f"ptr {status}", f"i64 {f.who}"] if f.module.polls and looks(work) else []
+
+
+def _call_correlation(
+    f: Function, c: Correlation, name: str, slots: Sequence[str], status: str, *bounds: Value
+) -> None:  # fmt: skip
     pointers = [offset_pointer(f, slots[v.slot], v.offset, v.dtype) for v in (c.left, c.right, c.out)]
-    arguments = [*(f"ptr {x}" for x in pointers), *(x.typed for x in bounds)]
+    arguments = [*(f"ptr {x}" for x in pointers), *_watched(f, c, status), *(x.typed for x in bounds)]
     f.line(f"call void @{name}({', '.join(arguments)})")
 
 

@@ -61,7 +61,7 @@ CLOCK = "gradc_clock"
 LONG = 600
 #: Pieces of work that stand in one function; a kernel of more goes on in functions of as many pieces each.
 MOST_PIECES = 16
-#: After a kernel of more than so many seconds a function that polls looks whether to end.
+#: After kernels of more than so many seconds together a function that polls looks whether to end.
 LONG_SECONDS = 1e-3
 
 
@@ -261,7 +261,7 @@ class _Library:
                 if isinstance(work, Sort):
                     emit_sort(task, work, piece.slots, piece.status, part)
                 elif isinstance(work, Search):
-                    emit_search(task, work, piece.slots, part)
+                    emit_search(task, work, piece.slots, piece.status, part)
 
             crew.fork(f, how, slots, body)
 
@@ -279,7 +279,7 @@ class _Library:
         elif isinstance(work, Sort):
             emit_sort(f, work, slots, "%status")
         else:
-            emit_search(f, work, slots)
+            emit_search(f, work, slots, "%status")
 
 
 class _Main:
@@ -290,6 +290,7 @@ class _Main:
         self.params = [*PARAMS, TICKS] if clock else PARAMS
         self.f = self._outer = Function(module, name, self.params)
         self._parts = 0
+        self._unlooked = 0.0  # how long kernels take since the last look
         self._updates = False  # whether a donated array may have been overwritten
         taken = (*schedule.donated.items(),)
         self._donated = {schedule.inputs[i] for i, _ in taken} | {schedule.outputs[j] for _, j in taken}
@@ -334,9 +335,13 @@ class _Main:
         is_last = number == len(schedule.kernels) - 1
         if any(map(looks, kernel.work)):
             self._end_if_stopped()
-        elif not is_last and seconds_of([kernel], schedule.buffers, self.target, LONG_SECONDS) > LONG_SECONDS:
+            self._unlooked = 0.0
+            return
+        self._unlooked += seconds_of([kernel], schedule.buffers, self.target, LONG_SECONDS)
+        if not is_last and self._unlooked > LONG_SECONDS:
             ask(self.f, "%status")
             self._end_if_stopped()
+            self._unlooked = 0.0
 
     def _end_if_stopped(self) -> None:
         f, number = self.f, self.f.fresh("")

@@ -4,8 +4,9 @@ Enters: a kernel's function under construction, its slots, a `Split`.  Leaves: a
 
     void task(ptr %frame, i64 %piece, i64 %who)
 
-for one piece, done by thread number ``who``, and the call of ``gradc_fork(task, frame, pieces, helpers)``, which
-returns when all pieces are done.  Whoever loads the module says what `FORK` is; a module that shares nothing does not
+for one piece, done by thread number ``who``, and the call of ``gradc_fork(task, frame, pieces, helpers, status)``,
+which returns when all pieces are done; ``status``, where the code looks whether to end and else null, lets the caller
+look while it waits for the others.  Whoever loads the module says what `FORK` is; a module that shares nothing does not
 name it.
 Invariant: which thread does a piece decides nothing but where its scratch lies.  The first failure in the order of the
 pieces is the one that is reported.  Start reading at `Crew.fork`.
@@ -67,8 +68,9 @@ class Crew:
         for k, pointer in enumerate(passed):
             f.line(f"store ptr {pointer}, ptr {offset_pointer(f, frame, WORD * k, 'int8')}, align 8")
         self._emit_task(f.module, name, split, len(pointers), body)
-        f.module.declare(FORK, "void", "ptr", "ptr", "i64", "i64")
-        arguments = f"ptr @{name}, ptr {frame}, i64 {split.pieces}, i64 {split.threads - 1}"
+        f.module.declare(FORK, "void", "ptr", "ptr", "i64", "i64", "ptr")
+        status = "%status" if f.module.polls else "null"
+        arguments = f"ptr @{name}, ptr {frame}, i64 {split.pieces}, i64 {split.threads - 1}, ptr {status}"
         f.line(f"call void @{FORK}({arguments})")
         if self.fails:
             _report_first(f, statuses, split.pieces)

@@ -2,23 +2,23 @@
 
 Enters: a `Nest` and the pointers of its kernel's slots.  Leaves: its loops, in a function under construction.
 Invariant: the lane loop takes whole vectors; what is left at its end is one block under a constant mask, so nothing is
-read or written outside an array.  Start reading at `emit_nest`.
+read or written outside an array.  A long nest looks whether to end before each chunk of the outermost loop whose steps
+are short.  Start reading at `emit_nest`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from gradc.codegen.carry import Carried
 from gradc.codegen.fork import Crew, Piece
 from gradc.codegen.gemm.registers import transpose
-from gradc.codegen.ir import Function, Lanes, Value, const
-from gradc.codegen.loops import each
+from gradc.codegen.ir import Function, Lanes, Loop, Value, const
 from gradc.codegen.memory import first_lanes, load, offset_pointer
 from gradc.codegen.partial import emit_partial_reduction
-from gradc.codegen.poll import emit_poll, unless_stopped
+from gradc.codegen.poll import emit_poll, looks, unless_stopped, walking, within, within_stage
 from gradc.codegen.reduce import emit_reduction
 from gradc.codegen.reducers import Combining
 from gradc.codegen.scalars import Point, Scalars
@@ -27,6 +27,8 @@ from gradc.schedule.kernel import Carry, Load, Nest, Recur, Scan, Split, Stage, 
 from gradc.schedule.pack import in_levels
 
 Step = Callable[[Value, Point], Value]
+#: The operations of one step of a loop, and those of the longest loop in it.
+Inside = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class NestWalk:
         nest = s.nest
         self.s, self.f, self.nest, self.part = s, s.f, nest, part
         self.staged, self.crew = staged, crew
+        self.long = looks(nest)
         needed = [nest.needed(stage) for stage in nest.stages]
         self.all, *self.needed = in_levels(nest, [sorted({k for part in needed for k in part}), *needed])
 
@@ -82,9 +85,9 @@ class NestWalk:
             return
         var, *rest = variables
         if var == self.nest.lane and self.nest.lanes > 1:
-            self._vectors(var, point, self._innermost)
+            self._vectors(var, point, self._innermost, self._around([]))
             return
-        with self._steps(var) as index:
+        with self._steps(var, self._around(rest)) as index:
             inside = point.at(var, index)
             self.s.advance(self.all, inside)
             self.outer(rest, inside)
@@ -94,27 +97,52 @@ class NestWalk:
         self.s.advance(self.all, point)
         self.outer((), point)
 
-    @contextmanager
-    def _steps(self, var: Var) -> Iterator[Value]:
-        """Every step of an outer loop, or those of the part."""
-        if self.part is not None and var == self.part.axis:
-            with self.f.loop(self.part.begin, self.part.end) as loop:
-                yield loop.index
-        else:
-            with each(self.f, 0, var.extent) as index:
-                yield index
+    # -- what there is to do inside a loop, and inside the longest loop in it ------------------------------------------
+    def _around(self, rest: Sequence[Var]) -> Inside:
+        """Inside an outer loop, with the loops over ``rest`` in it."""
+        nest = self.nest
+        inside = within(nest, rest)
+        stages = [within_stage(nest, stage, stage.inner) for stage in nest.stages if stage.inner]
+        return inside, inside if rest else max(stages, default=0)
 
-    def _vectors(self, var: Var, point: Point, body: Callable[[Point], None]) -> None:
+    def _in_stage(self, stage: Stage, rest: Sequence[Var]) -> Inside:
+        """Inside a loop of a stage, with the loops over ``rest`` in it."""
+        inside = within_stage(self.nest, stage, rest)
+        return inside, inside if rest else 0
+
+    @contextmanager
+    def _steps(self, var: Var, inside: Inside) -> Iterator[Value]:
+        """Every step of a loop, or those of the part."""
+        if self.part is not None and var == self.part.axis:
+            with self._loop(self.part.begin, self.part.end, 1, inside, var.extent) as loop:
+                yield loop.index
+        elif var.extent == 1:
+            yield const(0, "int64")
+        else:
+            with self._loop(0, var.extent, 1, inside, var.extent) as loop:
+                yield loop.index
+
+    def _loop(
+        self, start: Value | int, stop: Value | int, step: int, inside: Inside, steps: int, carry: Sequence[Value] = ()
+    ) -> AbstractContextManager[Loop]:
+        """A loop, which looks whether to end if the nest is long."""
+        if not self.long:
+            return self.f.loop(start, stop, step, carry)
+        return walking(self.f, self.s.status, start, stop, step, *inside, steps, carry)
+
+    def _vectors(self, var: Var, point: Point, body: Callable[[Point], None], inside: Inside) -> None:
         """Whole vectors along the lane axis, and a masked one at its end; or those of the part."""
         i, lanes = Lanes(self.f), self.nest.lanes
         whole = var.extent // lanes * lanes
         part = self.part if self.part is not None and var == self.part.axis else None
         if part is not None:
-            with self.f.loop(part.begin, i.min(part.end, whole), lanes) as loop:
+            with self._loop(part.begin, i.min(part.end, whole), lanes, inside, whole // lanes) as loop:
                 body(point.at(var, loop.index))
+        elif whole == lanes:
+            body(point.at(var, const(0, "int64")))
         elif whole:
-            with each(self.f, 0, whole, lanes) as index:
-                body(point.at(var, index))
+            with self._loop(0, whole, lanes, inside, whole // lanes) as loop:
+                body(point.at(var, loop.index))
         if var.extent > whole:
             last = point.at(var, const(whole, "int64"))
             last.mask = first_lanes(var.extent - whole, lanes)
@@ -180,7 +208,7 @@ class NestWalk:
                 self.s.store(store, point)
             return
         var, *rest = variables
-        with self._steps(var) as index:
+        with self._steps(var, self._in_stage(stage, rest)) as index:
             inside = point.at(var, index)
             self.s.advance(needed, inside)
             self._store(stage, needed, rest, inside)
@@ -189,12 +217,13 @@ class NestWalk:
         """Stores whose lanes run along the last inner axis."""
         var, *rest = variables
         if rest:
-            with self._steps(var) as index:
+            with self._steps(var, self._in_stage(stage, rest)) as index:
                 inside = point.at(var, index)
                 self.s.advance(needed, inside)
                 self._store_along(stage, needed, rest, inside)
             return
-        self._vectors(var, point, lambda inside: self._store(stage, needed, (), inside))
+        each = self._in_stage(stage, [])
+        self._vectors(var, point, lambda inside: self._store(stage, needed, (), inside), each)
 
     def _share_stores(self, stage: Stage, needed: Sequence[int], point: Point, split: Split) -> None:
         """The stores of a stage, one of whose loops is cut."""
@@ -234,7 +263,7 @@ class NestWalk:
             self.s.write_scan(scan.store, total, inside)
             return total
 
-        self._along(stage.inner, total, point, step)
+        self._along(stage, stage.inner, total, point, step)
 
     def _recur(self, recur: Recur, stage: Stage, needed: Sequence[int], point: Point) -> None:
         """Steps one after another; what they hand on stays in registers."""
@@ -268,12 +297,12 @@ class NestWalk:
                 assert isinstance(carried, Carry)
                 s.write_scan(store, loop.result[carried.which], point)
 
-    def _along(self, variables: Sequence[Var], total: Value, point: Point, step: Step) -> Value:
+    def _along(self, stage: Stage, variables: Sequence[Var], total: Value, point: Point, step: Step) -> Value:
         """Carry ``total`` through the loops over ``variables``."""
         if not variables:
             return step(total, point)
         var, *rest = variables
-        with self.f.loop(0, var.extent, carry=[total]) as loop:
+        with self._loop(0, var.extent, 1, self._in_stage(stage, rest), var.extent, [total]) as loop:
             inside = point.at(var, loop.index)
-            loop.next = [self._along(rest, loop.carry[0], inside, step)]
+            loop.next = [self._along(stage, rest, loop.carry[0], inside, step)]
         return loop.result[0]

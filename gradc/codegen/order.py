@@ -6,13 +6,13 @@ Invariant: no index leaves its row, also while a merge looks past the end of a r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from gradc.codegen.ir import Function, Lanes, Value, const
-from gradc.codegen.loops import each
 from gradc.codegen.memory import load, offset_pointer, store
-from gradc.codegen.poll import emit_poll, going_on, unless_stopped
+from gradc.codegen.poll import OF_A_COMPARISON, STEP, emit_poll, going_on, looks, of_a_search, unless_stopped, walking
 from gradc.schedule.kernel import Search, Sort
 
 Key = Callable[[Value], Value]
@@ -27,36 +27,40 @@ def less(b: Lanes, x: Value, y: Value) -> Value:
     return b.or_(b.lt(x, y), b.and_(b.isnan(y), b.not_(b.isnan(x))))
 
 
+@contextmanager
+def _each(
+    f: Function, status: str, count: int, part: Bounds, operations: float, inside: float, looks: bool = True
+) -> Iterator[Value]:
+    """Every index below ``count``, or in ``part``, each with so many operations; if it looks, see `walking`."""
+    if part is None and count == 1:
+        yield const(0, "int64")
+        return
+    start, stop = (0, count) if part is None else part
+    with walking(f, status, start, stop, 1, operations, inside, count) if looks else f.loop(start, stop) as loop:
+        yield loop.index
+
+
 # -- argsort -----------------------------------------------------------------------------------------------------------
 
 
 def emit_sort(f: Function, sort: Sort, slots: Sequence[str], status: str, part: Bounds = None) -> None:
     """A merge sort of positions for every row, or for ``part`` of the outermost ones, from runs of one element up."""
-    if part is None:
-        _rows(f, sort, sort.rows, const(0, "int64"), slots, status)
-        return
-    (_, stride), *rest = sort.rows
-    with f.loop(*part) as loop:
-        _rows(f, sort, rest, Lanes(f).mul(loop.index, stride), slots, status)
+    _rows(f, sort, sort.rows, const(0, "int64"), slots, status, part)
 
 
 def _rows(
-    f: Function, sort: Sort, rows: Sequence[tuple[int, int]], start: Value, slots: Sequence[str], status: str
-) -> None:
+    f: Function, sort: Sort, rows: Sequence[tuple[int, int]], start: Value, slots: Sequence[str], status: str,
+    part: Bounds,
+) -> None:  # fmt: skip
     if not rows:
-        with unless_stopped(f, status):
-            _sort_row(f, sort, start, slots, status)
+        _sort_row(f, sort, start, slots, status)
         return
     (extent, stride), *rest = rows
-    i = Lanes(f)
-    with each(f, 0, extent) as index:
-        if not rest:
-            emit_poll(f, status, index, sort.length * sort.length.bit_length() * OF_A_COMPARISON, extent)
-        _rows(f, sort, rest, i.add(start, i.mul(index, stride)), slots, status)
-
-
-#: What merging one element costs, in operations.
-OF_A_COMPARISON = 8
+    row = STEP + sort.length * sort.length.bit_length() * OF_A_COMPARISON
+    inside = row * math.prod(n for n, _ in rest)
+    with _each(f, status, extent, part, inside, inside if rest else 0) as index:
+        at = Lanes(f).add(start, Lanes(f).mul(index, stride))
+        _rows(f, sort, rest, at, slots, status, None)
 
 
 def _sort_row(f: Function, sort: Sort, start: Value, slots: Sequence[str], status: str) -> None:
@@ -68,7 +72,7 @@ def _sort_row(f: Function, sort: Sort, start: Value, slots: Sequence[str], statu
     def key(position: Value) -> Value:
         return load(f, offset_pointer(f, keys, i.mul(position, sort.step), sort.dtype), sort.dtype)
 
-    with f.loop(0, n) as fill:
+    with walking(f, status, 0, n, 1, STEP, 0, n) as fill:
         store(f, fill.index, offset_pointer(f, halves, fill.index, "int64"))
     levels = (n - 1).bit_length()
 
@@ -80,7 +84,7 @@ def _sort_row(f: Function, sort: Sort, start: Value, slots: Sequence[str], statu
         _merge_level(f, n, i.shl(const(1, "int64"), level.index), source, target, halves, key, status)
         level.next = [target, source]
     sorted_half = level.result[0]
-    with unless_stopped(f, status), f.loop(0, n) as copy:
+    with unless_stopped(f, status), walking(f, status, 0, n, 1, STEP, 0, n) as copy:
         position = load(f, offset_pointer(f, halves, i.add(sorted_half, copy.index), "int64"), "int64")
         store(f, position, offset_pointer(f, out, i.mul(copy.index, sort.step), "int64"))
 
@@ -117,31 +121,21 @@ def _position(f: Function, halves: str, half: Value, at: Value) -> Value:
 # -- searchsorted ------------------------------------------------------------------------------------------------------
 
 
-def emit_search(f: Function, search: Search, slots: Sequence[str], part: Bounds = None) -> None:
+def emit_search(f: Function, search: Search, slots: Sequence[str], status: str, part: Bounds = None) -> None:
     """A binary search of fixed length for every value; ``part`` is one of the rows, or of a single row's values."""
     i = Lanes(f)
     if not search.rows * search.per_row:
         return
     rows, values = (part, None) if search.rows > 1 else (None, part)
-    with _each(f, search.rows, rows) as row:
+    once, all_of_row = of_a_search(search), search.per_row * of_a_search(search)
+    with _each(f, status, search.rows, rows, all_of_row, all_of_row, looks(search)) as row:
         table = offset_pointer(f, slots[search.table], i.mul(row, search.length), search.dtype)
         first = i.mul(row, search.per_row)
-        with _each(f, search.per_row, values) as k:
+        with _each(f, status, search.per_row, values, once, 0, looks(search)) as k:
             at = i.add(first, k)
             value = load(f, offset_pointer(f, slots[search.values], at, search.dtype), search.dtype)
             found = place_in(f, search, table, value)
             store(f, found, offset_pointer(f, slots[search.out], at, "int64"))
-
-
-@contextmanager
-def _each(f: Function, count: int, part: Bounds) -> Iterator[Value]:
-    """Every index below ``count``, or in ``part``."""
-    if part is None:
-        with each(f, 0, count) as k:
-            yield k
-    else:
-        with f.loop(*part) as loop:
-            yield loop.index
 
 
 def place_in(f: Function, search: Search, table: str, value: Value) -> Value:

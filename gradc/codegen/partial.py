@@ -77,7 +77,7 @@ def _reduce_group(r: Reduction, point: Point, piece: Piece, groups: Groups, room
     """Reduce blocks piece.begin … piece.end and write their states to the group's places in ``rooms``."""
     f, i = r.f, Lanes(r.f)
     joiner = Joiner(f, r.reducers, groups.size, in_memory=True)
-    with f.loop(piece.begin, piece.end) as loop:
+    with r.loop(piece.begin, piece.end, 1, r.of_a_block, 0, groups.size) as loop:
         _push_block(r, loop.index, point, joiner)
     number = i.idiv(piece.begin, groups.size)
     is_whole = i.eq(i.sub(piece.end, piece.begin), groups.size)

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 
-from gradc.codegen.ir import Function, Lanes, Value, const
-from gradc.codegen.loops import each
+from gradc.codegen.ir import Function, Lanes, Loop, Value, const
 from gradc.codegen.memory import first_lanes
+from gradc.codegen.poll import looks, walking, within_stage
 from gradc.codegen.reducers import Reducer, State, reducer_of, tree
 from gradc.codegen.scalars import Point, Scalars
 from gradc.process import cached_property
@@ -153,11 +154,32 @@ class Reduction:
         *outer, across = outer or [Var(-1, 1)]
         return Blocks(tuple(outer), across, max(1, BLOCK // max(1, math.ceil(last.extent / chunk))))
 
+    def _operations(self, rest: Sequence[Var]) -> float:
+        """What there is to do inside one of the loops outside a row of blocks, with the loops over ``rest`` in it."""
+        inner = self.stage.inner[len(self.blocks.outer) - len(rest) :]
+        return within_stage(self.s.nest, self.stage, inner)
+
+    @cached_property
+    def of_a_block(self) -> float:
+        """What there is to do in one block."""
+        return self._operations([]) / self.blocks.in_row
+
+    def loop(
+        self, start: Value | int, stop: Value | int, step: int, operations: float, inside: float, steps: int
+    ) -> AbstractContextManager[Loop]:
+        """A loop around blocks, which looks whether to end if the nest is long, see `walking`."""
+        if not looks(self.s.nest):
+            return self.f.loop(start, stop, step)
+        return walking(self.f, self.s.status, start, stop, step, operations, inside, steps=steps)
+
     def _row_of_blocks(self, point: Point, joiner: Joiner) -> None:
         whole, size, extent = self.blocks.whole, self.blocks.size, self.blocks.axis.extent
         if whole:
-            with each(self.f, 0, whole, size) as begin:
-                joiner.push(self.block(begin, point))
+            if whole == size:
+                joiner.push(self.block(const(0, "int64"), point))
+            else:
+                with self.loop(0, whole, size, self.of_a_block, 0, whole // size) as loop:
+                    joiner.push(self.block(loop.index, point))
         if whole < extent:
             joiner.push(self.last_block(point))
 
@@ -182,7 +204,9 @@ class Reduction:
             body(point)
             return
         var, *rest = variables
-        with self.f.loop(0, var.extent) as loop:
+        once = self._operations(rest)
+        deeper = once if rest or self.blocks.whole > self.blocks.size else 0
+        with self.loop(0, var.extent, 1, once, deeper, var.extent) as loop:
             inside = point.at(var, loop.index)
             self.s.advance(self.needed, inside)
             self._nested(rest, inside, body)

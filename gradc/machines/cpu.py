@@ -92,7 +92,7 @@ class HostCpu:
         return load(code.text, code.symbol, cpu=self.level, symbols=known | dict(symbols or {}))
 
     def _symbols(self, options: Options, shares: bool, looks: bool) -> dict[str, int]:
-        return (fork_symbols(options.threads) if shares else {}) | (poll_symbols() if looks else {})
+        return (fork_symbols(options.threads, looks) if shares else {}) | (poll_symbols() if looks else {})
 
     # -- a function in this process ------------------------------------------------------------------------------------
     def load(self, stages: Stages) -> Compiled:

@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 
 from gradc.codegen.fork import FORK
+from gradc.codegen.poll import POLL
 from gradc.errors import CompileError
 from gradc.process import in_child, in_llvm, once, start_with_stack
 from gradc.runtime import pool_code as code
+from gradc.runtime.interrupt import poll_symbols
 from gradc.runtime.load import Loaded, load, target_info
 from gradc.runtime.objects import address
 
@@ -33,7 +35,8 @@ SPIN_SECONDS = 100e-6
 #: How long the end of the interpreter waits for workers to leave.
 LEAVE_SECONDS = 2.0
 _CALIBRATION_TURNS = 2000
-_THREADS_API = ("PyThread_allocate_lock", "PyThread_acquire_lock", "PyThread_release_lock", "PyThread_start_new_thread")
+_LOCKS_API = ("PyThread_acquire_lock", "PyThread_acquire_lock_timed", "PyThread_release_lock")
+_THREADS_API = ("PyThread_allocate_lock", *_LOCKS_API, "PyThread_start_new_thread")
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Pool:
     base: int
     workers: int = 0
     spins: int = 0  #: turns of the spinning loop in `SPIN_SECONDS`, once measured
+    poll: int = 0  #: the address of what a caller asks while it sleeps for workers, once a function looks
     memory: list[object] = field(default_factory=list)
 
     @property
@@ -77,6 +81,10 @@ class Pool:
             self.workers += 1
         self.word("workers").value = self.workers
 
+    def listen(self) -> None:
+        """Have callers look whether to end while they sleep for workers."""
+        self.poll = self.word("poll").value = poll_symbols()[POLL]
+
     def stop(self) -> None:
         """Ask the workers to leave, and wait until they have, or for `LEAVE_SECONDS`."""
         if not self.workers:
@@ -96,7 +104,7 @@ class Pool:
         self.word("stop").value = 0
         self.word("lock").value = _allocate_lock()
         self.spins = self.spins or _turns(self.loaded.addresses[code.SPIN])
-        self.word("spins").value = self.spins
+        self.word("spins").value, self.word("poll").value = self.spins, self.poll
 
     def _addresses(self) -> list[int]:
         table = self.word("records").value
@@ -120,9 +128,14 @@ def prepare(threads: int) -> Pool | None:
     return pool
 
 
-def fork_symbols(threads: int) -> dict[str, int]:
-    """What a module that shares work between ``threads`` threads calls: the fork-join, with its address."""
+def fork_symbols(threads: int, looks: bool = False) -> dict[str, int]:
+    """What a module that shares work between ``threads`` threads calls: the fork-join, with its address.
+
+    Where it ``looks`` whether to end, so does whoever waits in the fork-join.
+    """
     pool = prepare(threads)
+    if pool is not None and looks:
+        pool.listen()
     return {FORK: pool.fork if pool is not None else _alone()}
 
 
@@ -130,7 +143,7 @@ def fork_symbols(threads: int) -> dict[str, int]:
 def _open() -> Pool | None:
     if not _has_threads():
         return None
-    symbols = {name: _api(name) for name in _THREADS_API[1:3]} | _yield_symbol()
+    symbols = {name: _api(name) for name in _LOCKS_API} | _yield_symbol()
     text = code.module_text(target_info().triple, code.YIELD in symbols)
     try:
         loaded = load(text, FORK, exports=(code.WORK, code.STOP, code.SPIN, code.POOL), symbols=symbols)

@@ -16,10 +16,11 @@ The *gate* is one word that says all that a worker must know to join a fork, and
     bits 32–63  number of the fork, so that nobody joins one twice
 
 The fields of the job are written before the gate opens and read only inside; the caller closes the gate when no piece
-is left, and waits for those inside.  A worker without work spins for a while, then *parks*: it says so in its record,
-looks at the gate once more, and sleeps on a lock that whoever takes the word back releases.  The locks are Python's own
-(`PyThread_acquire_lock`: a semaphore on every system, which needs no GIL), so nothing here is made for one system.
-Who spins offers its core to others every `TURNS_BETWEEN_YIELDS`: the thread it waits for may be one of them.
+is left, and waits for those inside.  In a child of a fork none of them is, and the lock has become another one.  A
+worker without work spins for a while, then *parks*: it says so in its record, looks at the gate once more, and sleeps
+on a lock that whoever takes the word back releases.  The locks are Python's own (`PyThread_acquire_lock`: a semaphore
+on every system, which needs no GIL), so nothing here is made for one system.  Who spins offers its core to others every
+`TURNS_BETWEEN_YIELDS`: the thread it waits for may be one of them.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ WORK, STOP, SPIN, POOL, YIELD = "gradc_work", "gradc_stop", "gradc_spin", "gradc
 #: Words of the pool that Python reads and writes, by byte offset; each has a pair of cache lines to itself.
 WORDS: Mapping[str, int] = MappingProxyType(
     {"gate": 0, "owner": 128, "next": 256, "workers": 384, "records": 392, "spins": 400, "lock": 408, "stop": 416,
-     "alive": 424, "forks": 432}
+     "alive": 424, "forks": 432, "poll": 440}
 )  # fmt: skip
 #: A worker's record: whether it is parked, its lock, its number.
 RECORD: Mapping[str, int] = MappingProxyType({"parked": 0, "lock": 8, "number": 16})
 RECORD_BYTES = 128
 #: Turns of a spinning loop, some tens of nanoseconds each, between two calls of ``gradc_yield``; a power of two.
 TURNS_BETWEEN_YIELDS = 64
+#: How long a caller sleeps for its helpers between two looks whether to end.
+NAP_MICROSECONDS = 5000
 #: The gate counts helpers in 14 bits.
 MOST_WORKERS = 2**14 - 1
 
@@ -72,7 +75,11 @@ def module_text(triple: str, yields: bool) -> str:
     arch = _ALIASES.get(arch, arch)
     save, adopt, declared = _CONTROL.get(arch, ("", "", ""))
     text = _TEXT.replace("$PAUSE", _PAUSE.get(arch, "")).replace("$SAVE", save).replace("$ADOPT", adopt)
-    text = text.replace("$TURNS", str(TURNS_BETWEEN_YIELDS - 1)).replace("$YIELD", _YIELDS if yields else _STAYS)
+    text = (
+        text.replace("$NAP", str(NAP_MICROSECONDS))
+        .replace("$TURNS", str(TURNS_BETWEEN_YIELDS - 1))
+        .replace("$YIELD", _YIELDS if yields else _STAYS)
+    )
     for name, offset in WORDS.items():
         text = text.replace(f"@{name}@", f"getelementptr (i8, ptr @{POOL}, i64 {offset})")
     return text.replace("$POOL", POOL) + declared + "\n"
@@ -84,7 +91,7 @@ def alone_text() -> str:
 
 
 _ALONE = """
-define void @gradc_fork(ptr %task, ptr %frame, i64 %pieces, i64 %helpers) nounwind {
+define void @gradc_fork(ptr %task, ptr %frame, i64 %pieces, i64 %helpers, ptr %status) nounwind {
 entry:
   br label %head
 head:
@@ -111,6 +118,7 @@ _TEXT = """
 @control = internal global i64 0, align 8
 
 declare i32 @PyThread_acquire_lock(ptr, i32)
+declare i32 @PyThread_acquire_lock_timed(ptr, i64, i32)
 declare void @PyThread_release_lock(ptr)
 $YIELD
 
@@ -197,8 +205,9 @@ done:
   ret void
 }
 
-; Run all pieces of a job, with no more helpers than that.
-define void @gradc_fork(ptr %task, ptr %frame, i64 %pieces, i64 %helpers) nounwind {
+; Run all pieces of a job, with no more helpers than that.  Whoever sleeps for helpers looks whether to end, if
+; there is a status word for the answer and somebody to ask; the helpers hear of it when they look.
+define void @gradc_fork(ptr %task, ptr %frame, i64 %pieces, i64 %helpers, ptr %status) nounwind {
 entry:
   %workers = load atomic i64, ptr @workers@ acquire, align 8
   %any = icmp sgt i64 %workers, 0
@@ -260,8 +269,26 @@ sleep:
   br i1 %last_left, label %done, label %block
 block:
   %lock = load ptr, ptr @lock@, align 8
-  call i32 @PyThread_acquire_lock(ptr %lock, i32 1)
-  br label %done
+  %asks = icmp ne ptr %status, null
+  %answers = load ptr, ptr @poll@, align 8
+  %answered = icmp ne ptr %answers, null
+  %looks = and i1 %asks, %answered
+  %nap = select i1 %looks, i64 $NAP, i64 -1
+  br label %rest
+rest:
+  %got = call i32 @PyThread_acquire_lock_timed(ptr %lock, i64 %nap, i32 0)
+  %woken = icmp eq i32 %got, 1
+  br i1 %woken, label %done, label %again
+again:
+  %lock_now = load ptr, ptr @lock@, align 8
+  %forked = icmp ne ptr %lock_now, %lock
+  br i1 %forked, label %done, label %hear
+hear:
+  br i1 %looks, label %listen, label %rest
+listen:
+  %poll = load ptr, ptr @poll@, align 8
+  call i64 %poll(ptr %status, i64 0)
+  br label %rest
 done:
   store atomic i64 0, ptr @owner@ release, align 8
   ret void

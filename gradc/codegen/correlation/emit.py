@@ -2,19 +2,21 @@
 
 Enters: a `Correlation` and a `Target`.  Leaves: ``void @name(ptr left, ptr right, ptr out)``; the pointers are those of
 the elements with index zero.  A correlation that threads share takes ``i64 %begin, i64 %end`` besides: the steps of its
-longest outer loop that are to be done.  Start reading at `emit_correlation`.
+longest outer loop that are to be done; one that looks whether to end, ``ptr %status, i64 %who`` before them.  Start
+reading at `emit_correlation`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gradc.codegen.correlation.plan import Plan, make_plan, pieces
-from gradc.codegen.correlation.tile import Tile, emit_tile
+from gradc.codegen.correlation.tile import LOOKING, Tile, emit_tile, of_a_tile
 from gradc.codegen.gemm.registers import Index, address, argument, plus, times
 from gradc.codegen.ir import Function, Module
 from gradc.codegen.loops import each
+from gradc.codegen.poll import AGAIN, BETWEEN, Meter, spending
 from gradc.codegen.target import Target
 from gradc.schedule.kernel import Axis, Correlation
 
@@ -27,14 +29,20 @@ def shared_extent(c: Correlation, target: Target) -> int:
     return max((x.extent for x in make_plan(c, target).others), default=1)
 
 
-def emit_correlation(module: Module, c: Correlation, target: Target, name: str, shared: bool = False) -> None:
+def emit_correlation(
+    module: Module, c: Correlation, target: Target, name: str, shared: bool = False, looks: bool = False
+) -> None:  # fmt: skip
     """Add the function of ``c`` to ``module``."""
     bounds = [("i64", "begin"), ("i64", "end")] if shared else []
-    f = Function(module, name, [*(("ptr noalias", p) for p in ("left", "right", "out")), *bounds])
+    watched = LOOKING if looks else []
+    f = Function(module, name, [*(("ptr noalias", p) for p in ("left", "right", "out")), *watched, *bounds])
+    meter = None
+    if looks:
+        f.who, meter = "%who", Meter.of(f, "%status")
     plan = make_plan(c, target)
     cut = max(plan.others, key=lambda x: x.extent) if shared else None
     dtypes = (c.left.dtype, c.right.dtype, c.dtype)
-    _Loops(f, plan, (*dtypes[1::-1], c.dtype) if plan.swapped else dtypes, name, cut).emit()
+    _Loops(f, plan, (*dtypes[1::-1], c.dtype) if plan.swapped else dtypes, name, cut, meter).emit()
     f.finish()
 
 
@@ -45,6 +53,7 @@ class _Loops:
     dtypes: tuple[str, str, str]  #: of a, b and c
     name: str
     cut: Axis | None  #: the loop that threads share, if any
+    meter: Meter | None  #: says when to look whether to end, if anybody looks
     tiles: dict[Tile, str] = field(default_factory=dict)
 
     def emit(self) -> None:
@@ -53,7 +62,7 @@ class _Loops:
             return
         rest = list(self.plan.others)
         rest.remove(self.cut)
-        with self.f.loop(argument("begin"), argument("end")) as loop:
+        with self.f.loop(argument("begin"), argument("end")) as loop, spending(self.meter, AGAIN):
             self._others(rest, self._moved(self.cut, loop.index, (0, 0, 0)))
 
     def _others(self, axes: Sequence[Axis], at: Corner) -> None:
@@ -97,8 +106,11 @@ class _Loops:
     def _walk(self, axis: Axis, start: int, count: int, step: int, at: Corner, body: Callable[[Corner], None]) -> None:
         """``body`` at ``count`` places of ``axis``, ``step`` apart, from ``start`` on."""
         corner = self._moved(axis, start, at)
-        with each(self.f, 0, count) as index:
-            body(self._moved(axis, times(self.f, index, step), corner) if count > 1 else corner)
+        if count == 1:
+            body(corner)
+            return
+        with each(self.f, 0, count) as index, spending(self.meter, AGAIN):
+            body(self._moved(axis, times(self.f, index, step), corner))
 
     def _moved(self, axis: Axis, by: Index, at: Corner) -> Corner:
         a, b, c = (
@@ -108,9 +120,12 @@ class _Loops:
         return a, b, c
 
     def _call(self, tile: Tile, at: Corner) -> None:
-        f = self.f
+        f, operations = self.f, of_a_tile(tile)
+        tile = replace(tile, looks=self.meter is not None and operations > BETWEEN)
         if tile not in self.tiles:
             self.tiles[tile] = emit_tile(f.module, tile, f"{self.name}.tile{len(self.tiles)}")
         bases = ("%right", "%left", "%out") if self.plan.swapped else ("%left", "%right", "%out")
         pointers = [address(f, *place) for place in zip(bases, at, self.dtypes, strict=True)]
-        f.line(f"call void @{self.tiles[tile]}({', '.join(f'ptr {p}' for p in pointers)})")
+        watched = [f"ptr {self.meter.status}", f"i64 {f.who}"] if self.meter is not None and tile.looks else []
+        with spending(self.meter, operations):
+            f.line(f"call void @{self.tiles[tile]}({', '.join([*(f'ptr {p}' for p in pointers), *watched])})")

@@ -6,6 +6,7 @@ function per kind of tile.  Start reading at `emit_tile`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,15 @@ from gradc.codegen.gemm.output import add, multiply_add
 from gradc.codegen.gemm.registers import Index, address, extract, load, plus, store, sum_lanes
 from gradc.codegen.ir import Function, Lanes, Module, Value, const
 from gradc.codegen.memory import first_lanes
+from gradc.codegen.poll import walking
 from gradc.schedule.kernel import Axis
 
 #: The innermost loop is unrolled up to so many FMAs.
 UNROLLED = 60
 
 PARAMS = [("ptr noalias readonly", "a"), ("ptr noalias readonly", "b"), ("ptr noalias", "c")]
+#: What a function that looks whether to end gets: the status word, and which thread of a crew runs it.
+LOOKING = [("ptr", "status"), ("i64", "who")]
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Tile:
     wide: int
     first: int
     vectors: int
+    looks: bool = False  #: whether to end, now and then along the summed axes
 
     @property
     def parts(self) -> list[tuple[int, int, int]]:
@@ -54,7 +59,8 @@ Step = Callable[[Sums, Index, Index], Sums]
 
 def emit_tile(module: Module, tile: Tile, name: str) -> str:
     """Add the function of ``tile`` under ``name``."""
-    f = Function(module, name, PARAMS, result="internal void")
+    f = Function(module, name, [*PARAMS, *(LOOKING if tile.looks else [])], result="internal void")
+    f.who = "%who" if tile.looks else f.who
     if tile.plan.summed_lane:
         _Inner(f, tile).emit()
     else:
@@ -63,8 +69,24 @@ def emit_tile(module: Module, tile: Tile, name: str) -> str:
     return name
 
 
-def _over(f: Function, axes: Sequence[Axis], sums: Sums, a: Index, b: Index, step: Step) -> Sums:
-    """Carry ``sums`` through the loops over ``axes``; a short innermost one is unrolled."""
+def of_a_tile(tile: Tile) -> float:
+    """The operations of a tile."""
+    plan = tile.plan
+    along = plan.lane_vectors if plan.summed_lane else 1
+    return along * math.prod(x.extent for x in plan.summed) * _of_a_step(tile.high * tile.wide * tile.vectors)
+
+
+def _of_a_step(sums: int) -> float:
+    return max(1.0, sums / 2)
+
+
+def _over(
+    f: Function, axes: Sequence[Axis], sums: Sums, a: Index, b: Index, step: Step, looks: bool, deeper: int = 1
+) -> Sums:  # fmt: skip
+    """Carry ``sums`` through the loops over ``axes``; a short innermost one is unrolled.
+
+    If it ``looks`` whether to end, so does the outermost loop whose steps are short; one takes ``deeper`` steps inside.
+    """
     if not axes:
         return step(sums, a, b)
     axis, *rest = axes
@@ -73,9 +95,13 @@ def _over(f: Function, axes: Sequence[Axis], sums: Sums, a: Index, b: Index, ste
             sums = step(sums, plus(f, a, k * axis.left), plus(f, b, k * axis.right))
         return sums
     starts = [x if isinstance(x, Value) else const(x, "int64") for x in (a, b)]
-    with f.loop(0, axis.extent, carry=[*sums, *starts]) as loop:
+    turns, carried = deeper * math.prod(x.extent for x in rest), [*sums, *starts]
+    once = turns * _of_a_step(len(sums))
+    longest = once if rest or deeper > 1 else 0
+    loops = walking(f, "%status", 0, axis.extent, 1, once, longest, axis.extent, carried)
+    with loops if looks else f.loop(0, axis.extent, carry=carried) as loop:
         *inside, a_at, b_at = loop.carry
-        inside = _over(f, rest, inside, a_at, b_at, step)
+        inside = _over(f, rest, inside, a_at, b_at, step, looks, deeper)
         loop.next = [*inside, plus(f, a_at, axis.left), plus(f, b_at, axis.right)]
     return loop.result[: len(sums)]
 
@@ -94,7 +120,7 @@ class _Outer:
     def emit(self) -> None:
         tile, plan = self.tile, self.plan
         zeros = [const(0, tile.dtype, lanes) for _, lanes, _ in tile.parts] * (tile.high * tile.wide)
-        sums = iter(_over(self.f, plan.summed, zeros, 0, 0, self._step))
+        sums = iter(_over(self.f, plan.summed, zeros, 0, 0, self._step, tile.looks))
         for r in range(tile.high):
             for c in range(tile.wide):
                 corner = r * plan.rows.out + c * plan.columns.out
@@ -146,12 +172,13 @@ class _Inner:
         tail = first_lanes(live, width) if live else None
 
         def row(sums: Sums, a: Index, b: Index) -> Sums:
-            sums = _over(self.f, along, sums, a, b, lambda s, i, j: self._step(s, i, j, None)) if along else sums
+            if along:
+                sums = _over(self.f, along, sums, a, b, lambda s, i, j: self._step(s, i, j, None), tile.looks)
             if tail is None:
                 return sums
             return self._step(sums, plus(self.f, a, whole * width), plus(self.f, b, whole * width), tail)
 
-        sums = _over(self.f, plan.summed, zeros, 0, 0, row)
+        sums = _over(self.f, plan.summed, zeros, 0, 0, row, tile.looks, max(1, whole))
         for r in range(tile.high):
             self._write_row(sums[r * tile.wide : (r + 1) * tile.wide], r)
 

@@ -8,7 +8,7 @@ is moved up, and adds only to rows that no tile before it had.  Start reading at
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,6 +21,7 @@ from gradc.codegen.gemm.problem import Half
 from gradc.codegen.gemm.registers import Index, address, index, plus, smaller, storage, times
 from gradc.codegen.gemm.tile import Tile, emit_tile
 from gradc.codegen.ir import Function, Lanes, Value, const
+from gradc.codegen.poll import ACCESS, AGAIN, BETWEEN, MACS, Meter, spending, steps_between
 from gradc.codegen.target import LINE
 
 #: Called with (sums, C, row, rows, column, columns) for every block of complete sums: two pointers to its corner.
@@ -68,7 +69,7 @@ class Product:
     """One product: pointers of A, B and C as the kernel sees them, and of scratch for their packed blocks.
 
     If there is a ``buffer``, tiles are computed there, rows ``plan.columns`` apart, and ``finish`` brings them to C.
-    If there is a ``part``, no more than that is computed.
+    If there is a ``part``, no more than that is computed.  A ``meter`` says when to look whether to end.
     """
 
     f: Function
@@ -81,6 +82,7 @@ class Product:
     finish: Finish | None
     buffer: str | None
     part: Part | None = None
+    meter: Meter | None = None
 
     def bounds(self, along: Along, count: int) -> Bounds:
         """Which of ``count`` pieces along an axis of C are to be computed."""
@@ -138,14 +140,34 @@ def emit_product(p: Product) -> None:
         _dots(p)
     else:
         for region in _regions(p.plan):
-            with _panels(p, region) as (first, panels):
+            with _panels(p, region) as (first, panels), spending(p.meter, AGAIN):
                 _depths(p, partial(_rows, p, region, first, panels))
     if p.finish and not p.buffer:
         row, rows = _range(p, Along.ROWS, p.plan.problem.m, p.plan.rows)
         col, cols = _range(p, Along.COLUMNS, p.plan.problem.n, p.plan.columns)
         down, along = p.plan.problem.c_strides
-        corner = p.at(p.c, times(p.f, row, down), times(p.f, col, along))
-        p.finish(corner, corner, row, rows, col, cols)
+        with row_blocks(p.f, p.meter, row, rows, p.plan.problem.n, p.plan.width) as (at, count):
+            corner = p.at(p.c, times(p.f, at, down), times(p.f, col, along))
+            p.finish(corner, corner, at, count, col, cols)
+
+
+#: What an epilogue does with a vector of sums, as far as is known here.
+OF_AN_EPILOGUE = 32
+
+
+@contextmanager
+def row_blocks(
+    f: Function, meter: Meter | None, row: Index, rows: Index, columns: int, width: int
+) -> Iterator[tuple[Index, Index]]:
+    """(first, number) of the rows of complete sums that an epilogue gets at once: all, or those between two looks."""
+    operations = OF_AN_EPILOGUE * columns / width
+    size = steps_between(operations)
+    if meter is None:
+        yield row, rows
+        return
+    i, end = Lanes(f), plus(f, row, rows)
+    with f.loop(index(row), end, size) as loop, spending(meter, operations * size):
+        yield loop.index, i.min(i.sub(end, loop.index), size)
 
 
 def _range(p: Product, along: Along, extent: int, size: int) -> tuple[Index, Index]:
@@ -206,9 +228,14 @@ def _rows(p: Product, region: Region, first: Index, panels: Index, depth: Depth)
     """All rows of a block of panels, for one block of k."""
     plan = p.plan
     columns = plus(p.f, region.first, times(p.f, first, region.columns))
-    b, panel_stride = _read_b(p, region, depth, columns, panels)
-    tiles = -(-plan.problem.m // plan.rows)
-    with blocks(p.f, tiles, max(1, plan.a_rows // plan.rows), p.bounds(Along.ROWS, tiles)) as (tile, count):
+    tiles, height = -(-plan.problem.m // plan.rows), max(1, plan.a_rows // plan.rows)
+    wide, deep = min(plan.panels, region.panels) * region.columns, min(plan.depth, plan.problem.k)
+    packing, block = deep * wide / 2, min(height * plan.rows, plan.problem.m) * deep * wide / MACS
+    with ExitStack() as inside:
+        inside.enter_context(spending(p.meter, packing))
+        b, panel_stride = _read_b(p, region, depth, columns, panels)
+        tile, count = inside.enter_context(blocks(p.f, tiles, height, p.bounds(Along.ROWS, tiles)))
+        inside.enter_context(spending(p.meter, block))
         top = _tile_start(p, tile)
         a = _read_a(p, depth, top, tile, count)
         with _pairs(p, panels, count) as (panel, t):
@@ -334,10 +361,15 @@ def _dots(p: Product) -> None:
     a = Source(p.a, *g.a_strides, g.a_dtype)
     if plan.pack_a is not None:
         room = plan.padded(plan.depth)
-        _pack(p, plan.pack_a, a, g.m, g.k, p.a_pack, room)
+        _pack_whole(p, plan.pack_a, a, room)
         a = Source(p.a_pack, room, 1, g.dtype)
     output = p.output(first=True)
-    dot = Dot(plan.width, plan.rows, plan.columns, plan.chains, g.c_strides[1] == 1, output, a.dtype, g.b_dtype)
+    step = plan.rows * plan.columns + ACCESS * (plan.rows + plan.columns)
+    one = step * g.k / plan.width
+    looks = p.meter is not None and one > BETWEEN
+    dot = Dot(
+        plan.width, plan.rows, plan.columns, plan.chains, g.c_strides[1] == 1, output, a.dtype, g.b_dtype, looks
+    )  # fmt: skip
     name = emit_dot(p.f.module, dot)
     columns, rows = -(-g.n // dot.cols), -(-g.m // dot.rows)
     bounds = p.bounds(Along.COLUMNS, columns), p.bounds(Along.ROWS, rows)
@@ -348,4 +380,19 @@ def _dots(p: Product) -> None:
         b_at = address(p.f, p.b, times(p.f, col, g.b_strides[1]), g.b_dtype)
         c_at = p.at(p.c, times(p.f, row, g.c_strides[0]), times(p.f, col, g.c_strides[1]))
         optional = [*([above, skip] if output.add else []), *p.alpha(output)]
-        call(p.f, name, a_at, a.row, b_at, g.b_strides[1], c_at, *g.c_strides, g.k, *optional)
+        passed = [f"ptr {p.meter.status}", f"i64 {p.f.who}"] if p.meter is not None and looks else []
+        with spending(p.meter, one):
+            call(p.f, name, a_at, a.row, b_at, g.b_strides[1], c_at, *g.c_strides, g.k, *optional, passed=passed)
+
+
+def _pack_whole(p: Product, kind: Pack, a: Source, room: int) -> None:
+    """All of A, in pieces along k if somebody may ask for the end meanwhile."""
+    g = p.plan.problem
+    if p.meter is None:
+        _pack(p, kind, a, g.m, g.k, p.a_pack, room)
+        return
+    each_k = g.m * ACCESS / p.plan.width
+    size = p.plan.width * steps_between(each_k * p.plan.width)
+    with blocks(p.f, g.k, size) as (start, count), spending(p.meter, each_k * min(g.k, size)):
+        corner = address(p.f, a.base, times(p.f, start, a.col), a.dtype)
+        _pack(p, kind, replace(a, base=corner), g.m, count, p.at(p.a_pack, start), room)

@@ -23,6 +23,7 @@ from gradc.codegen.gemm.registers import (
     times,
 )
 from gradc.codegen.ir import Function, Lanes, Module, Value, const
+from gradc.codegen.poll import ACCESS, looking
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Dot:
     output: Output
     a_dtype: str = ""
     b_dtype: str = ""
+    looks: bool = False  #: whether to end, now and then along k
 
     @property
     def dtype(self) -> str:
@@ -50,7 +52,7 @@ class Dot:
     def name(self) -> str:
         shape = f"{self.rows}x{self.cols}x{self.chains}x{self.width}"
         read = kinds(self.dtype, self.a_dtype, self.b_dtype)
-        return f"gemm.dot.{read}.{shape}.{'row' * self.contiguous}{self.output.tag}"
+        return f"gemm.dot.{read}.{shape}.{'row' * self.contiguous}{self.output.tag}{'looks' * self.looks}"
 
     @property
     def params(self) -> list[tuple[str, str]]:
@@ -62,7 +64,7 @@ class Dot:
         return [
             ("ptr noalias readonly", "a"), ("i64", "a_row"), ("ptr noalias readonly", "b"), ("i64", "b_col"),
             ("ptr noalias", "c"), ("i64", "c_row"), ("i64", "c_col"), ("i64", "k"), *done,
-            *self.output.params,
+            *self.output.params, *([("ptr", "status"), ("i64", "who")] if self.looks else []),
         ]  # fmt: skip
 
 
@@ -73,6 +75,7 @@ def emit_dot(module: Module, dot: Dot) -> str:
     """Make sure that the module has the function of this kind; return its name."""
     if dot.name not in module.functions:
         f = Function(module, dot.name, dot.params, result="internal void")
+        f.who = "%who" if dot.looks else f.who
         totals = [_join(f, dot, chains) for chains in _accumulate(f, dot)]
         for r in range(dot.rows):
             _write_row(f, dot, totals[r * dot.cols : (r + 1) * dot.cols], r)
@@ -86,7 +89,10 @@ def _accumulate(f: Function, dot: Dot) -> list[Sums]:
     zero = const(0, storage(dot.dtype), dot.width)
     stride = dot.width * dot.chains
     whole = Lanes(f).sub(argument("k"), Lanes(f).irem(argument("k"), stride))
-    with f.loop(0, whole, stride, carry=[zero] * count) as loop:
+    zeros = [zero] * count
+    operations = dot.chains * (dot.rows * dot.cols + ACCESS * (dot.rows + dot.cols))
+    steps = looking(f, "%status", 0, whole, stride, operations, zeros) if dot.looks else f.loop(0, whole, stride, zeros)
+    with steps as loop:
         loop.next = _stride(f, dot, loop.carry, loop.index, masked=False)
     # The rest of k: at most one turn, and none where k is a multiple of the stride.
     with f.loop(whole, argument("k"), stride, carry=loop.result) as rest:

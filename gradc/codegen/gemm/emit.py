@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from gradc.codegen.gemm.blocks import Product, call, each, emit_product
+from gradc.codegen.gemm.blocks import Product, call, each, emit_product, row_blocks
 from gradc.codegen.gemm.cut import Along, Cut, Part, choose_cut
 from gradc.codegen.gemm.output import Epilogue, Finisher, Output
 from gradc.codegen.gemm.pack import Pack, emit_pack
@@ -19,9 +19,12 @@ from gradc.codegen.gemm.plan import Plan, Stage, make_plan
 from gradc.codegen.gemm.problem import Gemm, Half, Strides
 from gradc.codegen.gemm.registers import Index, address, argument, load, plus, storage, store, times
 from gradc.codegen.ir import REGISTER, Function, Lanes, Module, Value, const
+from gradc.codegen.poll import ACCESS, AGAIN, BETWEEN, MACS, Meter, spending
 from gradc.codegen.target import Target
 
 POINTERS = [("ptr noalias", name) for name in ("a", "b", "c", "scratch")]
+#: What a function that looks whether to end gets: the status word, and which thread of a crew runs it.
+LOOKING = [("ptr", "status"), ("i64", "who")]
 
 
 def gemm_scratch_bytes(gemm: Gemm, target: Target) -> int:
@@ -35,27 +38,34 @@ def gemm_cut(gemm: Gemm, target: Target, fold: bool, wanted: int, threads: int) 
 
 
 def emit_gemm(
-    module: Module, gemm: Gemm, target: Target, name: str, epilogue: Epilogue | None = None, cut: Cut | None = None
-) -> None:
+    module: Module, gemm: Gemm, target: Target, name: str, epilogue: Epilogue | None = None, cut: Cut | None = None,
+    looks: bool = False,
+) -> None:  # fmt: skip
     """Add ``define void @name(ptr %a, ptr %b, ptr %c, ptr %scratch, …)`` to ``module``.
 
     The pointers are those of the elements with index zero.  Behind them come the ``extra_params`` of the epilogue, if
-    there is one, and ``i64 %begin, i64 %end``, the steps to be done, if there is a ``cut``.  Scratch may hold anything,
-    and holds nothing of worth afterwards.
+    there is one, then ``ptr %status, i64 %who`` if it ``looks`` whether to end, see `gradc.codegen.poll`, and
+    ``i64 %begin, i64 %end``, the steps to be done, if there is a ``cut``.  Scratch may hold anything, and holds nothing
+    of worth afterwards.
     """
     if epilogue is not None and gemm.half is not Half.NONE:
         raise ValueError("an epilogue sees every element, so all of them must be computed")
     bounds = [("i64", "begin"), ("i64", "end")] if cut is not None else []
-    f = Function(module, name, [*POINTERS, *(epilogue.extra_params if epilogue else ()), *bounds])
+    watched = LOOKING if looks else []
+    f = Function(module, name, [*POINTERS, *(epilogue.extra_params if epilogue else ()), *watched, *bounds])
+    meter = None
+    if looks:
+        f.who, meter = "%who", Meter.of(f, "%status")
     if not gemm.empty:
         seen = (gemm.folded if epilogue is None else gemm).normal
         plan = make_plan(seen, target)
         part = Part(cut.along, cut.extent, argument("begin"), argument("end")) if cut is not None else None
-        pieces = [_Piece(f, seen, plan, _finisher(f"{name}.epilogue", seen, plan, epilogue, module), (0, 0), part)]
+        finisher = _finisher(f"{name}.epilogue", seen, plan, epilogue, module)
+        pieces = [_Piece(f, seen, plan, finisher, (0, 0), part, meter)]
         if plan.rest is not None:
             finisher = _finisher(f"{name}.rest.epilogue", seen, plan.rest, epilogue, module)
-            pieces.append(_Piece(f, seen, plan.rest, finisher, plan.corner))
-        _Batch(f, seen, pieces, part).emit()
+            pieces.append(_Piece(f, seen, plan.rest, finisher, plan.corner, meter=meter))
+        _Batch(f, seen, pieces, part, meter).emit()
     f.finish()
 
 
@@ -88,6 +98,7 @@ class _Batch:
     gemm: Gemm
     pieces: Sequence[_Piece]
     part: Part | None
+    meter: Meter | None
 
     def emit(self) -> None:
         if self.part is None or self.part.along is not Along.BATCH:
@@ -117,6 +128,12 @@ class _Batch:
             self._axis(axis + 1, plus(self.f, times(self.f, number, g.batch[axis]), i), moved)
 
     def _matrix(self, number: Index, offsets: tuple[Index, ...]) -> None:
+        g = self.gemm
+        operations = g.m * g.n * g.k / MACS + ACCESS * (g.m * g.k + g.k * g.n + g.m * g.n) / self.pieces[0].plan.width
+        with spending(self.meter, operations if operations <= BETWEEN else AGAIN):
+            self._computed(number, offsets)
+
+    def _computed(self, number: Index, offsets: tuple[Index, ...]) -> None:
         main, *rest = self.pieces
         main.emit(number, offsets)
         for piece in rest:
@@ -137,6 +154,7 @@ class _Piece:
     finisher: Finisher | None
     corner: tuple[int, int]
     part: Part | None = None
+    meter: Meter | None = None
 
     def emit(self, number: Index, offsets: tuple[Index, ...]) -> None:
         f, plan, g, (row, col) = self.f, self.plan, self.gemm, self.corner
@@ -151,14 +169,17 @@ class _Piece:
         finish = partial(self._finish, number) if self.finisher else None
         if plan.stage is Stage.NONE:
             buffer = self._buffer() if self.finisher and plan.buffered else None
-            emit_product(Product(f, plan, a, b, c, a_pack, b_pack, finish, buffer, self.part))
+            emit_product(Product(f, plan, a, b, c, a_pack, b_pack, finish, buffer, self.part, self.meter))
             return
         if plan.problem.accumulate:
             self._copy(c, plan.c_strides, "%scratch", plan.problem.c_strides)
-        emit_product(Product(f, plan, a, b, "%scratch", a_pack, b_pack, None, None))
+        emit_product(Product(f, plan, a, b, "%scratch", a_pack, b_pack, None, None, meter=self.meter))
         self._copy("%scratch", plan.problem.c_strides, c, plan.c_strides)
         if finish:
-            finish(c, c, 0, plan.problem.m, 0, plan.problem.n)
+            down = plan.c_strides[0]
+            with row_blocks(f, self.meter, 0, plan.problem.m, plan.problem.n, plan.width) as (first, rows):
+                corner = address(f, c, times(f, first, down), g.dtype)
+                finish(corner, corner, first, rows, 0, plan.problem.n)
 
     def _copy(self, source: str, source_strides: Strides, target: str, target_strides: Strides) -> None:
         """Copy C between its place and its stage."""
@@ -171,7 +192,7 @@ class _Piece:
             name = emit_pack(f.module, Pack.FLIP, g.dtype, g.dtype, plan.width, rows, cols)
             call(f, name, source, 1, across, rows, cols, target, stride)
             return
-        with each(f, g.m) as row, each(f, g.n) as col:
+        with each(f, g.m) as row, spending(self.meter, g.n * ACCESS), each(f, g.n) as col:
             at, to = (
                 address(f, base, plus(f, times(f, row, strides[0]), times(f, col, strides[1])), g.dtype)
                 for base, strides in ((source, source_strides), (target, target_strides))
