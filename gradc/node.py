@@ -22,6 +22,7 @@ import numpy as np
 
 from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype, interned, lost_meaning
 from gradc.errors import DTypeError, ShapeError, TraceError
+from gradc.methods import ArrayMethods
 from gradc.places import (
     Where,
     called_by_the_user,
@@ -116,7 +117,7 @@ class derived_from:  # noqa: N801 - used as a function; a class, for it is enter
         _inherited.reset(self._token)
 
 
-class Node:
+class Node(ArrayMethods):
     """A traced array: what ``x`` is inside a function that gradc traces.  Behaves like a NumPy array that has no
     values.
 
@@ -349,6 +350,8 @@ class Node:
         return self._call("getitem", index)
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        if through_scipy():
+            self._concrete(ARRAY, "")
         does = doing(user_frame())
         name, at = (does.base, does.index) if does.stores else ("x", "index")
         raise TraceError(
@@ -370,107 +373,12 @@ class Node:
             raise DTypeError(f"{here()}: casting={casting!r} does not let {describe(self)} become {np.dtype(dtype)}")
         return self._call("astype", dtype)
 
-    def reshape(self, *shape: Any, order: str = "C", copy: bool | None = None) -> Node:
-        return self._call("reshape", shape[0] if len(shape) == 1 else shape, order=order, copy=copy)
-
-    def transpose(self, *axes: Any) -> Node:
-        chosen = axes[0] if len(axes) == 1 else (axes or None)
-        return self._call("transpose", chosen)
-
-    def swapaxes(self, axis1: int, axis2: int) -> Node:
-        return self._call("swapaxes", axis1, axis2)
-
-    def squeeze(self, axis: Any = None) -> Node:
-        return self._call("squeeze", axis)
-
-    def ravel(self, order: str = "C") -> Node:
-        return self._call("reshape", -1, order=order)
-
-    def flatten(self, order: str = "C") -> Node:
-        return self._call("reshape", -1, order=order)
-
-    def repeat(self, repeats: Any, axis: int | None = None) -> Node:
-        return self._call("repeat", repeats, axis=axis)
-
-    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Node:
-        return self._call("diagonal", offset, axis1, axis2)
-
-    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: DTypeLike = None, out: None = None) -> Node:
-        return self._call("trace", offset, axis1, axis2, dtype, out=out)
-
-    def copy(self, order: str = "C") -> Node:
-        return self
-
-    def conj(self) -> Node:
-        return self
-
-    conjugate = conj
-
-    def sum(
-        self, axis: Any = None, dtype: DTypeLike = None, out: None = None, keepdims: Any = False, **rest: Any
-    ) -> Node:
-        return self._call("sum", axis, dtype, out=out, keepdims=keepdims, **rest)
-
-    def mean(
-        self, axis: Any = None, dtype: DTypeLike = None, out: None = None, keepdims: Any = False, **rest: Any
-    ) -> Node:
-        return self._call("mean", axis, dtype, out=out, keepdims=keepdims, **rest)
-
-    def prod(
-        self, axis: Any = None, dtype: DTypeLike = None, out: None = None, keepdims: Any = False, **rest: Any
-    ) -> Node:
-        return self._call("prod", axis, dtype, out=out, keepdims=keepdims, **rest)
-
-    def max(self, axis: Any = None, out: None = None, keepdims: Any = False, **rest: Any) -> Node:
-        return self._call("max", axis, out=out, keepdims=keepdims, **rest)
-
-    def min(self, axis: Any = None, out: None = None, keepdims: Any = False, **rest: Any) -> Node:
-        return self._call("min", axis, out=out, keepdims=keepdims, **rest)
-
-    def var(self, axis: Any = None, dtype: DTypeLike = None, out: None = None, ddof: float = 0, **rest: Any) -> Node:
-        return self._call("var", axis, dtype, out=out, ddof=ddof, **rest)
-
-    def std(self, axis: Any = None, dtype: DTypeLike = None, out: None = None, ddof: float = 0, **rest: Any) -> Node:
-        return self._call("std", axis, dtype, out=out, ddof=ddof, **rest)
-
-    def any(self, axis: Any = None, out: None = None, keepdims: Any = False, **rest: Any) -> Node:
-        return self._call("any", axis, out=out, keepdims=keepdims, **rest)
-
-    def all(self, axis: Any = None, out: None = None, keepdims: Any = False, **rest: Any) -> Node:
-        return self._call("all", axis, out=out, keepdims=keepdims, **rest)
-
-    def argmax(self, axis: int | None = None, out: None = None, *, keepdims: bool = False) -> Node:
-        return self._call("argmax", axis, out=out, keepdims=keepdims)
-
-    def argmin(self, axis: int | None = None, out: None = None, *, keepdims: bool = False) -> Node:
-        return self._call("argmin", axis, out=out, keepdims=keepdims)
-
-    def cumsum(self, axis: int | None = None, dtype: DTypeLike = None, out: None = None) -> Node:
-        return self._call("cumsum", axis, dtype, out=out)
-
-    def cumprod(self, axis: int | None = None, dtype: DTypeLike = None, out: None = None) -> Node:
-        return self._call("cumprod", axis, dtype, out=out)
-
-    def clip(self, min: Any = None, max: Any = None, out: None = None, **kwargs: Any) -> Node:
-        return self._call("clip", min, max, out=out, **kwargs)
-
-    def round(self, decimals: int = 0, out: None = None) -> Node:
-        return self._call("round", decimals, out=out)
-
-    def dot(self, other: Any, out: None = None) -> Node:
-        return self._call("dot", other, out=out)
-
-    def take(self, indices: Any, axis: int | None = None, out: None = None, mode: str = "raise") -> Node:
-        return self._call("take", indices, axis, out=out, mode=mode)
+    def compress(self, condition: Any, axis: int | None = None, out: None = None) -> Node:
+        result: Node = FUNCTIONS["compress"](condition, self, axis, out=out)
+        return result
 
     def sort(self, axis: int = -1, *args: Any, **kwargs: Any) -> NoReturn:
         raise TraceError(f"{here()}: .sort() works in place, traced arrays are immutable; use np.sort(x, axis={axis})")
-
-    def argsort(self, axis: int | None = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> Node:
-        return self._call("argsort", axis, kind, order=order, stable=stable)
-
-    def searchsorted(self, v: Any, side: str = "left", sorter: Any = None) -> Node:
-        return self._call("searchsorted", v, side, sorter)
 
     # -- NumPy's protocols ---------------------------------------------------------------------------------------------
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -484,7 +392,12 @@ class Node:
         if kwargs.get("out") is not None:
             raise TraceError(
                 f"{here()}: out= in np.{name}, or an in-place operator on a NumPy array: a traced value cannot be "
-                "written into memory, traced arrays are immutable.\n  Use the returned array: y = y + x, not y += x."
+                "written into memory, traced arrays are immutable.\n  "
+                + (
+                    f"Write  y = np.where(mask, np.{name}(…), y)."
+                    if "where" in kwargs
+                    else "Use the returned array: y = y + x, not y += x."
+                )
             )
         if method == "outer" and ufunc.__name__ in FUNCTIONS:
             a, b = map(as_node, inputs)

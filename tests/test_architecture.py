@@ -36,6 +36,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
         "aval",
         "places",
         "refusals",
+        "methods",
         "node",
         "interpret",
         "graph",

@@ -295,7 +295,27 @@ INDEXING = [
     case("np.searchsorted(x, y, sorter=np.argsort(x))", V, A),
 ]
 
-CASES = [*SHAPES, *REDUCTIONS, *LINEAR, *ELEMENTWISE, *CREATION, *INDEXING]
+CHOSEN = [
+    *every(
+        "np.var(x, where=MASK); np.var(x, axis=0, where=MASK, keepdims=True); np.var(x, axis=1, ddof=1, where=MASK);"
+        "np.std(x, where=MASK); np.std(x, axis=1, where=MASK[:1]); x.var(axis=1, where=MASK); x.std(where=MASK);"
+        "np.var(x, axis=1, mean=np.mean(x, axis=1, keepdims=True)); np.std(x, mean=np.full((1, 1), 0.5));"
+        "np.var(x, axis=1, where=np.zeros((3, 4), bool)); np.mean(x, axis=1, where=MASK);"
+        "np.nanmean(x, axis=1, where=MASK); np.nanmax(x, axis=0, initial=-9, where=MASK);"
+        "np.nanmin(x, initial=9.0, where=MASK); np.compress([True, False, True], x, axis=0);"
+        "np.compress(MASK[0], x, axis=1); np.compress([0, 1, 0, 1], x); x.compress([True], axis=-1);"
+        "np.extract(MASK, x); np.extract([1, 0, 1], x)",
+        A, F32, HOSTILE[:1].repeat(3, 0), ulps=REORDERED,
+    ),
+    *every(
+        "np.add(x, 1, casting='unsafe'); np.add(x, 1, dtype=np.float32); np.less(x, 1, dtype=bool);"
+        "np.sin(x, dtype=np.float64); np.multiply(x, x, casting='no'); np.argsort(x, kind='heapsort');"
+        "x.argsort(kind='stable'); x.take([0, 9, -14], mode='wrap'); x.take([5, 77], axis=1, mode='clip')",
+        A, F32,
+    ),
+]  # fmt: skip
+
+CASES = [*SHAPES, *REDUCTIONS, *CHOSEN, *LINEAR, *ELEMENTWISE, *CREATION, *INDEXING]
 
 
 @pytest.fixture(autouse=True)
@@ -475,6 +495,17 @@ ERRORS: list[tuple[Callable[[Node], Any], type[Exception], str]] = [
     (lambda x: gnp.linalg.matrix_norm(x, ord=x), TraceError, "ord must be a number"),
     (lambda x: np.sum(x, out=np.zeros(3)), TraceError, "immutable"),
     (lambda x: np.unique(x), TraceError, "depend on traced values"),
+    (lambda x: np.compress(x[0] > 0, x, axis=1), TraceError, "values of the condition, which is traced"),
+    (lambda x: np.extract(x > 0, A), TraceError, "A condition that is known"),
+    (lambda x: np.compress(MASK, x), ShapeError, "one dimension"),
+    (lambda x: np.add(x, 1, where=MASK), TraceError, r"leaves what it does not select(.|\n)*np.where\(mask, np.add"),
+    (lambda x: np.add(x, 1, where=MASK, out=A.copy()), TraceError, r"np.where\(mask, np.add"),
+    (lambda x: np.add(x, 1, dtype=int), DTypeError, "same_kind"),
+    (lambda x: np.add(x, F32, casting="no"), DTypeError, "casting='no'"),
+    (lambda x: np.less(x, 1, dtype=float), DTypeError, "dtype=float64"),
+    (lambda x: np.argsort(x, kind="bogo"), ValueError, "kind must be 'quicksort'"),
+    (lambda x: np.var(x, axis=0, mean=np.zeros((2, 3, 4))), ShapeError, "does not fit"),
+    (lambda x: np.max(x, where=MASK), ShapeError, "needs initial="),
     (lambda x: np.nonzero(x), TraceError, "np.where"),
     (lambda x: np.where(x > 0), TraceError, "depend on traced values"),
     (lambda x: gnp.zeros(x), TraceError, "add the argument to static="),

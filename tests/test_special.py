@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.special
@@ -73,6 +77,30 @@ def test_polygamma_is_the_derivative_of_the_one_before(n):
 def test_polygamma_needs_a_static_order():
     with pytest.raises(ValueError, match=">= 0"):
         gc.special.polygamma(-1, X)
+
+
+def test_the_refusals_stand_whatever_arrays_scipy_takes(tmp_path):
+    """With SCIPY_ARRAY_API=1 it computes in the namespace of its arguments, and writes into what they made."""
+    program = tmp_path / "program.py"
+    program.write_text("""
+import numpy as np, gradc as gc, scipy.special as ss
+for f in (
+    lambda x: ss.softmax(x)[0],
+    lambda x: ss.log_softmax(x)[0],
+    lambda x: ss.logsumexp(x),
+):
+    try: print(gc.grad(f)(np.array([1.0, 2.0])).shape)
+    except gc.TraceError as error: print(str(error).split("Write  ")[1])
+""")
+    found = {}
+    for switch in ("0", "1"):
+        environment = os.environ | {"SCIPY_ARRAY_API": switch}
+        done = subprocess.run(
+            [sys.executable, program], env=environment, capture_output=True, text=True, check=True
+        )  # fmt: skip
+        found[switch] = done.stdout.splitlines()
+    refused = [f"gradc.special.{name}(…)." for name in ("softmax", "log_softmax", "logsumexp")]
+    assert found == {"0": refused, "1": ["(2,)", *refused[1:]]}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
 from gradc.numpy.axes import axis_of
 from gradc.numpy.creation import can_cast
 from gradc.numpy.index_forms import Positions, Selection, selection, signed
-from gradc.numpy.public import Array, ArrayLike, function, static
+from gradc.numpy.public import Array, ArrayLike, function, is_traced, static
 from gradc.numpy.shapes import permuted, region, reshaped, sliced, spread, static_take, taken
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full, iota
@@ -450,11 +450,20 @@ def select(condlist: Sequence[ArrayLike], choicelist: Sequence[ArrayLike], defau
 # -- sorting and searching --------------------------------------------------------------------------------------------
 
 
+def _refuse_unknown_kind(name: str, kind: Any) -> None:
+    """ValueError for what is no algorithm of NumPy's: they are stable here whichever is named."""
+    if kind is not None and kind not in ("quicksort", "heapsort", "mergesort", "stable"):
+        raise ValueError(
+            f"{here()}: {name}: kind must be 'quicksort', 'heapsort', 'mergesort' or 'stable', got {kind!r:.60}"
+        )
+
+
 @function("argsort")
 def argsort(
     a: ArrayLike, axis: int | None = -1, kind: Any = None, *, stable: Any = None, descending: Any = False
 ) -> Array:
     """The stable permutation that sorts along ``axis`` (None: the flattened array), int64, NaN last (else first)."""
+    _refuse_unknown_kind("argsort", kind)
     x = as_node(a)
     if axis is None:
         x, axis = reshaped(x, (x.size,)), 0
@@ -471,6 +480,7 @@ def sort(
     a: ArrayLike, axis: int | None = -1, kind: Any = None, *, stable: Any = None, descending: Any = False
 ) -> Array:
     """Elements in ascending order along ``axis`` (None: of the flattened array), NaN last."""
+    _refuse_unknown_kind("sort", kind)
     x = as_node(a)
     if axis is None:
         x, axis = reshaped(x, (x.size,)), 0
@@ -513,12 +523,37 @@ def median(a: ArrayLike, axis: int | None = None, *, keepdims: Any = False) -> A
     return reshaped(middle, (1,) * x.ndim) if axis is None else middle
 
 
+def _chosen(name: str, condition: ArrayLike) -> np.ndarray[Any, Any]:
+    """A condition whose values are known, so that the shape of what it chooses is."""
+    if is_traced([condition]):
+        raise TraceError(
+            f"{here()}: {name}: the result's shape would depend on the values of the condition, which is traced.\n"
+            "  A condition that is known, a NumPy array or a static argument, works. Else keep the full shape: "
+            "np.where(condition, x, fill), or a weight of 0 or 1."
+        )
+    return np.asarray(condition, bool)
+
+
+@function("compress")
+def compress(condition: ArrayLike, a: ArrayLike, axis: int | None = None) -> Array:
+    """The elements along ``axis`` (None: of the flattened array) where the known vector ``condition`` holds."""
+    chosen, x = _chosen("compress", condition), as_node(a)
+    if chosen.ndim != 1:
+        raise ShapeError(f"{here()}: compress: the condition must have one dimension, got shape {chosen.shape}")
+    return FUNCTIONS["take"](x, np.flatnonzero(chosen), axis)
+
+
+@function("extract")
+def extract(condition: ArrayLike, arr: ArrayLike) -> Array:
+    """The elements of the flattened ``arr`` where the known ``condition``, flattened, holds."""
+    return FUNCTIONS["take"](arr, np.flatnonzero(_chosen("extract", condition)), None)
+
+
 # -- results whose shape depends on values ----------------------------------------------------------------------------
 _MASKS = "Outside a trace it works. Inside, keep the full shape: np.where(mask, x, fill), or a weight of 0 or 1."
 _SETS = "Outside a trace it works. Inside, np.sort keeps the shape; compare neighbours to mark first occurrences."
 
 nonzero, argwhere, flatnonzero = static(np.nonzero, _MASKS), static(np.argwhere, _MASKS), static(np.flatnonzero, _MASKS)
-compress, extract = static(np.compress, _MASKS), static(np.extract, _MASKS)
 unique, unique_all = static(np.unique, _SETS), static(np.unique_all, _SETS)
 unique_counts, unique_inverse = static(np.unique_counts, _SETS), static(np.unique_inverse, _SETS)
 unique_values = static(np.unique_values, _SETS)

@@ -239,13 +239,34 @@ def var(
     *,
     ddof: float = 0,
     keepdims: Any = False,
+    where: Any = None,
+    mean: ArrayLike = None,
     correction: Any = None,
 ) -> Array:
-    """Variance over ``axis``: the mean squared deviation, divided by n − ``ddof`` (alias ``correction``)."""
+    """Variance over ``axis``: the mean squared deviation, divided by n − ``ddof`` (alias ``correction``).
+
+    Of the elements that ``where`` selects, if given; from ``mean``, which has the axes with length 1, if given.
+    """
     given = as_node(a)
     x = _averaged(given, dtype)
-    result = _var(x, axes=axes_of(axis, x), ddof=_freedom(ddof, correction), keepdims=keepdims)
+    axes, freedom = axes_of(axis, x), _freedom(ddof, correction)
+    if mean is None and (where is None or where is True):
+        result = _var(x, axes=axes, ddof=freedom, keepdims=keepdims)
+    else:
+        result = _var_around(x, mean, axes, freedom, keepdims, where)
     return _as_given(result, given, dtype)
+
+
+def _var_around(x: Node, centre: ArrayLike, axes: Shape, ddof: float, keepdims: Any, where: Any) -> Node:
+    """The variance of the elements that ``where`` selects, from ``centre`` or their mean."""
+    mask = broadcast_to(cast(as_node(True if where is None else where), bool), x.shape)
+    count = cast(sum(mask, axes, keepdims=True), x.dtype)
+    middle = sum(x, axes, keepdims=True, where=mask) / count if centre is None else as_node(centre)
+    deviation = _where(mask, x - middle, 0)
+    if deviation.shape != x.shape:
+        raise ShapeError(f"{here()}: var: mean of shape {middle.shape} does not fit {describe(x)} with its axes kept")
+    result = sum(deviation * deviation, axes, keepdims=True) / FUNCTIONS["maximum"](count - ddof, 0)
+    return result if keepdims else FUNCTIONS["squeeze"](result, axes)
 
 
 @composite("var")
@@ -264,18 +285,27 @@ def std(
     *,
     ddof: float = 0,
     keepdims: Any = False,
+    where: Any = None,
+    mean: ArrayLike = None,
     correction: Any = None,
 ) -> Array:
     """Standard deviation over ``axis``: the square root of `var`; derivative 0 where all elements are equal."""
     given = as_node(a)
     x = _averaged(given, dtype)
-    result = _std(x, axes=axes_of(axis, x), ddof=_freedom(ddof, correction), keepdims=keepdims)
+    axes, freedom = axes_of(axis, x), _freedom(ddof, correction)
+    if mean is None and (where is None or where is True):
+        result = _std(x, axes=axes, ddof=freedom, keepdims=keepdims)
+    else:
+        result = _root(_var_around(x, mean, axes, freedom, keepdims, where))
     return _as_given(result, given, dtype)
 
 
 @composite("std")
 def _std(x: Node, *, axes: Shape, ddof: float, keepdims: Any) -> Node:
-    variance = _var(x, axes=axes, ddof=ddof, keepdims=keepdims)
+    return _root(_var(x, axes=axes, ddof=ddof, keepdims=keepdims))
+
+
+def _root(variance: Node) -> Node:
     return _where(variance == 0, 0, FUNCTIONS["sqrt"](_where(variance == 0, 1, variance)))
 
 
@@ -365,27 +395,30 @@ def nanprod(
 
 
 @function("nanmean")
-def nanmean(a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False) -> Array:
+def nanmean(a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False, where: Any = None) -> Array:
     """`mean` of the elements that are not NaN; NaN where there are none."""
     x = as_node(a)
-    return mean(x, axis, dtype, keepdims=keepdims, where=x == x)
+    known = x == x
+    return mean(x, axis, dtype, keepdims=keepdims, where=known if where is None else known & cast(as_node(where), bool))
 
 
 @function("nanmax")
-def nanmax(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False) -> Array:
-    """`max` of the elements that are not NaN; NaN where there are none."""
-    return _nan_extremum(max, -math.inf, as_node(a), axis, keepdims)
+def nanmax(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False, initial: Any = None, where: Any = None) -> Array:
+    """`max` of the elements that are not NaN; NaN where there are none and no ``initial``."""
+    return _nan_extremum(max, -math.inf, as_node(a), axis, keepdims, initial, where)
 
 
 @function("nanmin")
-def nanmin(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False) -> Array:
-    """`min` of the elements that are not NaN; NaN where there are none."""
-    return _nan_extremum(min, math.inf, as_node(a), axis, keepdims)
+def nanmin(a: ArrayLike, axis: Axes = None, *, keepdims: Any = False, initial: Any = None, where: Any = None) -> Array:
+    """`min` of the elements that are not NaN; NaN where there are none and no ``initial``."""
+    return _nan_extremum(min, math.inf, as_node(a), axis, keepdims, initial, where)
 
 
-def _nan_extremum(extremum: Any, identity: float, x: Node, axis: Axes, keepdims: Any) -> Node:
-    found = extremum(_nan_replaced(x, identity), axis, keepdims=keepdims)
-    if not x.aval.is_float:
+def _nan_extremum(
+    extremum: Any, identity: float, x: Node, axis: Axes, keepdims: Any, initial: Any, where: Any
+) -> Node:  # fmt: skip
+    found = extremum(_nan_replaced(x, identity), axis, keepdims=keepdims, initial=initial, where=where)
+    if not x.aval.is_float or initial is not None:
         return found
     return _where(all(x != x, axis, keepdims=keepdims), math.nan, found)
 

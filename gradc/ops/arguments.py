@@ -22,7 +22,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "copy": (None, True, False),
     "device": (None, "cpu"),
     "like": (None,),
-    "casting": ("same_kind",),
+    "casting": ("same_kind", "unsafe"),
     "where": (True,),
     "dtype": (None,),
     "initial": (None,),
@@ -43,6 +43,12 @@ def refuse_unless_harmless(function: str, key: str, value: Any, accepted: Collec
     allowed = _HARMLESS.get(key, ())
     if any(value is a or (type(a) in (str, tuple) and type(value) is type(a) and value == a) for a in allowed):
         return
+    if key == "where" and isinstance(getattr(np, function, None), np.ufunc):
+        raise TraceError(
+            f"{here()}: np.{function} on traced arrays does not take where={_short(value)}: NumPy leaves what it does "
+            "not select undefined, or as it was in out=, which a traced value cannot be written into.\n"
+            f"  Write  np.where(mask, np.{function}(…), y)  with the values y that the others shall have."
+        )
     remedy = _REMEDY.get(key, f"its arguments: {', '.join(sorted(accepted)) or 'none'}")
     raise TraceError(f"{here()}: {function} on traced arrays does not take {key}={_short(value)}: {remedy}")
 

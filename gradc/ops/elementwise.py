@@ -78,16 +78,37 @@ def _infer(name: str) -> Callable[..., Aval]:
 
 
 def _function(op: Op) -> Callable[..., Node]:
-    def function(*operands: Any, dtype: Any = None, **kwargs: Any) -> Node:
+    def function(*operands: Any, dtype: Any = None, casting: Any = "same_kind", **kwargs: Any) -> Node:
         for key, value in kwargs.items():
-            refuse_unless_harmless(op.name, key, value, ("dtype",))
-        if dtype is not None:
-            operands = tuple(cast(as_node(x), dtype) for x in operands)
+            refuse_unless_harmless(op.name, key, value, ("casting", "dtype"))
+        if dtype is not None or casting != "same_kind":
+            operands = _in_loop(op.name, [as_node(x) for x in operands], dtype, casting)
         return apply(op, *operands)
 
     function.__name__ = op.name
     function.__doc__ = op.doc or f"Elementwise {op.name}, with NumPy's promotion and broadcasting."
     return function
+
+
+def _in_loop(name: str, operands: Sequence[Node], dtype: Any, casting: Any) -> tuple[Node, ...]:
+    """``operands`` in the dtypes of the loop whose result has ``dtype`` (None: any), as far as ``casting`` allows."""
+    ufunc, target = _PROMOTION[name], None if dtype is None else canonical_dtype(dtype)
+    narrow = BFLOAT16 in (target, *(x.dtype for x in operands))
+    if narrow or ufunc.nin != len(operands):  # NumPy has no such loop: it is gradc's own
+        return tuple(cast(x, target) for x in operands) if target is not None else tuple(operands)
+    given = [_weak_type(x.aval) if x.aval.weak else x.dtype for x in operands]
+    try:
+        taken = ufunc.resolve_dtypes(
+            (*given, *[None] * ufunc.nout), signature=(*[None] * ufunc.nin, target), casting=casting
+        )  # fmt: skip
+    except (TypeError, ValueError) as error:
+        shown = ", ".join(str(x.aval) for x in operands)
+        raise DTypeError(
+            f"{here()}: {name}({shown}) with dtype={target}, casting={casting!r}: {error}; cast operands with .astype"
+        ) from None
+    if target is None:
+        return tuple(operands)
+    return tuple(cast(x, d) for x, d in zip(operands, taken, strict=False))
 
 
 def apply(op: Op, *operands: Any, **attrs: Any) -> Node:

@@ -2,8 +2,10 @@
 
 Those of ``scipy.special``'s own functions that are NumPy ufuncs (``erf``, ``gammaln``, ``expit``, ``xlogy`` …) work on
 traced values too: their names find the ones here.  The others (``logsumexp``, ``softmax``, ``log_softmax``,
-``polygamma`` …) turn their arguments into NumPy arrays first, and the error says to call the one here.  Outside a trace
-these are NumPy: arrays in, arrays out.
+``polygamma`` …) are Python: they turn their arguments into NumPy arrays first, where no method of an argument is asked,
+or, with ``SCIPY_ARRAY_API=1``, compute in the namespace of their arguments, but write into their intermediate results
+unless these are JAX's or Dask's (``softmax`` does not, and then works).  The error says to call the one here.  Outside
+a trace these are NumPy: arrays in, arrays out.
 """
 
 from __future__ import annotations
