@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -67,6 +71,54 @@ def test_an_access_outside_is_not_made_and_named(name: str, monkeypatch: pytest.
     for _ in range(2):
         with pytest.raises(gc.CompileError, match=r"test_bounds.*kernel \d \(.*touches memory outside of its buffers"):
             run(*args)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+def test_a_call_within_a_call_is_refused_and_does_not_wait_for_ever() -> None:
+    """From a handler, which runs on the thread of the call; afterwards the function answers."""
+    run = gc.jit(lambda n, x: gc.fori_loop(0, n, lambda i, v: v * 0.5 + i, x), debug="bounds")
+    expected = run(3, np.ones(70))
+
+    def ring(number: int, frame: Any) -> None:
+        run(3, np.ones(70))
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(RuntimeError, match="called again before it ended"):
+            run(10**12, np.ones(70))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    np.testing.assert_array_equal(run(3, np.ones(70)), expected)
+
+
+def test_calls_of_threads_take_turns() -> None:
+    run = gc.jit(lambda n, x: gc.fori_loop(0, n, lambda i, v: np.sort(v)[::-1] * 0.5 + i, x), debug="bounds", threads=1)
+    expected = [run(2000 + k, np.arange(50.0)) for k in range(4)]
+    found: dict[int, Any] = {}
+    threads = [threading.Thread(target=lambda k=k: found.update({k: run(2000 + k, np.arange(50.0))})) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert all(np.array_equal(found[k], expected[k]) for k in range(4))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_child_that_was_forked_during_a_call_calls() -> None:
+    """The thread that was inside is not in the child."""
+    run = gc.jit(lambda n, x: gc.fori_loop(0, n, lambda i, v: v * 0.5 + i, x), debug="bounds")
+    run(3, np.ones(70))
+    inside = threading.Thread(target=lambda: run(20_000_000, np.ones(70)))
+    inside.start()
+    time.sleep(0.05)
+    child = os.fork()
+    if child == 0:
+        run(3, np.ones(70))
+        os._exit(0)
+    inside.join()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_what_bounds_cannot_be_is_refused() -> None:

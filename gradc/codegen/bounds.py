@@ -3,7 +3,8 @@
 Enters: addresses as they are about to be used.  Leaves: the same address, or that of memory that belongs to nobody, and
 the status word `OUT_OF_BOUNDS` with the number of the kernel.
 Before each kernel the outer function notes the bytes of that kernel's buffers; an access has to lie in one of them, as
-a whole, or on the stack.  The notes are the module's, so calls of one compiled function wait for each other.
+a whole, or on the stack.  The notes are the module's, so whoever calls it sees to it that one call ends before the
+next begins.
 Invariant: nothing outside of a kernel's buffers is touched, so the process goes on and the error says what happened.
 Start reading at `inside`.
 """
@@ -15,9 +16,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from gradc.codegen.ir import Function, Lanes, Module, Value, const
+from gradc.codegen.status import KIND_BITS, OUT_OF_BOUNDS
 
-#: kind of failure in the status word
-OUT_OF_BOUNDS = 3
 CHECK, NOWHERE = "gradc.inside", 4096
 #: Bytes of the stack, from the check upwards, where a product keeps the tile that its epilogue reads.
 STACK = 1 << 16
@@ -25,7 +25,6 @@ GLOBALS = {
     "gradc.word": "internal global ptr null, align 8",
     "gradc.kernel": "internal global i64 0, align 8",
     "gradc.count": "internal global i64 0, align 8",
-    "gradc.busy": "internal global i32 0, align 4",
     "gradc.nowhere": f"internal global [{NOWHERE} x i8] zeroinitializer, align 64",
 }
 TEXT = f"""\
@@ -65,7 +64,7 @@ bad:
   %old = load i64, ptr %word, align 8
   %well = icmp eq i64 %old, 0
   %kernel = load i64, ptr @gradc.kernel, align 8
-  %shifted = shl i64 %kernel, 8
+  %shifted = shl i64 %kernel, {KIND_BITS}
   %code = or i64 %shifted, {OUT_OF_BOUNDS}
   %new = select i1 %well, i64 %code, i64 %old
   store i64 %new, ptr %word, align 8
@@ -122,13 +121,7 @@ def _checked(f: Function, pointer: str, count: Value) -> str:
 
 
 def begin(f: Function) -> None:
-    """Wait until no other call runs."""
-    number = f.fresh("")
-    f.branch(f"wait{number}")
-    f.label(f"wait{number}")
-    got = f.let("cmpxchg ptr @gradc.busy, i32 0, i32 1 acquire monotonic")
-    f.line(f"br i1 {f.let(f'extractvalue {{ i32, i1 }} {got}, 1')}, label %own{number}, label %wait{number}")
-    f.label(f"own{number}")
+    """Note whose status word it is."""
     f.line("store ptr %status, ptr @gradc.word, align 8")
 
 
@@ -140,8 +133,3 @@ def note(f: Function, kernel: int, places: Mapping[str, int]) -> None:
         start = Value(f.let(f"ptrtoint ptr {pointer} to i64"), "int64")
         for place, value in ((2 * k, start), (2 * k + 1, Lanes(f).add(start, size))):
             f.line(f"store {value.typed}, ptr {f.let(f'getelementptr i64, ptr @gradc.ranges, i64 {place}')}, align 8")
-
-
-def end(f: Function) -> None:
-    """Let the next call run."""
-    f.line("store atomic i32 0, ptr @gradc.busy release, align 4")

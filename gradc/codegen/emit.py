@@ -32,7 +32,8 @@ from gradc.codegen.fork import Crew, Piece
 from gradc.codegen.ir import Function, Module
 from gradc.codegen.nest import emit_nest, emit_shared_nest
 from gradc.codegen.order import emit_search, emit_sort
-from gradc.codegen.poll import HALF_WRITTEN, INTERRUPTED, ask, looks, unless_stopped
+from gradc.codegen.poll import ask, looks, unless_stopped
+from gradc.codegen.status import HALF_WRITTEN, INTERRUPTED
 from gradc.codegen.target import Target
 from gradc.schedule.bodies import Choice, Repeat, every_part
 from gradc.schedule.duration import seconds_of
@@ -109,8 +110,6 @@ def emit(
             main.note_times(number + 2)
         main.turn_back()
         main.come_together()
-    if check_bounds:
-        bounds.end(main.f)
     main.f.finish()
     if debug is not None:
         debug.finish(module.functions)

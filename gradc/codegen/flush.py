@@ -11,40 +11,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gradc.codegen.control_word import read, word_of, write
 from gradc.codegen.ir import Function
 from gradc.codegen.target import Target
-
-#: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, section 10.2.3: FTZ and DAZ.
-MXCSR_BITS = 1 << 15 | 1 << 6
-#: Arm Architecture Reference Manual, FPCR: FZ.
-FPCR_BITS = 1 << 24
 
 
 def flushes(target: Target) -> bool:
     """Whether code for ``target`` can be made to flush."""
-    return target.arch in ("x86_64", "aarch64")
+    return word_of(target.arch) is not None
 
 
 @contextmanager
 def flushing(f: Function, target: Target) -> Iterator[None]:
     """What is emitted inside runs without subnormal numbers, where `flushes` says so."""
-    if target.arch == "x86_64":
-        word = f.alloca("i32", 2, 4)
-        save = f.module.declare("llvm.x86.sse.stmxcsr", "void", "ptr")
-        load = f.module.declare("llvm.x86.sse.ldmxcsr", "void", "ptr")
-        changed = f.let(f"getelementptr i32, ptr {word}, i64 1")
-        f.line(f"call void @{save}(ptr {word})")
-        old = f.let(f"load i32, ptr {word}, align 4")
-        f.line(f"store i32 {f.let(f'or i32 {old}, {MXCSR_BITS}')}, ptr {changed}, align 4")
-        f.line(f"call void @{load}(ptr {changed})")
+    word = word_of(target.arch)
+    if word is None:
         yield
-        f.line(f"call void @{load}(ptr {word})")
-    elif target.arch == "aarch64":
-        get = f.module.declare("llvm.aarch64.get.fpcr", "i64")
-        put = f.module.declare("llvm.aarch64.set.fpcr", "void", "i64")
-        old = f.let(f"call i64 @{get}()")
-        f.line(f"call void @{put}(i64 {f.let(f'or i64 {old}, {FPCR_BITS}')})")
-        yield
-        f.line(f"call void @{put}(i64 {old})")
-    else:
-        yield
+        return
+    old = read(f, word)
+    write(f, word, f.let(f"or {word.type} {old}, {word.flush}"))
+    yield
+    write(f, word, old)

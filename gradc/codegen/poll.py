@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from gradc.codegen.ir import Function, Lanes, Loop, Value, const
+from gradc.codegen.status import INTERRUPTED
 from gradc.schedule.affine import Var
 from gradc.schedule.bodies import Choice, Repeat
 from gradc.schedule.kernel import (
@@ -37,8 +38,6 @@ from gradc.schedule.kernel import (
 
 #: The symbol of the function that knows whether to go on.
 POLL = "gradc_poll"
-#: Kinds in the low byte of the status word: ended early before anything of a donated array was overwritten, or after.
-INTERRUPTED, HALF_WRITTEN = 254, 255
 #: Operations, each of about half a nanosecond, between two looks of a loop whose length nobody knows.
 OFTEN = 2**17
 #: And between two looks of work of known length: of nests, products, correlations, sorts and searches.

@@ -15,6 +15,7 @@ from gradc.codegen import memory, shared
 from gradc.codegen.builder import Builder
 from gradc.codegen.ir import Function, Value, const, vector_const
 from gradc.codegen.narrow import computed, rounded
+from gradc.codegen.status import NEGATIVE_POWER, OUT_OF_RANGE
 from gradc.errors import CompileError
 from gradc.ops.record import DEAR
 from gradc.schedule.affine import Affine, Quotient, Var
@@ -34,9 +35,6 @@ from gradc.schedule.kernel import (
     operands,
 )
 from gradc.schedule.lanes import SPREAD, dependences
-
-#: Kinds of failure, in the low byte of the status word; the node's number stands above it.
-OUT_OF_RANGE, NEGATIVE_POWER = 1, 2
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradc.aval import is_number, lost_meaning
-from gradc.codegen.bounds import OUT_OF_BOUNDS
+from gradc.codegen.status import NEGATIVE_POWER, OUT_OF_BOUNDS, OUT_OF_RANGE, kind_of, number_of
 from gradc.containers import leaves_of
 from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError, StorageError
 from gradc.graph import Graph
@@ -21,10 +21,10 @@ from gradc.runtime.arrays import ArraySpec
 if TYPE_CHECKING:
     from gradc.machines.stages import Stages
 
-#: status word: what the low byte means
+#: what the kinds of a status word mean
 STATUS = {
-    1: "index out of range",
-    2: "integer to a negative integer power; cast the base with .astype(float)",
+    OUT_OF_RANGE: "index out of range",
+    NEGATIVE_POWER: "integer to a negative integer power; cast the base with .astype(float)",
 }
 
 
@@ -51,7 +51,7 @@ def failure(stages: Stages, status: int) -> Exception:
     """The exception that a status word stands for: its low byte says what, the rest is a node of the lowered graph (or
     of the schedule a kernel, whose access was out of bounds).
     """
-    title, kind, number = stages.source.title, status & 0xFF, status >> 8
+    title, kind, number = stages.source.title, kind_of(status), number_of(status)
     if kind == OUT_OF_BOUNDS:
         kernel, lines = stages.schedule.kernels[number], stages.lines
         where = next((w for n in reversed(kernel.nodes) if (w := lines[n]) is not None), here())
@@ -59,7 +59,7 @@ def failure(stages: Stages, status: int) -> Exception:
         return CompileError(f"{where}: {title}: {what}; the access was not made")
     node = list(every_node(stages.lowered))[number]
     words = STATUS.get(kind, f"failure {kind}")
-    error = IndexingError if kind == 1 else CompileError
+    error = IndexingError if kind == OUT_OF_RANGE else CompileError
     operand = describe(node.args[0]) if node.args else str(node.aval)
     return error(f"{node.where}: {node.op.name} of {operand} in {title}: {words}")
 

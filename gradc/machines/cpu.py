@@ -150,6 +150,7 @@ class HostCpu:
             results_of=options.memory.kind if options.memory is not None else None,
             seconds_estimate=record.seconds,
             refuse=partial(refusal, graph),
+            alone=options.debug == "bounds",
         )
 
     # -- files ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import NoReturn
 
-from gradc.codegen.poll import INTERRUPTED, POLL
+from gradc.codegen.poll import POLL
+from gradc.codegen.status import INTERRUPTED
 from gradc.errors import CompileError
 from gradc.process import once
 from gradc.runtime.arena import HEAD, WORD

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import numpy as np
 
-from gradc.codegen.poll import INTERRUPTED
+from gradc.codegen.status import INTERRUPTED, kind_of
 from gradc.errors import StorageError
 from gradc.process import renewed
 from gradc.runtime.arena import (
@@ -78,6 +79,7 @@ class PortableCall:
         releases_gil: bool,
         layout: LeaseLayout,
         refuse: Callable[[str], Exception],
+        alone: bool,
     ):
         self.address, self.inputs, self.outputs, self.donated = address, inputs, outputs, donated
         self.hidden, self.names, self.releases_gil, self.layout = hidden, names, releases_gil, layout
@@ -88,6 +90,7 @@ class PortableCall:
         self._donor = {j: i for i, j in donated.items()}
         self.pools = make_pools(outputs)
         self.leases = LeasePool(layout, hidden)
+        self._turns = Turns() if alone else None
 
     def __call__(self, *args: object, out: Sequence[Array | None] | None = None) -> Outputs:
         """The whole meaning of a call, on any Python: check, convert, allocate, run, report."""
@@ -194,6 +197,10 @@ class PortableCall:
             lease.outputs[j] = address_of(x)
 
     def execute(self, lease: Lease) -> None:
+        with self._turns.taken() if self._turns is not None else nullcontext():
+            self._execute(lease)
+
+    def _execute(self, lease: Lease) -> None:
         for word in ("status", "deadline", "stopped"):
             lease.head[HEAD.index(word)] = 0
         self._run(self.address, lease.inputs_at, lease.outputs_at, lease.arena_at, lease.address)
@@ -207,13 +214,36 @@ class PortableCall:
         try:
             reraise(lease)
         except BaseException as error:
-            if self.donated and status & 0xFF != INTERRUPTED:
+            if self.donated and kind_of(status) != INTERRUPTED:
                 halves = ", ".join(self.names[i] for i in self.donated)
                 error.add_note(
                     f"the step was ended while it updated its donated arrays ({halves}): they hold neither the old "
                     "values nor the new ones"
                 )
             raise
+
+
+class Turns:
+    """Calls of one function, one after another: who comes while another runs waits, and others run meanwhile."""
+
+    def __init__(self) -> None:
+        self._lock = renewed(self, "_lock", threading.Lock)
+        self._holder: int | None = None
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Run alone.  RuntimeError on a thread that does so already (in a signal's handler): it would wait for ever."""
+        if self._holder == threading.get_ident():
+            raise RuntimeError(
+                "a function compiled with debug='bounds' runs on this thread already, and was called again before it "
+                "ended: call it outside of the signal's handler, or compile it without debug"
+            )
+        with self._lock:
+            self._holder = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._holder = None
 
 
 class NativeFunction:
@@ -230,6 +260,8 @@ class NativeFunction:
 
     A 0-d result is a NumPy scalar.  After a failed step the contents of donated and ``out`` arrays are unspecified.
     ``refuse(words)`` makes the `StorageError` for a donated or ``out`` array whose memory cannot be written in place.
+
+    A step that runs ``alone`` must not be called while it runs: its calls take turns, without the compiled entry.
 
     ``entry`` is the callable to keep for the shortest way in; calling the object itself goes there too.
     """
@@ -250,6 +282,7 @@ class NativeFunction:
         results_of: type | None = None,
         seconds_estimate: float = 0.0,
         fast: bool = True,
+        alone: bool = False,
         refuse: Callable[[str], Exception] = StorageError,
     ):
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
@@ -260,9 +293,9 @@ class NativeFunction:
         layout = LeaseLayout(len(self.inputs), len(self.hidden), len(self.outputs), arena_bytes)
         self.portable = PortableCall(
             address, self.inputs, self.outputs, self.donated, self.hidden, describe, mismatch, self.names, owner,
-            results_of, self.releases_gil, layout, refuse,
+            results_of, self.releases_gil, layout, refuse, alone,
         )  # fmt: skip
-        self._entry = open_entry(_plan(self.portable)) if fast else None
+        self._entry = open_entry(_plan(self.portable)) if fast and not alone else None
         if self._entry is not None:
             self.portable.leases = self._entry.leases
         self.entry: Callable[..., Outputs] = self._entry.call if self._entry else self.portable

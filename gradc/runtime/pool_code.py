@@ -28,6 +28,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from gradc.codegen.control_word import read, word_of, write
+from gradc.codegen.ir import Function, Module
+
 WORK, STOP, SPIN, POOL, YIELD = "gradc_work", "gradc_stop", "gradc_spin", "gradc_pool", "gradc_yield"
 
 #: Words of the pool that Python reads and writes, by byte offset; each has a pair of cache lines to itself.
@@ -50,20 +53,6 @@ _PAUSE = {
     "x86_64": 'call void asm sideeffect "pause", "~{memory}"()',
     "aarch64": 'call void asm sideeffect "isb", "~{memory}"()',
 }
-#: The control word of floating-point arithmetic: workers compute with that of the step that forks.
-_CONTROL = {
-    "x86_64": (
-        "call void @llvm.x86.sse.stmxcsr(ptr @control)",
-        "call void @llvm.x86.sse.ldmxcsr(ptr @control)",
-        "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)",
-    ),
-    "aarch64": (
-        "%fpcr = call i64 @llvm.aarch64.get.fpcr()\n  store i64 %fpcr, ptr @control, align 8",
-        "%fpcr = load i64, ptr @control, align 8\n  call void @llvm.aarch64.set.fpcr(i64 %fpcr)",
-        "declare i64 @llvm.aarch64.get.fpcr()\ndeclare void @llvm.aarch64.set.fpcr(i64)",
-    ),
-}
-_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def module_text(triple: str, yields: bool) -> str:
@@ -72,9 +61,7 @@ def module_text(triple: str, yields: bool) -> str:
     It calls ``int gradc_yield(void)``, which is the loader's to give if it ``yields``, and does nothing else.
     """
     arch = triple.split("-", 1)[0]
-    arch = _ALIASES.get(arch, arch)
-    save, adopt, declared = _CONTROL.get(arch, ("", "", ""))
-    text = _TEXT.replace("$PAUSE", _PAUSE.get(arch, "")).replace("$SAVE", save).replace("$ADOPT", adopt)
+    text = _TEXT.replace("$PAUSE", _PAUSE.get(arch, ""))
     text = (
         text.replace("$NAP", str(NAP_MICROSECONDS))
         .replace("$TURNS", str(TURNS_BETWEEN_YIELDS - 1))
@@ -82,7 +69,20 @@ def module_text(triple: str, yields: bool) -> str:
     )
     for name, offset in WORDS.items():
         text = text.replace(f"@{name}@", f"getelementptr (i8, ptr @{POOL}, i64 {offset})")
-    return text.replace("$POOL", POOL) + declared + "\n"
+    return text.replace("$POOL", POOL) + _control(arch)
+
+
+def _control(arch: str) -> str:
+    """Functions that note the control word of the step that forks, and set it: workers compute with that."""
+    module, word = Module(), word_of(arch)
+    for name in ("save_control", "adopt_control"):
+        f = Function(module, name, [], result="internal void")
+        if word is not None and name == "save_control":
+            f.line(f"store {word.type} {read(f, word)}, ptr @control, align 8")
+        elif word is not None:
+            write(f, word, f.let(f"load {word.type}, ptr @control, align 8"))
+        f.finish()
+    return str(module)
 
 
 def alone_text() -> str:
@@ -230,7 +230,7 @@ open:
   store ptr %task, ptr @task, align 8
   store ptr %frame, ptr @frame, align 8
   store i64 %pieces, ptr @pieces, align 8
-  $SAVE
+  call void @save_control()
   store atomic i64 0, ptr @next@ monotonic, align 8
   %forks = load i64, ptr @forks@, align 8
   %forks2 = add i64 %forks, 1
@@ -317,7 +317,7 @@ try:
   %in = extractvalue { i64, i1 } %pair, 1
   br i1 %in, label %enter, label %look
 enter:
-  $ADOPT
+  call void @adopt_control()
   call void @do_pieces(i64 %number)
   %this = lshr i64 %gate, 32
   %before = atomicrmw sub ptr @gate@, i64 1 acq_rel, align 8
