@@ -153,13 +153,14 @@ class Graph:
 
     # -- pictures ----------------------------------------------------------------------------------------------------
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        """The nodes; a body that several nodes hold is written once, at the first of them."""
+        return "\n".join(self._lines({}))
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{self.name(x)}: {x.aval}" for x in self.inputs[:8]) + ", …" * (len(self.inputs) > 8)
         return f"<graph {self.title}({inputs}), {len(self.nodes)} nodes>"
 
-    def _lines(self) -> list[str]:
+    def _lines(self, written: dict[Graph, str]) -> list[str]:
         head = ", ".join(f"{self.name(n)}: {n.aval}" for n in self.inputs)
         lines = [f"graph {self.title}({head})"]
         body = [n for n in self.nodes if n.op.name != "input" and _everywhere(n) is None]
@@ -168,13 +169,19 @@ class Graph:
         for node, (target, aval, call, where) in zip(body, shown, strict=True):
             line = f"  {target:<{widths[0]}} : {aval:<{widths[1]}} = {call:<{widths[2]}}  # {where}"
             lines.append(line.rstrip(" #"))
-            lines += [f"      {inner}" for name, held in _held(node) for inner in held._body_lines(name)]
+            place = f"%{self.index[node]} of {self.title}"
+            lines += [
+                f"      {inner}" for name, held in _held(node) for inner in held._body_lines(name, written, place)
+            ]
         lines.append(f"  return {', '.join(self._reference(n) for n in self.outputs)}")
         return lines
 
-    def _body_lines(self, role: str) -> list[str]:
-        """The lines of a graph that a node holds."""
-        head, *rest = self._lines()
+    def _body_lines(self, role: str, written: dict[Graph, str], place: str) -> list[str]:
+        """The lines of a graph that a node at ``place`` holds; where to find them, if they were ``written`` before."""
+        if self in written:
+            return [f"{role} {self.title}: as at {written[self]}"]
+        written[self] = place
+        head, *rest = self._lines(written)
         return [f"{role} {head.removeprefix('graph ')}", *rest]
 
     def _target(self, node: Node) -> str:
@@ -196,10 +203,10 @@ class Graph:
     def dot(self) -> str:
         """Graphviz source of the graph."""
         style = '  rankdir=TB; node [shape=box, style="rounded,filled", fillcolor=white, fontname=monospace];'
-        return "\n".join(["digraph {", style, *self._dot_lines("n"), "}"])
+        return "\n".join(["digraph {", style, *self._dot_lines("n", {}), "}"])
 
-    def _dot_lines(self, prefix: str) -> list[str]:
-        """Vertices and edges; the body of a loop is a cluster, tied to its node by a dashed edge."""
+    def _dot_lines(self, prefix: str, drawn: dict[Graph, str]) -> list[str]:
+        """Vertices and edges; the body of a loop is a cluster, tied by a dashed edge to each node that holds it."""
         lines = []
         outputs = set(self.outputs)
         for i, node in enumerate(self.nodes):
@@ -207,10 +214,12 @@ class Graph:
             text = "\\n".join(filter(None, (_dot_text(self.names.get(node, "")), node.op.name, str(node.aval))))
             lines.append(f'  {prefix}{i} [label="{text}", fillcolor={color}];')
             for name, held in _held(node):
-                inner = f"{prefix}{i}{name}"
-                title = _dot_text(held.title)
-                lines += [f'  subgraph "cluster_{inner}" {{', f'  label="{name} {title}"; style=rounded;']
-                lines += [*held._dot_lines(inner), "  }"]
+                inner = drawn.get(held, f"{prefix}{i}{name}")
+                if held not in drawn:
+                    drawn[held] = inner
+                    title = _dot_text(held.title)
+                    lines += [f'  subgraph "cluster_{inner}" {{', f'  label="{name} {title}"; style=rounded;']
+                    lines += [*held._dot_lines(inner, drawn), "  }"]
                 lines.append(f"  {prefix}{i} -> {inner}{held.index[held.outputs[0]]} [style=dashed, dir=none];")
         edges = (f"  {prefix}{self.index[a]} -> {prefix}{i};" for i, node in enumerate(self.nodes) for a in node.args)
         return [*lines, *edges]

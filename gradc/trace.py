@@ -25,20 +25,26 @@ from gradc.errors import DTypeError, FrozenWarning, GradcError, ShapeError, Trac
 from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
 from gradc.node import OPS, Node, as_node, here, leaked, watching
+from gradc.ops.control import call_function, on_own_leaves
 from gradc.places import is_user_code, warn_user
 from gradc.refusals import as_refused
 from gradc.witnesses import Witnesses
 
 
 class Trace:
-    """Identity of one tracing run; its leaves point to it.  ``inlined`` are names from graphs inlined into it."""
+    """Identity of one tracing run; its leaves point to it.
 
-    __slots__ = ("finished", "inlined", "title")
+    ``inlined`` are names from graphs inlined into it; ``bodies`` the functions that are called in it, each on leaves of
+    its own, which no other trace shares.
+    """
+
+    __slots__ = ("bodies", "finished", "inlined", "title")
 
     def __init__(self, title: str):
         self.title = title
         self.finished = False
         self.inlined: dict[Node, str] = {}
+        self.bodies: dict[Graph, Graph] = {}
 
 
 NO_TRACE: tuple[Trace, ...] = ()
@@ -265,6 +271,16 @@ def run(graph: Graph, arrays: Sequence[Any]) -> list[Any]:
         for i, (node, a) in enumerate(zip(graph.inputs, arrays, strict=True))
     }
     return [as_result(v) for v in interpret(graph.outputs, dict(values))]
+
+
+def called(graph: Graph, arrays: Sequence[Any]) -> list[Node]:
+    """The flat outputs of a graph that reads no open trace, as the results of one node: a call of its function."""
+    operands = [as_node(a) for a in arrays]
+    running = open_traces.get()
+    if not running:
+        _refuse_leaks(graph.replace(inputs=(), outputs=tuple(operands)))
+    known = running[0].bodies if running else {}
+    return call_function(on_own_leaves(graph, known), operands)
 
 
 def _inlined(graph: Graph, arrays: Sequence[Any]) -> list[Node]:

@@ -1,8 +1,10 @@
 """jit, compile and train_step: Python functions to native functions.
 
 `jit` compiles lazily, once per tree structure, leaf shapes and dtypes, and static values.  Called inside a trace it
-is traced once for the same, and its graph inlined: what it computes can be fused with what stands around it, and equal
-kernels are emitted once.  `compile` is the same ahead of time, from `spec`s.
+is traced once for the same.  Its graph is inlined where it is small: what it computes can be fused with what stands
+around it.  A larger one is a body that all calls share, in the graph, its derivatives and the code, so that functions
+which call each other n deep cost n bodies; one that is called at a single place is inlined after all (`passes.inline`).
+`compile` is the same ahead of time, from `spec`s.
 """
 
 from __future__ import annotations
@@ -32,13 +34,17 @@ from gradc.node import Node, describe, here
 from gradc.optim import Optimizer, apply_updates
 from gradc.passes import cse
 from gradc.process import load_module
-from gradc.trace import argument_names, aval_of, function_name, open_traces, run, trace
+from gradc.trace import argument_names, aval_of, called, function_name, open_traces, run, trace
 
 if TYPE_CHECKING:
     from gradc.api.executable import Executable
 
 #: Of how many argument shapes a function keeps the graph for calls inside traces.
 MOST_KEPT = 64
+
+#: A function of fewer nodes becomes part of the trace that calls it; one of so many stands once for all calls.  A call
+#: is one node, so small functions that call each other grow until they are large enough to be called.
+FEWEST_SHARED = 64
 
 #: jitted functions that are being traced, each with what it is traced for
 _running: ContextVar[frozenset[tuple[int, Hashable]]] = ContextVar("gradc_jitted_traces", default=frozenset())
@@ -127,16 +133,17 @@ class Jitted(Dispatched):
         seconds = perf_counter() - start
         if graph.free or any(isinstance(x, Node) for x in leaves):
             assert graph.out_tree is not None
-            return _Inlined(graph.out_tree.unflatten(run(self._kept(graph, key), leaves)))
+            kept = self._kept(graph, key)
+            shared = not kept.free and len(kept.nodes) >= FEWEST_SHARED
+            return _Inlined(graph.out_tree.unflatten((called if shared else run)(kept, leaves)))
         known = self._versions.get(key)
         if known is None:
             known = self._versions.keep(key, self._compile(graph, args, kwargs, seconds))
         return known
 
     def _kept(self, graph: Graph, key: Hashable) -> Graph:
-        """The graph that stands for a call inside a trace: traced once, with equal work done once, so that functions
-        which call each other many times stay as large as what they compute.  One that reads an open trace is that
-        trace's alone.
+        """The graph of a call inside a trace: traced once, with equal work done once.  One that reads an open trace is
+        that trace's alone.
         """
         if graph.free:
             return graph

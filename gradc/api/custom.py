@@ -22,6 +22,7 @@ from gradc.ops.control import items
 from gradc.ops.custom import DerivativeRule, RuleKind
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
+from gradc.passes import looked_into
 from gradc.trace import function_name, new_input, run, trace
 
 Rule = Callable[..., Any]
@@ -179,7 +180,7 @@ class _Rule:
         applied.__name__ = f"the {self.kind} rule of {self.title}"
         graph = trace(applied, primals, linear)
         CustomDerivative._refuse_outside(graph, applied.__name__)
-        return graph
+        return looked_into(graph)
 
     def _pushed(self, primals: tuple[Any, ...], tangents: Any) -> tuple[Node, ...]:
         _, tangent = self._pair(self.rule(primals, tangents), "(result, tangent)")

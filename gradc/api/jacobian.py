@@ -18,7 +18,7 @@ from gradc.errors import DTypeError
 from gradc.graph import Graph
 from gradc.node import here
 from gradc.ops.leaves import full
-from gradc.passes import LINEAR, run_passes
+from gradc.passes import LINEAR, looked_into, run_passes
 from gradc.trace import run
 
 
@@ -52,6 +52,7 @@ class Jacobian(Transform):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         wanted, graph, inputs = with_respect_to(self.function, args, kwargs, self.argnums, self.title)
         _refuse_integers(graph)
+        graph = looked_into(graph)
         blocks = jacobian_blocks(graph, inputs, lambda g: run_passes(g, LINEAR), self.mode, lanes=True)
         dense = [
             full(y.shape + x.shape, 0, y.dtype) if block is None else block

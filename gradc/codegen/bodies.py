@@ -1,7 +1,7 @@
-"""Loops and branches around kernels: pointers that move, and calls.
+"""Loops, branches and calls around kernels: pointers that move, and calls of functions.
 
-Enters: a `Repeat` or `Choice`, the pointers of its kernel's slots, and how the function of an inner kernel is found.
-Leaves: the loop, in a function under construction.  A step costs its kernels, and for each row an addition.
+Enters: a `Repeat`, `Choice` or `Call`, the pointers of its kernel's slots, and how the function of an inner kernel is
+found.  Leaves: the loop, in a function under construction.  A step costs its kernels, and for each row an addition.
 Start reading at `emit_repeat`.
 """
 
@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from gradc.codegen.ir import Function, Lanes, Value, const
 from gradc.codegen.memory import copy_bytes, load, offset_pointer
 from gradc.codegen.poll import LONG, ask, emit_poll, going_on, looking, unless_stopped
-from gradc.schedule.bodies import Body, Choice, Handed, Repeat
+from gradc.schedule.bodies import Body, Call, Choice, Handed, Repeat
 from gradc.schedule.kernel import Kernel, Place
 
 FunctionOf = Callable[[Kernel], str]
@@ -33,6 +33,13 @@ def emit_choice(f: Function, work: Choice, slots: Sequence[str], function: Funct
     for taken, body in ((which, work.body), (b.not_(which), work.otherwise)):
         with f.when(taken):
             call_kernels(f, body, inputs, outputs, _slot(slots, work.arena), function)
+
+
+def emit_call(f: Function, work: Call, slots: Sequence[str], function: FunctionOf) -> None:
+    """The body of ``work``, unless the function shall end: so calls in calls end one after another."""
+    with unless_stopped(f, "%status"):
+        inputs, outputs = [slots[s] for s in work.operands], [slots[s] for s in work.results]
+        call_kernels(f, work.body, inputs, outputs, _slot(slots, work.arena), function)
 
 
 def call_kernels(

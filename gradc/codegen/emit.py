@@ -24,7 +24,7 @@ from functools import partial
 import numpy as np
 
 from gradc.codegen import bounds
-from gradc.codegen.bodies import FunctionOf, emit_choice, emit_repeat
+from gradc.codegen.bodies import FunctionOf, emit_call, emit_choice, emit_repeat
 from gradc.codegen.contract import Products, scratch_bytes
 from gradc.codegen.debug import Locations
 from gradc.codegen.flush import flushing
@@ -35,7 +35,7 @@ from gradc.codegen.order import emit_search, emit_sort
 from gradc.codegen.poll import ask, looks, unless_stopped
 from gradc.codegen.status import HALF_WRITTEN, INTERRUPTED
 from gradc.codegen.target import Target
-from gradc.schedule.bodies import Choice, Repeat, every_part
+from gradc.schedule.bodies import Call, Choice, Repeat, every_part
 from gradc.schedule.duration import seconds_of
 from gradc.schedule.kernel import (
     Buffer,
@@ -275,6 +275,8 @@ class _Library:
             emit_repeat(f, work, slots, inner)
         elif isinstance(work, Choice):
             emit_choice(f, work, slots, inner)
+        elif isinstance(work, Call):
+            emit_call(f, work, slots, inner)
         elif isinstance(work, Sort):
             emit_sort(f, work, slots, "%status")
         else:

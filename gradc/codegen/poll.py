@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from gradc.codegen.ir import Function, Lanes, Loop, Value, const
 from gradc.codegen.status import INTERRUPTED
 from gradc.schedule.affine import Var
-from gradc.schedule.bodies import Choice, Repeat
+from gradc.schedule.bodies import Holder
 from gradc.schedule.kernel import (
     Apply,
     Correlation,
@@ -94,7 +94,7 @@ def looks(work: Work) -> bool:
     """Whether the code of some work may look."""
     if isinstance(work, Nest) and any(stage.recur is not None for stage in work.stages):
         return True
-    return isinstance(work, Repeat | Choice | Sort) or operations(work) > LONG
+    return isinstance(work, Holder | Sort) or operations(work) > LONG
 
 
 def operations(work: Nest | Product | Correlation | Search) -> float:

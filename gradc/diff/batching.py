@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from gradc.aval import Aval
 from gradc.diff.calls import batch_call
 from gradc.diff.custom import batch_custom
+from gradc.diff.functions import batch_function
 from gradc.diff.loops import batch_loop
 from gradc.interpret import topological
 from gradc.node import Node, derived_from, dsl
-from gradc.ops.control import Loop, inner_leaf
+from gradc.ops.control import Loop, inner_leaf, is_function
 from gradc.ops.custom import rule_of
 from gradc.ops.leaves import iota
 from gradc.ops.record import HOLDERS, LEAVES, Kind
@@ -56,6 +57,8 @@ def batch_through_bodies(
         return batch_loop(Loop.of(node), args, batched, size, batch)
     if (rule := rule_of(node)) is not None:
         return batch_custom(node, rule, args, batched, size, batch)
+    if is_function(node):
+        return batch_function(node, args, batched, size, batch)
     return batch_call(node, args, batched, size, batch)
 
 

@@ -17,7 +17,16 @@ from gradc.graph import Graph, rewrite, substitute
 from gradc.interpret import topological
 from gradc.node import Node
 from gradc.ops.contraction import guarded
-from gradc.ops.control import Loop, bodies, by_results, inner_leaf, item, result_count
+from gradc.ops.control import (
+    Loop,
+    bodies,
+    by_results,
+    inner_leaf,
+    is_function,
+    item,
+    once_per_body,
+    result_count,
+)
 from gradc.ops.custom import rule_of
 from gradc.ops.products import times
 from gradc.ops.ranges import as_factor, is_safe, range_of, vanishes
@@ -41,6 +50,8 @@ def dependents(outputs: Iterable[Node], inputs: Iterable[Node]) -> set[Node]:
 
 def results_that_depend(node: Node, moves: Sequence[bool]) -> list[bool]:
     """Which results of a node with bodies depend on the operands that ``moves`` marks."""
+    if is_function(node):
+        return _outputs_that_depend(node.attrs["body"], tuple(moves))
     inner = moving_inputs(node, moves)
     if inner is None:
         return [True] * result_count(node)
@@ -50,6 +61,12 @@ def results_that_depend(node: Node, moves: Sequence[bool]) -> list[bool]:
             reached = dependents(body.outputs, _marked(body, inner[name]))
             found = [f or y in reached for f, y in zip(found, body.outputs, strict=True)]
     return found
+
+
+@once_per_body
+def _outputs_that_depend(body: Graph, moves: tuple[bool, ...]) -> list[bool]:
+    reached = dependents(body.outputs, _marked(body, moves))
+    return [y in reached for y in body.outputs]
 
 
 def moving_inputs(node: Node, moves: Sequence[bool]) -> dict[str, list[bool]] | None:

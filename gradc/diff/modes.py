@@ -3,7 +3,8 @@
 Enters: outputs, inputs, and a tangent per input or a cotangent per output (None: structurally zero).  Leaves: a tangent
 per output or a cotangent per input, built in the DSL and structurally linear in what was given.
 Invariant: what one node does is the one rule of its record (`forward`, `reverse`); a node that holds bodies is derived
-by both modes on its bodies (`loops`, `calls`), which is why they live together.  Start reading at `push_forward`.
+by both modes on its bodies (`loops`, `calls`, `functions`), which is why they live together.
+Start reading at `push_forward`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from collections.abc import Mapping, Sequence
 from gradc.diff.calls import pull_call, push_call
 from gradc.diff.custom import pull_custom, push_custom
 from gradc.diff.forward import node_tangent
+from gradc.diff.functions import pull_function, push_function
 from gradc.diff.linear import active_nodes, passes
 from gradc.diff.loops import pull_loop, push_linear, push_loop
 from gradc.diff.reverse import accumulate, pull_through
 from gradc.graph import substitute
 from gradc.node import Node, derived_from
-from gradc.ops.control import Loop, inner_leaf, result_count
+from gradc.ops.control import Loop, informed, inner_leaf, is_function, result_count
 from gradc.ops.custom import rule_of
 from gradc.ops.ranges import range_of
 from gradc.ops.record import HOLDERS, Kind
@@ -35,6 +37,7 @@ def push_forward(
     known: dict[Node, Node | None] = {x: t for x, t in zip(inputs, tangents, strict=True) if t is not None}
     several: dict[Node, list[Node | None]] = {}  # tangents of the results of nodes that have several
     order, active = active_nodes(outputs, [x for x in inputs if x in known])
+    _inform_functions(order)
     for node in order:
         if node not in active or node in known:
             continue
@@ -48,6 +51,13 @@ def push_forward(
             else:
                 known[node] = node_tangent(node, [known.get(a) for a in node.args])
     return [known.get(y) for y in outputs]
+
+
+def _inform_functions(order: Sequence[Node]) -> None:
+    """Tell functions what may happen in any of their calls, before one of these is differentiated for all."""
+    for node in order:
+        if is_function(node):
+            informed(node)
 
 
 def linearise(outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node | None]) -> list[Node | None]:
@@ -64,6 +74,8 @@ def _push_through_bodies(node: Node, tangents: Sequence[Node | None], split: boo
         return (push_linear if split else push_loop)(Loop.of(node), tangents, push)
     if (rule := rule_of(node)) is not None:
         return push_custom(node, rule, tangents, push, pull_back)
+    if is_function(node):
+        return push_function(node, tangents, push, split)
     return push_call(node, tangents, push)
 
 
@@ -94,6 +106,7 @@ def pull_back(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Seque
     """Vector-Jacobian product: the cotangent of each input, None where it is structurally zero."""
     wanted = set(inputs)
     order, active = active_nodes(outputs, inputs)
+    _inform_functions(order)
     pending: dict[Node, list[Node]] = {}
     for y, ct in zip(outputs, cotangents, strict=True):
         if ct is not None and y in active:
@@ -139,6 +152,8 @@ def _pull_through_bodies(
         pulled = pull_loop(Loop.of(node), moves, given, linearise, pull_back)
     elif (rule := rule_of(node)) is not None:
         pulled = pull_custom(node, rule, moves, given, push_forward, pull_back)
+    elif is_function(node):
+        pulled = pull_function(node, moves, given, pull_back)
     else:
         pulled = pull_call(node, moves, given, pull_back)
     return [(a, c) for a, c in zip(node.args, pulled, strict=True) if c is not None]

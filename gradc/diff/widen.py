@@ -5,6 +5,7 @@ Invariant: widening changes dtypes only; node k of the widened graph is node k o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from gradc.aval import Aval, Results, is_float
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.ops.control import bodies, every_body
 from gradc.ops.custom import DerivativeRule
 from gradc.ops.record import Kind
 
@@ -20,28 +22,35 @@ WIDE = np.dtype(np.float64)
 
 def widen(graph: Graph) -> Graph:
     """The graph with float64 in place of every narrower float, node for node; itself if there is none."""
-    if is_wide(graph):
-        return graph
+    return graph if is_wide(graph) else _widened_graph(graph, {})
+
+
+def _widened_graph(graph: Graph, done: dict[Graph, Graph]) -> Graph:
+    """``graph`` widened, and each body in it once."""
     new: dict[Node, Node] = {}
     for node in graph.nodes:
-        new[node] = _widened(node, tuple(new[a] for a in node.args))
+        held = {k: _widened_body(v, done) for k, v in bodies(node).items()}
+        new[node] = _widened(node, tuple(new[a] for a in node.args), held)
     names = {new[n]: name for n, name in graph.names.items() if n in new}
     return graph.replace(
         inputs=tuple(new[n] for n in graph.inputs), outputs=tuple(new[n] for n in graph.outputs), names=names
     )
 
 
+def _widened_body(body: Graph, done: dict[Graph, Graph]) -> Graph:
+    if body not in done:
+        done[body] = _widened_graph(body, done)
+    return done[body]
+
+
 def is_wide(graph: Graph) -> bool:
     """Whether every float of the graph, those in bodies included, is a float64."""
-    return all(
-        _wide_aval(node.aval) == node.aval and all(is_wide(v) for v in node.attrs.values() if isinstance(v, Graph))
-        for node in graph.nodes
-    )
+    return all(_wide_aval(node.aval) == node.aval for body in every_body(graph) for node in body.nodes)
 
 
-def _widened(node: Node, args: tuple[Node, ...]) -> Node:
+def _widened(node: Node, args: tuple[Node, ...], held: Mapping[str, Graph]) -> Node:
     aval = _wide_aval(node.aval)
-    attrs: dict[str, Any] = {k: _held(v) for k, v in node.attrs.items()}
+    attrs: dict[str, Any] = {**{k: _with_rule(v) for k, v in node.attrs.items()}, **held}
     if "dtype" in attrs and node.aval.is_float:
         attrs["dtype"] = aval.dtype
     if node.op.kind is Kind.CONSTANT:
@@ -51,11 +60,11 @@ def _widened(node: Node, args: tuple[Node, ...]) -> Node:
     return Node(node.op, args, attrs, aval, node.where, None, node.replica)
 
 
-def _held(value: Any) -> Any:
-    """An attribute, widened where it holds a graph: a body, or a user's rule for the derivative of one."""
+def _with_rule(value: Any) -> Any:
+    """An attribute; of a user's rule for the derivative of a body, the rule widened."""
     if isinstance(value, DerivativeRule):
         return DerivativeRule(value.kind, value.title, lambda: widen(value.graph))
-    return widen(value) if isinstance(value, Graph) else value
+    return value
 
 
 def _wide_aval(aval: Aval) -> Aval:

@@ -18,6 +18,7 @@ from gradc.errors import TraceError
 from gradc.explain.assumptions import assume
 from gradc.graph import Graph
 from gradc.node import Node, here
+from gradc.passes import write_out
 from gradc.trace import function_name, trace
 
 if TYPE_CHECKING:
@@ -97,7 +98,11 @@ def traced(
     f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0, **kwargs: Any
 ) -> tuple[Graph, list[Node]]:
     """The graph of ``f``, and those of its inputs that are in the arguments ``argnums``."""
+    from gradc.diff.symbolic.written_out import refuse_to_write
+
     graph = trace(f, *args, **kwargs)
+    refuse_to_write(graph, "explain", "Explain one of the functions, or with smaller shapes or fewer layers.")
+    graph = write_out(graph)
     chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     _, paths, _ = flatten((args, kwargs))
     wanted = []

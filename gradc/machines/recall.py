@@ -93,9 +93,18 @@ def _files_of_the_compiler() -> Iterator[str]:
         yield from (os.path.join(folder, name) for name in files if name.endswith(_CODE))
 
 
-def _graph(graph: Graph, replicas: dict[int, int] | None = None) -> Iterator[bytes | memoryview]:
-    """What a graph computes.  ``replicas`` numbers what is computed again in the order met: the same in any process."""
-    numbers, replicas = graph.index, {0: 0} if replicas is None else replicas
+@dataclass(frozen=True)
+class _Met:
+    """What was met on the way, numbered in that order, which is the same in any process."""
+
+    replicas: dict[int, int]  #: numbers of what is computed again
+    graphs: dict[Graph, int]  #: bodies: one that several nodes hold is described once
+
+
+def _graph(graph: Graph, met: _Met | None = None) -> Iterator[bytes | memoryview]:
+    """What a graph computes."""
+    met = _Met({0: 0}, {}) if met is None else met
+    numbers = graph.index
     yield repr(([numbers[n] for n in graph.inputs], [numbers[n] for n in graph.outputs])).encode()
     lines: list[str] = []
     large: list[Any] = []
@@ -112,11 +121,11 @@ def _graph(graph: Graph, replicas: dict[int, int] | None = None) -> Iterator[byt
         if node.attrs and node.op.kind is not Kind.INPUT:  # what an input says of its trace is nothing to the code
             attrs = ";".join([f"{name}={_name(value)}" for name, value in node.attrs.items()])
             large += [v for v in node.attrs.values() if type(v) not in _PLAIN]
-        replica = replicas.setdefault(node.replica, len(replicas))
+        replica = met.replicas.setdefault(node.replica, len(met.replicas))
         lines.append(f"{node.op.name}{[numbers[x] for x in node.args]}{attrs} {aval} {replica}")
     yield "\n".join(lines).encode()
     for value in large:
-        yield from _large(value, replicas)
+        yield from _large(value, met)
 
 
 @cache
@@ -156,15 +165,20 @@ def _name(value: Any) -> str:
     raise _NamelessError
 
 
-def _large(value: Any, replicas: dict[int, int]) -> Iterator[bytes | memoryview]:
+def _large(value: Any, met: _Met) -> Iterator[bytes | memoryview]:
     """The contents of arrays and graphs in an attribute."""
     if isinstance(value, np.ndarray):
         yield _bytes(value)
     elif type(value) is Graph:
-        yield from _graph(value, replicas)
+        known = met.graphs.get(value)
+        if known is not None:
+            yield f"graph {known}".encode()
+        else:
+            met.graphs[value] = len(met.graphs)
+            yield from _graph(value, met)
     elif type(value) in (tuple, list):
         for x in value:
-            yield from _large(x, replicas)
+            yield from _large(x, met)
 
 
 # -- the record --------------------------------------------------------------------------------------------------------

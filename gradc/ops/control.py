@@ -9,6 +9,8 @@ A *body* is a closed `Graph`: it reads nothing but its own inputs, so what it us
   walks the rows from the last to the first.  Results: the last carries, then the stacked ys.
 - ``cond`` runs one of two bodies; ``checkpoint`` runs one body, whose inner values reverse mode computes again
   (``custom``, a body with a derivative of the user's, is in `gradc.ops.custom`).
+- ``function`` runs one body too, which many nodes may hold: it stands once in the graph, in its derivatives and in the
+  code, so a program of n functions that call each other stays as large as they are (`is_function`).
 - ``item`` reads one result.
 
 `Loop` is a loop node taken apart.  Derivatives and batching of these kinds are in `gradc.diff.loops` and
@@ -17,9 +19,11 @@ A *body* is a closed `Graph`: it reads nothing but its own inputs, so what it us
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -33,6 +37,8 @@ from gradc.ops.ranges import NOTHING, Range, Zeros, declared, range_of, union
 from gradc.ops.record import HOLDERS, Kind, Op, register
 
 Array = np.ndarray[Any, Any]
+#: a rule for `gradc.graph.rewrite`
+Rule = Callable[[Node, tuple[Node, ...]], Node | None]
 
 
 def bodies(node: Node) -> Mapping[str, Graph]:
@@ -45,13 +51,109 @@ def bodies(node: Node) -> Mapping[str, Graph]:
 def every_node(graph: Graph) -> dict[Node, int]:
     """The nodes of a graph and of all bodies in it, numbered: those of the graph itself by their position there."""
     found: dict[Node, int] = {}
-    pending = [graph]
-    while pending:
-        current = pending.pop(0)
-        for node in current.nodes:
+    for body in every_body(graph):
+        for node in body.nodes:
             found.setdefault(node, len(found))
-            pending += bodies(node).values()
     return found
+
+
+def every_body(graph: Graph) -> list[Graph]:
+    """``graph`` and all bodies in it, each once however many nodes hold it, level by level."""
+    found = [graph]
+    seen = {graph}
+    for current in found:  # which grows on the way
+        for body in held_in(current):
+            if body not in seen:
+                seen.add(body)
+                found.append(body)
+    return found
+
+
+def inside_out(graph: Graph) -> list[Graph]:
+    """All bodies in ``graph``, each once and behind those in it; last ``graph`` itself."""
+    order: list[Graph] = []
+    seen = {graph}
+    stack = [(graph, iter(held_in(graph)))]
+    while stack:
+        current, inner = stack[-1]
+        for body in inner:
+            if body not in seen:
+                seen.add(body)
+                stack.append((body, iter(held_in(body))))
+                break
+        else:
+            order.append(current)
+            stack.pop()
+    return order
+
+
+Made = TypeVar("Made")
+Given = TypeVarTuple("Given")
+
+
+def once_per_body(make: Callable[[Graph, *Given], Made]) -> Callable[[Graph, *Given], Made]:
+    """``make``, called once for a body and the same other arguments: what nodes share, what is made of it is shared."""
+    made: WeakKeyDictionary[Graph, dict[tuple[*Given], Made]] = WeakKeyDictionary()
+
+    @functools.wraps(make)
+    def once(body: Graph, *given: *Given) -> Made:
+        known = made.setdefault(body, {})
+        if given not in known:
+            known[given] = make(body, *given)
+        return known[given]
+
+    return once
+
+
+def on_own_leaves(graph: Graph, known: dict[Graph, Graph]) -> Graph:
+    """``graph``, and the bodies in it, on fresh inputs: what is told of those (`tell`) is told of nobody else's.
+
+    ``known``: what has become of others; what was made here is there as itself.
+    """
+    for body in inside_out(graph):
+        if body not in known:
+            fresh = {x: inner_leaf(x.aval, str(x.attrs["name"])) for x in body.inputs}
+            moved: dict[Node, Node] = {}
+            outputs = rewrite(body.outputs, _on_other_bodies(known), fresh, moved)
+            names = {moved[n]: name for n, name in body.names.items() if n in moved}
+            made = body.replace(inputs=tuple(fresh.values()), outputs=tuple(outputs), names=names, aliases={})
+            known[body] = known[made] = made
+    return known[graph]
+
+
+def _on_other_bodies(known: Mapping[Graph, Graph]) -> Rule:
+    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
+        held = bodies(node)
+        if all(known[body] is body for body in held.values()):
+            return None
+        attrs = {**node.attrs, **{name: known[body] for name, body in held.items()}}
+        return Node(node.op, args, attrs, node.aval, node.where, node.label, node.replica)
+
+    return rule
+
+
+def held_in(graph: Graph) -> list[Graph]:
+    """The bodies that nodes of ``graph`` itself hold."""
+    return [body for node in graph.nodes for body in bodies(node).values()]
+
+
+#: Nodes of a graph with all functions written out, up to which that is done to look at every single one.
+MOST_WRITTEN = 1 << 16
+
+
+def written_size(graph: Graph) -> int:
+    """How many nodes there would be if each call of a function were what its body computes."""
+    size: dict[Graph, int] = {}
+    for body in inside_out(graph):
+        called = sum(size[node.attrs["body"]] for node in body.nodes if is_function(node))
+        size[body] = len(body.nodes) + called
+    return sum(size[body] for body in {graph: None, **dict.fromkeys(_held_otherwise(graph))})
+
+
+def _held_otherwise(graph: Graph) -> list[Graph]:
+    """Bodies that some node holds which is no call of a function."""
+    holders = [node for body in every_body(graph) for node in body.nodes if not is_function(node)]
+    return [body for node in holders for body in bodies(node).values()]
 
 
 def item(node: Node, index: int) -> Node:
@@ -82,8 +184,9 @@ def informed(holder: Node) -> None:
         Loop.of(holder).inform()
         return
     operands = holder.args[1:] if holder.op.kind is Kind.BRANCH else holder.args
+    known = carried if is_function(holder) else range_of
     for body in bodies(holder).values():
-        tell(body, zip(body.inputs, map(range_of, operands), strict=True))
+        tell(body, zip(body.inputs, map(known, operands), strict=True))
 
 
 def tell(body: Graph, known: Iterable[tuple[Node, Range]]) -> bool:
@@ -103,8 +206,8 @@ def tell(body: Graph, known: Iterable[tuple[Node, Range]]) -> bool:
 
 
 def carried(node: Node) -> Range:
-    """What is known of a carry that starts as ``node`` or that a step hands on: how it fails to be finite, and how it
-    is 0; no bounds, so that a fixed point is soon found."""
+    """What is known of a carry that starts as ``node`` or that a step hands on, and of an operand of a function: how it
+    fails to be finite, and how it is 0; no bounds, so that a body is soon told all that may happen."""
     found = range_of(node)
     return Range(hazard=found.hazard, zeros=max(found.zeros, Zeros.POSSIBLE))
 
@@ -399,6 +502,25 @@ register(
         doc="A body whose inner values reverse mode computes again instead of keeping them.",
     )
 )
+register(
+    Op(
+        name="function",
+        kind=Kind.CALL,
+        infer=body_results,
+        numpy=lambda *operands, body: tuple(body.call(operands)),
+        doc="A body that stands once for all nodes that call it.",
+    )
+)
+
+
+def is_function(node: Node) -> bool:
+    """Whether a node calls a body that others may call too: what is derived of it is derived once for all of them."""
+    return node.op.name == "function"
+
+
+def call_function(body: Graph, operands: Sequence[Node]) -> list[Node]:
+    """The results of ``body``, which reads nothing but its inputs, as those of one node."""
+    return items(OPS["function"].make(tuple(operands), body=body))
 
 
 def selected(which: Node, one: Sequence[Node], two: Sequence[Node]) -> list[Node]:
@@ -409,9 +531,6 @@ def selected(which: Node, one: Sequence[Node], two: Sequence[Node]) -> list[Node
         return which if node.shape == which.shape else OPS["broadcast"].make((which,), shape=node.shape, axes=axes)
 
     return [OPS["where"].make((like(a), a, b)) for a, b in zip(one, two, strict=True)]
-
-
-Rule = Callable[[Node, tuple[Node, ...]], Node | None]
 
 
 def by_results(results_of: Callable[[Node, tuple[Node, ...]], Sequence[Node] | None]) -> Rule:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradc.containers import flatten, leaves_of
-from gradc.diff.symbolic.written_out import LongLoopError
+from gradc.diff.symbolic.written_out import TooLongError
 from gradc.graph import Graph
 from gradc.node import Node, here
 from gradc.ops.custom import rule_of
@@ -211,7 +211,7 @@ def _estimates(
     for method in methods:
         try:
             found.append(makers[method]())
-        except (LongLoopError, DenseError) as error:
+        except (TooLongError, DenseError) as error:
             left_out.append(f"{method} left out: {str(error).splitlines()[0]}")
         except Exception as error:
             failures[method] = error

@@ -20,6 +20,7 @@ from gradc.errors import DTypeError
 from gradc.graph import Graph
 from gradc.node import Node, constant, here
 from gradc.ops.leaves import full
+from gradc.passes import looked_into
 from gradc.trace import new_input
 
 Array = np.ndarray[Any, Any]
@@ -77,6 +78,7 @@ class Subject:
 
 def subject_of(graph: Graph, arrays: Sequence[Any], seed: int = 0) -> Subject:
     """The subject for a traced function at a point; raises DTypeError where there is nothing to differentiate."""
+    graph = looked_into(graph)
     wanted = tuple(i for i, x in enumerate(graph.inputs) if x.aval.is_float)
     if not wanted or not any(y.aval.is_float for y in graph.outputs):
         given = ", ".join(f"{graph.name(x)}: {x.aval}" for x in graph.inputs)

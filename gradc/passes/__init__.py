@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gradc.graph import Graph
 from gradc.node import Node
-from gradc.ops.control import bodies
+from gradc.ops.control import every_body
 from gradc.passes.accumulate import accumulate, is_narrow_sum
 from gradc.passes.cse import cse
 from gradc.passes.dce import dce
 from gradc.passes.expand import expand
 from gradc.passes.fold import fold
 from gradc.passes.hoist import hoist
-from gradc.passes.inline import inline
+from gradc.passes.inline import inline, inline_once, looked_into, write_out
 from gradc.passes.inside import Pass, apply
 from gradc.passes.join import join
 from gradc.passes.prune import prune
@@ -34,10 +34,11 @@ from gradc.passes.verify import verify
 Observe = Callable[[str, Graph, Graph], None]
 
 #: before a derivative is taken: a derivative of the stable form, not a stable form of the derivative
-FORWARD: tuple[Pass, ...] = (fold, simplify, cse, stabilise, cse, hoist, prune)
+FORWARD: tuple[Pass, ...] = (inline_once, fold, simplify, cse, stabilise, cse, hoist, prune)
 #: what `optimise` runs, in order
 PIPELINE: tuple[Pass, ...] = (
-    inline, fold, simplify, cse, stabilise, simplify, cse, join, cse, join, hoist, prune, cse, quotients, dce,
+    inline, write_out, fold, simplify, cse, stabilise, simplify, cse, join, cse, join, hoist, prune, cse, quotients,
+    dce,
 )  # fmt: skip
 #: before a linear map is applied to the identity: equal residuals become one node
 LINEAR: tuple[Pass, ...] = (fold, simplify, cse)
@@ -77,13 +78,12 @@ def run_passes(
 
 def lowering(graph: Graph) -> tuple[Pass, ...]:
     """`LOWERING`, or nothing where no node asks for it."""
-    return LOWERING if _asked(graph) else ()
+    return LOWERING if any(map(_asked, every_body(graph))) else ()
 
 
 def _asked(graph: Graph) -> bool:
     asking = (node.op.expand is not None or node.op.name == "fold" or is_narrow_sum(node) for node in graph.nodes)
-    inside = (_asked(body) for node in graph.nodes for body in bodies(node).values())
-    return any(asking) or sharing(graph) or any(inside)
+    return any(asking) or sharing(graph)
 
 
 def optimise(graph: Graph, observe: Observe | None = None, check: bool | None = None) -> Graph:
@@ -93,6 +93,7 @@ def optimise(graph: Graph, observe: Observe | None = None, check: bool | None = 
 
 __all__ = [
     "FORWARD", "LINEAR", "LOWERING", "PASSES", "PIPELINE", "Observe", "Pass", "accumulate", "apply", "cse", "dce",
-    "expand", "fold", "hoist", "inline", "join", "lowering", "optimise", "prune", "quotients", "run_passes", "share",
-    "simplify", "simplify_to_read", "stabilise", "together", "unfold", "verify",
+    "expand", "fold", "hoist", "inline", "inline_once", "join", "looked_into", "lowering", "optimise", "prune",
+    "quotients", "run_passes", "share", "simplify", "simplify_to_read", "stabilise", "together", "unfold", "verify",
+    "write_out",
 ]  # fmt: skip

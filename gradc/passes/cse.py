@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
@@ -52,10 +52,21 @@ def value_key(value: Any) -> Hashable:
     return (type(value), value)
 
 
-_graph_keys: WeakKeyDictionary[Graph, Hashable] = WeakKeyDictionary()
+class GraphKey:
+    """What a closed graph computes.  There is one for all graphs that compute the same, so that it is compared by
+    identity, however deep the graphs in it nest."""
+
+    __slots__ = ("__weakref__", "what")
+
+    def __init__(self, what: Hashable):
+        self.what = what
 
 
-def graph_key(graph: Graph) -> Hashable:
+_graph_keys: WeakKeyDictionary[Graph, GraphKey] = WeakKeyDictionary()
+_by_what: WeakValueDictionary[Hashable, GraphKey] = WeakValueDictionary()
+
+
+def graph_key(graph: Graph) -> GraphKey:
     """A closed graph by what it computes: equal for bodies that differ in leaves, names and source lines alone."""
     known = _graph_keys.get(graph)
     if known is None:
@@ -65,5 +76,6 @@ def graph_key(graph: Graph) -> Hashable:
             else (n.op, tuple(graph.index[a] for a in n.args), attrs_key(n), n.aval, n.replica)
             for n in graph.nodes
         )  # fmt: skip
-        known = _graph_keys[graph] = (nodes, tuple(graph.index[y] for y in graph.outputs))
+        what = (nodes, tuple(graph.index[y] for y in graph.outputs))
+        known = _graph_keys[graph] = _by_what.setdefault(what, GraphKey(what))
     return known

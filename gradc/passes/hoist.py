@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from gradc.graph import Graph, substitute
 from gradc.node import Node, derived_from
-from gradc.ops.control import Loop, bodies, inner_leaf, is_costless, lifted
+from gradc.ops.control import Loop, bodies, inner_leaf, is_costless, lifted, once_per_body
 from gradc.ops.custom import rule_of
 from gradc.ops.record import HOLDERS, Kind
 from gradc.passes.inside import has_bodies
@@ -81,15 +81,22 @@ def _arrays_out(node: Node, args: tuple[Node, ...]) -> Node | None:
         return None
     held = bodies(node)
     lead = 1 if node.op.kind is Kind.BRANCH else 0
-    new, arrays = {}, dict[Node, None]()
-    for body in held.values():
-        arrays |= dict.fromkeys(n for n in body.nodes if n.op.kind is Kind.CONSTANT and not is_costless(n))
+    arrays = dict.fromkeys(a for body in held.values() for a in _arrays(body))
     if not arrays:
         return None
-    for name, body in held.items():
-        inner, own = lifted(body, arrays.__contains__)
-        leaves = dict(zip(own, inner.inputs, strict=False))
-        front = tuple(leaves[a] if a in leaves else inner_leaf(a.aval, "unread") for a in arrays)
-        new[name] = inner.replace(inputs=(*front, *inner.inputs[len(own) :]))
+    new = {name: _on_operands(body, tuple(arrays)) for name, body in held.items()}
     operands = (*args[:lead], *arrays, *args[lead:])
     return Node(node.op, operands, {**node.attrs, **new}, node.aval, node.where, None, node.replica)
+
+
+def _arrays(body: Graph) -> list[Node]:
+    return [n for n in body.nodes if n.op.kind is Kind.CONSTANT and not is_costless(n)]
+
+
+@once_per_body
+def _on_operands(body: Graph, arrays: tuple[Node, ...]) -> Graph:
+    """``body`` with ``arrays`` as operands, in front."""
+    inner, own = lifted(body, set(arrays).__contains__)
+    leaves = dict(zip(own, inner.inputs, strict=False))
+    front = tuple(leaves[a] if a in leaves else inner_leaf(a.aval, "unread") for a in arrays)
+    return inner.replace(inputs=(*front, *inner.inputs[len(own) :]))

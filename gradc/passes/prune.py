@@ -11,7 +11,17 @@ from collections.abc import Sequence
 
 from gradc.graph import Graph
 from gradc.node import Node, derived_from
-from gradc.ops.control import Loop, bodies, by_results, item, narrowed, read_inputs, result_count, unrolled
+from gradc.ops.control import (
+    Loop,
+    bodies,
+    by_results,
+    item,
+    narrowed,
+    once_per_body,
+    read_inputs,
+    result_count,
+    unrolled,
+)
 from gradc.ops.custom import rule_of
 from gradc.ops.record import Kind
 from gradc.passes.fold import splat_value
@@ -73,11 +83,14 @@ def _call(node: Node, args: tuple[Node, ...], wanted: set[int]) -> Sequence[Node
     read = [k for k in range(operands) if any(body.inputs[k] in used[name] for name, body in held.items())]
     if len(read) == operands and len(results) == result_count(node):
         return None
-    new = {
-        name: body.replace(inputs=tuple(body.inputs[k] for k in read), outputs=outputs[name])
-        for name, body in held.items()
-    }
+    new = {name: _part(body, tuple(read), tuple(results)) for name, body in held.items()}
     plain = node.op.make((*args[:lead], *(args[lead + k] for k in read)), **new)
     made = Node(plain.op, plain.args, plain.attrs, plain.aval, node.where, None, node.replica)
     places = {k: place for place, k in enumerate(results)}
     return [item(made, places[k]) if k in places else item(node, k) for k in range(result_count(node))]
+
+
+@once_per_body
+def _part(body: Graph, read: tuple[int, ...], results: tuple[int, ...]) -> Graph:
+    """``body`` with some of its inputs and outputs."""
+    return body.replace(inputs=tuple(body.inputs[k] for k in read), outputs=tuple(body.outputs[k] for k in results))

@@ -6,7 +6,7 @@ from gradc.aval import Aval, Results
 from gradc.errors import CompileError, DTypeError, ShapeError
 from gradc.graph import Graph
 from gradc.node import OPS, Node
-from gradc.ops.control import bodies
+from gradc.ops.control import bodies, every_body
 from gradc.ops.record import Kind
 
 
@@ -17,17 +17,17 @@ def verify(graph: Graph, after: str, known: set[Node] | None = None) -> None:
     Nodes do not change: those in ``known`` were verified before and are not looked at again; it receives the others.
     """
     known = set() if known is None else known
-    for i, node in enumerate(graph.nodes):
-        if node in known:
-            continue
-        problem = _problem(node)
-        for name, body in bodies(node).items():
-            verify(body, after, known)
-            if body.free:
-                problem = problem or f"its {name} reads a leaf that is no input of it"
-        if problem:
-            raise CompileError(f"invalid graph after {after}: %{i} = {node.op.name} ({node.where}): {problem}")
-        known.add(node)
+    for current in reversed(every_body(graph)):
+        for i, node in enumerate(current.nodes):
+            if node in known:
+                continue
+            problem = _problem(node)
+            for name, body in bodies(node).items():
+                if body.free:
+                    problem = problem or f"its {name} reads a leaf that is no input of it"
+            if problem:
+                raise CompileError(f"invalid graph after {after}: %{i} = {node.op.name} ({node.where}): {problem}")
+            known.add(node)
 
 
 def _problem(node: Node) -> str | None:

@@ -18,7 +18,7 @@ from gradc.node import Node
 from gradc.ops.control import every_node
 from gradc.ops.record import Kind
 from gradc.schedule.assemble import Workshop, copy_kernel, kernel_of, number_kernel
-from gradc.schedule.bodies import Choice, Repeat
+from gradc.schedule.bodies import Holder
 from gradc.schedule.fuse import clusters, in_order, read_outside, visible
 from gradc.schedule.kernel import Buffer, Kernel, Place
 from gradc.schedule.lanes import Widths
@@ -141,7 +141,7 @@ def _output_copies(graph: Graph, plan: Plan, home: Mapping[Node, int], donated: 
 
 def _with_bytes(kernel: Kernel, buffers: list[Buffer]) -> Kernel:
     """What a kernel reads and writes, each buffer once; bodies move theirs in every step."""
-    inside = [work.bytes for work in kernel.work if isinstance(work, Repeat | Choice)]
+    inside = [work.bytes for work in kernel.work if isinstance(work, Holder)]
     if inside:
         return replace(kernel, bytes=sum(inside))
     touched = [kernel.slots[s] for s in {*kernel.reads} | {*kernel.writes}]

@@ -14,12 +14,12 @@ from gradc.node import Node
 from gradc.ops.index import row_major_strides
 from gradc.ops.record import HOLDERS, Kind
 from gradc.schedule import nests
-from gradc.schedule.bodies import Choice, Repeat
+from gradc.schedule.bodies import Holder
 from gradc.schedule.epilogue import epilogue_of, output_node
 from gradc.schedule.fuse import is_map
 from gradc.schedule.kernel import Apply, Buffer, Correlation, Kernel, Nest, Product, Search, Sort, Work
 from gradc.schedule.lanes import Widths, flops
-from gradc.schedule.loops import LoopShop, PlanBody, branch_work, loop_work
+from gradc.schedule.loops import LoopShop, PlanBody, branch_work, call_work, loop_work
 from gradc.schedule.pieces import Pieces
 from gradc.schedule.product import contract_work
 from gradc.schedule.rows import Rows, rows_nest
@@ -97,7 +97,7 @@ def _flops(work: Work) -> int:
         for extent in work.batch:
             total *= extent
         return total + (_flops(work.epilogue.nest) if work.epilogue is not None else 0)
-    return work.flops if isinstance(work, Repeat | Choice) else 0
+    return work.flops if isinstance(work, Holder) else 0
 
 
 def _weight(x: Apply) -> float:
@@ -116,7 +116,7 @@ def _work(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
     if first.op.kind is Kind.CONTRACT:
         return _contract(nodes, slots, shop)
     if first.op.kind in HOLDERS:
-        make = {Kind.LOOP: loop_work, Kind.BRANCH: branch_work}[first.op.kind]
+        make = {Kind.LOOP: loop_work, Kind.BRANCH: branch_work, Kind.CALL: call_work}[first.op.kind]
         return make(nodes, LoopShop(slots, shop.woven, shop.plan))
     return _BY_KIND[first.op.kind](first, slots, shop)
 

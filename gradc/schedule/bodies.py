@@ -1,15 +1,17 @@
-"""Work that runs bodies: a loop, and one of two branches.
+"""Work that runs bodies: a loop, one of two branches, and a call.
 
 Enters: nothing; these are plain immutable values.  Leaves: the same, to `gradc.codegen`.
 Invariant: a `Body` is a schedule of its own, whose buffers have no memory but what the work around it gives them, so
-equal bodies are the same code.  Start reading at `Repeat`.
+equal bodies are the same code.  Bodies nest, and one may be called from many places: whoever walks through them meets
+each once.  Start reading at `Repeat`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from gradc.schedule.touch import Touch, Touching
 
@@ -19,6 +21,18 @@ if TYPE_CHECKING:
 
 #: What calling a kernel costs, in operations.
 OF_A_KERNEL = 8
+
+
+class Code:
+    """What the code of a body is made of: one object for all equal bodies, however deep bodies nest in them."""
+
+    __slots__ = ("__weakref__", "key")
+
+    def __init__(self, key: object):
+        self.key = key
+
+
+_codes: WeakValueDictionary[object, Code] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,19 +50,29 @@ class Body:
     arena_bytes: int
     flops: int
     bytes: int
+    _code: Code | None = field(default=None, init=False, repr=False)
 
     @property
-    def key(self) -> object:
+    def code(self) -> Code:
         """What tells one body's code from another's: no node, no line."""
-        work = tuple((k.work, k.dtypes, k.slots, k.splits) for k in self.kernels)
-        places = tuple((b.place, b.at) for b in self.buffers)
-        return work, places, self.inputs, self.outputs, self.donated
+        if self._code is None:
+            work = tuple((k.work, k.dtypes, k.slots, k.splits) for k in self.kernels)
+            places = tuple((b.place, b.at) for b in self.buffers)
+            key = work, places, self.inputs, self.outputs, self.donated
+            object.__setattr__(self, "_code", _codes.setdefault(key, Code(key)))
+        assert self._code is not None
+        return self._code
+
+    @property
+    def operations(self) -> float:
+        """Roughly what it does: bytes count as the arithmetic that takes as long."""
+        return self.flops + self.bytes / 8 + OF_A_KERNEL * len(self.kernels)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Body) and self.key == other.key
+        return isinstance(other, Body) and self.code is other.code
 
     def __hash__(self) -> int:
-        return hash(self.key)
+        return hash(self.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +135,8 @@ class Repeat(Touching):
 
     @property
     def operations(self) -> float:
-        """Roughly what one step does: bytes count as the arithmetic that takes as long."""
-        bodies = [self.body] if self.again is None else [self.body, self.again]
-        return sum(b.flops + b.bytes / 8 + OF_A_KERNEL * len(b.kernels) for b in bodies)
+        """Roughly what one step does."""
+        return self.body.operations + (self.again.operations if self.again is not None else 0)
 
     @property
     def bytes(self) -> int:
@@ -145,26 +168,70 @@ class Choice(Touching):
         return max(self.body.bytes, self.otherwise.bytes)
 
 
+@dataclass(frozen=True, slots=True)
+class Call(Touching):
+    """A body run once, which other calls may run too, on other slots; it reads ``operands`` and writes ``results``."""
+
+    body: Body
+    operands: tuple[int, ...]
+    results: tuple[int, ...]
+    arena: int
+
+    @property
+    def touch(self) -> Touch:
+        arena = {self.arena} - {-1}
+        return Touch(frozenset({*self.operands} | arena), frozenset({*self.results} | arena))
+
+    @property
+    def flops(self) -> int:
+        return self.body.flops
+
+    @property
+    def bytes(self) -> int:
+        return self.body.bytes
+
+
+#: work that runs bodies
+Holder = Repeat | Choice | Call
+
+
 def held_bodies(work: Work) -> tuple[Body, ...]:
     """The bodies that a piece of work runs."""
     if isinstance(work, Repeat):
         return (work.body,) if work.again is None else (work.body, work.again)
+    if isinstance(work, Call):
+        return (work.body,)
     return (work.body, work.otherwise) if isinstance(work, Choice) else ()
 
 
 def every_part(kernels: Sequence[Kernel]) -> Iterator[tuple[Work, Share | None]]:
     """All pieces of work of some kernels, those inside of bodies too, each with the way it is shared."""
-    for kernel in kernels:
-        for work, share in kernel.parts:
-            yield work, share
+    seen: dict[int, Body] = {}
+    pending = list(kernels)
+    for kernel in pending:  # which grows on the way
+        yield from kernel.parts
+        for work in kernel.work:
             for body in held_bodies(work):
-                yield from every_part(body.kernels)
+                if id(body) not in seen:
+                    seen[id(body)] = body
+                    pending += body.kernels
 
 
 def held_kernels(work: Work) -> Iterator[tuple[Body, Kernel]]:
     """The kernels of all bodies that a piece of work runs, those of bodies inside of them too, each with its body."""
-    for body in held_bodies(work):
-        for kernel in body.kernels:
+    seen: dict[int, Body] = {}
+    stack = [iter(_kernels_in(work, seen))]
+    while stack:
+        for body, kernel in stack[-1]:
             yield body, kernel
-            for inner in kernel.work:
-                yield from held_kernels(inner)
+            stack.append(iter([found for inner in kernel.work for found in _kernels_in(inner, seen)]))
+            break
+        else:
+            stack.pop()
+
+
+def _kernels_in(work: Work, seen: dict[int, Body]) -> list[tuple[Body, Kernel]]:
+    """The kernels of bodies of ``work`` that were not ``seen`` before, and are now."""
+    new = {id(body): body for body in held_bodies(work) if id(body) not in seen}
+    seen |= new
+    return [(body, kernel) for body in new.values() for kernel in body.kernels]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradc.schedule.bodies import Body, Choice, Repeat
+from gradc.schedule.bodies import Body, Call, Choice, Repeat
 from gradc.schedule.kernel import Buffer, Kernel, Nest, Work
 from gradc.schedule.lanes import Widths
 from gradc.schedule.loops import UNBOUNDED
@@ -17,26 +17,42 @@ from gradc.schedule.split import work_seconds
 
 def seconds_of(kernels: Sequence[Kernel], buffers: Sequence[Buffer], widths: Widths, enough: float) -> float:
     """The seconds that ``kernels`` take one after another; what comes behind the first ``enough`` is not counted."""
-    total = 0.0
-    for kernel in kernels:
-        for work in kernel.work:
-            total += _seconds(work, kernel, buffers, widths, enough)
-            if total > enough:
-                return total
-    return total
+    return _Clock(widths, enough).of(kernels, buffers)
 
 
-def _seconds(work: Work, kernel: Kernel, buffers: Sequence[Buffer], widths: Widths, enough: float) -> float:
-    def inside(body: Body | None) -> float:
-        return 0.0 if body is None else seconds_of(body.kernels, body.buffers, widths, enough)
+class _Clock:
+    """Seconds up to ``enough``; of a body that is run from many places they are worked out once."""
 
-    if isinstance(work, Repeat):
-        steps = UNBOUNDED if work.length is None else work.length
-        return steps * (inside(work.body) + inside(work.again) + STEP_SECONDS)
-    if isinstance(work, Choice):
-        return max(inside(work.body), inside(work.otherwise))
-    once = work_seconds(work, kernel, buffers, widths)
-    return once * _untold_steps(work) if isinstance(work, Nest) else once
+    def __init__(self, widths: Widths, enough: float):
+        self.widths, self.enough = widths, enough
+        self._known: dict[int, tuple[Body, float]] = {}
+
+    def of(self, kernels: Sequence[Kernel], buffers: Sequence[Buffer]) -> float:
+        total = 0.0
+        for kernel in kernels:
+            for work in kernel.work:
+                total += self._work(work, kernel, buffers)
+                if total > self.enough:
+                    return total
+        return total
+
+    def _inside(self, body: Body | None) -> float:
+        if body is None:
+            return 0.0
+        if id(body) not in self._known:
+            self._known[id(body)] = body, self.of(body.kernels, body.buffers)
+        return self._known[id(body)][1]
+
+    def _work(self, work: Work, kernel: Kernel, buffers: Sequence[Buffer]) -> float:
+        if isinstance(work, Repeat):
+            steps = UNBOUNDED if work.length is None else work.length
+            return steps * (self._inside(work.body) + self._inside(work.again) + STEP_SECONDS)
+        if isinstance(work, Choice):
+            return max(self._inside(work.body), self._inside(work.otherwise))
+        if isinstance(work, Call):
+            return self._inside(work.body)
+        once = work_seconds(work, kernel, buffers, self.widths)
+        return once * _untold_steps(work) if isinstance(work, Nest) else once
 
 
 def _untold_steps(nest: Nest) -> int:

@@ -27,7 +27,7 @@ from typing import Any
 from gradc.aval import Shape
 from gradc.ops.record import Op
 from gradc.schedule.affine import Affine, Var
-from gradc.schedule.bodies import Choice, Repeat
+from gradc.schedule.bodies import Call, Choice, Repeat
 from gradc.schedule.touch import Touch, Touching
 
 # -- buffers -----------------------------------------------------------------------------------------------------------
@@ -486,7 +486,7 @@ class Search(Touching):
         return Touch(frozenset((self.table, self.values)), frozenset((self.out,)))
 
 
-Work = Nest | Product | Correlation | Sort | Search | Repeat | Choice
+Work = Nest | Product | Correlation | Sort | Search | Repeat | Choice | Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -585,5 +585,5 @@ def _title(work: Work) -> str:
         return "+".join(dict.fromkeys(actions)) if actions else "scatter" if work.sequential else "map"
     if isinstance(work, Product) and work.epilogue is not None:
         return "product+map"
-    names: dict[type, str] = {Repeat: "loop", Choice: "branch"}
+    names: dict[type, str] = {Repeat: "loop", Choice: "branch", Call: "function"}
     return names.get(type(work), type(work).__name__.lower())

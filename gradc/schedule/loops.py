@@ -1,4 +1,4 @@
-"""Loops and branches to work.
+"""Loops, branches and calls to work.
 
 Enters: the cluster of a loop: the node and the items that read its results.  Leaves: one nest, if every value that goes
 from step to step is one number, or one number for each element of arrays that no step mixes: then the loop runs in
@@ -16,14 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradc.aval import Aval, Shape
-from gradc.errors import CompileError
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import Loop, is_costless, result_count
 from gradc.ops.record import LEAVES, Kind
 from gradc.schedule import nests
 from gradc.schedule.affine import Affine
-from gradc.schedule.bodies import Body, Choice, Handed, Repeat, Row
+from gradc.schedule.bodies import Call, Choice, Handed, Repeat, Row
 from gradc.schedule.kernel import Carry, Nest, Recur, Stage, Work
 from gradc.schedule.partition import MOST_WORK, cost
 from gradc.schedule.plan import Schedule
@@ -164,8 +163,8 @@ def _value_in_order(w: Weaver, body: Graph, output: Node, index: tuple[Affine, .
 def _repeated(loop: Loop, results: Sequence[Node | None], shop: LoopShop) -> list[Work]:
     slots, count = shop.slots, len(loop.carries)
     plan, swapped = _planned(loop, shop)
-    body = as_body(plan)
-    again = as_body(shop.plan(loop.cond, {})) if loop.cond is not None else None
+    body = plan.as_body
+    again = shop.plan(loop.cond, {}).as_body if loop.cond is not None else None
     work: list[Work] = _cleared(loop, results, shop)
     carries = []
     for k, (start, result) in enumerate(zip(loop.carries, results[:count], strict=True)):
@@ -210,16 +209,6 @@ def _planned(loop: Loop, shop: LoopShop) -> tuple[Schedule, set[int]]:
     return plan, swapped
 
 
-def as_body(plan: Schedule) -> Body:
-    """A schedule as the body of something; its captured arrays have become operands before."""
-    if plan.hidden:
-        raise CompileError(f"the body of {plan.title} holds arrays; passes.hoist makes them operands")
-    return Body(
-        plan.kernels, plan.buffers, plan.inputs, plan.outputs, tuple(plan.donated.items()), plan.temporary_bytes,
-        plan.flops, plan.bytes,
-    )  # fmt: skip
-
-
 def is_counter(x: Node) -> bool:
     """Whether the rows are the numbers of the steps, which need no memory."""
     return x.op.counts and x.ndim == 1 and x.dtype == np.int64
@@ -249,7 +238,7 @@ def _row_bytes(aval: Aval) -> int:
     return math.prod(aval.shape[1:]) * np.dtype(aval.dtype).itemsize
 
 
-# -- branches ----------------------------------------------------------------------------------------------------------
+# -- branches and calls ------------------------------------------------------------------------------------------------
 
 
 def branch_work(nodes: Sequence[Node], shop: LoopShop) -> list[Work]:
@@ -257,19 +246,34 @@ def branch_work(nodes: Sequence[Node], shop: LoopShop) -> list[Work]:
     node, *read = nodes
     results: dict[int, Node] = {item.attrs["index"]: item for item in read}
     which, *operands = node.args
-    bodies = [as_body(shop.plan(node.attrs[name], {})) for name in ("body", "otherwise")]
-    slots = shop.slots
-    outputs = node.attrs["body"].outputs
-    arena = max(b.arena_bytes for b in bodies)
+    bodies = [shop.plan(node.attrs[name], {}).as_body for name in ("body", "otherwise")]
     work: list[Work] = []
+    chosen = _read(which, shop, work)
+    arena = max(b.arena_bytes for b in bodies)
     work.append(
         Choice(
-            _read(which, shop, work), bodies[0], bodies[1], tuple(_read(x, shop, work) for x in operands),
-            tuple(
-                slots.writing(results[k]) if k in results else slots.own(dtype_name(y.dtype), max(y.size, 1))
-                for k, y in enumerate(outputs)
-            ),
-            slots.own("uint8", arena) if arena else -1,
+            chosen, bodies[0], bodies[1], tuple(_read(x, shop, work) for x in operands),
+            _results(node, results, shop.slots), shop.slots.own("uint8", arena) if arena else -1,
         )
     )  # fmt: skip
     return work
+
+
+def call_work(nodes: Sequence[Node], shop: LoopShop) -> list[Work]:
+    """A body run once; ``nodes`` are the call and its items."""
+    node, *read = nodes
+    results: dict[int, Node] = {item.attrs["index"]: item for item in read}
+    body = shop.plan(node.attrs["body"], {}).as_body
+    work: list[Work] = []
+    operands = tuple(_read(x, shop, work) for x in node.args)
+    arena = shop.slots.own("uint8", body.arena_bytes) if body.arena_bytes else -1
+    work.append(Call(body, operands, _results(node, results, shop.slots), arena))
+    return work
+
+
+def _results(node: Node, read: Mapping[int, Node], slots: Slots) -> tuple[int, ...]:
+    """Where the results of bodies go that run once; what nobody reads has memory as well."""
+    return tuple(
+        slots.writing(read[k]) if k in read else slots.own(dtype_name(y.dtype), max(y.size, 1))
+        for k, y in enumerate(node.attrs["body"].outputs)
+    )

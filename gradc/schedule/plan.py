@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gradc.errors import CompileError
+from gradc.process import cached_property
+from gradc.schedule.bodies import Body
 from gradc.schedule.kernel import Buffer, Kernel
 from gradc.schedule.show import show_schedule
 
@@ -46,6 +49,16 @@ class Schedule:
     def bytes(self) -> int:
         """Bytes that the kernels read and write, each buffer once per kernel."""
         return sum(k.bytes for k in self.kernels)
+
+    @cached_property
+    def as_body(self) -> Body:
+        """The schedule as the body of something; its captured arrays have become operands before."""
+        if self.hidden:
+            raise CompileError(f"the body of {self.title} holds arrays; passes.hoist makes them operands")
+        return Body(
+            self.kernels, self.buffers, self.inputs, self.outputs, tuple(self.donated.items()), self.temporary_bytes,
+            self.flops, self.bytes,
+        )  # fmt: skip
 
     def __str__(self) -> str:
         return show_schedule(self)

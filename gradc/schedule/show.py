@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradc.schedule.affine import Var
-from gradc.schedule.bodies import Body, Choice, Repeat
+from gradc.schedule.bodies import Body, Call, Choice, Repeat
 from gradc.schedule.kernel import (
     Buffer,
     Correlation,
@@ -36,8 +36,9 @@ def show_schedule(s: Schedule) -> str:
     lines = [f"schedule {s.title}: {len(s.kernels)} kernels, {s.flops} flops, {moved}"]
     used = {b for k in s.kernels for b in k.slots}
     lines += [f"  {_buffer(b, s)}" for b in s.buffers if b.place is not Place.ARENA or b.number in used]
+    shown: Shown = {}
     for number, kernel in enumerate(s.kernels):
-        lines += show_kernel(number, kernel, s)
+        lines += show_kernel(number, kernel, s, shown)
     return "\n".join(lines)
 
 
@@ -51,8 +52,9 @@ def _buffer(b: Buffer, s: Schedule) -> str:
     return f"{b!s:<5} {b.dtype}[{','.join(map(str, b.shape))}] {where}, {size} bytes: {holds}"
 
 
-def show_kernel(number: int, kernel: Kernel, s: Schedule) -> Iterator[str]:
-    """One kernel: what it does, its slots, its loops."""
+def show_kernel(number: int, kernel: Kernel, s: Schedule, shown: Shown | None = None) -> Iterator[str]:
+    """One kernel: what it does, its slots, its loops; a body that several calls run is written down once."""
+    shown = {} if shown is None else shown
     nodes = " ".join(f"%{n}" for n in kernel.nodes)
     yield f"  kernel {number} {kernel.title} -> {nodes or 'copy'}: {kernel.flops} flops, {kernel.bytes} bytes"
     names = (f"s{k} = {s.buffers[b]}" for k, b in enumerate(kernel.slots))
@@ -62,10 +64,14 @@ def show_kernel(number: int, kernel: Kernel, s: Schedule) -> Iterator[str]:
     for work, split in kernel.parts:
         if split is not None:
             yield f"    shared: {split}"
-        yield from ("    " + line for line in _work(work))
+        yield from ("    " + line for line in _work(work, shown))
 
 
-def _work(work: Work) -> Iterator[str]:
+#: bodies that are written down already, and where
+Shown = dict[int, str]
+
+
+def _work(work: Work, shown: Shown) -> Iterator[str]:
     if isinstance(work, Nest):
         yield from _nest(work)
     elif isinstance(work, Product):
@@ -79,12 +85,20 @@ def _work(work: Work) -> Iterator[str]:
     elif isinstance(work, Correlation):
         yield from _correlation(work)
     elif isinstance(work, Repeat):
-        yield from _repeat(work)
+        yield from _repeat(work, shown)
     elif isinstance(work, Choice):
         yield f"if s{work.which}"
         for name, body in (("then", work.body), ("else", work.otherwise)):
             yield f"  {name}: inputs {_places(work.operands)}, outputs {_places(work.results)}, arena s{work.arena}"
-            yield from _body(body)
+            yield from _body(body, shown)
+    elif isinstance(work, Call):
+        yield f"call: inputs {_places(work.operands)}, outputs {_places(work.results)}, arena s{work.arena}"
+        if id(work.body) in shown:
+            yield f"  body {shown[id(work.body)]}, as above"
+        else:
+            shown[id(work.body)] = str(len(shown))
+            yield f"  body {shown[id(work.body)]}"
+            yield from _body(work.body, shown)
     elif isinstance(work, Sort):
         yield f"argsort s{work.source} -> s{work.out}: {work.length} elements, {work.step} apart, rows {work.rows}"
     elif isinstance(work, Search):
@@ -108,7 +122,7 @@ def _places(slots: Sequence[int]) -> str:
     return " ".join(f"s{s}" for s in slots) or "none"
 
 
-def _repeat(work: Repeat) -> Iterator[str]:
+def _repeat(work: Repeat, shown: Shown) -> Iterator[str]:
     """A loop: what each step is given, then the kernels of its body."""
     count = "while the condition holds" if work.again is not None else f"{work.length} times"
     most = f", {work.length} times at most" if work.again is not None and work.length is not None else ""
@@ -119,17 +133,17 @@ def _repeat(work: Repeat) -> Iterator[str]:
     yield f"  rows {', '.join(rows) or 'none'}; temporaries in s{work.arena}"
     if work.again is not None:
         yield "  condition"
-        yield from _body(work.again)
+        yield from _body(work.again, shown)
     yield "  body"
-    yield from _body(work.body)
+    yield from _body(work.body, shown)
 
 
-def _body(body: Body) -> Iterator[str]:
+def _body(body: Body, shown: Shown) -> Iterator[str]:
     for number, kernel in enumerate(body.kernels):
         names = ", ".join(f"s{k} = {_inner(body, b)}" for k, b in enumerate(kernel.slots))
         yield f"    kernel {number} {kernel.title}: {kernel.flops} flops; {names}"
         for work in kernel.work:
-            yield from ("      " + line for line in _work(work))
+            yield from ("      " + line for line in _work(work, shown))
 
 
 def _inner(body: Body, number: int) -> str:

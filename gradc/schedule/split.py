@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradc.schedule.affine import Var
-from gradc.schedule.bodies import Choice, Repeat
+from gradc.schedule.bodies import Holder
 from gradc.schedule.kernel import (
     Apply,
     Bounded,
@@ -81,7 +81,7 @@ def _with_splits(kernel: Kernel, buffers: Sequence[Buffer], threads: int, widths
 
 
 def _split(work: Work, kernel: Kernel, buffers: Sequence[Buffer], threads: int, widths: Widths) -> Share | None:
-    if isinstance(work, Repeat | Choice):
+    if isinstance(work, Holder):
         return None  # a body's own kernels are shared
     seconds = work_seconds(work, kernel, buffers, widths)
     if seconds < FORK_SECONDS:

@@ -33,7 +33,7 @@ import numpy as np
 import gradc as gc
 from gradc.aval import BFLOAT16, Results, finfo, is_float
 from gradc.diff.symbolic import symbolic_pull_back
-from gradc.diff.symbolic.written_out import LongLoopError
+from gradc.diff.symbolic.written_out import TooLongError
 from gradc.errors import GradcError
 from gradc.graph import Graph, rewrite
 from gradc.node import as_node, constant
@@ -401,7 +401,7 @@ def attempted(name: str, work: Callable[[Subjects], Any], s: Subjects) -> Any:
 
 def _is_refusal(error: GradcError) -> bool:
     """What may be refused: reverse mode of a loop without a bound, and what says how to do it otherwise."""
-    return isinstance(error, LongLoopError) or any(w in str(error) for w in ("max_steps", "no derivative", "explain"))
+    return isinstance(error, TooLongError) or any(w in str(error) for w in ("max_steps", "no derivative", "explain"))
 
 
 def raised(name: str, error: Exception, manner: Manner = DEFAULT) -> Failure:

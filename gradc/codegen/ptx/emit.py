@@ -25,7 +25,8 @@ from gradc.codegen.ptx.team import team_steps
 from gradc.codegen.ptx.thin import as_nest, is_thin
 from gradc.codegen.ptx.thread import Thread
 from gradc.codegen.ptx.turn import Turned, turn_of
-from gradc.schedule.bodies import Body, Choice, Repeat
+from gradc.errors import CompileError
+from gradc.schedule.bodies import Body, Call, Choice, Repeat, held_bodies
 from gradc.schedule.kernel import (
     Buffer,
     Correlation,
@@ -53,7 +54,11 @@ class DeviceModule:
 
 
 def emit(schedule: Schedule, gpu: Gpu, name: str, fp: str = "ieee", precision: str = "ieee") -> DeviceModule:
-    """The kernels of a whole schedule; ``fp`` is "ieee", "contract" or "fast", ``precision`` "ieee" or "tf32"."""
+    """The kernels of a whole schedule; ``fp`` is "ieee", "contract" or "fast", ``precision`` "ieee" or "tf32".
+
+    Raises CompileError for functions that call each other so often that the plan would be too long.
+    """
+    _refuse_too_many(schedule)
     emitter = _Emitter(schedule, gpu, name, fp, precision == "tf32")
     places = {b.number: Pointer(b.place, b.at) for b in schedule.buffers}
     read = _read_buffers(schedule.kernels, schedule.buffers)
@@ -61,6 +66,28 @@ def emit(schedule: Schedule, gpu: Gpu, name: str, fp: str = "ieee", precision: s
     scratch = max((s.scratch_bytes for _, s in emitter.entries.values()), default=0)
     plan = LaunchPlan(tuple(items), emitter.scratch_at + scratch)
     return DeviceModule(gpu, str(emitter.module), plan)
+
+
+#: A plan has a launch for each kernel of each call of a function, and at most so many.
+MOST_LAUNCHES = 1 << 16
+
+
+def _refuse_too_many(schedule: Schedule) -> None:
+    known: dict[int, int] = {}
+
+    def launches(inner: Sequence[Kernel]) -> int:
+        return sum(1 + sum(map(of_body, held_bodies(work))) for kernel in inner for work in kernel.work)
+
+    def of_body(body: Body) -> int:
+        if id(body) not in known:
+            known[id(body)] = launches(body.kernels)
+        return known[id(body)]
+
+    if (count := launches(schedule.kernels)) > MOST_LAUNCHES:
+        raise CompileError(
+            f"{schedule.title}: functions that call each other would make {count:,} launches, and a plan for a GPU has "
+            f"at most {MOST_LAUNCHES:,}; compile it with target='cpu', or call them fewer times"
+        )
 
 
 class _Emitter:
@@ -83,6 +110,8 @@ class _Emitter:
                 yield from self.loops.repeated(work, frame)
             elif isinstance(work, Choice):
                 yield from self.loops.chosen(work, frame)
+            elif isinstance(work, Call):
+                yield from self.loops.called(work, frame)
             else:
                 yield from self._launches(work, kernel, frame, read)
 

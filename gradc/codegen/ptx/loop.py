@@ -1,6 +1,6 @@
-"""Loops and branches around kernels, as items of the launch plan.
+"""Loops, branches and calls around kernels, as items of the launch plan.
 
-Enters: a `Repeat` or `Choice`, pointers of its kernel's slots, and how bodies and small steps become items.
+Enters: a `Repeat`, `Choice` or `Call`, pointers of its kernel's slots, and how bodies and small steps become items.
 Leaves: items.  Carries that go back and forth between two homes take two steps at a time, so that every launch has its
 pointers for good but for rows, which move by a stride.  Where a number of steps is odd and known, the schedule has put
 the first carries into the spare homes.  Rows that do not start at multiples of 16 bytes are copied to where they do.
@@ -17,7 +17,7 @@ from gradc.codegen.ir import Value, const
 from gradc.codegen.ptx.launch import Fork, Item, Launch, Pointer, Steps, Stop
 from gradc.codegen.ptx.step import blocks, global_number, threads_for
 from gradc.codegen.ptx.thread import Thread
-from gradc.schedule.bodies import Body, Choice, Handed, Repeat, Row
+from gradc.schedule.bodies import Body, Call, Choice, Handed, Repeat, Row
 
 #: What a kernel may move at once, if both places are multiples of it: bytes, dtype, how many.
 UNITS = ((16, "uint32", 4), (8, "uint64", 1), (4, "uint32", 1), (2, "uint16", 1), (1, "uint8", 1))
@@ -53,6 +53,11 @@ class Loops:
         arena = _slot(frame, work.arena)
         one, other = (tuple(self.bodies(b, inputs, outputs, arena, frame.depth)) for b in (work.body, work.otherwise))
         return [Fork(frame[work.which], one, other)]
+
+    def called(self, work: Call, frame: Frame) -> list[Item]:
+        """A body, where it is called: launches know nothing of functions."""
+        inputs, outputs = [frame[s] for s in work.operands], [frame[s] for s in work.results]
+        return list(self.bodies(work.body, inputs, outputs, _slot(frame, work.arena), frame.depth))
 
     def repeated(self, work: Repeat, frame: Frame) -> list[Item]:
         """A body, again and again."""

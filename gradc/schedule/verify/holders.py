@@ -1,6 +1,6 @@
-"""Loops and branches: what they hand to their bodies.
+"""Loops, branches and calls: what they hand to their bodies.
 
-Enters: a `Repeat` or `Choice`.  Leaves: its accesses, each to a slot as a whole, and what is wrong with it.
+Enters: a `Repeat`, `Choice` or `Call`.  Leaves: its accesses, each to a slot as a whole, and what is wrong with it.
 Start reading at `accesses_around`.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gradc.schedule.affine import Affine, Var
-from gradc.schedule.bodies import Body, Choice, Repeat
+from gradc.schedule.bodies import Body, Call, Choice, Holder, Repeat
 from gradc.schedule.kernel import Buffer
 from gradc.schedule.verify.accesses import FIRST_FREE, Access
 from gradc.schedule.verify.memory import itemsize
@@ -17,7 +17,7 @@ from gradc.schedule.verify.memory import itemsize
 Problem = tuple[int, str]  #: a slot, or -1, and what is wrong with it
 
 
-def accesses_around(work: Repeat | Choice, buffers: Sequence[Buffer]) -> list[Access]:
+def accesses_around(work: Holder, buffers: Sequence[Buffer]) -> list[Access]:
     """Whole slots, read and written at any time of the work; a stack whose rows may not all be reached is combined."""
 
     def whole(slot: int, writes: bool, combines: bool = False) -> Access:
@@ -29,6 +29,9 @@ def accesses_around(work: Repeat | Choice, buffers: Sequence[Buffer]) -> list[Ac
     if isinstance(work, Choice):
         read: tuple[int, ...] = (work.which, *work.operands)
         scratch: tuple[int, ...] = (work.arena,)
+        found = [whole(s, True) for s in work.results]
+    elif isinstance(work, Call):
+        read, scratch = work.operands, (work.arena,)
         found = [whole(s, True) for s in work.results]
     else:
         first = (c.spare if _starts_aside(work, c.spare) else c.home for c in work.carries)
@@ -46,9 +49,21 @@ def _starts_aside(work: Repeat, spare: int) -> bool:
     return spare >= 0 and work.again is None and (work.length or 0) % 2 == 1
 
 
-def body_problem(work: Repeat | Choice, sizes: Sequence[int]) -> Problem | None:
-    """What is wrong with the memory that a loop or branch hands to its bodies; ``sizes`` are bytes of slots."""
+def body_problem(work: Holder, sizes: Sequence[int]) -> Problem | None:
+    """What is wrong with the memory that work hands to its bodies; ``sizes`` are bytes of slots."""
+    if isinstance(work, Call):
+        return next(_call(work, sizes), None)
     return next(_choice(work, sizes) if isinstance(work, Choice) else _repeat(work, sizes), None)
+
+
+def _call(work: Call, sizes: Sequence[int]) -> Iterator[Problem]:
+    body = work.body
+    yield from _fits(body, [sizes[s] for s in work.operands], [sizes[s] for s in work.results], work.operands)
+    if body.donated:
+        yield (*work.operands, -1)[0], "is handed to a body that writes over its operands"
+    yield from _room(body, work.arena, sizes)
+    if len({*work.results}) != len(work.results):
+        yield work.results[0], "is two results of a call"
 
 
 def _choice(work: Choice, sizes: Sequence[int]) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from gradc.errors import ScheduleError
 from gradc.places import Where
-from gradc.schedule.bodies import Body, Choice, Repeat
+from gradc.schedule.bodies import Body, Holder, held_bodies
 from gradc.schedule.kernel import Buffer, Kernel, Place, Share
 from gradc.schedule.verify.accesses import Access, accesses_of
 from gradc.schedule.verify.holders import accesses_around, body_problem
@@ -47,14 +47,16 @@ class Event:
 
 
 class Walk:
-    """The run of one frame; ``inside`` says in which kernel's body it is."""
+    """The run of one frame; ``inside`` says in which kernel's body it is, ``bodies`` (by identity) were run before."""
 
-    def __init__(self, frame: Frame, lines: Mapping[int, Where | None], inside: str = ""):
+    def __init__(
+        self, frame: Frame, lines: Mapping[int, Where | None], inside: str = "", bodies: set[int] | None = None
+    ):  # fmt: skip
         self.frame, self.lines, self.inside = frame, lines, inside
         self.memory = Memory(frame.buffers, frame.donated, frame.arena_bytes)
         self.donor = {j: i for i, j in frame.donated.items()}
         self.at = -1  #: the kernel that runs
-        self._bodies: set[int] = set()
+        self._bodies: set[int] = set() if bodies is None else bodies
 
     def run(self) -> None:
         self._places()
@@ -113,21 +115,21 @@ class Walk:
             self.memory.take(number)
 
     def _accesses(self, kernel: Kernel, work: object) -> list[Access]:
-        if isinstance(work, Repeat | Choice):
+        if isinstance(work, Holder):
             self._held(kernel, work)
             return accesses_around(work, [self.frame.buffers[n] for n in kernel.slots])
         return accesses_of(work)
 
-    def _held(self, kernel: Kernel, work: Repeat | Choice) -> None:
+    def _held(self, kernel: Kernel, work: Holder) -> None:
         sizes = [self.frame.buffers[n].size * itemsize(self.frame.buffers[n].dtype) for n in kernel.slots]
         problem = body_problem(work, sizes)
         if problem is not None:
             self._fail(kernel.slots[problem[0]] if problem[0] >= 0 else -1, problem[1])
-        bodies = (work.body, work.again) if isinstance(work, Repeat) else (work.body, work.otherwise)
-        for body in bodies:
-            if body is not None and id(body) not in self._bodies:
+        for body in held_bodies(work):
+            if id(body) not in self._bodies:
                 self._bodies.add(id(body))
-                Walk(Frame.of(body), self.lines, f"{self.inside}kernel {self.at} ({kernel.title}), in its body: ").run()
+                inside = f"{self.inside}kernel {self.at} ({kernel.title}), in its body: "
+                Walk(Frame.of(body), self.lines, inside, self._bodies).run()
 
     def _bounds(self, kernel: Kernel, e: Event) -> None:
         b = self.frame.buffers[e.number]
