@@ -6,6 +6,7 @@ Counted are bodies and nodes, not seconds; numbers are held against the same fun
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -190,3 +191,95 @@ def test_all_derivations_agree_through_functions() -> None:
     hessian = gc.hessian(lambda x: (block(x, x) * block(x, 2 * x)).sum())
     columns = np.stack([gc.hvp(lambda x: (block(x, x) * block(x, 2 * x)).sum(), (X,), (e,))[0] for e in np.eye(3)])
     np.testing.assert_allclose(hessian(X), columns, rtol=1e-10)
+
+
+# -- in code -----------------------------------------------------------------------------------------------------------
+
+
+def _defined(executable: Any) -> int:
+    """How many functions of kernels there are, those in bodies among them."""
+    return len(re.findall(r"^define .*@k\d+\.", executable.llvm, re.M))
+
+
+def _way_down(n: int, wrap: Function = gc.jit) -> Function:
+    """A tree of 2ⁿ leaves of which a call visits one way down: by n functions, each of which calls the one before."""
+    f = wrap(_base)
+    for k in range(n):
+
+        def step(x: Any, g: Function = f, k: int = k) -> Any:
+            return gc.cond(x.sum() > 0.1 * k, lambda x: g(x * 0.9 - 0.05) + x, lambda x: g(np.cos(x)) * x, x)
+
+        f = wrap(step)
+    return f
+
+
+def test_a_stack_is_compiled_to_one_body_with_the_numbers_of_twelve() -> None:
+    """One body that returns what backwards needs, one backwards, and one for the first layer; kernels of one layer."""
+
+    def block(w: Any, x: Any) -> Any:
+        h = x
+        for k in range(9):
+            h = np.tanh(h @ w) + np.sin(x) * (0.1 * k)
+        return h - h.mean(axis=-1, keepdims=True)
+
+    def loss(f: Function) -> Function:
+        def whole(ws: Any, x: Any) -> Any:
+            for w in ws:
+                x = f(w, x)
+            return (x**2).sum()
+
+        return gc.value_and_grad(whole)
+
+    random = np.random.default_rng(0)
+    ws, x = [random.standard_normal((8, 8)) * 0.3 for _ in range(12)], random.standard_normal((5, 8))
+    shared, plain = gc.jit(loss(gc.jit(block)), check=True), gc.jit(loss(block))
+    (value, gradient), (expected, gradients) = shared(ws, x), plain(ws, x)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    for got, wanted in zip(gradient, gradients, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-12 * np.abs(wanted).max())
+    executable = shared.lower(ws, x)
+    assert len(every_body(executable.graph)) <= 1 + 3
+    assert len(executable.schedule.kernels) < len(plain.lower(ws, x).schedule.kernels) / 4
+    longer = shared.lower(ws * 2, x)
+    assert _defined(longer) == _defined(executable)
+    assert len(str(longer.schedule).splitlines()) < 1.3 * len(str(executable.schedule).splitlines())
+
+
+@pytest.mark.parametrize("way", ["value", "reverse", "jvp"])
+def test_code_grows_with_functions_and_not_with_their_calls(way: str) -> None:
+    """A program whose calls, written out, are 2²⁰ and more is compiled, and runs where its path is short."""
+    executables = [gc.jit(WAYS[way](_way_down(n)), check=True).lower(X) for n in (4, 12, 20)]
+    small, middle, large = map(_defined, executables)
+    assert large - middle <= 2 * (middle - small)
+    assert np.isfinite(executables[2](X)).all()
+    plain = WAYS[way](_way_down(4, lambda f: f))
+    np.testing.assert_allclose(executables[0](X), plain(X), rtol=1e-12)
+
+
+def test_a_tower_of_forty_is_compiled() -> None:
+    """It would run for a thousand years; how much code it is, is known."""
+    small, large = (gc.compile(gc.grad(_loss(_tower(n))), X, threads=1) for n in (8, DEEP))
+    assert _defined(large) <= 8 * _defined(small)
+    assert large.stats["flops"] > 2**DEEP
+
+
+def test_a_gpu_has_calls_written_out_and_refuses_too_many() -> None:
+    spec = gc.spec((3,))
+    few = gc.compile(gc.grad(_loss(_tower(2))), spec, target="sm_80")
+    assert few.plan.launches
+    with pytest.raises(gc.CompileError, match="launches"):
+        gc.compile(gc.grad(_loss(_tower(DEEP))), spec, target="sm_80")
+
+
+def test_calls_of_one_body_that_share_no_work_stay_apart() -> None:
+    f = gc.jit(lambda w, x: _base(w * x))
+    graph = gc.jit(lambda ws, x: f(ws[0], x) + f(ws[1], x) + f(ws[2], x)).lower([X, X + 1, X + 2], X).graph
+    assert (len(every_body(graph)), _calls(graph)) == (2, 3)
+
+
+def test_values_and_tangents_are_computed_by_one_call() -> None:
+    """Else each of n levels would compute the values below it once more."""
+    f = _tower(6)
+    both = gc.jit(lambda x: gc.jvp(f, (x,), (x,)))
+    alone = gc.jit(f)
+    assert both.lower(X).stats["flops"] < 5 * alone.lower(X).stats["flops"]

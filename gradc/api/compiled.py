@@ -31,6 +31,7 @@ from gradc.graph import Graph
 from gradc.machines.options import Options, OwnMemory
 from gradc.machines.table import machine_for
 from gradc.node import Node, describe, here
+from gradc.ops.control import own_size
 from gradc.optim import Optimizer, apply_updates
 from gradc.passes import cse
 from gradc.process import load_module
@@ -134,7 +135,7 @@ class Jitted(Dispatched):
         if graph.free or any(isinstance(x, Node) for x in leaves):
             assert graph.out_tree is not None
             kept = self._kept(graph, key)
-            shared = not kept.free and len(kept.nodes) >= FEWEST_SHARED
+            shared = not kept.free and own_size(kept) >= FEWEST_SHARED
             return _Inlined(graph.out_tree.unflatten((called if shared else run)(kept, leaves)))
         known = self._versions.get(key)
         if known is None:

@@ -59,14 +59,28 @@ def every_node(graph: Graph) -> dict[Node, int]:
 
 def every_body(graph: Graph) -> list[Graph]:
     """``graph`` and all bodies in it, each once however many nodes hold it, level by level."""
+    return _reached(graph, held_in)
+
+
+def own_size(graph: Graph) -> int:
+    """How many nodes ``graph`` has, those in bodies too, but for what functions compute that it calls."""
+    return sum(len(body.nodes) for body in _reached(graph, _held_otherwise))
+
+
+def _reached(graph: Graph, held: Callable[[Graph], list[Graph]]) -> list[Graph]:
     found = [graph]
     seen = {graph}
     for current in found:  # which grows on the way
-        for body in held_in(current):
+        for body in held(current):
             if body not in seen:
                 seen.add(body)
                 found.append(body)
     return found
+
+
+def _held_otherwise(graph: Graph) -> list[Graph]:
+    """The bodies that nodes of ``graph`` itself hold which are no calls of functions."""
+    return [body for node in graph.nodes if not is_function(node) for body in bodies(node).values()]
 
 
 def inside_out(graph: Graph) -> list[Graph]:
@@ -145,15 +159,10 @@ def written_size(graph: Graph) -> int:
     """How many nodes there would be if each call of a function were what its body computes."""
     size: dict[Graph, int] = {}
     for body in inside_out(graph):
-        called = sum(size[node.attrs["body"]] for node in body.nodes if is_function(node))
-        size[body] = len(body.nodes) + called
-    return sum(size[body] for body in {graph: None, **dict.fromkeys(_held_otherwise(graph))})
-
-
-def _held_otherwise(graph: Graph) -> list[Graph]:
-    """Bodies that some node holds which is no call of a function."""
-    holders = [node for body in every_body(graph) for node in body.nodes if not is_function(node)]
-    return [body for node in holders for body in bodies(node).values()]
+        inside = _reached(body, _held_otherwise)
+        calls = [node for part in inside for node in part.nodes if is_function(node)]
+        size[body] = sum(len(part.nodes) for part in inside) + sum(size[node.attrs["body"]] for node in calls)
+    return size[graph]
 
 
 def item(node: Node, index: int) -> Node:

@@ -22,6 +22,7 @@ from gradc.passes.hoist import hoist
 from gradc.passes.inline import inline, inline_once, looked_into, write_out
 from gradc.passes.inside import Pass, apply
 from gradc.passes.join import join
+from gradc.passes.join_calls import join_calls
 from gradc.passes.prune import prune
 from gradc.passes.quotients import quotients
 from gradc.passes.share import share
@@ -37,8 +38,8 @@ Observe = Callable[[str, Graph, Graph], None]
 FORWARD: tuple[Pass, ...] = (inline_once, fold, simplify, cse, stabilise, cse, hoist, prune)
 #: what `optimise` runs, in order
 PIPELINE: tuple[Pass, ...] = (
-    inline, write_out, fold, simplify, cse, stabilise, simplify, cse, join, cse, join, hoist, prune, cse, quotients,
-    dce,
+    inline, fold, simplify, cse, stabilise, simplify, cse, join, cse, join, join_calls, inline_once, hoist, prune, cse,
+    quotients, dce,
 )  # fmt: skip
 #: before a linear map is applied to the identity: equal residuals become one node
 LINEAR: tuple[Pass, ...] = (fold, simplify, cse)
@@ -93,7 +94,7 @@ def optimise(graph: Graph, observe: Observe | None = None, check: bool | None = 
 
 __all__ = [
     "FORWARD", "LINEAR", "LOWERING", "PASSES", "PIPELINE", "Observe", "Pass", "accumulate", "apply", "cse", "dce",
-    "expand", "fold", "hoist", "inline", "inline_once", "join", "looked_into", "lowering", "optimise", "prune",
-    "quotients", "run_passes", "share", "simplify", "simplify_to_read", "stabilise", "together", "unfold", "verify",
-    "write_out",
+    "expand", "fold", "hoist", "inline", "inline_once", "join", "join_calls", "looked_into", "lowering", "optimise",
+    "prune", "quotients", "run_passes", "share", "simplify", "simplify_to_read", "stabilise", "together", "unfold",
+    "verify", "write_out",
 ]  # fmt: skip

@@ -52,10 +52,10 @@ def _groups(graph: Graph) -> list[list[Node]]:
                 break
         else:
             groups[key].append([node])
-    return _independent([g for found in groups.values() for g in found], before, bit)
+    return independent([g for found in groups.values() for g in found], before, bit)
 
 
-def _independent(groups: list[list[Node]], before: Mapping[Node, int], bit: Mapping[Node, int]) -> list[list[Node]]:
+def independent(groups: list[list[Node]], before: Mapping[Node, int], bit: Mapping[Node, int]) -> list[list[Node]]:
     """Groups that can be merged in one round: merging one must not close a circle through another."""
     chosen: list[list[Node]] = []
     busy = 0

@@ -1,0 +1,141 @@
+"""Calls of functions that compute some of the same become one call.
+
+Differentiation makes such calls: the user's own, one of a body that returns what the derivative reads, one of a body
+that computes tangents beside the values.  Two calls are one if one has the operands of the other and at least half of
+what the smaller body computes is computed by both; what is made of two bodies is made once for all such pairs of calls.
+Start reading at `join_calls`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gradc.graph import Graph, rewrite
+from gradc.node import Node, derived_from
+from gradc.ops.control import by_results, call_function, inner_leaf, is_function, item, once_per_body, result_count
+from gradc.passes.cse import cse, graph_key
+from gradc.passes.join import independent
+from gradc.passes.rules import mapped
+
+#: For each result of a call where it is among those of another.
+Found = tuple[int, ...]
+#: The place of each operand among those of the call that replaces two.
+Placed = tuple[int, ...]
+
+
+def join_calls(graph: Graph) -> Graph:
+    """Merge calls that share work; each round merges what it can."""
+    while True:
+        calls = [n for n in graph.nodes if is_function(n) and n.args]
+        places = _united_in(graph, calls) if len(calls) > 1 else {}
+        if not places:
+            return graph
+
+        def results(
+            node: Node, args: tuple[Node, ...], places: Mapping[Node, tuple[Node, Found]] = places
+        ) -> Sequence[Node] | None:
+            if node not in places:
+                return None
+            made, where = places[node]
+            return [item(made, k) for k in where]
+
+        while any(node in places for node in graph.nodes):  # operands of merged calls may be results of others
+            graph = mapped(graph, by_results(results))
+
+
+def _united_in(graph: Graph, calls: Sequence[Node]) -> dict[Node, tuple[Node, Found]]:
+    """For calls that can be merged the one that replaces them, and where it has their results."""
+    bit = {n: 1 << k for k, n in enumerate(calls)}
+    before: dict[Node, int] = {}
+    for node in graph.nodes:
+        before[node] = 0
+        for arg in node.args:
+            before[node] |= before[arg] | bit.get(arg, 0)
+    groups: list[_Group] = []
+    reading: dict[Node, list[_Group]] = {}
+    for node in calls:
+        near = dict.fromkeys(group for a in node.args for group in reading.get(a, ()))
+        larger = next((g for group in near if (g := group.with_call(node, before, bit)) is not None), None)
+        if larger is None:
+            larger = _Group((node,), node.attrs["body"], node.args, (tuple(range(result_count(node))),))
+        else:
+            smaller = larger.grown_from
+            assert smaller is not None
+            groups.remove(smaller)
+            for a in dict.fromkeys(smaller.operands):
+                reading[a].remove(smaller)
+        groups.append(larger)
+        for a in dict.fromkeys(larger.operands):
+            reading.setdefault(a, []).append(larger)
+    chosen = independent([list(g.calls) for g in groups], before, bit)
+    places: dict[Node, tuple[Node, Found]] = {}
+    for group, kept in zip(groups, chosen, strict=True):
+        if len(kept) > 1:
+            first = group.calls[0]
+            with derived_from(first.where, first.replica):
+                made = call_function(group.body, group.operands)[0].args[0]
+            places |= {node: (made, found) for node, found in zip(group.calls, group.found, strict=True)}
+    return places
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Calls that one call of ``body`` on ``operands`` replaces; ``found``: where it has the results of each."""
+
+    calls: tuple[Node, ...]
+    body: Graph
+    operands: tuple[Node, ...]
+    found: tuple[Found, ...]
+    grown_from: _Group | None = None
+
+    def with_call(self, node: Node, before: Mapping[Node, int], bit: Mapping[Node, int]) -> _Group | None:
+        """The group with one more call, if it shares its work."""
+        body: Graph = node.attrs["body"]
+        mine, other = set(self.operands), set(node.args)
+        if node.replica != self.calls[0].replica or not (mine <= other or other <= mine):
+            return None
+        if any(call.attrs["body"] is body or before[node] & bit[call] for call in self.calls):
+            return None
+        order = {x: k for k, x in enumerate(dict.fromkeys((*self.operands, *node.args)))}
+        here, there = (tuple(order[x] for x in operands) for operands in (self.operands, node.args))
+        if len(body.nodes) > len(self.body.nodes):
+            united = _united(body, self.body, there, here)
+            one, two = (united[2], united[1]) if united is not None else ((), ())
+        else:
+            united = _united(self.body, body, here, there)
+            one, two = (united[1], united[2]) if united is not None else ((), ())
+        if united is None:
+            return None
+        found = (*(tuple(one[k] for k in f) for f in self.found), two)
+        return _Group((*self.calls, node), united[0], tuple(order), found, self)
+
+
+@once_per_body
+def _united(first: Graph, second: Graph, here: Placed, there: Placed) -> tuple[Graph, Found, Found] | None:
+    """Two bodies as one, and where it has the results of both; None where they have too little in common."""
+    leaves: dict[int, Node] = {}
+    known: dict[Node, Node] = {}
+    outputs: list[Node] = []
+    for body, places in ((first, here), (second, there)):
+        for x, k in zip(body.inputs, places, strict=True):
+            leaves.setdefault(k, inner_leaf(x.aval, str(x.attrs["name"]), x.range))
+        on = {x: leaves[k] for x, k in zip(body.inputs, places, strict=True)}
+        moved: dict[Node, Node] = {}
+        outputs += rewrite(body.outputs, lambda node, args: None, on, moved)
+        known |= moved
+    names = {known[n]: name for body in (second, first) for n, name in body.names.items() if n in known}
+    inputs = tuple(leaves[k] for k in sorted(leaves))
+    whole = join_calls(cse(Graph(inputs, tuple(outputs), names, title=first.title)))
+    if 2 * (_work(first) + _work(second) - _work(whole)) < min(_work(first), _work(second)):
+        return None
+    order = {y: k for k, y in enumerate(dict.fromkeys(whole.outputs))}
+    where = tuple(order[y] for y in whole.outputs)
+    united = whole.replace(outputs=tuple(order))
+    if graph_key(united) is graph_key(first):
+        united = first
+    return united, where[: len(first.outputs)], where[len(first.outputs) :]
+
+
+def _work(body: Graph) -> int:
+    return sum(1 for node in body.nodes if node.args)
