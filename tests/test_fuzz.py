@@ -165,6 +165,12 @@ def test_sums_of_infinities_are_told_from_products_with_zero(f, cancels):
     assert infinities_cancel(graph.outputs, values) == cancels
 
 
+@pytest.mark.parametrize(("wrong", "fails"), [({1}, False), ({2}, False), ({1, 2}, True)])
+def test_a_quotient_that_is_wrong_in_one_direction_alone_is_an_unlucky_estimate(wrong, fails, monkeypatch):
+    monkeypatch.setattr("tests.fuzz.check._quotient", lambda s: "off" if s.draw in wrong else None)
+    assert (one("finite", Subjects(PLANTED["finite"])) is not None) == fails
+
+
 def test_an_error_that_is_not_gradcs_own_is_a_failure(monkeypatch):
     def broken(*args, **kwargs):
         raise KeyError("lost")

@@ -53,6 +53,13 @@ class Subjects:
 
     program: Program
     manner: Manner = DEFAULT
+    draw: int = 1  #: of the direction
+
+    def turned(self) -> Subjects:
+        """The same program, with another direction."""
+        other = Subjects(self.program, self.manner, self.draw + 1)
+        other.__dict__.update({name: getattr(self, name) for name in ("graph", "wide")})
+        return other
 
     @functools.cached_property
     def function(self) -> Callable[..., Any]:
@@ -85,8 +92,9 @@ class Subjects:
 
     @functools.cached_property
     def direction(self) -> dict[int, Array]:
-        random = np.random.default_rng(1)
-        return {i: random.choice([-1.0, -0.5, 0.5, 1.0], self.wide.arrays[i].shape) for i in self.wide.wanted}
+        random = np.random.default_rng(self.draw)
+        parts = [-1.0, -0.5, 0.5, 1.0] if self.draw == 1 else [-0.75, 0.375, 1.25]
+        return {i: random.choice(parts, self.wide.arrays[i].shape) for i in self.wide.wanted}
 
     @functools.cached_property
     def differentiable(self) -> bool:
