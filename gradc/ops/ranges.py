@@ -103,9 +103,10 @@ class Range:
         return bounded(max(_at(function, self.lo, lo), lo), min(_at(function, self.hi, hi), hi), self.hazard)
 
     def growing(self, function: Callable[[float], float], lo: float) -> Range:
-        """A function that never falls, is ``lo`` at −∞ and overflows for large x."""
+        """A function that never falls, is ``lo`` at −∞ and overflows for large x, and for small x if ``lo`` is −∞."""
         found = self.rising(function, lo)
-        hazard = max(found.hazard, Hazard.GROWTH) if found.hi == INF else min(found.hazard, Hazard.NAN)
+        overflows = INF in (found.hi, -found.lo)
+        hazard = max(found.hazard, Hazard.GROWTH) if overflows else min(found.hazard, Hazard.NAN)
         return bounded(found.lo, found.hi, hazard, Zeros.SATURATED)
 
     def defined(self, inside: bool, otherwise: Hazard = Hazard.POLE) -> Range:

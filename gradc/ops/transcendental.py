@@ -191,7 +191,7 @@ hypot = elementwise(
     partials=lambda z, x, y: (_zero_at_zero(x, z), _zero_at_zero(y, z)),
     cost=8.0,
     ulp=1.25,
-    range=lambda z, x, y: x.size() + y.size(),
+    range=lambda z, x, y: replace(x.size() + y.size(), lo=max(x.size().lo, y.size().lo)),
     special={(0.0, 0.0): (0.0, 0.0)},
     singular="0 at the origin",
 )
