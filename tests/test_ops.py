@@ -86,6 +86,28 @@ def test_the_record_is_whole(name):
         assert op.transpose is not None
 
 
+@pytest.mark.parametrize("name", [n for n in ELEMENTWISE if OPS[n].partials is not None])
+def test_there_is_a_partial_for_each_operand(name):
+    """Of a predicate too, whose partials nobody asks for: there is none."""
+    node = cases(OPS[name])[0].node()
+    partials = OPS[name].partials(node, *node.args, **node.attrs)
+    assert len(partials) == len(node.args)
+    assert node.aval.is_float or set(partials) == {None}
+
+
+def test_a_strong_contraction_is_the_sum_of_strong_products():
+    """Also where the plain one meets 0·∞, in matrices of more than one element."""
+    x = np.array([[0.0, 1.0, 2.0], [np.inf, 0.0, -1.0], [3.0, 4.0, 5.0], [0.0, 0.0, np.nan]])
+    y = np.array([[np.inf, 0.0], [1.0, np.inf], [0.0, 3.0]])
+    strong = OPS["strong_multiply"].numpy
+    attrs = {"left": (0, 1), "right": (1, 2), "out": (0, 2)}
+    with np.errstate(all="ignore"):
+        expected = [[sum(strong(x[i, k], y[k, j]) for k in range(3)) for j in range(2)] for i in range(4)]
+        np.testing.assert_array_equal(OPS["strong_contract"].evaluate(x, y, **attrs), expected)
+        turned = OPS["strong_contract"].evaluate(x, y, **attrs | {"out": (2, 0)})
+    np.testing.assert_array_equal(turned, np.transpose(expected))
+
+
 @pytest.mark.parametrize("name", COMPUTED)
 def test_shape_rule_and_dtype_are_numpys(name):
     for dtype in (np.float32, np.float64):

@@ -6,6 +6,7 @@ machines are written down: `make golden` refreshes them, and whoever changes a c
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -128,6 +129,8 @@ def _loops() -> dict[str, Any]:
     return {f.__name__: f for f in (steps, until, at_most, either, swapped)}
 
 
+#: dtypes by the name of a parameter
+KINDS = {"i": "int64", "h": "float16"}
 #: larger than what the tests of threads run: here nothing is run
 LARGE = {
     "updates of long rows": (lambda c, x, i: c.at[i].add(x), ((500, 4000), (900, 4000), (900,))),
@@ -136,6 +139,16 @@ LARGE = {
     "sums of long rows": (lambda x: x.sum(axis=1), ((300, 4000),)),
     "sums of long columns": (lambda x: x.sum(axis=0), ((4000, 300),)),
     "a long map": (lambda x: x * 2, ((10**6,),)),
+    "a transpose": (lambda x: x.T * 2, ((512, 512),)),
+    "transposes": (lambda x: np.transpose(x, (0, 2, 1)) * 2, ((30, 64, 48),)),
+    "a transpose of odd sides": (lambda x: x.T * 2, ((513, 511),)),
+    "narrow numbers that move": (lambda h: np.pad(h, 3, constant_values=2.0), ((300, 300),)),
+    "narrow numbers": (lambda h: h * 2 + 1, ((300, 300),)),
+    "positions": (lambda x: (np.argmax(x, axis=0), np.argmin(x, axis=1), np.argmax(x)), ((90, 400),)),
+    "sums of short rows": (lambda x: np.exp(x).sum(axis=1), ((9000, 5),)),
+    "softmax of columns": (lambda x: np.exp(x) / np.exp(x).sum(axis=0), ((700, 80),)),
+    "a product first": (lambda x, y: (np.sin(y) @ x, np.cos(y)), ((64, 64), (64, 64))),
+    "a long chain": (lambda x: functools.reduce(lambda a, k: np.sin(a) + x * k, range(60), x), ((5000,),)),
     "one long sort": (lambda x: np.sort(x), ((10**6,),)),
     "many sorts": (lambda x: np.sort(x, axis=1), ((3000, 90),)),
     "many searches": (lambda x, v: np.searchsorted(x, v), ((500,), (90000,))),
@@ -152,7 +165,7 @@ def _programs() -> dict[str, Any]:
     known = {name: (f, [gc.spec(a.shape, a.dtype) for a in args]) for name, (f, args) in small.items()}
     numbers = {name: f.__code__.co_varnames for name, (f, _) in LARGE.items()}
     return known | {
-        name: (f, [gc.spec(s, "int64" if n == "i" else "float64") for s, n in zip(shapes, numbers[name], strict=False)])
+        name: (f, [gc.spec(s, KINDS.get(n, "float64")) for s, n in zip(shapes, numbers[name], strict=False)])
         for name, (f, shapes) in LARGE.items()
     }
 
@@ -187,7 +200,9 @@ def _loops_of(nest: Nest) -> str:
     ahead = [x.ahead for x in nest.code if isinstance(x, Load) and x.ahead]
     loops = " ".join(f"{v.extent}{'*' * (v == nest.lane)}" for v in nest.outer)
     inner = " | ".join(" ".join(f"{v.extent}{'*' * (v == nest.lane)}" for v in s.inner) for s in nest.stages)
-    return f" flops {flops(nest, lambda x: 1):.6g} loops {loops} > {inner} in {nest.lanes} lanes, ahead {ahead}"
+    code = f"{len(nest.code)} of {' '.join(sorted({x.dtype for x in nest.code}))}"
+    lanes = f"{nest.lanes} lanes, ahead {ahead}, code {code}"
+    return f" flops {flops(nest, lambda x: 1):.6g} loops {loops} > {inner} in {lanes}"
 
 
 def _split(split: Any) -> str:

@@ -25,10 +25,10 @@ SMALL = range(-2, 4)
 #: calls of two arguments of one kind, in which their order counts
 IN_ORDER = {"sub", "div", "subtract", "divide", "gt", "lt", "ge", "le", "greater", "less", "power", "pow", "matmul",
             "rem", "fdiv", "fsub", "take", "concatenate", "moveaxis", "swapaxes", "shl", "shift"}  # fmt: skip
-#: functions whose body is text for people
-TEXT = ("__repr__", "__str__", "describe", "title", "show", "explain", "docs")
-#: keywords that hold text, or SymPy's second meaning
-WORDS = ("doc", "text", "singular", "latex")
+#: functions whose body is text for people, and what says where tests look
+TEXT = ("__repr__", "__str__", "describe", "title", "show", "explain", "docs", "samples")
+#: keywords that hold text, or SymPy's second meaning, or say where tests look
+WORDS = ("doc", "text", "singular", "latex", "samples")
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,8 @@ def _is_words(parent: ast.AST, field: str) -> bool:
 def _is_text(node: ast.AST) -> bool:
     if isinstance(node, (ast.Raise, ast.JoinedStr, ast.Assert, ast.Import, ast.ImportFrom)):
         return True
+    if isinstance(node, (ast.Assign, ast.AnnAssign)):
+        return "SAMPLES" in ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
     return isinstance(node, (ast.FunctionDef, ast.ClassDef)) and any(t in node.name.lower() for t in TEXT)
 
 
