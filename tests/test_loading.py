@@ -16,7 +16,7 @@ import pytest
 
 from gradc.errors import CompileError
 from gradc.runtime import cache
-from gradc.runtime.load import assemble, load, target_info
+from gradc.runtime.load import assemble, load, machine_code, target_info
 from gradc.runtime.native import NativeFunction
 from tests.runtime_harness import MismatchError, affine_ir, describe, spec
 
@@ -84,16 +84,16 @@ def test_link_time_symbols_stay_out_of_the_object() -> None:
 
 
 def test_assemble_reaches_other_targets_and_refuses_what_ends_llvm() -> None:
-    arm = assemble(affine_ir(8), "aarch64-unknown-linux-gnu", "", "", "object")
+    arm = machine_code(affine_ir(8), "aarch64-unknown-linux-gnu", "", "", "object")
     assert arm[:4] == b"\x7fELF" and arm[18:20] == (183).to_bytes(2, "little")
     kernel = "define ptx_kernel void @k(ptr addrspace(1) %p) {\n  store float 1.0, ptr addrspace(1) %p\n  ret void\n}\n"
-    assert ".entry k(" in assemble(kernel, "nvptx64-nvidia-cuda", "sm_80", "", "asm")
+    assert ".entry k(" in assemble(kernel, "nvptx64-nvidia-cuda", "sm_80", "")
     fatal = "declare float @llvm.exp.f32(float)\ndefine float @f(float %x) {\n"
     fatal += "  %y = call float @llvm.exp.f32(float %x)\n  ret float %y\n}\n"
     with pytest.raises(CompileError, match=r"llvm\.exp"):
-        assemble(fatal, "nvptx64-nvidia-cuda", "sm_80", "", "asm")
+        assemble(fatal, "nvptx64-nvidia-cuda", "sm_80", "")
     with pytest.raises(CompileError, match="no target"):
-        assemble(affine_ir(8), "pdp11-unknown", "", "", "object")
+        machine_code(affine_ir(8), "pdp11-unknown", "", "", "object")
 
 
 def test_code_is_unloaded_with_its_last_user() -> None:

@@ -84,7 +84,7 @@ class HostCpu:
         return Code(str(module), SYMBOL, arena_bytes(plan, self.widths))
 
     def assemble(self, code: Code, options: Options) -> str:
-        return assemble(code.text, target_info().triple, *cpu_for(self.level), "asm")
+        return assemble(code.text, target_info().triple, *cpu_for(self.level))
 
     def link(self, code: Code, options: Options, symbols: Mapping[str, int] | None = None) -> Loaded:
         """The code in this process; ``symbols`` are what it calls beside the threads' fork-join and the poll."""

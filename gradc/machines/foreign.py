@@ -22,7 +22,7 @@ from gradc.machines.options import Options
 from gradc.machines.stages import Stages
 from gradc.node import Node
 from gradc.runtime.files import write_whole
-from gradc.runtime.foreign import assemble_for, check_target
+from gradc.runtime.foreign import check_target, code_for
 from gradc.schedule import Schedule, schedule
 from gradc.version import __version__
 
@@ -67,7 +67,7 @@ class ForeignCpu:
         return Code(text, self.symbol, arena_bytes(plan, self.widths))
 
     def assemble(self, code: Code, options: Options) -> str:
-        return assemble_for(code.text, *self._target, "asm")
+        return code_for(code.text, *self._target, "asm").decode()
 
     def load(self, stages: Stages) -> NoReturn:
         raise CompileError(f"code for {self.name} cannot be called here: write it to a file")
@@ -91,7 +91,7 @@ class ForeignCpu:
             case ".s":
                 return write_whole({path: stages.asm})
             case ".o" | ".obj":
-                made = assemble_for(code.text, *self._target, "object")
+                made = code_for(code.text, *self._target, "object")
                 return write_with({path: made}, path.with_suffix(".h"), self.header(stages), overwrite)
         raise CompileError(f"{path.name}: the file must end in one of {', '.join(SUFFIXES)}")
 

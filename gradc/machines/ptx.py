@@ -73,7 +73,7 @@ class NvidiaGpu:
         """The PTX, headed by the launch plan as comments."""
         assert isinstance(code, DeviceCode)
         head = [f"gradc {__version__}: {code.title} for {self.name}{options.relaxed}", *str(code.plan).split("\n")]
-        text = assemble(code.text, TRIPLE, self.name, self.widths.features, "asm", opt_level=3)
+        text = assemble(code.text, TRIPLE, self.name, self.widths.features, opt_level=3)
         return "".join(f"// {line}\n" for line in head) + text
 
     def load(self, stages: Stages) -> Compiled:

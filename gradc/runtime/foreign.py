@@ -2,7 +2,7 @@
 
 Enters: the text of an LLVM module and a target by LLVM's names.  Leaves: the bytes of an object, or assembly.
 Invariant: whatever LLVM does with a target that it lists but cannot serve — end the process, warn and go on with a
-generic CPU — becomes a `CompileError` here.  Only this very CPU is asked for in this process.  Start at `assemble_for`.
+generic CPU — becomes a `CompileError` here.  Only this very CPU is asked for in this process.  Start at `code_for`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import os
 import re
 import subprocess
 import sys
-from typing import Any, Literal, overload
+from typing import Literal
 
 from gradc.errors import CompileError
-from gradc.runtime.load import assemble, target_info
+from gradc.runtime.load import machine_code, target_info
 
 _CHILD = "from gradc.runtime.foreign import serve; serve()"
 _REFUSED = 3  #: exit status of a child that says why in its own words
@@ -25,17 +25,13 @@ _LISTED = re.compile(r"^  (\S+) +- ", re.MULTILINE)
 _UNKNOWN = re.compile(r"'\+?([^']*)' is not a recognized (processor|feature)")
 
 
-@overload
-def assemble_for(ir_text: str, triple: str, cpu: str, features: str, filetype: Literal["asm"]) -> str: ...
-@overload
-def assemble_for(ir_text: str, triple: str, cpu: str, features: str, filetype: Literal["object"]) -> bytes: ...
-def assemble_for(ir_text: str, triple: str, cpu: str, features: str, filetype: Literal["asm", "object"]) -> str | bytes:
-    """`load.assemble`, in a child process unless the target is this machine.
+def code_for(ir_text: str, triple: str, cpu: str, features: str, filetype: Literal["asm", "object"]) -> bytes:
+    """`load.machine_code`, in a child process unless the target is this machine.
 
     Raises CompileError for an unknown triple, CPU or feature, and for a target that LLVM cannot write such code for.
     """
     if _is_here(triple, cpu, features):
-        return assemble(ir_text, triple, cpu, features, filetype)
+        return machine_code(ir_text, triple, cpu, features, filetype)
     answer = _ask(ir_text, triple, cpu, features, filetype)
     said = answer.stderr.decode(errors="replace")
     if unknown := _UNKNOWN.search(said):
@@ -44,12 +40,12 @@ def assemble_for(ir_text: str, triple: str, cpu: str, features: str, filetype: L
         raise CompileError(answer.stdout.decode())
     if answer.returncode:
         raise CompileError(f"LLVM cannot generate this code for {' '.join((triple, cpu)).strip()}: {_last_words(said)}")
-    return answer.stdout.decode() if filetype == "asm" else answer.stdout
+    return answer.stdout
 
 
 def check_target(triple: str, cpu: str, features: str) -> None:
     """CompileError for a triple, a CPU or a feature that LLVM does not know."""
-    assemble_for(_EMPTY, triple, cpu, features, "asm")
+    code_for(_EMPTY, triple, cpu, features, "asm")
 
 
 def _ask(*request: str) -> subprocess.CompletedProcess[bytes]:
@@ -93,11 +89,11 @@ def serve() -> None:
     """What the child does: one request on standard input, the code on standard output."""
     ir_text, triple, cpu, features, filetype = json.load(sys.stdin.buffer)
     try:
-        made: Any = assemble(ir_text, triple, cpu, features, filetype)
+        made = machine_code(ir_text, triple, cpu, features, filetype)
     except CompileError as error:
         sys.stdout.write(str(error))
         sys.exit(_REFUSED)
     except RuntimeError as error:
         sys.stdout.write(f"LLVM writes no {filetype} for {triple}: {error}")
         sys.exit(_REFUSED)
-    sys.stdout.buffer.write(made.encode() if isinstance(made, str) else made)
+    sys.stdout.buffer.write(made)

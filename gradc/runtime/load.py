@@ -22,7 +22,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -299,7 +299,7 @@ def cpu_for(cpu: str | None = None, features: str | None = None) -> tuple[str, s
     if missing:
         raise CompileError(
             f"this CPU ({info.cpu}) lacks {', '.join(missing)}: the code could not run here. "
-            f"Use assemble() to build an object for another machine."
+            f"Use machine_code() to build an object for another machine."
         )
     return cpu or info.cpu, ",".join([f for f in host if f.startswith("-")] + wanted)
 
@@ -375,48 +375,23 @@ def _refuse_what_gpus_lack(ir_text: str, triple: str) -> None:
             raise CompileError(f"llvm.{name} has no code on {triple}: lower it to arithmetic before emitting")
 
 
-@overload
-def assemble(
-    ir_text: str,
-    triple: str,
-    cpu: str,
-    features: str,
-    filetype: Literal["asm"],
-    *,
-    opt_level: int = ...,
-    abi: str = ...,
-) -> str: ...
-@overload
-def assemble(
-    ir_text: str,
-    triple: str,
-    cpu: str,
-    features: str,
-    filetype: Literal["object"],
-    *,
-    opt_level: int = ...,
-    abi: str = ...,
-) -> bytes: ...
-def assemble(
-    ir_text: str,
-    triple: str,
-    cpu: str,
-    features: str,
-    filetype: Literal["asm", "object"],
-    *,
-    opt_level: int = 2,
-    abi: str = "",
-) -> str | bytes:
-    """Assembly text (PTX for NVIDIA triples) or object bytes of the module for any target; nothing is loaded.
+def assemble(ir_text: str, triple: str, cpu: str, features: str, *, opt_level: int = 2) -> str:
+    """The assembly of `machine_code`; PTX for NVIDIA triples."""
+    return machine_code(ir_text, triple, cpu, features, "asm", opt_level=opt_level).decode()
 
-    The code is position independent. ``abi`` is LLVM's ABI name where a target needs one (``lp64d`` on RISC-V).
-    Raises CompileError for an unknown triple or invalid IR.
+
+def machine_code(
+    ir_text: str, triple: str, cpu: str, features: str, filetype: Literal["asm", "object"], *, opt_level: int = 2
+) -> bytes:
+    """The module as an object file for any target, or as the text of its assembly; nothing is loaded.
+
+    The code is position independent.  Raises CompileError for an unknown triple or invalid IR.
     """
     _get_engine()
     if triple.startswith(("nvptx", "amdgcn")):
         _refuse_what_gpus_lack(ir_text, triple)
 
-    def make() -> str | bytes:
+    def make() -> bytes:
         try:
             target = llvm.Target.from_triple(triple)
         except RuntimeError as error:
@@ -424,11 +399,11 @@ def assemble(
         with ExitStack() as held:
             machine = held.enter_context(
                 target.create_target_machine(
-                    cpu=cpu, features=features, opt=opt_level, reloc="pic", codemodel="default", abiname=abi
+                    cpu=cpu, features=features, opt=opt_level, reloc="pic", codemodel="default"
                 )
             )
             module = _parse(ir_text, machine, triple, held)
-            made: str | bytes = machine.emit_assembly(module) if filetype == "asm" else machine.emit_object(module)
+            made: bytes = machine.emit_assembly(module).encode() if filetype == "asm" else machine.emit_object(module)
         return made
 
     return in_llvm(make)

@@ -64,7 +64,7 @@ class DeviceGraph:
         self.graph, self.gpu = expanded(graph), Gpu(arch)
         self.schedule = schedule(self.graph, donated=donated, target=self.gpu)
         self.module = emit(self.schedule, self.gpu, "main", **relaxed)
-        self.ptx = assemble(self.module.ir, TRIPLE, self.gpu.arch, self.gpu.features, "asm", opt_level=3)
+        self.ptx = assemble(self.module.ir, TRIPLE, self.gpu.arch, self.gpu.features, opt_level=3)
         self.status, self.executed = 0, 0
 
     def __call__(self, *arrays: Any) -> list[np.ndarray[Any, Any]]:

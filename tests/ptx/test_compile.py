@@ -180,7 +180,7 @@ def test_intrinsics_that_are_let_through_have_code(name):
         call = ", ".join(f"{t} {v}" for t, v in zip(types, given, strict=True))
         text = f"declare {result} @{full}({', '.join(types)})\ndefine {result} @f({argument} %x) {{\n"
         text += f"  %y = call {result} @{full}({call})\n  ret {result} %y\n}}\n"
-        assert ".func" in assemble(text, "nvptx64-nvidia-cuda", "sm_75", "+ptx63", "asm")
+        assert ".func" in assemble(text, "nvptx64-nvidia-cuda", "sm_75", "+ptx63")
 
 
 @pytest.mark.parametrize("name", ["exp", "log", "pow", "sin", "cos", "tanh", "exp2", "log10", "sinh"])
@@ -188,7 +188,7 @@ def test_other_intrinsics_never_reach_llvm(name):
     text = f"declare double @llvm.{name}.f64(double)\ndefine double @f(double %x) {{\n"
     text += f"  %y = call double @llvm.{name}.f64(double %x)\n  ret double %y\n}}\n"
     with pytest.raises(CompileError, match=rf"llvm\.{name}\.f64 has no code"):
-        assemble(text, "nvptx64-nvidia-cuda", "sm_90", "+ptx78", "asm")
+        assemble(text, "nvptx64-nvidia-cuda", "sm_90", "+ptx78")
 
 
 # -- on the simulated device -------------------------------------------------------------------------------------------
