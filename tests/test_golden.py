@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import gradc as gc
-from gradc.codegen.emit import emit
 from gradc.codegen.target import Target
-from gradc.passes import LOWERING, optimise, run_passes
-from gradc.schedule import schedule
+from gradc.machines.foreign import ForeignCpu
+from gradc.machines.machine import SYMBOL
+from gradc.machines.options import Options
+from gradc.machines.stages import Stages
 
 TARGET = Target.of("x86_64-unknown-linux-gnu", "x86-64-v3", "")
 
@@ -47,15 +48,9 @@ def stages(f, specs):
     """Every stage as text, in order."""
     argnums = tuple(range(len(specs)))
     both = gc.trace(gc.value_and_grad(f, argnums), *specs)
-    optimised = optimise(both, check=True)
-    plan = schedule(run_passes(optimised, LOWERING, check=True), target=TARGET)
-    return {
-        "graph": gc.trace(f, *specs),
-        "value and gradient": both,
-        "optimised": optimised,
-        "schedule": plan,
-        "llvm": emit(plan, TARGET, "gradc_step"),
-    }
+    walked = Stages(both, Options(check=True), ForeignCpu(TARGET, SYMBOL))
+    later = {stage: walked.text(stage) for stage in ("optimised", "schedule", "llvm")}
+    return {"graph": gc.trace(f, *specs), "value and gradient": both} | later
 
 
 @pytest.mark.parametrize("name", CASES)

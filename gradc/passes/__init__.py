@@ -36,7 +36,7 @@ Observe = Callable[[str, Graph, Graph], None]
 
 #: before a derivative is taken: a derivative of the stable form, not a stable form of the derivative
 FORWARD: tuple[Pass, ...] = (inline_once, fold, simplify, cse, stabilise, cse, hoist, prune)
-#: what `optimise` runs, in order
+#: what makes a graph smaller and more stable, in order
 PIPELINE: tuple[Pass, ...] = (
     inline, fold, simplify, cse, stabilise, simplify, cse, join, cse, join, join_calls, inline_once, hoist, prune, cse,
     quotients, dce,
@@ -87,14 +87,9 @@ def _asked(graph: Graph) -> bool:
     return any(asking) or sharing(graph)
 
 
-def optimise(graph: Graph, observe: Observe | None = None, check: bool | None = None) -> Graph:
-    """The same function with fewer and more stable operations."""
-    return run_passes(graph, PIPELINE, observe, check)
-
-
 __all__ = [
     "FORWARD", "LINEAR", "LOWERING", "PASSES", "PIPELINE", "Observe", "Pass", "accumulate", "apply", "cse", "dce",
-    "expand", "fold", "hoist", "inline", "inline_once", "join", "join_calls", "looked_into", "lowering", "optimise",
+    "expand", "fold", "hoist", "inline", "inline_once", "join", "join_calls", "looked_into", "lowering",
     "prune", "quotients", "run_passes", "share", "simplify", "simplify_to_read", "stabilise", "together", "unfold",
     "verify", "write_out",
 ]  # fmt: skip
