@@ -20,7 +20,7 @@ from gradc.codegen.gemm.plan import Plan
 from gradc.codegen.gemm.plan import make_plan as product_plan
 from gradc.codegen.partial import Groups
 from gradc.codegen.target import Target
-from gradc.passes import LOWERING, optimise, run_passes
+from gradc.passes import LOWERING, PIPELINE, run_passes
 from gradc.schedule import Schedule, schedule
 from gradc.schedule.bodies import Choice, Repeat
 from gradc.schedule.duration import seconds_of
@@ -176,7 +176,7 @@ PROGRAMS = _programs()
 
 def _planned(name: str, threads: int) -> Schedule:
     f, specs = PROGRAMS[name]
-    graph = optimise(gc.trace(f, *specs))
+    graph = run_passes(gc.trace(f, *specs), PIPELINE)
     return schedule(run_passes(graph, LOWERING), target=WIDE, threads=threads)
 
 
