@@ -43,6 +43,20 @@ def topological(outputs: Iterable[Node], stop: Mapping[Node, Any] | None = None)
     return order
 
 
+def computed_from(
+    start: Iterable[Node], order: Iterable[Node], through: Callable[[Node], bool] | None = None
+) -> set[Node]:
+    """``start``, and the nodes of ``order``, a topological one, that read one of these or of those before them.
+
+    ``through`` says which nodes count. Bodies are not looked into, see `gradc.diff.dependence.dependents`.
+    """
+    found = set(start)
+    for node in order:
+        if any(a in found for a in node.args) and (through is None or through(node)):
+            found.add(node)
+    return found
+
+
 def interpret(
     outputs: Sequence[Node], values: MutableMapping[Node, Any], observe: Observer | None = None
 ) -> list[np.ndarray[Any, Any]]:

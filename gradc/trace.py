@@ -21,12 +21,13 @@ import numpy as np
 
 from gradc.aval import Aval, DTypeLike, canonical_dtype, is_extent, is_number, lost_meaning
 from gradc.containers import Structure, flatten, path_text
-from gradc.errors import DTypeError, FrozenWarning, GradcError, ShapeError, TraceError
+from gradc.draws import drawn, warn_of_draws
+from gradc.errors import DTypeError, GradcError, ShapeError, TraceError
 from gradc.graph import Graph, fit_argument, rewrite
 from gradc.interpret import interpret
 from gradc.node import OPS, Node, as_node, here, leaked, watching
 from gradc.ops.control import call_function, on_own_leaves
-from gradc.places import is_user_code, warn_user
+from gradc.places import is_user_code
 from gradc.refusals import as_refused
 from gradc.witnesses import Witnesses
 
@@ -69,7 +70,7 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     me = Trace(title)
     inputs = tuple(_leaf(aval_of(v, n), n, me) for v, n in zip(leaves, labels, strict=True))
     witnesses = Witnesses(sys._getframe())
-    drawn = _drawn() if not open_traces.get() else None
+    before = drawn() if not open_traces.get() else None
     with _opened(me), _watching(witnesses):
         traced_args, traced_kwargs = structure.unflatten(inputs)
         try:
@@ -78,8 +79,8 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
             if _call_failed(error) and not str(error).startswith(here()):
                 raise TypeError(f"{here()}: {error}") from None
             raise
-    if drawn is not None:
-        _warn_of_draws(drawn, f, title)
+    if before is not None:
+        warn_of_draws(before, f, title)
     found = me.inlined | witnesses.names()
     outputs, out_tree = _outputs(result, title)
     graph = Graph(inputs, outputs, {}, structure, out_tree, title)
@@ -181,42 +182,6 @@ def is_open(node: Node) -> bool:
     """Whether a leaf belongs to a trace that is running now."""
     owner = node.attrs.get("trace")
     return any(owner is t for t in open_traces.get())
-
-
-#: functions, by their file and line, of which it was told that they draw at random
-_told: set[tuple[str, int]] = set()
-#: words in the state of NumPy's global generator; a position of as many says that none was drawn yet
-_WORDS = 624
-
-
-def _drawn() -> tuple[Any, Any]:
-    """How far NumPy's and Python's global generators have come; None for one of which nothing was drawn."""
-    numpys, pythons = sys.modules.get("numpy.random"), sys.modules.get("random")
-    generator = numpys and numpys.get_bit_generator()
-    state = None
-    if generator is not None and type(generator).__name__ == "MT19937":
-        import ctypes
-
-        state = ctypes.string_at(generator.ctypes.state_address, 4 * _WORDS + 4)
-        fresh = int.from_bytes(state[-4:], sys.byteorder) == _WORDS
-        state = None if fresh else state
-    return state, pythons and pythons.getstate()
-
-
-def _warn_of_draws(before: tuple[Any, Any], f: Callable[..., Any], title: str) -> None:
-    """Warn, once for a function, if tracing it drew from a global generator; others and the clock are not watched."""
-    pairs = zip(("np.random", "random"), before, _drawn(), strict=True)
-    names = [name for name, a, b in pairs if a != b and b is not None]
-    code = getattr(f, "__code__", None)
-    place = (code.co_filename, code.co_firstlineno) if code is not None else (title, 0)
-    if not names or place in _told:
-        return
-    _told.add(place)
-    text = (
-        f"{title} ({place[0]}:{place[1]}) draws from {' and '.join(names)} while it is traced: the numbers are "
-        "constants of the graph, the same at every call. Draw them outside and pass them in as arguments."
-    )
-    warn_user(text, FrozenWarning)
 
 
 def _outputs(result: Any, title: str) -> tuple[tuple[Node, ...], Structure]:

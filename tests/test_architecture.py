@@ -45,7 +45,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ),
     ("ops",),
     ("numpy", "nn", "optim", "random", "linalg", "special", "data", "tree"),
-    ("witnesses", "trace"),
+    ("witnesses", "draws", "trace"),
     ("diff",),
     ("passes",),
     ("explain",),
@@ -63,10 +63,10 @@ STRUCTURE = set(ROOMS[0]) - {"startup", "version", "errors", "aval", "process"}
 
 IGNORANT_OF: dict[str, set[str]] = {
     "data": {name for room in ROOMS for name in room} - {"data"},
-    "schedule": NAMESPACES | {"witnesses", "trace", "diff", "explain"},
-    "codegen": NAMESPACES | {"witnesses", "trace", "diff", "explain", "passes"},
-    "machines": NAMESPACES | {"witnesses", "trace", "diff", "explain"},
-    "runtime": NAMESPACES | STRUCTURE | {"ops", "witnesses", "trace", "diff", "explain", "passes"},
+    "schedule": NAMESPACES | {"witnesses", "draws", "trace", "diff", "explain"},
+    "codegen": NAMESPACES | {"witnesses", "draws", "trace", "diff", "explain", "passes"},
+    "machines": NAMESPACES | {"witnesses", "draws", "trace", "diff", "explain"},
+    "runtime": NAMESPACES | STRUCTURE | {"ops", "witnesses", "draws", "trace", "diff", "explain", "passes"},
 }
 """What a room may not know although it lies above: the last stages must not care where a graph came from."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc as garbage
 import pickle
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 import gradc as gc
 from gradc.diff.modes import pull_back
+from gradc.ops.custom import DerivativeRule
 
 X = np.array([-1.5, -0.2, 0.3, 2.0])
 FORMS = ["jvp", "vjp"]
@@ -500,3 +503,25 @@ def test_an_implicit_function_by_iteration_with_arrays_of_its_own() -> None:
     np.testing.assert_allclose(gc.jvp(solve, (A, b), (None, b))[1], inverse @ b, rtol=1e-12)
     batch = gc.vmap(gc.grad(loss, argnums=1), (None, 0))(A, np.stack([b, 2 * b]))
     np.testing.assert_allclose(batch, [by_b, 2 * by_b], rtol=1e-12)
+
+
+def test_a_rule_that_calls_its_own_function_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of a rule may hold nodes with that very rule."""
+    made: list[weakref.ref[Any]] = []
+    begin = DerivativeRule.__init__
+
+    def counted(self: DerivativeRule, *args: Any) -> None:
+        made.append(weakref.ref(self))
+        begin(self, *args)
+
+    monkeypatch.setattr(DerivativeRule, "__init__", counted)
+
+    def derived() -> float:
+        f = gc.custom_derivative(np.exp, jvp=lambda primals, tangents: (g(*primals), g(*primals) * tangents[0]))
+        g = gc.jit(f)  # traced once, so every call of it has the same rule
+        second = gc.trace(gc.grad(gc.grad(g)), 1.0).evaluate(1.0)
+        return float(np.ravel(np.asarray(second))[0])
+
+    assert derived() == pytest.approx(np.e)
+    garbage.collect()
+    assert made and not any(r() is not None for r in made)

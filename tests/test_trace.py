@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import random
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
-from gradc import witnesses
+from gradc import draws, witnesses
 from gradc.witnesses import Witnesses
 
 
@@ -229,7 +228,7 @@ def test_a_variable_of_its_own_for_each_line_costs_no_look_at_all_others(monkeyp
     ("draw", "source"), [(lambda: np.random.normal(), r"np\.random"), (lambda: random.random(), "random")]
 )
 def test_numbers_drawn_while_tracing_are_told_once(draw, source, monkeypatch):
-    monkeypatch.setattr(sys.modules["gradc.trace"], "_told", set())
+    monkeypatch.setattr(draws, "_told", set())
 
     def noisy(x):
         return x * draw()
@@ -246,7 +245,7 @@ def test_numbers_drawn_while_tracing_are_told_once(draw, source, monkeypatch):
 
 
 def test_draws_of_an_inner_function_are_its_callers(monkeypatch):
-    monkeypatch.setattr(sys.modules["gradc.trace"], "_told", set())
+    monkeypatch.setattr(draws, "_told", set())
 
     def outer(x):
         return gc.jit(lambda y: y * np.random.normal())(x)

@@ -10,7 +10,6 @@ differentiated again, by its own rule, in the next derivative only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 from gradc.diff.dependence import constant_part, dependents, evaluated, stepwise_part, without_rules
 from gradc.diff.loops import Batch, Maybe, Pull, Push, partner, shown, wide_leaf, zeros_like
@@ -73,16 +72,12 @@ def _applied(
     return [None if y is None else next(inlined) for y in found]
 
 
-#: what `_written_out` gives for each rule
-_written: WeakKeyDictionary[DerivativeRule, list[Node]] = WeakKeyDictionary()
-
-
 def _written_out(rule: DerivativeRule, linear: Sequence[Node], push: Push) -> list[Node]:
     """The rule's outputs as plain functions of ``linear``; TraceError if they are not linear in them.
 
     A function with a rule of its own that the rule applies to them is its body here: what counts is its value.
     """
-    known = _written.get(rule)
+    known = rule.written
     if known is None:
         known = without_rules(rule.graph.outputs, linear)
         tangents = push(known, list(linear), [partner(x, "d") for x in linear])
@@ -107,7 +102,7 @@ def _written_out(rule: DerivativeRule, linear: Sequence[Node], push: Push) -> li
                 f"than 0 where they are 0, by {describe(adds)}.\n"
                 f"  Return sums of products with the {what}, and None where the derivative is 0."
             )
-        _written[rule] = known
+        rule.written = known
     return known
 
 

@@ -7,7 +7,7 @@ branch returns depends on its condition.  Start reading at `dependents`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gradc.diff.forward import node_tangent
 from gradc.diff.linear import partials_of
@@ -140,7 +140,7 @@ def stepwise_part(outputs: Sequence[Node], inputs: Sequence[Node]) -> Node | Non
         if node not in touched or node.op.kind is Kind.ITEM or not node.args:
             continue
         if node.op.kind in HOLDERS:
-            found = _stepwise_in_bodies(node, touched)
+            found = _in_bodies(node, touched, stepwise_part)
             if found is not None:
                 return found
         elif not _keeps_lines(node, touched):
@@ -154,7 +154,13 @@ def _keeps_lines(node: Node, touched: set[Node]) -> bool:
     return node.aval.is_float and not node.op.constant
 
 
-def _stepwise_in_bodies(node: Node, touched: set[Node]) -> Node | None:
+def _in_bodies(
+    node: Node, touched: set[Node], part: Callable[[Sequence[Node], Sequence[Node]], Node | None]
+) -> Node | None:
+    """What ``part`` finds in a body of ``node``, of the results and the inputs that depend on what is ``touched``.
+
+    ``node`` itself where which body runs depends on that.
+    """
     moves = [a in touched for a in node.args]
     inner = moving_inputs(node, moves)
     if inner is None:
@@ -163,7 +169,7 @@ def _stepwise_in_bodies(node: Node, touched: set[Node]) -> Node | None:
     for name, body in bodies(node).items():
         if name != "cond":
             live = [y for y, d in zip(body.outputs, depending, strict=True) if d]
-            found = stepwise_part(live, _marked(body, inner[name]))
+            found = part(live, _marked(body, inner[name]))
             if found is not None:
                 return found
     return None
@@ -181,7 +187,7 @@ def constant_part(outputs: Sequence[Node], inputs: Sequence[Node]) -> Node | Non
     for node in topological(outputs):
         if node not in touched or node.op.kind is Kind.ITEM or not node.args:
             continue
-        adds = _in_bodies(node, touched) if node.op.kind in HOLDERS else _added_by(node, touched)
+        adds = _added_inside(node, touched) if node.op.kind in HOLDERS else _added_by(node, touched)
         if adds is not None:
             return adds
     return None
@@ -199,24 +205,15 @@ def _added_by(node: Node, touched: set[Node]) -> Node | None:
     return None if tangent is None or tangent in dependents([tangent], [*inside, node]) else node
 
 
-def _in_bodies(node: Node, touched: set[Node]) -> Node | None:
+def _added_inside(node: Node, touched: set[Node]) -> Node | None:
+    """What a body adds; ``node`` where a carry of a loop starts with something else than 0 and comes to depend."""
     moves = [a in touched for a in node.args]
     inner = moving_inputs(node, moves)
-    if inner is None:
-        return node
-    depending = results_that_depend(node, moves)
-    for name, body in bodies(node).items():
-        if name == "cond":
-            continue
-        if node.op.kind is Kind.LOOP:
-            for operand, before, within in zip(node.args, moves, inner[name], strict=True):
-                if within and not before and operand.aval.is_float and not vanishes(operand):
-                    return node
-        live = [y for y, d in zip(body.outputs, depending, strict=True) if d]
-        adds = constant_part(live, _marked(body, inner[name]))
-        if adds is not None:
-            return adds
-    return None
+    if node.op.kind is Kind.LOOP and inner is not None:
+        for operand, before, within in zip(node.args, moves, inner["body"], strict=True):
+            if within and not before and operand.aval.is_float and not vanishes(operand):
+                return node
+    return _in_bodies(node, touched, constant_part)
 
 
 # -- a linear map evaluated --------------------------------------------------------------------------------------------

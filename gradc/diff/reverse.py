@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from gradc.aval import Shape
 from gradc.diff.linear import partials_of
 from gradc.errors import TraceError
-from gradc.interpret import topological
+from gradc.interpret import computed_from, topological
 from gradc.node import OPS, Node
 from gradc.ops.control import inner_leaf
 from gradc.ops.products import scaled
@@ -74,10 +74,7 @@ def _transposed_rule(node: Node, i: int, ct: Node) -> Node | None:
 def transpose_linear(tangent: Node, direction: Node, ct: Node, rule_of: Node) -> Node | None:
     """The cotangent of ``direction`` for a graph that is linear in it; names the op that is not."""
     order = topological([tangent])
-    dependent = {direction}
-    for node in order:
-        if any(a in dependent for a in node.args):
-            dependent.add(node)
+    dependent = computed_from([direction], order)
     pending: dict[Node, list[Node]] = {tangent: [ct]}
     for node in reversed(order):
         if node is direction or node not in pending:

@@ -9,7 +9,7 @@ from gradc.diff.linear import active_nodes, has_tangent, partials_of, passes
 from gradc.explain.formula import Apply, Formula, Product, Symbol
 from gradc.explain.naming import Naming
 from gradc.graph import Graph
-from gradc.interpret import topological
+from gradc.interpret import computed_from, topological
 from gradc.node import OPS, Node
 from gradc.ops.record import Kind
 from gradc.ops.reductions import is_below_maximum
@@ -23,11 +23,8 @@ def why_zero(graph: Graph, wanted: Node, naming: Naming) -> str:
     name, result = graph.names.get(wanted, "the input"), " and ".join(naming.output_names)
     if not has_tangent(wanted):
         return f"{name} is {wanted.dtype}: integers and bools have no tangent"
-    reached = {wanted}
     order = topological(graph.outputs)
-    for node in order:
-        if any(a in reached for a in node.args):
-            reached.add(node)
+    reached = computed_from([wanted], order)
     if not any(y in reached for y in graph.outputs):
         return f"{result} does not depend on {name}"
     steps = [n for n in _blocking(graph, wanted, order) if n in reached]

@@ -29,7 +29,7 @@ import numpy as np
 
 from gradc.aval import Aval, Results
 from gradc.graph import Graph, rewrite
-from gradc.interpret import topological
+from gradc.interpret import computed_from, topological
 from gradc.node import OPS, Node, derived_from
 from gradc.ops.consistent import agrees, bodies_take, must_be_truth, refuse
 from gradc.ops.leaves import full
@@ -206,11 +206,8 @@ def tell(body: Graph, known: Iterable[tuple[Node, Range]]) -> bool:
     news = {x: found for x, found in known if not found.is_told_by(range_of(x))}
     for x, found in news.items():
         x.range = found.joined(range_of(x))
-    reached = {*news}
-    for node in topological(body.outputs) if news else ():
-        if any(a in reached for a in node.args):
-            reached.add(node)
-            node.range = None
+    for node in computed_from(news, topological(body.outputs)) - news.keys() if news else ():
+        node.range = None
     return bool(news)
 
 

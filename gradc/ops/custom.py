@@ -34,6 +34,9 @@ class DerivativeRule:
         self.kind, self.title = kind, title
         self._make = make
         self._graph: Graph | None = None
+        #: the graph's outputs as plain functions, once a derivative is taken (`gradc.diff.custom`): they may hold nodes
+        #: with this very rule, so they are kept here, where the collector of cycles sees both ends
+        self.written: list[Node] | None = None
 
     @property
     def graph(self) -> Graph:

@@ -20,7 +20,7 @@ from gradc.diff.batching import batch
 from gradc.diff.finite import EPS, Difference, default_step, derivative_along
 from gradc.errors import GradcError
 from gradc.graph import Graph
-from gradc.interpret import evaluator, interpret
+from gradc.interpret import computed_from, evaluator, interpret
 from gradc.node import Node
 from gradc.ops.arithmetic import stop_gradient
 from gradc.oracle.compare import VAGUE
@@ -64,10 +64,7 @@ class Lines:
         graph = subject.graph
         values: dict[Node, Any] = dict(subject.values)
         interpret(graph.outputs, values)
-        moves = {graph.inputs[i] for i in moved}
-        for node in graph.nodes:
-            if not node.op.stops and any(a in moves for a in node.args):
-                moves.add(node)
+        moves = computed_from([graph.inputs[i] for i in moved], graph.nodes, lambda n: not n.op.stops)
         #: values that stay: of nodes that do not read what moves, and behind a `stop_gradient`
         self._held = {n: v for n, v in values.items() if n not in moves}
         self._kinked = [n for n in graph.nodes if n in moves and n in values and n.args and has_sides(n)]

@@ -14,7 +14,7 @@ from gradc.diff.batching import batch, one_hot_basis
 from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.structured.push import matrices
 from gradc.graph import Graph
-from gradc.interpret import topological
+from gradc.interpret import computed_from, topological
 from gradc.node import Node, dsl
 from gradc.ops.record import HOLDERS, Kind
 from gradc.trace import new_input
@@ -70,13 +70,9 @@ def _matrices(
 
 def _single_numbers(outputs: Sequence[Node], leaf: Node) -> bool:
     """Whether everything that is computed from ``leaf`` is one number, but for its pieces and their collection."""
-    dependent = {leaf}
-    for node in topological(outputs):
-        if any(a in dependent for a in node.args):
-            dependent.add(node)
-            if node.op.kind in HOLDERS or (node.size > 1 and node.op.kind not in (Kind.VIEW, Kind.FOLD)):
-                return False
-    return True
+    dependent = computed_from([leaf], topological(outputs)) - {leaf}
+    plain = (Kind.VIEW, Kind.FOLD)
+    return not any(n.op.kind in HOLDERS or (n.size > 1 and n.op.kind not in plain) for n in dependent)
 
 
 def _in_lanes(outputs: Sequence[Node], leaf: Node, transposed: bool) -> list[Node]:

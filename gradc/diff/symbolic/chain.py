@@ -16,7 +16,7 @@ from gradc.diff.symbolic.fragments import Partial, interior_nodes, is_elementwis
 from gradc.diff.symbolic.indexed import pull_index
 from gradc.diff.symbolic.written_out import written_out
 from gradc.errors import TraceError
-from gradc.interpret import topological
+from gradc.interpret import computed_from, topological
 from gradc.node import OPS, Node, derived_from, here
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full
@@ -71,11 +71,7 @@ def _pull_back(
 
 def _active(order: Sequence[Node], inputs: Sequence[Node]) -> set[Node]:
     """Float nodes that read an input through float nodes only: what is not a float is locally constant."""
-    active = {x for x in inputs if x.aval.is_float}
-    for node in order:
-        if node.aval.is_float and any(a in active for a in node.args):
-            active.add(node)
-    return active
+    return computed_from([x for x in inputs if x.aval.is_float], order, lambda n: n.aval.is_float)
 
 
 def _sum(parts: Sequence[_Cotangent]) -> _Cotangent:
