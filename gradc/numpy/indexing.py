@@ -452,7 +452,8 @@ def select(condlist: Sequence[ArrayLike], choicelist: Sequence[ArrayLike], defau
 
 def _refuse_unknown_kind(name: str, kind: Any) -> None:
     """ValueError for what is no algorithm of NumPy's: they are stable here whichever is named."""
-    if kind is not None and kind not in ("quicksort", "heapsort", "mergesort", "stable"):
+    known = ("quicksort", "heapsort", "mergesort", "stable")
+    if kind is not None and not (isinstance(kind, str) and kind in known):
         raise ValueError(
             f"{here()}: {name}: kind must be 'quicksort', 'heapsort', 'mergesort' or 'stable', got {kind!r:.60}"
         )

@@ -67,7 +67,16 @@ def _selected(x: Node, where: Any, identity: Any, initial: Any = None) -> Node:
     if identity is None and initial is None:
         raise ShapeError(f"{here()}: a reduction without identity needs initial= together with where=")
     filler = identity if initial is None else initial
-    return _where(where, x, cast(as_node(filler), x.dtype))
+    return _where(_mask(where, x), x, cast(as_node(filler), x.dtype))
+
+
+def _mask(where: Any, x: Node) -> Node:
+    """``where=`` as a mask of the elements of ``x``; ShapeError if it would make more of them."""
+    mask = cast(as_node(True if where is None else where), bool)
+    one_by_one = zip(mask.shape[::-1], x.shape[::-1], strict=False)
+    if mask.ndim > x.ndim or [m for m, n in one_by_one if m not in (1, n)]:
+        raise ShapeError(f"{here()}: where= of shape {mask.shape} does not broadcast to the shape of {describe(x)}")
+    return broadcast_to(mask, x.shape)
 
 
 # -- sums and products ------------------------------------------------------------------------------------------------
@@ -221,7 +230,7 @@ def mean(a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = 
     axes = axes_of(axis, x)
     if where is None or where is True:
         return _as_given(_mean(x, axes=axes, keepdims=keepdims), given, dtype)
-    mask = broadcast_to(cast(as_node(where), bool), x.shape)
+    mask = _mask(where, x)
     total, count = sum(x, axes, keepdims=keepdims, where=mask), sum(mask, axes, keepdims=keepdims)
     return _as_given(total / cast(count, x.dtype), given, dtype)
 
@@ -259,7 +268,7 @@ def var(
 
 def _var_around(x: Node, centre: ArrayLike, axes: Shape, ddof: float, keepdims: Any, where: Any) -> Node:
     """The variance of the elements that ``where`` selects, from ``centre`` or their mean."""
-    mask = broadcast_to(cast(as_node(True if where is None else where), bool), x.shape)
+    mask = _mask(where, x)
     count = cast(sum(mask, axes, keepdims=True), x.dtype)
     middle = sum(x, axes, keepdims=True, where=mask) / count if centre is None else as_node(centre)
     deviation = _where(mask, x - middle, 0)
@@ -399,7 +408,7 @@ def nanmean(a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any
     """`mean` of the elements that are not NaN; NaN where there are none."""
     x = as_node(a)
     known = x == x
-    return mean(x, axis, dtype, keepdims=keepdims, where=known if where is None else known & cast(as_node(where), bool))
+    return mean(x, axis, dtype, keepdims=keepdims, where=known & _mask(where, x))
 
 
 @function("nanmax")

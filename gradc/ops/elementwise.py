@@ -81,7 +81,7 @@ def _function(op: Op) -> Callable[..., Node]:
     def function(*operands: Any, dtype: Any = None, casting: Any = "same_kind", **kwargs: Any) -> Node:
         for key, value in kwargs.items():
             refuse_unless_harmless(op.name, key, value, ("casting", "dtype"))
-        if dtype is not None or casting != "same_kind":
+        if dtype is not None or not (isinstance(casting, str) and casting == "same_kind"):
             operands = _in_loop(op.name, [as_node(x) for x in operands], dtype, casting)
         return apply(op, *operands)
 
@@ -101,7 +101,7 @@ def _in_loop(name: str, operands: Sequence[Node], dtype: Any, casting: Any) -> t
         taken = ufunc.resolve_dtypes(
             (*given, *[None] * ufunc.nout), signature=(*[None] * ufunc.nin, target), casting=casting
         )  # fmt: skip
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, DTypeError) as error:
         shown = ", ".join(str(x.aval) for x in operands)
         raise DTypeError(
             f"{here()}: {name}({shown}) with dtype={target}, casting={casting!r}: {error}; cast operands with .astype"
