@@ -100,6 +100,23 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
 SLOW_TO_IMPORT = ("sympy", "scipy", "networkx", "rich", "llvmlite")
 """Paid on first use: `import gradc` loads none of them, and no module imports SymPy as it loads."""
 
+WALKS = "machines"
+"""The room that walks the road from a graph to a function; rooms below it take what stages make from there."""
+
+STAGES = (
+    "gradc.passes.PIPELINE", "gradc.passes.LOWERING", "gradc.passes.lowering", "gradc.schedule.schedule",
+    "gradc.codegen.emit", "gradc.codegen.emit_kernel", "gradc.codegen.arena_bytes", "gradc.codegen.ptx",
+    "gradc.runtime.load.assemble", "gradc.runtime.load.machine_code", "gradc.runtime.load.load_known",
+    "gradc.runtime.foreign",
+)  # fmt: skip
+"""What walks a stretch of that road: functions, the lists of passes that they run, or modules of nothing else."""
+
+BESIDE_THE_ROAD = {
+    "gradc.oracle.kernels": "looks for a wrong kernel in a schedule of its own, for one thread and without donation",
+    "gradc.oracle.first_call": "lowers the graph itself",
+}
+"""Modules that still call stages, each with what they do; one that no longer does is a violation, too."""
+
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "core", "base", "common", "manager", "misc"}
 MAX_FUNCTION_LINES, MAX_FILE_LINES, MEDIAN_FUNCTION_LINES = 80, 700, 10
 
@@ -148,6 +165,12 @@ class House:
             return name.split(".")[0]
         holder = name.rpartition(".")[0]  # of `from gradc.node import Node`: gradc.node
         return holder if name not in self.sources and holder in self.sources else name
+
+    def names(self, source: Source) -> Iterator[tuple[str, int]]:
+        """Every dotted name that a source imports, functions and modules alike, with its line."""
+        for statement, when in _imports_of(source.tree, "module"):
+            if when != "typing":
+                yield from ((name, statement.lineno) for name in _imported_names(statement, source))
 
     def edges(self, *whens: When) -> Iterator[tuple[Source, Import]]:
         """Every import at one of the given times (all, if none is given), with the source that holds it."""
@@ -255,6 +278,32 @@ def rooms_keep_their_ignorance(house: House) -> list[str]:
         for source, found in house.edges()
         if inside(found.target) and top(found.target) in IGNORANT_OF.get(source.top, ())
     ]
+
+
+def one_road_leads_to_code(house: House) -> list[str]:
+    """Below the machines nobody calls a stage: whoever wants its work takes it from `gradc.machines.stages`.
+
+    Nor does anybody import a whole module that holds one.
+    """
+    walks = next(number for number, room in enumerate(ROOMS) if WALKS in room)
+    found = [
+        (source, line, stage)
+        for source in house.sources.values()
+        if (rank(source.name) or 0) > walks
+        for name, line in house.names(source)
+        for stage in [s for s in STAGES if holds(s, name) or (holds(name, s) and name != "gradc")][:1]
+    ]
+    stale = [n for n in BESIDE_THE_ROAD if n in house.sources and n not in {source.name for source, *_ in found}]
+    return [
+        f"{source.at(line)}: {source.name} reaches for the stage {stage}; take what it makes from gradc.machines.stages"
+        for source, line, stage in found
+        if source.name not in BESIDE_THE_ROAD
+    ] + [f"{name} calls no stage any more: take it off BESIDE_THE_ROAD" for name in stale]
+
+
+def holds(outer: str, inner: str) -> bool:
+    """Whether a dotted name is another one, or what holds it."""
+    return f"{inner}.".startswith(f"{outer}.")
 
 
 def no_module_imports_itself_through_others(house: House) -> list[str]:
@@ -368,6 +417,7 @@ RULES: tuple[Callable[[House], list[str]], ...] = (
     every_module_has_a_room,
     imports_go_upwards,
     rooms_keep_their_ignorance,
+    one_road_leads_to_code,
     no_module_imports_itself_through_others,
     outside_packages_stay_in_their_rooms,
     sympy_is_imported_on_first_use,
@@ -464,6 +514,10 @@ SOUND = {
     "node.py": '"""Head."""\nimport typing\nif typing.TYPE_CHECKING:\n    from gradc.ops.record import Op\n',
     "graph.py": '"""Head."""\nfrom gradc.node import Node\ndef nx():\n    import networkx\n    return networkx\n',
     "ops/__init__.py": "",
+    "schedule/__init__.py": '"""Head."""',
+    "codegen/emit.py": '"""Head."""',
+    "runtime/load.py": '"""Head."""',
+    "runtime/foreign.py": '"""Head."""',
     "ops/record.py": '"""Head."""\nimport numpy as np\nfrom gradc.node import OPS\n',
     "diff/symbolic.py": '"""Head."""\nfrom gradc.ops import record\ndef f():\n    import sympy\n    return sympy\n',
     "api.py": '"""Head."""\nfrom gradc.diff.symbolic import f\nfrom gradc.graph import Graph\n',
@@ -486,6 +540,11 @@ PLANTED: list[tuple[Callable[[House], list[str]], str, str, str]] = [
     (rooms_keep_their_ignorance, "runtime/load.py", "from gradc import graph", "load.py:1"),
     (rooms_keep_their_ignorance, "codegen/ir.py", "from gradc.diff.symbolic import f", "ir.py:1"),
     (rooms_keep_their_ignorance, "data/__init__.py", "from gradc.node import Node", "__init__.py:1"),
+    (one_road_leads_to_code, "oracle/bad.py", "from gradc.schedule import Schedule, schedule", "bad.py:1"),
+    (one_road_leads_to_code, "explorer/bad.py", "def f():\n    from gradc.codegen.emit import arena_bytes", "bad.py:2"),
+    (one_road_leads_to_code, "oracle/kernels.py", "from gradc.schedule import Schedule", "take it off"),
+    (one_road_leads_to_code, "cli.py", "from gradc.runtime import load", "cli.py:1"),
+    (one_road_leads_to_code, "cli.py", "import gradc.runtime.foreign as f", "cli.py:1"),
     (no_module_imports_itself_through_others, "node.py", "def f():\n    from gradc.graph import Graph", "gradc.graph"),
     (outside_packages_stay_in_their_rooms, "ops/bad.py", "import networkx.algorithms", "bad.py:1"),
     (outside_packages_stay_in_their_rooms, "diff/forward.py", "def f():\n    from sympy import sin", "forward.py:2"),
