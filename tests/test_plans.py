@@ -150,6 +150,12 @@ LARGE = {
     "softmax of columns": (lambda x: np.exp(x) / np.exp(x).sum(axis=0), ((700, 80),)),
     "a product first": (lambda x, y: (np.sin(y) @ x, np.cos(y)), ((64, 64), (64, 64))),
     "a long chain": (lambda x: functools.reduce(lambda a, k: np.sin(a) + x * k, range(60), x), ((5000,),)),
+    "convolutions of layers": (lambda x, w: gc.nn.conv2d(x, w, padding=1), ((4, 16, 32, 32), (32, 16, 3, 3))),
+    "convolutions of images": (lambda x, w: gc.nn.conv2d(x, w, stride=2), ((2, 3, 45, 52), (5, 3, 5, 5))),
+    "gradients of weights": (
+        lambda x, w: gc.grad(lambda w: (gc.nn.conv2d(x, w) ** 2).sum())(w),
+        ((4, 16, 32, 32), (32, 16, 3, 3)),
+    ),
     "one long sort": (lambda x: np.sort(x), ((10**6,),)),
     "many sorts": (lambda x: np.sort(x, axis=1), ((3000, 90),)),
     "many searches": (lambda x, v: np.searchsorted(x, v), ((500,), (90000,))),
@@ -229,6 +235,7 @@ def test_what_work_costs_and_how_it_is_cut(golden):
         )
         lines += [f"  {_buffer(b)}" for b in plan.buffers]
         for kernel in plan.kernels:
+            assert all(0 <= slot < len(kernel.slots) for work in kernel.work for slot in work.touch.slots)
             lines += [f"  {line}" for work in kernel.work for line in _cost(work, kernel, plan.buffers)]
         for threads in (2, 16):
             shared = _planned(name, threads)

@@ -72,6 +72,26 @@ def _untrue(known: Range, value: Any, overflows: bool) -> list[str]:
     return [name for name, so in said.items() if not so]
 
 
+SOME = ((0.0, 0.0), (0.0, 1.0), (-1.0, 1.0), (1.0, 3.0), (-2.0, -0.5))
+
+
+def test_what_is_known_of_values(golden):
+    """As much as can be: bounds that are too wide are true, and cost guards that nothing needs."""
+    lines = []
+    for name in RANGED:
+        kinds = OPERANDS.get(name, ("float",) * operand_count(OPS[name]))
+        choices = INTERVALS if len(kinds) == 1 else SOME
+        for intervals in itertools.product(*(MASKS if kind == "bool" else choices for kind in kinds)):
+            leaves = [
+                _leaf(i, "bool" if k == "bool" else "float64", (2,)) for i, k in zip(intervals, kinds, strict=True)
+            ]
+            known = range_of(OPS[name].make(leaves, **ATTRS.get(name, {})))
+            of = ", ".join(f"{lo:g} … {hi:g}" for lo, hi in intervals)
+            bounds = f"{known.lo:.6g} … {known.hi:.6g}"
+            lines.append(f"{name}({of}): {bounds} {known.hazard.name.lower()} {known.zeros.name.lower()}")
+    golden("ranges.txt", "\n".join(lines))
+
+
 def test_a_bound_that_a_dtype_rounds_to_0_is_0():
     for dtype, least in (("float64", 2.3e-308), ("float32", 1.2e-38)):
         for scale, zeros in ((0.9, Zeros.POSSIBLE), (1.1, Zeros.NEVER)):

@@ -78,7 +78,7 @@ def _numbers(access: Access, form: Affine) -> list[int]:
 
 def _linear(variables: Sequence[Var]) -> Affine:
     form, step = Affine(), 1
-    for v in reversed(variables):
+    for v in variables:
         form, step = form + Affine(0, {v: step} if v.extent > 1 else None), step * v.extent
     return form
 
