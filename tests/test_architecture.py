@@ -14,7 +14,7 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -73,17 +73,28 @@ IGNORANT_OF: dict[str, set[str]] = {
 TYPE_ONLY = {("node", "ops"): "a Node's field `op` has the record's type; the registry OPS binds it late"}
 """Imports against the order that stand under TYPE_CHECKING, each with its reason."""
 
-NAMELESS = {"diff", "schedule", "codegen", "runtime", "machines", "explorer", "oracle"}
+NAMELESS = {"diff", "passes", "explain", "schedule", "codegen", "runtime", "machines", "explorer", "oracle"}
 """Rooms that know ops by their kind and the facets of their records."""
 
-PICKS_NO_OP = NAMELESS - {"diff"}
+PICKS_NO_OP = NAMELESS - {"diff", "passes", "explain"}
 """Those of them that build no graph: they do not take an op out of the registry by its name either."""
 
-RULE_FILES = ("diff.structured.*", "diff.symbolic.*")
-"""Where identities of single ops may be written all the same: each op that they do not name is treated by its kind."""
+RULE_FILES = (
+    *("diff.structured.*", "diff.symbolic.*"),
+    *("passes.kinks", "passes.quotients", "passes.rules", "passes.share", "passes.simplify", "passes.stabilise"),
+    *("passes.together", "passes.unfold"),
+    *("explain.extents", "explain.identities.*", "explain.lift", "explain.notation", "explain.quantities"),
+    *("explain.reasons", "explain.values"),
+)
+"""Where identities of single ops may be written: each op that they do not name is treated by its kind.  docs/rooms.md
+lists the same."""
 
-NOT_AN_OP = {"gradc.runtime.load": "the names of LLVM's intrinsics"}
-"""Words that are no ops where they stand."""
+NOT_AN_OP = {
+    "gradc.runtime.load": "the names of LLVM's intrinsics",
+    "gradc.explain.latex": "the names of LaTeX's commands",
+    "gradc.passes.verify": "asks whether the op of a node is the one that is registered",
+}
+"""Files in which such words mean something else."""
 
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "numpy": ("*",),
@@ -384,7 +395,7 @@ def _ops_named(node: ast.AST, picks: bool) -> list[str]:
     """The ops that an expression knows by name: compared, looked up, or as keys or elements of a table."""
     if isinstance(node, ast.Compare):
         sides = [node.left, *node.comparators]
-        if any(_asks_an_op(side) for side in sides):
+        if any(_asks_an_op(side) for side in sides) or _compares_a_name(sides):
             return [ast.unparse(node)]
     if isinstance(node, ast.Match) and _asks_an_op(node.subject):
         return [ast.unparse(node.subject)]
@@ -403,6 +414,12 @@ def _asks_an_op(expression: ast.expr) -> bool:
     """Whether an expression is the name of a node's op, or an op taken from the registry."""
     text = ast.unparse(expression)
     return text.endswith("op.name") or bool(re.match(r"OPS\b", text))
+
+
+def _compares_a_name(sides: Sequence[ast.expr]) -> bool:
+    """Whether something called a name is compared with the name of an op."""
+    words = [s.value for s in sides if isinstance(s, ast.Constant)]
+    return any(w in OPS for w in words) and any(ast.unparse(s).split(".")[-1] == "name" for s in sides)
 
 
 def _looked_up(node: ast.Subscript | ast.Call) -> str | None:
@@ -554,6 +571,7 @@ PLANTED: list[tuple[Callable[[House], list[str]], str, str, str]] = [
     (names_say_what_is_inside, "passes/_utils.py", "", "_utils"),
     (every_file_has_a_head, "api.py", "x = 1", "api.py"),
     (ops_are_known_by_their_records, "schedule/bad.py", "def f(n):\n    return n.op.name == 'add'", "bad.py:2"),
+    (ops_are_known_by_their_records, "explain/bad.py", "def f(name):\n    return name == 'log'", "bad.py:2"),
     (ops_are_known_by_their_records, "codegen/bad.py", "COST = {'divide': 4, 'sqrt': 4}", "bad.py:1"),
     (ops_are_known_by_their_records, "diff/bad.py", "def f(n):\n    return TABLE.get(n.op.name)", "bad.py:2"),
     (ops_are_known_by_their_records, "oracle/bad.py", "def f(n):\n    return TABLE[n.op.name]", "bad.py:2"),
@@ -586,6 +604,13 @@ def test_long_files_are_found(length, tmp_path):
     path = tmp_path / "long.py"
     path.write_text("x = 1\n" * length, encoding="utf-8")
     assert len(too_long(path)) == (length > MAX_FILE_LINES)
+
+
+def test_the_page_lists_the_rule_files():
+    line = next(x for x in (ROOT / "docs/rooms.md").read_text(encoding="utf-8").split("\n- ") if "rule files" in x)
+    assert set(re.findall(r"`((?:diff|passes|explain)/[\w/*.]+)`", line)) == {
+        pattern.replace(".", "/") + ("" if pattern.endswith("*") else ".py") for pattern in RULE_FILES
+    }
 
 
 def test_the_rooms_are_listed_once():

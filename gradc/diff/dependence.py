@@ -56,9 +56,9 @@ def results_that_depend(node: Node, moves: Sequence[bool]) -> list[bool]:
     if inner is None:
         return [True] * result_count(node)
     found = [False] * result_count(node)
-    for name, body in bodies(node).items():
-        if name != "cond":
-            reached = dependents(body.outputs, _marked(body, inner[name]))
+    for role, body in bodies(node).items():
+        if role != "cond":
+            reached = dependents(body.outputs, _marked(body, inner[role]))
             found = [f or y in reached for f, y in zip(found, body.outputs, strict=True)]
     return found
 
@@ -166,10 +166,10 @@ def _in_bodies(
     if inner is None:
         return node
     depending = results_that_depend(node, moves)
-    for name, body in bodies(node).items():
-        if name != "cond":
+    for role, body in bodies(node).items():
+        if role != "cond":
             live = [y for y, d in zip(body.outputs, depending, strict=True) if d]
-            found = part(live, _marked(body, inner[name]))
+            found = part(live, _marked(body, inner[role]))
             if found is not None:
                 return found
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from gradc.node import OPS
+
 _NAMES = [
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
     "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
@@ -33,9 +35,11 @@ def in_ascii(name: str) -> str:
     return "".join(NAMES.get(sign, sign) for sign in letter) + accent
 
 
-#: functions that are not written with the name of their op
-CALL_NAMES = {
-    "sigmoid": "σ", "normal_cdf": "Φ", "normal_pdf": "φ", "logsumexp": "lse", "maximum": "max", "minimum": "min",
-    "logical_and": "and", "logical_or": "or", "logical_not": "not", "bitwise_invert": "not",
-    "lgamma": "logΓ", "digamma": "ψ",
-}  # fmt: skip
+#: functions written in other ops that are written with a letter
+COMPOSITES = {"normal_cdf": "Φ", "normal_pdf": "φ"}
+
+
+def call_name(name: str) -> str:
+    """What formulas call a function: the op of that name says so in its record."""
+    op = OPS.get(name)
+    return (op.title if op is not None else COMPOSITES.get(name)) or name

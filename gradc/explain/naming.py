@@ -17,7 +17,7 @@ from dataclasses import replace
 from gradc.explain.families import Family, families, letters
 from gradc.explain.formula import Symbol
 from gradc.explain.layout import Derivative, Ident, Layout, Listed, Running, number_of, numbered
-from gradc.explain.letters import ACCENTS, CALL_NAMES, GREEK, HAT
+from gradc.explain.letters import ACCENTS, GREEK, HAT, call_name
 from gradc.explain.text import TextPrinter
 from gradc.graph import Graph
 from gradc.node import Node
@@ -56,7 +56,7 @@ class Naming:
         """sigma is written σ, unless that letter means something else here: the user's σ, or the sigmoid."""
         taken = {ident.name for ident in self.idents.values()}
         functions = {n.op.name for n in primal.nodes} | {n.label.name for n in primal.nodes if n.label is not None}
-        taken |= {CALL_NAMES[name] for name in functions if name in CALL_NAMES} | {"δ", "π"}
+        taken |= {called for name in functions if (called := call_name(name)) != name} | {"δ", "π"}
         letter_of: dict[str, str] = {}
         for ident in self.idents.values():
             letter = GREEK.get(ident.name, "")

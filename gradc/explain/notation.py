@@ -56,12 +56,11 @@ from gradc.explain.layout import (
     Tensor,
     Transposed,
 )
-from gradc.explain.letters import CALL_NAMES
+from gradc.explain.letters import call_name
 from gradc.explain.matrices import INDEX_LETTERS, Matrices, quotient, side_by_side, transposes_last
-from gradc.node import Node
+from gradc.node import OPS, Node
 from gradc.ops.control import bodies, result_count
 
-RELATIONS = {"equal": "=", "not_equal": "≠", "less": "<", "less_equal": "≤", "greater": ">", "greater_equal": "≥"}
 #: attribute values that go without saying
 USUAL = (None, False, 0, "mean", "none")
 
@@ -279,9 +278,10 @@ class Notation:
         special = CALLS.get(x.name)
         if special is not None and x.attrs_key[:1] != ("composite",):  # type: ignore[index]
             return special(args, x)
-        if x.name in RELATIONS:
-            return Relation(args[0], RELATIONS[x.name], args[1])
-        return Call(CALL_NAMES.get(x.name, x.name), args, _options(x))
+        op = OPS.get(x.name)
+        if op is not None and op.relation:
+            return Relation(args[0], op.relation, args[1])
+        return Call(call_name(x.name), args, _options(x))
 
 
 def _parted(x: Product) -> tuple[list[Factor], list[Factor]]:

@@ -70,7 +70,6 @@ def _calls(x: Formula) -> set[str]:
 
 #: operations whose value is no formula of their operands: they run, sort, select or loop
 OPEN = (Kind.PREFIX, Kind.SORT, Kind.SEARCH, Kind.GATHER, Kind.SCATTER, Kind.LOOP, Kind.BRANCH, Kind.CALL)
-SELECTING = ("argmax", "argmin")
 
 
 def open_forms(lines: Sequence[Line]) -> tuple[str, ...]:
@@ -81,7 +80,7 @@ def open_forms(lines: Sequence[Line]) -> tuple[str, ...]:
         part = stack.pop()
         stack += part.parts
         op = OPS.get(part.name) if isinstance(part, Apply) else None
-        if op is not None and (op.kind in OPEN or op.name in SELECTING):
+        if op is not None and (op.kind in OPEN or op.position):
             places = ", ".join(dict.fromkeys(map(str, part.where)))
             found.setdefault(f"{op.name} ({places})" if places else op.name)
     return tuple(sorted(found))

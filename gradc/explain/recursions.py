@@ -71,7 +71,7 @@ class _Recursion:
     def _row(self, x: Node, operand: Node, names: dict[Node, str]) -> str:
         if operand.op.kind is Kind.ITEM and (known := self.kept.get((operand.args[0], operand.attrs["index"]))):
             return known
-        return "t" if operand.op.name == "iota" else names[x] + "ₜ"
+        return "t" if operand.op.counts else names[x] + "ₜ"
 
     def text(self) -> str:
         """The recursion in words and formulas."""

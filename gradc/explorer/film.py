@@ -122,11 +122,11 @@ def shown_nodes(graph: Graph) -> Sequence[Node]:
     return [n for n in graph.nodes if (not is_number(n) or n in outputs) and n not in unread]
 
 
-def node_flops(node: Node, cost: float) -> int:
-    """Arithmetic operations of a node, an elementwise one costing ``cost`` per element."""
+def node_flops(node: Node) -> int:
+    """Arithmetic operations of a node, an elementwise one costing what its record says per element."""
     match node.op.kind:
         case Kind.ELEMENTWISE:
-            return round(node.size * cost)
+            return round(node.size * node.op.element_cost)
         case Kind.REDUCE | Kind.PREFIX:
             return node.args[0].size
         case Kind.CONTRACT:

@@ -217,7 +217,7 @@ class _Page:
         return {
             "op": node.op.name,
             "text": f"{name + ' = ' if name else ''}{node.op.name}: {node.aval}",
-            "flops": node_flops(node, node.op.element_cost),
+            "flops": node_flops(node),
             "bytes": 0 if node.op.kind in (Kind.INPUT, Kind.CONSTANT) else node_bytes(node),
             "kernels": kernels,
             "where": str(node.where) if node.where is not None and node.op.kind is not Kind.INPUT else "",

@@ -46,7 +46,6 @@ add = elementwise(
     ulp=0.5,
     moved=sum_of_errors,
     range=lambda z, x, y: x + y,
-    text="{0} + {1}",
 )
 
 
@@ -122,7 +121,6 @@ subtract = elementwise(
     moved=sum_of_errors,
     range=_difference,
     lower=lambda b, x, y: b.sub(x, y),
-    text="{0} - {1}",
 )
 difference = elementwise(
     "difference",
@@ -135,7 +133,6 @@ difference = elementwise(
     **LIGHT,
     ulp=0.5,
     range=_difference,
-    text="{0} - {1}",
     doc="x − y, and 0 for two equal infinities; its derivative is that of x − y everywhere, also where x = y.",
 )
 
@@ -163,7 +160,6 @@ multiply = elementwise(
     ulp=0.5,
     moved=error_of_product,
     range=_product,
-    text="{0} * {1}",
 )
 
 
@@ -190,7 +186,6 @@ strong_multiply = elementwise(
     multilinear=True,
     ulp=0.5,
     range=_product,
-    text="{0} * {1}",
     singular="bilinear in products of the same kind: 0 where the other factor is 0",
     doc="x·y, but 0 where a factor is 0, whatever the other one is: infinite and NaN too. How a tangent or cotangent "
     "meets a partial derivative that may be either; of finite numbers it is the product, up to the sign of a zero. "
@@ -208,7 +203,6 @@ divide = elementwise(
     ulp=0.5,
     range=lambda z, x, y: x * y.inverse(),
     domain=((-3.0, 3.0), (0.5, 3.0)),
-    text="{0} / {1}",
     special={(1.0, 0.0): (INF, -INF), (1.0, INF): (0.0, 0.0)},
 )
 
@@ -225,7 +219,6 @@ floor_divide = elementwise(
     side=lambda value, *xs: value,
     range=_unless_over_zero,
     domain=((-3.0, 3.0), (0.5, 3.0)),
-    text="{0} // {1}",
     singular="0 everywhere, also at the jumps",
 )
 remainder = elementwise(
@@ -236,7 +229,6 @@ remainder = elementwise(
     side=lambda value, x, y: np.floor(x / y),
     range=_unless_over_zero,
     domain=((-3.0, 3.0), (0.5, 3.0)),
-    text="{0} % {1}",
     singular="at a jump: the derivative of the branch on the right",
 )
 negative = elementwise(
@@ -249,7 +241,6 @@ negative = elementwise(
     moved=sum_of_errors,
     range=lambda z, x: -x,
     exact=True,
-    text="-{0}",
 )
 positive = elementwise(
     "positive",
@@ -270,7 +261,6 @@ square = elementwise(
     **LIGHT,
     ulp=0.5,
     range=lambda z, x: x.square(),
-    text="{0}²",
     special={INF: INF, -INF: -INF},
 )
 
@@ -289,7 +279,6 @@ reciprocal = elementwise(
     ulp=0.5,
     range=lambda z, x: x.inverse(),
     domain=POSITIVE,
-    text="1 / {0}",
     special={0.0: -INF, INF: 0.0, -INF: 0.0},
 )
 
@@ -336,7 +325,6 @@ power = elementwise(
     whole=True,
     range=_power_range,
     domain=((0.2, 3.0), (-2.0, 2.0)),
-    text="{0}^{1}",
     special={(0.0, 0.0): (0.0, 0.0), (0.0, 1.0): (1.0, 0.0), (0.0, 2.0): (0.0, 0.0), (0.0, 0.5): (INF, 0.0)},
     singular="x**0: 0 in x; 0**y: 0 in y for y >= 0",
 )
@@ -351,7 +339,6 @@ absolute = elementwise(
     side=lambda value, x: np.sign(x),
     range=lambda z, x: x.size(),
     exact=True,
-    text="|{0}|",
     special={0.0: 0.0, INF: 1.0, -INF: -1.0},
     singular="0 at 0",
 )
@@ -383,6 +370,7 @@ maximum = elementwise(
     lower=lambda b, x, y: b.or_(x, y) if x.dtype == "bool" else b.max(x, y),
     **LIGHT,
     side=lambda value, x, y: np.sign(x - y),
+    title="max",
     range=lambda z, x, y: bounded(max(x.lo, y.lo), max(x.hi, y.hi), max(x.hazard, y.hazard)),
     exact=True,
     special={(INF, INF): (0.5, 0.5), (-INF, -INF): (0.5, 0.5), (INF, 1.0): (1.0, 0.0)},
@@ -395,6 +383,7 @@ minimum = elementwise(
     lower=lambda b, x, y: b.and_(x, y) if x.dtype == "bool" else b.min(x, y),
     **LIGHT,
     side=lambda value, x, y: np.sign(x - y),
+    title="min",
     range=lambda z, x, y: bounded(min(x.lo, y.lo), min(x.hi, y.hi), max(x.hazard, y.hazard)),
     exact=True,
     special={(INF, INF): (0.5, 0.5), (-INF, -INF): (0.5, 0.5), (INF, 1.0): (0.0, 1.0)},
@@ -445,19 +434,19 @@ def _compared(name: str) -> Any:
 PREDICATE: dict[str, Any] = {"partials": lambda z, *xs: (None,) * len(xs), "sympy": None}
 
 
-def _comparison(name: str, method: str, text: str, **facets: Any) -> Op:
+def _comparison(name: str, method: str, sign: str, **facets: Any) -> Op:
     def lower(b: Any, x: Any, y: Any) -> Any:
         return getattr(b, method)(x, y)
 
-    return elementwise(name, lower=lower, range=_compared(name), text=text, **facets, **LIGHT, **PREDICATE)
+    return elementwise(name, lower=lower, range=_compared(name), relation=sign, **facets, **LIGHT, **PREDICATE)
 
 
-equal = _comparison("equal", "eq", "{0} = {1}")
-not_equal = _comparison("not_equal", "ne", "{0} ≠ {1}")
-less = _comparison("less", "lt", "{0} < {1}", ordered=True)
-less_equal = _comparison("less_equal", "le", "{0} ≤ {1}", ordered=True)
-greater = _comparison("greater", "gt", "{0} > {1}", ordered=True)
-greater_equal = _comparison("greater_equal", "ge", "{0} ≥ {1}", ordered=True)
+equal = _comparison("equal", "eq", "=")
+not_equal = _comparison("not_equal", "ne", "≠")
+less = _comparison("less", "lt", "<", ordered=True)
+less_equal = _comparison("less_equal", "le", "≤", ordered=True)
+greater = _comparison("greater", "gt", ">", ordered=True)
+greater_equal = _comparison("greater_equal", "ge", "≥", ordered=True)
 
 
 def _not_finite_part(method: str) -> Any:
@@ -476,11 +465,11 @@ for _name in ("isnan", "isinf", "isfinite"):
     elementwise(_name, lower=_not_finite_part(_name), **CHEAP, **PREDICATE)
 
 
-def _logical(name: str, lower: Any) -> Op:
+def _logical(name: str, title: str, lower: Any) -> Op:
     def of_truth(b: Any, *operands: Any) -> Any:
         return lower(b, *[b.convert(x, "bool") for x in operands])
 
-    op = elementwise(name, lower=of_truth, public=False, **LIGHT, **PREDICATE)
+    op = elementwise(name, lower=of_truth, title=title, public=False, **LIGHT, **PREDICATE)
 
     def function(*operands: Any, **kwargs: Any) -> Node:
         for key, value in kwargs.items():
@@ -493,15 +482,15 @@ def _logical(name: str, lower: Any) -> Op:
     return op
 
 
-logical_and = _logical("logical_and", lambda b, x, y: b.and_(x, y))
-logical_or = _logical("logical_or", lambda b, x, y: b.or_(x, y))
-logical_xor = _logical("logical_xor", lambda b, x, y: b.xor(x, y))
-logical_not = _logical("logical_not", lambda b, x: b.not_(x))
+logical_and = _logical("logical_and", "and", lambda b, x, y: b.and_(x, y))
+logical_or = _logical("logical_or", "or", lambda b, x, y: b.or_(x, y))
+logical_xor = _logical("logical_xor", "", lambda b, x, y: b.xor(x, y))
+logical_not = _logical("logical_not", "not", lambda b, x: b.not_(x))
 
 elementwise("bitwise_and", lower=lambda b, x, y: b.and_(x, y), **CHEAP, **PREDICATE)
 elementwise("bitwise_or", lower=lambda b, x, y: b.or_(x, y), **CHEAP, **PREDICATE)
 elementwise("bitwise_xor", lower=lambda b, x, y: b.xor(x, y), **CHEAP, **PREDICATE)
-elementwise("bitwise_invert", np.invert, lower=lambda b, x: b.not_(x), **CHEAP, **PREDICATE)
+elementwise("bitwise_invert", np.invert, title="not", lower=lambda b, x: b.not_(x), **CHEAP, **PREDICATE)
 elementwise("bitwise_left_shift", np.left_shift, lower=lambda b, x, y: b.shift_left(x, y), **CHEAP, **PREDICATE)
 elementwise("bitwise_right_shift", np.right_shift, lower=lambda b, x, y: b.shift_right(x, y), **CHEAP, **PREDICATE)
 

@@ -150,7 +150,8 @@ class Op:
     ordered: bool = False  #: a comparison that the least change decides at a tie
     side: Callable[..., Any] | None = None  #: ``side(value, *arrays, **attrs)``: on which side of each kink or jump
     exact: bool = False  #: the result is an operand, its negative, or a whole number near it: nothing is rounded
-    text: str | None = None  #: how explain prints it: "{0} + {1}", or None for name(args)
+    title: str = ""  #: what formulas call its function, if not by its name: "σ"
+    relation: str = ""  #: of a comparison: the sign that formulas write between its operands
     domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),)  #: where the conformance test samples each operand
     samples: tuple[Sample, ...] = ()  #: of an elementwise op: its attributes, if it has some
     public: str = ""  #: where users find its function: "special.softsign"; see `gradc.numpy.published`

@@ -360,7 +360,6 @@ reduction(
     definition=definitions.norm,
     expand=_norm_expand,
     range=lambda node, x: bounded(x.size().lo, INF, max(x.hazard, Hazard.ARITHMETIC), x.zeros),
-    text="‖{0}‖",
     singular="0 where the norm is 0",
     doc="Euclidean (Frobenius) norm over axes.",
 )
@@ -433,11 +432,11 @@ reduction(
     jvp=_logsumexp_jvp,
     definition=definitions.logsumexp,
     expand=_logsumexp_expand,
+    title="lse",
     range=lambda node, x: bounded(x.lo, x.hi + math.log(max(_terms(node), 1)), x.hazard) if _terms(node) else UNKNOWN,
     upper_bound=True,
     moved=largest_error,
     scale=lambda x, axes: 1 + np.max(finite_size(x), axis=axes, initial=0.0),
-    text="lse({0})",
     singular="equal infinities share the derivative evenly",
     doc="log Σ exp x over axes, shifted by the maximum.",
 )

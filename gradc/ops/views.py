@@ -140,7 +140,6 @@ view(
     transpose=lambda ct, node, i: np.transpose(ct, _inverse(node.attrs["axes"])),
     shifted=lambda size, a: {"axes": (0, *(k + 1 for k in a["axes"]))},
     samples=(Sample(((2, 3),), {"axes": (1, 0)}), Sample(((2, 3, 2),), {"axes": (2, 0, 1)})),
-    text="{0}ᵀ",
     doc="Axes permuted: output axis k is operand axis axes[k].",
 )
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import every_body
+from gradc.ops.record import Kind
 from gradc.passes.accumulate import accumulate, is_narrow_sum
 from gradc.passes.cse import cse
 from gradc.passes.dce import dce
@@ -83,8 +84,13 @@ def lowering(graph: Graph) -> tuple[Pass, ...]:
 
 
 def _asked(graph: Graph) -> bool:
-    asking = (node.op.expand is not None or node.op.name == "fold" or is_narrow_sum(node) for node in graph.nodes)
+    asking = (node.op.expand is not None or _unfolds(node) or is_narrow_sum(node) for node in graph.nodes)
     return any(asking) or sharing(graph)
+
+
+def _unfolds(node: Node) -> bool:
+    """Whether `unfold` has something to do: not with operands that lie in boxes."""
+    return node.op.kind is Kind.FOLD and node.op.boxes is None
 
 
 __all__ = [

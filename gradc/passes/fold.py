@@ -24,9 +24,9 @@ def fold(graph: Graph) -> Graph:
     def folded(node: Node, args: tuple[Node, ...]) -> Node | None:
         if not args or not all(map(_is_known, args)):
             return None
-        if node.op.name == "broadcast" or node.op.kind in (Kind.ITEM, *HOLDERS):
+        if node.op.repeats or node.op.kind in (Kind.ITEM, *HOLDERS):
             return None
-        if node.op.kind is Kind.ELEMENTWISE and node.op.name != "stop_gradient":
+        if node.op.kind is Kind.ELEMENTWISE and not node.op.stops:
             scalars = [splat_value(a) for a in args]
             if all(s is not None for s in scalars):
                 return _splat(node, scalars)
@@ -44,14 +44,14 @@ def fold(graph: Graph) -> Graph:
 
 def _is_known(node: Node) -> bool:
     """Whether ``node`` is a constant, or one shown in several places."""
-    while node.op.name == "broadcast":
+    while node.op.repeats:
         node = node.args[0]
     return node.op.kind is Kind.CONSTANT
 
 
 def splat_value(node: Node) -> NDArray[Any] | None:
     """The 0-d value that ``node`` has everywhere, if that is known."""
-    while node.op.name == "broadcast":
+    while node.op.repeats:
         node = node.args[0]
     if node.op.kind is not Kind.CONSTANT:
         return None

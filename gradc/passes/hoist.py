@@ -72,7 +72,7 @@ def _invariant(body: Graph, consts: int, runs: bool) -> set[Node]:
 
 
 def _can_fail(node: Node) -> bool:
-    return node.op.kind in FALLIBLE or (node.op.name == "power" and node.dtype.kind in "iu")
+    return node.op.kind in FALLIBLE or node.dtype.kind in node.op.fails
 
 
 def _arrays_out(node: Node, args: tuple[Node, ...]) -> Node | None:
