@@ -142,12 +142,14 @@ def logsumexp(a: Any, axis: Any = None, *, b: Any = None, keepdims: bool = False
 
 
 def _narrow(f: Any) -> Any:
-    """A function of SciPy in the dtype of its float operands, as NumPy's own functions do: SciPy widens some."""
+    """A function of SciPy in the dtype in which NumPy's own compute of such operands: SciPy widens some."""
 
     def computed(*args: Any, **kwargs: Any) -> Any:
-        floats = [a.dtype for a in map(np.asarray, args) if a.dtype.kind == "f"]
         result = f(*args, **kwargs)
-        return np.asarray(result).astype(np.result_type(*floats)) if floats and not isinstance(result, Node) else result
+        kinds = [a.dtype for a in map(np.asarray, args) if a.dtype.kind in "fiub"]
+        if not kinds or isinstance(result, Node):
+            return result
+        return np.asarray(result).astype(np.result_type(*(np.sqrt(np.zeros((), kind)).dtype for kind in kinds)))
 
     return computed
 
