@@ -197,6 +197,23 @@ def test_the_rule_of_a_narrow_function_is_checked_in_float64_with_it(form: str, 
         assert report.ok, report
 
 
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_a_rule_may_hold_a_loop_whose_carry_is_lost_or_kept_as_it_was(steps: int) -> None:
+    """A carry that every step replaces by a constant is that constant, or what it started with if no step is taken."""
+
+    def counted(x: Any) -> Any:
+        return gc.fori_loop(0, steps, lambda i, y: np.tanh(x), x)
+
+    def tested(x: Any) -> Any:
+        return gc.while_loop(lambda s: s[0] < steps, lambda s: (s[0] + 1, np.float64(0)), (0, x), max_steps=5)[1]
+
+    f = gc.custom_derivative(counted, vjp=lambda x: gc.vjp(counted, x))
+    g = gc.custom_derivative(tested, jvp=lambda primals, tangents: (tested(*primals), tested(*tangents)))
+    for mode in ("reverse", "forward"):
+        assert gc.grad(f, method=mode)(0.5) == gc.grad(counted, method=mode)(0.5)
+        assert gc.grad(g, method=mode)(0.5) == (0.0 if steps else 1.0)
+
+
 def test_formulas_show_the_rule() -> None:
     shown = str(gc.explain(lambda x: custom_softplus("jvp")(x).sum(), X))
     assert "∂L/∂x = σ(x)" in shown

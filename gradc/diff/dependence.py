@@ -60,6 +60,9 @@ def results_that_depend(node: Node, moves: Sequence[bool]) -> list[bool]:
         if role != "cond":
             reached = dependents(body.outputs, _marked(body, inner[role]))
             found = [f or y in reached for f, y in zip(found, body.outputs, strict=True)]
+    if node.op.kind is Kind.LOOP and not (loop := Loop.of(node)).steps:  # a carry may be what it starts with
+        starts = moves[len(loop.consts) : len(loop.consts) + len(loop.carries)]
+        found[: len(starts)] = [f or m for f, m in zip(found, starts, strict=False)]
     return found
 
 

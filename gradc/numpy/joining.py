@@ -368,6 +368,8 @@ def diff(a: ArrayLike, n: int = 1, axis: int = -1, prepend: ArrayLike = None, ap
     x = with_rank(a, 1, "diff")
     if n < 0:
         raise ShapeError(f"{here()}: diff: order must be >= 0, got {n}")
+    if n == 0:  # NumPy's answer, whatever goes before and after
+        return x
     k = axis_of(axis, x)
     parts = (
         [_edge(v, x, k) for v in (prepend,) if v is not None]

@@ -219,14 +219,15 @@ def carried(node: Node) -> Range:
 
 
 def _item_range(node: Node) -> Range:
-    """What the bodies return, or what a carry starts with."""
+    """What the bodies return, or what a carry starts with, if it may be that no step is taken."""
     holder, index = node.args[0], node.attrs["index"]
     informed(holder)
     found = [range_of(body.outputs[index]) for name, body in bodies(holder).items() if name != "cond"]
     if holder.op.kind is Kind.LOOP:
         loop = Loop.of(holder)
         if index < len(loop.carries):
-            found.append(range_of(loop.carries[index]))
+            if not loop.steps:
+                found.append(range_of(loop.carries[index]))
         elif loop.cond is not None:  # rows that no step reached are zero
             found.append(NOTHING)
     return union(found)

@@ -134,7 +134,7 @@ def _apart(a: Number, b: Number, names: str) -> str | None:
     """Two numbers with bounds; a number on one side alone is a difference."""
     x, y = a.value, b.value
     if np.isfinite(x) != np.isfinite(y):
-        if a.cancelled() or b.cancelled():
+        if a.singular() or b.singular():
             return None
         return f"{names}: {x!r} against {y!r}: not finite"
     if not np.isfinite(x) or abs(x - y) <= a.least + b.least:

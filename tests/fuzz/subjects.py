@@ -19,8 +19,8 @@ import gradc as gc
 from gradc.diff.modes import pull_back, push_forward
 from gradc.graph import Graph
 from gradc.interpret import interpret, topological
-from gradc.node import OPS, Node, constant
-from gradc.ops.record import HOLDERS
+from gradc.node import Node, constant
+from gradc.ops.record import HOLDERS, Kind
 from gradc.oracle.rounding import running_errors
 from gradc.oracle.witness import Subject, subject_of
 from tests.fuzz.language import Array, Program
@@ -34,13 +34,13 @@ EPS = 2.0**-52
 class Number:
     """A number, the least of its error bound that is known at once, and how the whole bound is found.
 
-    ``cancelled``: whether it is NaN because infinities of two signs were added, and for no other reason.
+    ``singular``: whether it is NaN because there is no derivative, and for no other reason.
     """
 
     value: float
     least: float
     whole: Callable[[], float]
-    cancelled: Callable[[], bool] = lambda: False
+    singular: Callable[[], bool] = lambda: False
 
     @functools.cached_property
     def bound(self) -> float:
@@ -132,23 +132,18 @@ class Subjects:
             errors = running_errors([n for _, n in pairs], self.wide.values)[1]
             return least + sum(float(np.sum(np.abs(w) * errors[n])) for w, n in pairs)
 
-        return Number(total, least, whole, lambda: infinities_cancel([n for _, n in pairs], self.known))
+        return Number(total, least, whole, lambda: is_singular([n for _, n in pairs], self.known))
 
 
-#: ops of which a NaN may be the sum of two infinities; a subtraction of sizes is a sum of them
-_SUMS = {name: OPS["add" if name in ("subtract", "difference") else name].numpy
-         for name in ("add", "subtract", "difference", "sum", "cumsum", "contract", "fold", "superpose")}  # fmt: skip
+def is_singular(outputs: Sequence[Node], values: Mapping[Node, Any]) -> bool:
+    """Whether NaN comes up behind ``outputs``, and nowhere by a product with 0.
 
-
-def infinities_cancel(outputs: Sequence[Node], values: Mapping[Node, Any]) -> bool:
-    """Whether every NaN behind ``outputs`` came up in a sum of infinities, or in a loop that was given some.
-
-    Then the derivative is that of a vertical tangent, +∞ one way and −∞ the other, and the modes add in other orders.
-    A product of 0 and ∞ is none of this: zero is zero in either mode.
+    Then a slope is NaN there, or infinities of two signs meet, as behind a vertical tangent: the function has no
+    derivative, and the modes, which add in other orders, may say so or not.  A product of 0 and what is not finite
+    is none of this: zero is zero in either mode.  Of a loop that was given what is not finite nothing more is asked.
     """
-    born = [n for n in topological(outputs) if _has(np.isnan, values[n])
-            and not any(_has(np.isnan, values[a]) for a in n.args)]  # fmt: skip
-    return bool(born) and all(_is_a_sum_of_infinities(n, [values[a] for a in n.args]) for n in born)
+    lost = [n for n in topological(outputs) if _has(np.isnan, values[n])]
+    return bool(lost) and not any(_loses_a_zero(n, [values[a] for a in n.args], values[n]) for n in lost)
 
 
 def _has(test: Callable[[Array], Any], value: Any) -> bool:
@@ -156,12 +151,14 @@ def _has(test: Callable[[Array], Any], value: Any) -> bool:
     return any(bool(np.any(test(p))) for p in parts if p.dtype.kind == "f")
 
 
-def _is_a_sum_of_infinities(node: Node, args: Sequence[Any]) -> bool:
-    if not any(_has(np.isinf, a) for a in args):
-        return False
+def _loses_a_zero(node: Node, args: Sequence[Any], value: Any) -> bool:
+    """Whether NaN is, or may be, the product of a 0 with what is not finite."""
     if node.op.kind in HOLDERS:
-        return True
-    if (added := _SUMS.get(node.op.name)) is None:
+        return not any(_has(lambda p: ~np.isfinite(p), a) for a in args)
+    if node.op.kind is Kind.CONTRACT:
+        wild, zero = [(~np.isfinite(a)).astype(float) for a in args], [(a == 0).astype(float) for a in args]
+        pairs = ((zero[0], wild[1]), (wild[0], zero[1]))
+        return any(bool(np.any(node.op.numpy(*pair, **node.attrs) > 0)) for pair in pairs)
+    if node.op.name not in ("multiply", "strong_multiply"):
         return False
-    with np.errstate(all="ignore"):
-        return not np.any(np.isnan(added(*map(np.abs, args), **node.attrs)))
+    return bool(np.any(np.isnan(value) & ((args[0] == 0) | (args[1] == 0))))
