@@ -76,7 +76,8 @@ SHAPES = [
         "np.dstack([x, x]); np.dstack([x[0], x[0]]); np.column_stack([x[:, 0], x]); np.append(x, x);"
         "np.append(x, x, axis=1); np.split(x, 3); np.split(x, [1, 3], axis=1); np.array_split(x, 3, axis=1);"
         "np.hsplit(x, 2); np.vsplit(x, [1]); np.array_split(x, [5, 9]); np.diff(x); np.diff(x, n=2, axis=0);"
-        "np.diff(x, prepend=x[:, :1], append=0); np.diff(x, 0, append=0); np.unstack(x); np.unstack(x, axis=1); np.meshgrid(x[0], x[:, 0]);"
+        "np.diff(x, prepend=x[:, :1], append=0); np.diff(x, 0, append=0); np.unstack(x); np.unstack(x, axis=1);"
+        "np.ascontiguousarray(x); np.ascontiguousarray(x[0, 0]); np.meshgrid(x[0], x[:, 0]);"
         "np.meshgrid(x[0], x[:, 0], indexing='ij'); np.meshgrid(x[0], x[:, 0], x[1], sparse=True);"
         "np.broadcast_arrays(x, x[0], x[:, :1])",
         A, I32, F32,

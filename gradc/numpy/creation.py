@@ -89,14 +89,22 @@ def _uniform_like(a: ArrayLike, value: int, dtype: Any, shape: Any) -> Node:
 # -- from values ------------------------------------------------------------------------------------------------------
 
 
-@function("asarray", "asanyarray", "ascontiguousarray")
+@function("asarray", "asanyarray")
 def asarray(a: ArrayLike, dtype: Any = None) -> Array:
     """``a`` as an array; nested lists may hold traced values, which are stacked."""
     x = as_node(a)
     return cast(x, x.dtype if dtype is None else dtype)
 
 
-asanyarray = ascontiguousarray = asarray
+asanyarray = asarray
+
+
+@function("ascontiguousarray")
+def ascontiguousarray(a: ArrayLike, dtype: Any = None) -> Array:
+    """``a`` as an array of at least one axis: of NumPy's name only that is left where no array has an order."""
+    x = as_node(a)
+    x = cast(x, x.dtype if dtype is None else dtype)
+    return x if x.ndim else reshaped(x, (1,))
 
 
 @function("array")
