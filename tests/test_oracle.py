@@ -367,8 +367,7 @@ ZOO = {
     "black-scholes": (lambda s, v: s * np.exp(-v) * (1 + np.tanh((np.log(s) + v**2 / 2) / v)) / 2, P[0], P[1]),
     "far out": (lambda x: np.logaddexp(x, 0) + 1 / (1 + np.exp(-x)), np.array([800.0, -800.0, 1.0])),
     "float32 overflow": (lambda x: np.sum(np.exp(x)), np.array([100.0, 1.0], np.float32)),
-    "not a number": (lambda x: np.sum(x * x), np.array([np.nan, np.inf, 1.0])),
-    "many kinks": (two_layers, R.normal(size=(90, 20)), R.normal(size=(20, 30))),
+    "many kinks": (two_layers, R.normal(size=(205, 10)), R.normal(size=(10, 4))),
     "empty": (lambda x: np.sum(x * x) + 1.0, np.zeros((0, 3))),
     "a scalar": (lambda x: np.exp(np.sin(x)), 0.5),
 }  # fmt: skip
@@ -408,7 +407,8 @@ def test_one_method_that_is_not_finite_is_not_passed_over():
 
 def test_an_overflowing_point_is_not_comparable_and_not_passed():
     report = check_gradients(*ZOO["overflowing softmax"])
-    assert {row.verdict for row in report.rows if "compiled" in row.pair} == {Verdict.UNSURE}
+    of_compiled = [row for row in report.rows if "compiled" in row.pair and row.name != "= all results"]
+    assert {row.verdict for row in of_compiled} == {Verdict.UNSURE}
     assert not any(row.absolute > 0.5 for row in report.rows if row.verdict is Verdict.AGREE)
 
 

@@ -52,7 +52,7 @@ def _numpy(x: Any, y: Any, left: Labels, right: Labels, out: Labels) -> Any:
     if x.dtype == bool:
         return np.einsum(x.astype(np.int64), lists[0], y.astype(np.int64), lists[1], lists[2]) != 0
     # With `optimize` einsum reaches BLAS, which pays above a few thousand products.
-    work = int(np.prod(list(label_sizes(x, y, left, right).values()), dtype=np.int64))
+    work = math.prod(label_sizes(x, y, left, right).values())
     return np.einsum(x, lists[0], y, lists[1], lists[2], optimize=work > 4096)
 
 

@@ -436,10 +436,6 @@ def _parts(
     )  # fmt: skip
 
 
-#: Loops of at most so many steps are written out where no loop can stand (symbolic derivatives).
-MOST_UNROLLED = 64
-
-
 def unrolled(loop: Loop) -> list[Node]:
     """The results of a loop of known length, as one step after another; the user's rows become slices and a stack."""
     assert loop.steps is not None

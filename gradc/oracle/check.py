@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.containers import flatten, leaves_of
+from gradc.containers import leaves_of
 from gradc.diff.symbolic.written_out import TooLongError
 from gradc.graph import Graph
 from gradc.node import Node, here
@@ -19,11 +19,14 @@ from gradc.ops.custom import rule_of
 from gradc.ops.record import HOLDERS
 from gradc.oracle import estimates as by
 from gradc.oracle.blame import derivative_findings, pass_findings, record_findings
-from gradc.oracle.compare import Estimate, Probes, Row, Verdict, compare, pairs
+from gradc.oracle.compare import SMALL, Estimate, Probes, Row, Verdict, compare, pairs
 from gradc.oracle.estimates import CompileGraph
 from gradc.oracle.kernels import kernel_findings, truncation_findings
 from gradc.oracle.matrices import DenseError, by_jacobian, curvature
+from gradc.oracle.nearby import special_points_nearby
 from gradc.oracle.report import Finding, Report
+from gradc.oracle.sampled import FACTOR, RUNS
+from gradc.oracle.scheduled import Compiled, Scheduled, as_scheduled
 from gradc.oracle.witness import Subject, subject_of
 from gradc.trace import trace
 
@@ -46,7 +49,8 @@ def check_gradients(
     input. ``methods``: of "symbolic" (SymPy on each op's meaning), "forward", "reverse" (the ops' rules), "finite"
     (Richardson differences), "jacobian" (the structured Jacobian; and beside forward mode the structured Hessian times
     a random vector), all in float64 on the graph as written, and "compiled" (machine code in the model's own dtypes).
-    ``compiled`` turns a Graph into a function of flat arrays; the default is gradc's compiler.
+    ``compiled`` turns a Graph into a function of flat arrays; the default is gradc's compiler, whose code is run by one
+    thread, and by several in donated memory. docs/checking.md: error bounds, when it is ok, special points, the price.
 
     ``report.ok``, ``str(report)`` (a table), ``report.first_wrong`` (stage, op, source line, words).
     """
@@ -72,13 +76,30 @@ def _checked(graph: Graph, arrays: Sequence[Any], methods: Sequence[str], compil
     runs: list[by.Run] = []
     makers = _makers(subject, witness, probes, compiled or default_compiler(), runs)
     found, failures, left_out = _estimates(methods, makers)
-    rows = _rows(subject, found, probes) + [row for run in runs for row in _value_rows(subject, run)]
+    rows = _rows(witness, found, probes) + [row for run in runs for row in _value_rows(subject, run)]
     if any(e.method == "jacobian" for e in found) and not failures and _all_right(rows):
         rows += _curvature_rows(witness, left_out)
     findings = _findings(subject, witness, rows, failures, compiled, methods)
+    notes = [*_notes(witness, probes, found), *left_out]
     if not findings:
-        rows = [_excused(row) for row in rows]
-    return Report(graph.title, tuple(methods), tuple(rows), tuple(findings), (*_notes(witness, probes), *left_out))
+        own = "compiled" in methods and compiled is None and "compiled" not in failures
+        special, words = special_points_nearby(witness, Compiled.of if own else None)
+        findings, notes = findings + special, notes + words
+    for other in [_as_scheduled(subject, run) for run in runs if not findings]:
+        if other is not None:
+            rows += other.rows
+            findings += other.findings
+            notes.append(other.words)
+    if not findings:
+        rows = [row.excused() if row.singular else row for row in rows]
+    return Report(graph.title, tuple(methods), tuple(rows), tuple(findings), tuple(notes))
+
+
+def _as_scheduled(subject: Subject, run: by.Run) -> Scheduled | None:
+    """Compiled code by several threads and in donated memory; None for a compiler that was handed in."""
+    if not isinstance(run.call, Compiled):
+        return None
+    return as_scheduled(run.call, run.graph, subject.arrays, subject.wanted)
 
 
 def _all_right(rows: Sequence[Row]) -> bool:
@@ -164,21 +185,7 @@ def agreement(
 
 def default_compiler() -> CompileGraph:
     """gradc's own compiler: a Graph to a function from flat arrays to flat arrays."""
-    from gradc.api.executable import Executable
-    from gradc.machines.options import Options
-
-    def compile_graph(graph: Graph) -> Callable[[Sequence[Any]], Sequence[Any]]:
-        in_tree = flatten((tuple(0.0 for _ in graph.inputs), {}))[2]
-        out_tree = flatten(tuple(0.0 for _ in graph.outputs))[2]
-        whole = graph.replace(in_tree=in_tree, out_tree=out_tree)
-        native = Executable(whole, Options(recall=False)).native  # what is checked is compiled now
-
-        def call(arrays: Sequence[Any]) -> Sequence[Any]:
-            return native(*arrays)
-
-        return call
-
-    return compile_graph
+    return Compiled.of
 
 
 def _makers(
@@ -220,10 +227,13 @@ def _estimates(
 
 def _rows(subject: Subject, found: Sequence[Estimate], probes: dict[int, Probes]) -> list[Row]:
     rows = []
+    size = subject.size() if len(found) > 1 else 0.0
     for k, i in enumerate(subject.wanted):
-        node = subject.graph.inputs[i]
+        node, x = subject.graph.inputs[i], subject.arrays[i]
         name = subject.graph.names.get(node, f"argument {i}")
-        rows += [compare(name, str(node.aval), a, b, k, probes.get(i)) for a, b in pairs(found)]
+        around = float(np.max(np.abs(x), initial=0.0, where=np.isfinite(x))) or 1.0
+        natural = SMALL * size / around
+        rows += [compare(name, str(node.aval), a, b, k, probes.get(i), natural) for a, b in pairs(found)]
     return rows
 
 
@@ -232,7 +242,8 @@ def _value_rows(subject: Subject, run: by.Run) -> list[Row]:
     rows = []
     for k, y in enumerate(run.outputs):
         name = subject.graph.names.get(y, "value" if len(run.outputs) == 1 else f"value {k}")
-        rows.append(compare(f"= {name}", str(y.aval), run.interpreted, run.values, k, None))
+        row = compare(f"= {name}", str(y.aval), run.interpreted, run.values, k, None, SMALL)
+        rows.append(replace(row, derivative=False))
     return rows
 
 
@@ -244,17 +255,15 @@ def _compiled_findings(subject: Subject, compiled: CompileGraph | None, failed: 
     return truncation_findings(graph, subject.arrays, compiled or default_compiler())
 
 
-def _excused(row: Row) -> Row:
-    """One method is not finite where another is, and every rule is right there: the point is singular."""
-    if row.ok or not row.singular:
-        return row
-    words = row.words.replace("NOT FINITE", "not comparable: singular or overflowing")
-    return replace(row, verdict=Verdict.UNSURE, words=words)
-
-
-def _notes(witness: Subject, probes: dict[int, Probes]) -> list[str]:
-    if not probes:
-        return []
-    total = sum(witness.arrays[i].size for i in witness.wanted)
-    each = f"{by.DIRECTIONS} random directions and {by.COORDINATES} sampled elements"
-    return [f"{total} input elements: forward and finite looked along {each} of each input, not at every element"]
+def _notes(witness: Subject, probes: dict[int, Probes], found: Sequence[Estimate]) -> list[str]:
+    notes = []
+    if probes:
+        total = sum(witness.arrays[i].size for i in witness.wanted)
+        each = f"{by.DIRECTIONS} random directions and {by.COORDINATES} sampled elements"
+        notes.append(
+            f"{total} input elements: forward and finite looked along {each} of each input, not at every element"
+        )
+    if estimated := [e.method for e in found if any(s.sampled for s in e.slopes)]:
+        spread = f"{FACTOR:.0f} times the spread of {RUNS} runs with random rounding, an estimate"
+        notes.append(f"error bounds of {', '.join(estimated)}: {spread}")
+    return notes

@@ -8,7 +8,7 @@ Enters: a `Subject` (in float64 for the witnesses, in the model's dtypes for com
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from gradc.diff.finite import Difference
 from gradc.graph import Graph
 from gradc.interpret import topological
 from gradc.node import Node
+from gradc.oracle.bounds import bounded, is_long
 from gradc.oracle.compare import Estimate, Probes, Slope
 from gradc.oracle.lines import MOST_LANES, Lines
 from gradc.oracle.rounding import running_errors
@@ -54,9 +55,9 @@ class Pulled:
     """Outputs and gradient of a subject with their bounds, by reverse or symbolic mode: each found once."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[int, str], list[tuple[Array, Array]]] = {}
+        self._found: dict[tuple[int, str], list[Slope]] = {}
 
-    def __call__(self, subject: Subject, method: str) -> list[tuple[Array, Array]]:
+    def __call__(self, subject: Subject, method: str) -> list[Slope]:
         key = id(subject), method
         if key not in self._found:
             self._found[key] = _bounds(subject.gradient_graph(method), subject)
@@ -65,64 +66,103 @@ class Pulled:
 
 def by_pull_back(subject: Subject, method: str, pulled: Pulled) -> Estimate:
     """The whole gradient by reverse or symbolic mode, evaluated by the interpreter, with its running error."""
-    found = pulled(subject, method)[len(subject.graph.outputs) :]
-    slopes = [Slope(v, e, np.zeros(v.shape, bool)) for v, e in found]
+    slopes = pulled(subject, method)[len(subject.graph.outputs) :]
     return Estimate(method, tuple(slopes), tuple(x.dtype for x in subject.leaves))
 
 
 def forward(subject: Subject, probes: dict[int, Probes]) -> Estimate:
-    """One tangent at a time: every element, or the probes."""
-    primal, primal_errors = running_errors(subject.graph.outputs, subject.values)
-    slopes = []
-    for x, i in zip(subject.leaves, subject.wanted, strict=True):
-        tangent, moving = subject.tangent_graph(x)
-        order = topological([t for _, t in moving])
-        fixed = {n: primal[n] for n in order if n in primal}
-        fixed_errors = {n: primal_errors[n] for n in fixed}
-        weighted = [(subject.weights[y], t) for y, t in moving]
-        shape, chosen = subject.arrays[i].shape, probes.get(i)
-        vectors = [_unit(shape, k) for k in np.ndindex(shape)] if chosen is None else chosen.along()
-        value, error = np.zeros(len(vectors)), np.zeros(len(vectors))
-        lanes = max(1, MOST_LANES // max(1, subject.arrays[i].size))
-        for start in range(0, len(vectors), lanes):
-            some = np.stack(vectors[start : start + lanes])
-            place = slice(start, start + len(some))
-            value[place], error[place] = _pushed(weighted, tangent, some, fixed, fixed_errors)
-        to = shape if chosen is None else (len(vectors),)
-        slopes.append(Slope(value.reshape(to), error.reshape(to), np.zeros(to, bool), chosen is not None))
+    """One tangent at a time: every element, or the probes.
+
+    Tangents are lanes of one evaluation; of all inputs together where there are loops, which are walked once for all.
+    """
+    long = is_long(subject.graph.outputs, subject.values)
+    known: dict[Node, Array] = dict(subject.values)
+    bounds: dict[Node, Array] = {}
+    if not long:  # the function's own values are the same for all tangents
+        known, bounds = running_errors(subject.graph.outputs, subject.values)
+    groups = [subject.wanted] if long else [(i,) for i in subject.wanted]
+    slopes = [s for group in groups for s in _forward(subject, group, probes, known, bounds)]
     return Estimate("forward", tuple(slopes), tuple(x.dtype for x in subject.leaves))
+
+
+def _forward(
+    subject: Subject,
+    group: Sequence[int],
+    probes: dict[int, Probes],
+    known: dict[Node, Array],
+    bounds: dict[Node, Array],
+) -> list[Slope]:
+    """The derivative with respect to each input of ``group``."""
+    tangents, moving = subject.tangent_graph([subject.graph.inputs[i] for i in group])
+    order = topological([t for _, t in moving])
+    fixed = {n: known[n] for n in order if n in known}
+    fixed_errors = {n: bounds[n] for n in fixed if n in bounds}
+    weighted = [(subject.weights[y], t) for y, t in moving]
+    shapes = [subject.arrays[i].shape for i in group]
+    vectors = [directions(s, probes.get(i)) for i, s in zip(group, shapes, strict=True)]
+    ends = np.cumsum([len(v) for v in vectors])
+    value, error, sampled = np.zeros(ends[-1]), np.zeros(ends[-1]), False
+    lanes = max(1, MOST_LANES // max(1, sum(subject.arrays[i].size for i in group)))
+    for start in range(0, len(value), lanes):
+        place = slice(start, min(start + lanes, len(value)))
+        some = [_rows(v, place, int(end) - len(v), s) for v, end, s in zip(vectors, ends, shapes, strict=True)]
+        value[place], error[place], rough = _pushed(weighted, tangents, some, fixed, fixed_errors)
+        sampled |= rough
+    slopes = []
+    for i, s, v, e in zip(group, shapes, np.split(value, ends[:-1]), np.split(error, ends[:-1]), strict=True):
+        to = s if i not in probes else v.shape
+        slopes.append(Slope(v.reshape(to), e.reshape(to), np.zeros(to, bool), i in probes, sampled=sampled))
+    return slopes
+
+
+def directions(shape: tuple[int, ...], chosen: Probes | None) -> list[Array]:
+    """Unit directions of an array, or its probes."""
+    return [_unit(shape, k) for k in np.ndindex(shape)] if chosen is None else chosen.along()
+
+
+def _rows(vectors: Sequence[Array], place: slice, first: int, shape: tuple[int, ...]) -> Array:
+    """The directions of one input in the lanes of ``place``, zero where lanes move another; ``first`` is its first."""
+    rows = np.zeros((place.stop - place.start, *shape))
+    for k in range(max(place.start, first), min(place.stop, first + len(vectors))):
+        rows[k - place.start] = vectors[k - first]
+    return rows
 
 
 def _pushed(
     weighted: Sequence[tuple[Array, Node]],
-    tangent: Node,
-    directions: Array,
+    tangents: Sequence[Node],
+    directions: Sequence[Array],
     known: dict[Node, Array],
     bounds: dict[Node, Array],
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, bool]:
     """Σ weight · tangent for each direction, all taken together as lanes of one evaluation, with bounds."""
-    count = len(directions)
-    wide = new_input(Aval(directions.shape, tangent.dtype), "lanes")
-    batched = batch([t for _, t in weighted], {tangent: wide}, count)
-    values, errors = running_errors([t for t, _ in batched], {**known, wide: directions}, bounds)
+    count = len(directions[0])
+    wide = [new_input(Aval(d.shape, t.dtype), "lanes") for d, t in zip(directions, tangents, strict=True)]
+    batched = batch([t for _, t in weighted], dict(zip(tangents, wide, strict=True)), count)
+    found = bounded([t for t, _ in batched], {**known, **dict(zip(wide, directions, strict=True))}, bounds)
     total, bound = np.zeros(count), np.zeros(count)
     for (w, _), (t, has) in zip(weighted, batched, strict=True):
-        v, e = (np.broadcast_to(a[t] if has else a[t][None], (count, *w.shape)) for a in (values, errors))
+        v, e = (np.broadcast_to(a[t] if has else a[t][None], (count, *w.shape)) for a in (found.values, found.errors))
         terms = (w * v).reshape(count, -1)
         total += terms.sum(axis=1)
         rounding = np.finfo(np.float64).eps * w.size * np.abs(terms).sum(axis=1) if w.size > 1 else 0.0
         bound += (np.abs(w) * e).reshape(count, -1).sum(axis=1) + rounding
-    return total, bound
+    return total, bound, found.sampled
 
 
 def finite(subject: Subject, probes: dict[int, Probes]) -> Estimate:
-    """Richardson differences of the interpreted function, with their own error estimate."""
+    """Richardson differences of the interpreted function, with their own error estimate.
+
+    The lines of all inputs together where there are loops, which are walked once for all.
+    """
+    groups = [subject.wanted] if is_long(subject.graph.outputs, subject.values) else [(i,) for i in subject.wanted]
     slopes = []
-    for i in subject.wanted:
-        shape, chosen = subject.arrays[i].shape, probes.get(i)
-        vectors = [_unit(shape, k) for k in np.ndindex(shape)] if chosen is None else chosen.along()
-        found = Lines(subject, [i]).differences([{i: v} for v in vectors])
-        slopes.append(_gathered(found, shape if chosen is None else None))
+    for group in groups:
+        each = [directions(subject.arrays[i].shape, probes.get(i)) for i in group]
+        found = Lines(subject, group).differences([{i: v} for i, vs in zip(group, each, strict=True) for v in vs])
+        for i, vectors in zip(group, each, strict=True):
+            some, found = found[: len(vectors)], found[len(vectors) :]
+            slopes.append(_gathered(some, None if i in probes else subject.arrays[i].shape))
     return Estimate("finite", tuple(slopes), tuple(np.dtype(np.float64) for _ in subject.wanted))
 
 
@@ -140,12 +180,17 @@ def _gathered(found: Sequence[Difference], shape: tuple[int, ...] | None = None)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of compiled code: its gradient, and the function's own float values beside the interpreter's."""
+    """One run of compiled code: its gradient, and the function's own float values beside the interpreter's.
+
+    ``call`` runs ``graph``, whose last results are the gradient.
+    """
 
     gradient: Estimate
     values: Estimate
     interpreted: Estimate
     outputs: tuple[Node, ...]
+    graph: Graph
+    call: Callable[[Sequence[Any]], Sequence[Any]]
 
 
 def compiled(subject: Subject, compile_graph: CompileGraph, pulled: Pulled) -> Run:
@@ -154,13 +199,14 @@ def compiled(subject: Subject, compile_graph: CompileGraph, pulled: Pulled) -> R
     The bounds are what rounding in those dtypes can do, in the graph that was compiled and in the one that was written.
     """
     graph = compiled_subject(subject)
-    results = compile_graph(graph)(list(subject.arrays))
+    call = compile_graph(graph)
+    results = call(list(subject.arrays))
     bounds = [_bounds(graph, subject), pulled(subject, "reverse")]
     slopes = [
-        Slope(np.asarray(got), np.maximum(e, f), np.zeros(np.shape(got), bool))
-        for got, (_, e), (_, f) in zip(results, *bounds, strict=True)
+        replace(b, value=np.asarray(got), error=np.maximum(a.error, b.error), sampled=a.sampled or b.sampled)
+        for got, a, b in zip(results, *bounds, strict=True)
     ]
-    known = [Slope(v, np.zeros(v.shape), np.zeros(v.shape, bool)) for v, _ in bounds[1]]
+    known = [replace(s, error=np.zeros(s.error.shape)) for s in bounds[1]]
     count = len(subject.graph.outputs)
     floats = [k for k, y in enumerate(subject.graph.outputs) if y.aval.is_float]
     outputs = tuple(subject.graph.outputs[k] for k in floats)
@@ -170,12 +216,18 @@ def compiled(subject: Subject, compile_graph: CompileGraph, pulled: Pulled) -> R
         Estimate("compiled", tuple(slopes[k] for k in floats), kinds),
         Estimate("interpreter", tuple(known[k] for k in floats), kinds),
         outputs,
+        graph,
+        call,
     )
 
 
-def _bounds(graph: Graph, subject: Subject) -> list[tuple[Array, Array]]:
-    values, errors = running_errors(graph.outputs, dict(zip(graph.inputs, subject.arrays, strict=True)))
-    return [(values[y], errors[y]) for y in graph.outputs]
+def _bounds(graph: Graph, subject: Subject) -> list[Slope]:
+    found = bounded(graph.outputs, dict(zip(graph.inputs, subject.arrays, strict=True)))
+    return [_exactly(found.values[y], found.errors[y], found.sampled) for y in graph.outputs]
+
+
+def _exactly(value: Array, error: Array, sampled: bool) -> Slope:
+    return Slope(value, error, np.zeros(value.shape, bool), sampled=sampled)
 
 
 def compiled_subject(subject: Subject) -> Graph:

@@ -3,7 +3,7 @@
 Enters: the graph as it was traced, the arguments of the call, its results.  Leaves: a sentence on what was compared, or
 a `VerificationError` that names the kernel and the node that went wrong first.
 Invariant: results differ only beyond the running error bounds of the graph as written and of the graph as compiled
-together (`gradc.oracle.rounding`); where no bound can be stated, nothing is claimed.  Start reading at `compared`.
+together (`gradc.oracle.bounds`); where no bound can be stated, nothing is claimed.  Start reading at `compared`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 
 from gradc.errors import VerificationError
 from gradc.graph import Graph
+from gradc.oracle.bounds import bounded
 from gradc.oracle.kernels import kernel_findings
-from gradc.oracle.rounding import running_errors
 from gradc.passes import LOWERING, PIPELINE, run_passes
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def compared(graph: Graph, arrays: Sequence[Array], results: Sequence[Array], co
     ``compile_graph`` compiles parts of the graph, to find which of them is wrong.
     """
     lowered = run_passes(graph, (*PIPELINE, *LOWERING))
-    known, bounds = running_errors(graph.outputs, dict(zip(graph.inputs, arrays, strict=True)))
-    _, more = running_errors(lowered.outputs, dict(zip(lowered.inputs, arrays, strict=True)))
+    known = bounded(graph.outputs, dict(zip(graph.inputs, arrays, strict=True)))
+    other = bounded(lowered.outputs, dict(zip(lowered.inputs, arrays, strict=True)))
     nan, unbounded = 0, 0
-    for j, (node, other, result) in enumerate(zip(graph.outputs, lowered.outputs, results, strict=True)):
-        expected, found = known[node], np.asarray(result).astype(np.float64).reshape(node.shape)
-        bound = bounds[node] + more[other]
+    for j, (node, partner, result) in enumerate(zip(graph.outputs, lowered.outputs, results, strict=True)):
+        expected, found = known.values[node], np.asarray(result).astype(np.float64).reshape(node.shape)
+        bound = known.errors[node] + other.errors[partner]
         with np.errstate(all="ignore"):
             same = (found == expected.astype(node.dtype).astype(np.float64)) | (found == expected)
             both = np.isnan(found) & np.isnan(expected)

@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradc.codegen.emit import arena_bytes, emit, emit_kernel
+from gradc.codegen.fork import calls_fork
 from gradc.codegen.target import Target
 from gradc.graph import Graph, rewrite
 from gradc.interpret import interpret, topological
 from gradc.node import Node
 from gradc.ops.control import inner_leaf
 from gradc.ops.record import HOLDERS, LEAVES, Kind
+from gradc.oracle.bounds import bounded
 from gradc.oracle.report import Finding
-from gradc.oracle.rounding import running_errors
 from gradc.passes import LOWERING, PIPELINE, run_passes
 from gradc.runtime.blocks import BlockCall, zeroed
 from gradc.runtime.load import load
+from gradc.runtime.pool import fork_symbols
 from gradc.schedule import Schedule, schedule
 from gradc.schedule.kernel import Buffer, Place
 
@@ -39,12 +41,21 @@ Values = Mapping[Node, Array]
 SYMBOL = "gradc_alone"
 
 
-def kernel_findings(graph: Graph, arrays: Sequence[Any], compile_graph: CompileGraph) -> list[Finding]:
-    """The first node whose compiled value is wrong in gradc's own schedule of ``graph``; [] if all are right."""
+def kernel_findings(
+    graph: Graph,
+    arrays: Sequence[Any],
+    compile_graph: CompileGraph,
+    threads: int = 1,
+    donate: Mapping[int, int] | None = None,
+) -> list[Finding]:
+    """The first node whose compiled value is wrong in gradc's own schedule of ``graph``; [] if all are right.
+
+    The schedule is for so many ``threads``, and for the inputs that ``donate`` maps to results.
+    """
     lowered = run_passes(graph, (*PIPELINE, *LOWERING))
     values: dict[Node, Any] = dict(zip(lowered.inputs, map(np.asarray, arrays), strict=True))
     interpret(lowered.nodes, values)
-    plan = schedule(lowered, target=Target.host())
+    plan = schedule(lowered, donated=donate, target=Target.host(), threads=threads)
     for number in range(len(plan.kernels)):
         found = _kernel_finding(plan, number, lowered, values, compile_graph)
         if found is not None:
@@ -107,13 +118,14 @@ def _right(buffer: Buffer, got: Array, reads: Sequence[Buffer], graph: Graph, va
 def agrees(node: Node, got: Array, given: Values, values: Values) -> bool:
     """Whether ``got`` is the node's value, up to the rounding of its own dtype from exact values ``given``."""
     leaves = {n: values[n] for n in topological([node], given) if n not in given and n.op.kind is Kind.INPUT}
-    known, bounds = running_errors([node], {**given, **leaves})
+    known = bounded([node], {**given, **leaves})
+    value, bound = known.values[node], known.errors[node]
     with np.errstate(all="ignore"):
-        expected = known[node].astype(node.dtype).astype(np.float64)
+        expected = value.astype(node.dtype).astype(np.float64)
         found = got.astype(np.float64)
-        inside = np.abs(found - known[node].astype(np.float64)) <= bounds[node]
+        inside = np.abs(found - value.astype(np.float64)) <= bound
     same = (found == expected) | (np.isnan(found) & np.isnan(expected))
-    return bool(np.all(inside | same | ~np.isfinite(bounds[node])))
+    return bool(np.all(inside | same | ~np.isfinite(bound)))
 
 
 def _first_wrong(
@@ -141,10 +153,13 @@ def _first_wrong(
 
 def _plan_finding(plan: Schedule, graph: Graph, values: Values) -> Finding | None:
     """Run the first k kernels in the real arena, for every k, and look at what the k-th wrote."""
-    arguments = [_value(plan.buffers[b], graph, values) for b in plan.inputs]
-    arguments += [np.ascontiguousarray(a) for a in plan.arrays]
     for count, kernel in enumerate(plan.kernels, 1):
+        arguments = [_value(plan.buffers[b], graph, values) for b in plan.inputs]
+        arguments = [a.copy() if i in plan.donated else a for i, a in enumerate(arguments)]
+        arguments += [np.ascontiguousarray(a) for a in plan.arrays]
         outputs = [np.zeros(plan.buffers[b].shape, plan.buffers[b].dtype) for b in plan.outputs]
+        for i, j in plan.donated.items():
+            outputs[j] = arguments[i].reshape(outputs[j].shape)
         arena = zeroed(arena_bytes(plan, Target.host()))
         run = _loaded(str(emit(replace(plan, kernels=plan.kernels[:count]), Target.host(), SYMBOL)), plan, arena)
         run(arguments, outputs)
@@ -179,4 +194,7 @@ def _places(buffers: Sequence[Buffer]) -> str:
 
 def _loaded(text: str, plan: Schedule, arena: Array | None = None) -> BlockCall:
     """The function in ``text``, in its own arena or in ``arena``."""
-    return BlockCall(load(text, SYMBOL), zeroed(arena_bytes(plan, Target.host())) if arena is None else arena)
+    symbols = fork_symbols(plan.threads) if calls_fork(text) else {}
+    return BlockCall(
+        load(text, SYMBOL, symbols=symbols), zeroed(arena_bytes(plan, Target.host())) if arena is None else arena
+    )

@@ -17,15 +17,15 @@ import numpy as np
 import gradc.numpy as gnp
 from gradc.aval import Aval
 from gradc.diff.batching import batch
-from gradc.diff.finite import EPS, Difference, default_step, derivative_along
+from gradc.diff.finite import EPS, RATIO, Difference, default_step, derivative_along
 from gradc.errors import GradcError
 from gradc.graph import Graph
 from gradc.interpret import computed_from, evaluator, interpret
 from gradc.node import Node
 from gradc.ops.arithmetic import stop_gradient
+from gradc.oracle.bounds import bounded, is_long
 from gradc.oracle.compare import VAGUE
 from gradc.oracle.kinks import has_sides, same_side, sides
-from gradc.oracle.rounding import running_errors
 from gradc.oracle.witness import Subject
 from gradc.passes.inside import apply
 from gradc.passes.rules import mapped
@@ -36,6 +36,8 @@ Direction = Mapping[int, Array]
 
 #: elements of moved inputs in one evaluation
 MOST_LANES = 1 << 16
+#: steps of a quotient that are taken in one run of a loop, both ways
+AHEAD = 12
 #: where a difference quotient says little, a kink within this part of its first step is the reason
 NEAR = 2.0**-24
 
@@ -71,6 +73,7 @@ class Lines:
         weighted = [(y, subject.weights[y]) for y in graph.outputs if y in subject.weights]
         self._weighted = [(y, w) for y, w in weighted if y in moves]
         self._constant = sum(float(np.sum(w * values[y])) for y, w in weighted if y not in moves)
+        self._long = is_long(graph.outputs, subject.values)
         self._noise = self._rounding()
 
     def differences(self, directions: Sequence[Direction]) -> list[Difference]:
@@ -83,8 +86,11 @@ class Lines:
 
     def _some(self, directions: Sequence[Direction]) -> list[Difference]:
         point = {i: np.asarray(self.subject.arrays[i], np.float64) for i in self.moved}
-        steps = np.array([default_step(point, d) for d in directions])
-        vectors = {i: np.stack([s * d[i] for s, d in zip(steps, directions, strict=True)]) for i in self.moved}
+        steps = np.array([default_step({i: point[i] for i in d}, d) for d in directions])
+        still = {i: np.zeros(x.shape) for i, x in point.items()}
+        vectors = {
+            i: np.stack([s * d.get(i, still[i]) for s, d in zip(steps, directions, strict=True)]) for i in self.moved
+        }
         along = self._together(point, vectors) or self._one_by_one(point, vectors)
         with np.errstate(all="ignore"):
             found = derivative_along(along, 1.0, self._noise)
@@ -95,7 +101,7 @@ class Lines:
     def _rounding(self) -> float | None:
         """The rounding error of one value, and of rounding what moves."""
         shift = {self.subject.graph.inputs[i]: 2 * EPS * np.abs(self.subject.arrays[i]) for i in self.moved}
-        _, errors = running_errors(self.subject.graph.outputs, self.subject.values, shift)
+        errors = bounded([y for y, _ in self._weighted], self.subject.values, shift).errors
         total = sum(float(np.sum(np.abs(w) * errors[y])) for y, w in self._weighted)
         return total if np.isfinite(total) else None
 
@@ -119,30 +125,68 @@ class Lines:
 
         Before them comes a lane that stays at the point: what is held takes its value from there, in loops too.
         """
-        count = len(next(iter(vectors.values()))) + 1
+        count = len(next(iter(vectors.values())))
         if not self._weighted:
             return None
-        graph = apply(_with_held, self.subject.graph.replace(outputs=tuple(y for y, _ in self._weighted)))
-        inputs = self.subject.graph.inputs
-        wide = {inputs[i]: new_input(Aval((count, *inputs[i].shape), inputs[i].dtype), "lanes") for i in self.moved}
-        still = {x: a for x, a in self.subject.values.items() if x not in wide}
-        moved = {i: np.concatenate([np.zeros((1, *point[i].shape)), vectors[i]]) for i in self.moved}
+        ahead = self._ahead(count)
+        evaluate = self._wide(point, vectors, ahead)
+        if evaluate is None:
+            return None
+        found: dict[float, Array] = {}
+
+        def along(t: float) -> Array:
+            if t not in found:
+                ts = [t] if not t else [s * t / RATIO**k for k in range(ahead // 2) for s in (1, -1)] or [t]
+                found.clear()
+                found.update(zip(ts, evaluate(ts), strict=False))
+            return found[t]
+
         try:
-            batched = [y for y, has in batch(graph.outputs, wide, count) if has]
-            if len(batched) != len(graph.outputs):
-                return None
-            evaluate = evaluator([*still, *wide.values()], batched)
-
-            def along(t: float) -> Array:
-                values = evaluate([*still.values(), *(point[i] + t * moved[i] for i in self.moved)])
-                weighted = [w * v[1:] for (_, w), v in zip(self._weighted, values, strict=True)]
-                return np.asarray(self._constant + sum(a.reshape(count - 1, -1).sum(axis=1) for a in weighted))
-
             start, own = along(0.0), self._at(point)
         except GradcError:
             return None
         allowed = 2 * (self._noise or 0.0) + 4 * EPS * abs(own)
         return along if np.all((np.abs(start - own) <= allowed) | (np.isnan(start) & np.isnan(own))) else None
+
+    def _ahead(self, count: int) -> int:
+        """How many steps are looked at in one run: a loop is walked once for `AHEAD` of them."""
+        if not self._long:
+            return 1
+        room = MOST_LANES // max(1, count * sum(self.subject.arrays[i].size for i in self.moved))
+        return max(1, min(AHEAD, room // 2 * 2))
+
+    def _wide(self, point: Direction, vectors: Direction, ahead: int) -> Callable[[Sequence[float]], Array] | None:
+        """Values for each of up to ``ahead`` steps along all lines; None where a batching rule refuses.
+
+        What is left of the lanes of steps that were not asked for stays at the point.
+        """
+        count = len(next(iter(vectors.values())))
+        size = 1 + ahead * count
+        graph = apply(_with_held, self.subject.graph.replace(outputs=tuple(y for y, _ in self._weighted)))
+        inputs = self.subject.graph.inputs
+        wide = {inputs[i]: new_input(Aval((size, *inputs[i].shape), inputs[i].dtype), "lanes") for i in self.moved}
+        still = {x: a for x, a in self.subject.values.items() if x not in wide}
+        try:
+            batched = [y for y, has in batch(graph.outputs, wide, size) if has]
+        except GradcError:
+            return None
+        if len(batched) != len(graph.outputs):
+            return None
+        run = evaluator([*still, *wide.values()], batched)
+
+        def evaluate(ts: Sequence[float]) -> Array:
+            steps = np.zeros(ahead)
+            steps[: len(ts)] = ts
+            moved = []
+            for i in self.moved:
+                shift = steps.reshape(-1, 1, *[1] * point[i].ndim) * vectors[i]
+                shift = shift.reshape(-1, *point[i].shape)
+                moved.append(point[i] + np.concatenate([np.zeros((1, *point[i].shape)), shift]))
+            weighted = [w * v[1:] for (_, w), v in zip(self._weighted, run([*still.values(), *moved]), strict=True)]
+            total = self._constant + sum(a.reshape(ahead * count, -1).sum(axis=1) for a in weighted)
+            return np.asarray(total).reshape(ahead, count)
+
+        return evaluate
 
     # -- kinks ---------------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 Enters: a `Subject`.  Leaves: an `Estimate`: the whole Jacobian, by rules for structure that no other method uses,
 contracted with the weights of the outputs; and the subject whose gradient is a Hessian times a vector.
-Invariant: a Jacobian is written out only where it has at most `MOST_ENTRIES` and no loop makes it dense; where not, the
-report says so.
+Invariant: a Jacobian is written out only where it has at most `MOST_ENTRIES` and takes at most `MOST_WORK`, and no loop
+makes it dense; where not, the report says so.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ import numpy as np
 from gradc.diff.structured import jacobian_blocks
 from gradc.graph import Graph
 from gradc.node import Node
-from gradc.ops.control import bodies
-from gradc.ops.record import Kind
+from gradc.oracle.bounds import Bounded, bounded, loops
 from gradc.oracle.compare import Estimate, Slope
-from gradc.oracle.rounding import running_errors
 from gradc.oracle.witness import Subject
 from gradc.passes import LINEAR, run_passes
 
@@ -28,6 +26,10 @@ Array = np.ndarray[Any, Any]
 
 #: elements of a Jacobian that is written out whole
 MOST_ENTRIES = 1 << 14
+
+
+#: operations of the graph times columns of the Jacobian
+MOST_WORK = 1 << 15
 
 
 class DenseError(Exception):
@@ -38,22 +40,21 @@ def by_jacobian(subject: Subject) -> Estimate:
     """Σ weight · Jacobian over the float outputs, for each wanted input."""
     repeats = Counter(y for y in subject.graph.outputs if y in subject.weights)
     outputs = tuple(repeats)
-    if any(_loops(y) for y in subject.graph.nodes):
+    if any(loops(y) for y in subject.graph.nodes):
         raise DenseError("a loop has no structure to use: its Jacobian is the columns of forward mode")
     entries = sum(y.size for y in outputs) * sum(x.size for x in subject.leaves)
     if entries > MOST_ENTRIES:
         raise DenseError(f"the Jacobian has {entries} entries, more than the {MOST_ENTRIES} that are written out")
+    columns = sum(x.size for x in subject.leaves)
+    work = len(subject.graph.nodes) * columns
+    if work > MOST_WORK:
+        raise DenseError(f"{len(subject.graph.nodes)} operations times {columns} columns are more than {MOST_WORK}")
     graph = subject.graph.replace(outputs=outputs, in_tree=None, out_tree=None)
     blocks = jacobian_blocks(graph, subject.leaves, _simplified, lanes=True)
-    known, errors = running_errors([b for row in blocks for b in row if b is not None], subject.values)
+    found = bounded([b for row in blocks for b in row if b is not None], subject.values)
     weights = [n * subject.weights[y] for y, n in repeats.items()]
-    slopes = [_slope(x, weights, [row[k] for row in blocks], known, errors) for k, x in enumerate(subject.leaves)]
+    slopes = [_slope(x, weights, [row[k] for row in blocks], found) for k, x in enumerate(subject.leaves)]
     return Estimate("jacobian", tuple(slopes), tuple(x.dtype for x in subject.leaves))
-
-
-def _loops(node: Node) -> bool:
-    """Whether a loop stands here, or in a body that this node holds."""
-    return node.op.kind is Kind.LOOP or any(_loops(n) for body in bodies(node).values() for n in body.nodes)
 
 
 def _simplified(graph: Graph) -> Graph:
@@ -64,17 +65,16 @@ def _slope(
     x: Node,
     weights: Sequence[Array],
     blocks: Sequence[Node | None],
-    known: dict[Node, Array],
-    errors: dict[Node, Array],
+    found: Bounded,
 ) -> Slope:
     value, error = np.zeros(x.shape), np.zeros(x.shape)
     for w, block in zip(weights, blocks, strict=True):
         if block is not None:
-            terms = np.tensordot(np.abs(w), np.abs(known[block]), w.ndim)
-            value += np.tensordot(w, known[block], w.ndim)
-            error += np.tensordot(np.abs(w), errors[block], w.ndim)
+            terms = np.tensordot(np.abs(w), np.abs(found.values[block]), w.ndim)
+            value += np.tensordot(w, found.values[block], w.ndim)
+            error += np.tensordot(np.abs(w), found.errors[block], w.ndim)
             error += np.finfo(np.float64).eps * w.size * terms if w.size > 1 else 0.0
-    return Slope(value, np.where(np.isnan(error), np.inf, error), np.zeros(x.shape, bool))
+    return Slope(value, np.where(np.isnan(error), np.inf, error), np.zeros(x.shape, bool), sampled=found.sampled)
 
 
 def curvature(subject: Subject, seed: int = 2) -> Subject | None:

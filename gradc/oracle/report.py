@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from gradc.oracle.compare import Row, Verdict
 from gradc.places import Where
 
+#: the part of an input's comparisons that must have been made for `Report.ok`
+LEAST = 1 / 3
 HEAD = ("input", "methods", "max |Δ|", "max |Δ|/|g|", "ulp", "verdict")
 
 
@@ -32,7 +34,8 @@ class Finding:
 
     def __str__(self) -> str:
         place = f"{self.where.file}:{self.where.line}" if self.where else "unknown line"
-        return f"{self.stage}: {self.facet} of {self.op} (%{self.node}, {place}): {self.words}"
+        node = f"%{self.node}, " if self.node >= 0 else ""
+        return f"{self.stage}: {self.facet} of {self.op} ({node}{place}): {self.words}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +50,26 @@ class Report:
 
     @property
     def compared(self) -> int:
-        """How many comparisons could be made, in part at least, and say something."""
-        return sum(row.compared for row in self.rows)
+        """How many comparisons of derivatives could be made, in part at least, and say something."""
+        return sum(row.compared for row in self.rows if row.derivative)
 
     @property
     def ok(self) -> bool:
-        """Whether something could be compared, every comparison came out right and no part was found wrong."""
-        return bool(self.compared) and not self.findings and all(row.ok for row in self.rows)
+        """Whether enough could be compared, every comparison came out right and no part was found wrong.
+
+        Enough: of the derivatives by each input, at least a third of the entries of its rows (where the function has no
+        finite value, difference quotients and compiled code drop out of six methods, and with them nine of fifteen
+        rows).  Entries at kinks, which have no derivative to compare, do not count.
+        """
+        enough = bool(self.compared) and not self._short()
+        return enough and not self.findings and all(row.ok for row in self.rows)
+
+    def _short(self) -> list[str]:
+        """The inputs and values of which less than `LEAST` could be compared."""
+        groups: dict[str, list[Row]] = {}
+        for row in (row for row in self.rows if row.derivative):
+            groups.setdefault(row.name, []).append(row)
+        return [name for name, rows in groups.items() if _settled(rows) < LEAST * _open(rows)]
 
     @property
     def first_wrong(self) -> Finding | None:
@@ -69,6 +85,8 @@ class Report:
 
     def _ending(self) -> list[str]:
         lines = [f"note: {note}" for note in self.notes]
+        if self.rows and (gaps := _gaps(self.rows)):
+            lines.append(gaps)
         if self.ok:
             unsure = sum(row.verdict is Verdict.UNSURE for row in self.rows)
             tail = f", {unsure} not fully comparable, none disagree" if unsure else ""
@@ -76,8 +94,12 @@ class Report:
             return [*lines, f"ok: {count - unsure} of {count} comparisons agree within error bounds{tail}"]
         if not self.compared and not self.findings:
             return [*lines, f"NOTHING COMPARED: {self._why_nothing()}"]
+        short = self._short()
+        if short and not self.findings and all(row.ok for row in self.rows):
+            return [*lines, f"NOT ENOUGH COMPARED: of {', '.join(short)} less than a third. Choose another point."]
         wrong = sum(not row.ok for row in self.rows)
-        lines.append(f"WRONG: {wrong} of {len(self.rows)} comparisons disagree beyond their error bounds")
+        how = f"{wrong} of {len(self.rows)} comparisons disagree beyond their error bounds"
+        lines.append(f"WRONG: {how if wrong else 'a part is, which no comparison of the gradients shows'}")
         if not self.findings:
             lines.append("no single node could be made responsible")
         lines += [f"  {finding}" for finding in self.findings]
@@ -95,6 +117,25 @@ class Report:
         ending = "<br>".join(map(escape, self._ending()))
         title = escape(f"gradients of {self.title}: {', '.join(self.methods)}")
         return f"<table><caption>{title}</caption>{''.join(lines)}</table><div>{ending}</div>"
+
+
+def _settled(rows: Sequence[Row]) -> int:
+    return sum(row.settled for row in rows)
+
+
+def _open(rows: Sequence[Row]) -> int:
+    """Entries that could have been compared."""
+    return sum(row.entries - row.kinks for row in rows)
+
+
+def _gaps(rows: Sequence[Row]) -> str:
+    """How many entries were not compared, and why; "" if all were."""
+    missing = _open(rows) - _settled(rows)
+    reasons: dict[str, int] = {}
+    for why, count in (reason for row in rows for reason in row.reasons):
+        reasons[why] = reasons.get(why, 0) + count
+    said = "; ".join(f"{why} at {count}" for why, count in reasons.items())
+    return f"not comparable: {missing} of {_open(rows)} entries, because: {said}" if missing else ""
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

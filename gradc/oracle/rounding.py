@@ -12,6 +12,7 @@ Invariant: errors are arrays of the node's shape, never negative; inf where noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -93,6 +94,29 @@ def own_error(node: Node, args: Sequence[Array], value: Array) -> Array:
                 whole = whole & _is_small_whole(a)
             error = np.where(whole, 0.0, error)
     return np.asarray(error)
+
+
+def relative_rounding(node: Node) -> float:
+    """`own_error` of an elementwise op as a part of the value; −1 where it is none."""
+    if node.dtype != np.float64 or node.op.scale is not None:
+        return -1.0
+    return 2 * stated_ulp(node.op, node.dtype) * unit_roundoff(node.dtype)
+
+
+def own_rounding(node: Node, args: Sequence[Array], value: Array) -> Array | None:
+    """What one evaluation of a node of any kind adds to exact operands, to expect; None if it rounds nothing.
+
+    Of a sum of n terms it is √n of what one addition may add, where the worst case is n.
+    """
+    rule = OWN.get(node.op.kind)
+    if rule is None or not node.aval.is_float or node.op.exact:
+        return None
+    own = rule(node, args, value)
+    if own is not None and node.op.kind in (Kind.FOLD, Kind.REDUCE, Kind.PREFIX, Kind.CONTRACT):
+        own = own / math.sqrt(max(1, _terms(node)))
+    if own is not None and is_narrow_sum(node):
+        own = own + unit_roundoff(node.dtype) * np.abs(value)
+    return own
 
 
 def _is_exactly_infinite(args: Sequence[Array], value: Array) -> Array:
@@ -212,10 +236,13 @@ def _linear(node: Node, args: Sequence[Array], errors: Sequence[Array], value: A
     """A view, or a sum of elements: errors go where the elements go."""
     attrs = {**node.attrs, "fill": 0} if "fill" in node.attrs else dict(node.attrs)
     moved = np.asarray(node.op.numpy(*errors, **attrs), np.float64)
-    if node.op.kind is Kind.VIEW or not node.aval.is_float:
-        return moved
-    sizes = np.asarray(node.op.numpy(*[np.abs(a) for a in args], **attrs), np.float64)
-    return moved + _terms(node) * _in_sums(node) * sizes
+    return moved if node.op.kind is Kind.VIEW or not node.aval.is_float else moved + _of_sum(node, args, value)
+
+
+def _of_sum(node: Node, args: Sequence[Array], value: Array) -> Array:
+    """What adding up elements may round by, in any order."""
+    sizes = np.asarray(node.op.numpy(*[np.abs(a) for a in args], **node.attrs), np.float64)
+    return np.asarray(_terms(node) * _in_sums(node) * sizes)
 
 
 def _terms(node: Node) -> int:
@@ -225,6 +252,10 @@ def _terms(node: Node) -> int:
         return node.op.terms(node)
     if node.op.kind is Kind.PREFIX:
         return node.shape[node.attrs["axis"]]
+    if node.op.kind is Kind.CONTRACT:
+        labels = zip((node.attrs["left"], node.attrs["right"]), node.args, strict=True)
+        sizes = {k: n for part, x in labels for k, n in zip(part, x.shape, strict=True)}
+        return math.prod(n for k, n in sizes.items() if k not in node.attrs["out"])
     return int(np.prod([node.args[0].shape[a] for a in node.attrs["axes"]], initial=1))
 
 
@@ -235,9 +266,14 @@ def _reduce(node: Node, args: Sequence[Array], errors: Sequence[Array], value: A
     if not node.aval.is_float:
         return largest_error(args, [e > 0 for e in errors], axes) if node.dtype == bool else np.zeros(node.shape)
     moved = _grown(node, args, errors) if op.moved is None else op.moved(args, errors, **node.attrs)
-    if op.exact:
-        return moved
-    return moved + (_terms(node) + 8) * _in_sums(node) * (np.abs(value) + _size_of_terms(node, args))
+    return moved if op.exact else moved + _of_reduction(node, args, value)
+
+
+def _of_reduction(node: Node, args: Sequence[Array], value: Array) -> Array:
+    """What combining the elements may round by."""
+    if node.op.transpose is not None:
+        return _of_sum(node, args, value)
+    return np.asarray((_terms(node) + 8) * _in_sums(node) * (np.abs(value) + _size_of_terms(node, args)))
 
 
 def _grown(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Array:
@@ -249,18 +285,27 @@ def _grown(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Array:
 def _prefix(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
     if node.op.transpose is not None:
         return _linear(node, args, errors, value)
-    return _grown(node, args, errors) + _terms(node) * _in_sums(node) * np.abs(value)
+    return _grown(node, args, errors) + _of_prefix(node, args, value)
+
+
+def _of_prefix(node: Node, args: Sequence[Array], value: Array) -> Array:
+    if node.op.transpose is not None:
+        return _of_sum(node, args, value)
+    return np.asarray(_terms(node) * _in_sums(node) * np.abs(value))
 
 
 def _contract(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
     if not node.aval.is_float:
         return np.zeros(node.shape)
-    sizes = dict(zip((*node.attrs["left"], *node.attrs["right"]), (*args[0].shape, *args[1].shape), strict=True))
-    terms = int(np.prod([n for k, n in sizes.items() if k not in node.attrs["out"]], initial=1))
     (x, y), (ex, ey) = (np.abs(args[0]), np.abs(args[1])), errors
-    product = node.op.numpy(x, y, **node.attrs)
     moved = node.op.numpy(ex, y + ey, **node.attrs) + node.op.numpy(x, ey, **node.attrs)
-    return np.asarray(moved + terms * _in_sums(node) * product)
+    return np.asarray(moved + _of_products(node, args, value))
+
+
+def _of_products(node: Node, args: Sequence[Array], value: Array) -> Array:
+    """What a sum of products may round by, in any order."""
+    x, y = args
+    return np.asarray(_terms(node) * _in_sums(node) * node.op.numpy(np.abs(x), np.abs(y), **node.attrs))
 
 
 def _gather(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
@@ -271,12 +316,18 @@ def _scatter(node: Node, args: Sequence[Array], errors: Sequence[Array], value: 
     how = node.attrs["how"]
     attrs = {**node.attrs, "how": how if how in ("add", "set") else "max"}
     moved = np.asarray(node.op.numpy(errors[0], errors[1], *args[2:], **attrs), np.float64)
-    if how != "add":
-        return moved
+    added = _of_scatter(node, args, value)
+    return moved if added is None else moved + added
+
+
+def _of_scatter(node: Node, args: Sequence[Array], value: Array) -> Array | None:
+    """What adding at places may round by."""
+    if node.attrs["how"] != "add":
+        return None
     x, v, *indices = args
-    sizes = node.op.numpy(np.abs(x).astype(float), np.abs(v).astype(float), *indices, **attrs)
-    counts = node.op.numpy(np.ones(x.shape), np.ones(v.shape), *indices, **attrs)
-    return np.asarray(moved + counts * _in_sums(node) * sizes)
+    sizes = node.op.numpy(np.abs(x).astype(float), np.abs(v).astype(float), *indices, **node.attrs)
+    counts = node.op.numpy(np.ones(x.shape), np.ones(v.shape), *indices, **node.attrs)
+    return np.asarray(counts * _in_sums(node) * sizes)
 
 
 def _whole(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
@@ -286,6 +337,11 @@ def _whole(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Ar
     expansion = node.op.expand(*leaves, **node.attrs)
     found = running_errors([expansion], dict(zip(leaves, args, strict=True)), dict(zip(leaves, errors, strict=True)))
     return found[1][expansion]
+
+
+def _of_whole(node: Node, args: Sequence[Array], value: Array) -> Array:
+    """What the ops that the op is made of may round by."""
+    return _whole(node, args, [np.zeros(a.shape) for a in args], value)
 
 
 def _integers(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
@@ -305,4 +361,15 @@ _RULES: dict[Kind, Callable[[Node, Sequence[Array], Sequence[Array], Array], Any
     Kind.SORT: _integers,
     Kind.SEARCH: _integers,
     Kind.WHOLE: _whole,
+}
+
+#: kinds that round, and by how much
+OWN: dict[Kind, Callable[[Node, Sequence[Array], Array], Array | None]] = {
+    Kind.ELEMENTWISE: own_error,
+    Kind.FOLD: _of_sum,
+    Kind.REDUCE: _of_reduction,
+    Kind.PREFIX: _of_prefix,
+    Kind.CONTRACT: _of_products,
+    Kind.SCATTER: _of_scatter,
+    Kind.WHOLE: _of_whole,
 }

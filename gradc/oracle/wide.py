@@ -26,7 +26,10 @@ def computed(node: Node, args: Sequence[Array]) -> Array:
     """`evaluate_wide` where warnings are off already."""
     if node.op.converts:
         return _meaning(node, args)
-    return widen_array(node.op.numpy(*args, **node.attrs)).reshape(node.shape)
+    value = node.op.numpy(*args, **node.attrs)
+    if getattr(value, "dtype", None) != np.float64:
+        value = widen_array(value)
+    return value if value.shape == node.shape else value.reshape(node.shape)
 
 
 def _meaning(node: Node, args: Sequence[Array]) -> Array:

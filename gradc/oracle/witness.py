@@ -20,10 +20,14 @@ from gradc.errors import DTypeError
 from gradc.graph import Graph
 from gradc.node import Node, constant, here
 from gradc.ops.leaves import full
+from gradc.oracle.walk import Walk
 from gradc.passes import looked_into
 from gradc.trace import new_input
 
 Array = np.ndarray[Any, Any]
+
+#: a function whose value is smaller may be 0
+NOISE = 2.0**-40
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,12 @@ class Subject:
         pairs = zip(self.graph.outputs, outputs, strict=True)
         return float(sum(np.sum(self.weights[node] * y) for node, y in pairs if node in self.weights))
 
+    def size(self) -> float:
+        """Σ |weight · output|; 1 where that is 0 up to rounding, or not finite: then nothing says how large it is."""
+        values = zip(self.graph.outputs, Walk()(self.graph.outputs, self.values), strict=True)
+        total = float(sum(np.sum(np.abs(self.weights[n] * y)) for n, y in values if n in self.weights))
+        return total if NOISE < total < np.inf else 1.0
+
     def widened(self) -> Subject:
         """The same subject in float64; itself if it is that."""
         graph = widen(self.graph)
@@ -68,12 +78,12 @@ class Subject:
         gradients = [full(x.shape, 0, x.dtype) if g is None else g for x, g in zip(self.leaves, pulled, strict=True)]
         return self.graph.replace(outputs=(*self.graph.outputs, *gradients), in_tree=None, out_tree=None)
 
-    def tangent_graph(self, x: Node) -> tuple[Node, list[tuple[Node, Node]]]:
-        """A tangent leaf for input ``x``, and (output, its tangent) for the outputs that move with it."""
-        tangent = new_input(x.aval, "tangent")
-        pushed = push_forward(self.graph.outputs, [x], [tangent])
+    def tangent_graph(self, inputs: Sequence[Node]) -> tuple[list[Node], list[tuple[Node, Node]]]:
+        """Tangent leaves for ``inputs``, and (output, its tangent) for the outputs that move with them."""
+        tangents = [new_input(x.aval, "tangent") for x in inputs]
+        pushed = push_forward(self.graph.outputs, inputs, tangents)
         pairs = zip(self.graph.outputs, pushed, strict=True)
-        return tangent, [(y, t) for y, t in pairs if t is not None and y in self.weights]
+        return tangents, [(y, t) for y, t in pairs if t is not None and y in self.weights]
 
 
 def subject_of(graph: Graph, arrays: Sequence[Any], seed: int = 0) -> Subject:

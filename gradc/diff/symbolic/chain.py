@@ -3,8 +3,8 @@
 Enters: outputs, inputs and cotangents, as in `gradc.diff.reverse.pull_back`.  Leaves: the cotangent of each input.
 Invariant: no derivative rule of any record is read.  Elementwise fragments go through `sympy.diff` (`fragments`), sums
 and moves of elements through their index formula (`indexed`), the rest through a definition in those two
-(`gradc.ops.definitions`). A cotangent carries the condition that it is not zero, so a branch that was not taken never
-turns 0·inf into NaN.
+(`gradc.ops.definitions`), loops through the derivative of their body (`loops`). A cotangent carries the condition that
+it is not zero, so a branch that was not taken never turns 0·inf into NaN.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from dataclasses import dataclass
 
 from gradc.diff.symbolic.fragments import Partial, interior_nodes, is_elementwise, partials_at
 from gradc.diff.symbolic.indexed import pull_index
+from gradc.diff.symbolic.loops import pull_loop
 from gradc.diff.symbolic.written_out import written_out
 from gradc.errors import TraceError
 from gradc.interpret import computed_from, topological
 from gradc.node import OPS, Node, derived_from, here
+from gradc.ops.control import Loop
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full
 from gradc.ops.record import Kind
@@ -51,16 +53,27 @@ def _pull_back(
     active = _active(order, inputs)
     inside = interior_nodes(order, active, {*outputs, *inputs})
     pending: dict[Node, list[_Cotangent]] = {}
+    several: dict[Node, dict[int, Node]] = {}
     for y, ct in zip(outputs, cotangents, strict=True):
         if ct is not None and y in active:
             pending.setdefault(y, []).append(_Cotangent(ct))
     wanted, results = set(inputs), dict[Node, Node]()
     for node in reversed(order):
+        if node in several:
+            with derived_from(node.where):
+                for i, ct in pull_loop(
+                    Loop.of(node), several.pop(node), _moving(node, active), symbolic_pull_back
+                ).items():
+                    pending.setdefault(node.args[i], []).append(_Cotangent(ct))
+            continue
         received = pending.pop(node, None)
         if received is None:
             continue
         with derived_from(node.where):
             total = _sum(received)
+            if node.op.kind is Kind.ITEM and node not in wanted:
+                several.setdefault(node.args[0], {})[node.attrs["index"]] = total.settled()
+                continue
             if node in wanted:
                 results[node] = total.settled()
                 continue  # held independent of the other inputs, also where it was computed from one of them
@@ -72,6 +85,10 @@ def _pull_back(
 def _active(order: Sequence[Node], inputs: Sequence[Node]) -> set[Node]:
     """Float nodes that read an input through float nodes only: what is not a float is locally constant."""
     return computed_from([x for x in inputs if x.aval.is_float], order, lambda n: n.aval.is_float)
+
+
+def _moving(node: Node, active: set[Node]) -> set[int]:
+    return {i for i, a in enumerate(node.args) if a in active}
 
 
 def _sum(parts: Sequence[_Cotangent]) -> _Cotangent:

@@ -1,7 +1,6 @@
-"""Graphs without bodies: what symbolic mode differentiates.
+"""Graphs whose only bodies are those of loops: what symbolic mode differentiates.
 
-Enters: outputs.  Leaves: the same outputs with short loops written out step by step, branches as selections, and calls
-as what their body computes.
+Enters: outputs.  Leaves: the same outputs with branches as selections, and calls as what their body computes.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from gradc.graph import Graph, rewrite
 from gradc.interpret import topological
 from gradc.node import Node
 from gradc.ops.control import (
-    MOST_UNROLLED,
     MOST_WRITTEN,
     Loop,
     bodies,
@@ -21,10 +19,9 @@ from gradc.ops.control import (
     every_body,
     is_function,
     selected,
-    unrolled,
     written_size,
 )
-from gradc.ops.record import HOLDERS, Kind
+from gradc.ops.record import Kind
 
 
 class TooLongError(TraceError):
@@ -32,16 +29,22 @@ class TooLongError(TraceError):
 
 
 def written_out(outputs: Sequence[Node], keep: Sequence[Node]) -> list[Node]:
-    """``outputs`` with no bodies left; nodes in ``keep`` stay what they are.
+    """``outputs`` with no bodies left but those of loops; nodes in ``keep`` stay what they are.
 
-    Raises TooLongError for a loop of more than `MOST_UNROLLED` steps, or of a number that nothing says, and for
-    functions that call each other so often that more than `MOST_WRITTEN` nodes would come of it.
+    Raises TooLongError for a loop whose most steps nothing says, and for functions that call each other so often that
+    more than `MOST_WRITTEN` nodes would come of it.
     """
     refuse_to_write(Graph(tuple(keep), tuple(outputs)), "symbolic mode", "Use method='reverse' or 'forward'.")
     stop = {x: x for x in keep}
     found = list(outputs)
-    while any(node.op.kind in HOLDERS for node in topological(found, stop)):
+    while any(node.op.kind in (Kind.BRANCH, Kind.CALL) for node in topological(found, stop)):
         found = rewrite(found, by_results(_results), stop)
+    for node in topological(found, stop):
+        if node.op.kind is Kind.LOOP and Loop.of(node).length is None:
+            raise TooLongError(
+                f"{node.where}: symbolic mode stacks what a loop carries, and nothing but its condition says how often "
+                "this one runs.\n  Give while_loop max_steps=, or use method='forward'."
+            )
     return found
 
 
@@ -56,18 +59,11 @@ def refuse_to_write(graph: Graph, who: str, remedy: str) -> None:
         )
 
 
-def _results(node: Node, args: tuple[Node, ...]) -> Sequence[Node]:
+def _results(node: Node, args: tuple[Node, ...]) -> Sequence[Node] | None:
     held = bodies(node)
     if node.op.kind is Kind.BRANCH:
         which, *operands = args
         return selected(which, held["body"].inlined(operands), held["otherwise"].inlined(operands))
     if node.op.kind is Kind.CALL:
         return held["body"].inlined(args)
-    loop = Loop.of(node.rebuilt(args))
-    if loop.steps is None or loop.steps > MOST_UNROLLED:
-        many = "a number of steps that its condition decides" if loop.steps is None else f"{loop.steps} steps"
-        raise TooLongError(
-            f"{node.where}: symbolic mode writes loops out, up to {MOST_UNROLLED} steps; this loop has {many}.\n"
-            "  Use method='reverse' or 'forward'."
-        )
-    return unrolled(loop)
+    return None
