@@ -122,12 +122,6 @@ STAGES = (
 )  # fmt: skip
 """What walks a stretch of that road: functions, the lists of passes that they run, or modules of nothing else."""
 
-BESIDE_THE_ROAD = {
-    "gradc.oracle.kernels": "looks for a wrong kernel in a schedule of its own, for one thread and without donation",
-    "gradc.oracle.first_call": "lowers the graph itself",
-}
-"""Modules that still call stages, each with what they do; one that no longer does is a violation, too."""
-
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "core", "base", "common", "manager", "misc"}
 MAX_FUNCTION_LINES, MAX_FILE_LINES, MEDIAN_FUNCTION_LINES = 80, 700, 10
 
@@ -297,19 +291,13 @@ def one_road_leads_to_code(house: House) -> list[str]:
     Nor does anybody import a whole module that holds one.
     """
     walks = next(number for number, room in enumerate(ROOMS) if WALKS in room)
-    found = [
-        (source, line, stage)
+    return [
+        f"{source.at(line)}: {source.name} reaches for the stage {stage}; take what it makes from gradc.machines.stages"
         for source in house.sources.values()
         if (rank(source.name) or 0) > walks
         for name, line in house.names(source)
         for stage in [s for s in STAGES if holds(s, name) or (holds(name, s) and name != "gradc")][:1]
     ]
-    stale = [n for n in BESIDE_THE_ROAD if n in house.sources and n not in {source.name for source, *_ in found}]
-    return [
-        f"{source.at(line)}: {source.name} reaches for the stage {stage}; take what it makes from gradc.machines.stages"
-        for source, line, stage in found
-        if source.name not in BESIDE_THE_ROAD
-    ] + [f"{name} calls no stage any more: take it off BESIDE_THE_ROAD" for name in stale]
 
 
 def holds(outer: str, inner: str) -> bool:
@@ -559,7 +547,6 @@ PLANTED: list[tuple[Callable[[House], list[str]], str, str, str]] = [
     (rooms_keep_their_ignorance, "data/__init__.py", "from gradc.node import Node", "__init__.py:1"),
     (one_road_leads_to_code, "oracle/bad.py", "from gradc.schedule import Schedule, schedule", "bad.py:1"),
     (one_road_leads_to_code, "explorer/bad.py", "def f():\n    from gradc.codegen.emit import arena_bytes", "bad.py:2"),
-    (one_road_leads_to_code, "oracle/kernels.py", "from gradc.schedule import Schedule", "take it off"),
     (one_road_leads_to_code, "cli.py", "from gradc.runtime import load", "cli.py:1"),
     (one_road_leads_to_code, "cli.py", "import gradc.runtime.foreign as f", "cli.py:1"),
     (no_module_imports_itself_through_others, "node.py", "def f():\n    from gradc.graph import Graph", "gradc.graph"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -64,3 +65,12 @@ def test_what_cannot_be_compared_is_refused() -> None:
         gc.jit(network, verify="always")
     with pytest.raises(ValueError, match="error bounds"):
         gc.jit(network, verify="first", fp="fast")
+
+
+def test_a_fault_in_what_threads_share_is_named_in_the_schedule_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled for one thread, every kernel would be right."""
+    x = np.linspace(0.5, 1.0, 1 << 16)
+    monkeypatch.setattr(sys.modules["gradc.codegen.emit"], "emit_shared_nest", lambda *a: None)  # nobody does the work
+    assert np.all(gc.jit(lambda x: np.exp(x) * 5.0, threads=1, verify="first")(x) > 5)
+    with pytest.raises(VerificationError, match=r"first wrong is kernel: .*alone, on the interpreter's inputs"):
+        gc.jit(lambda x: np.exp(x) * 5.0, threads=2, verify="first", donate=0)(x)

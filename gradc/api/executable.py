@@ -17,7 +17,7 @@ import numpy as np
 
 from gradc.api.dispatched import Dispatched
 from gradc.codegen.debug import Locations
-from gradc.containers import MakeBranch, Structure, flatten, leaves_of
+from gradc.containers import MakeBranch, Structure, leaves_of
 from gradc.errors import CompileError
 from gradc.graph import Graph, fit_argument
 from gradc.machines.calling import flat_leaves
@@ -164,13 +164,8 @@ class Executable(Dispatched):
         """Raise VerificationError unless the results are the interpreter's; from then on calls are as short as any."""
         from gradc.oracle.first_call import compared  # loads the oracle: only where it is asked
 
-        self._verified = compared(self.source_graph, given, results, self._compiled_part)
+        self._verified = compared(self._stages, given, results)
         self.prefer(self.dispatched)
-
-    def _compiled_part(self, graph: Graph) -> Callable[[Sequence[Any]], Sequence[Any]]:
-        trees = (flatten((tuple(0.0 for _ in graph.inputs), {}))[2], flatten(tuple(0.0 for _ in graph.outputs))[2])
-        native = Executable(graph.replace(in_tree=trees[0], out_tree=trees[1]), Options(recall=False)).native
-        return lambda arrays: native(*arrays)
 
     @property
     def dispatched(self) -> Words | None:

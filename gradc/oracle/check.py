@@ -14,6 +14,8 @@ import numpy as np
 from gradc.containers import leaves_of
 from gradc.diff.symbolic.written_out import TooLongError
 from gradc.graph import Graph
+from gradc.machines.options import Options
+from gradc.machines.stages import Stages
 from gradc.node import Node, here
 from gradc.ops.custom import rule_of
 from gradc.ops.record import HOLDERS
@@ -251,7 +253,7 @@ def _compiled_findings(subject: Subject, compiled: CompileGraph | None, failed: 
     """gradc's own kernels one by one; a compiler that was handed in, or that failed, can only be cut short."""
     graph = by.compiled_subject(subject)
     if compiled is None and not failed:
-        return kernel_findings(graph, subject.arrays, default_compiler())
+        return kernel_findings(Stages(graph, Options(threads=1)), subject.arrays, default_compiler())
     return truncation_findings(graph, subject.arrays, compiled or default_compiler())
 
 

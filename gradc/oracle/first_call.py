@@ -1,6 +1,6 @@
 """The first call of a compiled function, held against the interpreter.
 
-Enters: the graph as it was traced, the arguments of the call, its results.  Leaves: a sentence on what was compared, or
+Enters: the stages of the function, the arguments of the call, its results.  Leaves: a sentence on what was compared, or
 a `VerificationError` that names the kernel and the node that went wrong first.
 Invariant: results differ only beyond the running error bounds of the graph as written and of the graph as compiled
 together (`gradc.oracle.bounds`); where no bound can be stated, nothing is claimed.  Start reading at `compared`.
@@ -9,28 +9,25 @@ together (`gradc.oracle.bounds`); where no bound can be stated, nothing is claim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gradc.errors import VerificationError
 from gradc.graph import Graph
+from gradc.machines.stages import Stages
 from gradc.oracle.bounds import bounded
 from gradc.oracle.kernels import kernel_findings
-from gradc.passes import LOWERING, PIPELINE, run_passes
-
-if TYPE_CHECKING:
-    from gradc.oracle.estimates import CompileGraph
+from gradc.oracle.scheduled import Compiled
 
 Array = np.ndarray[Any, Any]
 
 
-def compared(graph: Graph, arrays: Sequence[Array], results: Sequence[Array], compile_graph: CompileGraph) -> str:
-    """What the comparison of ``results`` with the interpreter's values for ``arrays`` says.
-
-    ``compile_graph`` compiles parts of the graph, to find which of them is wrong.
+def compared(stages: Stages, arrays: Sequence[Array], results: Sequence[Array]) -> str:
+    """What the comparison of ``results``, those of the function that ``stages`` made, with the interpreter's values for
+    ``arrays`` says.
     """
-    lowered = run_passes(graph, (*PIPELINE, *LOWERING))
+    graph, lowered = stages.source, stages.lowered
     known = bounded(graph.outputs, dict(zip(graph.inputs, arrays, strict=True)))
     other = bounded(lowered.outputs, dict(zip(lowered.inputs, arrays, strict=True)))
     nan, unbounded = 0, 0
@@ -43,7 +40,7 @@ def compared(graph: Graph, arrays: Sequence[Array], results: Sequence[Array], co
             inside = np.abs(found - expected.astype(np.float64)) <= bound
         wrong = ~(same | both | inside | ~np.isfinite(bound))
         if np.any(wrong):
-            first = kernel_findings(graph, arrays, compile_graph)
+            first = kernel_findings(stages, arrays, Compiled.of)
             blame = f"the first wrong is {first[0]}" if first else "every kernel is right: the call itself is wrong"
             raise VerificationError(f"{_words(graph, j, wrong, found, expected, bound)}\n  {blame}")
         nan += int(np.sum(both))

@@ -1,7 +1,7 @@
 """Which compiled kernel is wrong: each alone on the interpreter's inputs, then node by node, then the plan.
 
-Enters: the graph that was compiled and its arguments.  Leaves: `Finding`s. *Kernel*: `emit_kernel` makes a module of
-one kernel; what it writes is held against the interpreter's values.  A wrong one is cut short: the graph up to each of
+Enters: the stages of what was compiled, and its arguments.  Leaves: `Finding`s. *Kernel*: a function is made of one
+kernel; what it writes is held against the interpreter's values.  A wrong one is cut short: the graph up to each of
 its nodes is compiled on its own until the value is wrong.  *Plan*: if every kernel is right alone, the schedule is run
 up to each kernel in its own arena; the first that goes wrong there reads memory that another one wrote over, or runs
 too early. Invariant: a value is wrong only beyond the running error bound of the node's own dtype.
@@ -10,26 +10,21 @@ too early. Invariant: a value is wrong only beyond the running error bound of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradc.codegen.emit import arena_bytes, emit, emit_kernel
-from gradc.codegen.fork import calls_fork
-from gradc.codegen.target import Target
 from gradc.graph import Graph, rewrite
 from gradc.interpret import interpret, topological
+from gradc.machines.cpu import HostCpu
+from gradc.machines.machine import Code
+from gradc.machines.stages import Stages
 from gradc.node import Node
 from gradc.ops.control import inner_leaf
 from gradc.ops.record import HOLDERS, LEAVES, Kind
 from gradc.oracle.bounds import bounded
 from gradc.oracle.report import Finding
-from gradc.passes import LOWERING, PIPELINE, run_passes
 from gradc.runtime.blocks import BlockCall, zeroed
-from gradc.runtime.load import load
-from gradc.runtime.pool import fork_symbols
-from gradc.schedule import Schedule, schedule
 from gradc.schedule.kernel import Buffer, Place
 
 if TYPE_CHECKING:
@@ -38,29 +33,16 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Values = Mapping[Node, Array]
 
-SYMBOL = "gradc_alone"
 
-
-def kernel_findings(
-    graph: Graph,
-    arrays: Sequence[Any],
-    compile_graph: CompileGraph,
-    threads: int = 1,
-    donate: Mapping[int, int] | None = None,
-) -> list[Finding]:
-    """The first node whose compiled value is wrong in gradc's own schedule of ``graph``; [] if all are right.
-
-    The schedule is for so many ``threads``, and for the inputs that ``donate`` maps to results.
-    """
-    lowered = run_passes(graph, (*PIPELINE, *LOWERING))
-    values: dict[Node, Any] = dict(zip(lowered.inputs, map(np.asarray, arrays), strict=True))
-    interpret(lowered.nodes, values)
-    plan = schedule(lowered, donated=donate, target=Target.host(), threads=threads)
-    for number in range(len(plan.kernels)):
-        found = _kernel_finding(plan, number, lowered, values, compile_graph)
+def kernel_findings(stages: Stages, arrays: Sequence[Any], compile_graph: CompileGraph) -> list[Finding]:
+    """The first node whose compiled value is wrong in the schedule of ``stages``; [] if all are right."""
+    values: dict[Node, Any] = dict(zip(stages.lowered.inputs, map(np.asarray, arrays), strict=True))
+    interpret(stages.lowered.nodes, values)
+    for number in range(len(stages.schedule.kernels)):
+        found = _kernel_finding(stages, number, values, compile_graph)
         if found is not None:
             return [found]
-    found = _plan_finding(plan, lowered, values)
+    found = _plan_finding(stages, values)
     return [] if found is None else [found]
 
 
@@ -78,14 +60,14 @@ def truncation_findings(graph: Graph, arrays: Sequence[Any], compile_graph: Comp
 # -- one kernel --------------------------------------------------------------------------------------------------------
 
 
-def _kernel_finding(
-    plan: Schedule, number: int, graph: Graph, values: Values, compile_graph: CompileGraph
-) -> Finding | None:
+def _kernel_finding(stages: Stages, number: int, values: Values, compile_graph: CompileGraph) -> Finding | None:
+    plan, graph, cpu = stages.schedule, stages.lowered, _cpu(stages)
     kernel = plan.kernels[number]
     reads = [plan.buffers[kernel.slots[s]] for s in kernel.reads]
     writes = [plan.buffers[kernel.slots[s]] for s in kernel.writes]
     results = [np.zeros(b.shape, b.dtype) for b in writes]
-    run = _loaded(str(emit_kernel(plan, number, Target.host(), SYMBOL)), plan)
+    code = cpu.emit_alone(plan, stages.options, number)
+    run = _linked(stages, code, zeroed(code.arena_bytes))
     status = run([_value(b, graph, values) for b in reads], results)
     wrong = [b for b, got in zip(writes, results, strict=True) if not _right(b, got, reads, graph, values)]
     if not status and not wrong:
@@ -151,8 +133,9 @@ def _first_wrong(
 # -- the plan ----------------------------------------------------------------------------------------------------------
 
 
-def _plan_finding(plan: Schedule, graph: Graph, values: Values) -> Finding | None:
+def _plan_finding(stages: Stages, values: Values) -> Finding | None:
     """Run the first k kernels in the real arena, for every k, and look at what the k-th wrote."""
+    plan, graph, cpu = stages.schedule, stages.lowered, _cpu(stages)
     for count, kernel in enumerate(plan.kernels, 1):
         arguments = [_value(plan.buffers[b], graph, values) for b in plan.inputs]
         arguments = [a.copy() if i in plan.donated else a for i, a in enumerate(arguments)]
@@ -160,9 +143,9 @@ def _plan_finding(plan: Schedule, graph: Graph, values: Values) -> Finding | Non
         outputs = [np.zeros(plan.buffers[b].shape, plan.buffers[b].dtype) for b in plan.outputs]
         for i, j in plan.donated.items():
             outputs[j] = arguments[i].reshape(outputs[j].shape)
-        arena = zeroed(arena_bytes(plan, Target.host()))
-        run = _loaded(str(emit(replace(plan, kernels=plan.kernels[:count]), Target.host(), SYMBOL)), plan, arena)
-        run(arguments, outputs)
+        code = cpu.emit_first(plan, stages.options, count)
+        arena = zeroed(code.arena_bytes)
+        _linked(stages, code, arena)(arguments, outputs)
         reads = [plan.buffers[kernel.slots[s]] for s in kernel.reads]
         for buffer in (plan.buffers[kernel.slots[s]] for s in kernel.writes):
             got = _stored(buffer, outputs, arena)
@@ -192,9 +175,11 @@ def _places(buffers: Sequence[Buffer]) -> str:
 # -- calling -----------------------------------------------------------------------------------------------------------
 
 
-def _loaded(text: str, plan: Schedule, arena: Array | None = None) -> BlockCall:
-    """The function in ``text``, in its own arena or in ``arena``."""
-    symbols = fork_symbols(plan.threads) if calls_fork(text) else {}
-    return BlockCall(
-        load(text, SYMBOL, symbols=symbols), zeroed(arena_bytes(plan, Target.host())) if arena is None else arena
-    )
+def _cpu(stages: Stages) -> HostCpu:
+    assert isinstance(stages.machine, HostCpu)  # what has error bounds runs here
+    return stages.machine
+
+
+def _linked(stages: Stages, code: Code, arena: Array) -> BlockCall:
+    """The function in ``code``, with ``arena`` for its scratch."""
+    return BlockCall(_cpu(stages).link(code, stages.options), arena)

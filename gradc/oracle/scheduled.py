@@ -31,7 +31,7 @@ class Compiled:
     """gradc's own compiled code, as a function of flat arrays; compiled now, not recalled."""
 
     def __init__(self, stages: Stages):
-        self._stages = stages
+        self.stages = stages
         self._function = stages.load().function
 
     @classmethod
@@ -41,19 +41,19 @@ class Compiled:
 
     def scheduled(self, threads: int, donate: Donated) -> Compiled:
         """The same graph, scheduled otherwise."""
-        return Compiled(self._stages.rescheduled(Options(recall=False, threads=threads, donate=donate)))
+        return Compiled(self.stages.rescheduled(Options(recall=False, threads=threads, donate=donate)))
 
     @property
     def shares(self) -> bool:
         """Whether threads share some of the work."""
-        return calls_fork(self._stages.code.text)
+        return calls_fork(self.stages.code.text)
 
     def __call__(self, arrays: Sequence[Any]) -> list[Array]:
         """The results; donated arrays are copies, and what is not written is not what stood there before."""
-        donated = self._stages.options.donate
+        donated = self.stages.options.donate
         given = [np.array(a) if i in donated else a for i, a in enumerate(arrays)]
         taken = set(donated.values())
-        fresh = [None if j in taken else _marked(y.aval) for j, y in enumerate(self._stages.source.outputs)]
+        fresh = [None if j in taken else _marked(y.aval) for j, y in enumerate(self.stages.source.outputs)]
         return [np.array(r) for r in self._function(*given, out=fresh)]
 
 
@@ -94,8 +94,9 @@ def as_scheduled(call: Compiled, graph: Graph, arrays: Sequence[Array], inputs: 
         f"{threads} threads and donated inputs": (threads, donate),
     }
     for what, (count, given) in alone.items():
-        if not _row(right, call.scheduled(count, given)(arrays), what).ok:
-            return Scheduled(words, (row,), _findings(graph, arrays, count, given, what))
+        other = call.scheduled(count, given)
+        if not _row(right, other(arrays), what).ok:
+            return Scheduled(words, (row,), _findings(other, arrays, what))
     return Scheduled(words, (row,), (Finding("plan", "threads", "?", -1, None, "other bits in one of several runs"),))
 
 
@@ -110,9 +111,9 @@ def _fits(graph: Graph, i: int, j: int) -> bool:
     )
 
 
-def _findings(graph: Graph, arrays: Sequence[Array], threads: int, donate: Donated, what: str) -> tuple[Finding, ...]:
+def _findings(call: Compiled, arrays: Sequence[Array], what: str) -> tuple[Finding, ...]:
     """The first kernel that is wrong in this schedule."""
-    found = kernel_findings(graph, arrays, Compiled.of, threads, donate)
+    found = kernel_findings(call.stages, arrays, Compiled.of)
     if found:
         first = found[0]
         words = f"with {what}: {first.words}"
