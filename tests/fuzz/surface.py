@@ -84,7 +84,7 @@ def _entry(path: str, f: Callable[..., Any], method: bool = False) -> Entry:
     if method:
         parameters.pop("self")
         parameters.pop("out", None)
-    if "operands" in parameters and set(parameters) <= {"operands", "dtype", "kwargs"}:
+    if "operands" in parameters and set(parameters) <= {"operands", "dtype", "casting", "kwargs"}:
         count, domain = _ufunc(path.rsplit(".", 1)[-1])
         return Entry(path, {}, count, domain, method)
     parameters = {name: p for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
