@@ -679,3 +679,11 @@ def test_a_loop_that_carries_nothing_is_checked():
     f = lambda x: gc.scan(lambda c, r: (None, np.sin(r) * r), None, x)[1].sum()
     report = gc.check_gradients(f, np.linspace(0.1, 2.0, 12))
     assert report.ok and "raised" not in str(report), str(report)
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3)])
+def test_inputs_without_elements_are_checked(shape: tuple[int, ...]) -> None:
+    """Alone, and beside inputs that move."""
+    for f in (lambda x, y: x, lambda x, y: np.sum(x) + y, lambda x, y: (x * y, y)):
+        assert gc.check_gradients(f, np.zeros(shape), np.float64(2.0)).ok
+    assert gc.check_gradients(lambda x: x * 2, np.zeros(shape)).ok

@@ -180,10 +180,10 @@ class Lines:
             moved = []
             for i in self.moved:
                 shift = steps.reshape(-1, 1, *[1] * point[i].ndim) * vectors[i]
-                shift = shift.reshape(-1, *point[i].shape)
+                shift = shift.reshape(ahead * count, *point[i].shape)
                 moved.append(point[i] + np.concatenate([np.zeros((1, *point[i].shape)), shift]))
             weighted = [w * v[1:] for (_, w), v in zip(self._weighted, run([*still.values(), *moved]), strict=True)]
-            total = self._constant + sum(a.reshape(ahead * count, -1).sum(axis=1) for a in weighted)
+            total = self._constant + sum(a.sum(axis=tuple(range(1, a.ndim))) for a in weighted)
             return np.asarray(total).reshape(ahead, count)
 
         return evaluate
