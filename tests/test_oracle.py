@@ -26,6 +26,7 @@ from gradc.ops.record import Kind
 from gradc.oracle import check, check_gradients, rounding, rounding_bodies, rounding_loops
 from gradc.oracle.check import METHODS, check_graph, default_compiler
 from gradc.oracle.compare import Verdict
+from gradc.oracle.lines import Lines
 from gradc.oracle.rounding import running_errors
 from gradc.oracle.witness import subject_of
 from gradc.passes import LOWERING, PIPELINE, run_passes
@@ -687,3 +688,6 @@ def test_inputs_without_elements_are_checked(shape: tuple[int, ...]) -> None:
     for f in (lambda x, y: x, lambda x, y: np.sum(x) + y, lambda x, y: (x * y, y)):
         assert gc.check_gradients(f, np.zeros(shape), np.float64(2.0)).ok
     assert gc.check_gradients(lambda x: x * 2, np.zeros(shape)).ok
+    subject = subject_of(gc.trace(lambda x: x * 2, np.zeros(shape)), [np.zeros(shape)])
+    (quotient,) = Lines(subject, subject.wanted).differences([{0: np.zeros(shape)}])
+    assert float(quotient.value) == 0
