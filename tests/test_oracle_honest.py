@@ -23,6 +23,7 @@ from gradc.oracle.bounds import bounded
 from gradc.oracle.check import default_compiler
 from gradc.oracle.compare import Estimate, Slope, Verdict, compare
 from gradc.oracle.kernels import agrees
+from gradc.oracle.lines import Lines
 from gradc.oracle.report import LEAST
 from gradc.oracle.sampled import sampled_errors
 from gradc.oracle.witness import subject_of
@@ -251,6 +252,13 @@ def test_chaos_is_not_comparable_and_not_ok():
     assert not report.ok
     assert "NOT ENOUGH COMPARED" in str(report) or "NOTHING COMPARED" in str(report)
     assert not report.findings
+
+
+def test_lines_through_a_point_without_elements_are_flat():
+    x = np.zeros(0)
+    lines = Lines(subject_of(trace(lambda x: (x, np.sum(x)), x), [x]), [0])
+    (found,) = lines.differences([{0: x}])
+    assert (float(found.value), float(found.jump)) == (0.0, 0.0)
 
 
 # -- enough, and why not -----------------------------------------------------------------------------------------------
