@@ -497,3 +497,27 @@ def test_scratch_is_asked_for_only_where_needed() -> None:
     assert gemm_scratch_bytes(row_major(0, 64, 64), HOST) == 0
     flipped = Gemm(64, 64, 64, "float32", (64, 1), (1, 64), (64, 1))
     assert gemm_scratch_bytes(flipped, HOST) == 64 * 64 * 4
+
+
+def _places(g: Gemm) -> list[tuple[int, int, int]]:
+    """For every product of two elements, where these lie and where it is added."""
+    found = []
+    for at in np.ndindex(*g.batch):
+        a, b, c = (int(np.dot(at, steps)) for steps in (g.a_batch, g.b_batch, g.c_batch))
+        for i, j, p in np.ndindex(g.m, g.n, g.k):
+            places = (a, g.a_strides, i, p), (b, g.b_strides, p, j), (c, g.c_strides, i, j)
+            found.append(tuple(start + x * down + y * along for start, (down, along), x, y in places))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("m", "shared"), [(1, 2), (1, 3), (3, 0), (3, 1), (3, 2), (3, 3)])
+def test_folded_batches_are_the_same_products(m: int, shared: int) -> None:
+    batch = (2, 3, 4)
+    extents = [m * int(np.prod(batch[axis + 1 :])) for axis in range(3)]
+    b = tuple(0 if axis >= 3 - shared else 10 * (axis + 1) for axis in range(3))
+    g = Gemm(m, 2, 2, "float32", (2, 1), (2, 1), (2, 1), batch, tuple(2 * n for n in extents), b,
+             tuple(2 * n for n in extents))  # fmt: skip
+    assert _places(g.folded) == _places(g)
+    assert len(g.folded.batch) == 3 - shared
+    apart = replace(g, c_batch=tuple(3 * n for n in g.c_batch))
+    assert _places(apart.folded) == _places(apart)

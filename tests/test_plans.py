@@ -26,6 +26,7 @@ from gradc.schedule.bodies import Choice, Repeat
 from gradc.schedule.duration import seconds_of
 from gradc.schedule.kernel import Buffer, Correlation, Kernel, Load, Nest, Split, Staged, Tiled, Work
 from gradc.schedule.lanes import flops
+from gradc.schedule.partition import MAX_DEPTH, segments, stored_nodes
 from gradc.schedule.split import work_seconds
 from tests.test_threads import CASES
 
@@ -164,6 +165,16 @@ LARGE = {
     "two long rows": (lambda x: (np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)), ((2, 10**6),)),
     "running sums": (lambda x: np.cumsum(x, axis=0), ((1000, 3000),)),
     "rows that may fail": (lambda x, i: x[i] * 2, ((5000, 80), (7770,))),
+    "a map beside a product": (lambda x, y: (x * 3, x @ y + 1), ((64, 64), (64, 64))),
+    "products of two batch axes": (lambda x, y: x @ y + 1, ((3, 4, 30, 20), (3, 4, 20, 25))),
+    "products of a unit batch axis": (lambda x, y: x @ y + 1, ((3, 1, 30, 20), (3, 1, 20, 25))),
+    "light work on stored rows": (
+        lambda x: (e := np.exp(x), (e + 1) / (e + 1).sum(axis=1, keepdims=True)),
+        ((70, 600),),
+    ),
+    "a long chain of light steps": (lambda x: functools.reduce(lambda a, k: a * x + 1, range(100), x), ((5000,),)),
+    "light steps read by many": (lambda x, y, z: (((x * y + 1) * x + y) * y + x) * z, ((200,), (200,), (300, 200))),
+    "rows without elements": (lambda x: gc.scan(lambda c, r: (c + r.sum(), r[:0]), x[0, 0], x), ((30, 40),)),
 }  # fmt: skip
 
 
@@ -204,6 +215,8 @@ def _cost(work: Work, kernel: Kernel, buffers: Any) -> Iterator[str]:
 
 
 def _loops_of(nest: Nest) -> str:
+    for stage in nest.stages:
+        assert nest.needed(stage) == sorted(nest.needed(stage))
     ahead = [x.ahead for x in nest.code if isinstance(x, Load) and x.ahead]
     loops = " ".join(f"{v.extent}{'*' * (v == nest.lane)}" for v in nest.outer)
     inner = " | ".join(" ".join(f"{v.extent}{'*' * (v == nest.lane)}" for v in s.inner) for s in nest.stages)
@@ -242,3 +255,12 @@ def test_what_work_costs_and_how_it_is_cut(golden):
             cuts = [_split(s) for k in shared.kernels for s in k.splits]
             lines.append(f"  {threads} threads, arena {shared.temporary_bytes}: {' | '.join(cuts) or 'alone'}")
     golden("plans_costs.txt", "\n".join(lines))
+
+
+def test_long_chains_are_cut_into_equal_pieces():
+    graph = gc.trace(lambda x: functools.reduce(lambda a, k: -a, range(5 * MAX_DEPTH), x), gc.spec(9))
+    steps = graph.nodes[1:]
+    assert len(steps) == 5 * MAX_DEPTH
+    stored = stored_nodes(graph, segments(graph))
+    cuts = [k for k, node in enumerate(steps[:-1]) if node in stored]
+    assert len(cuts) == 4 and {*np.diff([-1, *cuts])} == {MAX_DEPTH + 1}

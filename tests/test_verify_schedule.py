@@ -20,9 +20,10 @@ from gradc.machines.stages import Stages
 from gradc.schedule import Schedule
 from gradc.schedule.affine import Affine
 from gradc.schedule.bodies import Repeat
-from gradc.schedule.kernel import Correlation, Kernel, Load, Nest, Place, Product, Split, Staged
+from gradc.schedule.kernel import Buffer, Correlation, Kernel, Load, Nest, Place, Product, Split, Staged
 from gradc.schedule.verify import verify
 from gradc.schedule.verify.accesses import accesses_of
+from gradc.schedule.verify.memory import Memory
 
 Change = Callable[[Schedule], Schedule]
 
@@ -268,3 +269,12 @@ def test_a_store_repeats_a_load_only_in_a_plain_loop_over_equal_places(f, copies
     stores = [access for nest in nests for access in accesses_of(nest) if access.writes]
     assert stores
     assert all((access.copies >= 0) == copies for access in stores)
+
+
+@pytest.mark.parametrize("apart", [8, 24, 64])
+def test_neighbours_in_the_arena_own_their_bytes(apart: int) -> None:
+    buffers = [Buffer(k, Place.ARENA, "float64", (), -1, at=k * apart) for k in range(3)]
+    memory = Memory(buffers, {}, 3 * apart)
+    for b in buffers:
+        memory.take(b.number)
+    assert [memory.owners(b.number) for b in buffers] == [{0}, {1}, {2}]

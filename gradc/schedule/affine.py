@@ -141,13 +141,11 @@ class Affine:
         return self * -1 + other
 
     def __floordiv__(self, n: int) -> Affine:
-        """self = n·whole + rest, so the quotient is ``whole`` plus that of ``rest``, which is 0 where 0 <= rest < n."""
+        """self = n·whole + rest, so the quotient is ``whole`` plus that of ``rest``, often the same for all of it."""
         if n == 1:
             return self
         whole = Affine(self.const // n, {a: c // n for a, c in self.terms.items() if c % n == 0})
         rest = Affine(self.const % n, {a: c for a, c in self.terms.items() if c % n})
-        if 0 <= rest.low and rest.high < n:
-            return whole
         if rest.low // n == rest.high // n:
             return whole + rest.low // n
         return whole + _quotient(rest, n)
