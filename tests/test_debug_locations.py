@@ -17,6 +17,7 @@ import pytest
 import gradc as gc
 from gradc.codegen.debug import without_marks
 from gradc.ops.control import every_node
+from gradc.schedule.origin import Piece
 
 LOC = re.compile(r"\s+\.loc\s+(\d+) (\d+) \d+.*?(?:discriminator (\d+))?(?:\s*#.*)?$")
 DIRECTIVE = re.compile(r"\s*(?:\.|#|\.L(?:tmp|func))")
@@ -168,6 +169,12 @@ def test_equal_kernels_stay_one_function_and_stand_for_all(case):
 def test_a_shared_kernel_is_among_the_cases():
     debug = gc.compile(*(CASES["deep"][0], *CASES["deep"][2]), debug=True)
     assert any(len(kernels) > 1 for kernels in debug.locations._runs.values())
+
+
+@pytest.mark.parametrize("part", [{"instruction": 0}, {"slot": 0}, {"instruction": 5}, {"slot": 3}])
+def test_the_first_instruction_and_slot_are_parts_of_work_too(part):
+    assert Piece().is_whole and Piece(2, inner=0, part=1).is_whole
+    assert not Piece(**part).is_whole
 
 
 def test_a_product_stands_for_the_transpose_that_became_a_stride():
