@@ -187,6 +187,8 @@ def test_pieces_are_even_and_cover(extent: int, size: int) -> None:
     ],
 )  # fmt: skip
 def test_other_targets_assemble(build: Any, triple: str, features: str) -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
     target = Target.of(triple, features=features)
     plan = schedule(build(*CASES[0], "float32", 0), target=target)
     machine = llvm.Target.from_triple(triple).create_target_machine(features=features, opt=2)
