@@ -80,7 +80,8 @@ class Node(np.lib.mixins.NDArrayOperatorsMixin):
         return elementwise(ELEMENTWISE[ufunc], *xs) if method == "__call__" else NotImplemented
 
     def sum(self, axis=None, out=None):
-        axes = tuple(range(len(self.shape))) if axis is None else tuple(np.atleast_1d(axis).tolist())
+        axes = range(len(self.shape)) if axis is None else np.atleast_1d(axis).tolist()
+        axes = tuple(k % len(self.shape) for k in axes)
         kept = tuple(n for k, n in enumerate(self.shape) if k not in axes)
         return make(SUM, (self,), kept, axes=axes) if axes else self
 
@@ -94,7 +95,7 @@ MADE = WeakValueDictionary()
 
 def make(op, args, shape, **attrs):
     """The node, or the equal one that is there already, which is common-subexpression elimination."""
-    return MADE.setdefault((op.name, *map(id, args), shape, *attrs.items()), Node(op, tuple(args), shape, attrs))
+    return MADE.setdefault((op.name, *map(id, args), shape, repr(attrs)), Node(op, tuple(args), shape, attrs))
 
 
 def elementwise(op, *xs):
@@ -272,7 +273,7 @@ def emit(graph, kernels):
     for node in kernels:
         writer.kernel(node)
     arguments = ", ".join(f"ptr noalias {p}" for p in writer.pointers.values())
-    declared = [f"declare double @{f}(double) memory(none)" for f in ("exp", "log", "tanh")]
+    declared = {f"declare double @{n.op.name}(double)" for n in graph.nodes if n.op.lower.startswith("call")}
     body = ["entry:", *writer.slots, "br label %begin", "begin:", *writer.lines, "ret void"]
     return "\n".join([*declared, f"define void @step({arguments}) {{", *body, "}"])
 

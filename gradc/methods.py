@@ -1,6 +1,7 @@
 """The methods of a traced array, under NumPy's names and with NumPy's arguments.
 
-Enters: a call of a method.  Leaves: a call of NumPy's function of that name on the array and the other arguments.
+Enters: a call of a method.  Leaves: a call of NumPy's function of that name, or of one that does the
+same, on the array and the other arguments.
 Invariant: nothing is computed here, and no method has memory to write into: ``out=`` is handed on to be refused.
 """
 

@@ -71,6 +71,25 @@ def test_what_is_read_once_is_fused_and_what_repeats_is_stored():
     assert "tanh" in [n.op.name for n in hidden.kernels]
 
 
+def test_axes_count_from_the_end_and_zeros_keep_their_signs():
+    x = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    assert np.array_equal(autodidact.Compiled(lambda x: np.sum(x, axis=-1), (2, 3))(x)[0], [6.0, 15.0])
+    graph = autodidact.trace(lambda x: x / 0.0 + x / -0.0, (1,))
+    with np.errstate(all="ignore"):
+        assert np.isnan(autodidact.interpret(graph, np.ones(1))[0]).all()
+
+
+def test_another_function_is_one_record(monkeypatch):
+    """What the page proposes to try."""
+    call = "call double @{}(double {{}})".format
+    sin = autodidact.Op("sin", np.sin, lambda ct, y, x: (ct * np.cos(x),), call("sin"))
+    cos = autodidact.Op("cos", np.cos, lambda ct, y, x: (-ct * np.sin(x),), call("cos"))
+    monkeypatch.setattr(autodidact, "ELEMENTWISE", {**autodidact.ELEMENTWISE, np.sin: sin, np.cos: cos})
+    x = np.array([0.5, -2.0])
+    slope = autodidact.Compiled(autodidact.value_and_grad(lambda x: np.sum(np.sin(x))), (2,))(x)[1]
+    np.testing.assert_allclose(slope, np.cos(x), rtol=1e-14)
+
+
 def test_shapes_that_do_not_broadcast_are_refused():
     with pytest.raises(TypeError, match="does not broadcast"):
         autodidact.trace(lambda x, y: x + y, (3,), (4,))

@@ -127,10 +127,8 @@ def test_donated_arguments_get_results_of_their_own_program_that_fit():
     assert donations([first, third, second]) == {0: 0, 2: 2}
 
 
-def test_a_wrong_partial_is_seen_by_differences_and_by_sympy(monkeypatch):
-    monkeypatch.setitem(OPS, "sin", OPS["sin"])
+def test_a_wrong_partial_is_seen_by_differences_and_by_sympy():
     record = OPS["tanh"]
-    monkeypatch.setattr(type(record), "__setattr__", object.__setattr__)
     right = record.partials
     try:
         object.__setattr__(record, "partials", lambda y, x: (1 + right(y, x)[0],))

@@ -75,8 +75,9 @@ def must_name(report, name, stage, *facets, line=True):
 
 WITH_PARTIALS = [n for n in FLOATING if OPS[n].partials is not None]
 WITH_JVP = [n for n in FLOATING if OPS[n].jvp is not None]
-#: the transpose of `where` is written in reverse mode itself, where it keeps the mask; the record's is never called
-WITH_TRANSPOSE = [n for n in FLOATING if OPS[n].transpose is not None and n != "where"]
+#: the transpose of `where` is written in reverse mode itself, where it keeps the mask; the record's is never called.
+#: That of an op with partials is called where another op's rule applies it to a tangent: see the test of it
+WITH_TRANSPOSE = [n for n in FLOATING if OPS[n].transpose is not None and OPS[n].partials is None and n != "where"]
 WITH_SOURCE = [n for n in COMPUTED if OPS[n].source is not None]
 WITH_SYMPY = [n for n in FLOATING if OPS[n].sympy is not None]
 
@@ -103,6 +104,12 @@ def test_a_wrong_jvp_is_named(name):
 
     with planted(name, jvp=wrong):
         must_name(check_graph(*one_op(name), INTERPRETED), name, "rule", "jvp")
+
+
+def test_a_wrong_transpose_beside_partials_is_seen_where_a_rule_divides_its_tangent():
+    right = OPS["divide"].transpose
+    with planted("divide", transpose=lambda ct, node, i: right(ct, node, i) * 1.5):
+        assert not check_graph(*one_op("max"), INTERPRETED).ok
 
 
 @pytest.mark.parametrize("name", WITH_TRANSPOSE)

@@ -153,7 +153,7 @@ def test_a_check_of_a_loop_costs_at_most_twenty_gradients(model, counted):
         checked, compilations = counted.of(check_gradients, model, *args)
         assert compilations == 2
         ratios.append(checked / gradient)
-    assert ratios[1] <= MOST_GRADIENTS, ratios
+    assert max(ratios) <= MOST_GRADIENTS, ratios
     assert ratios[1] <= 1.1 * ratios[0], ratios
 
 

@@ -105,7 +105,8 @@ class ForeignCpu:
         return "\n".join(
             [
                 f"/* {in_comment(graph.title)}, {MADE_BY} {__version__} for {self.name}",
-                " * Arrays are contiguous, row-major, aligned to their element; they must not overlap.",
+                " * Arrays are contiguous, row-major, aligned to their element; they must not overlap",
+                " * but for what is updated in place.",
                 *args,
                 *results,
                 *shared,
