@@ -10,6 +10,7 @@ import pytest
 
 import gradc as gc
 from gradc.errors import VerificationError
+from gradc.oracle.rounding import running_errors
 from tests.test_oracle import planted
 
 
@@ -74,3 +75,57 @@ def test_a_fault_in_what_threads_share_is_named_in_the_schedule_that_runs(monkey
     assert np.all(gc.jit(lambda x: np.exp(x) * 5.0, threads=1, verify="first")(x) > 5)
     with pytest.raises(VerificationError, match=r"first wrong is kernel: .*alone, on the interpreter's inputs"):
         gc.jit(lambda x: np.exp(x) * 5.0, threads=2, verify="first", donate=0)(x)
+
+
+def _three_sums(x: Any) -> Any:
+    """Sums of the same numbers in three orders: they tie but for rounding."""
+    return np.stack([np.sum(x), np.sum(x[::-1]) + 0.0, np.sum(np.sort(x))])
+
+
+CHOICES: dict[str, Any] = {
+    "argmax": lambda x: np.argmax(_three_sums(x)),
+    "argmin": lambda x: np.argmin(_three_sums(x)),
+    "argsort": lambda x: np.argsort(_three_sums(x)),
+    "place": lambda x: np.searchsorted(_three_sums(x)[:2], np.sum(np.sort(x))),
+    "count": lambda x: np.sum((_three_sums(x) > np.sum(x)).astype(int)),
+    "running": lambda x: np.cumsum((_three_sums(x) > np.sum(x)).astype(int)),
+    "product": lambda x: (_three_sums(x) > np.sum(x)).astype(int) @ np.arange(3),
+    "read there": lambda x: (x * 2)[np.argmax(_three_sums(x))],
+    "written there": lambda x: (x * 2).at[np.argmax(_three_sums(x))].set(1.0),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_what_rounding_may_choose_has_no_bound(name: str) -> None:
+    for seed in range(4):
+        x = np.random.default_rng(seed).normal(size=9)
+        graph = gc.trace(CHOICES[name], x)
+        (y,) = graph.outputs
+        bound = running_errors([y], {graph.inputs[0]: x})[1][y]
+        assert np.any(np.isinf(bound))
+        gc.jit(CHOICES[name], verify="first")(x)
+
+
+@pytest.mark.parametrize("name", ["argmax", "argmin", "argsort", "place"])
+def test_what_rounding_cannot_choose_is_exact(name: str) -> None:
+    """Neither where elements are further apart than their errors, nor where exact ones tie."""
+    apart = {
+        "argmax": lambda x: np.argmax(np.exp(x)),
+        "argmin": lambda x: np.argmin(np.exp(x)),
+        "argsort": lambda x: np.argsort(np.exp(x)),
+        "place": lambda x: np.searchsorted(np.exp(x), x + 0.1),
+    }
+    ties = {
+        "argmax": np.argmax, "argmin": np.argmin, "argsort": np.argsort, "place": lambda x: np.searchsorted(x, x)
+    }  # fmt: skip
+    for f, x in ((apart[name], np.arange(5.0)), (ties[name], np.array([1.0, 1.0, 2.0, 2.0]))):
+        graph = gc.trace(f, x)
+        (y,) = graph.outputs
+        assert not np.any(running_errors([y], {graph.inputs[0]: x})[1][y])
+
+
+def test_sorted_values_that_tie_are_off_by_no_more_than_the_elements() -> None:
+    x = np.random.default_rng(0).normal(size=9)
+    graph = gc.trace(lambda x: np.sort(np.stack([_three_sums(x), 5 + np.arange(3) * np.sum(x)]), axis=1), x)
+    (y,) = graph.outputs
+    assert np.max(running_errors([y], {graph.inputs[0]: x})[1][y]) < 1e-13

@@ -3,7 +3,9 @@
 Enters: nodes, values of the leaves.  Leaves: their values and error bounds, and which of the two analyses made them.
 The worst case (`gradc.oracle.rounding`) is a proof, to first order.  It is asked where it is cheap and likely to say
 something: of code without loops and of at most `LONGEST` operations; where it says nothing after all (a bound above
-`gradc.oracle.compare.VAGUE` of the values), and for all else, random rounding is (`gradc.oracle.sampled`).
+`gradc.oracle.compare.VAGUE` of the values), and for all else, random rounding is (`gradc.oracle.sampled`).  A whole
+number that the worst case says rounding can change has no bound, nor what reads it and has none there: no run shows
+that it cannot.
 """
 
 from __future__ import annotations
@@ -40,11 +42,26 @@ class Bounded:
 
 def bounded(outputs: Sequence[Node], values: Known, errors: Known | None = None) -> Bounded:
     """``outputs`` from values of leaves or inner nodes, which are off by ``errors``."""
-    if not is_long(outputs, values):
-        found = Bounded(*running_errors(outputs, values, errors), False)
-        if all(_says_something(found.values[y], found.errors[y]) for y in outputs):
-            return found
-    return Bounded(*sampled_errors(outputs, values, errors), True)
+    if is_long(outputs, values):
+        return Bounded(*sampled_errors(outputs, values, errors), True)
+    found = Bounded(*running_errors(outputs, values, errors), False)
+    if all(_says_something(found.values[y], found.errors[y]) for y in outputs):
+        return found
+    sampled = Bounded(*sampled_errors(outputs, values, errors), True)
+    chosen = _chosen(outputs, values, found.errors)
+    kept = {y: found.errors[y] for y in outputs if not y.aval.is_float}  # that no run chooses otherwise proves nothing
+    kept |= {y: np.where(np.isinf(found.errors[y]), np.inf, sampled.errors[y]) for y in chosen.intersection(outputs)}
+    return Bounded(sampled.values, {**sampled.errors, **kept}, True)
+
+
+def _chosen(outputs: Sequence[Node], values: Known, errors: Known) -> set[Node]:
+    """The nodes that read a whole number which rounding can change, or are one."""
+    found: set[Node] = set()
+    for node in topological(outputs, values):
+        whole = node in errors and not node.aval.is_float and node.dtype != bool and bool(np.any(errors[node] > 0))
+        if whole or any(a in found for a in node.args):
+            found.add(node)
+    return found
 
 
 def is_long(outputs: Sequence[Node], values: Known) -> bool:

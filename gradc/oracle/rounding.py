@@ -4,8 +4,9 @@ Enters: a graph, values of its leaves.  Leaves: for every node its value in floa
 that the same computation makes when each operation rounds to the node's own dtype. Each node adds its own rounding (its
 stated bound times the value) to what the errors of its operands become, found by moving the operands by their errors
 and evaluating again: no derivative rule is involved.  To first order the bound holds for any order of summation.  A
-comparison that the errors can flip counts as uncertain, and so does what it selects. Reference: Higham, Accuracy and
-Stability of Numerical Algorithms, 2nd ed., §3.3 and §4.2.
+comparison that the errors can flip counts as uncertain, and so does what it selects; a position or another whole number
+that they can change has no bound (`gradc.oracle.rounding_choices`). Reference: Higham, Accuracy and Stability of
+Numerical Algorithms, 2nd ed., §3.3 and §4.2.
 
 Invariant: errors are arrays of the node's shape, never negative; inf where nothing can be said.
 """
@@ -26,6 +27,7 @@ from gradc.ops.control import inner_leaf
 from gradc.ops.record import HOLDERS, LEAVES, Kind, Op
 from gradc.ops.rounding import largest_error
 from gradc.oracle.rounding_bodies import errors_through_bodies
+from gradc.oracle.rounding_choices import at_uncertain_places, in_another_order, of_another_element, of_another_place
 from gradc.oracle.wide import computed
 from gradc.passes.accumulate import is_narrow_sum
 
@@ -178,7 +180,7 @@ def _leaf(node: Node, args: Any, errors: Any, value: Array) -> Array:
 
 def _elementwise(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
     if not node.aval.is_float:
-        return _uncertain(node, args, errors)
+        return _unbounded(node, _uncertain(node, args, errors))
     total = own_error(node, args, value)
     if node.op.moved is not None:
         moved = node.op.moved(args, errors)
@@ -214,7 +216,7 @@ def _distance(a: Array, b: Array) -> Array:
 
 
 def _uncertain(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Array:
-    """1 where the errors of the operands can change a boolean or integer result."""
+    """Positive where the errors of the operands can change a boolean or integer result."""
     if not args or not any(np.any(e > 0) for e in errors):
         return np.zeros(node.shape)
     if len(args) == 2 and is_float(args[0].dtype):
@@ -227,6 +229,11 @@ def _uncertain(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Ar
     if is_float(args[0].dtype):
         return np.zeros(node.shape)
     return np.where(np.sum([e > 0 for e in errors], axis=0) > 0, 1.0, 0.0)
+
+
+def _unbounded(node: Node, uncertain: Array) -> Array:
+    """The bound of a result that is no float, where it is ``uncertain``: 1 for a truth value, none for a number."""
+    return np.where(uncertain > 0, 1.0 if node.dtype == bool else np.inf, 0.0)
 
 
 # -- structured --------------------------------------------------------------------------------------------------------
@@ -264,7 +271,9 @@ def _reduce(node: Node, args: Sequence[Array], errors: Sequence[Array], value: A
     if op.transpose is not None:
         return _linear(node, args, errors, value)
     if not node.aval.is_float:
-        return largest_error(args, [e > 0 for e in errors], axes) if node.dtype == bool else np.zeros(node.shape)
+        if op.position:
+            return of_another_element(node, args[0], errors[0], value)
+        return _unbounded(node, largest_error(args, [e > 0 for e in errors], axes))
     moved = _grown(node, args, errors) if op.moved is None else op.moved(args, errors, **node.attrs)
     return moved if op.exact else moved + _of_reduction(node, args, value)
 
@@ -285,6 +294,8 @@ def _grown(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Array:
 def _prefix(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
     if node.op.transpose is not None:
         return _linear(node, args, errors, value)
+    if not node.aval.is_float:
+        return _unbounded(node, np.maximum.accumulate(errors[0], axis=node.attrs["axis"]))
     return _grown(node, args, errors) + _of_prefix(node, args, value)
 
 
@@ -296,7 +307,10 @@ def _of_prefix(node: Node, args: Sequence[Array], value: Array) -> Array:
 
 def _contract(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
     if not node.aval.is_float:
-        return np.zeros(node.shape)
+        ones = [np.ones(a.shape) for a in args]
+        left, right = ((e > 0).astype(float) for e in errors)
+        touched = node.op.numpy(left, ones[1], **node.attrs) + node.op.numpy(ones[0], right, **node.attrs)
+        return _unbounded(node, np.asarray(touched))
     (x, y), (ex, ey) = (np.abs(args[0]), np.abs(args[1])), errors
     moved = node.op.numpy(ex, y + ey, **node.attrs) + node.op.numpy(x, ey, **node.attrs)
     return np.asarray(moved + _of_products(node, args, value))
@@ -309,10 +323,13 @@ def _of_products(node: Node, args: Sequence[Array], value: Array) -> Array:
 
 
 def _gather(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
-    return np.asarray(node.op.numpy(errors[0], *args[1:], **node.attrs), np.float64)
+    moved = np.asarray(node.op.numpy(errors[0], *args[1:], **node.attrs), np.float64)
+    return at_uncertain_places(node, args, errors, moved)
 
 
 def _scatter(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
+    if any(np.any(e > 0) for e in errors[2:]):
+        return np.full(node.shape, np.inf)  # what is written may land anywhere
     how = node.attrs["how"]
     attrs = {**node.attrs, "how": how if how in ("add", "set") else "max"}
     moved = np.asarray(node.op.numpy(errors[0], errors[1], *args[2:], **attrs), np.float64)
@@ -344,8 +361,8 @@ def _of_whole(node: Node, args: Sequence[Array], value: Array) -> Array:
     return _whole(node, args, [np.zeros(a.shape) for a in args], value)
 
 
-def _integers(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
-    return np.zeros(node.shape)
+def _sort(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
+    return in_another_order(args[0], errors[0], value, node.attrs["axis"])
 
 
 _RULES: dict[Kind, Callable[[Node, Sequence[Array], Sequence[Array], Array], Any]] = {
@@ -358,8 +375,8 @@ _RULES: dict[Kind, Callable[[Node, Sequence[Array], Sequence[Array], Array], Any
     Kind.CONTRACT: _contract,
     Kind.GATHER: _gather,
     Kind.SCATTER: _scatter,
-    Kind.SORT: _integers,
-    Kind.SEARCH: _integers,
+    Kind.SORT: _sort,
+    Kind.SEARCH: of_another_place,
     Kind.WHOLE: _whole,
 }
 

@@ -66,7 +66,7 @@ def sampled_errors(
 def _spread(node: Node, value: Array, runs: Array) -> Array:
     """`FACTOR` times the root of the mean square of both kinds of lanes."""
     if not is_float(value.dtype):
-        return np.where(np.any(runs != value, axis=0), 1.0, 0.0)
+        return np.where(np.any(runs != value, axis=0), 1.0 if value.dtype == bool else np.inf, 0.0)
     off = np.where((runs == value) | (np.isnan(runs) & np.isnan(value)), 0.0, np.abs(runs - value))
     largest = np.max(off, axis=0, initial=0.0)
     unit = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)  # squares must not overflow or vanish
