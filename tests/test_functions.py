@@ -5,8 +5,10 @@ Counted are bodies and nodes, not seconds; numbers are held against the same fun
 
 from __future__ import annotations
 
+import gc as memory
 import pickle
 import re
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +21,7 @@ from gradc.machines.options import Options
 from gradc.machines.recall import graph_key
 from gradc.ops.control import every_body, is_function
 from gradc.passes import FORWARD, run_passes, write_out
+from gradc.passes.join_calls import join_calls
 
 Function = Callable[..., Any]
 
@@ -285,3 +288,22 @@ def test_values_and_tangents_are_computed_by_one_call() -> None:
     both = gc.jit(lambda x: gc.jvp(f, (x,), (x,)))
     alone = gc.jit(f)
     assert both.lower(X).stats["flops"] < 5 * alone.lower(X).stats["flops"]
+
+
+def test_what_is_made_of_bodies_does_not_keep_them_alive() -> None:
+    def helpers() -> tuple[Function, Function]:
+        f = gc.jit(_base)
+        return f, gc.jit(lambda x: (_base(x), _base(x) + x))
+
+    def compiled(way: str) -> None:
+        f, g = helpers()
+        graph = gc.trace(WAYS[way](lambda x: f(x) + g(x)[1]), X)
+        made_of_it = join_calls(graph), run_passes(graph, FORWARD)
+        bodies = {body for made in (graph, *made_of_it) for body in every_body(made)}
+        alive.extend(map(weakref.ref, bodies))
+
+    for way in WAYS:
+        alive: list[weakref.ref[Graph]] = []
+        compiled(way)
+        memory.collect()
+        assert alive and not [r for r in alive if r() is not None], way

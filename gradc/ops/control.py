@@ -23,7 +23,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, TypeVarTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -106,15 +106,24 @@ Given = TypeVarTuple("Given")
 
 
 def once_per_body(make: Callable[[Graph, *Given], Made]) -> Callable[[Graph, *Given], Made]:
-    """``make``, called once for a body and the same other arguments: what nodes share, what is made of it is shared."""
-    made: WeakKeyDictionary[Graph, dict[tuple[*Given], Made]] = WeakKeyDictionary()
+    """``make``, called once for a body and the same other arguments: what nodes share, what is made of it is shared.
+
+    What is made is kept as long as the body lives, and no longer.  So it must not hold the body, nor another graph that
+    is among the arguments, or they would live for ever; those are not held here either.
+    """
+    made: WeakKeyDictionary[Graph, dict[tuple[Any, ...], Made]] = WeakKeyDictionary()
 
     @functools.wraps(make)
     def once(body: Graph, *given: *Given) -> Made:
         known = made.setdefault(body, {})
-        if given not in known:
-            known[given] = make(body, *given)
-        return known[given]
+        key = tuple(ref(x) if isinstance(x, Graph) else x for x in given)
+        if key in known:
+            return known[key]
+        result = make(body, *given)
+        kept: tuple[Any, ...] = tuple(
+            ref(x, lambda _: known.pop(kept, None)) if isinstance(x, Graph) else x for x in given
+        )
+        return known.setdefault(kept, result)
 
     return once
 

@@ -99,21 +99,22 @@ class _Group:
             return None
         order = {x: k for k, x in enumerate(dict.fromkeys((*self.operands, *node.args)))}
         here, there = (tuple(order[x] for x in operands) for operands in (self.operands, node.args))
-        if len(body.nodes) > len(self.body.nodes):
-            united = _united(body, self.body, there, here)
-            one, two = (united[2], united[1]) if united is not None else ((), ())
-        else:
-            united = _united(self.body, body, here, there)
-            one, two = (united[1], united[2]) if united is not None else ((), ())
+        turned = len(body.nodes) > len(self.body.nodes)
+        first = body if turned else self.body
+        united = _united(body, self.body, there, here) if turned else _united(self.body, body, here, there)
         if united is None:
             return None
+        one, two = (united[2], united[1]) if turned else (united[1], united[2])
         found = (*(tuple(one[k] for k in f) for f in self.found), two)
-        return _Group((*self.calls, node), united[0], tuple(order), found, self)
+        return _Group((*self.calls, node), first if united[0] is None else united[0], tuple(order), found, self)
 
 
 @once_per_body
-def _united(first: Graph, second: Graph, here: Placed, there: Placed) -> tuple[Graph, Found, Found] | None:
-    """Two bodies as one, and where it has the results of both; None where they have too little in common."""
+def _united(first: Graph, second: Graph, here: Placed, there: Placed) -> tuple[Graph | None, Found, Found] | None:
+    """Two bodies as one, and where it has the results of both; None where they have too little in common.
+
+    Where ``first`` is all of it, the body is None: what is made of a body must not hold it (`once_per_body`).
+    """
     leaves: dict[int, Node] = {}
     known: dict[Node, Node] = {}
     outputs: list[Node] = []
@@ -132,9 +133,8 @@ def _united(first: Graph, second: Graph, here: Placed, there: Placed) -> tuple[G
     order = {y: k for k, y in enumerate(dict.fromkeys(whole.outputs))}
     where = tuple(order[y] for y in whole.outputs)
     united = whole.replace(outputs=tuple(order))
-    if graph_key(united) is graph_key(first):
-        united = first
-    return united, where[: len(first.outputs)], where[len(first.outputs) :]
+    held = None if graph_key(united) is graph_key(first) else united
+    return held, where[: len(first.outputs)], where[len(first.outputs) :]
 
 
 def _work(body: Graph) -> int:
