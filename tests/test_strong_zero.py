@@ -342,3 +342,18 @@ def test_parts_side_by_side_leave_no_zeros(starts, sizes, zeros):
     parts = tuple(constant(np.full(n, v)) for n, v in zip(sizes, (1.0, -1.0), strict=True))
     node = OPS["superpose"].make(parts, shape=(3,), starts=tuple((a,) for a in starts), steps=((1,), (1,)))
     assert range_of(node).zeros is zeros
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.nansum(x**3),
+        lambda x: np.where(np.isnan(x), 0.0, x**3).sum(),
+        lambda x: np.where(x != x, 0.0, x * x * x).sum(),
+    ],
+)
+def test_a_mask_that_stands_alone_in_a_hessian_is_a_guard(f):
+    """1[mask]·1 + 1[mask]·2 times a slope: none of the factors is the selected value itself."""
+    x = np.array([2.0, np.nan])
+    for hessian in (gc.hessian(f), gc.jit(gc.hessian(f))):
+        np.testing.assert_array_equal(hessian(x), [[12.0, 0.0], [0.0, 0.0]])

@@ -25,7 +25,7 @@ from gradc.node import OPS, Node, constant, dsl
 from gradc.ops.contraction import contract, guarded
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import delta, full
-from gradc.ops.ranges import is_safe
+from gradc.ops.ranges import TRUTH, declared, is_safe
 
 #: groups of factors that are tried in all ways; beyond, the smallest products are made first
 MOST_GROUPS = 8
@@ -86,7 +86,7 @@ def _pair(a: Factor, b: Factor) -> Factor:
 def _selected(value: Factor | None, masks: Sequence[Factor], sizes: Sizes, dtype: np.dtype[Any]) -> Factor:
     if value is None:
         mask = _conjunction(masks)
-        return Factor(cast(mask.node, dtype), mask.labels)
+        return Factor(declared(cast(mask.node, dtype), TRUTH.among_zeros()), mask.labels)
     if value.role == "over":
         value = Factor(apply(OPS["divide"], full(value.node.shape, 1, dtype), value.node), value.labels)
     mask = _conjunction(masks, value)
