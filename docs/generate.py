@@ -141,10 +141,13 @@ def conventions() -> list[str]:
     words = {name: op.singular for name, op in OPS.items() if op.singular} | CONVENTIONS
     return [
         "## Derivatives at singular points\n",
-        "Distances and norms have the derivative 0 where they are 0; a tie is shared evenly; where the tangent is",
+        "Distances and norms have the derivative 0 where they are 0; a tie of `max`, `min`, `maximum`, `minimum` and",
+        "`clip` is shared evenly; an activation has at a kink the slope of the side that is not the identity, as in",
+        "PyTorch: 0 for `relu`, `relu6` and `hardtanh`, the negative slope for `leaky_relu`. Where the tangent is",
         "vertical it is ±∞, at a minus zero with the sign of the zero in some. Outside the domain the value is NaN,",
-        "and the derivative is that of the formula. A NaN that is taken comes out of it. `explain` names what a",
-        "derivation relies on; `tests/test_ops.py` and `tests/test_special_points.py` visit all of this table.\n",
+        "and the derivative is that of the formula. A NaN that is taken comes out of it. At an infinity it is the",
+        "limit, where there is one. `explain` names what a derivation relies on; `tests/test_ops.py` and",
+        "`tests/test_special_points.py` visit all of this table.\n",
         "| function | derivative at singular points |",
         "| --- | --- |",
         *(f"| `{name}` | {said} |" for name, said in sorted(words.items())),

@@ -6,7 +6,6 @@ test also shows that no lane leaves its array.  Start reading at `check`.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -16,11 +15,10 @@ import pytest
 
 from gradc.codegen import emit, emit_kernel
 from gradc.node import OPS, Node, constant
-from gradc.ops.elementwise import _PROMOTION
 from gradc.ops.leaves import full, iota
 from gradc.ops.record import LEAVES, Kind, Op
 from tests.compiled_graph import HOST, Array, Compiled, CompiledGraph, apply, compiled, leaf, same_bits
-from tests.op_cases import ATTRS
+from tests.op_cases import ATTRS, operand_count
 from tests.test_schedule import layer_norm, spread
 
 FLOATS = ("float32", "float64")
@@ -65,13 +63,6 @@ INTEGER = (
 CANCELLING = ("lgamma", "digamma", "logaddexp")
 
 
-def arity(op: Op) -> int:
-    if op.name in ("where", "cast", "polygamma", "stumpff"):
-        return 3 if op.name == "where" else 1
-    reference = _PROMOTION[op.name] if isinstance(op.numpy, np.ufunc) else op.numpy
-    return reference.nin if isinstance(reference, np.ufunc) else len(inspect.signature(reference).parameters)
-
-
 def elementwise_case(op: Op, arrays: Sequence[Array]) -> CompiledGraph:
     inputs = [leaf(a.shape, a.dtype) for a in arrays]
     attrs = {"dtype": np.dtype("int32")} if op.name == "cast" else {}
@@ -83,7 +74,7 @@ def elementwise_case(op: Op, arrays: Sequence[Array]) -> CompiledGraph:
 def test_exact_elementwise(name: str, dtype: str) -> None:
     op = OPS[name]
     pairs = np.array([(x, y) for x in SPECIAL for y in SPECIAL], dtype)
-    columns = [pairs[:, 0], pairs[:, 1], pairs[::-1, 0]][: arity(op)]
+    columns = [pairs[:, 0], pairs[:, 1], pairs[::-1, 0]][: operand_count(op)]
     if name == "cast":  # NumPy leaves out-of-range conversions undefined
         columns = [columns[0][np.abs(columns[0]) < 1e9]]
     if name.startswith("logical") or name == "where":
@@ -101,7 +92,7 @@ def test_integer_arithmetic_wraps_and_never_traps(dtype: str) -> None:
     a, b = leaf(x.shape, dtype), leaf(x.shape, dtype)
     plain = ("add", "subtract", "multiply", "floor_divide", "remainder", "maximum", "minimum", "less", "equal")
     names = (*plain, *INTEGER)
-    nodes = [apply(n, a, b) if arity(OPS[n]) == 2 else apply(n, a) for n in names]
+    nodes = [apply(n, a, b) if operand_count(OPS[n]) == 2 else apply(n, a) for n in names]
     check(compiled(*nodes, inputs=(a, b)), x, y)
 
 
@@ -125,12 +116,12 @@ def test_transcendental_ops_keep_their_bound(dtype: str) -> None:
     for name in names:
         op = OPS[name]
         args = []
-        for k in range(arity(op)):
+        for k in range(operand_count(op)):
             low, high = op.domain[min(k, len(op.domain) - 1)]
             arrays.append(rng.uniform(low, high, 37).astype(dtype))
             args.append(leaf(37, dtype))
         inputs += args
-        nodes.append(op.make(args, **(ATTRS[name] if name in ("polygamma", "stumpff") else {})))
+        nodes.append(op.make(args, **ATTRS.get(name, {})))
     graph = compiled(*nodes, inputs=inputs)
     want = graph.graph.evaluate(*arrays)
     for name, exact, got in zip(names, want, graph(*arrays), strict=True):

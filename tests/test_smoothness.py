@@ -59,6 +59,8 @@ SECOND: dict[str, tuple[Any, Any, Any]] = {
     "power at exponent 0": (lambda v: v[0] ** v[1], [2.0, 0.0], [[0.0, 0.5], [0.5, LOG2**2]]),
     "power at exponent 1": (lambda v: v[0] ** v[1], [2.0, 1.0], [[0.0, 1 + LOG2], [1 + LOG2, 2 * LOG2**2]]),
     "power of 0 to 2": (lambda v: v[0] ** v[1], [0.0, 2.0], [[2.0, 0.0], [0.0, 0.0]]),
+    "power of 0 to 1": (lambda v: v[0] ** v[1], [0.0, 1.0], [[0.0, -INF], [-INF, 0.0]]),
+    "power of 0 to 1/2": (lambda v: v[0] ** v[1], [0.0, 0.5], [[-INF, -INF], [-INF, 0.0]]),
     "power of a negative number": (lambda v: v[0] ** 3 * v[1], [-2.0, 1.0], [[-12.0, 12.0], [12.0, 0.0]]),
     "xlogy at x = 0": (lambda v: special.xlogy(v[0], v[1]), [0.0, 2.0], [[0.0, 0.5], [0.5, 0.0]]),
 }
@@ -264,6 +266,23 @@ KINKS: dict[str, tuple[Any, Any]] = {
         lambda x: np.exp(-np.linalg.norm(x) * np.linalg.norm(x) / 2), lambda x, y: -(x * x + y * y) / 2
     ),
     "norm·sin norm": (lambda x: np.linalg.norm(x) * np.sin(np.linalg.norm(x)), lambda x, y: x * x + y * y),
+    "|x|·|x|³": (lambda x: np.abs(x[0]) * np.abs(x[0]) ** 3, lambda x, y: 0),
+    "|x|·sin |x|": (lambda x: (np.sin(np.abs(x)) * np.abs(x)).sum(), lambda x, y: x * x + y * y),
+    "tanh |x|·arctan 2|x|": (lambda x: np.tanh(np.abs(x[0])) * np.arctan(2 * np.abs(x[0])), lambda x, y: 2 * x * x),
+    "|x|·y/(1 + …)·−sinh |x|": (
+        lambda x: np.abs(x[0]) * x[1] / (1 + x[1] ** 2) * -np.sinh(np.abs(x[0])), lambda x, y: -x * x * y
+    ),
+    "(sin |x|)²": (lambda x: (np.sin(np.abs(x)) ** 2).sum(), lambda x, y: x * x + y * y),
+    "cos sin |x|": (lambda x: np.cos(np.sin(np.abs(x[0]))), lambda x, y: -x * x / 2),
+    "|x|·|y|·|y|·|x|": (
+        lambda x: np.abs(x[0]) * np.abs(x[1]) * (np.abs(x[1]) * np.abs(x[0])) + x[1], lambda x, y: y
+    ),
+    "|x| against |x| reversed": (
+        lambda x: (np.abs(x) * np.abs(x[::-1]) * np.abs(x[::-1]) * np.abs(x)).sum(), lambda x, y: 0
+    ),
+    "|x| in a view": (
+        lambda x: (np.abs(x)[None] * np.tanh(np.abs(x))[None]).sum(), lambda x, y: x * x + y * y
+    ),
     "std²": (lambda x: np.std(x) ** 2, lambda x, y: (x - y) ** 2 / 4),
     "√(1 + norm²)": (lambda x: np.sqrt(1 + np.linalg.norm(x) ** 2), lambda x, y: (x * x + y * y) / 2),
 }  # fmt: skip
@@ -354,6 +373,8 @@ PARTIALS: dict[str, tuple[Any, float, tuple[float, float]]] = {
     "rsqrt": (lambda x: -1 / (2 * x * M.sqrt(x)), 8, (0.0, INF)),
     "reciprocal": (lambda x: -1 / (x * x), 4, (-INF, INF)),
     "square": (lambda x: 2 * x, 1, (-INF, INF)),
+    "erf": (lambda x: 2 / M.sqrt(M.pi) * M.exp(-x * x), 4, (-INF, INF)),
+    "erfc": (lambda x: -2 / M.sqrt(M.pi) * M.exp(-x * x), 4, (-INF, INF)),
 }
 
 
@@ -385,7 +406,8 @@ def test_partials_are_accurate_to_the_ends_of_each_dtype(name):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_partials_of_two_numbers_are_accurate_to_the_ends_of_a_dtype(dtype):
     limits = np.finfo(dtype)
-    sizes = np.exp(np.linspace(np.log(float(limits.tiny)) * 0.98, np.log(float(limits.max)) * 0.98, 9)).astype(dtype)
+    sizes = np.exp(np.linspace(np.log(float(limits.tiny)), np.log(float(limits.max)) - 1e-4, 12)).astype(dtype)
+    sizes = np.concatenate([sizes, [limits.max, limits.smallest_subnormal, limits.tiny / 8]]).astype(dtype)
     x, y = (a.ravel() for a in np.meshgrid(sizes, sizes))
     for name, exact in (
         ("arctan2", (lambda y, x: x / (x * x + y * y), lambda y, x: -y / (x * x + y * y))),

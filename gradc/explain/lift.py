@@ -217,6 +217,17 @@ def _power(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     return power(args[0], exact(exponent, exponent.dtype))
 
 
+def _power_derivative(lifter: Lifter, node: Node, args: Args) -> Formula | None:
+    """By the powers and logarithms that it is computed of."""
+    assert node.op.expand is not None
+    return lifter.formula(node.op.expand(*node.args, **node.attrs)) if node.aval.is_float else None
+
+
+def _gaussian(lifter: Lifter, node: Node, args: Args) -> Formula:
+    (x,) = args
+    return times(power(x, node.attrs["n"]), apply("exp", (negative(power(x, 2)),), x.shape))
+
+
 def one_minus(x: Formula) -> Formula:
     """1 − x."""
     return total(x.shape, (number(1, x.shape), negative(x)))
@@ -384,6 +395,11 @@ FORMS: dict[str, Form] = {
     "xlogy": _for_floats(lambda x, y: times(x, apply("log", (y,), y.shape))),
     "stumpff": _stumpff,
     "tanh_slope": _for_floats(lambda x: one_minus(power(apply("tanh", (x,), x.shape), 2))),
+    "gaussian": _gaussian,
+    "lorentzian": _for_floats(lambda x: power(total(x.shape, (number(1, x.shape), power(x, 2))), -1)),
+    "direction_cosine": _for_floats(lambda x, y: times(x, power(apply("hypot", (x, y), x.shape), -1))),
+    "circle_inversion": _for_floats(lambda x, y: times(x, power(total(x.shape, (power(x, 2), power(y, 2))), -1))),
+    "power_derivative": _power_derivative,
     "sqrt": _for_floats(lambda x: power(x, Fraction(1, 2))),
     "rsqrt": _for_floats(lambda x: power(x, Fraction(-1, 2))),
     "stop_gradient": _for_floats(lambda x: x),

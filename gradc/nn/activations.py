@@ -35,25 +35,26 @@ def relu(input: ArrayLike) -> Array:
     return apply(OPS["relu"], _lifted(input))
 
 
-@function("nn.relu6", singular="one half at a bound")
+@function("nn.relu6", singular="0 at a bound")
 def relu6(input: ArrayLike) -> Array:
     """min(max(x, 0), 6)."""
     return hardtanh(as_node(input), 0.0, 6.0)
 
 
-@function("nn.hardtanh", singular="one half at a bound")
+@function("nn.hardtanh", singular="0 at a bound")
 def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> Array:
     """x held between ``min_val`` and ``max_val``."""
-    return gnp.clip(_lifted(input), min_val, max_val)
+    x = _lifted(input)
+    return gnp.where(x <= min_val, min_val, gnp.where(x >= max_val, max_val, x))
 
 
-@function("nn.hardsigmoid", singular="half of the slope inside at a bound")
+@function("nn.hardsigmoid", singular="0 at a bound")
 def hardsigmoid(input: ArrayLike) -> Array:
     """relu6(x + 3)/6."""
     return relu6(_lifted(input) + 3.0) / 6.0
 
 
-@function("nn.hardswish")
+@function("nn.hardswish", singular="the slope outside at a bound")
 def hardswish(input: ArrayLike) -> Array:
     """x·relu6(x + 3)/6 (Howard et al. 2019)."""
     x = _lifted(input)

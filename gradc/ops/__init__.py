@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from gradc.node import OPS
-from gradc.ops import arithmetic, contraction, control, custom, indexing, leaves, reductions, transcendental, views
+from gradc.ops import (
+    arithmetic,
+    contraction,
+    control,
+    custom,
+    indexing,
+    leaves,
+    reductions,
+    slopes,
+    transcendental,
+    views,
+)
 from gradc.ops.record import Kind, Op, Sample
 
 __all__ = [
@@ -18,6 +29,7 @@ __all__ = [
     "indexing",
     "leaves",
     "reductions",
+    "slopes",
     "transcendental",
     "views",
 ]

@@ -22,6 +22,7 @@ from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.ranges import ALWAYS, INF, NOTHING, TRUTH, Hazard, Range, Zeros, as_factor, bounded, is_zero
 from gradc.ops.record import Kind, Op, Sample, register
 from gradc.ops.rounding import error_of_product, sum_of_errors
+from gradc.ops.slopes import power_slope
 
 ANYWHERE = ((-3.0, 3.0),)
 POSITIVE = ((0.1, 4.0),)
@@ -300,9 +301,11 @@ def _power_lower(b: Any, x: Any, y: Any) -> Any:
     return b.pow(x, y) if x.is_float else b.ipow(x, y)
 
 
-def _log_times(z: Node, x: Node, y: Node) -> Node:
-    """z·log x for z = xʸ: 0 where z is, whatever log x is there; 0 at x = y = 0 by definition."""
-    return dsl.where((x == 0) & (y == 0), 0, apply(strong_multiply, np.log(x), z))
+def _power_partials(z: Node, x: Node, y: Node) -> tuple[Node, Node]:
+    """y·xʸ⁻¹ and z·log x; a known exponent takes part in no further derivative, and keeps the first one simple."""
+    known = _written_down(y) is not None
+    in_x = apply(strong_multiply, y, x ** (y - 1)) if known else power_slope(x, y, 1, 0)
+    return in_x, power_slope(x, y, 0, 1)
 
 
 def _power_range(node: Node, x: Range, y: Range) -> Range:
@@ -318,7 +321,7 @@ def _power_range(node: Node, x: Range, y: Range) -> Range:
 power = elementwise(
     "power",
     sympy=lambda S, x, y: x**y,
-    partials=lambda z, x, y: (apply(strong_multiply, y, x ** (y - 1)), _log_times(z, x, y)),
+    partials=_power_partials,
     lower=_power_lower,
     fails="i",
     ulp=(0.57, 1.8),

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.node import OPS, Node, dsl
+from gradc.node import OPS, Node
 from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.ranges import INF, Hazard, Range, Zeros, bounded, union
 from gradc.ops.record import Sample
@@ -151,7 +151,7 @@ xlogy = elementwise(
 # -- roots -------------------------------------------------------------------------------------------------------------
 sqrt = elementwise(
     "sqrt",
-    partials=lambda y, x: (0.5 / y,),
+    partials=lambda y, x: (0.5 / (y + 0.0),),  # of −0 the root is −0, and its slope +∞
     cost=4.0,
     light=True,
     ulp=0.5,
@@ -187,17 +187,13 @@ cbrt = elementwise(
 hypot = elementwise(
     "hypot",
     sympy=lambda S, x, y: S.sqrt(x**2 + y**2),
-    partials=lambda z, x, y: (_zero_at_zero(x, z), _zero_at_zero(y, z)),
+    partials=lambda z, x, y: (apply(OPS["direction_cosine"], x, y), apply(OPS["direction_cosine"], y, x)),
     cost=8.0,
     ulp=1.25,
     range=lambda z, x, y: replace(x.size() + y.size(), lo=max(x.size().lo, y.size().lo)),
-    special={(0.0, 0.0): (0.0, 0.0)},
+    special={(0.0, 0.0): (0.0, 0.0), (INF, 1.0): (1.0, 0.0), (1.0, -INF): (0.0, -1.0)},
     singular="0 at the origin",
 )
-
-
-def _zero_at_zero(x: Node, radius: Node) -> Node:
-    return dsl.where(radius == 0, 0, x / np.where(radius == 0, 1, radius))
 
 
 # -- trigonometric and hyperbolic --------------------------------------------------------------------------------------
@@ -241,7 +237,7 @@ arccos = elementwise(
 arctan = elementwise(
     "arctan",
     sympy=lambda S, x: S.atan(x),
-    partials=lambda y, x: (1 / (1 + x * x),),
+    partials=lambda y, x: (apply(OPS["lorentzian"], x),),
     ulp=1.5,
     range=_within(-math.pi / 2, math.pi / 2),
     special={INF: 0.0, -INF: 0.0},
@@ -249,19 +245,13 @@ arctan = elementwise(
 arctan2 = elementwise(
     "arctan2",
     sympy=lambda S, y, x: S.atan2(y, x),
-    partials=lambda z, y, x: (_over_square(x, x, y), _over_square(-y, x, y)),
+    partials=lambda z, y, x: (apply(OPS["circle_inversion"], x, y), -apply(OPS["circle_inversion"], y, x)),
     domain=((0.3, 2.0), (-2.0, 2.0)),
-    special={(0.0, 0.0): (0.0, 0.0)},
+    special={(0.0, 0.0): (0.0, 0.0), (INF, 1.0): (0.0, 0.0), (1.0, INF): (0.0, 0.0), (INF, INF): (0.0, 0.0)},
     ulp=1.8,
     singular="0 at the origin",
     range=_within(-math.pi, math.pi),
 )
-
-
-def _over_square(numerator: Node, x: Node, y: Node) -> Node:
-    """The quotient by x² + y², whose squares may be too large or too small for the dtype."""
-    radius = dsl.hypot(x, y)
-    return _zero_at_zero(numerator, radius) / np.where(radius == 0, 1, radius)
 
 
 def _stumpff(s: Array, k: int, hyperbolic: bool) -> Array:
@@ -340,24 +330,6 @@ tanh = elementwise(
     range=_within(-1.0, 1.0),
     special={INF: 0.0, -INF: 0.0},
 )
-
-
-def _tanh_slope(x: Array) -> Array:
-    small = np.exp(-2 * np.abs(x))
-    return np.asarray(4 * small / np.square(1 + small), dtype=x.dtype)
-
-
-tanh_slope = elementwise(
-    "tanh_slope",
-    _tanh_slope,
-    sympy=lambda S, x: 1 - S.tanh(x) ** 2,
-    partials=lambda y, x: (-2 * y * np.tanh(x),),
-    ulp=3.0,
-    range=_within(0.0, 1.0),
-    public=False,
-    doc="1 − tanh²x = 1/cosh²x, without the difference, which cancels where tanh x is near ±1.",
-    special={INF: 0.0, -INF: 0.0},
-)
 arcsinh = elementwise(
     "arcsinh",
     sympy=lambda S, x: S.asinh(x),
@@ -369,7 +341,7 @@ arcsinh = elementwise(
 arccosh = elementwise(
     "arccosh",
     sympy=lambda S, x: S.acosh(x),
-    partials=lambda y, x: (1 / (np.sqrt(x - 1) * np.sqrt(x + 1)),),
+    partials=lambda y, x: (apply(OPS["rsqrt"], x - 1) * apply(OPS["rsqrt"], x + 1),),
     domain=((1.2, 4.0),),
     ulp=(2.5, 2.3),
     range=lambda y, x: x.rising(math.acosh, 0.0).defined(x.lo >= 1, Hazard.NAN),
@@ -518,7 +490,7 @@ def _of_positive(y: Node, x: Range) -> Range:
 erf = elementwise(
     "erf",
     _by_element(math.erf),
-    partials=lambda y, x: (np.exp(-x * x) * (2 / math.sqrt(math.pi)),),
+    partials=lambda y, x: (apply(OPS["gaussian"], x, n=0) * (2 / math.sqrt(math.pi)),),
     ulp=1.4,
     doc="Error function.",
     range=_within(-1.0, 1.0),
@@ -527,7 +499,7 @@ erf = elementwise(
 erfc = elementwise(
     "erfc",
     _by_element(math.erfc),
-    partials=lambda y, x: (np.exp(-x * x) * (-2 / math.sqrt(math.pi)),),
+    partials=lambda y, x: (apply(OPS["gaussian"], x, n=0) * (-2 / math.sqrt(math.pi)),),
     ulp=2.6,
     doc="1 − erf.",
     range=_within(0.0, 2.0),

@@ -4,9 +4,10 @@ Enters: a node whose operands are rewritten.  Leaves: the same function in a for
 so that its derivatives of every order are right at the kink, or None.  Runs with `stabilise`, before a derivative is
 taken.  Invariant: values stay what they are, NaN of a negative radicand included.
 
-Three facts are used: an even function of |x| is that function of x; an even analytic function of a root √s is an entire
-function of s (Stumpff's functions: Battin, Mathematics and Methods of Astrodynamics, §4.5); |x| is ±x where the sign of
-x is known.  Start reading at `root`, which finds s, and `sign_of`.
+Four facts are used: an even function of |x| is that function of x; of an odd one it is that function of x times the
+sign of x, which leaves a product of two; an even analytic function of a root √s is an entire function of s (Stumpff's
+functions: Battin, Mathematics and Methods of Astrodynamics, §4.5); |x| is ±x where the sign of x is known.  Start
+reading at `root`, which finds s, at `odd_in` and at `sign_of`.
 """
 
 from __future__ import annotations
@@ -83,6 +84,47 @@ def _root_off_zero(node: Node) -> Node | None:
     return v if inner_mask is mask and mask.args[0] is v and _whole(mask.args[1]) == 0 else None
 
 
+#: functions of one number with f(−x) = −f(x)
+ODD = (
+    "negative", "positive", "sin", "sinh", "tan", "tanh", "arcsin", "arcsinh", "arctan", "arctanh", "erf", "cbrt",
+    "reciprocal",
+)  # fmt: skip
+
+#: |x| by its node and the views that it is seen through
+Seen = tuple[Node, tuple[object, ...]]
+
+
+def odd_in(node: Node, depth: int = DEPTH) -> dict[Seen, Node]:
+    """For every |x| in which ``node`` is odd by the way it is written: ``node`` with x in its place."""
+    if depth == 0 or not node.args or not node.aval.is_float:
+        return {}
+    x = node.args[0]
+    if made_by(node, "absolute"):
+        return {(node, ()): x}
+    if made_by(node, *ODD):
+        return {seen: call(node.op.name, inner) for seen, inner in odd_in(x, depth - 1).items()}
+    if made_by(node, "multiply", "divide"):
+        y = node.args[1]
+        right = {seen: call(node.op.name, x, inner) for seen, inner in odd_in(y, depth - 1).items()}
+        return right | {seen: call(node.op.name, inner, y) for seen, inner in odd_in(x, depth - 1).items()}
+    if made_by(node, "power"):
+        exponent = _whole(node.args[1])
+        odd = exponent is not None and exponent % 2 == 1
+        return {seen: call("power", z, node.args[1]) for seen, z in odd_in(x, depth - 1).items()} if odd else {}
+    if node.op.kind is Kind.VIEW and len(node.args) == 1 and not made_by(node, "pad"):
+        view = (node.op.name, tuple(sorted(node.attrs.items())))
+        return {
+            (size, (*views, view)): node.op.make((inner,), **node.attrs)
+            for (size, views), inner in odd_in(x, depth - 1).items()
+        }
+    return {}
+
+
+def _either_sign(node: Node) -> Node | None:
+    """``node`` with x in the place of an |x| in which it is odd."""
+    return next(iter(odd_in(node).values()), None)
+
+
 # -- rules -------------------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +147,11 @@ def larger_of_both_signs(node: Node) -> Node | None:
 
 def square_of_root(node: Node) -> Node | None:
     """The square of a norm, a root or an absolute value became its radicand."""
-    return root(node.args[0])
+    s = root(node.args[0])
+    if s is None:
+        x = _either_sign(node.args[0])
+        return None if x is None else call("square", x)
+    return s
 
 
 def product_with_itself(node: Node) -> Node | None:
@@ -118,7 +164,17 @@ def product_with_itself(node: Node) -> Node | None:
             s = root(b)
             if s is not None:
                 return (a.args[1] if a.args[0] is b else a.args[0]) * s
-    return _sine_times_root(x, y)
+    entire = _sine_times_root(x, y)
+    return product_of_odd_functions(node) if entire is None else entire
+
+
+def product_of_odd_functions(node: Node) -> Node | None:
+    """In a product or quotient of two odd functions of |x|, |x| became x."""
+    one, two = (odd_in(a) for a in node.args)
+    for seen in one:
+        if seen in two:
+            return call(node.op.name, one[seen], two[seen])
+    return None
 
 
 def even_power(node: Node) -> Node | None:
@@ -130,7 +186,10 @@ def even_power(node: Node) -> Node | None:
     if made_by(x, "absolute"):
         return call("power", x.args[0], y)
     s = root(x)
-    return None if s is None else s ** (exponent / 2)
+    if s is None:
+        z = _either_sign(x)
+        return None if z is None else call("power", z, y)
+    return s ** (exponent / 2)
 
 
 def even_function(node: Node) -> Node | None:
@@ -138,6 +197,9 @@ def even_function(node: Node) -> Node | None:
     (x,) = node.args
     if made_by(x, "absolute", "negative"):
         return call(node.op.name, x.args[0])
+    z = _either_sign(x)
+    if z is not None:
+        return call(node.op.name, z)
     s = root(x)
     return None if s is None else call("stumpff", s, k=0, hyperbolic=made_by(node, "cosh"))
 
@@ -189,6 +251,6 @@ KINKS: dict[str, tuple[Rule, ...]] = {
     "power": (even_power,),
     "cos": (even_function,),
     "cosh": (even_function,),
-    "divide": (sine_over_root,),
+    "divide": (sine_over_root, product_of_odd_functions),
     "where": (guarded_at_root_zero,),
 }

@@ -6,7 +6,7 @@ same dtype.  Invariant: as in `exponential`.  Start reading at `Power.pow`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf, nan
 
 from gradc.codegen.elementary import avx512
@@ -193,18 +193,50 @@ class Power(Exponential):
     def hypot(self, x: Value, y: Value) -> Value:
         """√(x² + y²) without overflow or underflow in between; an infinity wins over NaN."""
         a, b = self.abs(x), self.abs(y)
-        larger = self.select(self.lt(a, b), b, a)
-        (above, down), (below, up) = HYPOT_SCALES[x.dtype]
-        huge, tiny = self.gt(larger, above), self.lt(larger, below)
-
-        def choose(if_huge: float, if_tiny: float) -> Value:
-            return self.select(huge, if_huge, self.select(tiny, if_tiny, self.const(1.0, x)))
-
+        choose = self._by_size(a, b)
+        (_, down), (_, up) = HYPOT_SCALES[x.dtype]
         scale = choose(down, up)
         a, b = self.mul(a, scale), self.mul(b, scale)
         root = self.sqrt(self.fma(a, a, self.mul(b, b)))
         result = self.mul(root, choose(1 / down, 1 / up))
         return self.select(self.or_(self.eq(a, inf), self.eq(b, inf)), inf, result)
+
+    @elementary
+    def direction_cosine(self, x: Value, y: Value) -> Value:
+        """x/√(x² + y²), 0 at the origin; infinities count as 1 and finite numbers beside them as 0."""
+        a, b = self.abs(x), self.abs(y)
+        far = self.or_(self.eq(a, inf), self.eq(b, inf))
+        a, b = (self.select(far, self.select(self.eq(v, inf), 1.0, self.mul(v, 0.0)), v) for v in (a, b))
+        choose = self._by_size(a, b)
+        (_, down), (_, up) = HYPOT_SCALES[x.dtype]
+        scale = choose(down, up)
+        p, q = self.mul(a, scale), self.mul(b, scale)
+        root = self.sqrt(self.fma(p, p, self.mul(q, q)))
+        root = self.select(self.eq(root, 0.0), 1.0, root)
+        # What is scaled down comes after the quotient, which may be small already; what is scaled up before.
+        return self.copysign(self.mul(self.div(self.mul(a, choose(1.0, up)), root), choose(down, 1.0)), x)
+
+    @elementary
+    def circle_inversion(self, x: Value, y: Value) -> Value:
+        """x/(x² + y²), 0 at the origin and at infinity."""
+        a, b = self.abs(x), self.abs(y)
+        choose = self._by_size(a, b)
+        (_, down), (_, up) = HYPOT_SCALES[x.dtype]
+        scale = choose(down, up)
+        p, q = self.mul(a, scale), self.mul(b, scale)
+        square = self.fma(p, p, self.mul(q, q))
+        square = self.select(self.eq(square, 0.0), 1.0, square)
+        result = self.mul(self.mul(self.div(self.mul(a, choose(1.0, up)), square), scale), choose(down, 1.0))
+        far = self.or_(self.eq(a, inf), self.eq(b, inf))
+        return self.copysign(self.select(far, 0.0, result), x)
+
+    def _by_size(self, a: Value, b: Value) -> Callable[[float, float], Value]:
+        """How to choose: the first number where the square of the larger one may overflow, the second one where it may
+        underflow, else 1."""
+        larger = self.select(self.lt(a, b), b, a)
+        (above, _), (below, _) = HYPOT_SCALES[a.dtype]
+        huge, tiny = self.gt(larger, above), self.lt(larger, below)
+        return lambda if_huge, if_tiny: self.select(huge, if_huge, self.select(tiny, if_tiny, self.const(1.0, a)))
 
     @elementary
     def cbrt(self, x: Value) -> Value:
