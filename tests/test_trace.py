@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import random
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -253,3 +255,53 @@ def test_draws_of_an_inner_function_are_its_callers(monkeypatch):
     with pytest.warns(gc.FrozenWarning) as told:
         gc.jit(outer)(1.0)
     assert len(told) == 1 and "outer" in str(told[0].message)
+
+
+def _two_normals_are_made_at_once():
+    np.random.seed(1)
+    np.random.normal()
+
+
+#: what came before tracing, what happens there, and whether that draws
+DRAWS: dict[str, tuple[Callable[[], Any], Callable[[], Any], bool]] = {
+    "a whole block of a word's seed": (lambda: np.random.seed(3), lambda: np.random.rand(312), True),
+    "a whole block of an array's": (lambda: np.random.seed([3, 4]), lambda: np.random.rand(312), True),
+    "two blocks later": (lambda: np.random.rand(312), lambda: np.random.rand(624), True),
+    "the second of two normals": (_two_normals_are_made_at_once, lambda: np.random.normal(), True),
+    "a block of Python's": (lambda: random.seed(3), lambda: [random.random() for _ in range(312)], True),
+    "a seed and a draw": (lambda: np.random.rand(7), lambda: np.random.seed(3) or np.random.rand(), True),
+    "a seed alone": (lambda: np.random.rand(7), lambda: np.random.seed(3), False),
+    "one word of the system's seed": (lambda: np.random.seed(), lambda: np.random.bytes(4), True),
+    "Python's seed alone": (lambda: random.random(), lambda: random.seed(3), False),
+    "nothing": (lambda: np.random.rand(312), lambda: None, False),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_draws_are_noticed_wherever_the_generator_stands(name, monkeypatch):
+    monkeypatch.setattr(draws, "_told", set())
+    begin, act, draw = DRAWS[name]
+    kept = np.random.get_state(), random.getstate()
+    try:
+        begin()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            gc.trace(lambda x: (act(), x)[1], 1.0)
+    finally:
+        np.random.set_state(kept[0])
+        random.setstate(kept[1])
+    assert [w.category for w in told] == [gc.FrozenWarning] * draw
+
+
+@pytest.mark.parametrize(("use", "draw"), [("", False), (".random()", True)])
+@pytest.mark.parametrize("module", ["random", "numpy.random"])
+def test_a_generator_that_is_loaded_while_tracing_is_fresh(module, use, draw):
+    text = (
+        "import sys, warnings, importlib, gradc as gc\n"
+        f"sys.modules.pop({module!r}, None)\n"
+        "warnings.simplefilter('error')\n"
+        f"gc.trace(lambda x: (importlib.import_module({module!r}){use}, x)[1], 1.0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert ("FrozenWarning" in done.stderr) == draw, done.stderr
+    assert draw or not done.returncode, done.stderr
