@@ -432,3 +432,9 @@ def test_code_that_is_wrong_at_a_special_point_only_is_named():
     assert not report.ok
     assert (report.first_wrong.stage, report.first_wrong.op) == ("kernel", "absolute"), str(report)
     assert "in compiled code, the rule gives 0" in report.first_wrong.words
+
+
+def test_results_that_compile_to_one_value_count_once_each():
+    """A loop of no steps returns its start, which is the other result."""
+    f = lambda x: (gc.fori_loop(2, 2, lambda i, y: np.tanh(y), x), x)
+    assert check_gradients(f, np.array(1.0)).ok

@@ -233,6 +233,9 @@ def _exactly(value: Array, error: Array, sampled: bool) -> Slope:
 def compiled_subject(subject: Subject) -> Graph:
     """Value and gradient as `gradc.jit` would see them: stabilised, then differentiated in reverse."""
     graph = run_passes(subject.graph, FORWARD)
-    weights = {y: subject.weights[old] for y, old in zip(graph.outputs, subject.graph.outputs, strict=True)
-               if old in subject.weights}  # fmt: skip
+    shared: dict[Node, list[Array]] = {}  # results that are one node after the passes count once each
+    for y, old in zip(graph.outputs, subject.graph.outputs, strict=True):
+        if old in subject.weights:
+            shared.setdefault(y, []).append(subject.weights[old])
+    weights = {y: np.mean(each, axis=0) for y, each in shared.items()}
     return Subject(graph, subject.arrays, subject.wanted, weights).gradient_graph("reverse")
