@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc as memory
 import pickle
 import re
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -307,3 +308,17 @@ def test_what_is_made_of_bodies_does_not_keep_them_alive() -> None:
         compiled(way)
         memory.collect()
         assert alive and not [r for r in alive if r() is not None], way
+
+
+def test_functions_that_differ_are_not_united_to_find_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    united: list[Graph] = []
+    module = sys.modules["gradc.passes.join_calls"]
+    unite = module._united
+    monkeypatch.setattr(module, "_united", lambda *given: united.append(given[0]) or unite(*given))
+    many = [gc.jit(lambda x, k=k: _base(x * (k + 2.0))) for k in range(30)]
+    graph = gc.trace(lambda x: sum(f(x) for f in many), X)
+    assert _calls(join_calls(graph)) == len(many)
+    assert not united
+    twice = [gc.jit(lambda x, k=k: _base(x) * (k + 2.0)) for k in range(30)]
+    assert _calls(join_calls(gc.trace(lambda x: sum(f(x) for f in twice), X))) == 1
+    assert len(united) == len(twice) - 1

@@ -8,13 +8,14 @@ Start reading at `join_calls`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gradc.graph import Graph, rewrite
 from gradc.node import Node, derived_from
 from gradc.ops.control import by_results, call_function, inner_leaf, is_function, item, once_per_body, result_count
-from gradc.passes.cse import cse, graph_key
+from gradc.ops.record import Kind
+from gradc.passes.cse import attrs_key, cse, graph_key
 from gradc.passes.join import independent
 from gradc.passes.rules import mapped
 
@@ -52,11 +53,12 @@ def _united_in(graph: Graph, calls: Sequence[Node]) -> dict[Node, tuple[Node, Fo
         before[node] = 0
         for arg in node.args:
             before[node] |= before[arg] | bit.get(arg, 0)
+    parts = _Parts()
     groups: list[_Group] = []
     reading: dict[Node, list[_Group]] = {}
     for node in calls:
         near = dict.fromkeys(group for a in node.args for group in reading.get(a, ()))
-        larger = next((g for group in near if (g := group.with_call(node, before, bit)) is not None), None)
+        larger = next((g for group in near if (g := group.with_call(node, before, bit, parts)) is not None), None)
         if larger is None:
             larger = _Group((node,), node.attrs["body"], node.args, (tuple(range(result_count(node))),))
         else:
@@ -89,13 +91,17 @@ class _Group:
     found: tuple[Found, ...]
     grown_from: _Group | None = None
 
-    def with_call(self, node: Node, before: Mapping[Node, int], bit: Mapping[Node, int]) -> _Group | None:
+    def with_call(
+        self, node: Node, before: Mapping[Node, int], bit: Mapping[Node, int], parts: _Parts
+    ) -> _Group | None:
         """The group with one more call, if it shares its work."""
         body: Graph = node.attrs["body"]
         mine, other = set(self.operands), set(node.args)
         if node.replica != self.calls[0].replica or not (mine <= other or other <= mine):
             return None
         if any(call.attrs["body"] is body or before[node] & bit[call] for call in self.calls):
+            return None
+        if not parts.may_share(self.body, self.operands, body, node.args):
             return None
         order = {x: k for k, x in enumerate(dict.fromkeys((*self.operands, *node.args)))}
         here, there = (tuple(order[x] for x in operands) for operands in (self.operands, node.args))
@@ -107,6 +113,43 @@ class _Group:
         one, two = (united[2], united[1]) if turned else (united[1], united[2])
         found = (*(tuple(one[k] for k in f) for f in self.found), two)
         return _Group((*self.calls, node), first if united[0] is None else united[0], tuple(order), found, self)
+
+
+class _Parts:
+    """What bodies compute on operands of one graph, as numbers: the same for equal computations (`cse`).
+
+    Two bodies are held against each other by their numbers before they are made one, which costs a body.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[Hashable, int] = {}
+        self._known: dict[tuple[Graph, tuple[Node, ...]], frozenset[int]] = {}
+
+    def may_share(self, first: Graph, here: tuple[Node, ...], second: Graph, there: tuple[Node, ...]) -> bool:
+        """Whether two bodies can have enough in common; calls in them count as equal, for they may become one."""
+        at_least = len(self._of(first, here) | self._of(second, there))
+        return _is_enough(first, second, at_least)
+
+    def _of(self, body: Graph, operands: tuple[Node, ...]) -> frozenset[int]:
+        known = self._known.get((body, operands))
+        if known is None:
+            known = self._known[body, operands] = self._computed(body, operands)
+        return known
+
+    def _computed(self, body: Graph, operands: tuple[Node, ...]) -> frozenset[int]:
+        number = {x: self._number(a) for x, a in zip(body.inputs, operands, strict=True)}
+        for node in body.nodes:
+            if node in number:
+                continue
+            if is_function(node) or (node.op.kind is Kind.ITEM and is_function(node.args[0])):
+                number[node] = self._number(node.op)
+            else:
+                args = tuple(number[a] for a in node.args)
+                number[node] = self._number((node.op, args, attrs_key(node), node.aval, node.replica))
+        return frozenset(number[node] for node in body.nodes if node.args)
+
+    def _number(self, key: Hashable) -> int:
+        return self._numbers.setdefault(key, len(self._numbers))
 
 
 @once_per_body
@@ -128,13 +171,18 @@ def _united(first: Graph, second: Graph, here: Placed, there: Placed) -> tuple[G
     names = {known[n]: name for body in (second, first) for n, name in body.names.items() if n in known}
     inputs = tuple(leaves[k] for k in sorted(leaves))
     whole = join_calls(cse(Graph(inputs, tuple(outputs), names, title=first.title)))
-    if 2 * (_work(first) + _work(second) - _work(whole)) < min(_work(first), _work(second)):
+    if not _is_enough(first, second, _work(whole)):
         return None
     order = {y: k for k, y in enumerate(dict.fromkeys(whole.outputs))}
     where = tuple(order[y] for y in whole.outputs)
     united = whole.replace(outputs=tuple(order))
     held = None if graph_key(united) is graph_key(first) else united
     return held, where[: len(first.outputs)], where[len(first.outputs) :]
+
+
+def _is_enough(first: Graph, second: Graph, together: int) -> bool:
+    """Whether at least half of what the smaller body computes is computed by both."""
+    return 2 * (_work(first) + _work(second) - together) >= min(_work(first), _work(second))
 
 
 def _work(body: Graph) -> int:
