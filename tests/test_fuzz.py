@@ -220,6 +220,16 @@ def test_the_file_of_a_failure_runs_on_its_own_and_fails(tmp_path):
     assert subprocess.run([sys.executable, str(path)], capture_output=True, check=False).returncode == 0
 
 
+def test_the_file_of_a_small_fault_fails_too(tmp_path):
+    statements = of_one("gnp.sin(x0) + 1e-11", X, plain="np.sin(x0)").statements
+    failing = replace(PLANTED["value"], statements=statements)
+    path = tmp_path / "failure.py"
+    path.write_text(file_of(failing, one("value", Subjects(failing))))
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Not equal to tolerance" in done.stderr
+
+
 # -- the runs ----------------------------------------------------------------------------------------------------------
 
 

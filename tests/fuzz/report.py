@@ -6,11 +6,12 @@ Enters: a program and its failure.  Leaves: text.  Start reading at `file_of`.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from tests.fuzz.check import NATIVE, Failure
-from tests.fuzz.language import Program, literal, quietly, script
+from tests.fuzz.language import Array, Program, literal, quietly, script
 from tests.fuzz.native import donations
 from tests.fuzz.reference import NUMPY, flat_results
 from tests.fuzz.scope import is_float
@@ -29,6 +30,14 @@ COMPARED = [
     "for a, b in zip(got, want, strict=True):",
     "    assert np.asarray(a).dtype == np.asarray(b).dtype",
     "    np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), rtol=1e-6, atol=1e-9)",
+]  # fmt: skip
+#: the same within ``bounds``, those beyond which the oracle called it wrong
+BOUNDED = [
+    "for a, b, bound in zip(got, want, bounds, strict=True):",
+    "    assert np.asarray(a).dtype == np.asarray(b).dtype",
+    "    a, b = np.asarray(a, float), np.asarray(b, float)",
+    "    near = np.isclose(a, b, rtol=0, atol=bound, equal_nan=True) | np.isinf(bound)",
+    "    assert np.all(near), f'Not equal to tolerance: {a[~near]} against {b[~near]}, bounds {bound[~near]}'",
 ]  # fmt: skip
 #: what is compiled and verified, and how: ``made`` of ``given``, on threads that share whatever they can
 CODE = [
@@ -58,7 +67,14 @@ def _of_values(program: Program, failure: Failure) -> list[str]:
     if failure.words.startswith("raised"):
         return [f"print({INTERPRETED})"]
     expected = flat_results(quietly(program.function(NUMPY, reference=True), *program.args))
-    return [f"got = {INTERPRETED}", f"want = ({', '.join(map(literal, expected))},)", *COMPARED]
+    subjects = Subjects(program)
+    bounds = _written([2 * subjects.errors[y] for y in subjects.graph.outputs])
+    return [f"got = {INTERPRETED}", f"want = ({', '.join(map(literal, expected))},)", bounds, *BOUNDED]
+
+
+def _written(bounds: Sequence[Array]) -> str:
+    """The bounds as a line of the file."""
+    return f"bounds = ({', '.join(literal(np.asarray(b, np.float64)) for b in bounds)},)"
 
 
 def _of_gradients(program: Program, failure: Failure) -> list[str]:
@@ -75,17 +91,18 @@ def _floats(program: Program) -> tuple[int, ...]:
 def _of_code(program: Program, failure: Failure) -> list[str]:
     """The code that was wrong, or could not be made, in the manner in which it was."""
     manner, subjects = failure.manner, Subjects(program)
-    donate = {}
+    donate, compared = {}, COMPARED
     with contextlib.suppress(Exception):  # what cannot be traced now is told by the lines themselves
         native = NATIVE[failure.oracle](subjects)
         donate = donations([native]) if native is not None and manner.donated else {}
+        compared = [_written(native.bounds()), *BOUNDED] if native is not None else COMPARED
     made, given = f"made = {MATRICES.get(failure.oracle, 'f')}", "given = args"
     begun = [made, given]
     if failure.oracle == "gradient":
         begun = [SCALAR, f"made = lambda *a: (*f(*a), *gc.grad(total, {_floats(program)})(*a))", given]
     elif failure.oracle in MATRICES:
         begun = [ONE, made, "given = args[:1]"]
-    return [*begun, *(line.format(threads=manner.threads, donate=donate) for line in CODE), *COMPARED]
+    return [*begun, *(line.format(threads=manner.threads, donate=donate) for line in CODE), *compared]
 
 
 def _of_matrices(program: Program, failure: Failure) -> list[str]:
