@@ -10,6 +10,7 @@ import ast
 import inspect
 import posixpath
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,10 +23,13 @@ import gradc as gc
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMESPACES: dict[str, ModuleType] = {
-    "gradc": gc, "gradc.tree": gc.tree, "gradc.nn": gc.nn, "gradc.optim": gc.optim, "gradc.special": gc.special,
+    "gradc": gc, "gradc.tree": gc.tree, "gradc.nn": gc.nn, "gradc.optim": gc.optim,
+    "gradc.special": gc.special,
 }  # fmt: skip
 #: a link of Markdown to a file, and the place in it
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+#: a fenced block, or a line of code in a sentence: what is shown as it stands
+SHOWN = re.compile(r"^(`{3,}|~{3,}).*?^\1|`[^`\n]+`", re.M | re.S)
 #: the folder of the site where files of the repository stand that are not in docs/
 SOURCE = "source"
 
@@ -64,7 +68,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         target = _page_of(_place(home, found[1]))
         return f"]({posixpath.relpath(target, posixpath.dirname(here) or '.')}{found[2] or ''})"
 
-    return LINK.sub(link, markdown)
+    return _outside_code(markdown, lambda text: LINK.sub(link, text))
 
 
 def _reference(name: str, module: ModuleType) -> str:
@@ -82,7 +86,23 @@ def _reference(name: str, module: ModuleType) -> str:
 
 def _links(home: str, text: str) -> list[str]:
     """The places in the repository that the page at ``home`` links to."""
-    return [_place(home, m[1]) for m in LINK.finditer(text)]
+    found: list[str] = []
+
+    def note(part: str) -> str:
+        found.extend(_place(home, m[1]) for m in LINK.finditer(part))
+        return part
+
+    _outside_code(text, note)
+    return found
+
+
+def _outside_code(text: str, change: Callable[[str], str]) -> str:
+    """``text`` with what is not code changed."""
+    parts, end = [], 0
+    for code in SHOWN.finditer(text):
+        parts += [change(text[end : code.start()]), code[0]]
+        end = code.end()
+    return "".join([*parts, change(text[end:])])
 
 
 def _place(home: str, link: str) -> str:
