@@ -154,7 +154,7 @@ LONG: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "a running sum": (lambda x: np.cumsum(slow(x)), (ones(20_000_000),)),
     "a softmax": (lambda x: slow(x) - np.log(np.exp(slow(x)).sum(axis=1, keepdims=True)), (ones(2000, 5000),)),
     "a sort of many short rows": (lambda x: np.sort(x, axis=1), (ones(2_000_000, 10),)),
-    "a search": (np.searchsorted, (ones(1_000_000), ones(5_000_000))),
+    "a search": (np.searchsorted, (ones(1_000_000), ones(25_000_000))),
     "updates": (
         lambda x, i: gc.numpy.asarray(slow(x)).at[i].add(1.0),
         (ones(10_000_000), ones(20_000_000, dtype=np.int64)),

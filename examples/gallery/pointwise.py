@@ -121,7 +121,7 @@ def sine(Y):
 @row(array(2, 3))
 def arctangent(Y):
     """
-    ∂Y = G ⊘ (Y² + 1)
+    ∂Y = G ⊘ (1 + Y²)
     """
     Z = np.arctan(Y)
     return Z
