@@ -245,7 +245,6 @@ def test_a_wrong_cse_is_named(monkeypatch):
 
 # -- compiled code -----------------------------------------------------------------------------------------------------
 
-#: an op that is written in other ops has no code of its own
 WITH_LOWERING = [n for n in ELEMENTWISE if OPS[n].expand is None and one_op(n)[0].outputs[0].aval.is_float]
 #: gone before lowering: the identity, in two spellings
 VANISH = {"positive", "cast"}
