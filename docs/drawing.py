@@ -47,7 +47,11 @@ def imports(rows: list[list[str]]) -> tuple[Counter[int], Counter[tuple[int, int
 def _imported(tree: ast.AST) -> Iterator[str]:
     """The modules of gradc that are imported at run time: what only the type checker sees does not count."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gradc."):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("gradc."))
+        elif isinstance(node, ast.ImportFrom) and node.module == "gradc":
+            yield from (f"gradc.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gradc."):
             yield node.module or ""
         elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
             yield from _imported(node)

@@ -18,7 +18,7 @@ import numpy as np
 
 from gradc.interpret import topological
 from gradc.node import Node
-from gradc.ops.control import bodies
+from gradc.ops.control import bodies, every_node, is_function, written_size
 from gradc.ops.record import Kind
 from gradc.oracle.compare import VAGUE
 from gradc.oracle.rounding import running_errors
@@ -67,12 +67,15 @@ def _chosen(outputs: Sequence[Node], values: Known, errors: Known) -> set[Node]:
 def is_long(outputs: Sequence[Node], values: Known) -> bool:
     """Whether worst cases are not asked: for there is a loop, or there are very many operations."""
     nodes = topological(outputs, values)
-    return len(nodes) > LONGEST or any(loops(n) for n in nodes)
+    written = len(nodes) + sum(written_size(n.attrs["body"]) for n in nodes if is_function(n))
+    return written > LONGEST or any(map(loops, nodes))
 
 
 def loops(node: Node) -> bool:
     """Whether a loop stands here, or in a body that this node holds."""
-    return node.op.kind is Kind.LOOP or any(loops(n) for body in bodies(node).values() for n in body.nodes)
+    return node.op.kind is Kind.LOOP or any(
+        inner.op.kind is Kind.LOOP for body in bodies(node).values() for inner in every_node(body)
+    )
 
 
 def _says_something(value: Array, error: Array) -> bool:

@@ -37,12 +37,7 @@ def join(graph: Graph) -> Graph:
 def _groups(graph: Graph) -> list[list[Node]]:
     """Loops over the same steps none of which depends on another; each with those before it that it may join."""
     loops = [n for n in graph.nodes if n.op.kind is Kind.LOOP]
-    bit = {n: 1 << k for k, n in enumerate(loops)}
-    before: dict[Node, int] = {}
-    for node in graph.nodes:
-        before[node] = 0
-        for arg in node.args:
-            before[node] |= before[arg] | bit.get(arg, 0)
+    bit, before = dependences(graph, loops)
     groups: dict[Hashable, list[list[Node]]] = {}
     for node in loops:
         key = (node.attrs["length"], node.attrs["reverse"], node.attrs["cond"] is None, node.replica)
@@ -53,6 +48,17 @@ def _groups(graph: Graph) -> list[list[Node]]:
         else:
             groups[key].append([node])
     return independent([g for found in groups.values() for g in found], before, bit)
+
+
+def dependences(graph: Graph, among: Sequence[Node]) -> tuple[dict[Node, int], dict[Node, int]]:
+    """A bit for each node of ``among``, and for every node of the graph the bits of those that it depends on."""
+    bit = {n: 1 << k for k, n in enumerate(among)}
+    before: dict[Node, int] = {}
+    for node in graph.nodes:
+        before[node] = 0
+        for arg in node.args:
+            before[node] |= before[arg] | bit.get(arg, 0)
+    return bit, before
 
 
 def independent(groups: list[list[Node]], before: Mapping[Node, int], bit: Mapping[Node, int]) -> list[list[Node]]:

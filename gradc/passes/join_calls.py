@@ -16,7 +16,7 @@ from gradc.node import Node, derived_from
 from gradc.ops.control import by_results, call_function, inner_leaf, is_function, item, once_per_body, result_count
 from gradc.ops.record import Kind
 from gradc.passes.cse import attrs_key, cse, graph_key
-from gradc.passes.join import independent
+from gradc.passes.join import dependences, independent
 from gradc.passes.rules import mapped
 
 #: For each result of a call where it is among those of another.
@@ -47,12 +47,7 @@ def join_calls(graph: Graph) -> Graph:
 
 def _united_in(graph: Graph, calls: Sequence[Node]) -> dict[Node, tuple[Node, Found]]:
     """For calls that can be merged the one that replaces them, and where it has their results."""
-    bit = {n: 1 << k for k, n in enumerate(calls)}
-    before: dict[Node, int] = {}
-    for node in graph.nodes:
-        before[node] = 0
-        for arg in node.args:
-            before[node] |= before[arg] | bit.get(arg, 0)
+    bit, before = dependences(graph, calls)
     parts = _Parts()
     groups: list[_Group] = []
     reading: dict[Node, list[_Group]] = {}
