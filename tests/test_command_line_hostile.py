@@ -81,12 +81,13 @@ def test_an_interrupt_has_its_own_status_and_leaves_no_file(tmp_path: Path, caps
     assert [p.name for p in tmp_path.iterdir() if p.suffix != ".pyc" and p.is_file()] == ["model.py"]
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_told(tmp_path: Path, unbuffered: str) -> None:
     (tmp_path / "model.py").write_text(MODEL)
     with open("/dev/full", "wb") as full:
         words = [sys.executable, "-m", "gradc", "show", "model.py:loss"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
         made = subprocess.run(
             words, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, env=environment, check=False
         )  # fmt: skip
