@@ -24,7 +24,10 @@ ATTRS = {name: dict(op.samples[0].attrs) for name, op in OPS.items() if op.kind 
 LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 BITWISE = {name for name in OPS if name.startswith("bitwise_")}
 #: the operand dtypes where they are not all floats
-OPERANDS: dict[str, tuple[str, ...]] = {"where": ("bool", "float", "float")}
+OPERANDS: dict[str, tuple[str, ...]] = {"where": ("bool", "float", "float")} | {
+    name: op.samples[0].dtypes for name, op in OPS.items() if op.kind is Kind.ELEMENTWISE and op.samples
+    and op.samples[0].dtypes
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from gradc.oracle.check import check_graph
 from gradc.oracle.rounding import CORRECT, running_errors
 from gradc.oracle.rules import batching_faults, derivative_faults, meaning_faults
 from tests.compiled_graph import compiled, same_bits
-from tests.op_cases import BITWISE, LOGICAL, Case, cases, leaf, operand_count
+from tests.op_cases import BITWISE, LOGICAL, OPERANDS, Case, cases, leaf, operand_count
 
 #: what holds bodies is an op for every body: programs test it, in test_control*.py
 WITH_BODIES = {name for name, op in OPS.items() if op.kind in (*HOLDERS, Kind.ITEM)}
@@ -49,7 +49,8 @@ WITHOUT_SYMPY = {
     **dict.fromkeys(BITWISE, "bits of integers"),
     **dict.fromkeys(LOGICAL, "boolean operands"),
     **dict.fromkeys(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"), "a predicate"),
-    **dict.fromkeys(("isnan", "isinf", "isfinite"), "a predicate on number formats"),
+    **dict.fromkeys(("isnan", "isinf", "isfinite", "signbit"), "a predicate on number formats"),
+    **dict.fromkeys(("exponent", "gcd"), "integer result"),
     **dict.fromkeys(("any", "all"), "boolean result"),
     **dict.fromkeys(("argmax", "argmin", "argsort", "searchsorted"), "integer result"),
     "scatter": "combining at computed places; symbolic mode derives it from gather, equality and sums",
@@ -260,6 +261,8 @@ SINGULAR: dict[str, list[tuple[Any, ...]]] = {
     "minimum": [((1.0, 1.0), (0.5, 0.5))],
     "floor_divide": [((4.0, 2.0), (0.0, 0.0))],
     "remainder": [((4.0, 2.0), (1.0, -2.0))],
+    "copysign": [((0.0, 2.0), (0.0, 0.0)), ((-0.0, -0.0), (0.0, 0.0)), ((3.0, -0.0), (-1.0, 0.0))],
+    "fmod": [((4.0, 2.0), (1.0, -2.0)), ((-4.0, 2.0), (1.0, 2.0))],
     "floor": [((2.0,), (0.0,))],
     "ceil": [((2.0,), (0.0,))],
     "trunc": [((2.0,), (0.0,))],
@@ -334,7 +337,7 @@ def test_compiled_is_numpy(name):
 
 def _compiled_cases(op: Op, dtype: Any) -> list[Case]:
     found = cases(op, dtype)
-    if op.kind is not Kind.ELEMENTWISE or op.name in LOGICAL | BITWISE | {"where"}:
+    if op.kind is not Kind.ELEMENTWISE or op.name in LOGICAL | BITWISE | OPERANDS.keys():
         return found
     special = SPECIAL.astype(dtype)
     left, right = np.meshgrid(special, special)

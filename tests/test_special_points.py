@@ -43,8 +43,8 @@ def _is_smooth_kind(op: Op) -> bool:
     """Of floats, with a rule that is not zero everywhere."""
     if op.kind is not Kind.ELEMENTWISE or op.partials is None or op.sympy is None:
         return False
-    if op.name in BITWISE | LOGICAL or op.name in OPERANDS or op.name == "stumpff":
-        return False  # bits and masks; c_k is defined for s >= 0 and has a test of its own
+    if op.name in BITWISE | LOGICAL or op.name in OPERANDS or op.name in ("stumpff", "copysign"):
+        return False  # bits and masks; c_k is defined for s >= 0 and has a test of its own; SymPy knows no −0
     x = leaf(Aval((), np.dtype(np.float64)))
     y = apply(op, *[x] * operand_count(op), **ATTRS.get(op.name, {}))
     return any(p is not None for p in op.partials(y, *y.args, **y.attrs))
@@ -61,7 +61,11 @@ def _polygamma(n: Any, x: Any) -> Any:
 
 
 #: beside mpmath's own functions
-OURS = {"floor_divide": lambda x, y: mpmath.floor(x / y), "polygamma": _polygamma}
+OURS = {
+    "floor_divide": lambda x, y: mpmath.floor(x / y),
+    "trunc": lambda x: mpmath.sign(x) * mpmath.floor(abs(x)),
+    "polygamma": _polygamma,
+}
 
 
 def derivatives(op: Op, order: int, names: tuple[sympy.Symbol, ...]) -> dict[tuple[int, ...], Any]:
@@ -229,6 +233,8 @@ COMPOSITES: dict[str, list[tuple[Any, Any, Any]]] = {
     "fmax": [(lambda x: np.fmax(x[0], x[1]), ONES, [0.5, 0.5])],
     "fmin": [(lambda x: np.fmin(x[0], x[1]), ONES, [0.5, 0.5])],
     "heaviside": [(lambda x: np.heaviside(x, 0.5).sum(), ZERO, [0, 0])],
+    "spacing": [(lambda x: np.spacing(x).sum(), ONES, [0, 0])],
+    "angle": [(lambda x: np.angle(x).sum(), [0.0, -1.0], [0, 0])],
     "std": [(np.std, ONES, [0, 0])],
     "median": [(np.median, np.ones(3), [0, 1, 0])],
     "linalg.norm": [

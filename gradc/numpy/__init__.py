@@ -8,11 +8,12 @@ NumPy's protocols.  Start reading at `public` (how a function becomes both), the
 # ruff: noqa: F403
 from __future__ import annotations
 
-from gradc.numpy import creation, elementwise, indexing, joining, linalg, linear, reductions, shapes
+from gradc.numpy import creation, elementwise, formats, indexing, joining, linalg, linear, reductions, shapes
 from gradc.numpy import einsum as _einsum
 from gradc.numpy.creation import *
 from gradc.numpy.einsum import *
 from gradc.numpy.elementwise import *
+from gradc.numpy.formats import *
 from gradc.numpy.indexing import *
 from gradc.numpy.joining import *
 from gradc.numpy.linear import *
@@ -24,6 +25,7 @@ __all__ = ["linalg"]
 __all__ += creation.__all__
 __all__ += _einsum.__all__
 __all__ += elementwise.__all__
+__all__ += formats.__all__
 __all__ += indexing.__all__
 __all__ += joining.__all__
 __all__ += linear.__all__

@@ -38,7 +38,7 @@ NUMBERS: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 FLAGS = {
     "keepdims", "endpoint", "equal_nan", "sparse", "descending", "include_initial", "full", "log_input", "log_target",
-    "count_include_pad",
+    "count_include_pad", "deg",
 }  # fmt: skip
 #: never given: without meaning for values, or fixed by what the program does with the result
 SKIPPED = {
@@ -48,8 +48,12 @@ SKIPPED = {
 ARRAYS = {
     "a", "x", "m", "arr", "array", "input", "val", "ary", "v", "y", "b", "x1", "x2", "a1", "a2", "values", "query",
     "key", "value", "A", "object", "prototype", "other", "target", "weight", "bias", "var", "pos_weight", "prepend",
-    "append", "weights", "stop", "attn_mask", "p",
+    "append", "weights", "stop", "attn_mask", "p", "z",
 }  # fmt: skip
+
+
+#: elementwise functions of integers, beside those of bits and of truth
+OF_INTEGERS = {"left_shift", "right_shift", "invert", "gcd", "lcm"}
 
 
 @dataclass
@@ -148,7 +152,7 @@ def _maker(entry: Entry, name: str) -> Maker:
 
 def _elementwise(scope: Scope, entry: Entry) -> str:
     """Operands that broadcast; mostly squeezed into the domain where the record is sampled."""
-    if entry.name.startswith(("bitwise", "logical")) or entry.name in ("left_shift", "right_shift", "invert"):
+    if entry.name.startswith(("bitwise", "logical")) or entry.name in OF_INTEGERS:
         return _of_integers(scope, entry)
     name = scope.float() if scope.chance(0.85) else scope.pick()
     operands = [name]
@@ -495,7 +499,14 @@ def _where(scope: Scope) -> str:
     return f"gnp.where({x} > {scope.one_of((0, 0.25))}, {x}, {_broadcastable(scope, scope.values[x])})"
 
 
+def _lcm(scope: Scope) -> str:
+    x = scope.pick()
+    whole = f"gnp.astype({x}, np.int64)" if is_float(scope.values[x]) else x
+    return f"gnp.lcm({whole}, {scope.number(1, 9)})"
+
+
 WHOLE: dict[str, Callable[[Scope], str]] = {
+    "gnp.lcm": _lcm,
     "gnp.einsum": _einsum, "gnp.take_along_axis": _take_along_axis, "gnp.searchsorted": _searchsorted,
     "gnp.select": _select, "nn.embedding": _embedding, "nn.one_hot": _one_hot, "nn.conv2d": _conv2d,
     "nn.max_pool2d": _pool("max_pool2d"), "nn.avg_pool2d": _pool("avg_pool2d"), "gnp.where": _where,

@@ -34,7 +34,7 @@ LEFT_OUT: dict[str, str] = {
         ("gnp.broadcast_shapes", "gnp.can_cast", "gnp.einsum_path", "gnp.finfo", "gnp.isdtype", "gnp.ndim", "gnp.shape",
          "gnp.promote_types", "gnp.result_type", "gnp.size", "gnp.indices", "gnp.tril_indices",
          "gnp.triu_indices", "gnp.arange", "gnp.empty", "gnp.empty_like", "gnp.eye", "gnp.identity", "gnp.ones",
-         "gnp.tri", "gnp.zeros"),
+         "gnp.tri", "gnp.zeros", "gnp.common_type", "gnp.min_scalar_type"),
         NOTHING_TRACED,
     ),
     **dict.fromkeys(

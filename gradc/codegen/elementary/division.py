@@ -13,7 +13,7 @@ from gradc.codegen.ir import Lanes, Value
 
 
 class Division(Lanes):
-    """floor_divide, remainder, shift_left, shift_right."""
+    """floor_divide, remainder, fmod, shift_left, shift_right."""
 
     @elementary
     def floor_divide(self, x: Value, y: Value) -> Value:
@@ -37,6 +37,14 @@ class Division(Lanes):
         rest = self._fmod(x, y)
         rest = self.select(self._other_sign(rest, y), self.add(rest, y), rest)
         return self.select(self.eq(rest, 0.0), self.copysign(0.0, y), rest)
+
+    @elementary
+    def fmod(self, x: Value, y: Value) -> Value:
+        """np.fmod: it has the sign of x; fmod(x, 0) is NaN for floats and 0 for integers."""
+        if x.is_float:
+            return self._fmod(x, y)
+        rest = self._integer_divmod(x, y)[1]
+        return self.select(self._other_sign(rest, x), self.sub(rest, y), rest)
 
     @elementary
     def shift_left(self, x: Value, y: Value) -> Value:
