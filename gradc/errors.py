@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 
 class GradcError(Exception):
     """Base of every error that gradc raises on purpose."""
@@ -41,6 +43,10 @@ class StorageError(GradcError, ValueError):
 
 class CompileError(GradcError):
     """A graph that the chosen target cannot run, or compiled code that reported a failure."""
+
+
+class LinAlgError(GradcError, np.linalg.LinAlgError):
+    """A matrix that an algorithm fails of: not positive definite, singular, or without convergence."""
 
 
 class NoCodeError(CompileError):

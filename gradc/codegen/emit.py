@@ -27,6 +27,8 @@ from gradc.codegen import bounds
 from gradc.codegen.bodies import FunctionOf, emit_call, emit_choice, emit_repeat
 from gradc.codegen.contract import Products, scratch_bytes
 from gradc.codegen.debug import Locations
+from gradc.codegen.factor import Factors
+from gradc.codegen.factor import scratch_bytes as factor_scratch_bytes
 from gradc.codegen.flush import flushing
 from gradc.codegen.fork import Crew, Piece
 from gradc.codegen.ir import Function, Module
@@ -37,6 +39,7 @@ from gradc.codegen.status import HALF_WRITTEN, INTERRUPTED
 from gradc.codegen.target import Target
 from gradc.schedule.bodies import Call, Choice, Repeat, every_part
 from gradc.schedule.duration import seconds_of
+from gradc.schedule.factor import Factor
 from gradc.schedule.kernel import (
     Buffer,
     Correlation,
@@ -136,12 +139,19 @@ def emit_kernel(schedule: Schedule, number: int, target: Target, name: str, fp: 
 
 def arena_bytes(schedule: Schedule, target: Target) -> int:
     """The scratch that the emitted function needs: temporaries, and behind them what its products pack."""
-    products = (
-        scratch_bytes(work, target) * (share.threads if isinstance(share, Tiled) else 1)
+    wanted = (
+        _scratch_bytes(work, target) * (share.threads if isinstance(share, Tiled | Split) else 1)
         for work, share in every_part(schedule.kernels)
-        if isinstance(work, Product)
+        if isinstance(work, Product | Factor)
     )
-    return schedule.temporary_bytes + max(products, default=0)
+    return schedule.temporary_bytes + max(wanted, default=0)
+
+
+def _scratch_bytes(work: Work, target: Target) -> int:
+    """What one thread wants for a piece of work behind the temporaries."""
+    if isinstance(work, Factor):
+        return factor_scratch_bytes(work, target)
+    return scratch_bytes(work, target) if isinstance(work, Product) else 0
 
 
 #: pieces of a kernel, with their numbers and the ways they are shared
@@ -156,7 +166,7 @@ class _Library:
     """The functions of kernels, each emitted once however many kernels do the same."""
 
     def __init__(self, module: Module, target: Target):
-        self.module, self.products = module, Products(target)
+        self.module, self.products, self.factors = module, Products(target), Factors(target)
         self._known: dict[object, str] = {}
         self._named = 0  #: kernels that have a name
 
@@ -239,7 +249,7 @@ class _Library:
 
     def _shared(self, f: Function, name: str, work: Work, how: Share, slots: Sequence[str]) -> None:
         """Work that threads share."""
-        packed = scratch_bytes(work, self.products.target) if isinstance(work, Product) else 0
+        packed = _scratch_bytes(work, self.products.target)
         crew = Crew(name, can_fail(work), packed)
         if isinstance(work, Nest):
             assert not isinstance(how, Tiled)
@@ -261,6 +271,8 @@ class _Library:
                     emit_sort(task, work, piece.slots, piece.status, part)
                 elif isinstance(work, Search):
                     emit_search(task, work, piece.slots, piece.status, part)
+                elif isinstance(work, Factor):
+                    self.factors.call(task, work, piece.slots, piece.scratch, piece.status, part)
 
             crew.fork(f, how, slots, body)
 
@@ -279,6 +291,8 @@ class _Library:
             emit_call(f, work, slots, inner)
         elif isinstance(work, Sort):
             emit_sort(f, work, slots, "%status")
+        elif isinstance(work, Factor):
+            self.factors.call(f, work, slots, "%scratch", "%status")
         else:
             emit_search(f, work, slots, "%status")
 

@@ -22,6 +22,7 @@ from gradc.codegen.ir import Function, Lanes, Loop, Value, const
 from gradc.codegen.status import INTERRUPTED
 from gradc.schedule.affine import Var
 from gradc.schedule.bodies import Holder
+from gradc.schedule.factor import Factor
 from gradc.schedule.kernel import (
     Apply,
     Correlation,
@@ -97,7 +98,7 @@ def looks(work: Work) -> bool:
     return isinstance(work, Holder | Sort) or operations(work) > LONG
 
 
-def operations(work: Nest | Product | Correlation | Search) -> float:
+def operations(work: Nest | Product | Correlation | Search | Factor) -> float:
     """Roughly what some work does, in operations of half a nanosecond each."""
     if isinstance(work, Nest):
         return within(work, work.outer)
@@ -107,6 +108,8 @@ def operations(work: Nest | Product | Correlation | Search) -> float:
         return math.prod(work.batch) * (work.m * work.n * work.k / MACS + moved / 2) + after
     if isinstance(work, Correlation):
         return work.macs / MACS
+    if isinstance(work, Factor):
+        return work.flops / 2
     return work.rows * work.per_row * of_a_search(work)
 
 

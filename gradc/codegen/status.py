@@ -1,6 +1,7 @@
 """The status word of a call: nothing but what compiled code writes there and what Python reads.
 
-The kind of the first failure stands in the low byte and the number of its node, or kernel, above; 0: all went well.
+The kind of the first failure stands in the low byte, the number of its node, or kernel, in four bytes above, and above
+them, for what is done to each matrix of a batch, one more than the number of the matrix; 0: all went well.
 Code for CPUs and for GPUs writes the same word.  Start reading at `kind_of`.
 """
 
@@ -10,10 +11,12 @@ from __future__ import annotations
 OUT_OF_RANGE, NEGATIVE_POWER = 1, 2
 #: Of a kernel: an access outside of its buffers, see `gradc.codegen.bounds`.
 OUT_OF_BOUNDS = 3
+#: Of a node, in one of its matrices: it is not positive definite; it is singular; iterations found no end.
+NOT_POSITIVE, SINGULAR, NO_CONVERGENCE = 4, 5, 6
 #: Of no node: ended early before anything of a donated array was overwritten, or after; see `gradc.codegen.poll`.
 INTERRUPTED, HALF_WRITTEN = 254, 255
-#: Bits of the kind.
-KIND_BITS = 8
+#: Bits of the kind, and bits below the number of a matrix, which is told up to so many.
+KIND_BITS, ELEMENT_BITS, MOST_ELEMENT = 8, 40, 2**23 - 1
 
 
 def kind_of(status: int) -> int:
@@ -23,4 +26,10 @@ def kind_of(status: int) -> int:
 
 def number_of(status: int) -> int:
     """To which node or kernel."""
-    return status >> KIND_BITS
+    return (status & (1 << ELEMENT_BITS) - 1) >> KIND_BITS
+
+
+def element_of(status: int) -> int | None:
+    """In which matrix of a batch, in row-major order; None if that is not said."""
+    told = status >> ELEMENT_BITS
+    return told - 1 if 0 < told < MOST_ELEMENT else None

@@ -10,9 +10,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradc.aval import is_number, lost_meaning
-from gradc.codegen.status import NEGATIVE_POWER, OUT_OF_BOUNDS, OUT_OF_RANGE, kind_of, number_of
+from gradc.codegen.status import (
+    NEGATIVE_POWER,
+    NO_CONVERGENCE,
+    NOT_POSITIVE,
+    OUT_OF_BOUNDS,
+    OUT_OF_RANGE,
+    SINGULAR,
+    element_of,
+    kind_of,
+    number_of,
+)
 from gradc.containers import leaves_of
-from gradc.errors import ArgumentDTypeError, ArgumentShapeError, CompileError, IndexingError, StorageError
+from gradc.errors import (
+    ArgumentDTypeError,
+    ArgumentShapeError,
+    CompileError,
+    IndexingError,
+    LinAlgError,
+    StorageError,
+)
 from gradc.graph import Graph
 from gradc.node import Node, describe, here
 from gradc.ops.control import every_node
@@ -25,6 +42,12 @@ if TYPE_CHECKING:
 STATUS = {
     OUT_OF_RANGE: "index out of range",
     NEGATIVE_POWER: "integer to a negative integer power; cast the base with .astype(float)",
+}
+#: and those of a matrix: what it is
+MATRICES = {
+    NOT_POSITIVE: "not positive definite; add a multiple of the identity, or ask for NaN with check=False",
+    SINGULAR: "singular; use lstsq or pinv, add a multiple of the identity, or ask for NaN with check=False",
+    NO_CONVERGENCE: "not finite, so that no iteration on it converges; ask for NaN with check=False",
 }
 
 
@@ -58,10 +81,21 @@ def failure(stages: Stages, status: int) -> Exception:
         what = f"kernel {number} ({kernel.title}) touches memory outside of its buffers"
         return CompileError(f"{where}: {title}: {what}; the access was not made")
     node = list(every_node(stages.lowered))[number]
+    if kind in MATRICES:
+        what = f"{node.op.name} of {describe(node.args[0])} in {title}"
+        return LinAlgError(f"{node.where}: {what}: {_matrix(node, status)}")
     words = STATUS.get(kind, f"failure {kind}")
     error = IndexingError if kind == OUT_OF_RANGE else CompileError
     operand = describe(node.args[0]) if node.args else str(node.aval)
     return error(f"{node.where}: {node.op.name} of {operand} in {title}: {words}")
+
+
+def _matrix(node: Node, status: int) -> str:
+    """Which matrix of a stack a status is of, and what that matrix is."""
+    lead, number = node.args[0].shape[:-2], element_of(status)
+    index = "" if number is None else f" [{', '.join(str(k) for k in np.unravel_index(number, lead))}]"
+    which = f"matrix{index} of the stack" if lead else "the matrix"
+    return f"{which} is {MATRICES[kind_of(status)]}"
 
 
 def refusal(graph: Graph, words: str) -> Exception:

@@ -44,6 +44,7 @@ class HostCpu:
     """This very CPU, or with ``level`` ("x86-64-v3") what it shares with all CPUs of that level."""
 
     name = "cpu"
+    has_algorithms = True
     views: Mapping[str, Any] = {}
 
     def __init__(self, level: str | None = None):

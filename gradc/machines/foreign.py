@@ -53,6 +53,7 @@ class ForeignCpu:
     """
 
     views: Mapping[str, Any] = {}
+    has_algorithms = True
 
     def __init__(self, target: Target, symbol: str):
         _check_symbol(symbol)

@@ -144,6 +144,10 @@ class Machine(Protocol):
         """What a scheduler must know of it: how wide vectors are, and what memory and short rows cost."""
 
     @property
+    def has_algorithms(self) -> bool:
+        """Whether there is code for the algorithms on whole matrices that ops name (`gradc.ops.algorithm`)."""
+
+    @property
     def views(self) -> Mapping[str, Callable[[Stages], Any]]:
         """Stages that this machine alone has, and those that it prints in a way of its own, by name."""
 

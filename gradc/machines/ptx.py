@@ -53,6 +53,8 @@ class DeviceCode(Code):
 class NvidiaGpu:
     """One architecture, "sm_90": its code runs on it and on later ones."""
 
+    has_algorithms = False
+
     def __init__(self, arch: str):
         self.name, self.widths = arch, Gpu(arch)
         self.views: Mapping[str, Callable[[Stages], Any]] = {

@@ -38,7 +38,9 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     def on(self, machine: Machine) -> Stages:
-        """The same graph on its way to another machine; they part after the lowered graph."""
+        """The same graph on its way to another machine; they part after the lowered graph, or before it where one of
+        them has algorithms and the other has not.
+        """
         return self._parted(self.options, machine)
 
     def rescheduled(self, options: Options) -> Stages:
@@ -47,7 +49,9 @@ class Stages:
 
     def _parted(self, options: Options, machine: Machine) -> Stages:
         other = Stages(self.source, options, machine)
-        other.optimised, other.lowered = self.optimised, self.lowered
+        other.optimised = self.optimised
+        if machine.has_algorithms == self.machine.has_algorithms:
+            other.lowered = self.lowered
         return other
 
     def timed(self, stage: str, work: Callable[[], T]) -> T:
@@ -68,7 +72,8 @@ class Stages:
     def lowered(self) -> Graph:
         """The graph that is scheduled: ops that are written in other ops have become those."""
         graph, o = self.optimised, self.options
-        return self.timed("lower", lambda: run_passes(graph, lowering(graph), o.observe, o.check))
+        steps = lowering(graph, self.machine.has_algorithms)
+        return self.timed("lower", lambda: run_passes(graph, steps, o.observe, o.check))
 
     @cached_property
     def schedule(self) -> Schedule:

@@ -20,6 +20,7 @@ import numpy as np
 from gradc.aval import NARROW, Aval, computed_in
 from gradc.errors import GradcError, ShapeError
 from gradc.node import OPS, Node, here
+from gradc.ops.algorithm import Algorithm
 from gradc.ops.consistent import ContradictionError
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class Op:
     batch: Callable[[Node, Sequence[Node], Sequence[bool], int], Node] | None = None
     lower: Callable[..., Any] | None = None
     expand: Callable[..., Node] | None = None
+    algorithm: Algorithm | None = None  #: of whole arrays: how code does it, where it need not be expanded
     definition: Callable[[Node], Node] | None = None
     source: Callable[..., list[Piece]] | None = None
     repeats: bool = False  #: of a view: operand axis k is axis axes[k], repeated where it is 1 long and along the rest

@@ -17,7 +17,7 @@ from gradc.ops.record import Kind
 from gradc.passes.accumulate import accumulate, is_narrow_sum
 from gradc.passes.cse import cse
 from gradc.passes.dce import dce
-from gradc.passes.expand import expand
+from gradc.passes.expand import expand, expand_all
 from gradc.passes.fold import fold
 from gradc.passes.hoist import hoist
 from gradc.passes.inline import inline, inline_once, looked_into, write_out
@@ -50,7 +50,7 @@ LINEAR: tuple[Pass, ...] = (fold, simplify, cse)
 LOWERING: tuple[Pass, ...] = (accumulate, expand, unfold, fold, simplify, cse, share, together, hoist, prune, dce)
 
 #: every pass of these, by name
-PASSES: Mapping[str, Pass] = {step.__name__: step for step in (*FORWARD, *PIPELINE, *LINEAR, *LOWERING)}
+PASSES: Mapping[str, Pass] = {step.__name__: step for step in (*FORWARD, *PIPELINE, *LINEAR, *LOWERING, expand_all)}
 
 
 def run_passes(
@@ -78,9 +78,13 @@ def run_passes(
     return graph
 
 
-def lowering(graph: Graph) -> tuple[Pass, ...]:
-    """`LOWERING`, or nothing where no node asks for it."""
-    return LOWERING if any(map(_asked, every_body(graph))) else ()
+def lowering(graph: Graph, algorithms: bool = True) -> tuple[Pass, ...]:
+    """`LOWERING`, or nothing where no node asks for it; for a machine that knows no ``algorithms`` of whole matrices,
+    with those written in other ops wherever their records say how.
+    """
+    if not any(map(_asked, every_body(graph))):
+        return ()
+    return LOWERING if algorithms else tuple(expand_all if step is expand else step for step in LOWERING)
 
 
 def _asked(graph: Graph) -> bool:
@@ -95,7 +99,7 @@ def _unfolds(node: Node) -> bool:
 
 __all__ = [
     "FORWARD", "LINEAR", "LOWERING", "PASSES", "PIPELINE", "Observe", "Pass", "accumulate", "apply", "cse", "dce",
-    "expand", "fold", "hoist", "inline", "inline_once", "join", "join_calls", "looked_into", "lowering",
+    "expand", "expand_all", "fold", "hoist", "inline", "inline_once", "join", "join_calls", "looked_into", "lowering",
     "prune", "quotients", "run_passes", "share", "simplify", "simplify_to_read", "stabilise", "together", "unfold",
     "verify", "write_out",
 ]  # fmt: skip

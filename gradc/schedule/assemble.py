@@ -7,15 +7,18 @@ Start reading at `kernel_of`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
+from gradc.aval import Results
 from gradc.node import Node
 from gradc.ops.index import row_major_strides
 from gradc.ops.record import HOLDERS, Kind
 from gradc.schedule import nests
 from gradc.schedule.bodies import Holder
 from gradc.schedule.epilogue import epilogue_of, output_node
+from gradc.schedule.factor import Factor, Matrix, matrices_aside
 from gradc.schedule.fuse import is_map
 from gradc.schedule.kernel import Apply, Buffer, Correlation, Kernel, Nest, Product, Search, Sort, Work
 from gradc.schedule.lanes import Widths, flops
@@ -97,7 +100,7 @@ def _flops(work: Work) -> int:
         for extent in work.batch:
             total *= extent
         return total + (_flops(work.epilogue.nest) if work.epilogue is not None else 0)
-    return work.flops if isinstance(work, Holder) else 0
+    return work.flops if isinstance(work, Holder | Factor) else 0
 
 
 def _weight(x: Apply) -> float:
@@ -115,6 +118,8 @@ def _work(nodes: list[Node], slots: Slots, shop: Workshop) -> list[Work]:
         return _reduction(nodes, slots, shop)
     if first.op.kind is Kind.CONTRACT:
         return _contract(nodes, slots, shop)
+    if first.op.kind is Kind.WHOLE:
+        return _whole(nodes, slots, shop)
     if first.op.kind in HOLDERS:
         make = {Kind.LOOP: loop_work, Kind.BRANCH: branch_work, Kind.CALL: call_work}[first.op.kind]
         return make(nodes, LoopShop(slots, shop.woven, shop.plan))
@@ -197,6 +202,28 @@ def _search(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
         side=node.attrs["side"],
     )  # fmt: skip
     return [work]
+
+
+def _whole(nodes: Sequence[Node], slots: Slots, shop: Workshop) -> list[Work]:
+    """The work of an op of whole arrays; behind it in ``nodes`` stand the items that read its results."""
+    node, *read = nodes
+    assert node.op.algorithm is not None
+    lead = node.args[0].ndim - 2
+    sources = tuple(Matrix(slots.reading(a), a.shape[lead:], dtype_name(a.dtype)) for a in node.args)
+    if isinstance(node.aval, Results):
+        items = {item.attrs["index"]: item for item in read}
+        results = [(part, items.get(k)) for k, part in enumerate(node.aval.parts)]
+    else:
+        results = [(node.aval, node)]
+    targets = tuple(
+        Matrix(slots.writing(n) if n is not None else -1, aval.shape[lead:], dtype_name(aval.dtype))
+        for aval, n in results
+    )
+    batch, dtype = math.prod(node.args[0].shape[:lead]), sources[0].dtype
+    lanes = matrices_aside(batch, [m.shape for m in (*sources, *targets)], shop.widths.lanes(dtype))
+    told = shop.number[node] if node.attrs.get("check", False) else -1
+    attrs = tuple((name, value) for name, value in node.attrs.items() if name != "check")
+    return [Factor(node.op.algorithm, batch, sources, targets, dtype, attrs, told, lanes)]
 
 
 _BY_KIND: Mapping[Kind, Callable[[Node, Slots, Workshop], list[Work]]] = {

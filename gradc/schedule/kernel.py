@@ -28,6 +28,7 @@ from gradc.aval import Shape
 from gradc.ops.record import Op
 from gradc.schedule.affine import Affine, Var
 from gradc.schedule.bodies import Call, Choice, Repeat
+from gradc.schedule.factor import Factor
 from gradc.schedule.touch import Touch, Touching
 
 # -- buffers -----------------------------------------------------------------------------------------------------------
@@ -486,7 +487,7 @@ class Search(Touching):
         return Touch(frozenset((self.table, self.values)), frozenset((self.out,)))
 
 
-Work = Nest | Product | Correlation | Sort | Search | Repeat | Choice | Call
+Work = Nest | Product | Correlation | Sort | Search | Factor | Repeat | Choice | Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -494,8 +495,8 @@ class Split:
     """Work cut into pieces that several threads do at once, in any order, and always with the same bits.
 
     ``axis`` is the loop that is cut into ``extent`` steps, ``steps`` of them in each piece (fewer in the last); where
-    loops have no variables it is None: rows of sorts and searches, blocks of products.  Each thread has its own copy of
-    the slots in ``private``: (slot, elements of a copy, dtype).  ``threads``: how many are worth calling.
+    loops have no variables it is None: rows of sorts and searches, matrices.  Each thread has its own copy of the
+    slots in ``private``: (slot, elements of a copy, dtype).  ``threads``: how many are worth calling.
     """
 
     axis: Var | None

@@ -90,7 +90,7 @@ def _needed_in_memory(node: Node) -> Iterator[Node]:
     kind = node.op.kind
     if kind is Kind.GATHER:
         yield node.args[0]
-    elif kind in (Kind.SORT, Kind.SEARCH):
+    elif kind in (Kind.SORT, Kind.SEARCH, Kind.WHOLE):
         yield from node.args
     elif kind is Kind.CONTRACT and not is_multiply(node):
         yield from (memory_operand(a) for a in node.args)

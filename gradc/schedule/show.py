@@ -12,6 +12,7 @@ import numpy as np
 
 from gradc.schedule.affine import Var
 from gradc.schedule.bodies import Body, Call, Choice, Repeat
+from gradc.schedule.factor import Factor
 from gradc.schedule.kernel import (
     Buffer,
     Correlation,
@@ -99,10 +100,22 @@ def _work(work: Work, shown: Shown) -> Iterator[str]:
             shown[id(work.body)] = str(len(shown))
             yield f"  body {shown[id(work.body)]}"
             yield from _body(work.body, shown)
+    elif isinstance(work, Factor):
+        yield from _factor(work)
     elif isinstance(work, Sort):
         yield f"argsort s{work.source} -> s{work.out}: {work.length} elements, {work.step} apart, rows {work.rows}"
     elif isinstance(work, Search):
         yield f"search s{work.values} in s{work.table} ({work.side}) -> s{work.out}: {work.rows} rows of {work.length}"
+
+
+def _factor(work: Factor) -> Iterator[str]:
+    attrs = "".join(f", {name} {value}" for name, value in work.attrs)
+    aside = f", {work.lanes} side by side" if work.lanes > 1 else ""
+    yield f"{work.algorithm.value} {work.dtype}{attrs}: {work.batch} times{aside}"
+    for name, matrices in (("from", work.sources), ("to", work.targets)):
+        for m in matrices:
+            where = f"s{m.slot}" if m.slot >= 0 else "nowhere"
+            yield f"  {name:<4} {where} {m.dtype}[{','.join(map(str, m.shape))}]"
 
 
 def _correlation(c: Correlation) -> Iterator[str]:

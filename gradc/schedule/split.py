@@ -20,6 +20,7 @@ import numpy as np
 
 from gradc.schedule.affine import Var
 from gradc.schedule.bodies import Holder
+from gradc.schedule.factor import Factor
 from gradc.schedule.kernel import (
     Apply,
     Bounded,
@@ -56,7 +57,7 @@ VECTORS, SCALARS, MACS, COMPARISONS, UPDATES, BYTES = 4e9, 3e9, 6e9, 3e8, 1e9, 2
 
 
 #: Work that threads may share; a body's own kernels are shared one by one.
-Parallel = Nest | Product | Correlation | Sort | Search
+Parallel = Nest | Product | Correlation | Sort | Search | Factor
 
 
 def shared(
@@ -117,15 +118,17 @@ def _nest(nest: Nest, effort: Effort, seconds: float, threads: int) -> Split | S
     return _staged(nest, seconds, threads) or split
 
 
-def _rows(work: Sort | Search, effort: Effort) -> Split | None:
-    """Cut the outermost rows of a sort, or the values of a search."""
-    extent = _row_steps(work)
-    steps = math.ceil(extent / effort.pieces)
+def _rows(work: Sort | Search | Factor, effort: Effort) -> Split | None:
+    """Cut the outermost rows of a sort, the values of a search, or a batch between matrices not done side by side."""
+    extent, grain = _row_steps(work), work.lanes if isinstance(work, Factor) else 1
+    steps = grain * math.ceil(math.ceil(extent / grain) / effort.pieces)
     return Split(None, extent, steps, effort.threads) if steps < extent else None
 
 
-def _row_steps(work: Sort | Search) -> int:
-    """How many steps the outermost loop of a sort or search has."""
+def _row_steps(work: Sort | Search | Factor) -> int:
+    """How many steps the outermost loop of a sort or search has, or how many matrices there are."""
+    if isinstance(work, Factor):
+        return work.batch
     if isinstance(work, Sort):
         return work.rows[0][0] if work.rows else 1
     return work.rows if work.rows > 1 else work.per_row
@@ -181,6 +184,8 @@ def _staged(nest: Nest, seconds: float, threads: int) -> Staged | None:
 
 def can_fail(work: Work) -> bool:
     """Whether the work may write the status word."""
+    if isinstance(work, Factor):
+        return work.node >= 0
     nest = work.epilogue.nest if isinstance(work, Product) and work.epilogue is not None else work
     if not isinstance(nest, Nest):
         return False
@@ -211,6 +216,8 @@ def work_seconds(work: Parallel, kernel: Kernel, buffers: Sequence[Buffer], widt
         return math.prod(work.batch) * work.m * work.n * work.k / (MACS * widths.lanes(work.dtype)) + after
     if isinstance(work, Correlation):
         return work.macs / (MACS * widths.lanes(work.dtype))
+    if isinstance(work, Factor):
+        return work.flops / (SCALARS if work.lanes > 1 else 2 * SCALARS)
     if isinstance(work, Sort):
         return math.prod(n for n, _ in work.rows) * work.length * work.length.bit_length() / COMPARISONS
     return work.rows * work.per_row * work.length.bit_length() / COMPARISONS

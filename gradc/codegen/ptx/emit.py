@@ -25,8 +25,9 @@ from gradc.codegen.ptx.team import team_steps
 from gradc.codegen.ptx.thin import as_nest, is_thin
 from gradc.codegen.ptx.thread import Thread
 from gradc.codegen.ptx.turn import Turned, turn_of
-from gradc.errors import CompileError
+from gradc.errors import CompileError, NoCodeError
 from gradc.schedule.bodies import Body, Call, Choice, Repeat, held_bodies
+from gradc.schedule.factor import Factor
 from gradc.schedule.kernel import (
     Buffer,
     Correlation,
@@ -112,6 +113,8 @@ class _Emitter:
                 yield from self.loops.chosen(work, frame)
             elif isinstance(work, Call):
                 yield from self.loops.called(work, frame)
+            elif isinstance(work, Factor):
+                raise NoCodeError(f"the algorithm of {work.algorithm.value}", self.gpu.arch, kernel.nodes[0])
             else:
                 yield from self._launches(work, kernel, frame, read)
 

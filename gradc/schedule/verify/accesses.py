@@ -17,6 +17,7 @@ from typing import Any
 
 from gradc.errors import CompileError
 from gradc.schedule.affine import Affine, Var
+from gradc.schedule.factor import Factor, Matrix
 from gradc.schedule.kernel import (
     Apply,
     Bounded,
@@ -195,6 +196,22 @@ def _of_search(s: Search) -> Iterator[Access]:
     yield Access(s.out, "int64", True, form, (rows, each), throughout=True)
 
 
+# -- whole matrices ----------------------------------------------------------------------------------------------------
+
+
+def _of_factor(work: Factor) -> Iterator[Access]:
+    """Each matrix is read and written as a whole while its factorisation goes on."""
+
+    def access(m: Matrix, writes: bool) -> Access:
+        batch, inside = _axes(work.batch, m.size)
+        form = _strided(0, [(batch, m.size), (inside, 1)])
+        return Access(m.slot, m.dtype, writes, form, (batch, inside), throughout=True)
+
+    yield from (access(m, False) for m in work.sources)
+    yield from (access(m, True) for m in work.targets if m.slot >= 0)
+
+
 _RULES: Mapping[type, Callable[[Any], Iterator[Access]]] = {
     Nest: _of_nest, Product: _of_product, Correlation: _of_correlation, Sort: _of_sort, Search: _of_search,
+    Factor: _of_factor,
 }  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gradc.schedule.affine import Var
+from gradc.schedule.factor import Factor
 from gradc.schedule.kernel import Buffer, Correlation, Nest, Product, Search, Share, Sort, Split, Staged, Tiled
 from gradc.schedule.verify.accesses import Access
 from gradc.schedule.verify.holders import Problem
@@ -53,7 +54,7 @@ def _split(work: object, split: Split, writes: Sequence[Access], buffers: Sequen
         if split.axis == work.lane and split.steps % work.lanes:
             yield writes[0].slot, f"is cut within vectors of {work.lanes}"
         yield from _apart(shared, split.axis)
-    elif isinstance(work, Sort | Search):
+    elif isinstance(work, Sort | Search | Factor):
         for a in shared:
             axis = next((v for v in a.outer if v.extent > 1), None) if isinstance(work, Search) else a.outer[0]
             if axis is None or axis.extent != split.extent or not a.places.tells([axis]):

@@ -1,0 +1,82 @@
+"""What a program for one matrix is given: the matrix, where the results go, scratch, and how it fails.
+
+Enters: work, and the number of the matrix in its batch.  Leaves: grids.  Start reading at `Matrices`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gradc.codegen import memory
+from gradc.codegen.factor.number import Index, Number, select
+from gradc.codegen.factor.rows import Bench, Grid
+from gradc.codegen.factor.update import Update
+from gradc.schedule.factor import Factor, Matrix
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """One matrix of each operand and result; a result that nobody reads is None.
+
+    ``pack`` is the scratch of products, ``scratch`` what the program asked for.
+    """
+
+    bench: Bench
+    update: Update
+    work: Factor
+    element: Number
+    sources: list[Grid]
+    targets: list[Grid | None]
+    pack: str
+    scratch: list[str]
+
+    @classmethod
+    def at(cls, bench: Bench, update: Update, work: Factor, element: Number, scratch: Sequence[str]) -> Matrices:
+        """Those of matrix number ``element``."""
+
+        def grid(m: Matrix, number: int) -> Grid:
+            start = memory.offset_pointer(bench.f, f"%m{number}", (element * m.size).value, m.dtype)
+            return Grid(bench, start, m.shape[-1], 1, m.dtype)
+
+        sources = [grid(m, k) for k, m in enumerate(work.sources)]
+        behind = len(sources)
+        targets = [grid(m, behind + k) if m.slot >= 0 else None for k, m in enumerate(work.targets)]
+        return cls(bench, update, work, element, sources, targets, scratch[0], list(scratch[1:]))
+
+    def attr(self, name: str) -> object:
+        return dict(self.work.attrs)[name]
+
+    def grid(self, number: int, columns: Index) -> Grid:
+        """A piece of scratch as rows of so many columns."""
+        return Grid(self.bench, self.scratch[number], columns)
+
+    def blocks(self, count: int, step: int, operations: float) -> Iterator[tuple[Number, Number]]:
+        """Blocks of rows or columns, each as (first, behind the last), with looks between long ones."""
+        for first in self.bench.watched(count, step, operations):
+            behind = first + step
+            yield first, select(behind < count, behind, count)
+
+    def copy(self, source: Grid, target: Grid, rows: Index, columns: Index) -> None:
+        """target[:rows, :columns] = source[:rows, :columns]."""
+        for i in self.bench.range(0, rows):
+            read, written = source.row(i), target.row(i)
+            for chunk in self.bench.across(0, columns):
+                written[chunk] = read[chunk]
+
+    def fill(self, target: Grid, rows: Index, columns: Index, x: float) -> None:
+        for i in self.bench.range(0, rows):
+            row = target.row(i)
+            for chunk in self.bench.across(0, columns):
+                row[chunk] = x
+
+    def fails_where(self, bad: Number, kind: int) -> None:
+        """Of this matrix all results are NaN if ``bad`` holds; and where failures are told, that is told."""
+        b = self.bench
+        with b.when(bad):
+            for m, target in zip(self.work.targets, self.targets, strict=True):
+                if target is not None and m.dtype == self.work.dtype and m.size:
+                    self.fill(target, m.size // m.shape[-1], m.shape[-1], math.nan)
+        if self.work.node >= 0:
+            b.report(bad, kind, self.work.node, self.element)

@@ -1,0 +1,18 @@
+"""Algorithms on whole matrices that code generation knows: how the record of an op says which is its own.
+
+Enters: nothing.  Leaves: `Algorithm`, a facet of records.
+Invariant: operands and results are matrices in the last two axes (or vectors in the last one, where that is said), with
+the same leading axes in front.  With the attribute ``check`` a failure is a status of the call; without, all that the
+failing matrix gives is NaN.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Algorithm(enum.Enum):
+    """What is done with each matrix."""
+
+    CHOLESKY = "cholesky"  #: (a) → the lower factor; reads the lower triangle
+    TRIANGULAR_SOLVE = "triangular solve"  #: (t, b) → t⁻¹b; attributes lower, transposed, unit

@@ -1,0 +1,76 @@
+"""Work on whole matrices: each matrix of a batch factorised, or solved with.
+
+Enters: nothing; a plain immutable value.  Leaves: the same, to `gradc.codegen`.
+Invariant: matrices of a batch lie one after another, each row after row, and what is done with one depends on no other.
+Start reading at `Factor`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gradc.aval import Shape
+from gradc.ops.algorithm import Algorithm
+from gradc.schedule.touch import Touch, Touching
+
+#: Matrices of at most so many rows and columns are done side by side, each in a lane.
+MOST_ASIDE = 32
+#: And those of at most so many also where they are fewer than half of the lanes.
+ALWAYS_ASIDE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """An operand or result: the shape of one of the batch, in a slot; a result that nobody reads has slot -1."""
+
+    slot: int
+    shape: Shape
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Factor(Touching):
+    """``algorithm`` on ``batch`` matrices, ``lanes`` of them side by side; 1: each by itself, its rows in the lanes.
+
+    ``node`` is the one of which failures are told; -1: what fails is NaN.
+    """
+
+    algorithm: Algorithm
+    batch: int
+    sources: tuple[Matrix, ...]
+    targets: tuple[Matrix, ...]
+    dtype: str
+    attrs: tuple[tuple[str, Any], ...]
+    node: int
+    lanes: int
+
+    @property
+    def touch(self) -> Touch:
+        written = frozenset(t.slot for t in self.targets if t.slot >= 0)
+        return Touch(frozenset(s.slot for s in self.sources), written)
+
+    @property
+    def flops(self) -> int:
+        """Additions and multiplications, roughly."""
+        return int(self.batch * _FLOPS[self.algorithm]([m.shape for m in (*self.sources, *self.targets)]))
+
+
+def matrices_aside(batch: int, shapes: Sequence[Shape], lanes: int) -> int:
+    """How many matrices are worth doing side by side, if a vector has so many ``lanes``."""
+    longest = max((n for shape in shapes for n in shape), default=0)
+    if batch < 2 or longest > MOST_ASIDE:
+        return 1
+    return lanes if 2 * batch >= lanes or longest <= ALWAYS_ASIDE else 1
+
+
+_FLOPS: Mapping[Algorithm, Callable[[list[Shape]], float]] = {
+    Algorithm.CHOLESKY: lambda shapes: shapes[0][0] ** 3 / 3,
+    Algorithm.TRIANGULAR_SOLVE: lambda shapes: shapes[0][0] ** 2 * shapes[1][1],
+}

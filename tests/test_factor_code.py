@@ -1,0 +1,118 @@
+"""Code of factorisations: backward errors, results where they belong, failures, threads.
+
+The bounds are those of the algorithms (Higham 2002, Accuracy and Stability of Numerical Algorithms): a residual is at
+most a small multiple of n·ε times the size of what was factorised, whatever its condition.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import gradc as gc
+from gradc.ops.algorithm import Algorithm
+from tests.factor_harness import SIZES, compiled, definite, draw, error
+
+DTYPES = (np.float32, np.float64)
+KINDS = ("random", "graded", "hilbert", "near")
+BATCHES = ((3,), (17,), (3, 5))
+#: residuals of triangular factors in units of n·ε: γₙ of Higham's theorems 8.5, 9.3 and 10.3, with room for two
+MOST = 4.0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", SIZES)
+def test_cholesky(n, dtype):
+    unread = np.triu_indices(n, 1)
+    f = None
+    for kind in KINDS:
+        a = definite(kind, (n, n), dtype)
+        given = a.copy()
+        given[unread] = np.nan  # what is above the diagonal is not read
+        f = f or compiled(Algorithm.CHOLESKY, given)
+        lower = f(given)
+        assert not np.any(lower[unread]) and np.all(np.diagonal(lower) > 0)
+        assert error(lower @ lower.T, a, a, n) < MOST, kind
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", (1, 6, 8, 9, 32, 33))
+def test_cholesky_of_stacks(n, dtype):
+    for batch in BATCHES:
+        a = definite("random", (*batch, n, n), dtype)
+        lower = compiled(Algorithm.CHOLESKY, a)(a)
+        assert not np.any(np.triu(lower, 1))
+        assert error(lower @ lower.swapaxes(-1, -2), a, a, n) < MOST, batch
+    others = a[:, ::-1].copy()
+    found = compiled(Algorithm.CHOLESKY, a)(others)
+    assert np.array_equal(found[:, ::-1], lower)  # neighbours change no bit
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("lower", "transposed", "unit"), list(itertools.product((True, False), repeat=3)))
+def test_triangular_solve(lower, transposed, unit, dtype):
+    for n, columns, batch in (
+        (1, 1, ()),
+        (3, 1, (5,)),
+        (8, 2, (3,)),
+        (9, 4, ()),
+        (20, 3, (17,)),
+        (33, 1, (2,)),
+        (70, 26, ()),
+    ):
+        t, b = draw("random", (*batch, n, n), dtype), draw("random", (*batch, n, columns), dtype, 1)
+        t = t / np.asarray(2 * n if unit else 1, dtype) + np.eye(n, dtype=dtype) * (0 if unit else n)
+        given = np.where(np.tri(n, k=-int(unit), dtype=bool), t, np.nan)
+        given = (given if lower else given.swapaxes(-1, -2)).astype(dtype)
+        read = np.nan_to_num(given) + (np.eye(n, dtype=dtype) if unit else 0)
+        read = read.swapaxes(-1, -2) if transposed else read
+        f = compiled(Algorithm.TRIANGULAR_SOLVE, given, b, lower=lower, transposed=transposed, unit=unit)
+        x = f(given, b)
+        assert error(read @ x, b, np.abs(read) @ np.abs(x), n) < MOST, (n, columns, batch)
+
+
+@pytest.mark.parametrize("n", (4, 20, 40))
+def test_failures_name_the_matrix_and_without_check_give_nan(n):
+    a = definite("random", (2, 5, n, n), np.float64)
+    a[1, 3, n - 1, n - 1] = -1.0
+    with pytest.raises(
+        gc.LinAlgError, match=r"cholesky of .*'nodes\[0\]'.*matrix \[1, 3\] of the stack is not positive"
+    ):
+        compiled(Algorithm.CHOLESKY, a)(a)
+    with pytest.raises(np.linalg.LinAlgError):
+        compiled(Algorithm.CHOLESKY, a)(a)
+    found = compiled(Algorithm.CHOLESKY, a, check=False)(a)
+    assert np.all(np.isnan(found[1, 3])) and not np.any(np.isnan(found[0]))
+    t, b = np.tril(a), np.ones((2, 5, n, 3))
+    t[0, 2, 1, 1] = 0.0
+    attrs = {"lower": True, "transposed": False, "unit": False}
+    with pytest.raises(gc.LinAlgError, match=r"matrix \[0, 2\] of the stack is singular"):
+        compiled(Algorithm.TRIANGULAR_SOLVE, t, b, **attrs)(t, b)
+    found = compiled(Algorithm.TRIANGULAR_SOLVE, t, b, check=False, **attrs)(t, b)
+    assert np.all(np.isnan(found[0, 2])) and not np.any(np.isnan(found[1]))
+    bad = a[0, 0].copy()
+    bad[0, 0] = np.nan
+    with pytest.raises(gc.LinAlgError, match="the matrix is not positive definite"):
+        compiled(Algorithm.CHOLESKY, bad)(bad)
+
+
+@pytest.mark.parametrize("n", (6, 20, 50))
+def test_threads_and_checked_accesses_give_the_same_bits(n):
+    a = definite("random", (600, n, n), np.float64)
+    one = compiled(Algorithm.CHOLESKY, a, options={"threads": 1})(a)
+    two = compiled(Algorithm.CHOLESKY, a, options={"threads": 2})
+    assert "shared" in str(two.schedule) and np.array_equal(two(a), one)
+    few = a[:3]
+    checked = compiled(Algorithm.CHOLESKY, few, options={"debug": "bounds"})
+    assert np.array_equal(checked(few), compiled(Algorithm.CHOLESKY, few)(few))
+    a[150, 0, 0] = a[170, 0, 0] = -1
+    with pytest.raises(gc.LinAlgError, match=r"matrix \[150\]"):
+        two(a)
+
+
+def test_machines_without_code_say_so():
+    a = definite("random", (4, 4), np.float64)
+    with pytest.raises(gc.CompileError, match=r"the algorithm of cholesky has no code on sm_80.*target='cpu'"):
+        compiled(Algorithm.CHOLESKY, a, options={"target": "sm_80"}).ptx
