@@ -113,7 +113,9 @@ REDUCTIONS = [
         "np.std(x); np.std(x, axis=0, ddof=1); np.cumsum(x); np.cumsum(x, axis=0); np.cumprod(x, axis=1);"
         "np.cumsum(x, dtype='float32'); np.cumulative_sum(x, axis=1, include_initial=True);"
         "np.cumulative_prod(x, axis=0); np.trapezoid(x); np.trapezoid(x, dx=.5, axis=0);"
-        "np.trapezoid(x, x=np.arange(4.)**2); np.add.reduce(x); np.add.reduce(x, axis=None);"
+        "np.trapezoid(x, x=np.arange(4.)**2); np.trapezoid(x[0], x=x);"
+        "np.trapezoid(x, x=np.arange(3.), axis=0); np.select([x > 1, x < 0], [x, x > 2], 7.5);"
+        "np.add.reduce(x); np.add.reduce(x, axis=None);"
         "np.multiply.reduce(x, axis=1); np.add.accumulate(x)",
         A, F32, I32, U8, ulps=REORDERED,
     ),
@@ -248,7 +250,8 @@ ELEMENTWISE = [
         "np.deg2rad(x); np.degrees(x); np.radians(x); np.rad2deg(x); np.fabs(x); np.isclose(x, 1);"
         "np.isclose(x, x, equal_nan=True); np.allclose(x, x); np.array_equal(x, x); np.array_equal(x, x[0]);"
         "np.real(x); np.conj(x); np.where(x > 0, x, -x); np.where(x > 0, 1, x); np.heaviside(x, 0.5);"
-        "np.float_power(abs(x), .5); np.select([x > 1, x < 0], [x, 10 * x], 7); np.logical_not(x);"
+        "np.float_power(abs(x), .5); np.select([x > 1, x < 0], [x, 10 * x], 7);"
+        "np.select([x > 1, x < 0], [x > 2, x], 7.5); np.select([x > 1, x < 0], [x > 2, x < 2]); np.logical_not(x);"
         "np.logical_and(x, x > 0); np.positive(x); abs(x); np.astype(x, 'f4')",
         A, F32, I32.astype(np.int64), HOSTILE,
     ),

@@ -438,3 +438,18 @@ def test_results_that_compile_to_one_value_count_once_each():
     """A loop of no steps returns its start, which is the other result."""
     f = lambda x: (gc.fori_loop(2, 2, lambda i, y: np.tanh(y), x), x)
     assert check_gradients(f, np.array(1.0)).ok
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.where(x != 0, x, 0.0),
+        lambda x: np.where(np.abs(x) > 0, np.clip(x, -5, 5), 0.0),
+        lambda x: gc.cond(x == 0, lambda x: 0 * x, lambda x: 2 * x, x),
+    ],
+)
+def test_a_branch_that_is_taken_at_the_point_alone_is_a_kink(f):
+    """Its derivative is the branch's; a difference quotient sees the others, and proves nothing against it."""
+    report = check_gradients(f, 0.0, methods=("reverse", "finite"))
+    assert report.rows[0].verdict is Verdict.KINK
+    assert check_gradients(f, 0.25).ok and Verdict.KINK not in [row.verdict for row in check_gradients(f, 0.25).rows]

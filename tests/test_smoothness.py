@@ -320,6 +320,16 @@ def test_the_value_is_what_was_written(x):
         np.testing.assert_allclose(gc.jit(f)(x), f(x), rtol=1e-13, atol=1e-15, err_msg=name)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_what_a_root_became_keeps_its_dtype(dtype):
+    """Also where nothing is known of the sign of the radicand."""
+    x = dtype(0.75)
+    for f in (np.cos, np.cosh, np.square, lambda r: np.sin(r) / r):
+        got = gc.jit(lambda x, f=f: f(np.sqrt(x)))(x)
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, f(np.sqrt(x)), rtol=4 * np.finfo(dtype).eps)
+
+
 def test_a_root_of_a_negative_number_stays_nan():
     for f in (lambda x: np.sqrt(x) * np.sqrt(x), lambda x: np.cos(np.sqrt(x)), lambda x: np.sqrt(x) ** 4):
         assert np.isnan(gc.jit(f)(-1.0)) and np.isnan(gc.jit(gc.grad(f))(-1.0))

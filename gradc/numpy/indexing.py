@@ -19,7 +19,7 @@ from gradc.aval import Shape, promoted
 from gradc.errors import DTypeError, IndexingError, ShapeError, TraceError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
 from gradc.numpy.axes import axis_of
-from gradc.numpy.creation import can_cast
+from gradc.numpy.creation import can_cast, result_type
 from gradc.numpy.index_forms import Positions, Selection, selection, signed
 from gradc.numpy.public import Array, ArrayLike, function, is_traced, static
 from gradc.numpy.shapes import permuted, region, reshaped, sliced, spread, static_take, taken
@@ -441,9 +441,10 @@ def select(condlist: Sequence[ArrayLike], choicelist: Sequence[ArrayLike], defau
     """For each element the choice of the first condition that holds, else ``default``."""
     if len(condlist) != len(choicelist) or not condlist:
         raise ShapeError(f"{here()}: select: {len(condlist)} conditions for {len(choicelist)} choices")
-    result = as_node(default)
+    dtype = result_type(*choicelist, default)
+    result = cast(as_node(default), dtype)
     for mask, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
-        result = _traced_where(mask, choice, result)
+        result = _traced_where(mask, cast(as_node(choice), dtype), result)
     return result
 
 

@@ -487,8 +487,9 @@ def trapezoid(y: ArrayLike, x: ArrayLike = None, dx: ArrayLike = 1.0, axis: int 
     n = values.shape[k]
     width = as_node(dx)
     if x is not None:
-        width = FUNCTIONS["diff"](x, axis=-1 if as_node(x).ndim == 1 else k)
+        points = as_node(x)
+        width = FUNCTIONS["diff"](points, axis=-1 if points.ndim == 1 else axis)
         if width.ndim == 1:
             width = reshaped(width, [width.size if a == k else 1 for a in range(values.ndim)])
     left, right = (sliced(values, k, range(n)[part]) for part in (slice(None, -1), slice(1, None)))
-    return sum(width * (right + left) / 2.0, k)
+    return sum(width * (right + left) / 2.0, axis)

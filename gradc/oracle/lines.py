@@ -21,8 +21,9 @@ from gradc.diff.finite import EPS, RATIO, Difference, default_step, derivative_a
 from gradc.errors import GradcError
 from gradc.graph import Graph
 from gradc.interpret import computed_from, evaluator, interpret
-from gradc.node import Node
+from gradc.node import Node, as_node
 from gradc.ops.arithmetic import stop_gradient
+from gradc.ops.control import every_node
 from gradc.oracle.bounds import bounded, is_long
 from gradc.oracle.compare import VAGUE
 from gradc.oracle.kinks import has_sides, same_side, sides
@@ -58,6 +59,11 @@ def _with_held(graph: Graph) -> Graph:
     return mapped(graph, rule)
 
 
+def _is_tie(node: Node, operands: Sequence[Array]) -> bool:
+    """Whether a truth value is one of equal numbers, at least at one element."""
+    return len(operands) == 2 and not node.aval.is_float and bool(np.any(operands[0] == operands[1]))
+
+
 class Lines:
     """Lines that move the inputs numbered ``moved``."""
 
@@ -69,7 +75,9 @@ class Lines:
         moves = computed_from([graph.inputs[i] for i in moved], graph.nodes, lambda n: not n.op.stops)
         #: values that stay: of nodes that do not read what moves, and behind a `stop_gradient`
         self._held = {n: v for n, v in values.items() if n not in moves}
+        self._stops_inside = any(n.op.stops for n in every_node(graph).keys() - set(graph.nodes))
         self._kinked = [n for n in graph.nodes if n in moves and n in values and n.args and has_sides(n)]
+        self._ties = [n for n in self._kinked if _is_tie(n, [values[a] for a in n.args])]
         weighted = [(y, subject.weights[y]) for y in graph.outputs if y in subject.weights]
         self._weighted = [(y, w) for y, w in weighted if y in moves]
         self._constant = sum(float(np.sum(w * values[y])) for y, w in weighted if y not in moves)
@@ -91,10 +99,13 @@ class Lines:
         vectors = {
             i: np.stack([s * d.get(i, still[i]) for s, d in zip(steps, directions, strict=True)]) for i in self.moved
         }
-        along = self._together(point, vectors) or self._one_by_one(point, vectors)
+        together = self._together(point, vectors)
+        along = together or self._one_by_one(point, vectors)
+        held = 0.0 if together or not self._stops_inside else np.inf  # a body's values cannot be held one by one
         with np.errstate(all="ignore"):
             found = derivative_along(along, 1.0, self._noise)
-            parts = [Difference(*(np.asarray(a[k] / steps[k]) for a in (found.value, found.error, found.jump)))
+            error = found.error + held
+            parts = [Difference(*(np.asarray(a[k] / steps[k]) for a in (found.value, error, found.jump)))
                      for k in range(len(steps))]  # fmt: skip
         return [self._or_kink(d, {i: v[k] for i, v in vectors.items()}) for k, d in enumerate(parts)]
 
@@ -167,11 +178,11 @@ class Lines:
         wide = {inputs[i]: new_input(Aval((size, *inputs[i].shape), inputs[i].dtype), "lanes") for i in self.moved}
         still = {x: a for x, a in self.subject.values.items() if x not in wide}
         try:
-            batched = [y for y, has in batch(graph.outputs, wide, size) if has]
+            found = batch(graph.outputs, wide, size)
         except GradcError:
             return None
-        if len(batched) != len(graph.outputs):
-            return None
+        # a result that turns out not to read what moves (a call's body leaves it out) is the same in all lanes
+        batched = [y if has else as_node(gnp.broadcast_to(y, (size, *y.shape))) for y, has in found]
         run = evaluator([*still, *wide.values()], batched)
 
         def evaluate(ts: Sequence[float]) -> Array:
@@ -191,15 +202,27 @@ class Lines:
     # -- kinks ---------------------------------------------------------------------------------------------------------
 
     def _or_kink(self, found: Difference, vector: Direction) -> Difference:
-        """``found``, or, where it says little and a branch changes close by, word of a kink."""
+        """``found``, or word of a kink: where it says little and a branch changes close by, and where a branch is taken
+        at the point and nowhere near it (``np.where(x != 0, x, 0.0)`` at 0), whose derivative no quotient sees.
+        """
+        if self._alone(vector):
+            return replace(found, jump=np.array(1.0), error=np.array(np.inf))
         vague = not float(found.error) <= VAGUE * abs(float(found.value))
-        if not vague or float(found.jump) or not self._kinked or self._smooth(vector):
+        if not vague or float(found.jump) or not self._kinked or not self._apart(vector):
             return found
         return replace(found, jump=np.array(1.0))
 
-    def _smooth(self, vector: Direction) -> bool:
+    def _apart(self, vector: Direction) -> bool:
+        """Whether a branch before the point is not the one behind it."""
         there, back = (sides(self._kinked, self._values(s * NEAR, vector)) for s in (1, -1))
-        return all(np.all(same_side(a, b)) for a, b in zip(there, back, strict=True))
+        return not all(np.all(same_side(a, b)) for a, b in zip(there, back, strict=True))
+
+    def _alone(self, vector: Direction) -> bool:
+        """Whether a comparison that is a tie at the point says there what it says on neither side."""
+        if not self._ties:
+            return False
+        there, here, back = (sides(self._ties, self._values(t, vector)) for t in (NEAR, 0.0, -NEAR))
+        return any(np.any(same_side(a, c) & ~same_side(a, b)) for a, b, c in zip(there, here, back, strict=True))
 
     def _values(self, t: float, vector: Direction) -> dict[Node, Any]:
         inputs, arrays = self.subject.graph.inputs, self.subject.arrays

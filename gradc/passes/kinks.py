@@ -51,7 +51,7 @@ def root(node: Node, depth: int = DEPTH) -> Node | None:
     if made_by(node, "absolute"):
         return call("square", x)
     if made_by(node, "sqrt"):
-        return x if sign_of(x) == 1 else x * dsl.where(x < 0, math.nan, 1)
+        return x if sign_of(x) == 1 else x * dsl.where(x < 0, math.nan, 1).astype(x.dtype)
     if made_by(node, "where"):
         return _root_off_zero(node)
     if made_by(node, "negative"):

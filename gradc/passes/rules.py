@@ -89,9 +89,17 @@ def _first_applying(node: Node, rules: Sequence[Rule], applied: list[tuple[Rule,
         for rule in rules:
             replacement = rule(node)
             if replacement is not None and replacement is not node:
+                _refuse_other_kind(rule, node, replacement)
                 applied.append((rule, node))
                 return replacement
     return None
+
+
+def _refuse_other_kind(rule: Rule, node: Node, replacement: Node) -> None:
+    """A rule gives another way to compute the same array, never an array of another shape or dtype."""
+    if (replacement.aval.shape, replacement.aval.dtype) != (node.aval.shape, node.aval.dtype):
+        name = getattr(rule, "__name__", rule)
+        raise AssertionError(f"{node.where}: rule {name} made {replacement.aval} of {node.op.name}, {node.aval}")
 
 
 def _with_label(node: Node, label: Label | None) -> Node:

@@ -168,7 +168,7 @@ _PLAIN = SimpleNamespace(
 _windows = np.lib.stride_tricks.sliding_window_view
 GRADC: dict[str, Any] = {"np": np, "gnp": gnp, "gc": gc, "nn": nn, "special": special}
 NUMPY: dict[str, Any] = {
-    "np": np,
+    "np": _Outside(np, np, astype=astype),
     "gnp": _Outside(gnp, np, logsumexp=logsumexp, astype=astype, sliding_window_view=_windows),
     "gc": _PLAIN,
     "nn": nn,

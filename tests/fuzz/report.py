@@ -35,7 +35,7 @@ COMPARED = [
 BOUNDED = [
     "for a, b, bound in zip(got, want, bounds, strict=True):",
     "    assert np.asarray(a).dtype == np.asarray(b).dtype",
-    "    a, b = np.asarray(a, float), np.asarray(b, float)",
+    "    a, b, bound = (np.atleast_1d(np.asarray(v, float)) for v in (a, b, bound))",
     "    near = np.isclose(a, b, rtol=0, atol=bound, equal_nan=True) | np.isinf(bound)",
     "    assert np.all(near), f'Not equal to tolerance: {a[~near]} against {b[~near]}, bounds {bound[~near]}'",
 ]  # fmt: skip
@@ -51,7 +51,6 @@ CODE = [
     "    graph = gc.trace(made, *given)",
     "    got = Executable(graph, options).native(*(np.array(a) for a in given))",
     "want = graph.evaluate(*given)",
-    "want = want if isinstance(want, tuple) else (want,)",
 ]
 MATRICES = {
     "matrix_auto": "gc.jacobian(one)", "matrix_forward": "gc.jacobian(one, mode='forward')",

@@ -155,7 +155,8 @@ class Walk:
             if given != NOBODY and owners == {self.frame.inputs[given]}:
                 own = [e.access for e in events if e.number == number]
                 starts_there = any(not a.writes for a in own) or self._updates(number, own)
-                self.memory.written[number].full |= starts_there and not any(a.copies >= 0 for a in own)
+                moved = any(a.copies >= 0 and kernel.slots[a.copies] == self.frame.inputs[given] for a in own)
+                self.memory.written[number].full |= starts_there and not moved
             elif owners == {number} and self.memory.written[number].full:
                 self._fail(number, "is written a second time")
 
