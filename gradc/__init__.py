@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import gradc.startup  # noqa: F401 - before anything else
-from gradc import nn, numpy, optim, special, tree
+from gradc import nn, numpy, optim, sparse, special, tree
 from gradc.api.batched import vmap
 from gradc.api.compiled import Jitted, compile, jit, train_step
 from gradc.api.control import checkpoint, cond, fori_loop, scan, while_loop
@@ -43,6 +43,7 @@ from gradc.errors import (
 from gradc.explain import assume
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.sparse import sparse_jacobian
 from gradc.trace import spec, trace
 from gradc.version import __version__
 
@@ -113,6 +114,8 @@ __all__ = [
     "numpy",
     "optim",
     "scan",
+    "sparse",
+    "sparse_jacobian",
     "spec",
     "special",
     "stop_gradient",

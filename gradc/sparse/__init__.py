@@ -1,0 +1,12 @@
+"""Sparse derivatives: what they depend on, what may be found together, and the code that finds it.
+
+Enters: functions.  Leaves: functions whose results are sparse matrices.  Start reading at `derivatives`.
+"""
+
+from __future__ import annotations
+
+from gradc.sparse.derivatives import SparseJacobian, sparse_jacobian
+from gradc.sparse.matrix import Triplets
+from gradc.sparse.shown import SparsityPattern
+
+__all__ = ["SparseJacobian", "SparsityPattern", "Triplets", "sparse_jacobian"]

@@ -1,0 +1,106 @@
+"""A sparse derivative made ready: its pattern, its colouring, and the function that computes its entries.
+
+Enters: a graph, the input that it is differentiated by, and the values of inputs that choose elements.  Leaves: a
+`Prepared`.  All colours are directions of one batched derivative, jvp for columns and vjp for rows, whose seeds are
+comparisons with the colour of each column and never stored; the entries are gathered from it in the same function.
+Start reading at `prepared`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradc.aval import Aval, Shape
+from gradc.diff.batching import batch
+from gradc.diff.modes import pull_back, push_forward
+from gradc.diff.sparsity import Pattern, pattern_of
+from gradc.graph import Graph
+from gradc.node import OPS, Node, constant, dsl
+from gradc.ops.elementwise import cast
+from gradc.ops.leaves import full, iota
+from gradc.passes import LINEAR, run_passes
+from gradc.sparse.colouring import Colouring
+from gradc.trace import new_input
+
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def structure_of(graph: Graph, x: Node, values: Mapping[Node, Any]) -> tuple[Pattern, frozenset[Node]]:
+    """The pattern of ∂y/∂x, and the inputs among ``values`` whose values it is for."""
+    (y,) = graph.outputs
+    tangent = new_input(Aval(x.shape, x.dtype), "tangent")
+    (pushed,) = push_forward([y], [x], [tangent])
+    if pushed is None:
+        return pattern_of(None, tangent, y.size)
+    (ready,) = run_passes(Graph((*graph.inputs, tangent), (pushed,)), LINEAR).outputs
+    return pattern_of(ready, tangent, y.size, values)
+
+
+def entries_of(graph: Graph, x: Node, pattern: Pattern, colouring: Colouring, places: Numbers) -> Graph:
+    """A graph of the same inputs that computes the entries at ``places`` of all compressed products.
+
+    The products with colours of columns come first, one after another, each an array like the result; then those with
+    colours of rows, each an array like ``x``.
+    """
+    (y,) = graph.outputs
+    products = []
+    if colouring.column_colours:
+        tangent = new_input(Aval(x.shape, x.dtype), "tangent")
+        pushed = push_forward([y], [x], [tangent])
+        products.append(_products(pushed[0], tangent, y, colouring.columns, colouring.column_colours))
+    if colouring.row_colours:
+        cotangent = new_input(Aval(y.shape, y.dtype), "cotangent")
+        pulled = pull_back([y], [x], [cotangent])
+        products.append(cast(_products(pulled[0], cotangent, x, colouring.rows, colouring.row_colours), y.dtype))
+    if not products:
+        return graph.replace(outputs=(full((0,), 0, y.dtype),))
+    joint = products[0] if len(products) == 1 else OPS["concatenate"].make(products, axis=0)
+    small = np.int32 if joint.size <= np.iinfo(np.int32).max else np.int64
+    entries = OPS["gather"].make((joint, constant(places.astype(small))), axes=(0,))
+    return graph.replace(outputs=(entries,))
+
+
+def _products(linear: Node | None, leaf: Node, result: Node, colours: Numbers, count: int) -> Node:
+    """What ``linear`` is for each colour, one after another."""
+    if linear is None:
+        return full((count * result.size,), 0, result.dtype)
+    ((found, _),) = batch([linear], {leaf: _seeds(leaf, colours, count)}, count)
+    return dsl.reshape(found, (count * result.size,))
+
+
+def _seeds(leaf: Node, colours: Numbers, count: int) -> Node:
+    """For each colour the sum of its unit directions."""
+    shape: Shape = (count, *leaf.shape)
+    small = np.int16 if count < np.iinfo(np.int16).max else np.int64
+    own = constant(colours.reshape(leaf.shape).astype(small))
+    shown = OPS["broadcast"].make((own,), shape=shape, axes=tuple(range(1, len(shape))))
+    return cast(OPS["equal"].make((iota(shape, 0, small), shown)), leaf.dtype)
+
+
+def places_of(pattern: Pattern, colouring: Colouring) -> Numbers:
+    """Where each entry stands in the compressed products of `entries_of`."""
+    m, n = pattern.shape
+    by_columns = colouring.columns[pattern.columns] * m + pattern.rows
+    if not colouring.row_colours:
+        return by_columns
+    by_rows = (colouring.column_colours * m) + colouring.rows[pattern.rows] * n + pattern.columns
+    return np.where(colouring.by_rows(pattern), by_rows, by_columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What is known of a sparse derivative at one kind of arguments; ``asked`` are the flat positions and values of
+    arguments that the pattern is for."""
+
+    pattern: Pattern
+    colouring: Colouring
+    graph: Graph  #: the entries, row after row
+    asked: Sequence[tuple[int, Any]]
+
+    def fits(self, leaves: Sequence[Any]) -> bool:
+        """Whether the pattern is that of these flat arguments."""
+        return all(np.array_equal(leaves[i], value) for i, value in self.asked)
