@@ -36,6 +36,9 @@ def _infer_of(algorithm: Algorithm) -> Callable[..., Aval]:
 RESULTS: dict[Algorithm, Shapes] = {
     Algorithm.CHOLESKY: lambda a, **_: [(a, None)],
     Algorithm.TRIANGULAR_SOLVE: lambda t, b, **_: [(b, None)],
+    Algorithm.LU: lambda a, **_: [(a, None), (a[:1], np.int64)],
+    Algorithm.SOLVE: lambda a, b, **_: [(b, None)],
+    Algorithm.INVERSE: lambda a, **_: [(a, None)],
 }
 
 
@@ -60,7 +63,7 @@ def error(found: Array, wanted: Array, scale: Array | float, n: int) -> float:
     if not found.size:
         return 0.0
     size = float(np.max(np.abs(scale), initial=0.0)) or 1.0
-    eps = np.finfo(found.dtype).eps
+    eps = max(np.finfo(x.dtype).eps for x in (found, wanted))
     wide = np.abs(found.astype(np.longdouble) - wanted.astype(np.longdouble))
     return float(np.max(wide) / (size * eps * max(n, 1)))
 

@@ -116,3 +116,56 @@ def test_machines_without_code_say_so():
     a = definite("random", (4, 4), np.float64)
     with pytest.raises(gc.CompileError, match=r"the algorithm of cholesky has no code on sm_80.*target='cpu'"):
         compiled(Algorithm.CHOLESKY, a, options={"target": "sm_80"}).ptx
+
+
+# -- elimination -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("shape", "batch"),
+    [((1, 1), ()), ((3, 5), (3,)), ((5, 3), (17,)), ((8, 8), ()), ((9, 20), (17,)), ((32, 12), (3,)), ((33, 33), (2,)),
+     ((70, 65), ()), ((65, 130), ()), ((257, 255), ())],
+)  # fmt: skip
+def test_elimination_takes_the_largest_pivot(shape, batch, dtype):
+    m, n = shape
+    f, k = compiled(Algorithm.LU, draw("random", (*batch, m, n), dtype)), min(shape)
+    for kind in KINDS:
+        a = draw(kind, (*batch, m, n), dtype)
+        packed, rows = f(a)
+        lower = np.tril(packed[..., :k], -1) + np.eye(m, k)
+        upper = np.triu(packed[..., :k, :])
+        assert np.array_equal(np.sort(rows, axis=-1), np.broadcast_to(np.arange(m), rows.shape))
+        assert np.max(np.abs(lower)) <= 1
+        chosen = np.take_along_axis(a, rows[..., None], -2)
+        assert error(lower @ upper, chosen, np.abs(lower) @ np.abs(upper), k) < MOST, kind
+
+
+def test_elimination_of_ties_and_zeros():
+    a = np.array([[0.0, 1.0, 2.0], [-3.0, 1.0, 0.0], [3.0, 1.0, 0.0]])
+    for stack in (a, np.stack([a] * 5), np.kron(np.eye(4), a)):
+        packed, rows = compiled(Algorithm.LU, stack)(stack)
+        first = rows[..., :3] if stack.ndim == 2 else rows[0]
+        assert np.array_equal(first, [1, 2, 0])  # the first of the largest, in what is left too
+        assert np.all(np.isfinite(packed))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "batch"), [(1, ()), (3, (17,)), (8, ()), (20, (5,)), (33, (2,)), (70, ())])
+def test_solve_and_inverse(n, batch, dtype):
+    a = draw("random", (*batch, n, n), dtype)
+    for columns, transposed in ((1, False), (3, True), (26, False)):
+        b = draw("random", (*batch, n, columns), dtype, 1)
+        x = compiled(Algorithm.SOLVE, a, b, transposed=transposed)(a, b)
+        read = a.swapaxes(-1, -2) if transposed else a
+        assert error(read @ x, b, np.abs(read) @ np.abs(x), n) < MOST, (columns, transposed)
+    x = compiled(Algorithm.INVERSE, a)(a)
+    assert error(a @ x, np.broadcast_to(np.eye(n, dtype=dtype), a.shape), np.abs(a) @ np.abs(x), n) < MOST
+    a[..., n - 1, :] = 0.0
+    for check, b in ((True, np.ones_like(a)), (False, np.ones_like(a))):
+        f = compiled(Algorithm.SOLVE, a, b, transposed=False, check=check)
+        if check:
+            with pytest.raises(gc.LinAlgError, match="is singular"):
+                f(a, b)
+        else:
+            assert np.all(np.isnan(f(a, b)))

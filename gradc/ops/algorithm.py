@@ -16,3 +16,6 @@ class Algorithm(enum.Enum):
 
     CHOLESKY = "cholesky"  #: (a) → the lower factor; reads the lower triangle
     TRIANGULAR_SOLVE = "triangular solve"  #: (t, b) → t⁻¹b; attributes lower, transposed, unit
+    LU = "LU"  #: (a) → L and U in one matrix, and which row of a is each of theirs, int64
+    SOLVE = "solve"  #: (a, b) → a⁻¹b; attribute transposed
+    INVERSE = "inverse"  #: (a) → a⁻¹

@@ -73,4 +73,7 @@ def matrices_aside(batch: int, shapes: Sequence[Shape], lanes: int) -> int:
 _FLOPS: Mapping[Algorithm, Callable[[list[Shape]], float]] = {
     Algorithm.CHOLESKY: lambda shapes: shapes[0][0] ** 3 / 3,
     Algorithm.TRIANGULAR_SOLVE: lambda shapes: shapes[0][0] ** 2 * shapes[1][1],
+    Algorithm.LU: lambda shapes: min(shapes[0]) ** 2 * (max(shapes[0]) - min(shapes[0]) / 3),
+    Algorithm.SOLVE: lambda shapes: shapes[0][0] ** 2 * (shapes[0][0] * 2 / 3 + 2 * shapes[1][1]),
+    Algorithm.INVERSE: lambda shapes: shapes[0][0] ** 3 * 8 / 3,
 }

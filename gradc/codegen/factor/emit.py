@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradc.codegen import memory
-from gradc.codegen.factor import cholesky, triangular
+from gradc.codegen.factor import cholesky, elimination, triangular
 from gradc.codegen.factor.matrices import Matrices
 from gradc.codegen.factor.number import Number
 from gradc.codegen.factor.rows import Bench
@@ -51,6 +51,13 @@ class Program:
 PROGRAMS: Mapping[Algorithm, Program] = {
     Algorithm.CHOLESKY: Program(cholesky.alone, cholesky.scratch, cholesky.aside, cholesky.tiles),
     Algorithm.TRIANGULAR_SOLVE: Program(triangular.alone, triangular.scratch, triangular.aside, triangular.tiles),
+    Algorithm.LU: Program(elimination.alone, elimination.scratch, elimination.aside, elimination.tiles),
+    Algorithm.SOLVE: Program(
+        elimination.solve_alone, elimination.solve_scratch, elimination.solve_aside, elimination.solve_tiles
+    ),
+    Algorithm.INVERSE: Program(
+        elimination.inverse_alone, elimination.inverse_scratch, elimination.inverse_aside, elimination.inverse_tiles
+    ),
 }
 
 

@@ -16,9 +16,14 @@ from gradc.codegen.factor.update import Update
 from gradc.schedule.factor import Factor, Matrix
 
 
+def spare(work: Factor, number: int) -> int:
+    """Elements of scratch for a result that nobody reads."""
+    return work.targets[number].size if work.targets[number].slot < 0 else 0
+
+
 @dataclass(frozen=True)
 class Matrices:
-    """One matrix of each operand and result; a result that nobody reads is None.
+    """One matrix of each operand and result, or a vector: element (i, 0) then; a result that nobody reads is None.
 
     ``pack`` is the scratch of products, ``scratch`` what the program asked for.
     """
@@ -38,7 +43,7 @@ class Matrices:
 
         def grid(m: Matrix, number: int) -> Grid:
             start = memory.offset_pointer(bench.f, f"%m{number}", (element * m.size).value, m.dtype)
-            return Grid(bench, start, m.shape[-1], 1, m.dtype)
+            return Grid(bench, start, m.shape[-1] if len(m.shape) == 2 else 1, 1, m.dtype)
 
         sources = [grid(m, k) for k, m in enumerate(work.sources)]
         behind = len(sources)
@@ -70,6 +75,16 @@ class Matrices:
             row = target.row(i)
             for chunk in self.bench.across(0, columns):
                 row[chunk] = x
+
+    def solve(
+        self, t: Grid, x: Grid, n: Index, columns: Index, lower: bool, transposed: bool = False, unit: bool = False
+    ) -> None:
+        """x[:n, :columns] becomes T⁻¹x for a triangle of ``t``, or T⁻ᵀx."""
+        left, b = t.turned if transposed else t, self.bench
+        if lower == transposed:  # an upper triangle
+            left = left.backwards(n, n)
+            x = Grid(b, x.at(b.index(n) - 1), -b.index(x.down))
+        self.update.solve(left, x, n, columns, self.pack, unit)
 
     def fails_where(self, bad: Number, kind: int) -> None:
         """Of this matrix all results are NaN if ``bad`` holds; and where failures are told, that is told."""

@@ -10,9 +10,11 @@ A program is the same text for both: ``for k in side.range(0, n)`` gives numbers
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from gradc.codegen import memory
 from gradc.codegen.factor.number import Index, Number, select
@@ -35,17 +37,55 @@ class Tile:
     def __getitem__(self, place: tuple[Index, Index]) -> Number:
         if self.side.unrolled:
             return self.held[_known(place)]
-        return self.side.load(self.pointer, self._offset(place))
+        return self.side.load(self.pointer, self.offset(place))
 
     def __setitem__(self, place: tuple[Index, Index], x: Number | float) -> None:
         if self.side.unrolled:
             self.held[_known(place)] = self.side.number(x)
         else:
-            self.side.store(self.pointer, self._offset(place), self.side.number(x))
+            self.side.store(self.pointer, self.offset(place), self.side.number(x))
 
-    def _offset(self, place: tuple[Index, Index]) -> Number:
+    def offset(self, place: tuple[Index, Index]) -> Number:
+        """Where an element lies, counted in vectors."""
         i, j = map(self.side.index, place)
         return i * self.columns + j
+
+    @property
+    def turned(self) -> Turned:
+        """The transpose."""
+        return Turned(self)
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A tile with rows and columns exchanged."""
+
+    of: Tile
+
+    @property
+    def side(self) -> Side:
+        return self.of.side
+
+    @property
+    def pointer(self) -> str:
+        return self.of.pointer
+
+    @property
+    def rows(self) -> int:
+        return self.of.columns
+
+    @property
+    def columns(self) -> int:
+        return self.of.rows
+
+    def __getitem__(self, place: tuple[Index, Index]) -> Number:
+        return self.of[place[1], place[0]]
+
+    def __setitem__(self, place: tuple[Index, Index], x: Number | float) -> None:
+        self.of[place[1], place[0]] = x
+
+    def offset(self, place: tuple[Index, Index]) -> Number:
+        return self.of.offset((place[1], place[0]))
 
 
 def _known(place: tuple[Index, Index]) -> tuple[int, int]:
@@ -98,6 +138,32 @@ class Side:
             loop.next = [x.value for x in found]
         return [Number(self.f, x) for x in loop.result]
 
+    def counted(self, k: Index) -> Number:
+        """A position as a number of `dtype`, which it is small enough for, in every lane."""
+        return self.number(float(k) if isinstance(k, int) else k.converted(self.dtype))
+
+    def exchange(self, t: AnyTile, k: Index, place: Number) -> None:
+        """Row k and row ``place``, another one in each lane and not before it, change places."""
+        if not self.unrolled:
+            self._exchange_in_memory(t, k, place)
+            return
+        assert isinstance(k, int)
+        first = [t[k, j] for j in range(t.columns)]
+        for i in range(k + 1, t.rows):
+            hit = place.equals(float(i))
+            for j, x in enumerate(first):
+                y = t[i, j]
+                t[i, j], t[k, j] = select(hit, x, y), select(hit, y, t[k, j])
+
+    def _exchange_in_memory(self, t: AnyTile, k: Index, place: Number) -> None:
+        lane = Number(self.f, Lanes(self.f, self.lanes).lane_index())
+        other = place.converted("int64")
+        for j in self.range(0, t.columns):
+            at = t.offset((other, j)) * self.lanes + lane
+            x, y = t[k, j], memory.gather(self.f, t.pointer, at.value, self.dtype)
+            memory.scatter(self.f, x.value, t.pointer, at.value)
+            t[k, j] = Number(self.f, y)
+
     # -- memory ------------------------------------------------------------------------------------------------------
     def load(self, pointer: str, element: Number) -> Number:
         place = memory.offset_pointer(self.f, pointer, (element * self.lanes).value, self.dtype)
@@ -133,15 +199,17 @@ class Side:
         pointers = self._pointers(m, len(self.work.sources) + number)
 
         def kept(x: Number) -> Number:
-            return x if bad is None else select(bad, float("nan"), x)
+            if bad is not None and m.dtype == self.dtype:
+                return select(bad, math.nan, x)
+            return x.converted(m.dtype)
 
         if self.unrolled:
             for first in range(0, m.size, self.lanes):
                 places = [divmod(k, tile.columns) for k in range(first, min(first + self.lanes, m.size))]
-                self._write(pointers, const(first, "int64"), [kept(tile[place]) for place in places])
+                self._write(m, pointers, const(first, "int64"), [kept(tile[place]) for place in places])
             return
         for at, count in self._stretches(m.size):
-            self._write(pointers, at, [kept(self.load(tile.pointer, Number(self.f, at) + k)) for k in range(count)])
+            self._write(m, pointers, at, [kept(self.load(tile.pointer, Number(self.f, at) + k)) for k in range(count)])
 
     def _stretches(self, size: int) -> Iterator[tuple[Value, int]]:
         """A matrix as stretches of as many elements as there are lanes, and last what is left."""
@@ -167,12 +235,12 @@ class Side:
         rows = [memory.load(self.f, p, self.dtype, self.lanes, mask) for p in places]
         return [Number(self.f, x) for x in self._transposed(rows)[:count]]
 
-    def _write(self, pointers: Sequence[str], at: Value, elements: Sequence[Number]) -> None:
+    def _write(self, m: Matrix, pointers: Sequence[str], at: Value, elements: Sequence[Number]) -> None:
         fill = [elements[0].value] * (self.lanes - len(elements))
         mask = memory.first_lanes(len(elements), self.lanes) if fill else None
         for lane, row in enumerate(self._transposed([*(x.value for x in elements), *fill])):
             with self._live(lane):
-                memory.store(self.f, row, memory.offset_pointer(self.f, pointers[lane], at, self.dtype), mask)
+                memory.store(self.f, row, memory.offset_pointer(self.f, pointers[lane], at, m.dtype), mask)
 
     def _transposed(self, rows: list[Value]) -> list[Value]:
         return transpose(self.f, rows) if self.lanes > 1 else rows
@@ -197,6 +265,9 @@ class Side:
             lane = Value(self.f.let(f"call i64 @{name}(i64 {wide}, i1 false)"), "int64")
         report(self.f, self.status, b.any(bad.value), kind, self.work.node, b.add(self.first.value, lane))
         return None
+
+
+AnyTile: TypeAlias = Tile | Turned
 
 
 def _sides(m: Matrix) -> tuple[int, int]:

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 from gradc.codegen.factor.matrices import Matrices
 from gradc.codegen.factor.number import absolute, fma, smaller
-from gradc.codegen.factor.rows import Grid
-from gradc.codegen.factor.side import Side, Tile
+from gradc.codegen.factor.side import AnyTile, Side, Tile
 from gradc.codegen.status import SINGULAR
 from gradc.schedule.factor import Factor
 
@@ -33,7 +32,7 @@ def aside(s: Side) -> None:
     s.write(0, x, bad)
 
 
-def solve_tile(s: Side, t: Tile, x: Tile, lower: bool, transposed: bool = False, unit: bool = False) -> None:
+def solve_tile(s: Side, t: AnyTile, x: Tile, lower: bool, transposed: bool = False, unit: bool = False) -> None:
     """x becomes T⁻¹x or T⁻ᵀx: row after row solved, and taken out of those that follow."""
     n, first = x.rows, lower != transposed
     for k in s.range(0, n) if first else s.down(n, 0):
@@ -56,20 +55,10 @@ def alone(m: Matrices) -> None:
     n, columns = m.work.sources[1].shape
     assert x is not None
     m.copy(right, x, n, columns)
-    solve_in_place(m, t, x, n, columns, bool(m.attr("lower")), bool(m.attr("transposed")), bool(m.attr("unit")))
+    m.solve(t, x, n, columns, bool(m.attr("lower")), bool(m.attr("transposed")), bool(m.attr("unit")))
     if not m.attr("unit"):
         bad = m.bench.cell(False, "bool")
         for k in m.bench.range(0, n):
             bad.set(bad.get() | t[k, k].equals(0.0))
         m.fails_where(bad.get(), SINGULAR)
 
-
-def solve_in_place(
-    m: Matrices, t: Grid, x: Grid, n: int, columns: int, lower: bool, transposed: bool = False, unit: bool = False
-) -> None:
-    """x becomes T⁻¹x for a triangle of ``t``, or T⁻ᵀx."""
-    left = t.turned if transposed else t
-    if lower == transposed:  # an upper triangle
-        left, x = left.backwards(n, n), x.from_(m.bench.index(n) - 1, 0)
-        x = Grid(m.bench, x.pointer, -m.bench.index(x.down))
-    m.update.solve(left, x, n, columns, m.pack, unit)
