@@ -16,17 +16,16 @@ from typing import Any
 
 import numpy as np
 
+from gradc.api.bodies import Leaves, as_aval, closed, is_array, over, parameter_name, ran, required_function
 from gradc.api.transform import Transform
 from gradc.aval import Aval, promoted
-from gradc.containers import Structure, flatten, leaf_map, leaves_of, path_text
+from gradc.containers import Structure, flatten, leaves_of, path_text
 from gradc.errors import DTypeError, ShapeError, TraceError
 from gradc.graph import Graph
 from gradc.node import OPS, Node, as_node, here, next_serial
-from gradc.ops.control import Loop, is_costless, items, lifted, unrolled
-from gradc.ops.elementwise import cast
+from gradc.ops.control import Loop, items, lifted, unrolled
 from gradc.ops.leaves import full, iota
-from gradc.ops.record import Kind
-from gradc.trace import aval_of, function_name, new_input, parameter_names, run, trace
+from gradc.trace import aval_of, new_input, trace
 
 #: A carry that starts as a Python number takes the dtype of what the body makes of it; that settles at once.
 ATTEMPTS = 4
@@ -63,26 +62,26 @@ def scan(
     >>> float(total), sums.tolist()
     (6.0, [0.0, 1.0, 3.0, 6.0])
     """
-    title = _callable(f, "scan", "a function (carry, x) -> (carry, y)")
-    start, rows = _Leaves.of(init, _parameter(f, 0, "init"), "scan"), _Leaves.of(xs, "xs", "scan")
+    title = required_function(f, "scan", "a function (carry, x) -> (carry, y)")
+    start, rows = Leaves.of(init, parameter_name(f, 0, "init"), "scan"), Leaves.of(xs, "xs", "scan")
     steps = _steps(rows, length)
     wanted = _unroll_count(unroll, steps)
     slices = [Aval(a.shape[1:], a.dtype) for a in rows.avals]
 
     def traced(avals: Sequence[Aval]) -> _Body:
-        graph, consts = _closed(f, start.nest(avals), rows.nest(slices))
+        graph, consts = closed(f, start.nest(avals), rows.nest(slices))
         return _Body.of_pair(graph, consts, title, "scan")
 
     body, avals = _settled(traced, start, title)
     heads, columns = start.inputs(), rows.inputs()
-    inits = tuple(_as(x, a) for x, a in zip(heads, avals, strict=True))
+    inits = tuple(as_aval(x, a) for x, a in zip(heads, avals, strict=True))
     loop = Loop(body.graph, tuple(body.consts), inits, tuple(columns), steps, bool(reverse))
-    flat = _ran([*heads, *columns], _in_blocks(loop, wanted), title, [*start.values, *rows.values])
+    flat = ran([*heads, *columns], _in_blocks(loop, wanted), title, [*start.values, *rows.values])
     carry, ys = flat[: len(avals)], flat[len(avals) :]
     return start.structure.unflatten(carry), body.ys.unflatten(ys)
 
 
-def _steps(rows: _Leaves, length: int | None) -> int:
+def _steps(rows: Leaves, length: int | None) -> int:
     """The number of steps, from the first axis of every array of ``xs`` and ``length``."""
     if length is not None:
         length = _static(length, "length")
@@ -179,22 +178,22 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
     >>> int(gc.fori_loop(1, 6, lambda i, product: product * i, 1))
     120
     """
-    title = _callable(body, "fori_loop", "a function (i, value) -> value")
+    title = required_function(body, "fori_loop", "a function (i, value) -> value")
     if isinstance(lower, Node) or isinstance(upper, Node):
         return _counting_while(lower, upper, body, init)
     first, last = _bound(lower, "lower"), _bound(upper, "upper")
-    start = _Leaves.of(init, _parameter(body, 1, "init"), "fori_loop")
+    start = Leaves.of(init, parameter_name(body, 1, "init"), "fori_loop")
     steps = max(last - first, 0)
 
     def traced(avals: Sequence[Aval]) -> _Body:
-        graph, consts = _closed(body, Aval((), np.dtype(np.int64), weak=True), start.nest(avals))
+        graph, consts = closed(body, Aval((), np.dtype(np.int64), weak=True), start.nest(avals))
         return _Body.of_value(_counted(graph, len(consts), first), consts)
 
     found, avals = _settled(traced, start, title)
     inputs = start.inputs()
-    inits = tuple(_as(x, a) for x, a in zip(inputs, avals, strict=True))
+    inits = tuple(as_aval(x, a) for x, a in zip(inputs, avals, strict=True))
     loop = Loop(found.graph, tuple(found.consts), inits, (iota((steps,)),), steps)
-    return start.structure.unflatten(_ran(inputs, items(loop.node()), title, start.values))
+    return start.structure.unflatten(ran(inputs, items(loop.node()), title, start.values))
 
 
 def _counted(graph: Graph, consts: int, first: int) -> Graph:
@@ -241,22 +240,22 @@ def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
     >>> int(gc.while_loop(lambda n: n < 100, lambda n: 2 * n, 1))
     128
     """
-    _callable(cond, "while_loop", "a condition (value) -> bool")
-    title = _callable(body, "while_loop", "a function (value) -> value")
+    required_function(cond, "while_loop", "a condition (value) -> bool")
+    title = required_function(body, "while_loop", "a function (value) -> value")
     most = None if max_steps is None else _static(max_steps, "max_steps")
-    start = _Leaves.of(init, _parameter(body, 0, "init"), "while_loop")
+    start = Leaves.of(init, parameter_name(body, 0, "init"), "while_loop")
 
     def traced(avals: Sequence[Aval]) -> _Body:
-        graph, consts = _closed(body, start.nest(avals))
+        graph, consts = closed(body, start.nest(avals))
         return _Body.of_value(graph, consts)
 
     found, avals = _settled(traced, start, title)
-    test, test_consts = _closed(cond, start.nest(avals))
+    test, test_consts = closed(cond, start.nest(avals))
     _one_bool(test, "while_loop: the condition")
     inputs = start.inputs()
-    inits = tuple(_as(x, a) for x, a in zip(inputs, avals, strict=True))
+    inits = tuple(as_aval(x, a) for x, a in zip(inputs, avals, strict=True))
     loop = _while(found, test, test_consts, inits, most)
-    return start.structure.unflatten(_ran(inputs, items(loop.node()), title, start.values))
+    return start.structure.unflatten(ran(inputs, items(loop.node()), title, start.values))
 
 
 def _while(body: _Body, test: Graph, test_consts: Sequence[Node], inits: tuple[Node, ...], most: int | None) -> Loop:
@@ -293,32 +292,25 @@ def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *
     >>> float(gc.cond(True, np.sin, np.cos, 0.0))
     0.0
     """
-    titles = [_callable(f, "cond", "a function of the operands") for f in (true_fn, false_fn)]
-    given = _Leaves.of(tuple(operands), "operand", "cond")
-    which = _Leaves.of(pred, "pred", "cond")
+    titles = [required_function(f, "cond", "a function of the operands") for f in (true_fn, false_fn)]
+    given = Leaves.of(tuple(operands), "operand", "cond")
+    which = Leaves.of(pred, "pred", "cond")
     if len(which.avals) != 1 or which.avals[0].shape != ():
         shown = ", ".join(map(str, which.avals)) or repr(pred)
         raise ShapeError(
             f"{here()}: cond: pred must be one scalar, got {shown}.\n"
             "  Reduce it with np.any or np.all; choose elements with np.where, or rows with gc.vmap."
         )
-    (one, one_consts), (two, two_consts) = (_closed(f, *given.nest(given.avals)) for f in (true_fn, false_fn))
+    (one, one_consts), (two, two_consts) = (closed(f, *given.nest(given.avals)) for f in (true_fn, false_fn))
     one, two = _same_results(one, two, titles)
     (chosen,), inputs = which.inputs(), given.inputs()
     consts = list(dict.fromkeys((*one_consts, *two_consts)))
-    branches = [_over(graph, own, consts) for graph, own in ((one, one_consts), (two, two_consts))]
+    branches = [over(graph, own, consts) for graph, own in ((one, one_consts), (two, two_consts))]
     test = chosen if chosen.dtype == np.bool_ else OPS["not_equal"].make((chosen, full((), 0, chosen.dtype)))
     node = OPS["cond"].make((test, *consts, *inputs), body=branches[0], otherwise=branches[1])
-    flat = _ran([chosen, *inputs], items(node), "cond", [*which.values, *given.values])
+    flat = ran([chosen, *inputs], items(node), "cond", [*which.values, *given.values])
     assert one.out_tree is not None
     return one.out_tree.unflatten(flat)
-
-
-def _over(graph: Graph, own: Sequence[Node], consts: Sequence[Node]) -> Graph:
-    """A branch that takes the consts of both branches."""
-    named = dict(zip(own, graph.inputs, strict=False))
-    leaves = [named[c] if c in named else new_input(c.aval, "const") for c in consts]
-    return graph.replace(inputs=(*leaves, *graph.inputs[len(own) :]))
 
 
 def _same_results(one: Graph, two: Graph, titles: Sequence[str]) -> tuple[Graph, Graph]:
@@ -340,8 +332,8 @@ def _same_results(one: Graph, two: Graph, titles: Sequence[str]) -> tuple[Graph,
                 f"{here()}: cond: both functions must return the same shapes and dtypes; {name} is {a.aval} in "
                 f"{titles[0]}, {b.aval} in {titles[1]}"
             )
-        left.append(_as(a, aval))
-        right.append(_as(b, aval))
+        left.append(as_aval(a, aval))
+        right.append(as_aval(b, aval))
     return one.replace(outputs=tuple(left)), two.replace(outputs=tuple(right))
 
 
@@ -373,7 +365,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> float(gc.grad(gc.checkpoint(lambda x: np.sin(np.sin(x))))(0.0))
     1.0
     """
-    _callable(f, "checkpoint", "a function")
+    required_function(f, "checkpoint", "a function")
 
     return Checkpointed(f)
 
@@ -385,71 +377,14 @@ class Checkpointed(Transform):
         leaves = leaves_of((args, kwargs))[0]
         since = next_serial()
         graph = trace(self.function, *args, **kwargs)
-        body, consts = lifted(graph, lambda node: node.serial < since or _is_array(node))
+        body, consts = lifted(graph, lambda node: node.serial < since or is_array(node))
         inputs = [new_input(x.aval, graph.names.get(x, "argument")) for x in graph.inputs]
         node = OPS["checkpoint"].make((*consts, *inputs), body=body)
         assert graph.out_tree is not None
-        return graph.out_tree.unflatten(_ran(inputs, items(node), graph.title, leaves))
+        return graph.out_tree.unflatten(ran(inputs, items(node), graph.title, leaves))
 
 
 # -- bodies ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Leaves:
-    """The arrays of a container, with what errors call them."""
-
-    values: list[Any]
-    avals: list[Aval]
-    names: list[str]
-    structure: Structure
-
-    @classmethod
-    def of(cls, tree: Any, what: str, whose: str) -> _Leaves:
-        """Flatten a container; a Python bool in it is an array."""
-        values, paths, structure = flatten(leaf_map(_bool_array, tree))
-        names = [f"{what}{path_text(p)}" for p in paths]
-        for _, static in structure.static:
-            raise TypeError(
-                f"{here()}: {whose}: {what} holds {static.value!r:.40}, which is not an array; close over it instead"
-            )
-        return cls(values, [aval_of(v, n) for v, n in zip(values, names, strict=True)], names, structure)
-
-    def inputs(self) -> list[Node]:
-        """A fresh leaf for each array."""
-        return [new_input(a, name) for a, name in zip(self.avals, self.names, strict=True)]
-
-    def nest(self, avals: Sequence[Aval]) -> Any:
-        """The container with avals in place of its arrays."""
-        return self.structure.unflatten(avals)
-
-
-def _parameter(f: Callable[..., Any], position: int, otherwise: str) -> str:
-    """What ``f`` calls an argument: the user's name of the carry."""
-    name = parameter_names(f, position + 1)[position]
-    return otherwise if name == f"arg{position}" else name
-
-
-def _bool_array(leaf: Any) -> Any:
-    return np.bool_(leaf) if isinstance(leaf, bool) else leaf
-
-
-def _is_array(node: Node) -> bool:
-    """A captured array of several elements; single numbers are written where they are used."""
-    return node.op.kind is Kind.CONSTANT and not is_costless(node)
-
-
-def _closed(f: Callable[..., Any], *args: Any) -> tuple[Graph, list[Node]]:
-    """``f`` traced as a body, and what it reads from outside: its first operands."""
-    since = next_serial()
-
-    @functools.wraps(f, assigned=("__module__", "__qualname__", "__doc__"), updated=())
-    def with_bools(*inner: Any) -> Any:
-        return leaf_map(_bool_array, f(*inner))
-
-    with_bools.__name__ = function_name(f)
-    graph = trace(with_bools, *args)
-    return lifted(graph, lambda node: node.serial < since or _is_array(node))
 
 
 @dataclass(frozen=True)
@@ -482,7 +417,7 @@ class _Body:
 
     def finished(self, avals: Sequence[Aval]) -> _Body:
         """With outputs cast to what the carry is."""
-        carried = [_as(y, a) for y, a in zip(self.graph.outputs, avals, strict=False)]
+        carried = [as_aval(y, a) for y, a in zip(self.graph.outputs, avals, strict=False)]
         outputs = (*carried, *self.graph.outputs[self.count :])
         return _Body(self.graph.replace(outputs=outputs), self.consts, self.carry, self.ys, self.count)
 
@@ -499,7 +434,7 @@ def _without_constants(graph: Graph, whose: str) -> Structure:
     return tree
 
 
-def _settled(traced: Callable[[Sequence[Aval]], _Body], start: _Leaves, title: str) -> tuple[_Body, list[Aval]]:
+def _settled(traced: Callable[[Sequence[Aval]], _Body], start: Leaves, title: str) -> tuple[_Body, list[Aval]]:
     """The body on carries that it returns as they are; a carry that starts as a Python number yields to the body."""
     avals = list(start.avals)
     for _ in range(ATTEMPTS):
@@ -556,23 +491,6 @@ def _yielding(given: Aval, returned: Aval) -> Aval | None:
 
 def _zero(aval: Aval) -> float | int:
     return 0.0 if aval.is_float else 0
-
-
-def _ran(inputs: Sequence[Node], outputs: Sequence[Node], title: str, values: Sequence[Any]) -> list[Any]:
-    """The outputs for values of the inputs: evaluated, or inlined into the open trace."""
-    names = {x: str(x.attrs["name"]) for x in inputs}
-    return run(Graph(tuple(inputs), tuple(outputs), names, title=title), values)
-
-
-def _as(node: Node, aval: Aval) -> Node:
-    """``node`` with the dtype of ``aval``."""
-    return node if node.dtype == aval.dtype else cast(node, aval.dtype)
-
-
-def _callable(f: Any, whose: str, what: str) -> str:
-    if not callable(f):
-        raise TypeError(f"{here()}: {whose} expects {what}, got {f!r:.60}")
-    return function_name(f)
 
 
 __all__ = ["checkpoint", "cond", "fori_loop", "scan", "while_loop"]
