@@ -43,6 +43,7 @@ from gradc.errors import (
 from gradc.explain import assume
 from gradc.graph import Graph
 from gradc.node import Node
+from gradc.solve import LinearSolution, custom_linear_solve, linear_solve
 from gradc.sparse import sparse_jacobian
 from gradc.trace import spec, trace
 from gradc.version import __version__
@@ -87,6 +88,7 @@ __all__ = [
     "IndexingError",
     "Jitted",
     "LinAlgError",
+    "LinearSolution",
     "Node",
     "PromotionWarning",
     "Report",
@@ -102,6 +104,7 @@ __all__ = [
     "compile",
     "cond",
     "custom_derivative",
+    "custom_linear_solve",
     "explain",
     "fori_loop",
     "grad",
@@ -110,6 +113,7 @@ __all__ = [
     "jacobian",
     "jit",
     "jvp",
+    "linear_solve",
     "nn",
     "numpy",
     "optim",

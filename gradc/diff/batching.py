@@ -12,11 +12,13 @@ from gradc.aval import Aval
 from gradc.diff.calls import batch_call
 from gradc.diff.custom import batch_custom
 from gradc.diff.functions import batch_function
+from gradc.diff.implicit import batch_implicit
 from gradc.diff.loops import batch_loop
 from gradc.interpret import topological
 from gradc.node import Node, derived_from, dsl
 from gradc.ops.control import Loop, inner_leaf, is_function
-from gradc.ops.custom import rule_of
+from gradc.ops.custom import DerivativeRule, rule_of
+from gradc.ops.implicit import ImplicitRule
 from gradc.ops.leaves import iota
 from gradc.ops.record import HOLDERS, LEAVES, Kind
 
@@ -56,6 +58,9 @@ def batch_through_bodies(
     if node.op.kind is Kind.LOOP:
         return batch_loop(Loop.of(node), args, batched, size, batch)
     if (rule := rule_of(node)) is not None:
+        if isinstance(rule, ImplicitRule):
+            return batch_implicit(node, rule, args, batched, size, batch)
+        assert isinstance(rule, DerivativeRule)
         return batch_custom(node, rule, args, batched, size, batch)
     if is_function(node):
         return batch_function(node, args, batched, size, batch)

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradc.diff.dependence import constant_part, dependents, evaluated, stepwise_part, without_rules
+from gradc.diff.dependence import evaluated, refuse_unless_linear, without_rules
 from gradc.diff.loops import Batch, Maybe, Pull, Push, partner, shown, wide_leaf, zeros_like
-from gradc.errors import TraceError
 from gradc.graph import Graph
-from gradc.node import OPS, Node, describe, here
+from gradc.node import OPS, Node
 from gradc.ops.control import item, tell
 from gradc.ops.custom import DerivativeRule, RuleKind
 from gradc.ops.ranges import range_of
@@ -80,28 +79,8 @@ def _written_out(rule: DerivativeRule, linear: Sequence[Node], push: Push) -> li
     known = rule.written
     if known is None:
         known = without_rules(rule.graph.outputs, linear)
-        tangents = push(known, list(linear), [partner(x, "d") for x in linear])
-        moving = [t for t in tangents if t is not None]
         what = "tangents" if rule.kind == "jvp" else "cotangents"
-        if any(t in dependents(moving, linear) for t in moving):
-            raise TraceError(
-                f"{here()}: the {rule.kind} rule of {rule.title} is not linear in its {what}.\n"
-                f"  Multiply {what} by values of the primals, and add such products; nothing else is a derivative."
-            )
-        step = stepwise_part(known, linear)
-        if step is not None:
-            raise TraceError(
-                f"{here()}: the {rule.kind} rule of {rule.title} is not linear in its {what}: it applies "
-                f"{step.op.name} to them, in {describe(step)}.\n"
-                f"  Decide and round by the primals, not by the {what}; what is multiplied with these may be anything."
-            )
-        adds = constant_part(known, linear)
-        if adds is not None:
-            raise TraceError(
-                f"{here()}: the {rule.kind} rule of {rule.title} is not linear in its {what}: it gives something else "
-                f"than 0 where they are 0, by {describe(adds)}.\n"
-                f"  Return sums of products with the {what}, and None where the derivative is 0."
-            )
+        refuse_unless_linear(known, linear, push, f"the {rule.kind} rule of {rule.title}", what, "the primals")
         rule.written = known
     return known
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gradc.diff.forward import node_tangent
 from gradc.diff.linear import partials_of
-from gradc.diff.loops import zeros_like
+from gradc.diff.loops import Push, partner, zeros_like
 from gradc.diff.reverse import is_linear_in
+from gradc.errors import TraceError
 from gradc.graph import Graph, rewrite, substitute
 from gradc.interpret import topological
-from gradc.node import Node
+from gradc.node import Node, describe, here
 from gradc.ops.contraction import guarded
 from gradc.ops.control import (
     Loop,
@@ -28,6 +29,7 @@ from gradc.ops.control import (
     result_count,
 )
 from gradc.ops.custom import rule_of
+from gradc.ops.implicit import implicit_rule_of
 from gradc.ops.products import times
 from gradc.ops.ranges import as_factor, is_safe, range_of, vanishes
 from gradc.ops.record import HOLDERS, Kind
@@ -111,12 +113,12 @@ def _marked(body: Graph, marks: Sequence[bool]) -> list[Node]:
 def without_rules(outputs: Sequence[Node], inputs: Sequence[Node]) -> list[Node]:
     """``outputs`` with the body in place of every function with a derivative of its own that depends on ``inputs``.
 
-    What does not depend on them keeps its rule.
+    What does not depend on them keeps its rule, and so does what solves an equation: its body is no such function.
     """
     touched = dependents(outputs, inputs)
 
     def results(node: Node, args: tuple[Node, ...]) -> Sequence[Node] | None:
-        if node not in touched:
+        if node not in touched or implicit_rule_of(node) is not None:
             return None
         inner = moving_inputs(node, [a in touched for a in node.args])
         held = bodies(node)
@@ -140,7 +142,7 @@ def stepwise_part(outputs: Sequence[Node], inputs: Sequence[Node]) -> Node | Non
     """
     touched = dependents(outputs, inputs)
     for node in topological(outputs):
-        if node not in touched or node.op.kind is Kind.ITEM or not node.args:
+        if node not in touched or node.op.kind is Kind.ITEM or not node.args or implicit_rule_of(node) is not None:
             continue
         if node.op.kind in HOLDERS:
             found = _in_bodies(node, touched, stepwise_part)
@@ -211,12 +213,40 @@ def _added_by(node: Node, touched: set[Node]) -> Node | None:
 def _added_inside(node: Node, touched: set[Node]) -> Node | None:
     """What a body adds; ``node`` where a carry of a loop starts with something else than 0 and comes to depend."""
     moves = [a in touched for a in node.args]
+    if (rule := implicit_rule_of(node)) is not None:  # linear in b, as a whole
+        b = node.args[len(rule.consts_of(node.args)) :]
+        return node if any(a not in touched and not vanishes(a) for a in b) else None
     inner = moving_inputs(node, moves)
     if node.op.kind is Kind.LOOP and inner is not None:
         for operand, before, within in zip(node.args, moves, inner["body"], strict=True):
             if within and not before and operand.aval.is_float and not vanishes(operand):
                 return node
     return _in_bodies(node, touched, constant_part)
+
+
+def refuse_unless_linear(
+    outputs: Sequence[Node], inputs: Sequence[Node], push: Push, whose: str, what: str, others: str
+) -> None:
+    """TraceError if ``outputs`` are not linear in ``inputs``, which errors call ``what``; ``others`` is the rest."""
+    tangents = push(outputs, inputs, [partner(x, "d") for x in inputs])
+    moving = [t for t in tangents if t is not None]
+    if any(t in dependents(moving, inputs) for t in moving):
+        raise TraceError(
+            f"{here()}: {whose} is not linear in its {what}.\n"
+            f"  Multiply the {what} by values of {others}, and add such products; nothing else is linear."
+        )
+    step = stepwise_part(outputs, inputs)
+    if step is not None:
+        raise TraceError(
+            f"{here()}: {whose} is not linear in its {what}: it applies {step.op.name} to them, in {describe(step)}.\n"
+            f"  Decide and round by {others}, not by the {what}; what is multiplied with these may be anything."
+        )
+    adds = constant_part(outputs, inputs)
+    if adds is not None:
+        raise TraceError(
+            f"{here()}: {whose} is not linear in its {what}: it gives something else than 0 where they are 0, by "
+            f"{describe(adds)}.\n  Return sums of products with the {what}; of a derivative that is 0, None."
+        )
 
 
 # -- a linear map evaluated --------------------------------------------------------------------------------------------

@@ -15,13 +15,15 @@ from gradc.diff.calls import pull_call, push_call
 from gradc.diff.custom import pull_custom, push_custom
 from gradc.diff.forward import node_tangent
 from gradc.diff.functions import pull_function, push_function
+from gradc.diff.implicit import pull_implicit, push_implicit
 from gradc.diff.linear import active_nodes, passes
 from gradc.diff.loops import pull_loop, push_linear, push_loop
 from gradc.diff.reverse import accumulate, pull_through
 from gradc.graph import substitute
 from gradc.node import Node, derived_from
 from gradc.ops.control import Loop, informed, inner_leaf, is_function, result_count
-from gradc.ops.custom import rule_of
+from gradc.ops.custom import BodyRule, DerivativeRule, rule_of
+from gradc.ops.implicit import ImplicitRule
 from gradc.ops.ranges import range_of
 from gradc.ops.record import HOLDERS, Kind
 
@@ -73,7 +75,7 @@ def _push_through_bodies(node: Node, tangents: Sequence[Node | None], split: boo
     if node.op.kind is Kind.LOOP:
         return (push_linear if split else push_loop)(Loop.of(node), tangents, push)
     if (rule := rule_of(node)) is not None:
-        return push_custom(node, rule, tangents, push, pull_back)
+        return _push_by_rule(node, rule, tangents, split)
     if is_function(node):
         return push_function(node, tangents, push, split)
     return push_call(node, tangents, push)
@@ -151,9 +153,26 @@ def _pull_through_bodies(
     if node.op.kind is Kind.LOOP:
         pulled = pull_loop(Loop.of(node), moves, given, linearise, pull_back)
     elif (rule := rule_of(node)) is not None:
-        pulled = pull_custom(node, rule, moves, given, push_forward, pull_back)
+        pulled = _pull_by_rule(node, rule, moves, given)
     elif is_function(node):
         pulled = pull_function(node, moves, given, pull_back)
     else:
         pulled = pull_call(node, moves, given, pull_back)
     return [(a, c) for a, c in zip(node.args, pulled, strict=True) if c is not None]
+
+
+def _push_by_rule(node: Node, rule: BodyRule, tangents: Sequence[Node | None], split: bool) -> list[Node | None]:
+    push = linearise if split else push_forward
+    if isinstance(rule, ImplicitRule):
+        return push_implicit(node, rule, tangents, push)
+    assert isinstance(rule, DerivativeRule)
+    return push_custom(node, rule, tangents, push, pull_back)
+
+
+def _pull_by_rule(
+    node: Node, rule: BodyRule, moves: Sequence[bool], cotangents: Sequence[Node | None]
+) -> list[Node | None]:
+    if isinstance(rule, ImplicitRule):
+        return pull_implicit(node, rule, moves, cotangents, pull_back)
+    assert isinstance(rule, DerivativeRule)
+    return pull_custom(node, rule, moves, cotangents, push_forward, pull_back)

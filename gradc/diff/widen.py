@@ -14,7 +14,7 @@ from gradc.aval import Aval, Results, is_float
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import bodies, every_body
-from gradc.ops.custom import DerivativeRule
+from gradc.ops.custom import BodyRule
 from gradc.ops.record import Kind
 
 WIDE = np.dtype(np.float64)
@@ -61,10 +61,8 @@ def _widened(node: Node, args: tuple[Node, ...], held: Mapping[str, Graph]) -> N
 
 
 def _with_rule(value: Any) -> Any:
-    """An attribute; of a user's rule for the derivative of a body, the rule widened."""
-    if isinstance(value, DerivativeRule):
-        return DerivativeRule(value.kind, value.title, lambda: widen(value.graph))
-    return value
+    """An attribute; of a rule for the derivative of a body, the rule widened."""
+    return value.widened(widen) if isinstance(value, BodyRule) else value
 
 
 def _wide_aval(aval: Aval) -> Aval:

@@ -60,6 +60,7 @@ from gradc.explain.letters import call_name
 from gradc.explain.matrices import INDEX_LETTERS, Matrices, quotient, side_by_side, transposes_last
 from gradc.node import OPS, Node
 from gradc.ops.control import bodies, result_count
+from gradc.ops.implicit import implicit_rule_of
 
 #: attribute values that go without saying
 USUAL = (None, False, 0, "mean", "none")
@@ -505,14 +506,19 @@ def _gathered(args: tuple[Layout, ...], x: Apply) -> Layout:
 
 
 def title_of(node: Node) -> str:
-    """What a loop or branch is called: the user's function."""
+    """What a loop, a branch or an equation is called: the user's function."""
     return next(iter(bodies(node).values())).title.replace(" ", "_")
 
 
 def _result(args: tuple[Layout, ...], x: Apply) -> Layout:
-    """A result of a loop or branch, numbered from 1 where there are several."""
+    """A result of a loop, a branch or an equation, numbered from 1 where there are several.
+
+    What else a solver tells is told of no formula, so that its solution is one result.
+    """
     of, index = x.attrs["of"], x.attrs["index"]
-    return Call(title_of(of), args, (f"result={index + 1}",) if result_count(of) > 1 else ())
+    rule = implicit_rule_of(of)
+    several = result_count(of) if rule is None or index >= rule.count else rule.count
+    return Call(title_of(of), args, (f"result={index + 1}",) if several > 1 else ())
 
 
 CALLS: dict[str, Callable[[tuple[Layout, ...], Apply], Layout]] = {

@@ -20,14 +20,17 @@ from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.control import Loop, bodies, by_results, selected
 from gradc.ops.record import Kind
-from gradc.passes import inline
+from gradc.passes import inline_to_read
 from gradc.passes.rules import mapped
 
 _MARKS = {"d_": "\u0307", "c_": "\u0304", "sum_": "\u0304"}
 
 
 def without_branches(graph: Graph) -> Graph:
-    """Calls as what their body computes, branches as selections: what a reader takes in at one glance."""
+    """Calls as what their body computes, branches as selections: what a reader takes in at one glance.
+
+    A solution stays one, by the name of what it solves.
+    """
 
     def results(node: Node, args: tuple[Node, ...]) -> Sequence[Node] | None:
         if node.op.kind is not Kind.BRANCH:
@@ -36,9 +39,9 @@ def without_branches(graph: Graph) -> Graph:
         held = bodies(node)
         return selected(which, held["body"].inlined(operands), held["otherwise"].inlined(operands))
 
-    graph = inline(graph)
+    graph = inline_to_read(graph)
     while any(node.op.kind is Kind.BRANCH for node in graph.nodes):
-        graph = inline(mapped(graph, by_results(results)))
+        graph = inline_to_read(mapped(graph, by_results(results)))
     return graph
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from gradc.aval import Aval, Results
 from gradc.graph import Graph
 from gradc.machines.options import Options
-from gradc.ops.custom import DerivativeRule
+from gradc.ops.custom import BodyRule
 from gradc.ops.record import Kind, Op
 from gradc.runtime import cache as disk
 from gradc.runtime.load import target_info
@@ -160,7 +160,7 @@ def _name(value: Any) -> str:
         return _aval(value)
     if kind is Graph:
         return "graph"
-    if kind is DerivativeRule:  # what no derivative was taken of compiles as its body
+    if isinstance(value, BodyRule):  # what no derivative was taken of compiles as its body
         return "rule"
     raise _NamelessError
 

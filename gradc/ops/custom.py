@@ -1,12 +1,14 @@
-"""A body whose derivative is a rule of the user's: the node and its rule.
+"""A body whose derivative is a rule: the node and its rule.
 
-``custom`` runs its body; reverse and forward mode take its derivative from a `DerivativeRule` instead of from the body.
+``custom`` runs its body; reverse and forward mode take its derivative from a rule instead of from the body: one that
+the user gives (`DerivativeRule`), or the equation that the results solve (`gradc.ops.implicit`).
 Everything else about it is as for any node that holds bodies (see `gradc.ops.control`), and the compiler sees the body
 alone.  How the rule is read by the modes is in `gradc.diff.custom`; the user's function, in `gradc.api.custom`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -22,16 +24,35 @@ Array = np.ndarray[Any, Any]
 RuleKind = Literal["jvp", "vjp"]
 
 
-class DerivativeRule:
+class BodyRule(ABC):
+    """What stands for the derivative of a body; ``title`` is what errors call the function."""
+
+    kind: str
+
+    def __init__(self, title: str):
+        self.title = title
+
+    @abstractmethod
+    def widened(self, widen: Callable[[Graph], Graph]) -> BodyRule:
+        """The rule for the body in float64; ``widen`` does that to a graph."""
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} rule of {self.title}>"
+
+
+class DerivativeRule(BodyRule):
     """A linear map as a Graph, traced when a derivative is first asked for: a rule may well call its own function.
 
     ``jvp``: the graph's inputs are the body's, then a tangent for each float among them; its outputs a tangent for each
     float output of the body.  ``vjp``: the inputs are the body's, then a cotangent for each float output; the outputs a
-    cotangent for each float input.  ``title`` is what errors call the function.
+    cotangent for each float input.
     """
 
+    kind: RuleKind
+
     def __init__(self, kind: RuleKind, title: str, make: Callable[[], Graph]):
-        self.kind, self.title = kind, title
+        super().__init__(title)
+        self.kind = kind
         self._make = make
         self._graph: Graph | None = None
         #: the graph's outputs as plain functions, once a derivative is taken (`gradc.diff.custom`): they may hold nodes
@@ -49,13 +70,13 @@ class DerivativeRule:
         """The user's function stays where it is: a graph that travels still computes, but has no derivative here."""
         return _left_behind, (self.kind, self.title)
 
-    def __repr__(self) -> str:
-        return f"<{self.kind} rule of {self.title}>"
+    def widened(self, widen: Callable[[Graph], Graph]) -> DerivativeRule:
+        return DerivativeRule(self.kind, self.title, lambda: widen(self.graph))
 
 
-def rule_of(node: Node) -> DerivativeRule | None:
-    """The user's rule for the derivative of a node, if there is one."""
-    rule: DerivativeRule | None = node.attrs.get("rule") if node.op.name == "custom" else None
+def rule_of(node: Node) -> BodyRule | None:
+    """The rule for the derivative of a node, if there is one."""
+    rule: BodyRule | None = node.attrs.get("rule") if node.op.name == "custom" else None
     return rule
 
 
@@ -69,7 +90,7 @@ def _left_behind(kind: RuleKind, title: str) -> DerivativeRule:
     return DerivativeRule(kind, title, make)
 
 
-def _numpy(*operands: Array, body: Graph, rule: DerivativeRule) -> tuple[Array, ...]:
+def _numpy(*operands: Array, body: Graph, rule: BodyRule) -> tuple[Array, ...]:
     return tuple(body.call(operands))
 
 
@@ -79,6 +100,6 @@ register(
         kind=Kind.CALL,
         infer=body_results,
         numpy=_numpy,
-        doc="A body whose derivative is a rule given by the user.",
+        doc="A body whose derivative is a rule given by the user, or that of an equation it solves.",
     )
 )

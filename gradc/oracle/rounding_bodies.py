@@ -68,7 +68,7 @@ def _loop(loop: Loop, args: Arrays, errors: Arrays, run: Run) -> tuple[tuple[Arr
         if loop.cond is not None:
             (go,), (unsure,) = _once(loop.cond, *fixed, run)
             if unsure > 0:
-                doubtful.append(carry if go else list(_once(loop.body, *fixed, run)[0][:count]))
+                doubtful.append(carry if go else _one_more(loop, *fixed, run))
             if not go:
                 break
         row = (loop.length or 0) - 1 - step if loop.reverse else step
@@ -82,6 +82,15 @@ def _loop(loop: Loop, args: Arrays, errors: Arrays, run: Run) -> tuple[tuple[Arr
     for other in doubtful:
         off = [e + _distance(a, b) for e, a, b in zip(off, carry, other, strict=True)]
     return (*carry, *stacks), (*off, *stack_errors)
+
+
+def _one_more(loop: Loop, args: Arrays, errors: Arrays, run: Run) -> list[Array]:
+    """The carries after a step that the condition refused; as they are where it may not be taken."""
+    count = len(loop.carries)
+    try:
+        return list(_once(loop.body, args, errors, run)[0][:count])
+    except IndexError:  # the condition keeps an index inside
+        return list(args[len(loop.consts) : len(loop.consts) + count])
 
 
 def _distance(a: Array, b: Array) -> Array:

@@ -20,7 +20,7 @@ from gradc.passes.dce import dce
 from gradc.passes.expand import expand, expand_all
 from gradc.passes.fold import fold
 from gradc.passes.hoist import hoist
-from gradc.passes.inline import inline, inline_once, looked_into, write_out
+from gradc.passes.inline import inline, inline_once, inline_to_read, looked_into, write_out
 from gradc.passes.inside import Pass, apply
 from gradc.passes.join import join
 from gradc.passes.join_calls import join_calls
@@ -99,7 +99,7 @@ def _unfolds(node: Node) -> bool:
 
 __all__ = [
     "FORWARD", "LINEAR", "LOWERING", "PASSES", "PIPELINE", "Observe", "Pass", "accumulate", "apply", "cse", "dce",
-    "expand", "expand_all", "fold", "hoist", "inline", "inline_once", "join", "join_calls", "looked_into", "lowering",
-    "prune", "quotients", "run_passes", "share", "simplify", "simplify_to_read", "stabilise", "together", "unfold",
-    "verify", "write_out",
+    "expand", "expand_all", "fold", "hoist", "inline", "inline_once", "inline_to_read", "join", "join_calls",
+    "looked_into", "lowering", "prune", "quotients", "run_passes", "share", "simplify", "simplify_to_read", "stabilise",
+    "together", "unfold", "verify", "write_out",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gradc.graph import Graph, rewrite
 from gradc.node import Node
 from gradc.ops.control import MOST_WRITTEN, bodies, every_body, inside_out, is_function, written_size
+from gradc.ops.implicit import implicit_rule_of
 from gradc.ops.record import HOLDERS, LEAVES, Kind
 from gradc.passes.inside import has_bodies, whole, with_bodies
 from gradc.passes.rules import mapped, noted
@@ -23,8 +24,18 @@ Chosen = Callable[[Node], bool]
 @whole
 def inline(graph: Graph) -> Graph:
     """Write out every call, those inside calls too, but for functions that several nodes call."""
-    while any(node.op.kind is Kind.CALL and not is_function(node) for body in every_body(graph) for node in body.nodes):
-        graph = _written(inline_once(graph), lambda node: not is_function(node))
+    return _inlined(graph, lambda node: not is_function(node))
+
+
+@whole
+def inline_to_read(graph: Graph) -> Graph:
+    """`inline`, but for what solves an equation: a reader wants that, and not how it is searched for."""
+    return _inlined(graph, lambda node: not is_function(node) and implicit_rule_of(node) is None)
+
+
+def _inlined(graph: Graph, chosen: Chosen) -> Graph:
+    while any(node.op.kind is Kind.CALL and chosen(node) for body in every_body(graph) for node in body.nodes):
+        graph = _written(inline_once(graph), chosen)
     return inline_once(graph)
 
 

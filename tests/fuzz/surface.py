@@ -51,6 +51,9 @@ AROUND = {
     "check_gradients": "`check` calls it", "spec": "describes arguments", "train_step": "a step of `gc.optim`",
     "assume": "facts for formulas", "optim": "optimizers", "numpy": "by its names", "nn": "by its names",
     "special": "by its names", "jit": "a form of `control`", "tree": "containers of arrays",
+    **dict.fromkeys(
+        ("custom_linear_solve", "linear_solve"), "a search ends within a tolerance; its tests compare with SciPy"
+    ),
 }  # fmt: skip
 
 
