@@ -44,7 +44,7 @@ from gradc.explain import assume
 from gradc.graph import Graph
 from gradc.node import Node
 from gradc.solve import LinearSolution, custom_linear_solve, linear_solve
-from gradc.sparse import sparse_jacobian
+from gradc.sparse import sparse_hessian, sparse_jacobian
 from gradc.trace import spec, trace
 from gradc.version import __version__
 
@@ -119,6 +119,7 @@ __all__ = [
     "optim",
     "scan",
     "sparse",
+    "sparse_hessian",
     "sparse_jacobian",
     "spec",
     "special",

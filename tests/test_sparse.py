@@ -7,6 +7,7 @@ give on programs of its own; then the ways to colour, patterns that are given, a
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
@@ -23,6 +24,7 @@ from gradc.node import constant
 from gradc.passes import LINEAR, run_passes
 from gradc.sparse.colouring import Colouring, coloured, column_colours, tells_apart
 from gradc.sparse.greedy import greedy
+from gradc.sparse.star import places_in_symmetric, star, star_coloured
 from gradc.trace import new_input
 from tests.programs import programs
 from tests.test_structured import one_direction_at_a_time
@@ -238,6 +240,102 @@ def test_inside_a_trace():
     np.testing.assert_allclose(gc.grad(lambda v: np.sum(J(v).values ** 2))(x), [2.0, 8.0, 6.0])
     inner = gc.jit(lambda v, w: np.sum(gc.sparse_jacobian(lambda u: u * w)(v).values))
     assert inner(x, np.ones(3)) == 3 and inner(x, 2 * np.ones(3)) == 6
+
+
+# -- Hessians ----------------------------------------------------------------------------------------------------------
+
+
+def rosenbrock(x):
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def membrane(u):
+    p = gnp.pad(u, 1)
+    return 0.5 * np.sum((p[1:] - p[:-1]) ** 2) + 0.5 * np.sum((p[:, 1:] - p[:, :-1]) ** 2) + np.sum(u**4)
+
+
+def plate(u):
+    return np.sum(five_points(u) ** 2)
+
+
+def cost_of_path(x):
+    return np.sum(recurrence(x[:5]) ** 2) + np.sum(x[5:] ** 3)
+
+
+HESSIANS = {
+    "chain": (rosenbrock, (N,), 3 * N - 2, 3),
+    "arrow": (lambda x: np.sum(x[0] * x**2), (N,), 3 * N - 2, 2),
+    "two hubs": (lambda x: np.sum((x[0] + x[7] ** 2) * x**2), (N,), 5 * N - 6, 3),
+    "membrane": (membrane, (4, 5), 20 + 2 * 31, 5),
+    "plate": (plate, (7, 8), None, 13),
+    "no diagonal": (lambda x: np.sum(x[: N // 2] * x[N // 2 :]), (N,), N, 1),
+    "linear": (lambda x: np.sum(2 * x), (N,), 0, 0),
+    "quadratic": (lambda x: x @ BAND @ x, (N,), 3 * N - 2, 3),
+    "gathered": (lambda x: np.sum(x[MIXED] ** 2 * x[0]), (N,), 13, 2),
+    "path": (cost_of_path, (N,), 5 * 5 + N - 5, None),
+    "norm": (lambda x: np.linalg.norm(x[:3]) + np.exp(x[4]), (N,), 9 + 1, 3),
+    "one number": (lambda x: x**3, (), 1, 1),
+    "nothing": (lambda x: np.sum(x**2), (0,), 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", HESSIANS)
+def test_hessian(name):
+    """The entries of the dense Hessian, as many as expected and with as many colours; bits that are symmetric."""
+    f, shape, entries, colours = HESSIANS[name]
+    x = RANDOM.uniform(0.2, 0.9, shape) if shape else 0.3
+    H = gc.sparse_hessian(f)
+    found, size = H(x).toarray(), int(np.prod(shape))
+    dense = np.reshape(gc.hessian(f)(x), (size, size))
+    np.testing.assert_allclose(found, dense, rtol=1e-12, atol=1e-13 * np.max(np.abs(dense), initial=1.0))
+    np.testing.assert_array_equal(found, found.T)
+    assert entries in (None, H.pattern.entries) and colours in (None, H.pattern.colours)
+
+
+def symmetric_pattern(seed: int) -> Pattern:
+    random = np.random.default_rng(seed)
+    n = int(random.integers(1, 40))
+    mask = random.random((n, n)) < random.choice([0.03, 0.1, 0.3])
+    mask |= mask.T
+    if seed % 2:
+        np.fill_diagonal(mask, True)
+    return pattern_from(mask)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_star_colourings(seed, monkeypatch):
+    pattern = symmetric_pattern(seed)
+    matrix, n = mask_of(pattern), pattern.shape[0]
+    colouring = star_coloured(pattern, (n,))
+    places = places_in_symmetric(pattern, colouring)
+    for i, j, place in zip(pattern.rows, pattern.columns, places, strict=True):
+        colour, row = divmod(int(place), n)
+        assert row in (i, j) and matrix[row, colouring.columns == colour].sum() == 1
+        assert colouring.columns[i + j - row] == colour
+    in_python = star(pattern)
+    monkeypatch.setattr("gradc.sparse.star.FEW_VISITS", -1)
+    np.testing.assert_array_equal(star(pattern), in_python)  # compiled
+
+
+def test_hessians_of_some_argument_and_given_patterns():
+    def f(a, x):
+        return a * rosenbrock(x)
+
+    x = np.linspace(0.1, 1, N)
+    H = gc.sparse_hessian(f, argnums=1, pattern=np.tri(N, k=0) - np.tri(N, k=-2))  # one half is enough
+    np.testing.assert_allclose(H(2.0, x).toarray(), gc.hessian(f, 1)(2.0, x))
+    with pytest.raises(ValueError, match=r"sparse_hessian\(rosenbrock\): pattern= has no entry at \((\d+), (\d+)\)"):
+        gc.sparse_hessian(rosenbrock, pattern=np.eye(N))(x)
+    assert str(H.pattern).startswith("∂²f/∂x²: 12 × 12, 34 entries; colours: 3 of columns")
+    with pytest.raises(gc.ShapeError, match="one float scalar result"):
+        gc.sparse_hessian(tridiagonal)(x)
+
+
+def test_derivatives_travel():
+    for made in (gc.sparse_jacobian(tridiagonal), gc.sparse_hessian(rosenbrock)):
+        again = pickle.loads(pickle.dumps(made))
+        np.testing.assert_array_equal(again(np.ones(N)).toarray(), made(np.ones(N)).toarray())
+        assert repr(again) == repr(made)
 
 
 # -- colourings --------------------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ Enters: functions.  Leaves: functions whose results are sparse matrices.  Start 
 
 from __future__ import annotations
 
-from gradc.sparse.derivatives import SparseJacobian, sparse_jacobian
+from gradc.sparse.derivatives import SparseHessian, SparseJacobian, sparse_hessian, sparse_jacobian
 from gradc.sparse.matrix import Triplets
 from gradc.sparse.shown import SparsityPattern
 
-__all__ = ["SparseJacobian", "SparsityPattern", "Triplets", "sparse_jacobian"]
+__all__ = ["SparseHessian", "SparseJacobian", "SparsityPattern", "Triplets", "sparse_hessian", "sparse_jacobian"]

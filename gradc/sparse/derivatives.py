@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from gradc.api.compiled import Jitted, jit
-from gradc.api.derivatives import arrays_of, select, title_of, with_respect_to
-from gradc.api.transform import Transform
+from gradc.api.derivatives import arrays_of, grad, select, title_of, with_respect_to
+from gradc.api.transform import Transform, name_to_travel_by
 from gradc.aval import Aval
 from gradc.containers import Structure, leaves_of
 from gradc.diff.sparsity import Pattern
@@ -28,6 +28,7 @@ from gradc.sparse.given import given_pattern, probe
 from gradc.sparse.matrix import assembled
 from gradc.sparse.prepared import Prepared, entries_of, places_of, structure_of
 from gradc.sparse.shown import SparsityPattern
+from gradc.sparse.star import places_in_symmetric, star_coloured
 from gradc.trace import aval_of, run
 
 #: of how many sets of index values the patterns are kept, for arguments of one kind
@@ -150,7 +151,7 @@ class SparseJacobian(Transform):
         prepared = self._coloured(graph, x, pattern, kept)
         ready = self._as_function(graph, x, prepared)
         if self.given is not None and check and not graph.free and not any(isinstance(v, Node) for v in leaves):
-            probe(graph, x, ready.function(*args, **kwargs), pattern, leaves, f"{self.whose}({self.title})")
+            probe(graph, x, ready.function(*args, **kwargs), prepared.pattern, leaves, f"{self.whose}({self.title})")
         return ready
 
     def _structure(self, graph: Graph, x: Node, values: Mapping[Node, Any]) -> tuple[Pattern, frozenset[Node]]:
@@ -171,9 +172,13 @@ class SparseJacobian(Transform):
         entries.__name__ = f"{self.title}_entries"
         pattern, (y,) = prepared.pattern, graph.outputs
         small = np.int32 if max(*pattern.shape, pattern.entries) < np.iinfo(np.int32).max else np.int64
-        shown = SparsityPattern(pattern, prepared.colouring, f"∂{self.title}/∂{graph.names.get(x, 'x')}")
+        shown = SparsityPattern(pattern, prepared.colouring, self._title_at(graph.names.get(x, "x")))
         indices = pattern.ends.astype(small), pattern.columns.astype(small)
         return Ready(prepared, jit(entries), shown, indices, y.dtype)
+
+    def _title_at(self, name: str) -> str:
+        """What is derived by which argument."""
+        return f"∂{self.title}/∂{name}"
 
     def _differentiable(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Graph, Node]:
         """The graph of the function, and the one input that it is differentiated by."""
@@ -199,4 +204,50 @@ class SparseJacobian(Transform):
         return looked_into(graph), inputs[0]
 
 
-__all__ = ["SparseJacobian", "sparse_jacobian"]
+# -- second derivatives ------------------------------------------------------------------------------------------------
+
+
+def sparse_hessian(f: Callable[..., Any], argnums: int = 0, pattern: Any = None) -> SparseHessian:
+    """All second derivatives of a scalar function by one array argument, as a symmetric `scipy.sparse.csr_array`.
+
+    Row i and column i are element i of the argument, in row-major order.  The pattern is that of the gradient's graph.
+    It gets a star colouring, so that each entry is found on one side of the diagonal; all colours are directions of one
+    compiled Hessian-vector product.  (i, j) and (j, i) are the same bits.
+
+    ``pattern``: as for `sparse_jacobian`; what is in one half counts for both.
+
+    >>> import numpy as np
+    >>> H = sparse_hessian(lambda x: np.sum(x[1:] * x[:-1] ** 2))
+    >>> H(np.array([1.0, 2.0, 3.0])).toarray()
+    array([[4., 2., 0.],
+           [2., 6., 4.],
+           [0., 4., 0.]])
+    """
+    title_of(f, "sparse_hessian")
+    return SparseHessian(f, argnums, pattern)
+
+
+class SparseHessian(SparseJacobian):
+    """See `sparse_hessian`."""
+
+    whose = "sparse_hessian"
+
+    def __init__(self, f: Callable[..., Any], argnums: int, pattern: Any):
+        super().__init__(grad(f, argnums), argnums, pattern, "columns")
+        self.settings = (argnums, pattern)
+        self._differentiated = f
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return name_to_travel_by(self) or (SparseHessian, (self._differentiated, *self.settings))
+
+    def _title_at(self, name: str) -> str:
+        return f"∂²{self.title}/∂{name}²"
+
+    def _coloured(self, graph: Graph, x: Node, pattern: Pattern, asked: Sequence[tuple[int, Any]]) -> Prepared:
+        pattern = pattern.symmetrised()
+        colouring = star_coloured(pattern, x.shape)
+        entries = entries_of(graph, x, pattern, colouring, places_in_symmetric(pattern, colouring))
+        return Prepared(pattern, colouring, entries, asked)
+
+
+__all__ = ["SparseHessian", "SparseJacobian", "sparse_hessian", "sparse_jacobian"]

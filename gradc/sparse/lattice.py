@@ -35,11 +35,9 @@ MOST_FORMS = 1 << 15
 def lattice(pattern: Pattern, shape: Shape, bound: int) -> Numbers | None:
     """Colours from ``bound``, the number of entries of the fullest row, on; None if no form of few colours does."""
     most = min(bound + max(2, bound // 4), MOST_COLOURS)
-    if bound > MOST_COLOURS or not pattern.entries:
+    if bound > MOST_COLOURS or bound < 2:
         return None
     pairs = _pairs(pattern)
-    if pairs is None:
-        return None
     grids = [*_grids(shape, np.abs(pairs[0] - pairs[1]))]
     differences = [_differences(pairs, grid) for grid in grids]
     for p in range(bound, most + 1):
@@ -52,8 +50,8 @@ def lattice(pattern: Pattern, shape: Shape, bound: int) -> Numbers | None:
     return None
 
 
-def _pairs(pattern: Pattern) -> tuple[Numbers, Numbers] | None:
-    """Pairs of columns that some rows have entries in; None if these rows are too full to be a stencil's."""
+def _pairs(pattern: Pattern) -> tuple[Numbers, Numbers]:
+    """Pairs of columns that some rows have entries in."""
     filled = np.flatnonzero(np.diff(pattern.ends) > 1)
     rows = filled[np.unique(np.linspace(0, len(filled) - 1, SAMPLED).astype(np.int64))]
     left, right = [], []
