@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from gradc.aval import Shape
+from gradc.aval import Results, Shape
 from gradc.diff.batching import batch
-from gradc.diff.sparsity.rules import RULES
+from gradc.diff.sparsity.rules import RULES, together
 from gradc.diff.sparsity.sets import ColumnSets, Maps, Numbers
 from gradc.diff.sparsity.walk import Known, Walk
 from gradc.graph import Graph
@@ -38,6 +38,9 @@ def visited(walk: Walk, outputs: Sequence[Node]) -> Walk:
             walk.note_constant(node)
         elif node.op.kind in HOLDERS:
             walk.several[node] = _results_of(walk, node)
+        elif isinstance(node.aval, Results):
+            given = [walk.of(a) for a in node.args]
+            walk.several[node] = [together(walk, node, given, part.shape) for part in node.aval.parts]
         elif node.op.kind is Kind.ITEM:
             walk.note(node, walk.several[node.args[0]][node.attrs["index"]])
         elif node.aval.is_float and not node.op.constant and not node.op.stops:

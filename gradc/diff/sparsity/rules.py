@@ -212,10 +212,16 @@ def _scatter(walk: Walk, node: Node, given: Given) -> Maps:
 
 
 def _whole(walk: Walk, node: Node, given: Given) -> Maps:
-    """Every element of every element."""
-    flat = [np.unique(m) for maps in given for m in maps]
-    (everything,) = walk.sets.together([np.concatenate(flat)], (0,)) or (np.zeros((), np.int64),)
-    return (np.broadcast_to(everything, node.shape),)
+    return together(walk, node, given, node.shape)
+
+
+def together(walk: Walk, node: Node, given: Given, shape: Shape) -> Maps:
+    """Every element of a result of ``shape`` of every element; of a stack of matrices, those of its own matrix."""
+    lead = node.args[0].shape[:-2] if node.op.algorithm is not None else ()
+    flat = [m.reshape(*lead, -1) for maps in given for m in maps]
+    joint = walk.sets.together([np.concatenate(flat, -1)], (len(lead),)) if flat else ()
+    rest = (1,) * (len(shape) - len(lead))
+    return tuple(np.broadcast_to(m.reshape(*lead, *rest), shape) for m in joint)
 
 
 def _nothing(walk: Walk, node: Node, given: Given) -> Maps:
