@@ -44,6 +44,7 @@ def _whole_edges(dtype: Any) -> tuple[Array, Array, Array]:
 A, B, V = _plain()
 I = tuple(np.rint(4 * v).astype(np.int64) for v in (A, B, V))  # noqa: E741
 HOLES = np.array([[np.nan, 1.5, -2.0, 3.0], [np.nan, np.nan, np.nan, np.nan], [0.5, 0.5, -0.0, 4.0]])
+WEIGHTS = np.array([[1, 0.5, 2, 3], [0, 1, 0.25, 2]])
 GROUPS: dict[str, tuple[Array, ...]] = {
     "float64": (A, B, V),
     "float32": tuple(v.astype(np.float32) for v in (A, B, V)),
@@ -105,5 +106,68 @@ FORMATS = [
     row("np.sinc(z); np.sinc(x)", "edges64", "edges32", *PLAIN, ulps=SINE),
 ]  # fmt: skip
 
-ROWS = [*FORMATS]
+METHODS = (
+    "inverted_cdf", "averaged_inverted_cdf", "closest_observation", "interpolated_inverted_cdf", "hazen", "weibull",
+    "linear", "median_unbiased", "normal_unbiased", "lower", "higher", "midpoint", "nearest",
+)  # fmt: skip
+#: a weighted mean of two elements by a weight that is rounded twice
+MIXED = 4
+#: sums of n ≤ 24 products in another order, and a few roundings
+SUMS = 64
+STATISTICS = [
+    row(";".join(f"np.quantile(x, [0, .2, .5, .77, 1], axis=1, method='{m}');"
+                 f"np.percentile(x, 30, method='{m}'); np.nanpercentile(x, [25., 60.], axis=1, method='{m}')"
+                 for m in METHODS), *FLOATS, "int64", "holes", ulps=MIXED),
+    row("np.quantile(x, .3); np.quantile(x, 0); np.quantile(x, [0, 1], axis=0); np.quantile(x, np.float32(.3));"
+        "np.quantile(x, [[.1, .9], [.5, .6]], axis=(0, 1)); np.quantile(x, .4, axis=-1, keepdims=True);"
+        "np.percentile(x, [10, 50], axis=(1, 0), keepdims=True); np.nanquantile(x, .3); np.nanquantile(x, [.2, .9], 0);"
+        "np.nanquantile(x, .4, axis=1, keepdims=True); np.quantile(x, .5, axis=0, method='nearest')",
+        *FLOATS, "int64", "holes", ulps=MIXED),
+    row("np.quantile(x, [.1, .5, 1.], axis=1, method='inverted_cdf', weights=[1, 0, 2, 3]);"
+        "np.quantile(x, 0, axis=0, method='inverted_cdf', weights=[0., 1, 2]);"
+        "np.percentile(x, 40, method='inverted_cdf', weights=abs(y) + 1.)", *FLOATS, "int64"),
+    row("np.nanquantile(x[::2], [.1, .6], axis=1, method='inverted_cdf', weights=WEIGHTS);"
+        "np.nanpercentile(x[::2], 60, axis=1, method='inverted_cdf', weights=WEIGHTS)", *FLOATS, "int64", "holes"),
+    row("np.median(x); np.median(x, axis=(0, 1)); np.median(x, axis=1, keepdims=True); np.nanmedian(x);"
+        "np.nanmedian(x, axis=0); np.nanmedian(x, axis=1, keepdims=True); np.nanmedian(x, axis=(0, 1))",
+        *FLOATS, "int64", "uint8", "bool", "holes", "float16"),
+    row("np.nanvar(x); np.nanvar(x, axis=0, ddof=1); np.nanvar(x, 1, keepdims=True); np.nanstd(x, axis=1);"
+        "np.nanvar(x, axis=0, correction=2); np.nanstd(x, ddof=1); np.nancumsum(x); np.nancumsum(x, axis=1);"
+        "np.nancumprod(x, axis=0); np.nancumprod(x)", *FLOATS, "int64", "holes", "bool", ulps=SUMS),
+    row("np.nanargmax(x); np.nanargmin(x); np.nanargmax(x[::2], axis=1); np.nanargmin(x[::2], axis=1, keepdims=True)",
+        *FLOATS, "int64", "holes"),
+    row("np.quantile(x, .3, axis=1); np.nanquantile(x, .3, axis=1); np.median(x, axis=1); np.nanmedian(x, axis=0);"
+        "np.median(x); np.nanvar(x, axis=1); np.nancumsum(x)", "empty"),
+    row("np.median(x); np.nanmedian(x); np.quantile(x, .3); np.nanpercentile(x, 7); np.nanvar(x)", "scalar"),
+    row("np.cov(x); np.cov(x, rowvar=False); np.cov(x, y); np.cov(z); np.cov(x, bias=True); np.cov(x, ddof=2);"
+        "np.cov(x, fweights=[1, 2, 0, 3]); np.cov(x, aweights=abs(z) + 1.); np.cov(z, y[0], aweights=[1., 2, 3, 4]);"
+        "np.cov(x, fweights=[1, 2, 1, 3], aweights=[.5, 1, 2, 1], ddof=0); np.cov(x, ddof=4); np.corrcoef(x);"
+        "np.corrcoef(z, x[0]); np.corrcoef(x, rowvar=False); np.corrcoef(z); np.cov(x, dtype='float32')",
+        *FLOATS, "int64", ulps=SUMS),
+    row("np.cov(x); np.cov(x[:, :1])", "empty"),
+]  # fmt: skip
+
+#: quotients and steps from the lower edge, each rounded
+RAMP = 8
+HISTOGRAMS = [
+    row("np.histogram(x); np.histogram(x, 3); np.histogram(x, 4, range=(-1, 1)); np.histogram(z, [-1, 0, .5, 3]);"
+        "np.histogram(x, np.array([-1., 0., 0., 2.])); np.histogram(x, 5, density=True); np.histogram(x, weights=y);"
+        "np.histogram_bin_edges(x, 7);"
+        "np.histogram_bin_edges(x, 3, range=(0, 2)); np.histogram2d(x[0], y[0], 3); np.histogramdd(x.T, 2);"
+        "np.histogram2d(x[0], y[0], [2, 3], weights=z, density=True); np.histogramdd(x.T, [2, [-1., 0, 1], 3]);"
+        "np.histogram2d(x[0], x[1], [-2., -1, 0, 1, 2]); np.histogramdd([z, x[1]], 3, range=[(-1, 1), None]);"
+        "np.histogram(z[:1], 3)", *FLOATS, "int64", "uint8", ulps=RAMP),
+    row("np.bincount(np.array([0, 1, 1, 3]), weights=z); np.bincount([3, 0, 0, 1], z, 6);"
+        "x * np.bincount([2, 2, 1], minlength=4)",
+        *FLOATS, "int64"),
+    row("np.histogram(x, [-2., 0, 1], weights=y, density=True)", "float64", "int64", ulps=RAMP),
+    row("np.histogram(x); np.histogram(x, [-1., 0, 1])", "empty", "float16", ulps=RAMP),
+    row("np.histogram(z, [-1., 0., 1., 2.5]); np.histogram(z, 4, range=(-3, 2.5)); np.histogram(z, 10, (0, 1))",
+        *EDGES),
+    row("np.digitize(x, [-1., 0, 1]); np.digitize(x, np.array([1, 0, -1])); np.digitize(x, [0., 0.5], right=True);"
+        "np.digitize(x, [2, 1., 0], True); np.digitize(x, []); np.digitize(x, np.sort(z)); np.digitize(x, -np.sort(z))",
+        *PLAIN[:4], "holes"),
+]  # fmt: skip
+
+ROWS = [*FORMATS, *STATISTICS, *HISTOGRAMS]
 CASES = {(text, group): row.ulps for row in ROWS for group in row.groups for text in row.texts}

@@ -236,7 +236,19 @@ COMPOSITES: dict[str, list[tuple[Any, Any, Any]]] = {
     "spacing": [(lambda x: np.spacing(x).sum(), ONES, [0, 0])],
     "angle": [(lambda x: np.angle(x).sum(), [0.0, -1.0], [0, 0])],
     "std": [(np.std, ONES, [0, 0])],
-    "median": [(np.median, np.ones(3), [0, 1, 0])],
+    **{
+        name: [(f, np.ones(3), [0, 1, 0])]
+        for name, f in {
+            "median": np.median,
+            "nanmedian": np.nanmedian,
+            "quantile": lambda x: np.quantile(x, 0.5),
+            "percentile": lambda x: np.percentile(x, 50),
+            "nanquantile": lambda x: np.nanquantile(x, 0.5),
+            "nanpercentile": lambda x: np.nanpercentile(x, 50),
+        }.items()
+    },
+    "nanstd": [(np.nanstd, ONES, [0, 0])],
+    "corrcoef": [(lambda x: np.corrcoef(x, [-1.0, 0.0, 1.0])[0, 1], [-1.0, 0.0, 1.0], [0, 0, 0])],
     "linalg.norm": [
         *((lambda x, p=p: np.linalg.norm(x, ord=p), ZERO, [0, 0]) for p in (1, 1.5, 2, 3, INF)),
         (lambda x: np.linalg.norm(x, ord=1), [0.0, 2.0], [0, 1]),

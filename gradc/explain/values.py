@@ -18,8 +18,9 @@ from gradc.explain.formula import UNIT, Apply, Factor, Formula, Labels, Product,
 from gradc.node import FUNCTIONS, OPS, Node, constant
 from gradc.ops.contraction import contract
 from gradc.ops.control import item
-from gradc.ops.elementwise import apply, cast
+from gradc.ops.elementwise import apply, cast, promotes
 from gradc.ops.leaves import full, iota
+from gradc.ops.record import Kind
 
 
 class Evaluator:
@@ -54,9 +55,14 @@ class Evaluator:
         meaning = DISPLAY.get(x.name)
         if meaning is not None:
             return meaning(args, x, self.dtype)
-        if x.name == "where":  # a mask may have been simplified to a product of masks
-            args[0] = cast(args[0], np.bool_)
-        return OPS[x.name].make(args, **x.attrs)
+        op = OPS[x.name]
+        if op.chooses:  # a mask may have been simplified to a product of masks, and a choice to a number
+            floats = any(a.aval.is_float for a in args[1:])
+            args = [cast(args[0], np.bool_), *(cast(a, self.dtype) if floats else a for a in args[1:])]
+        if promotes(op):  # sums and products of whole numbers are floats here, and meet whole numbers
+            return apply(op, *args, **x.attrs)
+        start = _FIRST_INDEX.get(op.kind, len(args))
+        return op.make([*args[:start], *map(_as_indices, args[start:])], **x.attrs)
 
     # -- products: pairwise contractions, the smallest intermediate first ----------------------------------------------
 
@@ -83,6 +89,14 @@ class Evaluator:
         if magnitude(e) == 0.5:
             return apply(OPS["sqrt" if e > 0 else "rsqrt"], base)
         return apply(OPS["power"], base, constant(np.asarray(float(e), base.dtype)))
+
+
+#: where the indices among the operands of ops of a kind begin
+_FIRST_INDEX = {Kind.GATHER: 1, Kind.SCATTER: 2}
+
+
+def _as_indices(node: Node) -> Node:
+    return cast(node, np.int64) if node.aval.is_float else node
 
 
 Part = tuple[Node, Labels]

@@ -8,29 +8,45 @@ NumPy's protocols.  Start reading at `public` (how a function becomes both), the
 # ruff: noqa: F403
 from __future__ import annotations
 
-from gradc.numpy import creation, elementwise, formats, indexing, joining, linalg, linear, reductions, shapes
+from gradc.numpy import (
+    creation,
+    elementwise,
+    formats,
+    histograms,
+    indexing,
+    joining,
+    linalg,
+    linear,
+    reductions,
+    shapes,
+    statistics,
+)
 from gradc.numpy import einsum as _einsum
 from gradc.numpy.creation import *
 from gradc.numpy.einsum import *
 from gradc.numpy.elementwise import *
 from gradc.numpy.formats import *
+from gradc.numpy.histograms import *
 from gradc.numpy.indexing import *
 from gradc.numpy.joining import *
 from gradc.numpy.linear import *
 from gradc.numpy.published import published
 from gradc.numpy.reductions import *
 from gradc.numpy.shapes import *
+from gradc.numpy.statistics import *
 
 __all__ = ["linalg"]
 __all__ += creation.__all__
 __all__ += _einsum.__all__
 __all__ += elementwise.__all__
 __all__ += formats.__all__
+__all__ += histograms.__all__
 __all__ += indexing.__all__
 __all__ += joining.__all__
 __all__ += linear.__all__
 __all__ += reductions.__all__
 __all__ += shapes.__all__
+__all__ += statistics.__all__
 
 _OF_RECORDS = published("numpy")
 __all__ += list(_OF_RECORDS)

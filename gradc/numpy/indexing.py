@@ -27,7 +27,7 @@ from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full, iota
 
 __all__ = [
-    "argsort", "argwhere", "compress", "extract", "flatnonzero", "median", "nonzero", "searchsorted", "select", "sort",
+    "argsort", "argwhere", "compress", "extract", "flatnonzero", "nonzero", "searchsorted", "select", "sort",
     "take", "take_along_axis", "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "where",
 ]  # fmt: skip
 
@@ -504,25 +504,6 @@ def searchsorted(a: ArrayLike, v: ArrayLike, side: str = "left", sorter: ArrayLi
         line = take(line, sorter)
     dtype = promoted(line.dtype, values.dtype)
     return OPS["searchsorted"].make((cast(line, dtype), cast(values, dtype)), side=side)
-
-
-@function("median", singular="elements that tie keep their order: the middle one gets it all")
-def median(a: ArrayLike, axis: int | None = None, *, keepdims: Any = False) -> Array:
-    """The middle of the sorted elements along ``axis``, or the mean of the two middle ones; NaN if there is a NaN."""
-    x = as_node(a)
-    line = reshaped(x, (x.size,)) if axis is None else x
-    k = 0 if axis is None else axis_of(axis, x)
-    n = line.shape[k]
-    ordered = sort(line, k)
-    if n == 0:
-        return FUNCTIONS["mean"](x, axis=axis, keepdims=keepdims)
-    middle = FUNCTIONS["mean"](sliced(ordered, k, range((n - 1) // 2, n // 2 + 1)), axis=k, keepdims=True)
-    if x.aval.is_float:
-        last = sliced(ordered, k, range(n - 1, n))
-        middle = _traced_where(last != last, last, middle)
-    if not keepdims:
-        return FUNCTIONS["squeeze"](middle, k)
-    return reshaped(middle, (1,) * x.ndim) if axis is None else middle
 
 
 def _chosen(name: str, condition: ArrayLike) -> np.ndarray[Any, Any]:

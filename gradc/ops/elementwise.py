@@ -65,6 +65,11 @@ def elementwise(
     return op
 
 
+def promotes(op: Op) -> bool:
+    """Whether operands of different dtypes meet in one of NumPy's loops, as `apply` makes them."""
+    return op.name in _PROMOTION
+
+
 def _infer(name: str) -> Callable[..., Aval]:
     def infer(*avals: Aval, **attrs: Any) -> Aval:
         same_shape(avals)

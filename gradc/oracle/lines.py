@@ -24,6 +24,7 @@ from gradc.interpret import computed_from, evaluator, interpret
 from gradc.node import Node, as_node
 from gradc.ops.arithmetic import stop_gradient
 from gradc.ops.control import every_node
+from gradc.ops.record import Kind
 from gradc.oracle.bounds import bounded, is_long
 from gradc.oracle.compare import VAGUE
 from gradc.oracle.kinks import has_sides, same_side, sides
@@ -60,7 +61,12 @@ def _with_held(graph: Graph) -> Graph:
 
 
 def _is_tie(node: Node, operands: Sequence[Array]) -> bool:
-    """Whether a truth value is one of equal numbers, at least at one element."""
+    """Whether a truth value is one of equal numbers, or what is sought is found, at least at one element."""
+    if node.op.kind is Kind.SEARCH:
+        line, sought = operands
+        lead = line.ndim - 1
+        shown = line.reshape(*line.shape[:lead], *(1,) * (sought.ndim - lead), line.shape[lead])
+        return bool(np.any(shown == sought[..., None]))
     return len(operands) == 2 and not node.aval.is_float and bool(np.any(operands[0] == operands[1]))
 
 

@@ -22,6 +22,8 @@ DTYPES = ("np.float64", "np.float32", "np.int32", "float", "np.float16", "gnp.bf
 WORDS: dict[str, tuple[str, ...]] = {
     "side": ("left", "right"), "order": ("C", "F"), "mode": ("raise",), "reduction": ("mean", "sum", "none"),
     "approximate": ("none", "tanh"), "pad.mode": ("constant", "edge", "reflect", "symmetric", "wrap"),
+    **dict.fromkeys(("quantile.method", "nanquantile.method", "percentile.method", "nanpercentile.method"), (
+        "linear", "lower", "midpoint", "hazen", "inverted_cdf", "median_unbiased", "averaged_inverted_cdf", "nearest")),
     "convolve.mode": ("full", "same", "valid"), "meshgrid.indexing": ("xy", "ij"),
 }  # fmt: skip
 NUMBERS: dict[str, tuple[Any, ...]] = {
@@ -34,11 +36,14 @@ NUMBERS: dict[str, tuple[Any, ...]] = {
     "diff.n": (0, 1, 2), "rot90.k": (-1, 0, 1, 2, 3), "groups": (1,), "dilation": (1, 2), "nan": (0.0, 1.5),
     "posinf": (2.0,), "neginf": (-2.0,), "stride": (1, 2, None), "conv2d.stride": (1, 2), "padding": (0, 1),
     "kernel_size": (1, 2), "num_classes": (3, 4), "a_min": (-0.5, None), "a_max": (0.5,), "min": (-0.5,),
-    "max": (0.75,), "ignore_index": (0, 1), "dropout_p": (0.0,),
+    "quantile.q": (0.3, [0.1, 0.5, 1.0], 0, 1), "nanquantile.q": (0.3, [0.25, 0.9]), "percentile.q": (25, [10, 60.0]),
+    "nanpercentile.q": (30, [25.0, 75]), "cov.ddof": (0, 1, None), "minlength": (0, 4), "bins": (3, [-1.0, 0.0, 1.5]),
+    "range": (None, (-1.0, 2.0)), "histogramdd.bins": (2, 3), "histogramdd.range": (None,),
+    "histogram2d.range": (None, [(-1, 1), (-2, 2)]), "max": (0.75,), "ignore_index": (0, 1), "dropout_p": (0.0,),
 }  # fmt: skip
 FLAGS = {
     "keepdims", "endpoint", "equal_nan", "sparse", "descending", "include_initial", "full", "log_input", "log_target",
-    "count_include_pad", "deg",
+    "count_include_pad", "deg", "rowvar", "bias", "right", "density",
 }  # fmt: skip
 #: never given: without meaning for values, or fixed by what the program does with the result
 SKIPPED = {
@@ -359,7 +364,9 @@ MAKERS: dict[str, Maker] = {
     "linspace.start": lambda c: c.name, "logspace.start": lambda c: c.name, "indexing": lambda c: "'ij'",
     "include_initial": lambda c: "True", "a_max": lambda c: "0.5", "sorter": lambda c: "None",
     "choicelist": _several, "condlist": lambda c: f"[{_mask(c)}, {_mask(c)}]",
-    "searchsorted.v": _partner, "vdot.b": _partner,
+    "searchsorted.v": _partner, "vdot.b": _partner, "sample": lambda c: f"{c.name}",
+    "fweights": lambda c: literal(c.scope.random.integers(0, 4, c.first.shape[-1:])),
+    "aweights": lambda c: literal(np.round(c.scope.random.uniform(0.1, 2, c.first.shape[-1:]), 2)),
 }  # fmt: skip
 LEAST_DIMENSIONS = {
     **dict.fromkeys(("argsort", "sort", "split", "array_split", "hsplit", "unstack", "diff", "trapezoid", "softmax",
@@ -505,7 +512,15 @@ def _lcm(scope: Scope) -> str:
     return f"gnp.lcm({whole}, {scope.number(1, 9)})"
 
 
+def _bincount(scope: Scope) -> str:
+    x = scope.float(1, lambda a: a.ndim == 1)
+    whole = f"gnp.astype(abs({x}) * 2, np.int64)"
+    weights = f", {x}" if scope.chance(0.6) else ""
+    return f"gnp.bincount({whole}{weights}, length=6)"
+
+
 WHOLE: dict[str, Callable[[Scope], str]] = {
+    "gnp.bincount": _bincount,
     "gnp.lcm": _lcm,
     "gnp.einsum": _einsum, "gnp.take_along_axis": _take_along_axis, "gnp.searchsorted": _searchsorted,
     "gnp.select": _select, "nn.embedding": _embedding, "nn.one_hot": _one_hot, "nn.conv2d": _conv2d,

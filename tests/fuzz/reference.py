@@ -141,6 +141,11 @@ def logsumexp(a: Any, axis: Any = None, *, b: Any = None, keepdims: bool = False
     return result if keepdims else np.squeeze(result, axis)
 
 
+def bincount(x: Any, weights: Any = None, *, length: int) -> Any:
+    """NumPy's counts, and none of what lies beyond ``length``."""
+    return np.bincount(x, weights, minlength=length)[:length]
+
+
 def _narrow(f: Any) -> Any:
     """A function of SciPy in the dtype in which NumPy's own compute of such operands: SciPy widens some."""
 
@@ -169,7 +174,7 @@ _windows = np.lib.stride_tricks.sliding_window_view
 GRADC: dict[str, Any] = {"np": np, "gnp": gnp, "gc": gc, "nn": nn, "special": special}
 NUMPY: dict[str, Any] = {
     "np": _Outside(np, np, astype=astype),
-    "gnp": _Outside(gnp, np, logsumexp=logsumexp, astype=astype, sliding_window_view=_windows),
+    "gnp": _Outside(gnp, np, logsumexp=logsumexp, astype=astype, sliding_window_view=_windows, bincount=bincount),
     "gc": _PLAIN,
     "nn": nn,
     "special": _Outside(special, scipy.special, logsumexp=logsumexp),
