@@ -20,9 +20,10 @@ from gradc.codegen import arena_bytes, emit
 from gradc.codegen.fork import calls_fork
 from gradc.codegen.ir import Module
 from gradc.codegen.target import Target
-from gradc.graph import Graph, rewrite
+from gradc.graph import Graph
 from gradc.node import OPS, Node
 from gradc.passes.accumulate import accumulate, is_narrow_sum
+from gradc.passes.expand import expand
 from gradc.runtime.load import load
 from gradc.runtime.pool import fork_symbols
 from gradc.schedule import Schedule, schedule
@@ -48,15 +49,7 @@ def apply(name: str, *args: Node, **attrs: Any) -> Node:
 
 def expanded(graph: Graph) -> Graph:
     """``graph`` with ops that are written in other ops replaced by those, and narrow sums taken in float32."""
-    if any(map(is_narrow_sum, graph.nodes)):
-        graph = accumulate(graph)
-
-    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
-        return node.op.expand(*args, **node.attrs) if node.op.expand is not None else None
-
-    outputs = rewrite(graph.outputs, rule)
-    expanded_graph = graph.replace(outputs=tuple(outputs))
-    return expanded_graph if all(n.op.expand is None for n in expanded_graph.nodes) else expanded(expanded_graph)
+    return expand(accumulate(graph) if any(map(is_narrow_sum, graph.nodes)) else graph)
 
 
 class Compiled:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import inspect
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from gradc.aval import Aval
+from gradc.diff.modes import push_forward
 from gradc.node import OPS, Node
-from gradc.ops.record import Kind, Op
+from gradc.ops.control import item, result_count
+from gradc.ops.record import Kind, Op, has_results
+from gradc.oracle.rules import applied
 
 Array = np.ndarray[Any, Any]
 
@@ -23,6 +26,8 @@ Array = np.ndarray[Any, Any]
 ATTRS = {name: dict(op.samples[0].attrs) for name, op in OPS.items() if op.kind is Kind.ELEMENTWISE and op.samples}
 LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 BITWISE = {name for name in OPS if name.startswith("bitwise_")}
+#: ops that run on the NumPy interpreter alone
+WITHOUT_CODE = {"eigh", "eigh_up_to_signs", "svd", "svd_up_to_signs", "eigvalsh", "svdvals"}
 #: the operand dtypes where they are not all floats
 OPERANDS: dict[str, tuple[str, ...]] = {"where": ("bool", "float", "float")} | {
     name: op.samples[0].dtypes for name, op in OPS.items() if op.kind is Kind.ELEMENTWISE and op.samples
@@ -32,19 +37,49 @@ OPERANDS: dict[str, tuple[str, ...]] = {"where": ("bool", "float", "float")} | {
 
 @dataclass(frozen=True)
 class Case:
-    """Operands and attributes of one application of an op."""
+    """Operands and attributes of one application of an op, and which of its results, if it has several."""
 
     op: Op
     arrays: tuple[Array, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    result: int | None = None
 
     def node(self) -> Node:
-        """The application, on fresh leaves."""
-        return self.op.make([leaf(Aval(a.shape, a.dtype)) for a in self.arrays], **self.attrs)
+        """The application, on fresh leaves, or the one result of it."""
+        made = self.op.make([leaf(Aval(a.shape, a.dtype)) for a in self.arrays], **self.attrs)
+        return made if self.result is None else item(made, self.result)
+
+    def value(self) -> Array:
+        """What the NumPy meaning gives."""
+        found = self.op.evaluate(*self.arrays, **self.attrs)
+        return np.asarray(found if self.result is None else found[self.result])
+
+    def each(self) -> list[Case]:
+        """A case for every result."""
+        made = self.node()
+        return [replace(self, result=k) for k in range(result_count(made))] if has_results(made) else [self]
+
+
+def operands(node: Node) -> tuple[Node, ...]:
+    """The operands of the application that ``node`` is the value, or one result, of."""
+    return applied(node).args
 
 
 def leaf(aval: Aval, name: str = "x") -> Node:
     return Node(OPS["input"], (), {"aval": aval, "name": name, "trace": None}, aval)
+
+
+def moves(node: Node) -> bool:
+    """Whether a tangent reaches ``node``, if it is one result of several: the sign of a determinant has none."""
+    leaves = [a for a in operands(node) if a.aval.is_float]
+    return node.op.kind is not Kind.ITEM or any(t is not None for t in push_forward([node], leaves, leaves))
+
+
+def each(found: Any, change: Callable[[Any], Any]) -> Any:
+    """What a facet gave, changed; of several results each that is there."""
+    if isinstance(found, tuple):
+        return tuple(None if x is None else change(x) for x in found)
+    return None if found is None else change(found)
 
 
 def operand_count(op: Op) -> int:
@@ -61,7 +96,7 @@ def cases(op: Op, dtype: Any = np.float64, shape: tuple[int, ...] = (5,)) -> lis
     """The op's samples in ``dtype``; ``shape`` is that of elementwise operands."""
     random = np.random.default_rng(zlib.crc32(op.name.encode()))
     if op.kind is not Kind.ELEMENTWISE:
-        return [_structured(op, sample, dtype, random) for sample in op.samples]
+        return [case for sample in op.samples for case in _structured(op, sample, dtype, random).each()]
     count = operand_count(op)
     kinds = OPERANDS.get(op.name) or (_kind(op),) * count
     domain = (*op.domain, *[op.domain[-1]] * count)
@@ -98,5 +133,8 @@ def _array(
         return random.integers(low, bound, shape)
     found = np.asarray(random.uniform(*domain, shape)).astype(dtype)
     if kind == "definite":
-        return np.asarray(found @ found.T + shape[0] * np.eye(shape[0], dtype=dtype))
+        wide = found.astype(np.float64)
+        return np.asarray(wide @ np.swapaxes(wide, -1, -2) + shape[-1] * np.eye(shape[-1])).astype(dtype)
+    if kind == "regular":
+        return np.asarray(found + 4 * np.eye(shape[-1])).astype(dtype)
     return found

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "adding-an-op.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"`(gradc/[\w/]+\.py)`:\n\n```python\n(.*?)```", re.S)
 PROGRAM = re.findall(r"```python\n(.*?)```", PAGE, re.S)[-1]
-NEW = ("softsign", "sum_of_squares", "cholesky")
+NEW = ("softsign", "sum_of_squares", "ldl")
 #: what the walk reads of the tests
 WALK = ("__init__.py", "conftest.py", "op_cases.py", "compiled_graph.py", "test_ops.py")
 
@@ -48,7 +48,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_page_says_where_each_block_goes():
     paths = [path for path, _ in BLOCK.findall(PAGE)]
-    files = ("transcendental.py", "reductions.py", "factorisations.py", "__init__.py")
+    files = ("transcendental.py", "reductions.py", "square_root_free.py", "__init__.py")
     assert paths == [f"gradc/ops/{name}" for name in files]
     assert len(PAGE.split("```python\n")) == len(paths) + 2, "every other block is the program"
 

@@ -19,7 +19,7 @@ from gradc.aval import Aval
 from gradc.graph import Graph
 from gradc.node import OPS, Node
 from gradc.ops.control import Loop, inner_leaf, item
-from gradc.ops.record import Kind, Op
+from gradc.ops.record import Kind, Op, has_results
 from gradc.passes import verify
 from tests.op_cases import cases, leaf
 
@@ -60,8 +60,12 @@ def made(op: Op, avals: list[Aval], attrs: Attrs) -> Node:
 
 
 def ones(aval: Aval) -> np.ndarray:
-    """Numbers that are in every op's domain or give NaN, and indices into any axis that has an element."""
-    return np.zeros(aval.shape, aval.dtype) if aval.dtype.kind == "i" else np.ones(aval.shape, aval.dtype)
+    """Numbers that are in every op's domain or give NaN, regular matrices, and indices into any axis that has an
+    element."""
+    if aval.dtype.kind == "i":
+        return np.zeros(aval.shape, aval.dtype)
+    found = np.ones(aval.shape, aval.dtype)
+    return found + np.eye(*aval.shape[-2:], dtype=aval.dtype) if aval.ndim > 1 and aval.is_float else found
 
 
 @pytest.mark.parametrize("name", SAMPLED)
@@ -76,8 +80,10 @@ def test_a_rule_refuses_or_says_what_is_so(name):
                 assert name in str(refused)
                 refusals += 1
                 continue
-            value = np.asarray(op.evaluate(*map(ones, avals), **attrs))
-            assert (value.shape, value.dtype) == (node.shape, node.dtype), f"{avals} {attrs}"
+            found = op.evaluate(*map(ones, avals), **attrs)
+            values, parts = (found, node.aval.parts) if has_results(node) else ([np.asarray(found)], [node.aval])
+            for value, part in zip(values, parts, strict=True):
+                assert (value.shape, value.dtype) == (part.shape, part.dtype), f"{avals} {attrs}"
     assert refusals or (op.kind is Kind.ELEMENTWISE and len(cases(op)[0].arrays) == 1)  # maps take whatever comes
 
 

@@ -16,11 +16,11 @@ from gradc.diff.implicit import batch_implicit
 from gradc.diff.loops import batch_loop
 from gradc.interpret import topological
 from gradc.node import Node, derived_from, dsl
-from gradc.ops.control import Loop, inner_leaf, is_function
+from gradc.ops.control import Loop, inner_leaf, is_function, items
 from gradc.ops.custom import DerivativeRule, rule_of
 from gradc.ops.implicit import ImplicitRule
 from gradc.ops.leaves import iota
-from gradc.ops.record import HOLDERS, LEAVES, Kind
+from gradc.ops.record import HOLDERS, LEAVES, Kind, has_results
 
 
 def batch(outputs: Sequence[Node], batched_inputs: Mapping[Node, Node], size: int) -> list[tuple[Node, bool]]:
@@ -43,6 +43,9 @@ def batch(outputs: Sequence[Node], batched_inputs: Mapping[Node, Node], size: in
                 new[node], has = node.rebuilt(args), False
             elif node.op.kind in HOLDERS:
                 several[node] = batch_through_bodies(node, args, flags, size)
+                continue
+            elif has_results(node):
+                several[node] = [(y, True) for y in items(batch_node(node, args, flags, size))]
                 continue
             else:
                 new[node], has = batch_node(node, args, flags, size), True

@@ -32,7 +32,7 @@ from gradc.ops.custom import rule_of
 from gradc.ops.implicit import implicit_rule_of
 from gradc.ops.products import times
 from gradc.ops.ranges import as_factor, is_safe, range_of, vanishes
-from gradc.ops.record import HOLDERS, Kind
+from gradc.ops.record import HOLDERS, Kind, has_results
 
 
 def dependents(outputs: Iterable[Node], inputs: Iterable[Node]) -> set[Node]:
@@ -44,7 +44,7 @@ def dependents(outputs: Iterable[Node], inputs: Iterable[Node]) -> set[Node]:
             continue
         if node.op.kind in HOLDERS:
             several[node] = results_that_depend(node, [a in found for a in node.args])
-        elif node.op.kind is Kind.ITEM and not several[node.args[0]][node.attrs["index"]]:
+        elif node.args[0] in several and not several[node.args[0]][node.attrs["index"]]:  # an item
             continue
         found.add(node)
     return found
@@ -203,7 +203,7 @@ def _added_by(node: Node, touched: set[Node]) -> Node | None:
     fresh = [
         inner_leaf(a.aval, "d") if a not in touched and a.aval.is_float and not vanishes(a) else None for a in node.args
     ]
-    if not node.aval.is_float or node.op.by_expansion or all(t is None for t in fresh):
+    if not node.aval.is_float or node.op.by_expansion or has_results(node) or all(t is None for t in fresh):
         return None
     tangent = node_tangent(node, fresh)
     inside = [a for a in node.args if a in touched]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from gradc.diff.linear import partials_of, passes
 from gradc.node import Node
 from gradc.ops.contraction import guarded
+from gradc.ops.control import result_count
 from gradc.ops.leaves import full
 from gradc.ops.products import scaled
 
@@ -28,6 +29,14 @@ def node_tangent(node: Node, tangents: Sequence[Node | None]) -> Node | None:
         return _sum([_with_operand(node, i, t) for i, t in enumerate(given) if t is not None])
     assert op.transpose is not None, "derived as its expansion, by the modes"
     return _jointly_linear(node, given)
+
+
+def result_tangents(node: Node, tangents: Sequence[Node | None]) -> list[Node | None]:
+    """The tangent of each result of a node with several that holds no bodies."""
+    if all(t is None for t in tangents):
+        return [None] * result_count(node)
+    assert node.op.jvp is not None
+    return list(node.op.jvp(node, tangents))
 
 
 def _with_operand(node: Node, i: int, operand: Node) -> Node:

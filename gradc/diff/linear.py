@@ -45,7 +45,7 @@ def _reached(node: Node, active: set[Node]) -> bool:
 
 def passes(op: Op, i: int) -> bool:
     """Whether operand ``i`` can carry a tangent through ``op``."""
-    if op.partials is None and op.linear is not None:
+    if op.partials is None and op.jvp is None and op.linear is not None:
         return i in op.linear
     return True
 

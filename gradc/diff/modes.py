@@ -13,19 +13,19 @@ from collections.abc import Mapping, Sequence
 
 from gradc.diff.calls import pull_call, push_call
 from gradc.diff.custom import pull_custom, push_custom
-from gradc.diff.forward import node_tangent
+from gradc.diff.forward import node_tangent, result_tangents
 from gradc.diff.functions import pull_function, push_function
 from gradc.diff.implicit import pull_implicit, push_implicit
 from gradc.diff.linear import active_nodes, passes
 from gradc.diff.loops import pull_loop, push_linear, push_loop
-from gradc.diff.reverse import accumulate, pull_through
+from gradc.diff.reverse import accumulate, pull_through, pull_through_results
 from gradc.graph import substitute
 from gradc.node import Node, derived_from
 from gradc.ops.control import Loop, informed, inner_leaf, is_function, result_count
 from gradc.ops.custom import BodyRule, DerivativeRule, rule_of
 from gradc.ops.implicit import ImplicitRule
 from gradc.ops.ranges import range_of
-from gradc.ops.record import HOLDERS, Kind
+from gradc.ops.record import HOLDERS, Kind, has_results
 
 
 def push_forward(
@@ -48,6 +48,8 @@ def push_forward(
                 several[node] = _push_through_bodies(node, [known.get(a) for a in node.args], split)
             elif node.op.kind is Kind.ITEM:
                 known[node] = several[node.args[0]][node.attrs["index"]]
+            elif has_results(node):
+                several[node] = result_tangents(node, [known.get(a) for a in node.args])
             elif node.op.by_expansion:
                 known[node] = _push_through_expansion(node, [known.get(a) for a in node.args], split)
             else:
@@ -118,7 +120,7 @@ def pull_back(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Seque
     for node in reversed(order):
         if node in at_results:
             with derived_from(node.where):
-                for arg, value in _pull_through_bodies(node, at_results.pop(node), active):
+                for arg, value in _pull_results(node, at_results.pop(node), active):
                     pending.setdefault(arg, []).append(value)
             continue
         received = pending.pop(node, None)
@@ -144,13 +146,13 @@ def pull_back(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Seque
     return [results.get(x) for x in inputs]
 
 
-def _pull_through_bodies(
-    node: Node, received: Mapping[int, Sequence[Node]], active: set[Node]
-) -> list[tuple[Node, Node]]:
-    """Operands of a node that holds bodies, each with its cotangent."""
+def _pull_results(node: Node, received: Mapping[int, Sequence[Node]], active: set[Node]) -> list[tuple[Node, Node]]:
+    """Operands of a node with several results, each with its cotangent."""
     given = [accumulate(received[k]) if k in received else None for k in range(result_count(node))]
     moves = [a in active for a in node.args]
-    if node.op.kind is Kind.LOOP:
+    if node.op.kind not in HOLDERS:
+        pulled = [pull_through_results(node, i, given) if m else None for i, m in enumerate(moves)]
+    elif node.op.kind is Kind.LOOP:
         pulled = pull_loop(Loop.of(node), moves, given, linearise, pull_back)
     elif (rule := rule_of(node)) is not None:
         pulled = _pull_by_rule(node, rule, moves, given)

@@ -19,6 +19,7 @@ from gradc.interpret import computed_from, topological
 from gradc.node import OPS, Node
 from gradc.ops.control import inner_leaf
 from gradc.ops.products import scaled
+from gradc.ops.record import has_results
 
 
 def accumulate(parts: Sequence[Node]) -> Node:
@@ -52,7 +53,7 @@ def pull_through(node: Node, i: int, ct: Node) -> Node | None:
     if op.partials is not None:
         return scaled(ct, partials_of(node)[i])
     if op.jvp is not None:
-        return _transposed_rule(node, i, ct)
+        return _transposed_rule(node, i, [ct])
     assert op.transpose is not None
     return op.transpose(ct, node, i)
 
@@ -60,22 +61,31 @@ def pull_through(node: Node, i: int, ct: Node) -> Node | None:
 # -- ops that have a JVP only: linearise on a direction, then transpose ----------------------------------------------
 
 
-def _transposed_rule(node: Node, i: int, ct: Node) -> Node | None:
+def pull_through_results(node: Node, i: int, cts: Sequence[Node | None]) -> Node | None:
+    """`pull_through` for a node with several results that holds no bodies."""
+    return _transposed_rule(node, i, cts)
+
+
+def _transposed_rule(node: Node, i: int, cts: Sequence[Node | None]) -> Node | None:
     direction = inner_leaf(node.args[i].aval, "tangent")
     tangents: list[Node | None] = [None] * len(node.args)
     tangents[i] = direction
     assert node.op.jvp is not None
-    tangent = node.op.jvp(node, tangents)
-    if tangent is None:
-        return None
-    return transpose_linear(tangent, direction, ct, node)
+    found = node.op.jvp(node, tangents)
+    pairs = zip(found, cts, strict=True) if has_results(node) else [(found, *cts)]
+    return transpose_linear([(t, ct) for t, ct in pairs if t is not None and ct is not None], direction, node)
 
 
-def transpose_linear(tangent: Node, direction: Node, ct: Node, rule_of: Node) -> Node | None:
-    """The cotangent of ``direction`` for a graph that is linear in it; names the op that is not."""
-    order = topological([tangent])
+def transpose_linear(pairs: Sequence[tuple[Node, Node]], direction: Node, rule_of: Node) -> Node | None:
+    """The cotangent of ``direction`` for tangents that are linear in it, each given with its own; names the op that is
+    not linear.
+    """
+    order = topological([tangent for tangent, _ in pairs])
     dependent = computed_from([direction], order)
-    pending: dict[Node, list[Node]] = {tangent: [ct]}
+    pending: dict[Node, list[Node]] = {}
+    for tangent, ct in pairs:
+        if tangent in dependent:
+            pending.setdefault(tangent, []).append(ct)
     for node in reversed(order):
         if node is direction or node not in pending:
             continue

@@ -11,7 +11,7 @@ A *body* is a closed `Graph`: it reads nothing but its own inputs, so what it us
   (``custom``, a body with a derivative of the user's, is in `gradc.ops.custom`).
 - ``function`` runs one body too, which many nodes may hold: it stands once in the graph, in its derivatives and in the
   code, so a program of n functions that call each other stays as large as they are (`is_function`).
-- ``item`` reads one result.
+- ``item`` reads one result, of these nodes and of any other that has several (a factorisation).
 
 `Loop` is a loop node taken apart.  Derivatives and batching of these kinds are in `gradc.diff.loops` and
 `gradc.diff.calls`, rewriting in `gradc.passes.inside`.
@@ -33,7 +33,7 @@ from gradc.interpret import computed_from, topological
 from gradc.node import OPS, Node, derived_from
 from gradc.ops.consistent import agrees, bodies_take, must_be_truth, refuse
 from gradc.ops.leaves import full
-from gradc.ops.ranges import NOTHING, Range, Zeros, declared, range_of, union
+from gradc.ops.ranges import NOTHING, UNKNOWN, WHOLE, Range, Zeros, declared, range_of, union
 from gradc.ops.record import HOLDERS, Kind, Op, register
 
 Array = np.ndarray[Any, Any]
@@ -181,7 +181,7 @@ def item(node: Node, index: int) -> Node:
 
 
 def result_count(node: Node) -> int:
-    """How many results a node has that holds bodies."""
+    """How many results a node has that has several."""
     assert isinstance(node.aval, Results)
     return len(node.aval.parts)
 
@@ -230,6 +230,8 @@ def carried(node: Node) -> Range:
 def _item_range(node: Node) -> Range:
     """What the bodies return, or what a carry starts with, if it may be that no step is taken."""
     holder, index = node.args[0], node.attrs["index"]
+    if holder.op.kind not in HOLDERS:
+        return UNKNOWN if node.aval.is_float else WHOLE
     informed(holder)
     found = [range_of(body.outputs[index]) for name, body in bodies(holder).items() if name != "cond"]
     if holder.op.kind is Kind.LOOP:

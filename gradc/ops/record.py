@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradc.aval import NARROW, Aval, computed_in
+from gradc.aval import NARROW, Aval, Results, computed_in
 from gradc.errors import GradcError, ShapeError
 from gradc.node import OPS, Node, here
 from gradc.ops.algorithm import Algorithm
@@ -43,7 +43,7 @@ class Kind(enum.Enum):
     GATHER = "gather"  #: y[i, r] = x[idx0[i], …, r]
     SCATTER = "scatter"  #: x with v written (or combined) at computed indices
     SORT = "sort"  #: the permutation that orders along one axis
-    WHOLE = "whole"  #: an array of whole arrays, by a definition in other ops: a factorisation
+    WHOLE = "whole"  #: whole arrays made of whole arrays: a factorisation; it may have several results
     SEARCH = "search"  #: where elements would be inserted into an ordered axis
     LOOP = "loop"  #: a body of its own, run many times; several results
     BRANCH = "branch"  #: one of two bodies, whichever a bool chooses; several results
@@ -63,13 +63,19 @@ _COST_BY_KIND = {Kind.ELEMENTWISE: DEAR, Kind.GATHER: 1.0}
 _MOVING = (*HOLDERS, Kind.ITEM, *LEAVES, Kind.VIEW, Kind.GATHER)
 
 
+def has_results(node: Node) -> bool:
+    """Whether a node has several results, which ``item`` nodes read: one that holds bodies, and some factorisations."""
+    return isinstance(node.aval, Results)
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One case of the conformance test of a structured op: operand shapes (dtype float unless said) and attributes."""
 
     shapes: tuple[tuple[int, ...], ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    #: per operand "float", "bool", "index:N" (random integers in [-N, N)) or "definite" (a symmetric positive matrix)
+    #: per operand "float", "bool", "index:N" (random integers in [-N, N)), "definite" (a symmetric positive matrix) or
+    #: "regular" (one that is far from singular)
     dtypes: tuple[str, ...] = ()
 
 
@@ -90,9 +96,10 @@ class Op:
     Its derivative is exactly one of these: ``partials(y, *args, **attrs)`` (elementwise: ∂y/∂argᵢ, each a Node, a
     Python number, or None for structurally zero); ``transpose(ct, node, i)`` (linear in the operands named by
     ``linear``: the cotangent of operand i); ``jvp(node, tangents)`` (tangents may be None = structurally zero; returns
-    a Node built from linear ops of the tangents).  A transpose beside partials is that of the operands in which the op
-    is linear.  An op with none of them says ``constant=True``: its results are integers or truth values, or its
-    derivative is 0 by definition; `register` refuses one that says neither.  ``special`` names points at which the op
+    a Node built from linear ops of the tangents, and of an op with several results a sequence of them, one for each).
+    A transpose beside partials or a jvp is that of the operands in which the op is linear.  An op with none of them
+    says ``constant=True``: its results are integers or truth values, or its derivative is 0 by definition; `register`
+    refuses one that says neither.  ``special`` names points at which the op
     branches beside those of its kind, see `special_points`: a number, or one per operand, with the partial derivatives
     there (None: what the mathematics says) where the limits do not decide.
 
@@ -104,8 +111,9 @@ class Op:
     running one is written from ``identity``, what it starts with (a number, or a tuple if it keeps several),
     ``element(b, x)``, what an element becomes (None: itself, in the result's dtype), ``combine(b, first, second)``,
     which joins what two stretches became, and ``finish(b, state)``; one to an element, or to its position, from
-    ``keeps``.  ``expand(*args, **attrs)`` rewrites the op into others before scheduling instead; an op of whole arrays
-    that has no rule of its own is batched and differentiated as what it expands to.  ``definition(node)`` is a node of
+    ``keeps``.  ``expand(*args, **attrs)`` rewrites the op into others before scheduling instead (one with several
+    results gives a sequence of nodes); an op of whole arrays that has no rule of its own is batched and differentiated
+    as what it expands to.  ``definition(node)`` is a node of
     the same value that symbolic mode differentiates (None: the expansion), so that it shares no rule with the others.
     """
 
@@ -119,12 +127,13 @@ class Op:
     linear: tuple[int, ...] | None = None  #: operands in which the op is linear; None: all, or with `partials` none
     chooses: bool = False  #: the result is operand 1 or 2, whichever operand 0 says
     multilinear: bool = False  #: linear in each of them with the others held (contract), not in all jointly (where)
-    jvp: Callable[[Node, Sequence[Node | None]], Node | None] | None = None
+    jvp: Callable[[Node, Sequence[Node | None]], Any] | None = None
     constant: bool = False  #: no tangent passes, by definition: there is no rule because none is needed
     batch: Callable[[Node, Sequence[Node], Sequence[bool], int], Node] | None = None
     lower: Callable[..., Any] | None = None
-    expand: Callable[..., Node] | None = None
+    expand: Callable[..., Any] | None = None
     algorithm: Algorithm | None = None  #: of whole arrays: how code does it, where it need not be expanded
+    parted: Callable[..., bool] | None = None  #: and for which avals it is expanded, for others share its parts
     definition: Callable[[Node], Node] | None = None
     source: Callable[..., list[Piece]] | None = None
     repeats: bool = False  #: of a view: operand axis k is axis axes[k], repeated where it is 1 long and along the rest
@@ -149,6 +158,7 @@ class Op:
     scale: Callable[..., Any] | None = None  #: of arrays: the size of the terms that `ulp` counts beside the value
     whole: bool = False  #: small whole numbers give small whole numbers exactly; those with ``ulp=0.5`` do anyway
     moved: Callable[..., Any] | None = None  #: how far errors move the value, see `gradc.ops.rounding`; None: tried out
+    perturbed: Callable[..., Any] | None = None  #: the same of whole arrays, see `gradc.ops.factorisations.bounds`
     ordered: bool = False  #: a comparison that the least change decides at a tie
     side: Callable[..., Any] | None = None  #: ``side(value, *arrays, **attrs)``: on which side of each kink or jump
     exact: bool = False  #: the result is an operand, its negative, or a whole number near it: nothing is rounded
@@ -223,7 +233,10 @@ class Op:
                 return self.numpy(*arrays, **attrs)
             avals = [Aval(a.shape, a.dtype) for a in arrays]
             wide = [a.astype(computed_in(a.dtype)) for a in arrays]
-            return np.asarray(self.numpy(*wide, **attrs)).astype(self.infer(*avals, **attrs).dtype)
+            found, aval = self.numpy(*wide, **attrs), self.infer(*avals, **attrs)
+            if isinstance(aval, Results):
+                return tuple(np.asarray(x).astype(part.dtype) for x, part in zip(found, aval.parts, strict=True))
+            return np.asarray(found).astype(aval.dtype)
 
 
 #: where implementations of functions of numbers branch
@@ -275,7 +288,9 @@ def _lacking(op: Op) -> list[str]:
     elif kind is Kind.PREFIX:
         need(combined or op.expand, "identity and combine, or expand: how it is computed")
     elif kind is Kind.WHOLE:
-        need(op.expand, "expand: its definition in other ops")
+        need(
+            op.expand or (op.batch and not op.by_expansion), "expand: its definition in other ops, or rules of its own"
+        )
     if kind in (Kind.REDUCE, Kind.PREFIX, Kind.SCATTER) and op.jvp is not None:
         need(op.definition or op.expand, "definition (or expand): what symbolic mode differentiates")
     return lacks

@@ -17,18 +17,18 @@ from gradc.graph import Graph
 from gradc.machines.options import Options
 from gradc.machines.stages import Stages
 from gradc.node import Node
-from gradc.ops.record import HOLDERS, LEAVES, Kind
+from gradc.ops.record import HOLDERS, LEAVES, has_results
 from gradc.oracle.estimates import compiled_subject
 from gradc.oracle.report import Finding
 from gradc.oracle.rounding import running_errors
-from gradc.oracle.rules import Fault, batching_faults, derivative_faults, meaning_faults
+from gradc.oracle.rules import Fault, applied, batching_faults, derivative_faults, meaning_faults
 from gradc.oracle.witness import Subject
 from gradc.passes import FORWARD, PASSES, run_passes
 from gradc.passes.cse import attrs_key
 
 Array = np.ndarray[Any, Any]
 #: a leaf has no rule, and what holds bodies is only as right as the ops in them, checked where they stand alone
-UNCHECKED = (*LEAVES, Kind.ITEM, *HOLDERS)
+UNCHECKED = (*LEAVES, *HOLDERS)
 Check = Callable[[Node, Sequence[Array]], list[Fault]]
 
 
@@ -39,12 +39,15 @@ def rule_findings(subject: Subject, checks: Sequence[Check], distinct: bool = Fa
     seen: set[Any] = set()
     found = []
     for node in graph.nodes:
-        key = (node.op.name, attrs_key(node), tuple(a.aval for a in node.args))
-        if node.op.kind not in UNCHECKED and not (distinct and key in seen):
+        whole = applied(node)
+        if whole.op.kind in UNCHECKED or has_results(node):  # their results are looked at
+            continue
+        key = (node.op.name, attrs_key(node), whole.op.name, attrs_key(whole), tuple(a.aval for a in whole.args))
+        if not (distinct and key in seen):
             seen.add(key)
             for check in checks:
-                faults = check(node, [values[a] for a in node.args])
-                found += [_finding("rule", f.facet, f.node, graph.index[node], f.words, node) for f in faults]
+                faults = check(node, [values[a] for a in whole.args])
+                found += [_finding("rule", f.facet, applied(f.node), graph.index[node], f.words, node) for f in faults]
     return found
 
 
@@ -101,7 +104,7 @@ def pass_findings(subject: Subject) -> list[Finding]:
 def _step_finding(subject: Subject, name: str, before: Graph, after: Graph) -> Finding | None:
     if not _changed(subject, before.outputs, before, after.outputs, after):
         return None
-    inner = [n for n in before.nodes if n.op.kind not in (*LEAVES, *HOLDERS)]
+    inner = [n for n in before.nodes if n.op.kind not in LEAVES and not has_results(n)]
     whole = before.replace(outputs=tuple(inner), in_tree=None, out_tree=None)
     rewritten = PASSES[name](whole)
     changed = _changed(subject, inner, before, rewritten.outputs, rewritten)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from gradc.containers import leaves_of
-from gradc.diff.symbolic.written_out import TooLongError
+from gradc.diff.symbolic.written_out import NotWrittenError
 from gradc.graph import Graph
 from gradc.machines.options import Options
 from gradc.machines.stages import Stages
 from gradc.node import Node, here
 from gradc.ops.custom import rule_of
-from gradc.ops.record import HOLDERS
+from gradc.ops.record import has_results
 from gradc.oracle import estimates as by
 from gradc.oracle.blame import derivative_findings, pass_findings, record_findings
 from gradc.oracle.compare import SMALL, Estimate, Probes, Row, Verdict, compare, pairs
@@ -157,7 +157,7 @@ def _mode_findings(witness: Subject, pair: tuple[str, str]) -> list[Finding]:
     """The first node up to which two methods disagree although each op's rules are right: the mode itself is wrong."""
     graph = witness.graph
     for node in graph.nodes:
-        if node.args and node.aval.is_float and node.op.kind not in HOLDERS:
+        if node.args and node.aval.is_float and not has_results(node):
             rows = agreement(graph.replace(outputs=(node,), in_tree=None, out_tree=None), witness.arrays, pair)
             if any(not row.ok and not row.singular for row in rows):
                 return [_mode_finding(node, graph.index[node], pair)]
@@ -220,7 +220,7 @@ def _estimates(
     for method in methods:
         try:
             found.append(makers[method]())
-        except (TooLongError, DenseError) as error:
+        except (NotWrittenError, DenseError) as error:
             left_out.append(f"{method} left out: {str(error).splitlines()[0]}")
         except Exception as error:
             failures[method] = error

@@ -21,7 +21,7 @@ from gradc.machines.machine import Code
 from gradc.machines.stages import Stages
 from gradc.node import Node
 from gradc.ops.control import inner_leaf
-from gradc.ops.record import HOLDERS, LEAVES, Kind
+from gradc.ops.record import LEAVES, Kind, has_results
 from gradc.oracle.bounds import bounded
 from gradc.oracle.report import Finding
 from gradc.runtime.blocks import BlockCall, zeroed
@@ -116,7 +116,7 @@ def _first_wrong(
     """The first of ``nodes`` whose value, compiled from exact values of ``boundary``, is wrong."""
     leaves = {n: inner_leaf(n.aval, "x") for n in boundary}
     for node in nodes:
-        if node.op.kind in (*LEAVES, *HOLDERS) or node in leaves:
+        if node.op.kind in LEAVES or has_results(node) or node in leaves:
             continue
         (cut,) = rewrite([node], lambda n, args: None, leaves)
         needed = [n for n in boundary if leaves[n] in set(topological([cut]))]

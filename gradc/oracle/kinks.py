@@ -13,14 +13,14 @@ import numpy as np
 
 from gradc.node import Node
 from gradc.ops.indexing import BY_SIZE
-from gradc.ops.record import HOLDERS, Kind
+from gradc.ops.record import Kind, has_results
 
 Array = np.ndarray[Any, Any]
 
 
 def has_sides(node: Node) -> bool:
     """Whether the op has kinks or jumps: its record says so, or it makes a bool or an integer of floats."""
-    if node.op.kind in (*HOLDERS, Kind.ITEM):  # kinks inside bodies are not seen from here
+    if has_results(node) or node.op.kind is Kind.ITEM:  # kinks inside bodies are not seen from here
         return False
     if node.op.kind is Kind.SCATTER:
         return node.attrs["how"] in BY_SIZE

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import NARROW, computed_in, finfo, is_float
+from gradc.aval import NARROW, Results, computed_in, finfo, is_float
 from gradc.diff.widen import widen_array
 from gradc.interpret import topological
 from gradc.node import Node
 from gradc.ops.control import inner_leaf
-from gradc.ops.record import HOLDERS, LEAVES, Kind, Op
+from gradc.ops.record import HOLDERS, LEAVES, Kind, Op, has_results
 from gradc.ops.rounding import largest_error
 from gradc.oracle.rounding_bodies import errors_through_bodies
 from gradc.oracle.rounding_choices import at_uncertain_places, in_another_order, of_another_element, of_another_place
@@ -52,7 +52,7 @@ def running_errors(
     outputs: Sequence[Node], values: Mapping[Node, Array], errors: Mapping[Node, Array] | None = None
 ) -> tuple[dict[Node, Array], dict[Node, Array]]:
     """Values and error bounds of all nodes behind ``outputs``, from those of the leaves (or of inner nodes) given."""
-    known = {n: widen_array(v) for n, v in values.items() if n.op.kind not in HOLDERS}
+    known = {n: widen_array(v) for n, v in values.items() if not has_results(n)}
     bounds = {n: np.zeros(n.shape) for n in known} | dict(errors or {})
     several: dict[Node, Several] = {}
     with np.errstate(all="ignore"):
@@ -66,6 +66,9 @@ def running_errors(
                 args, off = [known[a] for a in node.args], [bounds[a] for a in node.args]
                 if node.op.kind in HOLDERS:
                     several[node] = errors_through_bodies(node, args, off, running_errors)
+                elif has_results(node):
+                    values_of = computed(node, args)
+                    several[node] = values_of, tuple(map(_finite_or_inf, _whole(node, args, off, values_of)))
                 else:
                     known[node] = computed(node, args)
                     bounds[node] = _finite_or_inf(_bound(node, args, off, known[node]))
@@ -347,13 +350,25 @@ def _of_scatter(node: Node, args: Sequence[Array], value: Array) -> Array | None
     return np.asarray(counts * _in_sums(node) * sizes)
 
 
-def _whole(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
-    """What the ops do that the op is made of."""
+def _whole(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Any) -> Any:
+    """What perturbation theory says, or what the ops do that the op is made of; of an op with several results a bound
+    for each."""
+    if node.op.perturbed is not None:
+        found = node.op.perturbed(args, errors, unit_roundoff(node.args[0].dtype), **node.attrs)
+        return _nothing(node) if found is None else found
     leaves = [inner_leaf(a.aval, "x") for a in node.args]
     assert node.op.expand is not None
     expansion = node.op.expand(*leaves, **node.attrs)
-    found = running_errors([expansion], dict(zip(leaves, args, strict=True)), dict(zip(leaves, errors, strict=True)))
-    return found[1][expansion]
+    results = list(expansion) if has_results(node) else [expansion]
+    found = running_errors(results, dict(zip(leaves, args, strict=True)), dict(zip(leaves, errors, strict=True)))[1]
+    return tuple(found[y] for y in results) if has_results(node) else found[expansion]
+
+
+def _nothing(node: Node) -> Any:
+    """The bounds of a stack of no matrix."""
+    if isinstance(node.aval, Results):
+        return tuple(np.zeros(part.shape) for part in node.aval.parts)
+    return np.zeros(node.shape)
 
 
 def _of_whole(node: Node, args: Sequence[Array], value: Array) -> Array:

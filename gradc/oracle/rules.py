@@ -22,11 +22,12 @@ from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.symbolic.fragments import Fragment, fragment_at
 from gradc.diff.symbolic.indexed import index_equality
+from gradc.diff.symbolic.written_out import NotWrittenError
 from gradc.diff.widen import widen_array
 from gradc.errors import GradcError
 from gradc.interpret import topological
 from gradc.node import Node, derived_from
-from gradc.ops.control import inner_leaf
+from gradc.ops.control import inner_leaf, item
 from gradc.ops.record import LEAVES, Kind
 from gradc.oracle.compare import VAGUE
 from gradc.oracle.rounding import own_error, running_errors
@@ -47,23 +48,42 @@ class Fault:
     words: str
 
 
+def applied(node: Node) -> Node:
+    """The application of an op whose value ``node`` is: itself, or the node with several results of which it is one."""
+    return node.args[0] if node.op.kind is Kind.ITEM else node
+
+
 class Alone:
-    """A node on fresh leaves, with values and random directions."""
+    """A node on fresh leaves, with values and random directions; it may be one result of a node with several."""
 
     def __init__(self, node: Node, values: Sequence[Array], seed: int = 0):
         random = np.random.default_rng(seed)
-        self.node = node
+        self.node, self.op = node, applied(node).op
         self.values = [widen_array(v) for v in values]
-        self.leaves = [_leaf(_wide_aval(a.aval)) for a in node.args]
-        attrs = dict(node.attrs)
-        if "dtype" in attrs and node.aval.is_float:
-            attrs["dtype"] = np.dtype(np.float64)
-        self.copy = Node(node.op, tuple(self.leaves), attrs, _wide_aval(node.aval), node.where)
-        self.moving = [i for i, a in enumerate(self.leaves) if a.aval.is_float and passes(node.op, i)]
+        self.leaves = [_leaf(_wide_aval(a.aval)) for a in applied(node).args]
+        self.copy = self.on(self.leaves)
+        self.moving = [i for i, a in enumerate(self.leaves) if a.aval.is_float and passes(self.op, i)]
         self.directions = {i: random.uniform(0.5, 1.5, a.shape) * random.choice([-1.0, 1.0], a.shape)
                            for i, a in enumerate(self.leaves) if i in self.moving}  # fmt: skip
         self.cotangent = random.uniform(0.5, 1.5, node.shape) * random.choice([-1.0, 1.0], node.shape)
-        self.value = evaluate_wide(self.copy, self.values)
+        self.value = self.evaluate(self.values)
+
+    def on(self, operands: Sequence[Node]) -> Node:
+        """The node, or its one result, with every float in float64."""
+        whole = applied(self.node)
+        attrs = dict(whole.attrs)
+        if "dtype" in attrs and self.node.aval.is_float:
+            attrs["dtype"] = np.dtype(np.float64)
+        if whole is self.node:
+            return Node(whole.op, tuple(operands), attrs, _wide_aval(whole.aval), whole.where)
+        with derived_from(whole.where):
+            return item(whole.op.make(operands, **attrs), self.node.attrs["index"])
+
+    def evaluate(self, values: Sequence[Array]) -> Array:
+        """The value, by the NumPy meaning."""
+        whole = applied(self.copy)
+        found = evaluate_wide(whole, values)
+        return found if whole is self.copy else found[self.copy.attrs["index"]]
 
     @property
     def has_tangent(self) -> bool:
@@ -75,14 +95,14 @@ class Alone:
 
     def difference(self) -> Difference:
         """The NumPy meaning's derivative along the directions; zero for an op that is a constant by decree."""
-        if self.node.op.stops:
+        if self.op.stops:
             zeros = np.zeros(self.node.shape)
             return Difference(zeros, zeros, zeros)
         start = {i: self.values[i] for i in self.moving}
         step = default_step(start, self.directions)
         shift = {i: EPS * (np.abs(x) + step * np.abs(self.directions[i])) for i, x in start.items()}
         _, noise = running_errors([self.copy], self.known, {self.leaves[i]: s for i, s in shift.items()})
-        return difference_along(lambda a: evaluate_wide(self.copy, a), self.values, self.directions, noise[self.copy])
+        return difference_along(self.evaluate, self.values, self.directions, noise[self.copy])
 
     def pushed(self) -> tuple[Array, Array, list[Node]]:
         """J t by the JVP rule, its rounding bound, and the nodes that the rule built."""
@@ -138,16 +158,25 @@ def _derivative_faults(alone: Alone, depth: int) -> Iterator[Fault]:
     if _differ(pushed, pushed_error, d.value, d.error):
         yield Fault(node, _rule_facet(node), _gap("the JVP is", pushed, d.value, pushed_error + d.error))
     reverse = alone.pulled(pull_back)
-    symbolic = alone.pulled(symbolic_pull_back)
-    expected = _dot(alone.cotangent, d.value, d.error)
-    excused = _at_declared_singular_point(alone, symbolic, d) or _only_overflows(alone, symbolic, d)
-    if _apart(_against(alone, symbolic), expected) and not excused:
-        yield Fault(node, "SymPy meaning", _words("its derivative gives", _against(alone, symbolic), expected))
+    yield from _symbolic_faults(alone, d)
     pairing = _dot(alone.cotangent, pushed, pushed_error)
     if _apart(_against(alone, reverse), pairing):
         inner = _inner_faults(built, alone, depth)
         words = _words("⟨ct, J t⟩ ≠ ⟨Jᵀct, t⟩: the transpose gives", _against(alone, reverse), pairing)
         yield from inner or [Fault(node, _transpose_facet(node), words)]
+
+
+def _symbolic_faults(alone: Alone, d: Difference) -> Iterator[Fault]:
+    """The derivative of the SymPy meaning, where there is one."""
+    try:
+        symbolic = alone.pulled(symbolic_pull_back)
+    except NotWrittenError:
+        return
+    expected = _dot(alone.cotangent, d.value, d.error)
+    excused = _at_declared_singular_point(alone, symbolic, d) or _only_overflows(alone, symbolic, d)
+    if _apart(_against(alone, symbolic), expected) and not excused:
+        words = _words("its derivative gives", _against(alone, symbolic), expected)
+        yield Fault(alone.node, "SymPy meaning", words)
 
 
 def _at_declared_singular_point(alone: Alone, symbolic: Sequence[tuple[Array, Array]], d: Difference) -> bool:
@@ -156,13 +185,13 @@ def _at_declared_singular_point(alone: Alone, symbolic: Sequence[tuple[Array, Ar
     That the function has none is seen from its values: one-sided derivatives that differ, or quotients that do not
     settle.
     """
-    if not alone.node.op.singular:
+    if not alone.op.singular:
         return False
     rough = (d.jump != 0) | ~(d.error <= VAGUE * np.maximum(np.abs(d.value), 1.0))
     bad = [~np.isfinite(g) for g, _ in symbolic]
     if not any(np.any(b) for b in bad):
         return False
-    if alone.node.op.kind is not Kind.ELEMENTWISE:
+    if alone.op.kind is not Kind.ELEMENTWISE:
         return bool(np.any(rough))
     return all(bool(np.all(rough[b])) for b in bad)
 
@@ -188,12 +217,12 @@ def _only_overflows(alone: Alone, symbolic: Sequence[tuple[Array, Array]], d: Di
 
 def _inner_faults(built: Sequence[Node], alone: Alone, depth: int) -> list[Fault]:
     """Faults of the ops that a JVP rule is made of: the cause, where the transposed rule is only the symptom."""
-    if alone.node.op.jvp is None or depth == 0:
+    if alone.op.jvp is None or depth == 0:
         return []
     random = np.random.default_rng(1)
     found: list[Fault] = []
     for inner in built:
-        if inner.op.kind not in (Kind.INPUT, Kind.CONSTANT) and inner.op is not alone.node.op:
+        if inner.op.kind not in (Kind.INPUT, Kind.CONSTANT) and inner.op is not alone.op:
             values = [random.uniform(0.5, 1.5, a.shape) if a.aval.is_float else None for a in inner.args]
             if all(v is not None for v in values) and not found:
                 found += derivative_faults(inner, [v for v in values if v is not None], depth - 1)
@@ -201,14 +230,13 @@ def _inner_faults(built: Sequence[Node], alone: Alone, depth: int) -> list[Fault
 
 
 def _rule_facet(node: Node) -> str:
-    op = node.op
+    op = applied(node).op
     return "partials" if op.partials is not None else "jvp" if op.jvp is not None else "linearity"
 
 
 def _transpose_facet(node: Node) -> str:
-    if node.op.partials is not None:
-        return "partials"
-    return "transpose" if node.op.transpose is not None else "jvp"
+    op = applied(node).op
+    return "partials" if op.partials is not None else "transpose" if op.transpose is not None else "jvp"
 
 
 def _against(alone: Alone, pulled: Sequence[tuple[Array, Array]]) -> tuple[float, float]:
@@ -262,7 +290,7 @@ def meaning_faults(node: Node, values: Sequence[Array]) -> list[Fault]:
     if node.op.source is not None:
         words = _index_problem(alone)
         return [Fault(node, "index formula", words)] if words else []
-    if node.op.sympy is None:
+    if alone.op.sympy is None:
         return []
     words = _element_problem(alone) if node.op.kind is Kind.ELEMENTWISE else _array_problem(alone)
     return [Fault(node, "SymPy meaning", words)] if words else []
@@ -302,8 +330,9 @@ def _array_problem(alone: Alone) -> str:
     if sum(v.size for v in alone.values) > SYMBOLS or not all(np.all(np.isfinite(v)) for v in alone.values):
         return ""
     objects = [np.vectorize(sympy.Float, otypes=[object])(v) if is_float(v.dtype) else v for v in alone.values]
-    assert alone.node.op.sympy is not None
-    result: Any = np.asarray(alone.node.op.sympy(sympy, *objects, **alone.copy.attrs), dtype="O")
+    assert alone.op.sympy is not None
+    found = alone.op.sympy(sympy, *objects, **applied(alone.copy).attrs)
+    result: Any = np.asarray(found[alone.copy.attrs["index"]] if applied(alone.copy) is not alone.copy else found, "O")
     if result.shape != alone.node.shape:
         return f"its shape is {result.shape}, the NumPy meaning's is {alone.node.shape}"
     got = np.vectorize(float, otypes=[np.float64])(result)
@@ -325,7 +354,7 @@ def _numbers(fragment: Fragment, point: dict[Node, float]) -> dict[Any, Any]:
 
 def batching_faults(node: Node, values: Sequence[Array], size: int = 2) -> list[Fault]:
     """Whether the batching rule gives what one example at a time gives, for each operand batched alone and for all."""
-    if node.op.batch is None or node.op.kind in LEAVES or not node.args:
+    if applied(node).op.batch is None or node.op.kind in LEAVES or not node.args:
         return []
     alone = Alone(node, values)
     stacks = [_stacked(v, size) for v in alone.values]
@@ -352,7 +381,7 @@ def _batch_problem(alone: Alone, stacks: Sequence[Array], chosen: tuple[int, ...
     given = [s if has else v for s, v, has in zip(stacks, alone.values, flags, strict=True)]
     which = "all operands" if len(chosen) == len(stacks) else f"operand {chosen[0]}"
     try:
-        batched = batch_node(alone.copy, args, flags, size)
+        batched = _batched(alone, args, flags, size)
         got = running_errors([batched], dict(zip(args, given, strict=True)))[0][batched]
     except (GradcError, ValueError, IndexError, AssertionError, TypeError) as error:
         return f"with {which} batched it raised {type(error).__name__}: {error}"
@@ -364,6 +393,12 @@ def _batch_problem(alone: Alone, stacks: Sequence[Array], chosen: tuple[int, ...
         if not _same(got[k], expected[alone.copy], 2 * bound[alone.copy]):
             return f"with {which} batched, example {k} is not what it is alone"
     return ""
+
+
+def _batched(alone: Alone, args: Sequence[Node], flags: Sequence[bool], size: int) -> Node:
+    whole = applied(alone.copy)
+    found = batch_node(whole, args, flags, size)
+    return found if whole is alone.copy else item(found, alone.copy.attrs["index"])
 
 
 def _same(a: Array, b: Array, allowed: Array) -> bool:

@@ -17,7 +17,7 @@ from gradc.graph import Graph
 from gradc.interpret import topological
 from gradc.node import Node
 from gradc.ops.control import Loop, bodies
-from gradc.ops.record import HOLDERS, LEAVES, Kind
+from gradc.ops.record import HOLDERS, LEAVES, Kind, has_results
 from gradc.oracle.wide import computed
 
 Array = np.ndarray[Any, Any]
@@ -34,7 +34,7 @@ class Walk:
 
     def __call__(self, outputs: Sequence[Node], values: Mapping[Node, Array]) -> list[Array]:
         """The values of ``outputs``; those of inputs, or of inner nodes, are given."""
-        known: dict[Node, Any] = {n: widen_array(v) for n, v in values.items() if n.op.kind not in HOLDERS}
+        known: dict[Node, Any] = {n: widen_array(v) for n, v in values.items() if not has_results(n)}
         with np.errstate(all="ignore"):
             self._run([n for n in topological(outputs, known) if n not in known], known)
         return [known[y] for y in outputs]
@@ -50,7 +50,7 @@ class Walk:
                 known[node] = self._through_bodies(node, args)
             else:
                 value = computed(node, args)
-                known[node] = value if settle is None else settle(node, args, value)
+                known[node] = value if settle is None or has_results(node) else settle(node, args, value)
 
     def _through_bodies(self, node: Node, args: Arrays) -> Sequence[Array]:
         if node.op.kind is Kind.LOOP:

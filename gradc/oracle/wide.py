@@ -22,11 +22,13 @@ def evaluate_wide(node: Node, args: Sequence[Array]) -> Array:
         return computed(node, args)
 
 
-def computed(node: Node, args: Sequence[Array]) -> Array:
-    """`evaluate_wide` where warnings are off already."""
+def computed(node: Node, args: Sequence[Array]) -> Any:
+    """`evaluate_wide` where warnings are off already; of a node with several results a tuple of them."""
     if node.op.converts:
         return _meaning(node, args)
     value = node.op.numpy(*args, **node.attrs)
+    if isinstance(value, tuple):
+        return tuple(map(widen_array, value))
     if getattr(value, "dtype", None) != np.float64:
         value = widen_array(value)
     return value if value.shape == node.shape else value.reshape(node.shape)

@@ -17,7 +17,7 @@ from gradc.ops.record import Kind
 from gradc.passes.accumulate import accumulate, is_narrow_sum
 from gradc.passes.cse import cse
 from gradc.passes.dce import dce
-from gradc.passes.expand import expand, expand_all
+from gradc.passes.expand import asks, asks_all, expand, expand_all
 from gradc.passes.fold import fold
 from gradc.passes.hoist import hoist
 from gradc.passes.inline import inline, inline_once, inline_to_read, looked_into, write_out
@@ -82,13 +82,14 @@ def lowering(graph: Graph, algorithms: bool = True) -> tuple[Pass, ...]:
     """`LOWERING`, or nothing where no node asks for it; for a machine that knows no ``algorithms`` of whole matrices,
     with those written in other ops wherever their records say how.
     """
-    if not any(map(_asked, every_body(graph))):
+    wanted = asks if algorithms else asks_all
+    if not any(_asked(body, wanted) for body in every_body(graph)):
         return ()
     return LOWERING if algorithms else tuple(expand_all if step is expand else step for step in LOWERING)
 
 
-def _asked(graph: Graph) -> bool:
-    asking = (node.op.expand is not None or _unfolds(node) or is_narrow_sum(node) for node in graph.nodes)
+def _asked(graph: Graph, wanted: Callable[[Node], bool]) -> bool:
+    asking = (wanted(node) or _unfolds(node) or is_narrow_sum(node) for node in graph.nodes)
     return any(asking) or sharing(graph)
 
 

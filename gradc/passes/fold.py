@@ -24,7 +24,7 @@ def fold(graph: Graph) -> Graph:
     def folded(node: Node, args: tuple[Node, ...]) -> Node | None:
         if not args or not all(map(_is_known, args)):
             return None
-        if node.op.repeats or node.op.kind in (Kind.ITEM, *HOLDERS):
+        if node.op.repeats or node.op.kind in (Kind.ITEM, Kind.WHOLE, *HOLDERS):
             return None
         if node.op.kind is Kind.ELEMENTWISE and not node.op.stops:
             scalars = [splat_value(a) for a in args]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from gradc.aval import Results
+from gradc.errors import CompileError
 from gradc.node import Node
 from gradc.ops.index import row_major_strides
 from gradc.ops.record import HOLDERS, Kind
@@ -207,7 +208,10 @@ def _search(node: Node, slots: Slots, shop: Workshop) -> list[Work]:
 def _whole(nodes: Sequence[Node], slots: Slots, shop: Workshop) -> list[Work]:
     """The work of an op of whole arrays; behind it in ``nodes`` stand the items that read its results."""
     node, *read = nodes
-    assert node.op.algorithm is not None
+    if node.op.algorithm is None:
+        raise CompileError(
+            f"{node.where}: {node.op.name} has no code; call the function without gc.jit, on the NumPy interpreter"
+        )
     lead = node.args[0].ndim - 2
     sources = tuple(Matrix(slots.reading(a), a.shape[lead:], dtype_name(a.dtype)) for a in node.args)
     if isinstance(node.aval, Results):

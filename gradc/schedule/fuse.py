@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from gradc.graph import Graph
 from gradc.node import Node
-from gradc.ops.record import HOLDERS, LEAVES, Kind
+from gradc.ops.record import LEAVES, Kind, has_results
 from gradc.schedule.partition import MOST_WORK, Segments, cost, inlinable, is_multiply
 from gradc.schedule.rows import Rows, reads_in_step
 
@@ -175,7 +175,7 @@ def visible(stored: Mapping[Node, None], read: set[Node], made: Iterable[Cluster
     """The stored nodes that need a buffer: those read outside their cluster, and what no loop keeps in a register."""
     bulky = {n for cluster in made for n in cluster.nodes if not is_map(n) and n.op.kind is not Kind.REDUCE}
     kept = (n for n in stored if n in read or n in bulky or n.op.kind in LEAVES)
-    return {n: None for n in kept if n.op.kind not in HOLDERS}  # a loop has no value of its own
+    return {n: None for n in kept if not has_results(n)}  # their values are those of the items
 
 
 def in_order(cluster: Cluster, index: Mapping[Node, int]) -> list[Node]:

@@ -61,4 +61,3 @@ def alone(m: Matrices) -> None:
         for k in m.bench.range(0, n):
             bad.set(bad.get() | t[k, k].equals(0.0))
         m.fails_where(bad.get(), SINGULAR)
-

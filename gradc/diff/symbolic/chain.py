@@ -9,17 +9,17 @@ it is not zero, so a branch that was not taken never turns 0·inf into NaN.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gradc.diff.symbolic.fragments import Partial, interior_nodes, is_elementwise, partials_at
 from gradc.diff.symbolic.indexed import pull_index
 from gradc.diff.symbolic.loops import pull_loop
-from gradc.diff.symbolic.written_out import written_out
-from gradc.errors import TraceError
+from gradc.diff.symbolic.written_out import NoDefinitionError, written_out
 from gradc.interpret import computed_from, topological
 from gradc.node import OPS, Node, derived_from, here
-from gradc.ops.control import Loop
+from gradc.ops.control import Loop, result_count
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full
 from gradc.ops.record import Kind
@@ -61,25 +61,31 @@ def _pull_back(
     for node in reversed(order):
         if node in several:
             with derived_from(node.where):
-                for i, ct in pull_loop(
-                    Loop.of(node), several.pop(node), _moving(node, active), symbolic_pull_back
-                ).items():
-                    pending.setdefault(node.args[i], []).append(_Cotangent(ct))
+                for arg, ct in _pull_results(node, several.pop(node), active):
+                    pending.setdefault(arg, []).append(_Cotangent(ct))
             continue
         received = pending.pop(node, None)
         if received is None:
             continue
         with derived_from(node.where):
-            total = _sum(received)
+            whole = _sum(received)
             if node.op.kind is Kind.ITEM and node not in wanted:
-                several.setdefault(node.args[0], {})[node.attrs["index"]] = total.settled()
+                several.setdefault(node.args[0], {})[node.attrs["index"]] = whole.settled()
                 continue
             if node in wanted:
-                results[node] = total.settled()
+                results[node] = whole.settled()
                 continue  # held independent of the other inputs, also where it was computed from one of them
-            for arg, part in _pulled(node, total, active, inside):
+            for arg, part in _pulled(node, whole, active, inside):
                 pending.setdefault(arg, []).append(part)
     return [results.get(x) for x in inputs]
+
+
+def _pull_results(node: Node, cts: Mapping[int, Node], active: set[Node]) -> Iterable[tuple[Node, Node]]:
+    """Operands of a node with several results, each with its cotangent."""
+    if node.op.kind is Kind.LOOP:
+        pulled = pull_loop(Loop.of(node), cts, _moving(node, active), symbolic_pull_back)
+        return [(node.args[i], ct) for i, ct in pulled.items()]
+    return _pull_definition(node, list(_defined(node)), [cts.get(k) for k in range(result_count(node))], active)
 
 
 def _active(order: Sequence[Node], inputs: Sequence[Node]) -> set[Node]:
@@ -143,21 +149,32 @@ def _through_index(node: Node, i: int, ct: _Cotangent) -> _Cotangent | None:
     return _Cotangent(value, apply(OPS["not_equal"], readers, 0))
 
 
-def _defined(node: Node) -> Node:
-    """A node of the same value, of ops that SymPy or an index formula differentiates; TraceError where none is said."""
+def _defined(node: Node) -> Any:
+    """A node of the same value (or one for each result) of ops that SymPy or an index formula differentiates;
+    TraceError where none is said.
+    """
     if node.op.definition is not None:
         return node.op.definition(node)
     if node.op.expand is not None:
         return node.op.expand(*node.args, **node.attrs)
-    raise TraceError(
+    raise NoDefinitionError(
         f"{node.where or here()}: the record of {node.op.name} says neither its definition in other ops nor its "
         "expansion, so it has no symbolic derivative; use method='reverse'"
     )
 
 
 def _by_definition(node: Node, ct: _Cotangent, active: set[Node]) -> list[tuple[Node, _Cotangent]]:
+    with derived_from(node.where):
+        defined = _defined(node)
+    return [(a, _Cotangent(v)) for a, v in _pull_definition(node, [defined], [ct.settled()], active)]
+
+
+def _pull_definition(
+    node: Node, defined: Sequence[Node], cts: Sequence[Node | None], active: set[Node]
+) -> list[tuple[Node, Node]]:
+    """Operands of ``node``, each with its cotangent, by what it is ``defined`` as."""
     args = list(dict.fromkeys(a for a in node.args if a in active))
     with derived_from(node.where):
-        whole = written_out([_defined(node)], args)
-    pulled = _pull_back(topological(whole, dict.fromkeys(args)), whole, args, [ct.settled()])
-    return [(a, _Cotangent(v)) for a, v in zip(args, pulled, strict=True) if v is not None]
+        whole = written_out(defined, args)
+    pulled = _pull_back(topological(whole, dict.fromkeys(args)), whole, args, cts)
+    return [(a, v) for a, v in zip(args, pulled, strict=True) if v is not None]

@@ -24,8 +24,16 @@ from gradc.ops.control import (
 from gradc.ops.record import Kind
 
 
-class TooLongError(TraceError):
+class NotWrittenError(TraceError):
     """What symbolic mode does not write out: no wrong derivative, only none by this method."""
+
+
+class TooLongError(NotWrittenError):
+    """Because it would be too long."""
+
+
+class NoDefinitionError(NotWrittenError):
+    """Because an op is no formula of its operands: an eigenvalue."""
 
 
 def written_out(outputs: Sequence[Node], keep: Sequence[Node]) -> list[Node]:
