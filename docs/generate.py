@@ -53,8 +53,7 @@ EXPECTED = {
     "creation": "zeros ones full arange linspace eye zeros_like ones_like full_like",
     "composites": "nn.softmax nn.log_softmax nn.gelu nn.silu nn.cross_entropy nn.binary_cross_entropy",
     "later": """
-        complex linalg.solve
-        random.normal""",
+        complex linalg.solve""",
 }
 
 
@@ -276,7 +275,7 @@ def names_page() -> str:
         "shapes, errors, sources. NumPy's functions are called as `np.` as always; [ops.md](ops.md) has their ops.\n",
     ]
     for title, module in (("gc", gc), ("gc.tree", gc.tree), ("gc.nn", gc.nn), ("gc.optim", gc.optim),
-                          ("gc.special", gc.special)):  # fmt: skip
+                          ("gc.random", gc.random), ("gc.special", gc.special)):  # fmt: skip
         text += [f"## {title}\n", "| name | what |", "| --- | --- |"]
         for name in sorted(module.__all__, key=lambda n: (n[0].isupper(), n)):
             if callable(value := getattr(module, name)):

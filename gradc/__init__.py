@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import gradc.startup  # noqa: F401 - before anything else
-from gradc import nn, numpy, optim, sparse, special, tree
+from gradc import nn, numpy, optim, random, sparse, special, tree
 from gradc.api.batched import vmap
 from gradc.api.compiled import Jitted, compile, jit, train_step
 from gradc.api.control import checkpoint, cond, fori_loop, scan, while_loop
@@ -32,6 +32,7 @@ from gradc.errors import (
     FrozenWarning,
     GradcError,
     IndexingError,
+    KeyReuseWarning,
     LinAlgError,
     PromotionWarning,
     ShapeError,
@@ -87,6 +88,7 @@ __all__ = [
     "Graph",
     "IndexingError",
     "Jitted",
+    "KeyReuseWarning",
     "LinAlgError",
     "LinearSolution",
     "Node",
@@ -117,6 +119,7 @@ __all__ = [
     "nn",
     "numpy",
     "optim",
+    "random",
     "scan",
     "sparse",
     "sparse_hessian",

@@ -87,3 +87,7 @@ class ArtefactWarning(UserWarning):
 
 class FrozenWarning(UserWarning):
     """Numbers were drawn at random while a function was traced: they are constants of the graph."""
+
+
+class KeyReuseWarning(UserWarning):
+    """A random key was used twice in one trace: both uses get the same numbers."""

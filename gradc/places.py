@@ -27,7 +27,7 @@ _OPTREE = os.path.join(_LIBRARIES, "optree", "")
 _FOREIGN = (_PACKAGE, os.path.join(_LIBRARIES, "numpy", ""), _SCIPY, _OPTREE)
 #: rooms whose functions run when the user calls them, as NumPy's do; the others run stages
 _NAMESPACES = tuple(os.path.join(_PACKAGE, *name.split("/")) for name in (
-    "node.py", "methods.py", "places.py", "ops/", "numpy/", "nn/", "special/", "optim/",
+    "node.py", "methods.py", "places.py", "ops/", "numpy/", "nn/", "special/", "optim/", "random/",
 ))  # fmt: skip
 
 

@@ -127,6 +127,8 @@ def _array(
 ) -> Array:
     if kind == "bool":
         return random.random(shape) < 0.5
+    if kind == "uint32":
+        return random.integers(0, 2**32, shape, np.uint32)
     if kind.startswith("index:"):
         bound = int(kind.removeprefix("index:"))
         low = 0 if bound == 8 else -bound  # shifts by negative amounts have no meaning

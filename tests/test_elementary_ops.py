@@ -23,6 +23,7 @@ from gradc.codegen.target import Target
 from gradc.errors import DTypeError
 from gradc.node import OPS
 from gradc.ops.elementwise import loop_dtypes
+from gradc.ops.randomness import PARTS
 from gradc.ops.record import Kind, Op
 from tests.elementary_harness import Array, random_bits, specials, ulp_errors
 from tests.lowering_harness import compile_lowering
@@ -36,6 +37,8 @@ HOST = Target.host()
 REFERENCE_ULP = {
     "erf": 1.0,
     "erfc": 5.0,
+    "erfinv": 1.5,
+    "normal_of_bits": 1.0,
     "lgamma": 5.0,
     "digamma": OPS["digamma"].bound("float64") or 0.0,
     "polygamma": polygamma.ulp(polygamma.TESTED_ORDER),
@@ -76,6 +79,10 @@ def cases() -> Iterator[Case]:
             continue
         if op.name == "where":
             yield from (Case(op, ("bool", d, d), d) for d in DTYPES)
+        elif op.name == "threefry":
+            yield from (Case(op, ("uint32",) * 4, str(dtype), {"part": part}) for part, dtype in PARTS.items())
+        elif op.name in ("fraction", "normal_of_bits"):
+            yield from (Case(op, (f"uint{bits}",), f"float{bits}") for bits in (32, 64))
         elif op.name == "cast":
             yield from (Case(op, (a,), b, {"dtype": np.dtype(b)}) for a in DTYPES for b in DTYPES)
         elif op.name == "stumpff":
@@ -163,7 +170,7 @@ def identical(a: Array, b: Array) -> Array:
 def exact_enough(case: Case, args: list[Array]) -> tuple[Array, float]:
     """The reference in the widest dtype that it has, and its own error in units of the case's result."""
     with np.errstate(invalid="ignore"):  # signalling NaNs
-        wide = [x.astype(np.longdouble) for x in args]
+        wide = [x.astype(np.longdouble) if x.dtype.kind == "f" else x for x in args]
     want = np.asarray(case.op.evaluate(*wide, **case.attrs), np.longdouble)
     if case.result == "float32":
         return want, 1e-6
@@ -211,10 +218,12 @@ def test_the_lowering_computes_what_the_reference_says(case: Case) -> None:
 def test_every_elementwise_op_has_cases_in_both_floats_or_in_none() -> None:
     """A dtype rule that turned an op down by mistake would leave it untested."""
     integral = {op.name for op in OPS.values() if op.name.startswith("bitwise")}
+    made_of_bits = {"threefry", "fraction", "normal_of_bits"}
     taken = {case.op.name: {d for c in CASES if c.op is case.op for d in c.dtypes} for case in CASES}
     elementwise = {op.name for op in OPS.values() if op.kind is Kind.ELEMENTWISE and op.expand is None}
     assert taken.keys() == elementwise
-    assert {name for name, dtypes in taken.items() if not {"float32", "float64"} <= dtypes} == integral
+    unfit = {name for name, dtypes in taken.items() if not {"float32", "float64"} <= dtypes}
+    assert unfit == integral | made_of_bits
     assert all({"int32", "int64", "uint8"} <= taken[name] for name in integral)
 
 

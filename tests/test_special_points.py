@@ -35,7 +35,7 @@ REFERENCES: dict[str, Any] = {
     "erf": scipy.special.erf, "erfc": scipy.special.erfc, "lgamma": scipy.special.gammaln, "xlogy": scipy.special.xlogy,
     "digamma": scipy.special.digamma, "sigmoid": scipy.special.expit, "softplus": lambda x: np.logaddexp(x, 0),
     "relu": lambda x: np.maximum(x, 0), "rsqrt": lambda x: 1 / np.sqrt(x), "tanh_slope": lambda x: 1 / np.cosh(x) ** 2,
-    "reciprocal": np.reciprocal,
+    "reciprocal": np.reciprocal, "erfinv": scipy.special.erfinv,
 }  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def test_an_op_at_its_special_points(name):
         reference = REFERENCES.get(name) or (op.numpy if isinstance(op.numpy, np.ufunc) else None)
         value = np.asarray(reference(*columns)) if reference is not None else interpreted[0]
     wanted, declared = [value], []  # the second: by operand, where a convention takes the place of a limit
-    names = sympy.symbols(("x", "y")[:count], real=True)
+    names = sympy.symbols(("x", "y", "z")[:count], real=True)
     everywhere = np.ones(len(points), bool)
     with mpmath.workdps(150):
         for order in range(1, orders + 1):

@@ -133,13 +133,16 @@ class Target:
     def extensions(self) -> frozenset[str]:
         """What code may ask for by name.
 
-        ``avx512``: the AVX-512 instructions on registers of every width; ``half``: conversions of float16 (F16C).
+        ``avx512``: the AVX-512 instructions on registers of every width; ``half``: conversions of float16 (F16C);
+        ``fma``: x·y + z rounded once.
         """
         enabled = _enabled(self.features)
         named = self.cpu in _AVX512_CPUS or {"avx512f", "avx512vl"} <= enabled
         found = {"avx512"} if self.vector_bits == 512 and named else set()
         if self.arch == "aarch64" or self.cpu in _AVX2_CPUS | _AVX512_CPUS or {"f16c", "avx512f"} & enabled:
             found.add("half")
+        if self.arch == "aarch64" or self.cpu in _AVX2_CPUS | _AVX512_CPUS or {"fma", "avx512f"} & enabled:
+            found.add("fma")
         return frozenset(found)
 
     @property

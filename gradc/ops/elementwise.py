@@ -7,6 +7,7 @@ Invariant: in the graph all operands of an elementwise node have the result's sh
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -28,8 +29,8 @@ from gradc.aval import (
 from gradc.errors import DTypeError, PromotionWarning, ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
 from gradc.ops.arguments import refuse_unless_harmless
-from gradc.ops.consistent import refuse_dtypes, same_shape
-from gradc.ops.record import Kind, Op, register
+from gradc.ops.consistent import one_for_each, refuse_dtypes, same_shape
+from gradc.ops.record import Kind, Op, Sample, register
 from gradc.places import warn_user
 
 #: op name -> ufunc whose `resolve_dtypes` decides the loop's dtypes
@@ -57,8 +58,9 @@ def elementwise(
     if "sympy" not in facets:
         facets["sympy"] = lambda S, *xs: getattr(S, name)(*xs)
     home = public if isinstance(public, str) else ""
+    infer = _infer(name, _operand_count(reference, facets.get("samples", ())))
     op = register(
-        Op(name=name, kind=Kind.ELEMENTWISE, infer=_infer(name), numpy=reference, batch=batch, public=home, **facets),
+        Op(name=name, kind=Kind.ELEMENTWISE, infer=infer, numpy=reference, batch=batch, public=home, **facets),
     )
     if public:
         FUNCTIONS.setdefault(name, _function(op))
@@ -70,8 +72,17 @@ def promotes(op: Op) -> bool:
     return op.name in _PROMOTION
 
 
-def _infer(name: str) -> Callable[..., Aval]:
+def _operand_count(reference: Callable[..., Any], samples: Sequence[Sample]) -> int:
+    """How many of the parameters of an op's reference are operands: those that are no attributes."""
+    if isinstance(reference, np.ufunc):
+        return reference.nin
+    needed = {name for name, p in inspect.signature(reference).parameters.items() if p.default is p.empty}
+    return len(needed - (samples[0].attrs.keys() if samples else set()))
+
+
+def _infer(name: str, operands: int) -> Callable[..., Aval]:
     def infer(*avals: Aval, **attrs: Any) -> Aval:
+        one_for_each("operands", avals, operands)
         same_shape(avals)
         *taken, result = loop_dtypes(name, avals)
         for x, dtype in zip(avals, taken, strict=True):

@@ -505,6 +505,37 @@ erfc = elementwise(
     range=_within(0.0, 2.0),
     special={INF: 0.0, -INF: 0.0},
 )
+
+
+def _erfinv(x: float) -> float:
+    """From the leading term by Newton's method on log erfc near ±1, where the root is well conditioned, else on erf."""
+    size = abs(x)
+    if not size < 1:
+        return math.copysign(math.inf, x) if size == 1 else math.nan
+    if size < 0.5:
+        y = 0.9 * size
+        for _ in range(6):
+            y -= (math.erf(y) - size) * math.sqrt(math.pi) / 2 * math.exp(y * y)
+        return math.copysign(y, x)
+    rest = 1 - size
+    y = math.sqrt(-math.log(rest * (1 + size)))
+    for _ in range(8):
+        y += math.log(math.erfc(y) / rest) * math.erfc(y) * math.sqrt(math.pi) / 2 * math.exp(y * y)
+    return math.copysign(y, x)
+
+
+erfinv = elementwise(
+    "erfinv",
+    _by_element(_erfinv),
+    partials=lambda y, x: (math.sqrt(math.pi) / 2 * np.exp(np.square(y)),),
+    ulp=4.0,
+    doc="The inverse of erf.",
+    range=lambda y, x: Range(hazard=x.hazard).defined(x.size().hi < 1),
+    domain=UNIT,
+    special={1.0: INF, -1.0: INF},
+    singular="+inf at ±1",
+    public="special.erfinv",
+)
 lgamma = elementwise(
     "lgamma",
     _lgamma,

@@ -50,6 +50,7 @@ AROUND = {
     "compile": "`check` compiles every program", "explain": "`check` explains programs", "trace": "every program is",
     "check_gradients": "`check` calls it", "spec": "describes arguments", "train_step": "a step of `gc.optim`",
     "assume": "facts for formulas", "optim": "optimizers", "numpy": "by its names", "nn": "by its names",
+    "random": "tests/test_random.py compares with JAX",
     "special": "by its names", "jit": "a form of `control`", "tree": "containers of arrays",
     **dict.fromkeys(
         ("custom_linear_solve", "linear_solve"), "a search ends within a tolerance; its tests compare with SciPy"

@@ -18,33 +18,40 @@ DTYPES: dict[str, Any] = {
 
 
 def fma(a: Array, b: Array, c: Array) -> Array:
-    """a·b + c, rounded once (float64: but for ties in the last bits of an intermediate sum)."""
+    """a·b + c, rounded once."""
     if a.dtype == np.float64:
         return _fma64(a, b, c)
     x, y, z = (v.astype(np.float64) for v in (a, b, c))
-    product = x * y  # exact
-    total = product + z
-    # Round to odd, so that the second rounding does not see a tie that is none.
-    away = total - product
-    error = (product - (total - away)) + (z - away)
+    return _added_to_odd(x * y, z).astype(a.dtype)  # the product is exact
+
+
+def _added(x: Array, y: Array) -> tuple[Array, Array]:
+    """The sum, and what rounding took from it."""
+    total = x + y
+    away = total - x
+    return total, (x - (total - away)) + (y - away)
+
+
+def _added_to_odd(x: Array, y: Array) -> Array:
+    """The sum rounded to odd, so that a second rounding does not see a tie that is none."""
+    total, error = _added(x, y)
     even = (total.view(np.uint64) & np.uint64(1)) == 0
-    adjust = (error != 0) & even & np.isfinite(total)
-    total = np.where(adjust, np.nextafter(total, np.copysign(np.inf, error)), total)
-    return total.astype(a.dtype)
+    adjust = (error != 0) & even & np.isfinite(error)
+    return np.where(adjust, np.nextafter(total, np.copysign(np.inf, error)), total)
 
 
 def _fma64(a: Array, b: Array, c: Array) -> Array:
+    """By the algorithm of Boldo and Melquiond (2008); what overflows or vanishes on the way is rounded twice."""
     product = a * b
     split = np.float64(134217729.0)
     ah, bh = a * split, b * split
     ah, bh = ah - (ah - a), bh - (bh - b)
     al, bl = a - ah, b - bh
     low = ((ah * bh - product) + ah * bl + al * bh) + al * bl
-    total = product + c
-    away = total - product
-    error = (product - (total - away)) + (c - away)
-    fused = total + (error + low)
-    return np.where(np.isfinite(fused), fused, total)
+    upper, lost = _added(c, low)
+    total, left = _added(product, upper)
+    fused = total + _added_to_odd(lost, left)
+    return np.where(np.isfinite(fused) & (product != 0), fused, product + c)
 
 
 def extreme(a: Array, b: Array, largest: bool, nan_wins: bool) -> Array:

@@ -12,13 +12,18 @@ the highest power first; the comment beside it gives its largest relative error 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import reduce
+from itertools import pairwise
 from math import inf, nan
 
 from gradc.codegen.elementary.division import Division
 from gradc.codegen.elementary.exponential import Exponential
 from gradc.codegen.elementary.format import FORMATS, elementary
 from gradc.codegen.ir import Value
+
+#: Up to which w a polynomial is made for, the centre of its variable, and its coefficients.
+Piece = tuple[float, float, Sequence[float]]
 
 #: erf(√s)/√s − 1 for √s up to 1; errors 2^-28.6 and 2^-55.6 of erf.
 ERF = {
@@ -63,6 +68,46 @@ ERFCX = {
         2.0430194938104337e-05, -3.602714003989237e-05, -0.0001023262372606636, 0.00047527108639539527,
         -0.0002545413716698888, -0.003549490448161714, 0.016083647109445334, -0.04111437964459932, 0.0740910769051493,
         -0.09691755634542258, 0.08212134328695461, -0.008888923227131225, -0.11790246748431109, 0.04618883778623527,
+    ),
+}  # fmt: skip
+#: erfinv(x)/x in w = −log(1 − x²) less a centre, up to a bound, then in √w less another; errors 2^-24.6 and 2^-26.5;
+#: 2^-56.0, 2^-55.0 and 2^-55.6.
+ERFINV = {
+    "float32": (
+        (5.0, 2.5, (
+            -8.643e-09, 2.4252822e-08, 4.6406169e-07, -3.476942e-06, -4.9532982e-06, 0.00021841053, -0.0012527597,
+            -0.0041775, 0.2466403, 1.5014094,
+        )),
+        (inf, 3.0, (
+            0.0001295667, -0.0003176411, -7.823344e-05, 0.0014937688, -0.003585602, 0.0056845336, -0.007639854,
+            0.009445351, 1.0016751, 2.8329768,
+        )),
+    ),
+    "float64": (
+        (6.25, 3.125, (
+            -3.038018876284581e-22, 3.1946111833873447e-21, 1.6693562457953445e-20, -3.4738398966751463e-19,
+            6.934741769458346e-19, 1.5511744471023716e-17, -1.2344719519593094e-16, -3.9416536690722335e-17,
+            6.5336732146370385e-15, -4.001988832945782e-14, -8.079758910180054e-14, 2.6305259093780404e-12,
+            -1.2978471204416839e-11, -5.4143028853333365e-11, 1.051222428344143e-09, -4.112660448543263e-09,
+            -2.9070389539102623e-08, 4.234788168428719e-07, -1.365469177808252e-06, -1.3882523393979457e-05,
+            0.00018673420802098174, -0.0007407025341546313, -0.006033670871427167, 0.24015818242558834,
+            1.6536545626831027,
+        )),
+        (16.0, 3.25, (
+            9.004124333332554e-09, -1.534234487402822e-08, -2.4832295787567186e-08, 1.3169138481335479e-07,
+            -2.405285252892699e-07, -2.7743384211825247e-08, 1.478068771206383e-06, -3.985621758730845e-06,
+            2.934115328328333e-06, 1.2464994320875051e-05, -4.732110342212362e-05, 6.828712582546576e-05,
+            2.4031585782822654e-05, -0.00035503781505632294, 0.0009532893340158211, -0.001688275535339991,
+            0.0024914420983884623, -0.0037512085082293347, 0.005370914553543737, 1.0052589676941655,
+            3.0838856104922208,
+        )),
+        (inf, 5.0, (
+            -2.150334876968247e-11, 4.291733789051717e-11, 7.49576067462568e-11, -4.3762433328611347e-10,
+            1.3050430974342098e-09, -3.4714928077256453e-09, 7.833552132786932e-09, -1.5254652615796382e-08,
+            2.9010711499475763e-08, -6.755655349959522e-08, 2.2905594882603712e-07, -9.93029239390838e-07,
+            4.526051803955937e-06, -1.9681770728846616e-05, 7.599527818636334e-05, -0.0002150301198253809,
+            -0.0001387193183851429, 1.0103004648645453, 4.849906401408584,
+        )),
     ),
 }  # fmt: skip
 #: log Γ(2 + e)/(e(e + 1)) for −3/4 ≤ e ≤ 1/2; errors 2^-25.6 and 2^-56.1.
@@ -172,6 +217,26 @@ class Special(Division, Exponential):
         growth, small = self._expm1_reduced(r), self.polynomial(t, ERFCX[a.dtype])
         growth = self.add(growth, self.fma(growth, small, small))
         return self._scale(self.fma(factor, growth, factor), shifted)
+
+    @elementary
+    def erfinv(self, x: Value) -> Value:
+        """x·p(w) with w = −log((1 − x)(1 + x)), in the variables of Giles (GPU Computing Gems, 2011); √w decides where
+        some |x| is near 1."""
+        a = self.abs(x)
+        w = self.neg(self.log(self.mul(self.sub(1.0, a), self.add(1.0, a))))
+        value = self.mul(self.by_pieces(w, ERFINV[x.dtype]), x)
+        return self.select(self.eq(a, 1.0), self.copysign(self.const(inf, x), x), value)
+
+    def by_pieces(self, w: Value, pieces: Sequence[Piece]) -> Value:
+        """The first of several polynomials in w; where some w is beyond its bound, which is rare, the next in √w."""
+        value = self.polynomial(self.sub(w, pieces[0][1]), pieces[0][2])
+        for (bound, _, _), (_, centre, coefficients) in pairwise(pieces):
+            far = self.ge(w, bound)
+            with self.f.unless_rare(self.any(far), [value]) as other:
+                beyond = self.polynomial(self.sub(self.sqrt(w), centre), coefficients)
+                other.next = [self.select(far, beyond, value)]
+            value = other.result[0]
+        return value
 
     def gaussian(self, x: Value, n: int) -> Value:
         """xⁿ·e^(−x²), the power of two last, so that the factors may be small where the product is not."""

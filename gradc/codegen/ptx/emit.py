@@ -94,7 +94,7 @@ def _refuse_too_many(schedule: Schedule) -> None:
 class _Emitter:
     def __init__(self, schedule: Schedule, gpu: Gpu, name: str, fp: str, tf32: bool):
         self.schedule, self.gpu, self.name, self.tf32 = schedule, gpu, name, tf32
-        self.module = Module(fp, extensions=frozenset({"half"}))
+        self.module = Module(fp, extensions=frozenset({"fma", "half"}))
         self.entries: dict[object, tuple[Launch, Step]] = {}
         #: Where the scratch of steps lies, behind the temporaries; launches run in order, so all may share it.
         self.scratch_at = -(-schedule.temporary_bytes // ALIGN) * ALIGN
