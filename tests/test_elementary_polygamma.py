@@ -34,6 +34,8 @@ from tests.lowering_harness import Lowered, compile_lowering, lowering_text
 
 DTYPES = ("float32", "float64")
 ORDERS = (1, 2, 3, 5)
+#: orders to test every day, and the others
+EACH_ORDER = [pytest.param(n, marks=() if n in (1, 3) else pytest.mark.nightly) for n in ORDERS]
 #: A CPU of this architecture without fused multiply-add; None is the machine's own.
 CPUS = [None, "x86-64"] if platform.machine() in ("x86_64", "AMD64") else [None]
 #: Order -> what the NumPy reference must keep for x ≥ 0 and x < 0: the compiled float64 function's bounds.
@@ -104,7 +106,7 @@ def exactly(n: int, x: Array) -> list[mpmath.mpf]:
 
 # -- error bounds ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", ORDERS)
+@pytest.mark.parametrize("n", EACH_ORDER)
 def test_positive_arguments_keep_the_bound(n: int, dtype: str) -> None:
     x = positive(n, dtype)
     exact = exactly(n, x)
@@ -114,7 +116,7 @@ def test_positive_arguments_keep_the_bound(n: int, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", ORDERS)
+@pytest.mark.parametrize("n", EACH_ORDER)
 def test_the_reflection_keeps_twice_the_bound(n: int, dtype: str) -> None:
     x = negative(dtype)
     exact, unit = reflected(n, x, dtype)
@@ -123,7 +125,10 @@ def test_the_reflection_keeps_twice_the_bound(n: int, dtype: str) -> None:
         assert errors.max() <= 2 * polygamma.ulp(n), (x[errors.argmax()], errors.max())
 
 
-@pytest.mark.parametrize(("n", "bounds"), REFERENCE_BOUNDS.items())
+@pytest.mark.parametrize(
+    ("n", "bounds"),
+    [pytest.param(n, b, marks=pytest.mark.nightly if n in (2, 4, 5) else ()) for n, b in REFERENCE_BOUNDS.items()],
+)
 def test_the_numpy_reference_keeps_the_same_bounds(n: int, bounds: tuple[float, float]) -> None:
     rng = np.random.default_rng(n)
     parts = [rng.uniform(0, 40, 500), np.exp(rng.uniform(-14, 14, 300)), neighbours([1.4616321449683622], "float64", 8)]
@@ -165,7 +170,7 @@ def test_other_orders_are_refused(dtype: str, beyond: bool) -> None:
 
 # -- special values --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", ORDERS)
+@pytest.mark.parametrize("n", EACH_ORDER)
 def test_values_at_poles_and_infinities(n: int, dtype: str) -> None:
     big, inf, nan = float(np.finfo(dtype).max), np.inf, np.nan
     x = np.array([0.0, -0.0, -1, -2, -7, -1e6, -big, inf, -inf, nan], dtype)
@@ -178,7 +183,7 @@ def test_values_at_poles_and_infinities(n: int, dtype: str) -> None:
     assert identical(reference(n)(x), want)
 
 
-@pytest.mark.parametrize("n", ORDERS)
+@pytest.mark.parametrize("n", EACH_ORDER)
 def test_scipy_agrees_where_its_values_are_limits(n: int) -> None:
     """SciPy takes −∞ for even n at every pole, where the sides differ, and +∞ for odd n at −∞."""
     x = np.array([0.0, np.inf, np.nan, *([-1.0, -2.0] if n % 2 else [])])
@@ -186,7 +191,7 @@ def test_scipy_agrees_where_its_values_are_limits(n: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", ORDERS)
+@pytest.mark.parametrize("n", EACH_ORDER)
 def test_extreme_results_are_subnormal_and_infinite_where_they_must_be(n: int, dtype: str) -> None:
     x = positive(n, dtype)
     got, info = np.abs(kernel(n, dtype)(x)), np.finfo(dtype)
@@ -229,7 +234,7 @@ def test_bernoulli_numbers() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", ORDERS)
+@pytest.mark.parametrize("n", EACH_ORDER)
 def test_the_series_is_exact_from_the_shift_on_and_not_much_before(n: int, dtype: str) -> None:
     coefficients = polygamma.series_coefficients(n, polygamma.TERMS[dtype])
 

@@ -33,7 +33,7 @@ def _once(run):
     return 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_row_of_the_training_steps_is_verified(page, capsys):
     assert script.main(["training"], rows.SMALL) == 0
     assert capsys.readouterr().out.count("no torch.compile") == 2
