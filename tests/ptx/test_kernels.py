@@ -467,7 +467,7 @@ def test_large_products_spill_nothing(arch, precision):
 @pytest.mark.parametrize(("arch", "precision"), [("sm_75", "ieee"), ("sm_90", "ieee"), ("sm_90", "tf32")])
 def test_convolutions_read_their_windows_where_they_lie(arch, precision):
     """Forward and both derivatives, by `correlation`: no window is copied."""
-    image, weights = gc.spec((2, 3, 6, 11), np.float32), gc.spec((5, 3, 3, 3), np.float32)
+    image, weights = gc.spec((2, 3, 10, 20), np.float32), gc.spec((5, 3, 3, 3), np.float32)
     exe = gc.compile(gc.value_and_grad(convolved, (0, 1)), image, weights, target=arch, precision=precision)
     arrays = [normal(*image.shape), normal(*weights.shape)]
     results, _, _ = run(exe.ptx, exe.plan, exe.schedule, arrays)
