@@ -44,7 +44,16 @@ from gradc.errors import (
 from gradc.explain import assume
 from gradc.graph import Graph
 from gradc.node import Node
-from gradc.solve import LinearSolution, custom_linear_solve, linear_solve
+from gradc.solve import (
+    FixedPoint,
+    LinearSolution,
+    Root,
+    custom_linear_solve,
+    custom_root,
+    fixed_point,
+    linear_solve,
+    root,
+)
 from gradc.sparse import sparse_hessian, sparse_jacobian
 from gradc.trace import spec, trace
 from gradc.version import __version__
@@ -83,6 +92,7 @@ __all__ = [
     "Derivation",
     "DeviceError",
     "Executable",
+    "FixedPoint",
     "FrozenWarning",
     "GradcError",
     "Graph",
@@ -94,6 +104,7 @@ __all__ = [
     "Node",
     "PromotionWarning",
     "Report",
+    "Root",
     "ShapeError",
     "StorageError",
     "TraceError",
@@ -107,7 +118,9 @@ __all__ = [
     "cond",
     "custom_derivative",
     "custom_linear_solve",
+    "custom_root",
     "explain",
+    "fixed_point",
     "fori_loop",
     "grad",
     "hessian",
@@ -120,6 +133,7 @@ __all__ = [
     "numpy",
     "optim",
     "random",
+    "root",
     "scan",
     "sparse",
     "sparse_hessian",

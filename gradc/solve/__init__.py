@@ -2,12 +2,23 @@
 
 Enters: functions of the user's.  Leaves: solutions in the user's trees, with the derivatives that solutions have, by
 the implicit function theorem, never through the steps of a search.
-The extension point is `custom_linear_solve`.  Start reading there.
+The extension points are `custom_linear_solve` and `custom_root`.  Start reading there.
 """
 
 from __future__ import annotations
 
+from gradc.solve.equation import custom_root
 from gradc.solve.linear import LinearSolution, linear_solve
 from gradc.solve.linear_system import custom_linear_solve
+from gradc.solve.roots import FixedPoint, Root, fixed_point, root
 
-__all__ = ["LinearSolution", "custom_linear_solve", "linear_solve"]
+__all__ = [
+    "FixedPoint",
+    "LinearSolution",
+    "Root",
+    "custom_linear_solve",
+    "custom_root",
+    "fixed_point",
+    "linear_solve",
+    "root",
+]

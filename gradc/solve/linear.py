@@ -23,7 +23,7 @@ from gradc.node import Node, dsl, here
 from gradc.solve import krylov
 from gradc.solve.krylov import Cycle, Found, Problem
 from gradc.solve.linear_system import System, linear_solver, solved, transposed
-from gradc.solve.options import static_count, static_number
+from gradc.solve.options import chosen, static_count, static_number
 from gradc.solve.reports import Report, trusted
 from gradc.solve.unknowns import Traced, fitted, unknowns
 from gradc.trace import trace
@@ -86,9 +86,7 @@ def linear_solve(
     (array([2., 3.]), True)
     """
     whose = "linear_solve"
-    if method not in METHODS:
-        raise ValueError(f"{here()}: {whose}: method={method!r:.40}; expected one of {', '.join(map(repr, METHODS))}")
-    cycle, symmetric = METHODS[method]
+    cycle, symmetric = METHODS[chosen(method, METHODS, "method", whose)]
     given = unknowns(b, "b", whose)
     system = System.of(_applied(matvec, given, "matvec", whose), given, whose)
     near = None

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
 from gradc.errors import TraceError
 from gradc.node import Node, here
+
+
+def chosen(value: Any, known: Iterable[str], what: str, whose: str) -> str:
+    """A word that is ``known``; ValueError, which lists these, for any other."""
+    names = list(known)
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{here()}: {whose}: {what}={value!r:.40}; expected one of {', '.join(map(repr, names))}")
+    return value
 
 
 def static_number(value: Any, what: str, whose: str) -> float:

@@ -53,7 +53,8 @@ AROUND = {
     "random": "tests/test_random.py compares with JAX",
     "special": "by its names", "jit": "a form of `control`", "tree": "containers of arrays",
     **dict.fromkeys(
-        ("custom_linear_solve", "linear_solve"), "a search ends within a tolerance; its tests compare with SciPy"
+        ("custom_linear_solve", "custom_root", "fixed_point", "linear_solve", "root"),
+        "a search ends within a tolerance; its tests compare with SciPy",
     ),
 }  # fmt: skip
 
