@@ -33,6 +33,7 @@ from gradc.machines.table import machine_for
 from gradc.node import Node, describe, here
 from gradc.ops.control import own_size
 from gradc.optim import Optimizer, apply_updates
+from gradc.optim.rules import updated
 from gradc.passes import cse
 from gradc.process import load_module
 from gradc.trace import argument_names, aval_of, called, function_name, open_traces, run, trace
@@ -472,15 +473,27 @@ class Step:
     """What `train_step` compiles: loss, gradient, and the optimizer's update of the parameters."""
 
     def __init__(self, loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool):
-        self.optimizer, self.has_aux = optimizer, has_aux
+        self.loss, self.optimizer, self.has_aux = loss, optimizer, has_aux
         self.value_of = value_and_grad(loss, 0, has_aux)
         self.__name__ = f"{function_name(loss)}_step"
 
     def __call__(self, params: Any, state: Any, *batch: Any) -> Any:
         value, grads = self.value_of(params, *batch)
-        updates, new_state = self.optimizer.update(grads, state, params)
+        loss = value[0] if self.has_aux else value
+        value_fn, grad_fn = functools.partial(self.loss_at, batch), functools.partial(self.gradient_at, batch)
+        more = {"value": loss, "grad": grads, "value_fn": value_fn, "grad_fn": grad_fn}
+        updates, new_state = updated(self.optimizer, grads, state, params, more)
         results = (value[0], value[1]) if self.has_aux else (value,)
         return (apply_updates(params, updates), new_state, *results)
+
+    def loss_at(self, batch: tuple[Any, ...], params: Any) -> Any:
+        """The loss of other parameters on the same batch, for optimizers that ask for ``value_fn``."""
+        value = self.loss(params, *batch)
+        return value[0] if self.has_aux else value
+
+    def gradient_at(self, batch: tuple[Any, ...], params: Any) -> Any:
+        """The gradient at other parameters on the same batch, for optimizers that ask for ``grad_fn``."""
+        return self.value_of(params, *batch)[1]
 
 
 __all__ = ["Jitted", "compile", "jit", "train_step"]

@@ -1,0 +1,355 @@
+"""An update rule as its paper writes it: one function of a gradient, a parameter and a state.
+
+Enters: a step function ``step(g, p, s, **hyperparameters) -> (update, state)``, a named tuple for its state with the
+letters of the paper, and hyperparameters by name.  Leaves: an `Optimizer` for parameters of any nesting.
+Invariant: g, p and the fields of s are one array each, wide (narrow floats arrive as float32); a field ``t`` is the
+number of this step, 1 at first, and a hyperparameter that is a function of the step has its value: both behave like
+Python numbers, so no formula casts.  State keeps the dtypes that ``init`` gave it.  Everything can be pickled if the
+functions it is made of stand at the top of a module.  Start reading at `rule`; `docs/optimizers.md` adds one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import gradc.numpy as gnp
+from gradc.aval import NARROW, Aval, computed_in, is_float
+from gradc.containers import Structure, leaves_of, tree_map
+from gradc.errors import ShapeError
+from gradc.node import OPS, Node, here
+
+Tree = Any
+#: a hyperparameter: a number, or a function of the step number (0, 1, 2, …) that gives it
+Scalar = float | Callable[[Any], Any]
+Schedule = Scalar
+#: a dtype, or its name
+DType = Any
+#: (gradient, parameter, state, **hyperparameters) -> (update, state), of one array each or, for a whole rule, of trees
+Step = Callable[..., tuple[Any, Any]]
+_FLOAT = np.dtype(np.float64)
+
+
+class Optimizer(NamedTuple):
+    """``init(params) -> state`` and ``update(grads, state, params) -> (updates, state)``, both pure."""
+
+    init: Callable[[Tree], Tree]
+    update: Callable[..., tuple[Tree, Tree]]
+
+
+class EmptyState(NamedTuple):
+    """The state of a transformation that has none."""
+
+
+class CountState(NamedTuple):
+    t: Any  #: int64 scalar: steps taken
+
+
+class ScheduledState(NamedTuple):
+    """The state of a rule that counts no steps, some of whose hyperparameters are functions of the step."""
+
+    t: Any  #: int64 scalar: steps taken
+    inner: Any
+
+
+def rule(
+    step: Step,
+    state: type = EmptyState,
+    *,
+    start: Mapping[str, Any] | None = None,
+    whole: bool = False,
+    wants: Iterable[str] = (),
+    dtypes: Mapping[str, DType] | None = None,
+    **hyperparameters: Any,
+) -> Optimizer:
+    """The optimizer, or part of one, that updates each parameter by ``step``.
+
+    ``state``: a named tuple; its field ``t``, if there is one, counts steps, and each other field begins as zeros like
+    the parameter, or as ``start`` says by name: a number, or a function of the parameter.  ``whole``: the step works on
+    whole trees, for rules that join parameters; its starts are functions of the tree.  ``wants``: what the step needs
+    beside gradients: "params", or keywords of ``update`` that it is then given: "value", "value_fn", "grad_fn".
+    ``dtypes``: in which dtype fields are kept between steps, None for that of the parameters, float32 for narrow ones.
+
+    >>> import numpy as np
+    >>> def _halved(g, p, s, rate):
+    ...     return -rate * g / 2, s
+    >>> optimizer = rule(_halved, rate=0.5)
+    >>> optimizer.update(np.array([4.0]), optimizer.init(np.ones(1)))[0]
+    array([-1.])
+    """
+    for name, value in hyperparameters.items():
+        _refuse_unless_number(name, value)
+    kept = {name: dtype for name, dtype in (dtypes or {}).items() if dtype is not None}
+    made = Rule(step, state, dict(start or {}), whole, tuple(wants), kept, hyperparameters)
+    return Optimizer(made.init, made.update)
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """What `rule` was told; ``hyperparameters`` by name, as they were given."""
+
+    step: Step
+    state: type
+    start: Mapping[str, Any]
+    whole: bool
+    wants: tuple[str, ...]
+    dtypes: Mapping[str, DType]
+    hyperparameters: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        step = self.step.func if isinstance(self.step, partial) else self.step
+        return getattr(step, "__name__", "rule").strip("_").replace("_", " ")
+
+    @property
+    def counts(self) -> bool:
+        """Whether its own state counts steps."""
+        return "t" in _fields(self.state)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the state of a rule that counts no steps needs to: some hyperparameter is a function of the step."""
+        return not self.counts and any(callable(h) for h in self.hyperparameters.values())
+
+    def init(self, params: Tree) -> Tree:
+        """The state before the first step."""
+        parts = {name: counter() if name == "t" else self._begin(name, params) for name in _fields(self.state)}
+        state = self.state(**parts)
+        if not self.scheduled:
+            return state
+        return CountState(counter()) if self.state is EmptyState else ScheduledState(counter(), state)
+
+    def _begin(self, name: str, params: Tree) -> Tree:
+        """A field of the state before the first step."""
+        start = self.start.get(name, 0.0)
+        if self.whole and name in self.start:
+            made = start(params)
+        else:
+            leaves, structure = leaves_of(params)
+            begin = start if callable(start) else lambda p: filled(p, start)
+            made = structure.of_arrays.unflatten(map(begin, leaves))
+        dtype = self.dtypes.get(name)
+        return made if dtype is None else stored_in(made, dtype)
+
+    def update(self, grads: Tree, state: Tree, params: Tree = None, **extra: Any) -> tuple[Tree, Tree]:
+        """One step."""
+        if "params" in self.wants and params is None:
+            raise ValueError(f"{here()}: {self.title} needs the parameters: call update(grads, state, params)")
+        wanted = {name: self._wanted(name, extra) for name in self.wants if name != "params"}
+        count, own = self._opened(state)
+        given = {name: _at(count, name, value) for name, value in self.hyperparameters.items()} | wanted
+        stepped = self._whole(grads, own, params, given) if self.whole else self._each(grads, own, params, given)
+        updates, new = stepped
+        if not self.scheduled:
+            return updates, new
+        return updates, CountState(count + 1) if self.state is EmptyState else ScheduledState(count + 1, new)
+
+    def _wanted(self, name: str, extra: Mapping[str, Any]) -> Any:
+        if extra.get(name) is None:
+            raise ValueError(
+                f"{here()}: {self.title} needs {name}: gc.train_step gives it; elsewhere call "
+                f"update(grads, state, params, {name}=…)"
+            )
+        return extra[name]
+
+    def _opened(self, state: Tree) -> tuple[Any, Any]:
+        """The number of steps taken and the rule's own state, as they stand in ``state``."""
+        kind: Any = self.state
+        if self.scheduled:
+            kind = CountState if self.state is EmptyState else ScheduledState
+        if not isinstance(state, tuple) or len(state) != len(_fields(kind)):
+            raise ValueError(f"{here()}: {self.title} got a state {state!r:.60}; use its own init")
+        opened = kind(*state)
+        if not self.scheduled:
+            return (opened.t if self.counts else None), opened
+        return opened.t, (opened.inner if kind is ScheduledState else EmptyState())
+
+    def _each(self, grads: Tree, state: Any, params: Tree, given: dict[str, Any]) -> tuple[Tree, Tree]:
+        """One step of each array by itself."""
+        leaves, structure = leaves_of(grads)
+        of_params = [None] * len(leaves) if params is None else beside(grads, params)
+        fields = [name for name in _fields(self.state) if name != "t"]
+        columns = [self._parts(structure, getattr(state, name)) for name in fields]
+        counted = {"t": state.t + 1} if self.counts else {}
+        told = {"t": number(counted["t"])} if self.counts else {}
+        updates, news = [], []
+        for g, p, *old in zip(leaves, of_params, *columns, strict=True):
+            here_now = self.state(**told, **dict(zip(fields, map(_wide_tree, old), strict=True)))
+            u, new = self.step(wide(g), None if p is None else wide(p), here_now, **given)
+            updates.append(u)
+            news.append([_kept(getattr(new, name), before) for name, before in zip(fields, old, strict=True)])
+        back = structure.of_arrays.unflatten
+        after = {name: back(new[i] for new in news) for i, name in enumerate(fields)}
+        return back(updates), self.state(**counted, **after)
+
+    def _parts(self, structure: Structure, tree: Tree) -> list[Any]:
+        """What a field of the state has for each gradient."""
+        try:
+            return structure.parts_of(tree)
+        except ValueError:
+            raise ValueError(
+                f"{here()}: {self.title}: its state nests otherwise than the gradients, {structure}; use its own init"
+            ) from None
+
+    def _whole(self, grads: Tree, state: Any, params: Tree, given: dict[str, Any]) -> tuple[Tree, Tree]:
+        """One step of all arrays together."""
+        counted = {"t": state.t + 1} if self.counts else {}
+        told = {"t": number(counted["t"])} if self.counts else {}
+        fields = [name for name in _fields(self.state) if name != "t"]
+        old = {name: getattr(state, name) for name in fields}
+        now = self.state(**told, **{name: _wide_tree(part) for name, part in old.items()})
+        updates, new = self.step(_wide_tree(grads), None if params is None else _wide_tree(params), now, **given)
+        return updates, self.state(**counted, **{name: _kept(getattr(new, name), old[name]) for name in fields})
+
+
+def _fields(kind: Any) -> tuple[str, ...]:
+    """The names of the fields of a named tuple."""
+    return kind._fields
+
+
+def _refuse_unless_number(name: str, value: Any) -> None:
+    words = f"a {name.replace('_', ' ')}" if "_" in name else name
+    if value is None or isinstance(value, (str, bytes, list, tuple, dict, type)):
+        raise TypeError(f"{here()}: {words} is a number or a function of the step, got {value!r:.60}")
+    if not callable(value) and gnp.ndim(value) != 0:
+        raise ShapeError(f"{here()}: {words} is a number or a function of the step, got shape {gnp.shape(value)}")
+
+
+def _at(count: Any, name: str, value: Any) -> Any:
+    """The value of a hyperparameter at a step, which behaves like a Python number."""
+    if not callable(value):
+        return number(value)
+    made = value(count)
+    made = made if isinstance(made, (Node, int, float)) else gnp.asarray(made)
+    _refuse_unless_number(name, made)
+    return number(made)
+
+
+def beside(grads: Tree, params: Tree) -> list[Any]:
+    """The parameters of the gradients, in order; TraceError if they nest differently."""
+    return leaves_of(tree_map(lambda g, p: p, grads, params))[0]
+
+
+# -- what formulas are made of -----------------------------------------------------------------------------------------
+
+
+def number(x: Any) -> Any:
+    """A scalar as a Python number, or traced as something that behaves like one: its dtype yields to its partner's."""
+    if isinstance(x, Node):
+        is_number = x.aval.weak or x.dtype == bool
+        return x if is_number else Node(OPS["cast"], (x,), {"dtype": _FLOAT}, Aval((), _FLOAT, weak=True))
+    return x.item() if isinstance(x, (np.generic, np.ndarray)) else x
+
+
+def wide(x: Any) -> Any:
+    """A gradient, parameter or moment as updates are computed: narrow floats as float32."""
+    dtype = gnp.result_type(x)
+    return gnp.astype(x, computed_in(dtype)) if dtype in NARROW else x
+
+
+def _wide_tree(tree: Tree) -> Tree:
+    return tree_map(wide, tree)
+
+
+def filled(p: Any, value: float) -> Any:
+    """An array like ``p`` of one value, in its dtype, float32 for a narrow one."""
+    dtype = computed_in(gnp.result_type(p))
+    return gnp.full_like(p, value, dtype) if gnp.ndim(p) else np.full((), value, dtype)
+
+
+def scalar_like(value: float, p: Any) -> Any:
+    """One number for an array like ``p``, in its dtype, float32 for a narrow one."""
+    return np.full((), value, computed_in(gnp.result_type(p)))
+
+
+def is_zero(x: Any) -> bool:
+    """Whether a number is known, and 0."""
+    return isinstance(x, (int, float, np.number)) and x == 0
+
+
+def plus(x: Any, number: Any) -> Any:
+    """x + number; x itself if the number is known to be 0."""
+    return x if is_zero(number) else x + number
+
+
+def select(flag: Any, new: Tree, old: Tree) -> Tree:
+    """The leaves of ``new`` where ``flag`` is true, else those of ``old``."""
+    return tree_map(lambda n, o: gnp.where(flag, n, o), new, old)
+
+
+def copied(p: Any) -> Any:
+    """``p`` as it is now, in its dtype, float32 for a narrow one: no array of the caller's stands in a state."""
+    dtype = computed_in(gnp.result_type(p))
+    return gnp.astype(p, dtype) if isinstance(p, Node) else np.array(p, dtype)
+
+
+def stored_in(tree: Tree, dtype: DType) -> Tree:
+    """``tree`` with its floats in ``dtype``."""
+    wanted = gnp.dtype(dtype) if isinstance(dtype, str) else np.dtype(dtype)
+    return tree_map(lambda x: gnp.astype(x, wanted) if is_float(gnp.result_type(x)) else x, tree)
+
+
+def _kept(new: Tree, old: Tree) -> Tree:
+    """State after a step in the dtypes that it had before."""
+    return tree_map(lambda n, o: like(n, o), new, old)
+
+
+def like(x: Any, other: Any) -> Any:
+    """``x`` in the dtype of ``other``."""
+    dtype = gnp.result_type(other)
+    return x if gnp.result_type(x) == dtype and not _is_weak(x) else gnp.astype(gnp.asarray(x), dtype)
+
+
+def _is_weak(x: Any) -> bool:
+    return x.aval.weak if isinstance(x, Node) else isinstance(x, (bool, int, float))
+
+
+def bias_correction(moment: Any, decay: Any, t: Any) -> Any:
+    """moment/(1 − decayᵗ): the mean of a running mean that began at zero ``t`` steps ago (Kingma & Ba 2015)."""
+    return moment / (1 - decay**t)
+
+
+def counter() -> Any:
+    """Steps taken before the first one."""
+    return np.zeros((), np.int64)
+
+
+# -- keywords of update beside gradients, state and parameters ---------------------------------------------------------
+
+
+def takes_more(update: Callable[..., Any]) -> bool:
+    """Whether an update takes keywords such as ``value``."""
+    try:
+        parameters = inspect.signature(update).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def updated(
+    optimizer: Optimizer, grads: Tree, state: Tree, params: Tree, extra: Mapping[str, Any]
+) -> tuple[Tree, Tree]:
+    """``optimizer.update`` with as much of ``extra`` as it takes."""
+    return optimizer.update(grads, state, params, **(extra if takes_more(optimizer.update) else {}))
+
+
+def total(terms: Iterable[Any]) -> Any:
+    """A sum of scalars of any dtype, as a number."""
+    summed: Any = 0.0
+    for term in terms:
+        summed = summed + number(term)
+    return summed
+
+
+def dot(one: Tree, two: Tree) -> Any:
+    """Σ x·y over all elements of two trees, as a number."""
+    return total(gnp.sum(a * b) for a, b in zip(leaves_of(one)[0], leaves_of(two)[0], strict=True))
+
+
+__all__ = ["CountState", "EmptyState", "Optimizer", "ScheduledState", "rule"]
