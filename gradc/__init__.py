@@ -47,11 +47,13 @@ from gradc.node import Node
 from gradc.solve import (
     FixedPoint,
     LinearSolution,
+    Minimum,
     Root,
     custom_linear_solve,
     custom_root,
     fixed_point,
     linear_solve,
+    minimize,
     root,
 )
 from gradc.sparse import sparse_hessian, sparse_jacobian
@@ -101,6 +103,7 @@ __all__ = [
     "KeyReuseWarning",
     "LinAlgError",
     "LinearSolution",
+    "Minimum",
     "Node",
     "PromotionWarning",
     "Report",
@@ -129,6 +132,7 @@ __all__ = [
     "jit",
     "jvp",
     "linear_solve",
+    "minimize",
     "nn",
     "numpy",
     "optim",

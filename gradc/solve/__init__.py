@@ -10,15 +10,18 @@ from __future__ import annotations
 from gradc.solve.equation import custom_root
 from gradc.solve.linear import LinearSolution, linear_solve
 from gradc.solve.linear_system import custom_linear_solve
+from gradc.solve.minima import Minimum, minimize
 from gradc.solve.roots import FixedPoint, Root, fixed_point, root
 
 __all__ = [
     "FixedPoint",
     "LinearSolution",
+    "Minimum",
     "Root",
     "custom_linear_solve",
     "custom_root",
     "fixed_point",
     "linear_solve",
+    "minimize",
     "root",
 ]

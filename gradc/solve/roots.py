@@ -8,14 +8,15 @@ searches are in `gradc.solve.descent`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gradc.api.bodies import Leaves, over, required_function
 from gradc.api.control import while_loop
 from gradc.containers import tree_map
-from gradc.node import Node, dsl, here
+from gradc.node import dsl, here
+from gradc.ops.implicit import LinearSolver
 from gradc.solve import descent
 from gradc.solve.descent import FOUND, NO_PROGRESS, NOT_FINITE, TOO_MANY_STEPS
 from gradc.solve.equation import Equation
@@ -91,7 +92,7 @@ def root(
         return vectors.unravel(end.x), vectors.unravel(end.f), end.steps, end.evaluations, end.status
 
     equation = Equation.of(with_args(f, args, title), given, whose)
-    x, fun, nit, nfev, status = searched(equation, given, search, tangent_solve)
+    x, fun, nit, nfev, status = searched(equation, equation.function, given, search, tangent_solve)
     return Root(x, fun, nit, nfev, status)
 
 
@@ -146,7 +147,8 @@ def fixed_point(
         end = _repeated(vectors.function(function), vectors.start, accelerated, tol, most)
         return vectors.unravel(end.x), end.norm, end.steps, end.evaluations, end.status
 
-    x, residual, nit, nfev, status = searched(Equation.of(distance, given, whose), given, search, tangent_solve)
+    equation = Equation.of(distance, given, whose)
+    x, residual, nit, nfev, status = searched(equation, equation.function, given, search, tangent_solve)
     return FixedPoint(x, residual, nit, nfev, status)
 
 
@@ -200,24 +202,29 @@ def with_args(f: Callable[..., Any], args: Any, title: str) -> Callable[[Any], A
 
 
 def searched(
-    equation: Equation, given: Leaves, search: Callable[[Traced, Any], tuple[Any, ...]], tangent_solve: Solve | None,
-    symmetric: bool = False, default: Solve = solve_tangent,
+    equation: Equation, function: Traced, given: Leaves, search: Callable[[Traced, Any], tuple[Any, ...]],
+    tangent_solve: Solve | None, symmetric: bool = False, default: Solve = solve_tangent,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """What ``search(f, guess)`` returns, the status last; the solution, which comes first, with its derivatives."""
-    consts: Sequence[Node] = equation.function.consts
+    """What ``search(function, guess)`` returns, the status last; the solution, which comes first, with its derivatives.
+
+    ``default`` solves the linearised ``equation`` where no ``tangent_solve`` is given.
+    """
+    consts = list(dict.fromkeys([*equation.function.consts, *function.consts]))
+    bodies = None
+    if tangent_solve is not None:
+        required_function(tangent_solve, equation.whose, "a function tangent_solve(g, b)")
+        bodies = equation.tangent_by(tangent_solve)
+        consts = list(dict.fromkeys([*consts, *bodies.own]))
+    graph = over(function.graph, function.consts, consts)
     body = trace(
-        lambda fixed, guess: search(Traced(equation.function.graph, fixed, given, given.structure), guess),
+        lambda fixed, guess: search(Traced(graph, fixed, given, function.returns), guess),
         [c.aval for c in consts], given.nest(given.avals),
     )  # fmt: skip
     assert body.out_tree is not None
     structure, body = body.out_tree, body.replace(title=equation.whose)
-    if tangent_solve is None:
-        tangent = lambda: equation.tangent_by_default(consts, default, symmetric)  # noqa: E731
-    else:
-        required_function(tangent_solve, equation.whose, "a function tangent_solve(g, b)")
-        bodies = equation.tangent_by(tangent_solve)
-        consts = list(dict.fromkeys([*consts, *bodies.own]))
-        body = over(body, equation.function.consts, consts)
-        tangent = lambda: bodies.solver(consts)  # noqa: E731
+
+    def tangent() -> LinearSolver:
+        return equation.tangent_by_default(consts, default, symmetric) if bodies is None else bodies.solver(consts)
+
     x, *told = structure.unflatten(equation.solved(body, consts, tangent, given))
     return tree_map(lambda part: trusted(part, told[-1] == FOUND), x), *told
