@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import gradc as gc
+from gradc import nn
 
 R = gc.random
 KEY = R.key(0)
@@ -122,3 +123,80 @@ def test_what_does_not_fit_is_refused_in_words(name):
     with pytest.raises(error) as refused:
         call()
     assert words in str(refused.value) and "test_random_keys.py:" in str(refused.value)
+
+
+def test_words_and_probabilities_that_do_not_fit_are_refused():
+    for call, words in (
+        (lambda: R.bernoulli(KEY, 1.5), "p must lie in [0, 1], got 1.5"),
+        (lambda: R.bernoulli(KEY, np.array([0.5, -0.1])), "p must lie in [0, 1]"),
+        (lambda: R.bernoulli(KEY, 0.5, mode="fast"), "mode must be 'low' or 'high', got 'fast'"),
+        (lambda: R.choice(KEY, 3, (2,), p=np.array([0.5, 0.6, -0.1])), "p must lie in [0, 1]"),
+        (lambda: nn.dropout(np.ones(3), 2.0, KEY), "nn.dropout: p must lie in [0, 1]"),
+    ):
+        with pytest.raises(ValueError) as refused:
+            call()
+        assert words in str(refused.value) and "test_random_keys.py:" in str(refused.value)
+    for call, words in (
+        (lambda: R.bernoulli(KEY, np.array([1, 0])), "is a probability, a float"),
+        (lambda: R.bernoulli(KEY, np.zeros(3), (2,)), "does not broadcast to the shape (2,)"),
+        (lambda: R.categorical(KEY, np.zeros((2, 3)), shape=(3,)), "must end with (2,)"),
+        (lambda: R.categorical(KEY, np.zeros(3), shape=(4,), replace=False), "4 different positions of 3"),
+        (lambda: R.choice(KEY, 3, (5,), replace=False), "5 different elements of 3"),
+        (lambda: R.choice(KEY, 0, (2,)), "nothing to choose from"),
+        (lambda: R.choice(KEY, 3, (2,), p=np.array([0.5, 0.5])), "p has the shape (2,), expected (3,)"),
+        (lambda: R.truncated_normal(KEY, np.zeros(2), np.ones(3)), "lower (2,), upper (3,) do not broadcast"),
+        (lambda: nn.dropout2d(np.ones((2, 3)), 0.5, KEY), "at least three axes"),
+        (lambda: nn.dropout(np.ones(3), 0.5, 3), "nn.dropout: expected a key, got the number 3"),
+    ):
+        with pytest.raises((gc.ShapeError, gc.DTypeError)) as refused:
+            call()
+        assert words in str(refused.value), str(refused.value)
+
+
+# -- dropout -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_dropout_keeps_the_mean_and_drops_what_it_says(dtype):
+    x = np.ones((200, 300), dtype)
+    for f in (nn.dropout, gc.jit(nn.dropout, static=("p",))):
+        y = f(x, 0.25, KEY)
+        assert y.dtype == dtype and set(np.unique(y).tolist()) == {0.0, float(dtype(1) / dtype(0.75))}
+        assert abs(np.mean(y == 0) - 0.25) < 5 * np.sqrt(0.25 * 0.75 / y.size)
+    assert np.array_equal(nn.dropout(x, 0.25, KEY), gc.jit(lambda x, p, k: nn.dropout(x, p, k))(x, 0.25, KEY))
+    assert np.array_equal(nn.dropout(x, 0.5, KEY, training=False), x)
+    assert not nn.dropout(x, 1.0, KEY).any() and np.array_equal(nn.dropout(x, 0.0, KEY), x)
+    channels = nn.dropout2d(np.ones((40, 50, 2, 3), dtype), 0.5, KEY)
+    assert all(len(np.unique(c)) == 1 for c in channels.reshape(2000, 6)) and 0.4 < np.mean(channels == 0) < 0.6
+
+
+def test_a_mask_is_drawn_where_it_is_used_and_its_slope_is_the_mask():
+    def loss(x: Any, key: Any) -> Any:
+        return np.sum(nn.dropout(np.tanh(x), 0.3, key) * x)
+
+    x = np.linspace(-2, 2, 5000)
+    step = gc.jit(gc.value_and_grad(loss))
+    value, slope = step(x, KEY)
+    kept = nn.dropout(np.ones_like(x), 0.3, KEY)
+    np.testing.assert_allclose(value, np.sum(kept * np.tanh(x) * x), rtol=1e-13)
+    np.testing.assert_allclose(slope, kept * (np.tanh(x) + x / np.cosh(x) ** 2), rtol=1e-12)
+    assert "threefry" in str(step.lower(x, KEY).schedule)
+    assert not any(b.dtype == "bool" and b.size > 1 for b in step.lower(x, KEY).schedule.buffers)
+
+
+def test_formulas_call_noise_by_a_letter():
+    def loss(w: Any, x: Any, key: Any) -> Any:
+        one, two = R.split(key)
+        noise = R.normal(one, x.shape)
+        return np.sum((w * x + noise * R.uniform(two, x.shape) + R.normal(R.fold_in(key, 7))) ** 2)
+
+    text = str(gc.explain(loss, 2.0, np.ones(5), KEY))
+    assert (
+        "noise = random.normal(" in text
+        and "ε1 = random" in text.replace("₁", "1")
+        and "threefry" not in text.split("∂L")[1]
+    )
+    assert "normal_of_bits" not in text and "fraction" not in text
+    assert "m = random.bernoulli(key)" in str(
+        gc.explain(lambda x, key: np.sum(nn.dropout(x, 0.5, key) ** 2), np.ones(3), KEY)
+    )

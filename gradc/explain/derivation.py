@@ -19,6 +19,7 @@ from gradc.aval import Aval, promoted
 from gradc.diff.linear import active_nodes
 from gradc.diff.modes import pull_back
 from gradc.explain.assumptions import FACTS, without_assumptions
+from gradc.explain.draws import with_named_draws
 from gradc.explain.extents import with_named_extents
 from gradc.explain.folding import Rule, Said, folded, names_in, plain
 from gradc.explain.formula import Formula, Symbol
@@ -187,7 +188,7 @@ class Deriver:
 
     def __init__(self, primal: Graph, wanted: Sequence[Node], observe: Observe | None = None):
         self.observe = observe
-        primal, self.facts = without_assumptions(without_branches(primal))
+        primal, self.facts = without_assumptions(without_branches(with_named_draws(primal)))
         self.primal, self.wanted = primal, tuple(wanted)
         self.naming = Naming(primal)
         self.marked, self.extents = with_named_extents(primal, set(self.naming.taken))

@@ -34,7 +34,9 @@ def scaled_dot_product_attention(
     q, k, v = (inexact(as_node(a)) for a in (query, key, value))
     _check(q, k, v)
     if dropout_p:
-        raise TraceError(f"{here()}: scaled_dot_product_attention: dropout_p must be 0; multiply by a mask of your own")
+        raise TraceError(
+            f"{here()}: scaled_dot_product_attention: dropout_p must be 0; call nn.dropout, which takes a key"
+        )
     if is_causal and attn_mask is not None:
         raise TraceError(f"{here()}: scaled_dot_product_attention takes attn_mask or is_causal, not both")
     factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale

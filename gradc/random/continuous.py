@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import BFLOAT16, FLOAT16, Shape, finfo
-from gradc.node import OPS, Node, constant
+from gradc.node import FUNCTIONS, OPS, Node, constant
 from gradc.numpy.axes import shape_of
 from gradc.numpy.public import Array, ArrayLike
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.randomness import FRACTIONS
-from gradc.random.arguments import float_dtype, known_number, parameter
+from gradc.random.arguments import float_dtype, known_number, one_of, parameter, result_shape
 from gradc.random.keys import bits_of, sampler, words_of
 
-__all__ = ["normal", "uniform"]
+__all__ = [
+    "cauchy", "exponential", "gumbel", "laplace", "logistic", "normal", "truncated_normal", "uniform",
+]  # fmt: skip
 
 #: of a float: the unsigned integers whose upper bits are its digits
 _MADE_OF: dict[Any, np.dtype[Any]] = {made: words for words, (made, _) in FRACTIONS.items()}
@@ -89,3 +91,81 @@ def normal_of(words: Sequence[Node], shape: Shape, dtype: np.dtype[Any]) -> Node
         return OPS["normal_of_bits"].make((bits_of(words, shape, _MADE_OF[dtype]),))
     above = -1 + finfo(dtype).epsneg  # the number after −1
     return apply(OPS["erfinv"], between(words, shape, dtype, above, 1.0, "normal")) * math.sqrt(2)
+
+
+@sampler
+def truncated_normal(key: ArrayLike, lower: ArrayLike, upper: ArrayLike, shape: Any = None, dtype: Any = None) -> Array:
+    """Standard normal numbers that lie between ``lower`` and ``upper``; shape None: that of the bounds together."""
+    target = float_dtype(dtype, "truncated_normal")
+    extents = result_shape(shape, "truncated_normal", lower=lower, upper=upper)
+    low, high = (
+        parameter(bound, what, extents, target, "truncated_normal")
+        for bound, what in ((lower, "lower"), (upper, "upper"))
+    )
+    root = target.type(math.sqrt(2))
+    a, b = (apply(OPS["erf"], bound / root) for bound in (low, high))
+    u = between(words_of(key, "truncated_normal"), extents, target, a, b, "truncated_normal")
+    found = apply(OPS["erfinv"], u) * root
+    inside = [
+        FUNCTIONS["nextafter"](FUNCTIONS["stop_gradient"](bound), target.type(towards))
+        for bound, towards in ((low, math.inf), (high, -math.inf))
+    ]  # rounding must not leave the open interval
+    return apply(OPS["minimum"], apply(OPS["maximum"], found, inside[0]), inside[1])
+
+
+@sampler
+def exponential(key: ArrayLike, shape: Any = (), dtype: Any = None) -> Array:
+    """Numbers with the density e⁻ˣ for x >= 0: −log(1 − u), u uniform on [0, 1)."""
+    target = float_dtype(dtype, "exponential")
+    return -apply(OPS["log1p"], -unit(words_of(key, "exponential"), shape_of(shape), target))
+
+
+@sampler
+def laplace(key: ArrayLike, shape: Any = (), dtype: Any = None) -> Array:
+    """Numbers with the density e^(−|x|)/2: sign u·log(1 − |u|), u uniform on (−1, 1)."""
+    target, extents = float_dtype(dtype, "laplace"), shape_of(shape)
+    lowest = -1.0 + float(finfo(target).epsneg)
+    u = between(words_of(key, "laplace"), extents, target, lowest, 1.0, "laplace")
+    return apply(OPS["sign"], u) * apply(OPS["log1p"], -apply(OPS["absolute"], u))
+
+
+@sampler
+def cauchy(key: ArrayLike, shape: Any = (), dtype: Any = None) -> Array:
+    """Numbers with the density 1/(π(1 + x²)): tan π(u − ½), u uniform on (0, 1)."""
+    target, extents = float_dtype(dtype, "cauchy"), shape_of(shape)
+    u = between(words_of(key, "cauchy"), extents, target, float(finfo(target).eps), 1.0, "cauchy")
+    return apply(OPS["tan"], (u - 0.5) * math.pi)
+
+
+@sampler
+def logistic(key: ArrayLike, shape: Any = (), dtype: Any = None) -> Array:
+    """Numbers with the distribution function 1/(1 + e⁻ˣ): log u/(1 − u), u uniform on (0, 1)."""
+    target = float_dtype(dtype, "logistic")
+    u = positive(words_of(key, "logistic"), shape_of(shape), target)
+    return apply(OPS["log"], u) - apply(OPS["log1p"], -u)
+
+
+@sampler
+def gumbel(key: ArrayLike, shape: Any = (), dtype: Any = None, mode: str | None = None) -> Array:
+    """Numbers with the distribution function exp(−e⁻ˣ): −log(−log u), u uniform on (0, 1).
+
+    ``mode="high"`` takes twice as many bits, so that its largest numbers reach twice as far; None is "low".
+    """
+    return gumbel_of(words_of(key, "gumbel"), shape_of(shape), float_dtype(dtype, "gumbel"), mode, "gumbel")
+
+
+def gumbel_of(words: Sequence[Node], shape: Shape, dtype: np.dtype[Any], mode: str | None, name: str) -> Node:
+    """Gumbel numbers of the words of a key."""
+    one_of(mode, (None, "low", "high"), "mode", name)
+    if mode != "high":
+        return -apply(OPS["log"], -apply(OPS["log"], positive(words, shape, dtype)))
+    both, limits = unit(words, (2, *shape), dtype), finfo(dtype)
+    upper, lower = both[0], both[1]
+    fine = upper + lower * 2.0**-limits.nmant + float(limits.tiny)
+    u = np.where(upper >= 0.5, upper, fine)
+    return -apply(OPS["log"], -apply(OPS["log1p"], -u))
+
+
+def positive(words: Sequence[Node], shape: Shape, dtype: np.dtype[Any]) -> Node:
+    """Numbers uniform on (0, 1): the smallest normal number in place of 0."""
+    return between(words, shape, dtype, float(finfo(dtype).tiny), 1.0, "")

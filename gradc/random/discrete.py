@@ -7,22 +7,34 @@ at `randint`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gradc.aval import Shape
-from gradc.errors import DTypeError
-from gradc.node import OPS, Node, as_node, here
-from gradc.numpy.axes import shape_of
+from gradc.aval import Shape, finfo
+from gradc.errors import DTypeError, ShapeError
+from gradc.node import FUNCTIONS, OPS, Node, as_node, here, static_int
+from gradc.numpy.axes import axis_of, shape_of
 from gradc.numpy.public import Array, ArrayLike
+from gradc.numpy.reductions import inexact
+from gradc.numpy.shapes import region, reshaped
 from gradc.ops.elementwise import apply, cast
-from gradc.ops.leaves import full
-from gradc.random.arguments import integer_dtype, known_integer, parameter
+from gradc.ops.leaves import full, iota
+from gradc.random.arguments import (
+    integer_dtype,
+    known_integer,
+    number_dtype,
+    one_of,
+    parameter,
+    probability,
+    result_shape,
+)
+from gradc.random.continuous import gumbel_of, unit
 from gradc.random.keys import bits_of, sampler, split_words, words_of
 
-__all__ = ["randint"]
+__all__ = ["bernoulli", "categorical", "choice", "permutation", "rademacher", "randint"]
 
 
 # -- integers ----------------------------------------------------------------------------------------------------------
@@ -126,3 +138,151 @@ def _fitted(x: Node, dtype: np.dtype[Any]) -> Node:
 def _chosen(mask: Node, x: Any, y: Any) -> Node:
     found: Node = np.where(mask, x, y)
     return found
+
+
+# -- truth values ------------------------------------------------------------------------------------------------------
+
+
+@sampler
+def bernoulli(key: ArrayLike, p: ArrayLike = 0.5, shape: Any = None, mode: str = "low") -> Array:
+    """Truth values that hold with probability ``p``, in [0, 1]; shape None: that of ``p``.
+
+    A draw is compared in the dtype of ``p``, so that float32 resolves 2⁻²³; ``mode="high"`` takes twice as many bits.
+    """
+    one_of(mode, ("low", "high"), "mode", "bernoulli")
+    node = probability(p, "p", "bernoulli")
+    extents = result_shape(shape, "bernoulli", p=node)
+    chance = parameter(node, "p", extents, node.dtype, "bernoulli")
+    words = words_of(key, "bernoulli")
+    if mode == "low":
+        return unit(words, extents, node.dtype) < chance
+    both = unit(words, (2, *extents), node.dtype)
+    return both[1] * 2.0 ** -finfo(node.dtype).nmant < chance - both[0]
+
+
+@sampler
+def rademacher(key: ArrayLike, shape: Any = (), dtype: Any = None) -> Array:
+    """−1 or 1, each with probability ½: an array of ``shape``, of an integer or floating dtype (None: int64)."""
+    target = number_dtype(dtype, "rademacher")
+    heads = unit(words_of(key, "rademacher"), shape_of(shape), np.dtype(np.float64)) < 0.5
+    return cast(heads, target) * target.type(2) - target.type(1)
+
+
+# -- choices -----------------------------------------------------------------------------------------------------------
+
+
+@sampler
+def categorical(
+    key: ArrayLike, logits: ArrayLike, axis: int = -1, shape: Any = None, replace: bool = True, mode: str | None = None
+) -> Array:
+    """Positions along ``axis`` of ``logits``, with probabilities proportional to their exponentials.
+
+    ``shape`` ends with that of the logits without ``axis``; what stands before it counts the draws of each (None: one).
+    ``replace=False`` draws different positions.  ``mode`` is that of `gumbel`: what is drawn is where the sum of the
+    logits and of such noise is largest.
+    """
+    node = inexact(as_node(logits))
+    place = axis_of(axis, node)
+    batch = tuple(n for k, n in enumerate(node.shape) if k != place)
+    extents = batch if shape is None else shape_of(shape)
+    lead = extents[: len(extents) - len(batch)]
+    if extents[len(lead) :] != batch:
+        raise ShapeError(
+            f"{here()}: random.categorical: shape {extents} must end with {batch}, the shape of the logits without "
+            f"axis {axis}"
+        )
+    words = words_of(key, "categorical")
+    if replace:
+        noise = gumbel_of(words, (*lead, *node.shape), node.dtype, mode, "categorical")
+        return FUNCTIONS["argmax"](noise + node, len(lead) + place)
+    count = math.prod(lead)
+    if count > node.shape[place]:
+        raise ShapeError(
+            f"{here()}: random.categorical: {count} different positions of {node.shape[place]} cannot be drawn"
+        )
+    largest = _largest(gumbel_of(words, node.shape, node.dtype, mode, "categorical") + node, place, count)
+    return reshaped(FUNCTIONS["moveaxis"](largest, place, 0), extents)
+
+
+@sampler
+def choice(
+    key: ArrayLike, a: ArrayLike, shape: Any = (), replace: bool = True, p: ArrayLike | None = None, axis: int = 0,
+    mode: str | None = None,
+) -> Array:  # fmt: skip
+    """Elements of ``a`` along ``axis``, or integers below it if it is one, an array of ``shape`` of them.
+
+    ``p`` are probabilities that sum to 1 (None: all alike); ``replace=False`` draws each at most once, and takes
+    ``mode`` from `gumbel` where ``p`` is given.
+    """
+    count, source, place = _population(a, axis, "choice")
+    extents = shape_of(shape)
+    drawn = math.prod(extents)
+    if drawn and not count:
+        raise ShapeError(f"{here()}: random.choice: there is nothing to choose from")
+    if not replace and drawn > count:
+        raise ShapeError(f"{here()}: random.choice: {drawn} different elements of {count} cannot be chosen")
+    words = words_of(key, "choice")
+    if p is not None:
+        places = _weighted(words, extents, count, replace, p, mode)
+    elif replace:
+        places = cast(_below(words, extents, max(count, 1), np.dtype(np.int64)), np.int64)
+    else:
+        places = reshaped(_shuffled(words, iota((count,)), 0)[:drawn], extents)
+    return places if source is None else FUNCTIONS["take"](source, places, axis=place)
+
+
+def _population(a: ArrayLike, axis: int, name: str) -> tuple[int, Node | None, int]:
+    """How many elements there are, the array that they are of (None: the integers from 0 on), and its axis."""
+    node = as_node(a)
+    if node.ndim:
+        place = axis_of(axis, node)
+        return node.shape[place], node, place
+    count = static_int(a, f"random.{name}: a number in place of an array")
+    if count < 0:
+        raise ShapeError(f"{here()}: random.{name}: expected an array or a number >= 0, got {count}")
+    return count, None, 0
+
+
+def _weighted(words: Sequence[Node], shape: Shape, count: int, replace: bool, p: ArrayLike, mode: str | None) -> Node:
+    """Positions drawn with probabilities: by the sums of these, or the largest of logarithms with noise."""
+    chances = inexact(probability(p, "p", "choice"))
+    if chances.shape != (count,):
+        raise ShapeError(f"{here()}: random.choice: p has the shape {chances.shape}, expected {(count,)}")
+    if replace:
+        sums = FUNCTIONS["cumsum"](chances)
+        r = sums[-1] * (1 - unit(words, shape, chances.dtype))
+        return FUNCTIONS["searchsorted"](sums, r)
+    noise = gumbel_of(words, (count,), chances.dtype, mode, "choice")
+    return reshaped(_largest(noise + np.log(chances), 0, math.prod(shape)), shape)
+
+
+def _largest(x: Node, axis: int, count: int) -> Node:
+    """The positions of the largest elements along an axis, in falling order."""
+    order = FUNCTIONS["argsort"](-x, axis)
+    parts = [range(n) if k != axis else range(count) for k, n in enumerate(x.shape)]
+    return region(order, parts)
+
+
+@sampler
+def permutation(key: ArrayLike, x: ArrayLike, axis: int = 0, independent: bool = False) -> Array:
+    """``x`` in random order along ``axis``, or the integers below it if it is one.
+
+    Rows are moved as a whole; ``independent`` orders each of them for itself.
+    """
+    count, source, place = _population(x, axis, "permutation")
+    words = words_of(key, "permutation")
+    if source is None:
+        return _shuffled(words, iota((count,)), 0)
+    if independent or source.ndim == 1:
+        return _shuffled(words, source, place)
+    return FUNCTIONS["take"](source, _shuffled(words, iota((count,)), 0), axis=place)
+
+
+def _shuffled(words: Sequence[Node], x: Node, axis: int) -> Node:
+    """``x`` sorted by random words, several times: often enough that equal words in all of them are improbable."""
+    rounds = math.ceil(3 * math.log(max(1, x.size)) / math.log(np.iinfo(np.uint32).max))
+    for _ in range(rounds):
+        words, own = split_words(words)
+        order = FUNCTIONS["argsort"](bits_of(own, x.shape, np.dtype(np.uint32)), axis, kind="stable")
+        x = FUNCTIONS["take_along_axis"](x, order, axis)
+    return x

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradc.aval import Shape
 from gradc.errors import DTypeError, ShapeError
-from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here, tracing
+from gradc.node import FUNCTIONS, OPS, Label, Node, as_node, constant, describe, here, tracing
 from gradc.numpy.axes import shape_of
 from gradc.numpy.public import Array, ArrayLike, evaluated, is_traced, public
 from gradc.numpy.shapes import joined, reshaped
@@ -24,7 +24,7 @@ from gradc.ops.elementwise import broadcast_to
 from gradc.ops.elementwise import cast as as_dtype
 from gradc.ops.leaves import full, iota
 from gradc.ops.randomness import TWO_WORDS, WORD
-from gradc.random.arguments import unsigned_dtype
+from gradc.random.arguments import full_name, unsigned_dtype
 from gradc.random.reuse import Use, note
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,15 +41,20 @@ def of_keys(build: F) -> F:
 
 def sampler(build: F) -> F:
     """The public form of a function that draws: inside a trace always traced, so that its numbers are made where they
-    are used."""
-    FUNCTIONS[f"random.{build.__name__}"] = build
+    are used.  The result is labelled as a draw, of which formulas tell no more."""
+    name = f"random.{build.__name__}"
 
     @functools.wraps(build)
     def draw(*args: Any, **kwargs: Any) -> Any:
         result = build(*args, **kwargs)
-        traced = tracing() or is_traced(args) or is_traced(kwargs.values())
-        return result if traced else evaluated(result)
+        if not (tracing() or is_traced(args) or is_traced(kwargs.values())):
+            return evaluated(result)
+        operands = tuple(x for x in (*args, *kwargs.values()) if isinstance(x, Node))
+        if result.label is None and not any(result is x for x in operands):
+            result.label = Label(name, operands, {})
+        return result
 
+    FUNCTIONS[name] = draw
     return cast(F, draw)
 
 
@@ -145,17 +150,17 @@ def checked(key: ArrayLike, name: str) -> Node:
     """``key`` as a node; an error says what else was given."""
     if isinstance(key, (bool, int, float)):
         raise DTypeError(
-            f"{here()}: random.{name}: a key comes first, got the number {key!r}; make one with gc.random.key({key!r})"
+            f"{here()}: {full_name(name)}: expected a key, got the number {key!r}; make one with gc.random.key({key!r})"
         )
     node = as_node(key)
     if node.dtype != WORD:
         raise DTypeError(
-            f"{here()}: random.{name}: a key is an array of uint32, as gc.random.key(seed) gives it, got "
+            f"{here()}: {full_name(name)}: a key is an array of uint32, as gc.random.key(seed) gives it, got "
             f"{_shown(key, node)}"
         )
     if node.shape != (2,):
         remedy = "for several keys use gc.vmap" if node.ndim > 1 and node.shape[-1] == 2 else "see gc.random.key"
-        raise ShapeError(f"{here()}: random.{name}: one key has the shape (2,), got {_shown(key, node)}; {remedy}")
+        raise ShapeError(f"{here()}: {full_name(name)}: one key has the shape (2,), got {_shown(key, node)}; {remedy}")
     return node
 
 

@@ -30,7 +30,8 @@ NUMBERS: dict[str, tuple[Any, ...]] = {
     "k": (-1, 0, 1), "offset": (-1, 0, 1), "n": (1, 2), "ddof": (0, 1), "correction": (0, 1), "decimals": (0, 1, 2),
     "alpha": (0.5, 1.0, 1.5), "negative_slope": (0.01, 0.2), "beta": (0.5, 1.0, 2.0), "delta": (0.5, 1.0),
     "min_val": (-1.0, -0.5), "max_val": (0.5, 1.0), "eps": (1e-5, 1e-3), "label_smoothing": (0.0, 0.1),
-    "p": (1.0, 2.0, 3.0), "dx": (0.5, 2.0), "fill_value": (0.0, 1.5, -2.0, 3), "initial": (0, 1, 2.5),
+    "p": (1.0, 2.0, 3.0), "dropout.p": (0.25, 0.5), "dropout2d.p": (0.5,),
+    "dx": (0.5, 2.0), "fill_value": (0.0, 1.5, -2.0, 3), "initial": (0, 1, 2.5),
     "start": (0, 1), "num": (3, 5), "base": (2.0, 10.0), "rtol": (0.1,), "atol": (0.5,), "is_causal": (False, True),
     "scale": (0.5, None), "ndmin": (0, 1, 2, 3), "matrix_power.n": (0, 1, 2, 3), "polygamma.n": (1, 2),
     "diff.n": (0, 1, 2), "rot90.k": (-1, 0, 1, 2, 3), "groups": (1,), "dilation": (1, 2), "nan": (0.0, 1.5),
@@ -364,6 +365,7 @@ MAKERS: dict[str, Maker] = {
     "linspace.start": lambda c: c.name, "logspace.start": lambda c: c.name, "indexing": lambda c: "'ij'",
     "include_initial": lambda c: "True", "a_max": lambda c: "0.5", "sorter": lambda c: "None",
     "choicelist": _several, "condlist": lambda c: f"[{_mask(c)}, {_mask(c)}]",
+    "dropout.key": lambda c: "np.array([0, 3], np.uint32)", "dropout2d.key": lambda c: "np.array([1, 2], np.uint32)",
     "searchsorted.v": _partner, "vdot.b": _partner, "sample": lambda c: f"{c.name}",
     "fweights": lambda c: literal(c.scope.random.integers(0, 4, c.first.shape[-1:])),
     "aweights": lambda c: literal(np.round(c.scope.random.uniform(0.1, 2, c.first.shape[-1:]), 2)),
@@ -375,7 +377,7 @@ LEAST_DIMENSIONS = {
     **dict.fromkeys(("tril", "triu", "diagonal", "trace", "fliplr", "rot90", "matrix_transpose", "vsplit",
                      "matrix_norm", "matrix_power", "swapaxes", "moveaxis", "cross_entropy", "nll_loss", "normalize",
                      "linear", "scaled_dot_product_attention", "diag"), 2),
-    "dsplit": 3,
+    "dsplit": 3, "dropout2d": 3,
 }  # fmt: skip
 
 
