@@ -81,7 +81,16 @@ PICKS_NO_OP = NAMELESS - {"diff", "passes", "explain"}
 
 RULE_FILES = (
     *("diff.structured.*", "diff.symbolic.*"),
-    *("passes.kinks", "passes.quotients", "passes.rules", "passes.share", "passes.simplify", "passes.stabilise"),
+    *(
+        "passes.evenness",
+        "passes.kink_forms",
+        "passes.kinks",
+        "passes.quotients",
+        "passes.rules",
+        "passes.share",
+        "passes.simplify",
+        "passes.stabilise",
+    ),
     *("passes.together", "passes.unfold"),
     *("explain.extents", "explain.identities.*", "explain.lift", "explain.notation", "explain.quantities"),
     *("explain.reasons", "explain.values"),

@@ -27,7 +27,7 @@ from gradc.errors import DTypeError, ShapeError, TraceError
 from gradc.graph import Graph, fit_argument
 from gradc.node import FUNCTIONS, Node, here
 from gradc.ops.leaves import full
-from gradc.passes import FORWARD, run_passes
+from gradc.passes import SMOOTH, run_passes
 from gradc.trace import argument_names, as_result, aval_of, function_name, new_input, run, trace
 
 Method = Literal["reverse", "forward", "symbolic", "finite"]
@@ -90,7 +90,7 @@ def title_of(f: Callable[..., Any], transform: str) -> str:
 
 def prepared(f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Graph:
     """The stabilised graph of ``f``: what derivatives are taken of."""
-    return run_passes(trace(f, *args, **kwargs), FORWARD)
+    return run_passes(trace(f, *args, **kwargs), SMOOTH)
 
 
 def with_respect_to(
@@ -305,7 +305,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     _scalar_output(pushed.graph, False, "hvp")
     floats = [x for x in pushed.graph.inputs if x.aval.is_float]
     whole = gradient_graph(pushed.graph, floats)
-    gradient = run_passes(whole.replace(outputs=whole.outputs[1:]), FORWARD)
+    gradient = run_passes(whole.replace(outputs=whole.outputs[1:]), SMOOTH)
     slopes = push_forward(gradient.outputs, gradient.inputs, pushed.leaves)
     flat = iter(pushed.run(_zeros_if_absent(slopes, gradient.outputs)))
     found = [next(flat) if x.aval.is_float else None for x in gradient.inputs]

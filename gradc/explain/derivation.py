@@ -44,7 +44,7 @@ from gradc.node import Node, constant, derived_from
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
 from gradc.ops.record import Kind
-from gradc.passes import FORWARD, Observe, cse, fold, join, run_passes, simplify_to_read
+from gradc.passes import FORWARD, Observe, apply, away_from_kinks, cse, fold, join, run_passes, simplify_to_read
 from gradc.passes.lineage import following
 from gradc.places import Where
 from gradc.process import cached_property
@@ -188,7 +188,8 @@ class Deriver:
 
     def __init__(self, primal: Graph, wanted: Sequence[Node], observe: Observe | None = None):
         self.observe = observe
-        primal, self.facts = without_assumptions(without_branches(with_named_draws(primal)))
+        primal = with_named_draws(apply(away_from_kinks, primal))
+        primal, self.facts = without_assumptions(without_branches(primal))
         self.primal, self.wanted = primal, tuple(wanted)
         self.naming = Naming(primal)
         self.marked, self.extents = with_named_extents(primal, set(self.naming.taken))

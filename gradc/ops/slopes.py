@@ -18,7 +18,7 @@ import numpy as np
 
 from gradc.node import OPS, Node
 from gradc.ops.elementwise import apply, elementwise
-from gradc.ops.ranges import INF, Hazard, Range, bounded
+from gradc.ops.ranges import INF, Hazard, Range, Zeros, bounded
 from gradc.ops.record import Sample
 
 Array = np.ndarray[Any, Any]
@@ -180,6 +180,46 @@ def _curvature(x: Node, y: Node) -> Node:
     one, other = _inverted(x, y), _inverted(y, x)
     return (other - one) * (other + one)
 
+
+# -- where a kink is ---------------------------------------------------------------------------------------------------
+
+
+def _even_square(x: Array, r: Array, n: int) -> Array:
+    value = np.where((r == 0) & (n == 2), x.dtype.type(2), x.dtype.type(0))
+    return np.broadcast_to(value, np.broadcast_shapes(x.shape, r.shape))
+
+
+even_square = elementwise(
+    "even_square",
+    _even_square,
+    like=np.hypot,
+    sympy=lambda S, x, r, n: S.Piecewise((2 if n == 2 else 0, S.Eq(r, 0)), (0, True)),
+    partials=lambda y, x, r, n: (apply(OPS["even_square"], x, r, n=n + 1) if n < 2 else None, None),
+    lower=lambda b, x, r, n: b.select(b.eq(r, 0), b.const(2, x), b.const(0, x)) if n == 2 else b.const(0, x),
+    samples=(Sample(((),), {"n": 2}),),
+    cost=1.0,
+    exact=True,
+    range=lambda y, x, r: bounded(0.0, 2.0, Hazard.NONE, Zeros.GUARDED),
+    public=False,
+    doc="The n-th derivative of x² where r is 0, and 0 elsewhere; r is 0 nowhere but where x is, so the second one "
+    "alone has values other than 0: what an even function of |x| adds to its second derivative there.",
+)
+
+settled = elementwise(
+    "settled",
+    lambda x: x,
+    like=np.positive,
+    sympy=lambda S, x: x,
+    partials=lambda y, x: (1,),
+    lower=lambda b, x: x,
+    cost=0.0,
+    light=True,
+    linear=(0,),
+    range=lambda y, x: x,
+    exact=True,
+    public=False,
+    doc="x, whose kink was seen to: the next derivative does not look for it again.",
+)
 
 # -- of powers ---------------------------------------------------------------------------------------------------------
 

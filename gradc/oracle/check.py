@@ -79,8 +79,7 @@ def _checked(graph: Graph, arrays: Sequence[Any], methods: Sequence[str], compil
     makers = _makers(subject, witness, probes, compiled or default_compiler(), runs)
     found, failures, left_out = _estimates(methods, makers)
     rows = _rows(witness, found, probes) + [row for run in runs for row in _value_rows(subject, run)]
-    if any(e.method == "jacobian" for e in found) and not failures and _all_right(rows):
-        rows += _curvature_rows(witness, left_out)
+    rows += _curvature_rows(witness, found, failures, rows, left_out)
     findings = _findings(subject, witness, rows, failures, compiled, methods)
     notes = [*_notes(witness, probes, found), *left_out]
     if not findings:
@@ -108,8 +107,19 @@ def _all_right(rows: Sequence[Row]) -> bool:
     return all(row.verdict in (Verdict.EQUAL, Verdict.AGREE) for row in rows)
 
 
-def _curvature_rows(witness: Subject, left_out: list[str]) -> list[Row]:
-    """The structured Hessian beside forward over reverse: rows of their own, where the gradient is right and smooth."""
+def _curvature_rows(
+    witness: Subject, found: Sequence[Estimate], failures: Failures, rows: Sequence[Row], left_out: list[str]
+) -> list[Row]:
+    """The structured Hessian beside forward over reverse: rows of their own.
+
+    Where the gradient is right and has no kinks here; if there are no rows, ``left_out`` is told why.
+    """
+    if not any(e.method == "jacobian" for e in found):
+        left_out.append("second derivatives were not compared: they are with the method 'jacobian'")
+        return []
+    if failures or not _all_right(rows):
+        left_out.append("second derivatives were not compared, for the first ones do not all agree, or have kinks here")
+        return []
     second = curvature(witness)
     if second is None:
         return []
@@ -118,8 +128,7 @@ def _curvature_rows(witness: Subject, left_out: list[str]) -> list[Row]:
     except DenseError as error:
         left_out.append(f"hessian left out: {error}")
         return []
-    found = [by.forward(second, {}), structured]
-    rows = _rows(second, found, {})
+    rows = _rows(second, [by.forward(second, {}), structured], {})
     return [replace(row, name=f"∂²/∂{row.name}", pair=("forward", "hessian")) for row in rows]
 
 

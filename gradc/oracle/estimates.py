@@ -23,8 +23,8 @@ from gradc.oracle.bounds import bounded, is_long
 from gradc.oracle.compare import Estimate, Probes, Slope
 from gradc.oracle.lines import MOST_LANES, Lines
 from gradc.oracle.rounding import running_errors
-from gradc.oracle.witness import Subject
-from gradc.passes import FORWARD, run_passes
+from gradc.oracle.witness import Subject, after
+from gradc.passes import FORWARD
 from gradc.trace import new_input
 
 Array = np.ndarray[Any, Any]
@@ -232,10 +232,5 @@ def _exactly(value: Array, error: Array, sampled: bool) -> Slope:
 
 def compiled_subject(subject: Subject) -> Graph:
     """Value and gradient as `gradc.jit` would see them: stabilised, then differentiated in reverse."""
-    graph = run_passes(subject.graph, FORWARD)
-    shared: dict[Node, list[Array]] = {}  # results that are one node after the passes count once each
-    for y, old in zip(graph.outputs, subject.graph.outputs, strict=True):
-        if old in subject.weights:
-            shared.setdefault(y, []).append(subject.weights[old])
-    weights = {y: np.mean(each, axis=0) for y, each in shared.items()}
-    return Subject(graph, subject.arrays, subject.wanted, weights).gradient_graph("reverse")
+
+    return after(subject, FORWARD).gradient_graph("reverse")

@@ -19,8 +19,8 @@ from gradc.graph import Graph
 from gradc.node import Node
 from gradc.oracle.bounds import Bounded, bounded, loops
 from gradc.oracle.compare import Estimate, Slope
-from gradc.oracle.witness import Subject
-from gradc.passes import LINEAR, run_passes
+from gradc.oracle.witness import Subject, after
+from gradc.passes import LINEAR, SMOOTH, run_passes
 
 Array = np.ndarray[Any, Any]
 
@@ -80,10 +80,11 @@ def _slope(
 def curvature(subject: Subject, seed: int = 2) -> Subject | None:
     """The subject whose outputs are the gradient and whose gradient is the Hessian times a random vector.
 
-    None where the gradient is constant.
+    The gradient is that of the stabilised function, as for whoever takes a second derivative: at a kink of operations
+    of which the function has none, the two differ.  None where the gradient is constant.
     """
     random = np.random.default_rng(seed)
-    graph = subject.gradient_graph("reverse")
+    graph = after(subject, SMOOTH).gradient_graph("reverse")
     gradients = tuple(dict.fromkeys(graph.outputs[len(subject.graph.outputs) :]))
     gradients = tuple(g for g in gradients if g.aval.is_float and g.args)
     if not gradients:

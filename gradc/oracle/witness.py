@@ -21,7 +21,7 @@ from gradc.graph import Graph
 from gradc.node import Node, constant, here
 from gradc.ops.leaves import full
 from gradc.oracle.walk import Walk
-from gradc.passes import looked_into
+from gradc.passes import Pass, looked_into, run_passes
 from gradc.trace import new_input
 
 Array = np.ndarray[Any, Any]
@@ -99,6 +99,17 @@ def subject_of(graph: Graph, arrays: Sequence[Any], seed: int = 0) -> Subject:
     weights = {y: _weight(y, len(graph.outputs), random) for y in graph.outputs if y.aval.is_float}
     point = tuple(np.asarray(a, x.dtype) for a, x in zip(arrays, graph.inputs, strict=True))
     return Subject(graph, point, wanted, weights)
+
+
+def after(subject: Subject, passes: Sequence[Pass]) -> Subject:
+    """``subject`` after some passes; results that are one node after them count once each."""
+    graph = run_passes(subject.graph, passes)
+    shared: dict[Node, list[Array]] = {}
+    for y, old in zip(graph.outputs, subject.graph.outputs, strict=True):
+        if old in subject.weights:
+            shared.setdefault(y, []).append(subject.weights[old])
+    weights = {y: np.mean(each, axis=0) for y, each in shared.items()}
+    return Subject(graph, subject.arrays, subject.wanted, weights)
 
 
 def _weight(y: Node, outputs: int, random: np.random.Generator) -> Array:

@@ -17,6 +17,7 @@ from gradc.ops.record import Kind
 from gradc.passes.accumulate import accumulate, is_narrow_sum
 from gradc.passes.cse import cse
 from gradc.passes.dce import dce
+from gradc.passes.evenness import away_from_kinks, drop_even_parts, even_parts
 from gradc.passes.expand import asks, asks_all, expand, expand_all
 from gradc.passes.fold import fold
 from gradc.passes.hoist import hoist
@@ -37,10 +38,12 @@ Observe = Callable[[str, Graph, Graph], None]
 
 #: before a derivative is taken: a derivative of the stable form, not a stable form of the derivative
 FORWARD: tuple[Pass, ...] = (inline_once, fold, simplify, cse, stabilise, cse, hoist, prune)
+#: the same, for whoever may take the derivative of a derivative
+SMOOTH: tuple[Pass, ...] = (*FORWARD, even_parts)
 #: what makes a graph smaller and more stable, in order
 PIPELINE: tuple[Pass, ...] = (
-    inline, fold, simplify, cse, stabilise, simplify, cse, join, cse, join, join_calls, inline_once, hoist, prune, cse,
-    quotients, dce,
+    inline, drop_even_parts, fold, simplify, cse, stabilise, simplify, cse, join, cse, join, join_calls, inline_once,
+    hoist, prune, cse, quotients, dce,
 )  # fmt: skip
 #: before a linear map is applied to the identity: equal residuals become one node
 LINEAR: tuple[Pass, ...] = (fold, simplify, cse)
@@ -50,7 +53,7 @@ LINEAR: tuple[Pass, ...] = (fold, simplify, cse)
 LOWERING: tuple[Pass, ...] = (accumulate, expand, unfold, fold, simplify, cse, share, together, hoist, prune, dce)
 
 #: every pass of these, by name
-PASSES: Mapping[str, Pass] = {step.__name__: step for step in (*FORWARD, *PIPELINE, *LINEAR, *LOWERING, expand_all)}
+PASSES: Mapping[str, Pass] = {step.__name__: step for step in (*SMOOTH, *PIPELINE, *LINEAR, *LOWERING, expand_all)}
 
 
 def run_passes(
@@ -99,8 +102,8 @@ def _unfolds(node: Node) -> bool:
 
 
 __all__ = [
-    "FORWARD", "LINEAR", "LOWERING", "PASSES", "PIPELINE", "Observe", "Pass", "accumulate", "apply", "cse", "dce",
-    "expand", "expand_all", "fold", "hoist", "inline", "inline_once", "inline_to_read", "join", "join_calls",
-    "looked_into", "lowering", "prune", "quotients", "run_passes", "share", "simplify", "simplify_to_read", "stabilise",
-    "together", "unfold", "verify", "write_out",
+    "FORWARD", "LINEAR", "LOWERING", "PASSES", "PIPELINE", "SMOOTH", "Observe", "Pass", "accumulate", "apply",
+    "away_from_kinks", "cse", "dce", "drop_even_parts", "even_parts", "expand", "expand_all", "fold", "hoist", "inline",
+    "inline_once", "inline_to_read", "join", "join_calls", "looked_into", "lowering", "prune", "quotients",
+    "run_passes", "share", "simplify", "simplify_to_read", "stabilise", "together", "unfold", "verify", "write_out",
 ]  # fmt: skip

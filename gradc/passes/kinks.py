@@ -13,6 +13,7 @@ reading at `root`, which finds s, at `odd_in` and at `sign_of`.
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 from gradc.node import OPS, Node, dsl
 from gradc.ops.ranges import range_of
@@ -53,7 +54,7 @@ def root(node: Node, depth: int = DEPTH) -> Node | None:
     if made_by(node, "sqrt"):
         return x if sign_of(x) == 1 else x * dsl.where(x < 0, math.nan, 1).astype(x.dtype)
     if made_by(node, "where"):
-        return _root_off_zero(node)
+        return root_off_zero(node)
     if made_by(node, "negative"):
         return root(x, depth - 1)
     if made_by(node, "multiply", "divide"):
@@ -73,7 +74,7 @@ def _root_of_product(node: Node, depth: int) -> Node | None:
     return call(node.op.name, s, t)
 
 
-def _root_off_zero(node: Node) -> Node | None:
+def root_off_zero(node: Node) -> Node | None:
     """v of where(v = 0, 0, √where(v = 0, 1, v)), which is how a root with a derivative at 0 is written."""
     mask, value, other = node.args
     if not (made_by(mask, "equal") and made_by(other, "sqrt") and made_by(other.args[0], "where")):
@@ -168,6 +169,14 @@ def product_with_itself(node: Node) -> Node | None:
     return product_of_odd_functions(node) if entire is None else entire
 
 
+def size_from_sign(node: Node) -> Node | None:
+    """x·sign(x) became |x|."""
+    for x, y in (node.args, node.args[::-1]):
+        if made_by(y, "sign") and y.args[0] is x:
+            return call("absolute", x)
+    return None
+
+
 def product_of_odd_functions(node: Node) -> Node | None:
     """In a product or quotient of two odd functions of |x|, |x| became x."""
     one, two = (odd_in(a) for a in node.args)
@@ -190,6 +199,77 @@ def even_power(node: Node) -> Node | None:
         z = _either_sign(x)
         return None if z is None else call("power", z, y)
     return s ** (exponent / 2)
+
+
+def as_power(node: Node, depth: int = DEPTH) -> tuple[Node, Fraction]:
+    """b and e > 0 with node = bᵉ, by the way it is written in roots, powers and products, wherever it is a number."""
+    if depth and made_by(node, *_ROOTS, "square", "power"):
+        outer = _exponent(node)
+        base, e = as_power(node.args[0], depth - 1)
+        if outer is not None and (
+            outer.denominator == 1 or e.numerator % 2 == 1 or made_by(node, "cbrt") or sign_of(base) == 1
+        ):
+            return base, e * outer
+    if depth and made_by(node, "multiply"):
+        (base, e), (other, f) = (as_power(a, depth - 1) for a in node.args)
+        if base is other:
+            return base, e + f
+    return node, Fraction(1)
+
+
+_ROOTS = {"sqrt": Fraction(1, 2), "cbrt": Fraction(1, 3)}
+
+
+def _exponent(node: Node) -> Fraction | None:
+    """The positive number that a root, a square or a power raises its operand to."""
+    if not made_by(node, "power"):
+        return _ROOTS.get(node.op.name, Fraction(2))
+    held = splat_value(node.args[1])
+    if held is None or not 0 < held < 1e6:
+        return None
+    return Fraction(float(held)).limit_denominator(1000)
+
+
+def whole_power(node: Node) -> Node | None:
+    """Roots and fractional powers of one number whose product is a whole power of it became that power."""
+    base, e = as_power(node)
+    if base is node or e.denominator != 1 or not _is_fractional(node, base):
+        return None
+    power = base if e == 1 else call("square", base) if e == 2 else call("power", base, float(e))
+    return power if sign_of(base) == 1 or _takes_negatives(node, base) else power * dsl.where(base < 0, math.nan, 1)
+
+
+def _is_fractional(node: Node, base: Node) -> bool:
+    """Whether a root or a fractional power lies between ``base`` and ``node``."""
+    if node is base:
+        return False
+    if made_by(node, "multiply"):
+        return any(_is_fractional(a, base) for a in node.args)
+    outer = _exponent(node)
+    return (outer is not None and outer.denominator > 1) or _is_fractional(node.args[0], base)
+
+
+def root_of_even_power(node: Node) -> Node | None:
+    """√(x²), √(x⁴), (x⁶)^½ … became |x|, x², |x|³ …"""
+    (base, e), root = as_power(node.args[0]), _exponent(node)
+    whole = e * (root or 0)
+    if base is node.args[0] or whole < 1 or root is None or root.denominator == 1 or whole.denominator != 1:
+        return None
+    if e.denominator != 1 or e % 2 or _is_fractional(node.args[0], base):
+        return None
+    size = base if whole % 2 == 0 else call("absolute", base)
+    return size if whole == 1 else call("square", size) if whole == 2 else call("power", size, float(whole))
+
+
+def _takes_negatives(node: Node, base: Node) -> bool:
+    """Whether ``node`` is written with cube roots alone, which negative numbers have."""
+    if node is base:
+        return True
+    if made_by(node, "multiply"):
+        return all(_takes_negatives(a, base) for a in node.args)
+    return (made_by(node, "cbrt", "square") or _whole(node.args[-1]) is not None) and _takes_negatives(
+        node.args[0], base
+    )
 
 
 def even_function(node: Node) -> Node | None:
@@ -247,8 +327,10 @@ KINKS: dict[str, tuple[Rule, ...]] = {
     "absolute": (absolute_of_known_sign,),
     "maximum": (larger_of_both_signs,),
     "square": (square_of_root,),
-    "multiply": (product_with_itself,),
-    "power": (even_power,),
+    "multiply": (product_with_itself, size_from_sign, whole_power),
+    "power": (even_power, whole_power, root_of_even_power),
+    "cbrt": (whole_power,),
+    "sqrt": (root_of_even_power,),
     "cos": (even_function,),
     "cosh": (even_function,),
     "divide": (sine_over_root, product_of_odd_functions),
