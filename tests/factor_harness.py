@@ -38,6 +38,15 @@ RESULTS: dict[Algorithm, Shapes] = {
     Algorithm.TRIANGULAR_SOLVE: lambda t, b, **_: [(b, None)],
     Algorithm.LU: lambda a, **_: [(a, None), (a[:1], np.int64)],
     Algorithm.SOLVE: lambda a, b, **_: [(b, None)],
+    Algorithm.QR: lambda a, complete, **_: [
+        ((a[0], a[0] if complete else min(a)), None), ((a[0] if complete else min(a), a[1]), None)
+    ],
+    Algorithm.EIGH: lambda a, **_: [(a[:1], None), (a, None)],
+    Algorithm.EIGENVALUES: lambda a, **_: [(a[:1], None)],
+    Algorithm.SVD: lambda a, full, **_: [
+        ((a[0], a[0] if full else min(a)), None), ((min(a),), None), ((a[1] if full else min(a), a[1]), None)
+    ],
+    Algorithm.SINGULAR_VALUES: lambda a, **_: [((min(a),), None)],
     Algorithm.INVERSE: lambda a, **_: [(a, None)],
 }
 

@@ -169,3 +169,143 @@ def test_solve_and_inverse(n, batch, dtype):
                 f(a, b)
         else:
             assert np.all(np.isnan(f(a, b)))
+
+
+# -- orthogonal factors ------------------------------------------------------------------------------------------------
+
+MORE_KINDS = (*KINDS, "zero", "identity", "rank one", "gaps", "large", "small")
+
+
+def _special(kind, shape, dtype):
+    a = draw(kind, shape, np.float64)
+    limits = np.finfo(dtype)
+    if kind == "zero":
+        a = a * 0
+    elif kind == "identity":
+        a = np.broadcast_to(np.eye(*shape[-2:]), shape)
+    elif kind == "rank one":
+        a = a[..., :1] * a[..., :1, :]
+    elif kind == "gaps":
+        a = np.triu(a)
+        a[..., shape[-1] // 2] = 0
+        a[..., min(shape[-2:]) // 3, :] = 0
+    elif kind == "large":
+        a = a * (float(limits.max) / 100)
+    elif kind == "small":
+        a = a * (float(limits.tiny) * 8)
+    return np.asarray(a, dtype)
+
+
+def _to_one(kind, *arrays):
+    """Arrays scaled so that the first is of moderate size."""
+    if kind not in ("large", "small"):
+        return arrays
+    size = np.max(np.abs(arrays[0]))
+    return tuple(x / size for x in arrays)
+
+
+def _identity_error(q, n):
+    """How far the rows of q are from orthonormal."""
+    product = q @ q.swapaxes(-1, -2)
+    return error(product, np.broadcast_to(np.eye(q.shape[-2], dtype=q.dtype), product.shape), 1.0, n)
+
+
+SHAPES = [
+    ((1, 1), ()), ((3, 5), (3,)), ((8, 6), (17,)), ((9, 9), ()), ((20, 12), (5,)), ((33, 33), (2,)), ((65, 70), ()),
+    ((130, 20), ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "batch"), SHAPES)
+def test_qr(shape, batch, dtype):
+    m, n = shape
+    for complete in (False, True):
+        f = compiled(Algorithm.QR, draw("random", (*batch, m, n), dtype), complete=complete)
+        for kind in MORE_KINDS:
+            a = _special(kind, (*batch, m, n), dtype)
+            q, r = f(a)
+            assert not np.any(np.tril(r, -1))
+            assert _identity_error(q.swapaxes(-1, -2), m) < MOST, kind
+            a, r = _to_one(kind, a, r)
+            assert error(q @ r, a, a, max(m, n)) < MOST, kind
+            if kind == "random" and m >= n:  # signs are LAPACK's
+                k = min(m, n)
+                assert np.array_equal(np.sign(r[..., :k, :k].diagonal(0, -2, -1)),
+                                      np.sign(np.linalg.qr(a)[1].diagonal(0, -2, -1)))  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("n", "batch"), [(1, ()), (2, (17,)), (3, ()), (6, (5,)), (9, (17,)), (17, ()), (33, (2,)), (70, ()), (129, ())]
+)
+def test_eigenvectors(n, batch, dtype):
+    first = draw("random", (*batch, n, n), dtype)
+    f, g = compiled(Algorithm.EIGH, first), compiled(Algorithm.EIGENVALUES, first)
+    for kind in MORE_KINDS:
+        x = _special(kind, (*batch, n, n), dtype)
+        a = np.tril(x) + np.tril(x, -1).swapaxes(-1, -2)
+        given = np.where(np.tri(n, dtype=bool), a, np.nan).astype(dtype)  # the upper triangle is not read
+        (w, v), values = f(given), g(given)
+        assert np.all(np.diff(w, axis=-1) >= 0)
+        assert _identity_error(v.swapaxes(-1, -2), n) < MOST, kind
+        a, w, values = _to_one(kind, a, w, values)
+        assert error(a @ v, v * w[..., None, :], a, n) < MOST, kind
+        assert error(w, np.linalg.eigvalsh(a.astype(np.float64)).astype(dtype), a, n) < MOST, kind
+        assert error(values, w, a, n) < MOST, kind
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "batch"), SHAPES)
+def test_singular_vectors(shape, batch, dtype):
+    m, n = shape
+    k, size = min(m, n), max(m, n)
+    first = draw("random", (*batch, m, n), dtype)
+    g = compiled(Algorithm.SINGULAR_VALUES, first)
+    for full in (False, True):
+        f = compiled(Algorithm.SVD, first, full=full)
+        for kind in MORE_KINDS:
+            a = _special(kind, (*batch, m, n), dtype)
+            (u, w, vt), values = f(a), g(a)
+            assert np.all(np.diff(w, axis=-1) <= 0) and np.all(w >= 0)
+            assert _identity_error(u.swapaxes(-1, -2), size) < MOST and _identity_error(vt, size) < MOST, kind
+            a, w, values = _to_one(kind, a, w, values)
+            assert error((u[..., :k] * w[..., None, :]) @ vt[..., :k, :], a, a, size) < MOST, kind
+            assert error(values, w, a, size) < MOST, kind
+        expected = np.linalg.svd(first.astype(np.float64), compute_uv=False).astype(dtype)
+        assert error(f(first)[1], expected, first, size) < MOST
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.EIGH, Algorithm.SVD])
+@pytest.mark.parametrize(("n", "batch"), [(5, ()), (6, (20,)), (40, (3,))])
+def test_what_is_not_finite_has_no_eigenvalues(algorithm, n, batch):
+    attrs = {"full": False} if algorithm is Algorithm.SVD else {}
+    for bad in (np.nan, np.inf):
+        a = draw("random", (*batch, n, n), np.float64)
+        a[(1,) * len(batch) + (n - 1, 1)] = bad
+        with pytest.raises(gc.LinAlgError, match=r"matrix \[1\]" if batch else "the matrix is not finite"):
+            compiled(algorithm, a, **attrs)(a)
+        for found in compiled(algorithm, a, check=False, **attrs)(a):
+            wrong = found[1] if batch else found
+            assert np.all(np.isnan(wrong))
+            assert np.count_nonzero(np.isnan(found)) == wrong.size  # and only that one
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.LU, Algorithm.QR, Algorithm.EIGH, Algorithm.SVD])
+def test_results_that_nobody_reads_and_matrices_without_elements(algorithm):
+    attrs = {Algorithm.SVD: {"full": True}, Algorithm.QR: {"complete": True}}.get(algorithm, {})
+    for shape in ((4, 4), (20, 4, 4), (40, 40)):
+        a = draw("random", shape, np.float64)
+        whole = compiled(algorithm, a, **attrs)(a)
+        for k, expected in enumerate(whole):
+            (found,) = compiled(algorithm, a, read=(k,), **attrs)(a)
+            assert np.allclose(found, expected, atol=1e-12)
+    for shape in ((0, 0), (3, 0, 0), (0, 4, 4)):
+        empty = np.empty(shape)
+        for found in compiled(algorithm, empty, **attrs)(empty):
+            assert found.size == 0
+    if algorithm in (Algorithm.QR, Algorithm.SVD):
+        for shape in ((3, 0), (2, 3, 0), (0, 3)):
+            for found in compiled(algorithm, np.empty(shape), **attrs)(np.empty(shape)):
+                if found.size:
+                    assert np.array_equal(found, np.broadcast_to(np.eye(*found.shape[-2:]), found.shape))

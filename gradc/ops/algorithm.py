@@ -18,4 +18,9 @@ class Algorithm(enum.Enum):
     TRIANGULAR_SOLVE = "triangular solve"  #: (t, b) → t⁻¹b; attributes lower, transposed, unit
     LU = "LU"  #: (a) → L and U in one matrix, and which row of a is each of theirs, int64
     SOLVE = "solve"  #: (a, b) → a⁻¹b; attribute transposed
+    QR = "QR"  #: (a) → q, r; attribute complete: q is square
+    EIGH = "eigenvectors"  #: (a) → eigenvalues, ascending, and eigenvectors, of any sign; reads the lower triangle
+    EIGENVALUES = "eigenvalues"  #: (a) → the values alone
+    SVD = "singular vectors"  #: (a) → u, singular values, descending, vᵀ, of any sign; attribute full
+    SINGULAR_VALUES = "singular values"  #: (a) → the values alone
     INVERSE = "inverse"  #: (a) → a⁻¹

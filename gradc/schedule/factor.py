@@ -75,5 +75,10 @@ _FLOPS: Mapping[Algorithm, Callable[[list[Shape]], float]] = {
     Algorithm.TRIANGULAR_SOLVE: lambda shapes: shapes[0][0] ** 2 * shapes[1][1],
     Algorithm.LU: lambda shapes: min(shapes[0]) ** 2 * (max(shapes[0]) - min(shapes[0]) / 3),
     Algorithm.SOLVE: lambda shapes: shapes[0][0] ** 2 * (shapes[0][0] * 2 / 3 + 2 * shapes[1][1]),
+    Algorithm.QR: lambda shapes: 2 * (shapes[0][0] + shapes[1][1]) * min(shapes[0]) * shapes[0][1],
+    Algorithm.EIGH: lambda shapes: 9 * shapes[0][0] ** 3,
+    Algorithm.EIGENVALUES: lambda shapes: 4 / 3 * shapes[0][0] ** 3 + 30 * shapes[0][0] ** 2,
+    Algorithm.SVD: lambda shapes: 20 * shapes[0][0] * shapes[0][1] * min(shapes[0]),
+    Algorithm.SINGULAR_VALUES: lambda shapes: 8 / 3 * shapes[0][0] * shapes[0][1] * min(shapes[0]),
     Algorithm.INVERSE: lambda shapes: shapes[0][0] ** 3 * 8 / 3,
 }

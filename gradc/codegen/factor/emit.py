@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradc.codegen import memory
-from gradc.codegen.factor import cholesky, elimination, triangular
+from gradc.codegen.factor import cholesky, elimination, orthogonal, singular, symmetric, triangular
 from gradc.codegen.factor.matrices import Matrices
 from gradc.codegen.factor.number import Number
 from gradc.codegen.factor.rows import Bench
-from gradc.codegen.factor.side import Side, is_unrolled
+from gradc.codegen.factor.side import Side, is_tiny
 from gradc.codegen.factor.update import Update
 from gradc.codegen.ir import Function, Lanes, Module, Value, const
 from gradc.codegen.poll import looks, walking
@@ -46,6 +46,7 @@ class Program:
     scratch: Sizes
     aside: Callable[[Side], None]
     tiles: Sizes
+    unrolls: bool = True  #: whether ``aside`` may be written out; not where it iterates
 
 
 PROGRAMS: Mapping[Algorithm, Program] = {
@@ -55,10 +56,20 @@ PROGRAMS: Mapping[Algorithm, Program] = {
     Algorithm.SOLVE: Program(
         elimination.solve_alone, elimination.solve_scratch, elimination.solve_aside, elimination.solve_tiles
     ),
+    Algorithm.QR: Program(orthogonal.alone, orthogonal.scratch, orthogonal.aside, orthogonal.tiles),
+    Algorithm.EIGH: Program(symmetric.alone, symmetric.scratch, symmetric.aside, symmetric.tiles, False),
+    Algorithm.EIGENVALUES: Program(symmetric.alone, symmetric.scratch, symmetric.aside, symmetric.tiles, False),
+    Algorithm.SVD: Program(singular.alone, singular.scratch, singular.aside, singular.tiles, False),
+    Algorithm.SINGULAR_VALUES: Program(singular.alone, singular.scratch, singular.aside, singular.tiles, False),
     Algorithm.INVERSE: Program(
         elimination.inverse_alone, elimination.inverse_scratch, elimination.inverse_aside, elimination.inverse_tiles
     ),
 }
+
+
+def is_unrolled(work: Factor) -> bool:
+    """Whether matrices are held in registers, and every loop is written out."""
+    return PROGRAMS[work.algorithm].unrolls and is_tiny(work)
 
 
 def is_aside(work: Factor) -> bool:
@@ -138,7 +149,7 @@ class Factors:
         with outer as loop:
             first, program = Number(f, loop.index), PROGRAMS[work.algorithm]
             if is_aside(work):
-                program.aside(Side(f, work, "%status", first, Number(f, end), scratch))
+                program.aside(Side(f, work, is_unrolled(work), "%status", first, Number(f, end), scratch))
             else:
                 bench = Bench(f, work.dtype, self.target.lanes(work.dtype), "%status")
                 program.alone(Matrices.at(bench, Update(self.target, work.dtype), work, first, scratch))

@@ -163,3 +163,16 @@ def smaller(x: Number, y: Operand) -> Number:
     """The smaller of two numbers that are not NaN; y if one is."""
     a, b = spread(x, y)
     return select(a < b, a, b)
+
+
+#: bits of the mantissa, and the exponent of 1
+_FORMATS = {"float32": ("int32", 23, 127), "float64": ("int64", 52, 1023)}
+
+
+def power_of_two(x: Number) -> Number:
+    """A power of two that brings the size of x near 1: exact to multiply with, and to divide by."""
+    bits_of, mantissa, one = _FORMATS[x.dtype]
+    b = Lanes(x.f, x.value.lanes)
+    exponent = b.and_(b.shr(b.bitcast(x.value, bits_of), mantissa), 2 * one + 1)
+    opposite = b.max(b.sub(const(2 * one, bits_of, x.value.lanes), exponent), 1)
+    return Number(x.f, b.bitcast(b.shl(opposite, mantissa), x.dtype))

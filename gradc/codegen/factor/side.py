@@ -21,6 +21,7 @@ from gradc.codegen.factor.number import Index, Number, select
 from gradc.codegen.factor.rows import report
 from gradc.codegen.gemm.registers import transpose
 from gradc.codegen.ir import Function, Lanes, Value, const
+from gradc.codegen.poll import going_on
 from gradc.schedule.factor import ALWAYS_ASIDE, Factor, Matrix
 
 
@@ -97,10 +98,12 @@ def _known(place: tuple[Index, Index]) -> tuple[int, int]:
 class Side:
     """Where a program for the matrices side by side from number ``first`` of the batch on is written."""
 
-    def __init__(self, f: Function, work: Factor, status: str, first: Number, end: Number, scratch: Sequence[str]):
+    def __init__(
+        self, f: Function, work: Factor, unrolled: bool, status: str, first: Number, end: Number, scratch: Sequence[str]
+    ):
         self.f, self.work, self.status, self.first, self.end = f, work, status, first, end
         self.dtype, self.lanes = work.dtype, work.lanes
-        self.unrolled = is_unrolled(work)
+        self.unrolled = unrolled
         self._scratch = iter(scratch)
 
     # -- numbers and loops -------------------------------------------------------------------------------------------
@@ -163,6 +166,22 @@ class Side:
             x, y = t[k, j], memory.gather(self.f, t.pointer, at.value, self.dtype)
             memory.scatter(self.f, x.value, t.pointer, at.value)
             t[k, j] = Number(self.f, y)
+
+    def put(self, t: AnyTile, i: Index, place: Number, x: Number) -> None:
+        """Element (i, place) of a tile in memory, ``place`` another one in each lane."""
+        lane = Number(self.f, Lanes(self.f, self.lanes).lane_index())
+        at = t.offset((i, place.converted("int64"))) * self.lanes + lane
+        memory.scatter(self.f, x.value, t.pointer, at.value)
+
+    def while_(self, more: Callable[[], Number], most: int) -> Iterator[Number]:
+        """A loop of at most so many steps that goes on while ``more()``, a scalar, holds; of tiles in memory."""
+        assert not self.unrolled
+
+        def condition(index: Value, _: Sequence[Value]) -> Value:
+            return going_on(self.f, self.status, (more() & (Number(self.f, index) < most)).value)
+
+        with self.f.loop_while(condition) as loop:
+            yield Number(self.f, loop.index)
 
     # -- memory ------------------------------------------------------------------------------------------------------
     def load(self, pointer: str, element: Number) -> Number:
@@ -274,6 +293,6 @@ def _sides(m: Matrix) -> tuple[int, int]:
     return (m.shape[0], m.shape[1]) if len(m.shape) == 2 else (1, m.shape[0])
 
 
-def is_unrolled(work: Factor) -> bool:
-    """Whether matrices are held in registers."""
+def is_tiny(work: Factor) -> bool:
+    """Whether registers can hold the matrices."""
     return max((n for m in (*work.sources, *work.targets) for n in m.shape), default=0) <= ALWAYS_ASIDE
