@@ -26,8 +26,10 @@ Array = np.ndarray[Any, Any]
 ATTRS = {name: dict(op.samples[0].attrs) for name, op in OPS.items() if op.kind is Kind.ELEMENTWISE and op.samples}
 LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 BITWISE = {name for name in OPS if name.startswith("bitwise_")}
-#: ops that run on the NumPy interpreter alone
-WITHOUT_CODE = {"eigh", "eigh_up_to_signs", "svd", "svd_up_to_signs", "eigvalsh", "svdvals"}
+#: ops whose algorithm has code on CPUs alone
+ON_CPUS_ALONE = {"eigh", "eigh_up_to_signs", "svd", "svd_up_to_signs", "eigvalsh", "svdvals"}
+#: ops with results of any sign, which others that fix it stand for in comparisons
+OF_ANY_SIGN = {"eigh_up_to_signs", "svd_up_to_signs"}
 #: the operand dtypes where they are not all floats
 OPERANDS: dict[str, tuple[str, ...]] = {"where": ("bool", "float", "float")} | {
     name: op.samples[0].dtypes for name, op in OPS.items() if op.kind is Kind.ELEMENTWISE and op.samples

@@ -26,7 +26,7 @@ from gradc.runtime.load import assemble
 from gradc.schedule import schedule
 from tests.compiled_graph import compiled, same_bits
 from tests.lowering_harness import compile_lowering
-from tests.op_cases import BITWISE, LOGICAL, WITHOUT_CODE, cases, leaf, operand_count, operands
+from tests.op_cases import BITWISE, LOGICAL, OF_ANY_SIGN, cases, leaf, operand_count, operands
 
 BF16, F16 = np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16)
 DTYPES = [BF16, F16]
@@ -148,7 +148,7 @@ def test_a_node_is_its_float32_value_rounded_once(name):
             assert same_bits(narrow, oracle)
 
 
-STRUCTURED = [n for n in NAMES if OPS[n].kind is not Kind.ELEMENTWISE and n not in WITHOUT_CODE]
+STRUCTURED = [n for n in NAMES if OPS[n].kind is not Kind.ELEMENTWISE and n not in OF_ANY_SIGN]
 
 
 @pytest.mark.parametrize("name", STRUCTURED)

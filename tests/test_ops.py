@@ -26,13 +26,25 @@ from gradc.diff.symbolic import symbolic_pull_back
 from gradc.graph import Graph
 from gradc.interpret import interpret
 from gradc.node import OPS, Node, constant
+from gradc.ops.control import items
 from gradc.ops.elementwise import apply, promotes
-from gradc.ops.record import HOLDERS, LEAVES, Kind, Op
+from gradc.ops.record import HOLDERS, LEAVES, Kind, Op, has_results
 from gradc.oracle.check import check_graph
 from gradc.oracle.rounding import CORRECT, running_errors
 from gradc.oracle.rules import applied, batching_faults, derivative_faults, meaning_faults
 from tests.compiled_graph import compiled, same_bits
-from tests.op_cases import BITWISE, LOGICAL, OPERANDS, WITHOUT_CODE, Case, cases, leaf, operand_count, operands
+from tests.op_cases import (
+    BITWISE,
+    LOGICAL,
+    OF_ANY_SIGN,
+    ON_CPUS_ALONE,
+    OPERANDS,
+    Case,
+    cases,
+    leaf,
+    operand_count,
+    operands,
+)
 
 #: what holds bodies is an op for every body: programs test it, in test_control*.py
 WITH_BODIES = {name for name, op in OPS.items() if op.kind in (*HOLDERS, Kind.ITEM)}
@@ -339,14 +351,18 @@ SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, INF, -INF, np.nan, 0.5, -2.5, 1e-3, 30
 BY_ARITHMETIC = {"remainder", "floor_divide", "lorentzian", "power_derivative"}
 
 
-@pytest.mark.parametrize("name", sorted(WITHOUT_CODE))
-def test_what_has_no_code_is_refused_by_name(name):
-    node = cases(OPS[name])[0].node()
-    with pytest.raises(gc.CompileError, match=r"(eig|sv)\w* has no code"):
-        compiled(node, inputs=operands(node))
+@pytest.mark.parametrize("name", sorted(ON_CPUS_ALONE))
+def test_what_has_no_code_on_a_device_is_refused_by_name(name):
+    case = cases(OPS[name])[0]
+    with pytest.raises(gc.CompileError, match=r"(eigen|singular )(vectors|values) has no code on sm_80"):
+        gc.compile(lambda *nodes: _whole(OPS[name].make(nodes, **case.attrs)), *case.arrays, target="sm_80").ptx
 
 
-@pytest.mark.parametrize("name", [n for n in COMPUTED if n not in WITHOUT_CODE])
+def _whole(node: Node) -> Any:
+    return items(node) if has_results(node) else node
+
+
+@pytest.mark.parametrize("name", [n for n in COMPUTED if n not in OF_ANY_SIGN])
 def test_compiled_is_numpy(name):
     """All samples of an op in both dtypes, and IEEE's special values, in one module."""
     applied = [c for dtype in (np.float64, np.float32) for c in _compiled_cases(OPS[name], dtype)]

@@ -12,13 +12,13 @@ import pytest
 from gradc.node import OPS
 from gradc.passes.accumulate import is_narrow_sum
 from tests.compiled_graph import compiled, same_bits
-from tests.op_cases import BITWISE, LOGICAL, WITHOUT_CODE, cases, operands
+from tests.op_cases import BITWISE, LOGICAL, ON_CPUS_ALONE, cases, operands
 from tests.ptx.assembler import assembled
 from tests.ptx.device import on_device
 from tests.test_ops import COMPUTED as EVERY
 from tests.test_ops import _compiled_cases, _hold_against_numpy
 
-COMPUTED = [name for name in EVERY if name not in WITHOUT_CODE]
+COMPUTED = [name for name in EVERY if name not in ON_CPUS_ALONE]
 
 
 @pytest.mark.parametrize("name", COMPUTED)

@@ -18,6 +18,7 @@ from gradc.aval import Aval, Results, finfo
 from gradc.errors import TraceError
 from gradc.graph import Graph
 from gradc.node import OPS, Node, dsl, here
+from gradc.ops.algorithm import Algorithm
 from gradc.ops.control import Loop, inner_leaf, item, items
 from gradc.ops.factorisations.bounds import eigh_moved, eigvalsh_moved, qr_moved, svd_moved, svdvals_moved
 from gradc.ops.factorisations.failures import NO_CONVERGENCE, each_or_nan
@@ -133,6 +134,7 @@ register(
         jvp=_qr_jvp,
         batch=batch_all,
         expand=_qr_expand,
+        algorithm=Algorithm.QR,
         perturbed=qr_moved,
         range=finite_unless_told,
         samples=(
@@ -220,6 +222,7 @@ _EIGEN: dict[str, Any] = {
 register(
     Op(
         name="eigh_up_to_signs",
+        algorithm=Algorithm.EIGH,
         numpy=_eigen_numpy(lambda v: v),
         perturbed=eigh_moved,
         doc="Eigenvalues, ascending, and eigenvectors of the lower triangle of A, these of any sign.",
@@ -260,6 +263,7 @@ register(
     Op(
         name="eigvalsh",
         kind=Kind.WHOLE,
+        algorithm=Algorithm.EIGENVALUES,
         infer=_values_infer,
         numpy=_values_numpy,
         jvp=_values_jvp,
@@ -378,6 +382,7 @@ _SVD: dict[str, Any] = {
 register(
     Op(
         name="svd_up_to_signs",
+        algorithm=Algorithm.SVD,
         numpy=_svd_numpy(lambda u, vt: (u, vt)),
         perturbed=svd_moved,
         doc="Left singular vectors, singular values, descending, and right singular vectors as rows, of any sign.",
@@ -422,6 +427,7 @@ register(
     Op(
         name="svdvals",
         kind=Kind.WHOLE,
+        algorithm=Algorithm.SINGULAR_VALUES,
         infer=_svdvals_infer,
         numpy=_svdvals_numpy,
         jvp=_svdvals_jvp,
