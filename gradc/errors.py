@@ -49,6 +49,10 @@ class LinAlgError(GradcError, np.linalg.LinAlgError):
     """A matrix that an algorithm fails of: not positive definite, singular, or without convergence."""
 
 
+class MatrixShapeError(ShapeError, LinAlgError):
+    """An array that is no matrix, or no square one, where one is needed."""
+
+
 class NoCodeError(CompileError):
     """Work that a machine has no code for; ``node`` is the number of the node that it computes, or −1."""
 

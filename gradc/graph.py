@@ -119,7 +119,7 @@ class Graph:
     @cached_property
     def call(self) -> Callable[[Sequence[Any]], list[Any]]:
         """NumPy outputs for NumPy inputs that fit: how the interpreter runs a body, many times."""
-        return evaluator(self.inputs, self.outputs)
+        return evaluator(self.inputs, self.outputs, self.names)
 
     def inlined(self, operands: Sequence[Node]) -> list[Node]:
         """The outputs as nodes over ``operands``."""
@@ -149,7 +149,7 @@ class Graph:
             node: fit_argument(a, node.aval, self.names.get(node, f"argument {i}"))
             for i, (node, a) in enumerate(zip(self.inputs, arrays, strict=True))
         }
-        return interpret(self.outputs, dict(values), observe)
+        return interpret(self.outputs, dict(values), observe, self.names)
 
     # -- pictures ----------------------------------------------------------------------------------------------------
     def __str__(self) -> str:

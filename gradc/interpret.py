@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import Aval, Results, converted
-from gradc.errors import IndexingError, TraceError
+from gradc.errors import IndexingError, LinAlgError, TraceError
 from gradc.node import Node, describe
 
 Observer = Callable[[Node, Any], None]
+_NOBODY: Mapping[Node, str] = {}
 
 
 def topological(outputs: Iterable[Node], stop: Mapping[Node, Any] | None = None) -> list[Node]:
@@ -58,10 +59,13 @@ def computed_from(
 
 
 def interpret(
-    outputs: Sequence[Node], values: MutableMapping[Node, Any], observe: Observer | None = None
+    outputs: Sequence[Node],
+    values: MutableMapping[Node, Any],
+    observe: Observer | None = None,
+    names: Mapping[Node, str] = _NOBODY,
 ) -> list[np.ndarray[Any, Any]]:
     """Evaluate ``outputs``; ``values`` holds the leaves, receives every node's value, and may hold inner nodes
-    already.
+    already.  ``names`` are the user's, for errors.
     """
     for node in topological(outputs, values):
         if node not in values:
@@ -70,13 +74,15 @@ def interpret(
                     f"leaked traced value: {describe(node)} belongs to a trace that is over.\n"
                     "  A traced array was stored outside its function (a global, a list, self.x); return it instead."
                 )
-            values[node] = _value(node, values)
+            values[node] = _value(node, values, names)
         if observe is not None:
             observe(node, values[node])
     return [values[node] for node in outputs]
 
 
-def evaluator(inputs: Sequence[Node], outputs: Sequence[Node]) -> Callable[[Sequence[Any]], list[Any]]:
+def evaluator(
+    inputs: Sequence[Node], outputs: Sequence[Node], names: Mapping[Node, str] = _NOBODY
+) -> Callable[[Sequence[Any]], list[Any]]:
     """``outputs`` as a function of values of ``inputs``, ordered once and called often: the body of a loop."""
     leaves = dict.fromkeys(inputs)
     order = [node for node in topological(outputs, leaves) if node not in leaves]
@@ -84,31 +90,48 @@ def evaluator(inputs: Sequence[Node], outputs: Sequence[Node]) -> Callable[[Sequ
     def evaluate(arrays: Sequence[Any]) -> list[Any]:
         values: dict[Node, Any] = dict(zip(inputs, arrays, strict=True))
         for node in order:
-            values[node] = _value(node, values)
+            values[node] = _value(node, values, names)
         return [values[node] for node in outputs]
 
     return evaluate
 
 
-def _value(node: Node, values: Mapping[Node, Any]) -> Any:
+def _value(node: Node, values: Mapping[Node, Any], names: Mapping[Node, str]) -> Any:
     """The node's value from those of its operands, as its aval promises."""
-    value = _evaluated(node, [values[a] for a in node.args])
+    value = _evaluated(node, [values[a] for a in node.args], names)
     if isinstance(node.aval, Results):
         return tuple(_fit(node, part, v) for part, v in zip(node.aval.parts, value, strict=True))
     return _fit(node, node.aval, value)
 
 
-def _evaluated(node: Node, operands: Sequence[Any]) -> Any:
+def _evaluated(node: Node, operands: Sequence[Any], names: Mapping[Node, str]) -> Any:
     """The node's value; what NumPy refuses is told with the user's line."""
     try:
         return node.op.evaluate(*operands, **node.attrs)
-    except IndexingError:  # told already, by a node inside a body
+    except (IndexingError, LinAlgError):  # told already, by a node inside a body
         raise
+    except np.linalg.LinAlgError as error:
+        raise LinAlgError(f"{node.where}: {failing(node, names)}: {error}") from None
     except IndexError as error:
         raise IndexingError(f"{node.where}: {node.op.name} of {describe(node.args[0])}: {error}") from None
     except ValueError as error:
         error.add_note(f"{node.where}: in {node.op.name} ({node.aval})")
         raise
+
+
+def failing(node: Node, names: Mapping[Node, str]) -> str:
+    """The op that fails of its first operand, and that operand: by the user's name, if it is a view of something with
+    one, or a factor that a system is solved with.
+    """
+    operand, solves = node.args[0], False
+    while operand not in names and operand.args:
+        factor = isinstance(operand.args[0].aval, Results)
+        if not (factor or isinstance(operand.aval, Results) or operand.op.permutes or operand.op.converts):
+            break
+        operand, solves = operand.args[0], solves or factor
+    name = names.get(operand)
+    what = f"traced array {name!r} ({operand.aval})" if name else describe(operand)
+    return f"{'solve' if solves else node.op.name} of {what}"
 
 
 def _fit(node: Node, aval: Aval, value: Any) -> np.ndarray[Any, Any]:

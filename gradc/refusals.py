@@ -17,7 +17,7 @@ from gradc.places import Doing, is_user_code
 
 #: what `__array__` is asked for
 ARRAY = "a NumPy array"
-_NAMESPACES = ("gradc.numpy", "gradc.special", "gradc.numpy.linalg")
+_NAMESPACES = ("gradc.numpy", "gradc.special", "gradc.numpy.linalg", "gradc.linalg")
 
 
 def public_name(name: str, first: str = "gradc.numpy") -> str | None:

@@ -235,7 +235,7 @@ def run(graph: Graph, arrays: Sequence[Any]) -> list[Any]:
         node: fit_argument(a, node.aval, graph.names.get(node, f"argument {i}"))
         for i, (node, a) in enumerate(zip(graph.inputs, arrays, strict=True))
     }
-    return [as_result(v) for v in interpret(graph.outputs, dict(values))]
+    return [as_result(v) for v in interpret(graph.outputs, dict(values), names=graph.names)]
 
 
 def called(graph: Graph, arrays: Sequence[Any]) -> list[Node]:

@@ -139,6 +139,8 @@ def _array(
     if kind == "definite":
         wide = found.astype(np.float64)
         return np.asarray(wide @ np.swapaxes(wide, -1, -2) + shape[-1] * np.eye(shape[-1])).astype(dtype)
+    if kind == "small":
+        return np.full(shape, 1e-9 if np.dtype(dtype) == np.float64 else 1e-3).astype(dtype)
     if kind == "regular":
-        return np.asarray(found + 4 * np.eye(shape[-1])).astype(dtype)
+        return np.asarray(found + 4 * np.eye(*shape[-2:])).astype(dtype)
     return found

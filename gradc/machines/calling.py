@@ -31,8 +31,9 @@ from gradc.errors import (
     StorageError,
 )
 from gradc.graph import Graph
+from gradc.interpret import failing
 from gradc.node import Node, describe, here
-from gradc.ops.control import every_node
+from gradc.ops.control import every_body, every_node
 from gradc.runtime.arrays import ArraySpec
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ def failure(stages: Stages, status: int) -> Exception:
         return CompileError(f"{where}: {title}: {what}; the access was not made")
     node = list(every_node(stages.lowered))[number]
     if kind in MATRICES:
-        what = f"{node.op.name} of {describe(node.args[0])} in {title}"
-        return LinAlgError(f"{node.where}: {what}: {_matrix(node, status)}")
+        names = {n: name for body in every_body(stages.lowered) for n, name in body.names.items()}
+        return LinAlgError(f"{node.where}: {failing(node, names)} in {title}: {_matrix(node, status)}")
     words = STATUS.get(kind, f"failure {kind}")
     error = IndexingError if kind == OUT_OF_RANGE else CompileError
     operand = describe(node.args[0]) if node.args else str(node.aval)

@@ -1,9 +1,10 @@
-"""What of numpy.linalg needs no factorisation: norms, chains and powers of matrices.
+"""numpy.linalg: norms, chains and powers of matrices here, systems and factorisations from `solving` and `factoring`.
 
-Enters: arrays.  Leaves: reductions and contractions.  Invariant: registered under ``linalg.`` names, so that
-``np.linalg.norm(x)`` works on traced values.
+Enters: arrays.  Leaves: reductions and contractions, and ops of whole matrices.  Invariant: registered under
+``linalg.`` names, so that ``np.linalg.norm(x)`` works on traced values.
 """
 
+# ruff: noqa: F403 - each module lists in `__all__` what it gives to this namespace
 from __future__ import annotations
 
 import math
@@ -12,15 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from gradc.errors import ShapeError, TraceError
+from gradc.errors import MatrixShapeError, ShapeError, TraceError
 from gradc.node import FUNCTIONS, Node, as_node, describe, here, static_int
-from gradc.numpy import linear, shapes
+from gradc.numpy import factoring, linear, shapes, solving
 from gradc.numpy.axes import axes_of
+from gradc.numpy.factoring import *
+from gradc.numpy.factoring import singular_values
 from gradc.numpy.linear import cross, matmul, outer, tensordot, vecdot
 from gradc.numpy.public import Array, ArrayLike, Axes, function, in_float32
 from gradc.numpy.published import published
 from gradc.numpy.reductions import kept, reduced
-from gradc.numpy.shapes import matrix_transpose, reshaped
+from gradc.numpy.shapes import matrix_transpose, moveaxis, reshaped
+from gradc.numpy.solving import *
+from gradc.numpy.solving import inv
 from gradc.ops.elementwise import cast
 from gradc.ops.reductions import kept_shape
 
@@ -28,14 +33,16 @@ __all__ = [
     "cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "matrix_transpose", "multi_dot", "norm", "outer",
     "tensordot", "trace", "vecdot", "vector_norm",
 ]  # fmt: skip
+__all__ += factoring.__all__
+__all__ += solving.__all__
 
 
 @function("linalg.norm", singular="0 where the norm is 0; order 1: 0 at each 0; order inf: ties share evenly")
 def norm(x: ArrayLike, ord: Any = None, axis: Axes = None, keepdims: Any = False) -> Array:
     """Norm of vectors (one axis) or matrices (two axes); None: of all elements, Euclidean.
 
-    ``ord`` of a vector: 2, any positive number, 0 (count of non-zeros), ±inf; of a matrix: "fro", ±1, ±inf.  The 2-norm
-    and the nuclear norm of a matrix need singular values: TraceError.  Derivative 0 where the norm is 0.
+    ``ord`` of a vector: 2, any positive number, 0 (count of non-zeros), ±inf; of a matrix: "fro", "nuc", ±1, ±2 (the
+    largest and the least singular value), ±inf.  Derivative 0 where the norm is 0.
     """
     node = _floating(as_node(x))
     if axis is None and ord is None:
@@ -108,13 +115,23 @@ def _matrix(x: Node, axes: tuple[int, ...], ord: Any, keepdims: Any) -> Node:
     if ord is None or (isinstance(ord, str) and ord == "fro"):
         return reduced("norm", x, axes, keepdims)
     ord = ord if isinstance(ord, str) else _number(ord, x)
+    if ord == "nuc" or ord in (2, -2):
+        found = _of_singular_values(moveaxis(x, axes, (-2, -1)), ord)
+        return kept(found, x.shape, axes) if keepdims else found
     if isinstance(ord, str) or ord not in (1, -1, math.inf, -math.inf):
-        raise TraceError(f"{here()}: matrix norm ord={ord!r} needs singular values; supported: 'fro', 1, -1, inf, -inf")
+        raise TraceError(f"{here()}: norm: ord={ord!r} of matrices; expected 'fro', 'nuc', 1, -1, 2, -2, inf or -inf")
     row, column = axes
     summed, other = (row, column) if abs(ord) == 1 else (column, row)
     totals = _over("sum", FUNCTIONS["absolute"](x), (summed,), True)
     result = _over("max" if ord > 0 else "min", totals, (summed, other), False)
     return kept(result, x.shape, axes) if keepdims else result
+
+
+def _of_singular_values(x: Node, ord: Any) -> Node:
+    s = singular_values(x)
+    if ord == "nuc":
+        return _over("sum", s, (s.ndim - 1,), False)
+    return _over("max" if ord == 2 else "min", s, (s.ndim - 1,), False)
 
 
 @function("linalg.diagonal")
@@ -187,14 +204,12 @@ def _chained(chain: Sequence[Node], split: dict[tuple[int, int], int], i: int, j
 
 @function("linalg.matrix_power")
 def matrix_power(a: ArrayLike, n: int) -> Array:
-    """The n-th power of the square matrices in the last two axes, n >= 0, by repeated squaring."""
+    """The n-th power of the square matrices in the last two axes, by repeated squaring; of their inverses for n < 0."""
     x, exponent = as_node(a), static_int(n, "the power")
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
-        raise ShapeError(f"{here()}: matrix_power needs square matrices, got {describe(x)}")
+        raise MatrixShapeError(f"{here()}: matrix_power needs square matrices, got {describe(x)}")
     if exponent < 0:
-        raise TraceError(
-            f"{here()}: matrix_power: the power must be >= 0 (a negative one needs an inverse), got {exponent}"
-        )
+        x, exponent = inv(x), -exponent
     if exponent == 0:
         eye = as_node(np.eye(x.shape[-1], dtype=x.dtype))
         return FUNCTIONS["broadcast_to"](eye, x.shape)

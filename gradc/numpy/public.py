@@ -62,8 +62,8 @@ def _entry(traced: F, name: str) -> F:
 
     @functools.wraps(traced)
     def entry(*args: Any, **kwargs: Any) -> Any:
-        if len(args) > most:
-            kwargs |= zip(_places(name)[most:], args[most:], strict=False)
+        if len(args) > most and (places := _places(name)):
+            kwargs |= zip(places[most:], args[most:], strict=False)
             args = args[:most]
         for key in kwargs.keys() - accepted:
             refuse_unless_harmless(name, key, kwargs.pop(key), accepted)
@@ -74,8 +74,12 @@ def _entry(traced: F, name: str) -> F:
 
 @functools.cache
 def _places(name: str) -> tuple[str, ...]:
-    """The parameters that NumPy's function ``name`` takes by position."""
-    numpy = functools.reduce(getattr, name.split("."), np)
+    """The parameters that NumPy's function ``name`` takes by position; none, if there is no such function."""
+    numpy: Any = np
+    for part in name.split("."):
+        numpy = getattr(numpy, part, None)
+    if numpy is None:
+        return ()
     return tuple(
         p.name for p in inspect.signature(cast(Any, numpy)).parameters.values() if p.kind is not p.KEYWORD_ONLY
     )
@@ -105,7 +109,8 @@ def is_traced(values: Iterable[Any]) -> bool:
 def evaluated(result: Any) -> Any:
     """The NumPy value of Nodes that depend on constants alone; the caller owns it."""
     if isinstance(result, (list, tuple)):
-        return type(result)(map(evaluated, result))
+        parts = map(evaluated, result)
+        return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
     if not isinstance(result, Node):
         return result
     (value,) = interpret([result], {})

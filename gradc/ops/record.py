@@ -75,7 +75,7 @@ class Sample:
     shapes: tuple[tuple[int, ...], ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
     #: per operand "float", "bool", "index:N" (random integers in [-N, N)), "definite" (a symmetric positive matrix) or
-    #: "regular" (one that is far from singular)
+    #: "regular" (one that is far from singular) or "small" (a tolerance)
     dtypes: tuple[str, ...] = ()
 
 

@@ -521,7 +521,32 @@ def _bincount(scope: Scope) -> str:
     return f"gnp.bincount({whole}{weights}, length=6)"
 
 
+def _definite(call: str) -> Callable[[Scope], str]:
+    """A call of symmetric positive matrices {a} and right-hand sides {b}."""
+
+    def form(scope: Scope) -> str:
+        x = scope.float(2, lambda a: a.ndim == 2)
+        rows = scope.values[x].shape[0]
+        matrix = f"{x} @ {x}.T + {rows + 1} * np.eye({rows}, dtype={x}.dtype)"
+        return call.format(a=f"({matrix})", b=f"gnp.sin({x})", x=x)
+
+    return form
+
+
 WHOLE: dict[str, Callable[[Scope], str]] = {
+    "gnp.linalg.cholesky": _definite("gnp.linalg.cholesky({a})"), "gnp.linalg.inv": _definite("gnp.linalg.inv({a})"),
+    "gnp.linalg.solve": _definite("gnp.linalg.solve({a}, {b})"), "gnp.linalg.det": _definite("gnp.linalg.det({a})"),
+    "gnp.linalg.slogdet": _definite("gnp.linalg.slogdet({a})[1]"), "gnp.linalg.qr": _definite("gnp.linalg.qr({a})[1]"),
+    "gnp.linalg.tensorsolve": _definite("gnp.linalg.tensorsolve({a}, {b}[:, 0])"),
+    "gnp.linalg.tensorinv": _definite("gnp.linalg.tensorinv({a}, ind=1)"),
+    "gc.linalg.solve_triangular": _definite("gc.linalg.solve_triangular({a}, {b}, lower=True)"),
+    "gc.linalg.cho_factor": _definite("gnp.triu(gc.linalg.cho_factor({a})[0])"),
+    "gc.linalg.cho_solve": _definite("gc.linalg.cho_solve(gc.linalg.cho_factor({a}), {b})"),
+    "gc.linalg.lu": _definite("gc.linalg.lu({a})[2]"), "gc.linalg.lu_factor": _definite("gc.linalg.lu_factor({a})[0]"),
+    "gc.linalg.lu_solve": _definite("gc.linalg.lu_solve(gc.linalg.lu_factor({a}), {b}, trans=1)"),
+    "gc.linalg.expm": _definite("gc.linalg.expm(-{a})"), "gc.linalg.kron": _definite("gc.linalg.kron({x}, {b})"),
+    "gc.linalg.block_diag": _definite("gc.linalg.block_diag({x}, {b})"),
+    "gc.linalg.toeplitz": _definite("gc.linalg.toeplitz({x}[:, 0], {b}[0])"),
     "gnp.bincount": _bincount,
     "gnp.lcm": _lcm,
     "gnp.einsum": _einsum, "gnp.take_along_axis": _take_along_axis, "gnp.searchsorted": _searchsorted,

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 import scipy.special
 
 import gradc as gc
@@ -167,7 +168,7 @@ def _identity(f: Any, **options: Any) -> Any:
 _PLAIN = SimpleNamespace(
     scan=scan, fori_loop=fori_loop, while_loop=while_loop, cond=cond, vmap=vmap, checkpoint=_identity, jit=_identity,
     stop_gradient=_stopped, custom_derivative=_Custom, grad=gc.grad, value_and_grad=gc.value_and_grad, jvp=gc.jvp,
-    vjp=gc.vjp, hvp=gc.hvp, jacobian=gc.jacobian, hessian=gc.hessian,
+    linalg=_Outside(gc.linalg, scipy.linalg), vjp=gc.vjp, hvp=gc.hvp, jacobian=gc.jacobian, hessian=gc.hessian,
 )  # fmt: skip
 
 _windows = np.lib.stride_tricks.sliding_window_view

@@ -42,7 +42,12 @@ LEFT_OUT: dict[str, str] = {
          "gnp.unique_all", "gnp.unique_counts", "gnp.unique_inverse", "gnp.unique_values"),
         COMPUTED_AT_ONCE,
     ),
-    **dict.fromkeys(("Node.item", "Node.sort", "Node.tolist"), REFUSED),
+    **dict.fromkeys(("Node.item", "Node.sort", "Node.tolist", "gnp.linalg.eig", "gnp.linalg.eigvals"), REFUSED),
+    **dict.fromkeys(
+        ("gnp.linalg.cond", "gnp.linalg.eigh", "gnp.linalg.eigvalsh", "gnp.linalg.lstsq", "gnp.linalg.matrix_rank",
+         "gnp.linalg.pinv", "gnp.linalg.svd", "gnp.linalg.svdvals", "gc.linalg.sqrtm"),
+        "it runs on the interpreter alone",
+    ),
     "Node.rebuilt": "the compiler's, not the user's",
 }  # fmt: skip
 #: names of the package that are tools around programs, not parts of one
@@ -50,7 +55,7 @@ AROUND = {
     "compile": "`check` compiles every program", "explain": "`check` explains programs", "trace": "every program is",
     "check_gradients": "`check` calls it", "spec": "describes arguments", "train_step": "a step of `gc.optim`",
     "assume": "facts for formulas", "optim": "optimizers", "numpy": "by its names", "nn": "by its names",
-    "random": "tests/test_random.py compares with JAX",
+    "random": "tests/test_random.py compares with JAX", "linalg": "by its names",
     "special": "by its names", "jit": "a form of `control`", "tree": "containers of arrays",
     **dict.fromkeys(
         ("custom_linear_solve", "custom_root", "fixed_point", "linear_solve", "minimize", "root"),
@@ -99,8 +104,9 @@ def _entry(path: str, f: Callable[..., Any], method: bool = False) -> Entry:
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Every public callable of the namespaces that is not a type, as it is written in a program."""
     spaces = (("gnp", gnp), ("gnp.linalg", gnp.linalg), ("nn", nn), ("special", special))
-    for prefix, space in spaces:
-        for name in space.__all__:
+    own = [name for name in gc.linalg.__all__ if name not in gnp.linalg.__all__]
+    for prefix, space, names in [*((p, s, s.__all__) for p, s in spaces), ("gc.linalg", gc.linalg, own)]:
+        for name in names:
             value = getattr(space, name)
             if callable(value) and not isinstance(value, type):
                 yield f"{prefix}.{name}", value

@@ -7,6 +7,6 @@ Invariant: each op takes leading axes itself; what can fail says so by ``check``
 
 from __future__ import annotations
 
-from gradc.ops.factorisations import determinants, elimination, orthogonal, systems, triangular
+from gradc.ops.factorisations import determinants, elimination, functions, orthogonal, systems, triangular
 
-__all__ = ["determinants", "elimination", "orthogonal", "systems", "triangular"]
+__all__ = ["determinants", "elimination", "functions", "orthogonal", "systems", "triangular"]

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from gradc.ops.factorisations.exponential import expm_of_one
+
 Array = np.ndarray[Any, Any]
 Bounds = Callable[..., Any]
 
@@ -286,3 +288,68 @@ def svd_moved(args: Sequence[Array], errors: Sequence[Array], u: float, full: bo
     right = np.full((n if full else len(s), n), np.inf)
     left[:, : len(s)], right[: len(s)] = of_one, of_one[:, None]
     return left, np.full_like(s, size), right
+
+
+# -- functions of matrices ---------------------------------------------------------------------------------------------
+
+
+@stacked()
+def _pinv_moved(args: Sequence[Array], errors: Sequence[Array], u: float, rtol: float) -> Array:
+    """‖P‖² e as long as the rank is certain (Wedin 1973)."""
+    (a,) = args
+    s, e = _spectrum(a, errors[0], u)
+    cut = rtol * (s[0] if len(s) else 0.0)
+    kept, left = s[s > cut], s[s <= cut]
+    certain = np.all(kept - e > cut) and np.all(left + e < max(cut, np.finfo(float).tiny)) if len(s) else True
+    size = SLACK * 3 * e / kept[-1] ** 2 if len(kept) else 0.0
+    return np.full((a.shape[1], a.shape[0]), size if certain or e == 0 else np.inf)
+
+
+def pinv_moved(args: Sequence[Array], errors: Sequence[Array], u: float, check: bool = True) -> Any:
+    """`_pinv_moved`, of each matrix with its tolerance."""
+    a, rtol = args
+    found = np.empty((*a.shape[:-2], a.shape[-1], a.shape[-2]))
+    for index in np.ndindex(*a.shape[:-2]):
+        found[index] = _pinv_moved([a[index]], [errors[0][index]], u, rtol=float(rtol[index]))
+    return found
+
+
+@stacked()
+def expm_moved(args: Sequence[Array], errors: Sequence[Array], u: float) -> Array:
+    """exp(|A| + E) − exp(|A|), for all coefficients of the series are positive."""
+    (a,), (e,) = args, errors
+    size = np.abs(a)
+    n = len(a) + 2
+    grown = expm_of_one(size + e + SLACK * n * u * size)
+    return grown - expm_of_one(size) + 16 * SLACK * n * u * (grown + np.linalg.norm(grown))
+
+
+@stacked()
+def expm_slope_moved(args: Sequence[Array], errors: Sequence[Array], u: float) -> Array:
+    """Likewise, in the upper right block of the exponential of [[A, E], [0, A]]."""
+    (a, d), (ea, ed) = args, errors
+    zero, n = np.zeros_like(a), len(a)
+    wide, moved = np.block([[a, d], [zero, a]]), np.block([[ea, ed], [zero, ea]])
+    return np.asarray(expm_moved([wide], [moved], u))[:n, n:]
+
+
+@stacked()
+def sqrtm_moved(args: Sequence[Array], errors: Sequence[Array], u: float, check: bool = True) -> Array:
+    """‖E‖ over twice the least root (Higham, Functions of Matrices, theorem 6.2)."""
+    a = np.tril(args[0]) + np.tril(args[0], -1).T
+    w = np.linalg.eigvalsh(a)
+    e = _norm(_symmetric(errors[0])) + 8 * (len(a) + 2) * u * np.max(np.abs(w), initial=0.0)
+    least = np.min(w, initial=np.inf)
+    return np.full_like(a, SLACK * e / math.sqrt(least) if least > 4 * e else np.inf)
+
+
+@stacked()
+def lyapunov_moved(args: Sequence[Array], errors: Sequence[Array], u: float, check: bool = True) -> Array:
+    """(‖E_C‖ + 2 ‖E_X‖ ‖Y‖) over the least sum of two eigenvalues."""
+    (x, c), (ex, ec) = args, errors
+    w = np.linalg.eigvalsh(x)
+    e = _norm(_symmetric(ex)) + 8 * (len(x) + 2) * u * np.max(np.abs(w), initial=0.0)
+    least = 2 * np.min(w, initial=np.inf)
+    size = _norm(c) / least if least > 0 else np.inf
+    moved = _norm(ec) + 8 * (len(x) + 2) * u * _norm(c) + 2 * e * size
+    return np.full_like(c, SLACK * moved / least if least > 4 * e else np.inf)
