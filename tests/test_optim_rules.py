@@ -49,18 +49,23 @@ MADE: dict[str, optim.Optimizer] = {
     "elastic": optim.chain(optim.sgd(0.1), optim.proximal_l1(0.1, 0.1, 0.2)),
     "factored": optim.adafactor(0.1, 2, momentum=0.9, weight_decay_rate=0.1),
     "injected": optim.inject_hyperparams(optim.adamw)(optim.linear_schedule(0.1, 0.0, 9)),
+    "lbfgs": optim.lbfgs(0.1, 2),
+    "lbfgs without search": optim.lbfgs(0.1, 2, linesearch=False),
     "lookahead": optim.lookahead(optim.adam(0.1), 2, 0.5, True),
     "mean": optim.sgd(0.1, 0.9, average=True),
     "multi_steps": optim.multi_steps(optim.adam(0.1), 2, should_skip_update_fn=optim.skip_not_finite),
     "nadam of PyTorch": optim.nadam(0.1, momentum_decay=4e-3),
     "nesterov of SGD": optim.sgd(0.1, 0.9, nesterov=True),
+    "noisy": optim.noisy_sgd(0.1, key=0),
     "not negative": optim.chain(optim.sgd(0.1), optim.keep_params_nonnegative()),
     "partition": optim.partition({"m": optim.adam(0.1), "v": optim.sgd(0.1, 0.9)}, _labels),
     "plateau": optim.chain(optim.adam(0.1), optim.reduce_on_plateau(patience=1)),
+    "projected": optim.projected_gradient(optim.sgd(0.1), optim.projection_l1_ball),
     "rmsprop, centered": optim.rmsprop(0.1, eps=1e-3, centered=True, momentum=0.9, nesterov=True),
     "sam": optim.sam(optim.sgd(0.1), optim.chain(optim.normalize(), optim.sgd(0.05))),
     "scheduled": optim.adam(0.1, b1=optim.linear_schedule(0.5, 0.9, 5)),
     "scheduled decay": optim.add_decayed_weights(optim.linear_schedule(0.5, 0.0, 5)),
+    "sgld": optim.sgld(0.1, key=0),
     "zero_nans": optim.chain(optim.zero_nans(), optim.sgd(0.1)),
 }  # fmt: skip
 
@@ -109,7 +114,7 @@ def test_zero_gradients_move_nothing_beyond_what_decay_and_averages_do(compiled:
     grads = gc.tree.map(np.zeros_like, _grads(PARAMS))
     found = compiled(grads, _states(PARAMS), PARAMS, np.float64(1.0))
     decays = {"adamaxw", "adamw", "asgd", "elastic", "factored", "fromage", "injected", "lion", "muon", "nadamw",
-              "not negative", "scheduled decay", "yogi"}  # fmt: skip
+              "noisy", "not negative", "projected", "sgld", "scheduled decay", "yogi"}  # fmt: skip
     for name in MADE:
         leaves = _leaves(found[name])
         assert all(np.all(np.isfinite(x) | (x == np.inf)) for x in leaves), name
@@ -136,7 +141,7 @@ def test_state_is_wide_for_narrow_parameters(narrow: str) -> None:
     params = {"w": np.ones((3, 4), F32).astype(gc.numpy.dtype(narrow)) if hasattr(gc.numpy, "dtype") else None}
     for name, optimizer in MADE.items():
         for leaf in _leaves(optimizer.init(params)):
-            assert leaf.dtype in (np.float32, np.float64, np.int64, np.bool_), (name, leaf.dtype)
+            assert leaf.dtype in (np.float32, np.float64, np.int64, np.bool_, np.uint32), (name, leaf.dtype)
     kept = optim.adam(0.1, mu_dtype="bfloat16").init(params)[0]
     assert str(kept.m["w"].dtype) == "bfloat16" and kept.v["w"].dtype == F32
     both = optim.adam(0.1, state_dtype="bfloat16")

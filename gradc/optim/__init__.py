@@ -9,8 +9,8 @@
 array([0.9, 0.9])
 
 `rule` makes an optimizer of a function that reads like its paper; `descent`, `adaptive` and `layerwise` hold such
-rules, `optimizers` and `automatic` the optimizers by name, `wrappers` and `masking` what goes around one, `clipping`
-what comes before and after, `schedules` functions of the step.
+rules, `optimizers`, `automatic`, `noise` and `quasi_newton` the optimizers by name, `wrappers` and `masking` what goes
+around one, `clipping` what comes before and after, `projections` constraints, `schedules` functions of the step.
 """
 
 # Each module lists in `__all__` what it gives to this namespace.
@@ -24,7 +24,10 @@ from gradc.optim import (
     descent,
     layerwise,
     masking,
+    noise,
     optimizers,
+    projections,
+    quasi_newton,
     rules,
     schedules,
     transforms,
@@ -36,7 +39,10 @@ from gradc.optim.clipping import *
 from gradc.optim.descent import *
 from gradc.optim.layerwise import *
 from gradc.optim.masking import *
+from gradc.optim.noise import *
 from gradc.optim.optimizers import *
+from gradc.optim.projections import *
+from gradc.optim.quasi_newton import *
 from gradc.optim.rules import *
 from gradc.optim.schedules import *
 from gradc.optim.transforms import *
@@ -49,7 +55,10 @@ __all__ += clipping.__all__
 __all__ += descent.__all__
 __all__ += layerwise.__all__
 __all__ += masking.__all__
+__all__ += noise.__all__
 __all__ += optimizers.__all__
+__all__ += projections.__all__
+__all__ += quasi_newton.__all__
 __all__ += rules.__all__
 __all__ += schedules.__all__
 __all__ += transforms.__all__

@@ -82,6 +82,12 @@ def _same(make: Callable[[Any], Any], **more: Any) -> Case:
     return Case(make, optax=make, **more)
 
 
+def _of_examples(grads: Any, params: Any) -> Any:
+    """Gradients of three examples in place of one."""
+    shares = np.array([1.0, -0.5, 2.0])
+    return {k: g[None] * shares.reshape(3, *[1] * g.ndim) for k, g in grads.items()}
+
+
 MASK = {"b": True, "c": False, "k": True, "w": False}
 LABELS = {"b": "one", "c": "two", "k": "one", "w": "two"}
 #: optax's SM3 takes no scalars
@@ -144,7 +150,19 @@ CASES: dict[str, Case] = {
     ),
     "adafactor, no rate": _same(lambda o: o.adafactor(min_dim_size_to_factor=2)),
     "polyak_sgd": _same(lambda o: o.polyak_sgd(0.1, f_min=-3.0, eps=1e-3), value=True),
+    "noisy_sgd": _same(lambda o: o.noisy_sgd(0.05, key=3)),
+    "add_noise": _same(lambda o: o.chain(o.add_noise(0.5, 0.9, 7), o.adam(0.05))),
+    "scale_by_lbfgs": _same(lambda o: o.chain(o.scale_by_lbfgs(3), o.scale(-0.2))),
+    "lbfgs": Case(
+        lambda o: o.lbfgs(0.05, 4, False, linesearch=False), optax=lambda o: o.lbfgs(0.05, 4, False, linesearch=None)
+    ),
     # -- optax.contrib
+    "differentially_private_aggregate": Case(
+        lambda o: o.chain(o.stateless(_of_examples), o.differentially_private_aggregate(0.7, 0.3, 5), o.sgd(0.1)),
+        optax=lambda o: o.chain(
+            o.stateless(_of_examples), o.contrib.differentially_private_aggregate(0.7, 0.3, 5), o.sgd(0.1)
+        ),
+    ),
     "muon": Case(lambda o: o.muon(0.05), optax=lambda o: o.contrib.muon(0.05)),
     "muon, adaptive": Case(
         lambda o: o.muon(0.05, weight_decay=0.1, nesterov=False, adaptive=True, ns_steps=3),

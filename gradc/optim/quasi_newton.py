@@ -1,0 +1,198 @@
+"""Limited-memory BFGS: the inverse Hessian from the last few steps, and a line search with one gradient a step.
+
+Letters: g gradient, p parameter, d = differences of parameters, y = differences of gradients, ρ = 1/⟨y, d⟩, one row of
+each for the last m steps.  Start reading at `lbfgs`; the two-loop recursion is `inverse_hessian_times`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import gradc.numpy as gnp
+from gradc.containers import leaves_of, tree_map
+from gradc.node import here
+from gradc.optim.rules import Optimizer, Scalar, Tree, copied, dot, filled, number, rule, select
+from gradc.optim.transforms import chain, scale, scale_by_learning_rate
+
+
+class LbfgsState(NamedTuple):
+    t: Any  #: steps taken
+    p: Tree  #: the last parameters
+    g: Tree  #: the last gradients
+    d: Tree  #: for each parameter the last m differences of it, the newest last
+    y: Tree  #: and of its gradient
+    rho: Any  #: 1/⟨y, d⟩ of each, 0 where there is none yet
+
+
+def _like(value: float, params: Tree) -> Tree:
+    leaves, structure = leaves_of(params)
+    return structure.of_arrays.unflatten(filled(p, value) for p in leaves)
+
+
+def _copies(params: Tree) -> Tree:
+    leaves, structure = leaves_of(params)
+    return structure.of_arrays.unflatten(map(copied, leaves))
+
+
+def _rows(size: int, params: Tree) -> Tree:
+    """``size`` rows of zeros for each parameter."""
+    return tree_map(lambda z: gnp.zeros((size, *gnp.shape(z)), gnp.result_type(z)), _like(0.0, params))
+
+
+def _numbers(shape: tuple[int, ...], value: float, params: Tree) -> Any:
+    return np.full(shape, value)
+
+
+def _refuse_memory(memory_size: Any) -> None:
+    if isinstance(memory_size, bool) or not isinstance(memory_size, (int, np.integer)) or memory_size < 1:
+        raise ValueError(f"{here()}: memory_size is a whole number from 1 on, got {memory_size!r:.60}")
+
+
+def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> Optimizer:
+    """Gradients times the inverse Hessian that the last ``memory_size`` steps tell of (Liu & Nocedal 1989).
+
+    ``scale_init_precond`` begins it at ⟨y, d⟩/⟨y, y⟩ times the identity, at the first step at min(1, 1/‖g‖).
+    """
+    _refuse_memory(memory_size)
+    rows = partial(_rows, memory_size)
+    start = {"p": partial(_like, 0.0), "g": partial(_like, 0.0), "d": rows, "y": rows,
+             "rho": partial(_numbers, (memory_size,), 0.0)}  # fmt: skip
+    return rule(
+        _lbfgs, LbfgsState, whole=True, start=start, wants=("params",), scaled=scale_init_precond, m=memory_size
+    )
+
+
+def _lbfgs(g: Tree, p: Tree, s: LbfgsState, scaled: bool, m: int) -> tuple[Tree, LbfgsState]:
+    first = s.t == 1
+    known = remembered(s, g, p, ~gnp.asarray(first))
+    scale = initial_scale(_row(known.d, m - 1), _row(known.y, m - 1), g, first) if scaled else 1.0
+    return inverse_hessian_times(g, known, scale, m), known._replace(p=p, g=g)
+
+
+def remembered(s: Any, g: Tree, p: Tree, new: Any) -> Any:
+    """The memory of a state, with the step that led here as its newest row where ``new`` is true."""
+    d, y = tree_map(lambda a, b: a - b, p, s.p), tree_map(lambda a, b: a - b, g, s.g)
+    bend = dot(y, d)
+    rho = gnp.where(bend == 0, 0.0, 1 / gnp.where(bend == 0, 1.0, bend))
+
+    def pushed(rows: Any, row: Any) -> Any:
+        return gnp.where(new, gnp.concatenate([rows[1:], row[None]]), rows)
+
+    return s._replace(
+        d=tree_map(pushed, s.d, d), y=tree_map(pushed, s.y, y),
+        rho=gnp.where(new, gnp.concatenate([s.rho[1:], gnp.reshape(gnp.asarray(rho), (1,))]), s.rho),
+    )  # fmt: skip
+
+
+def initial_scale(d: Tree, y: Tree, g: Tree, first: Any) -> Any:
+    """What the inverse Hessian is before any step is told of it: a multiple of the identity."""
+    square, size = dot(y, y), number(gnp.sqrt(dot(g, g)))
+    known = number(gnp.where(square > 0, dot(y, d) / gnp.where(square > 0, square, 1.0), 1.0))
+    begin = number(gnp.where(size > 1, 1 / gnp.where(size > 1, size, 1.0), 1.0))
+    return number(gnp.where(first, begin, known))
+
+
+def _row(rows: Tree, i: int) -> Tree:
+    return tree_map(lambda x: x[i], rows)
+
+
+def inverse_hessian_times(g: Tree, s: Any, scale: Any, m: int) -> Tree:
+    """H⁻¹g by the two-loop recursion (Nocedal & Wright 2006, algorithm 7.4)."""
+    q, alphas = g, {}
+    rows = [(_row(s.d, i), _row(s.y, i), number(s.rho[i])) for i in range(m)]
+    for i in reversed(range(m)):
+        d, y, rho = rows[i]
+        alphas[i] = rho * dot(d, q)
+        q = tree_map(lambda q, y, a=alphas[i]: q - a * y, q, y)
+    q = tree_map(lambda q: scale * q, q)
+    for i in range(m):
+        d, y, rho = rows[i]
+        step = alphas[i] - rho * dot(y, q)
+        q = tree_map(lambda q, d, a=step: q + a * d, q, d)
+    return q
+
+
+def lbfgs(
+    learning_rate: Scalar | None = None,
+    memory_size: int = 10,
+    scale_init_precond: bool = True,
+    linesearch: bool = True,
+    slope_rtol: Scalar = 1e-4,
+    curv_rtol: Scalar = 0.9,
+    approx_dec_rtol: Scalar = 1e-6,
+) -> Optimizer:
+    """Limited-memory BFGS (Liu & Nocedal 1989), for full batches.
+
+    With ``linesearch`` each call of ``update`` is one trial: the loss and the gradient that it is given judge the last
+    step.  A step is taken if it meets the weak conditions of Wolfe (the loss fell by ``slope_rtol`` of what the slope
+    promised, and at most ``curv_rtol`` of the slope is left); else the next trial is between steps that were too short
+    and too long, which bisection finds (Lewis & Overton 2013).  Where losses differ by rounding alone, by
+    ``approx_dec_rtol`` of the loss, slopes decide (Hager & Zhang 2005).  So a step costs one gradient, and no loop
+    stands in the compiled step.  Wants ``value``, which gc.train_step gives.  ``learning_rate``: how far a first trial
+    goes, by default 1.
+
+    Without ``linesearch`` this is optax's with ``linesearch=None``: every step is taken, times ``learning_rate``.
+    """
+    _refuse_memory(memory_size)
+    if not linesearch:
+        base = scale(-1.0) if learning_rate is None else scale_by_learning_rate(learning_rate)
+        return chain(scale_by_lbfgs(memory_size, scale_init_precond), base)
+    rows = partial(_rows, memory_size)
+    start = {
+        "p": _copies, "g": partial(_like, 0.0), "d": rows, "y": rows, "rho": partial(_numbers, (memory_size,), 0.0),
+        "u": partial(_like, 0.0), "step": partial(_numbers, (), 0.0), "low": partial(_numbers, (), 0.0),
+        "high": partial(_numbers, (), np.inf), "f": partial(_numbers, (), 0.0), "slope": partial(_numbers, (), 0.0),
+    }  # fmt: skip
+    return rule(
+        _trial, TrialState, whole=True, start=start, wants=("params", "value"), m=memory_size,
+        scaled=scale_init_precond, first=1.0 if learning_rate is None else learning_rate, c1=slope_rtol, c2=curv_rtol,
+        c3=approx_dec_rtol,
+    )  # fmt: skip
+
+
+class TrialState(NamedTuple):
+    t: Any  #: steps taken
+    p: Tree  #: where the search began
+    g: Tree  #: the gradients there
+    d: Tree  #: for each parameter the last m differences of it, the newest last
+    y: Tree  #: and of its gradient
+    rho: Any  #: 1/⟨y, d⟩ of each, 0 where there is none yet
+    u: Tree  #: the direction of the search
+    step: Any  #: how far along it the last trial went
+    low: Any  #: the longest step that was too short
+    high: Any  #: the shortest step that was too long
+    f: Any  #: the loss where the search began
+    slope: Any  #: and its slope along the direction
+
+
+def _trial(
+    g: Tree, p: Tree, s: TrialState, m: int, scaled: bool, first: Any, c1: Any, c2: Any, c3: Any,
+    value: Any,
+) -> tuple[Tree, TrialState]:  # fmt: skip
+    value, step, begun = number(value), number(s.step), s.t > 1
+    slope = dot(g, s.u)
+    fell = value <= s.f + c1 * step * s.slope
+    level = (value <= s.f + c3 * gnp.abs(s.f)) & (slope <= (2 * c1 - 1) * s.slope)
+    too_long = begun & ~gnp.asarray(fell | level)
+    too_short = begun & ~gnp.asarray(too_long) & (slope < c2 * s.slope)
+    taken = ~gnp.asarray(too_long | too_short)
+    known = remembered(s, g, p, taken & begun)
+    scale = initial_scale(_row(known.d, m - 1), _row(known.y, m - 1), g, s.t == 1) if scaled else 1.0
+    downhill = tree_map(lambda x: -x, inverse_hessian_times(g, known, scale, m))
+    u = select(taken, downhill, s.u)
+    at, from_ = select(taken, p, s.p), select(taken, g, s.g)
+    low = gnp.where(taken, 0.0, gnp.where(too_short, step, s.low))
+    high = gnp.where(taken, np.inf, gnp.where(too_long, step, s.high))
+    between = gnp.where(gnp.isfinite(high), 0.5 * (low + high), 2 * step)
+    length = number(gnp.where(taken, first, between))
+    after = known._replace(
+        p=at, g=from_, u=u, step=length, low=low, high=high, f=gnp.where(taken, value, s.f),
+        slope=gnp.where(taken, dot(g, downhill), s.slope),
+    )  # fmt: skip
+    return tree_map(lambda at, u, p: at + length * u - p, at, u, p), after
+
+
+__all__ = ["lbfgs", "scale_by_lbfgs"]
