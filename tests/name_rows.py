@@ -117,7 +117,7 @@ SUMS = 64
 STATISTICS = [
     row(";".join(f"np.quantile(x, [0, .2, .5, .77, 1], axis=1, method='{m}');"
                  f"np.percentile(x, 30, method='{m}'); np.nanpercentile(x, [25., 60.], axis=1, method='{m}')"
-                 for m in METHODS), *FLOATS, "int64", "holes", ulps=MIXED),
+                 for m in METHODS), "float64", "int64", "holes", ulps=MIXED),
     row("np.quantile(x, .3); np.quantile(x, 0); np.quantile(x, [0, 1], axis=0); np.quantile(x, np.float32(.3));"
         "np.quantile(x, [[.1, .9], [.5, .6]], axis=(0, 1)); np.quantile(x, .4, axis=-1, keepdims=True);"
         "np.percentile(x, [10, 50], axis=(1, 0), keepdims=True); np.nanquantile(x, .3); np.nanquantile(x, [.2, .9], 0);"
@@ -169,5 +169,128 @@ HISTOGRAMS = [
         *PLAIN[:4], "holes"),
 ]  # fmt: skip
 
-ROWS = [*FORMATS, *STATISTICS, *HISTOGRAMS]
+#: products and sums of at most n ≤ 8 terms
+TERMS = 32
+CALCULUS = [
+    row("np.interp(x, [-1., 0, 1, 2], z); np.interp(x, [-1., 0, 1, 2], z, left=-5, right=7.5);"
+        "np.interp(z, [1.], [2.]);"
+        "np.interp(x, [0., 1, 1, 2], [1., 2, 3, 4]); np.interp(x, [0.1, 2.5, 1.], y[:, 0], period=3.);"
+        "np.interp(z, np.sort(y[0]), x[0]); np.interp(x, [0, 1], [np.inf, np.inf]);"
+        "np.interp(x, [0., np.inf], [1., 2])",
+        *PLAIN[:4], "float16", "holes", ulps=TERMS),
+    row("np.gradient(x); np.gradient(x, 2., axis=1); np.gradient(x, [0., 1, 3], 0.5);"
+        "np.gradient(x, axis=0, edge_order=2);"
+        "np.gradient(x, np.array([0., 1, 2.5, 3]), axis=-1, edge_order=2); np.gradient(z); np.gradient(x, 1, 2);"
+        "np.gradient(z, np.cumsum(abs(y[0]) + 1)); np.gradient(z, 2, edge_order=2); np.gradient(x, axis=(1, 0))",
+        *PLAIN[:4], "float16", ulps=TERMS),
+    row("np.unwrap(x * 3); np.unwrap(x * 3, axis=0); np.unwrap(z, discont=2.); np.unwrap(x, period=1.5);"
+        "np.unwrap(y, 3, period=4); np.unwrap(z, period=5)", *FLOATS, "int64", "int8", "float16", ulps=TERMS),
+    row("np.ediff1d(x); np.ediff1d(z, to_end=z[:2]); np.diff(x, prepend=0, append=x[:, :1]);"
+        "np.diff(z, 2, append=[1, 2])", *PLAIN[:4], "empty", "int8"),
+    row("np.ediff1d(z, 0, [1, 2])", *FLOATS, "int64"),
+    row("np.correlate(z, x[0]); np.correlate(z, z[:3], 'same'); np.correlate(z[:3], z, 'same'); np.correlate(z[:2], z);"
+        "np.correlate(z, z[:3], 'full'); np.correlate(z[:3], z, 'full'); np.correlate(z[:2], z, 'same');"
+        "np.correlate(z, z[:2], 'same'); np.convolve(z[:2], z, 'same'); np.convolve(z, z[:3], 'same')",
+        *PLAIN[:4], ulps=TERMS),
+    row("np.polyval(z, x); np.polyval([1, 2, 3], x); np.polyval(x[0], 2); np.polyder(z); np.polyder(z, 2);"
+        "np.polyder(z, 9);"
+        "np.polyint(z); np.polyint(z, 2, k=[1, 2]); np.polyint(z, 2, k=3); np.polyadd(z, x[0, :2]);"
+        "np.polysub([1, 2], z);"
+        "np.polydiv(z, [2., 1]); np.polydiv(z[:2], [1., 2, 3]);"
+        "np.poly(z); np.poly(z[:0]); np.vander(z); np.vander(z, 3); np.vander(x[0], 6, increasing=True);"
+        "np.vander(z, 1);"
+        "np.vander(z, 0)", *PLAIN[:4], "float16", ulps=TERMS),
+    row("np.polymul(z, x[0]); np.polydiv(x[0], z[:1] + 9)", *FLOATS, ulps=TERMS),
+    row("np.geomspace(abs(z) + 1., 100, 5); np.geomspace(1., x * x + 0.5, 4, axis=-1);"
+        "np.geomspace(-abs(z) - 1., -9., 3);"
+        "np.geomspace(abs(z) + 1., 3., 4, endpoint=False); np.geomspace(abs(z) + 1., 100, 5, dtype='float32')",
+        *FLOATS, ulps=TERMS),
+]  # fmt: skip
+PLACES = [
+    row("np.block([[x, y], [y, x]]); np.block([z, z[:2]]); np.block(x); np.block([[z], [z]]);"
+        "np.block([[1, x[:1, :3]]]);"
+        "np.block([[[x]], [[y]]]); np.resize(x, (2, 5)); np.resize(z, 9); np.resize(x, (0, 2)); np.resize(x[:0], 3);"
+        "np.insert(x, 1, 5); np.insert(x, 1, 5, axis=0); np.insert(x, [0, 2], z[:2], axis=1);"
+        "np.insert(x, 1, z, axis=0); np.insert(x, [1], y[:, :1], axis=1); np.insert(z, [0, 2, 2], [7, 8, 9]);"
+        "np.insert(x, slice(0, 4, 2), 3, axis=1); np.insert(z, -1, 3); np.insert(z, [1, -1], 2); np.insert(z, [], []);"
+        "np.insert(x, 2, y[:, 0], axis=1); np.insert(z, 4, [1, 2]);"
+        "np.delete(x, 1); np.delete(x, 1, axis=0); np.delete(x, [0, -1], axis=1); np.delete(x, slice(1, 3), axis=1);"
+        "np.delete(z, [True, False, False, True]); np.delete(z, []); np.delete(x, -1, 1);"
+        "np.delete(z, slice(None, None, -2))",
+        *PLAIN[:4], "bool"),
+    row("np.partition(x, 2)[:, 2]; np.partition(x, (1, -1), axis=0)[1]; np.partition(x, 5, axis=None)[5];"
+        "np.take_along_axis(x, np.argpartition(x, 1), 1)[:, 1]; np.lexsort((x[0], z)); np.lexsort(x);"
+        "np.lexsort(y, axis=0);"
+        "np.lexsort((x, x // 2), axis=0)", *PLAIN[:4], "holes"),
+    row("np.choose(np.array([0, 1, 2, 0]), [z, x[0], 7]); np.choose(x[0] > 0, [z, -z]);"
+        "np.choose(np.array([2, 1]), x[:, :2]);"
+        "np.choose(np.array([-4, 5, 1, 0]), [z, 2 * z], mode='wrap');"
+        "np.choose([-4, 5, 1, 0], [z, 2 * z], mode='clip');"
+        "np.piecewise(z, z > 0, [1, 2.5]);"
+        "np.piecewise(x, [x < 1, x < 0], [lambda v: 2 * v, 3]); np.piecewise(z, [z > 0], [lambda v, k: k * v], 3);"
+        "np.apply_along_axis(np.max, 0, x); np.apply_along_axis(np.flip, 1, x);"
+        "np.apply_along_axis(lambda v: np.stack([v, v]), 0, x); np.apply_over_axes(np.max, x, [0, 1]);"
+        "np.apply_over_axes(np.sort, x, 1)", *PLAIN[:4]),
+    row("np.piecewise(x, [x < 0, x > 1], [lambda v: v * v, lambda v: v + 1, -1]);"
+        "np.select([x > 0, x < -1], [x, y], 5)", *FLOATS, "int64"),
+    row("np.apply_along_axis(np.sum, 0, x); np.apply_over_axes(np.sum, x, [0, 1])", *FLOATS, "int64", ulps=TERMS),
+    row("x[np.ix_([0, 2], [1, 3])]; x[np.ix_([True, False, True], [1])]; np.diag_indices_from(x[:, :3]);"
+        "np.tril_indices_from(x); np.triu_indices_from(x, 1); x * np.mgrid[0:3, 0:4][0]; x + np.ogrid[0:3, 0:4][1];"
+        "x[:, :3] * np.diag_indices(3)[0]; z * np.mgrid[0:1:4j]", "float64", "int64"),
+    row("np.ravel_multi_index((x % 3, x % 4), (3, 4)); np.ravel_multi_index(np.stack([z, z + 1]), (2, 3), mode='wrap');"
+        "np.ravel_multi_index((z, z), (3, 4), mode=('clip', 'wrap'), order='F'); np.unravel_index(x % 12, (3, 4));"
+        "np.unravel_index(z % 12, (2, 3, 2), order='F'); np.unravel_index(abs(z), 40)", "int64", "int8", "uint8"),
+    row("np.packbits(x > 0); np.packbits(x, axis=1);"
+        "np.packbits(x, axis=0, bitorder='little')", "int64", "bool", "uint8"),
+    row("np.unpackbits(x); np.unpackbits(x, axis=1); np.unpackbits(z, bitorder='little', count=-3);"
+        "np.unpackbits(z, count=40);"
+        "np.unpackbits(x, axis=0, count=5)", "uint8"),
+    row("np.isin(x, y); np.isin(x, [0, 1, 2.5]); np.isin(x, z, invert=True); np.isin(x, [])", *PLAIN[:4], "holes"),
+]  # fmt: skip
+
+SETS = [
+    row("np.intersect1d([3, 1, 2], [2, 3, 9]); np.union1d([3, 1], [1, 2]); np.setdiff1d([3, 1, 2], [1]);"
+        "np.setxor1d([1, 2], [2, 5]); np.mask_indices(3, plain.triu); np.unique([3, 1, 3], return_counts=True);"
+        "np.unique_all(WEIGHTS); np.compress(WEIGHTS[0] > 0.7, z)", "float64"),
+]  # fmt: skip
+#: texts of gradc's own arguments, and what they mean in NumPy; `sized` cuts and fills
+OWN: dict[str, str] = {
+    "np.flatnonzero(x > 0, size=5)": "sized(np.flatnonzero(x > 0), 5, 0)",
+    "np.flatnonzero(x, size=20, fill_value=-1)": "sized(np.flatnonzero(x), 20, -1)",
+    "np.nonzero(x > 0.5, size=4)": "[sized(p, 4, 0) for p in np.nonzero(x > 0.5)]",
+    "np.nonzero(x < 0, size=9, fill_value=(7, 8))": "[sized(p, 9, f) for p, f in zip(np.nonzero(x < 0), (7, 8))]",
+    "np.where(x < 0, size=9)": "[sized(p, 9, 0) for p in np.nonzero(x < 0)]",
+    "np.argwhere(x < 0, size=3)": "sized(np.argwhere(x < 0), 3, 0)",
+    "np.compress(z > 0, x, axis=1, size=3, fill_value=7)": "sized(np.compress(z > 0, x.T, axis=0), 3, 7).T",
+    "np.compress(z[:3] > 0, x, axis=0, size=2)": "sized(np.compress(z[:3] > 0, x, axis=0), 2, 0)",
+    "np.extract(x > 0, y, size=6)": "sized(np.extract(x > 0, y), 6, 0)",
+    "np.unique(np.round(x), size=4)": "sized(np.unique(np.round(x)), 4, np.min(np.round(x)))",
+    "np.unique(np.round(x), True, True, True, size=9, fill_value=99)":
+        "[f(v) for f, v in zip((lambda v: sized(v, 9, 99), lambda v: sized(v, 9, v[0]), lambda v: v, "
+        "lambda v: sized(v, 9, 0)), np.unique(np.round(x), True, True, True))]",
+    "np.unique_values(x, size=20, fill_value=5)": "sized(np.sort(np.unique_values(x)), 20, 5)",
+    "np.unique_counts(np.round(x), size=9, fill_value=5)[1]": "sized(np.unique_counts(np.round(x)).counts, 9, 0)",
+    "np.unique_inverse(np.round(x), size=9).inverse_indices": "np.unique_inverse(np.round(x)).inverse_indices",
+    "np.unique_all(np.round(x), size=2).indices": "sized(np.unique_all(np.round(x)).indices, 2, 0)",
+    "np.intersect1d(np.round(x), np.round(y), size=5, fill_value=9)":
+        "sized(np.intersect1d(np.round(x), np.round(y)), 5, 9)",
+    "np.intersect1d(np.round(x), np.round(y), return_indices=True, size=2)":
+        "[sized(v, 2, 0) for v in np.intersect1d(np.round(x), np.round(y), return_indices=True)]",
+    "np.union1d(np.round(x), np.round(y), size=12, fill_value=9)": "sized(np.union1d(np.round(x), np.round(y)), 12, 9)",
+    "np.setdiff1d(np.round(x), np.round(y), size=3, fill_value=9)":
+        "sized(np.setdiff1d(np.round(x), np.round(y)), 3, 9)",
+    "np.setxor1d(np.round(x), np.round(y), size=9, fill_value=9)": "sized(np.setxor1d(np.round(x), np.round(y)), 9, 9)",
+    "np.bincount(np.astype(abs(y[0]), int), length=5)": "np.bincount(abs(y[0]).astype(int), minlength=5)[:5]",
+    "np.put_along_axis(x, np.argsort(y, axis=1)[:, :1], 9, 1)": "put(x, np.argsort(y, axis=1)[:, :1], 9, 1)",
+    "np.put_along_axis(x, np.argsort(y, axis=0)[:2], y[:2], 0)": "put(x, np.argsort(y, axis=0)[:2], y[:2], 0)",
+    "np.put_along_axis(x, np.array([3, 5]), [8, 9], None)": "put(x, np.array([3, 5]), [8, 9], None)",
+    "np.insert(x, np.argmax(z), 7, axis=1)": "np.insert(x, np.argmax(z), 7, axis=1)",
+    "np.delete(x, np.argmax(z), axis=1)": "np.delete(x, np.argmax(z), axis=1)",
+    "np.mgrid[0:z[0]:4j]": "np.mgrid[0:z[0]:4j]",
+    "np.ogrid[0:2, 0:z[0]:4j]": "np.ogrid[0:2, 0:z[0]:4j]",
+    "np.quantile(x, abs(z[:2]) / 9)": "np.quantile(x, abs(z[:2]) / 9)",
+    "np.digitize(x, np.sort(z)[::-1])": "np.digitize(x, np.sort(z)[::-1])",
+}  # fmt: skip
+
+ROWS = [*FORMATS, *STATISTICS, *HISTOGRAMS, *CALCULUS, *PLACES, *SETS]
 CASES = {(text, group): row.ulps for row in ROWS for group in row.groups for text in row.texts}

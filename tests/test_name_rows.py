@@ -15,7 +15,7 @@ import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
-from tests.name_rows import CASES, GROUPS, WEIGHTS
+from tests.name_rows import CASES, GROUPS, OWN, WEIGHTS
 from tests.namespace_harness import same
 
 
@@ -26,8 +26,24 @@ class Ours:
         return getattr(gnp, name, None) or getattr(np, name)
 
 
+def sized(values: Any, size: int, fill: Any) -> Any:
+    """The first ``size`` rows, or all and ``fill`` for the others."""
+    values = values[:size]
+    return np.concatenate([values, np.full((size - len(values), *values.shape[1:]), fill, values.dtype)])
+
+
+def put(x: Any, indices: Any, values: Any, axis: Any) -> Any:
+    """`numpy.put_along_axis` into a copy."""
+    result = x.copy()
+    np.put_along_axis(result, indices, values, axis)
+    return result
+
+
+NAMES = {"WEIGHTS": WEIGHTS, "plain": np, "sized": sized, "put": put}
+
+
 def _program(text: str, namespace: Any) -> Callable[..., Any]:
-    return eval(f"lambda x, y, z: {text}", {"np": namespace, "WEIGHTS": WEIGHTS})  # type: ignore[no-any-return]
+    return eval(f"lambda x, y, z: {text}", {**NAMES, "np": namespace})  # type: ignore[no-any-return]
 
 
 def _flat(result: Any) -> list[Any]:
@@ -84,3 +100,47 @@ def test_numpys_own_names_find_ours(text, group):
     expected = _flat(_program(text, np)(*GROUPS[group]))
     args = GROUPS[group]
     same(gc.trace(_program(text, np), *args).evaluate(*args), expected, CASES[text, group])
+
+
+@functools.cache
+def _all_own(group: str) -> list[list[Any]]:
+    """The texts of gradc's own arguments, interpreted and compiled."""
+    args, programs = GROUPS[group], [_program(text, Ours()) for text in OWN]
+
+    def everything(x: Any, y: Any, z: Any) -> list[list[Any]]:
+        return [_flat(program(x, y, z)) for program in programs]
+
+    return [everything(*args), gc.jit(everything)(*args)]
+
+
+@pytest.mark.parametrize("group", ["float64", "int64"])
+@pytest.mark.parametrize("text", OWN)
+def test_lengths_that_are_told_cut_and_fill(text, group):
+    expected = _flat(_program(OWN[text], np)(*GROUPS[group]))
+    for found in _all_own(group):
+        same(found[list(OWN).index(text)], expected, 4)
+
+
+SLOPES = {
+    "gnp.interp(x[0], gnp.sort(y[0]), z)": "positions, places and samples",
+    "gnp.quantile(x, gnp.abs(z[:2]) / 9 + 0.1, axis=1)": "elements and q",
+    "gnp.nanquantile(x, 0.3, axis=0, method='hazen')": "elements",
+    "gnp.cov(x, y, aweights=z * z + 1)": "observations and weights",
+    "gnp.corrcoef(x)": "observations",
+    "gnp.gradient(x, gnp.cumsum(z * z + 0.5), axis=1, edge_order=2)": "samples and coordinates",
+    "gnp.histogram(z, [-3.0, 0.0, 3.0], weights=x[0], density=True)[0]": "weights",
+    "gnp.polydiv(x[0], gnp.stack([y[0, 0] + 5, z[0]]))[0]": "both polynomials",
+    "gnp.sinc(x * gnp.array([0.0, 1e-4, 0.2, 2]))": "through 0",
+    "gnp.frexp(x)[0] * gnp.ldexp(y, 3) + gnp.fmod(x, 0.7) + gnp.modf(y)[0]": "parts of numbers",
+    "gnp.unique(x, size=5) + gnp.compress(z > 0, z, size=5)": "what is chosen",
+    "gnp.poly(z) * gnp.polyval(z, 0.3) + gnp.vander(z, 5)[0]": "roots and coefficients",
+    "gnp.unwrap(6 * x) + gnp.piecewise(x, [x < 0], [gnp.sin, gnp.cosh])": "jumps and branches",
+    "gnp.geomspace(z * z + 1, 9.0, 4) * gnp.correlate(z, x[0], 'full')[1:5]": "ends, and both of a correlation",
+}
+
+
+@pytest.mark.parametrize("text", SLOPES)
+def test_derivatives_agree(text):
+    """Forward, reverse, symbolic and finite differences."""
+    report = gc.check_gradients(eval(f"lambda x, y, z: {text}", {"gnp": gnp}), *GROUPS["float64"])
+    assert report.ok, str(report)

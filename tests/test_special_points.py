@@ -247,6 +247,10 @@ COMPOSITES: dict[str, list[tuple[Any, Any, Any]]] = {
             "nanpercentile": lambda x: np.nanpercentile(x, 50),
         }.items()
     },
+    "interp": [
+        (lambda x: np.interp(x, [0.0, 1.0, 3.0], [0.0, 2.0, 1.0]).sum(), [-1.0, 0.0, 1.0, 3.0, 4.0],
+         [0, 2, -0.5, -0.5, 0]),
+    ],
     "nanstd": [(np.nanstd, ONES, [0, 0])],
     "corrcoef": [(lambda x: np.corrcoef(x, [-1.0, 0.0, 1.0])[0, 1], [-1.0, 0.0, 1.0], [0, 0, 0])],
     "linalg.norm": [

@@ -9,42 +9,57 @@ NumPy's protocols.  Start reading at `public` (how a function becomes both), the
 from __future__ import annotations
 
 from gradc.numpy import (
+    calculus,
     creation,
     elementwise,
     formats,
     histograms,
+    index_arrays,
     indexing,
     joining,
     linalg,
     linear,
+    polynomials,
+    rearranged,
     reductions,
+    sets,
     shapes,
     statistics,
 )
 from gradc.numpy import einsum as _einsum
+from gradc.numpy.calculus import *
 from gradc.numpy.creation import *
 from gradc.numpy.einsum import *
 from gradc.numpy.elementwise import *
 from gradc.numpy.formats import *
 from gradc.numpy.histograms import *
+from gradc.numpy.index_arrays import *
 from gradc.numpy.indexing import *
 from gradc.numpy.joining import *
 from gradc.numpy.linear import *
+from gradc.numpy.polynomials import *
 from gradc.numpy.published import published
+from gradc.numpy.rearranged import *
 from gradc.numpy.reductions import *
+from gradc.numpy.sets import *
 from gradc.numpy.shapes import *
 from gradc.numpy.statistics import *
 
 __all__ = ["linalg"]
+__all__ += calculus.__all__
 __all__ += creation.__all__
 __all__ += _einsum.__all__
 __all__ += elementwise.__all__
 __all__ += formats.__all__
 __all__ += histograms.__all__
+__all__ += index_arrays.__all__
 __all__ += indexing.__all__
 __all__ += joining.__all__
 __all__ += linear.__all__
+__all__ += polynomials.__all__
+__all__ += rearranged.__all__
 __all__ += reductions.__all__
+__all__ += sets.__all__
 __all__ += shapes.__all__
 __all__ += statistics.__all__
 

@@ -21,15 +21,12 @@ from gradc.node import FUNCTIONS, OPS, Node, as_node, constant, describe, here
 from gradc.numpy.axes import axis_of
 from gradc.numpy.creation import can_cast, result_type
 from gradc.numpy.index_forms import Positions, Selection, selection, signed
-from gradc.numpy.public import Array, ArrayLike, function, is_traced, static
+from gradc.numpy.public import Array, ArrayLike, function
 from gradc.numpy.shapes import permuted, region, reshaped, sliced, spread, static_take, taken
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full, iota
 
-__all__ = [
-    "argsort", "argwhere", "compress", "extract", "flatnonzero", "nonzero", "searchsorted", "select", "sort",
-    "take", "take_along_axis", "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "where",
-]  # fmt: skip
+__all__ = ["argsort", "searchsorted", "select", "sort", "take", "take_along_axis"]
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
@@ -426,16 +423,6 @@ def _updates_in_order(v: Node, chosen: Selection, grid: Sequence[int]) -> Node:
 _traced_where = FUNCTIONS["where"]
 
 
-@function("where")
-def where(condition: ArrayLike, x: ArrayLike = None, y: ArrayLike = None) -> Array:
-    """``x`` where ``condition`` holds, else ``y``, broadcast together.  ``where(mask)`` alone is `nonzero`."""
-    if x is None and y is None:
-        return nonzero(condition)
-    if x is None or y is None:
-        raise TypeError(f"{here()}: where takes a condition, or a condition, x and y")
-    return _traced_where(condition, x, y)
-
-
 @function("select")
 def select(condlist: Sequence[ArrayLike], choicelist: Sequence[ArrayLike], default: ArrayLike = 0) -> Array:
     """For each element the choice of the first condition that holds, else ``default``."""
@@ -504,39 +491,3 @@ def searchsorted(a: ArrayLike, v: ArrayLike, side: str = "left", sorter: ArrayLi
         line = take(line, sorter)
     dtype = promoted(line.dtype, values.dtype)
     return OPS["searchsorted"].make((cast(line, dtype), cast(values, dtype)), side=side)
-
-
-def _chosen(name: str, condition: ArrayLike) -> np.ndarray[Any, Any]:
-    """A condition whose values are known, so that the shape of what it chooses is."""
-    if is_traced([condition]):
-        raise TraceError(
-            f"{here()}: {name}: the result's shape would depend on the values of the condition, which is traced.\n"
-            "  A condition that is known, a NumPy array or a static argument, works. Else keep the full shape: "
-            "np.where(condition, x, fill), or a weight of 0 or 1."
-        )
-    return np.asarray(condition, bool)
-
-
-@function("compress")
-def compress(condition: ArrayLike, a: ArrayLike, axis: int | None = None) -> Array:
-    """The elements along ``axis`` (None: of the flattened array) where the known vector ``condition`` holds."""
-    chosen, x = _chosen("compress", condition), as_node(a)
-    if chosen.ndim != 1:
-        raise ShapeError(f"{here()}: compress: the condition must have one dimension, got shape {chosen.shape}")
-    return FUNCTIONS["take"](x, np.flatnonzero(chosen), axis)
-
-
-@function("extract")
-def extract(condition: ArrayLike, arr: ArrayLike) -> Array:
-    """The elements of the flattened ``arr`` where the known ``condition``, flattened, holds."""
-    return FUNCTIONS["take"](arr, np.flatnonzero(_chosen("extract", condition)), None)
-
-
-# -- results whose shape depends on values ----------------------------------------------------------------------------
-_MASKS = "Outside a trace it works. Inside, keep the full shape: np.where(mask, x, fill), or a weight of 0 or 1."
-_SETS = "Outside a trace it works. Inside, np.sort keeps the shape; compare neighbours to mark first occurrences."
-
-nonzero, argwhere, flatnonzero = static(np.nonzero, _MASKS), static(np.argwhere, _MASKS), static(np.flatnonzero, _MASKS)
-unique, unique_all = static(np.unique, _SETS), static(np.unique_all, _SETS)
-unique_counts, unique_inverse = static(np.unique_counts, _SETS), static(np.unique_inverse, _SETS)
-unique_values = static(np.unique_values, _SETS)

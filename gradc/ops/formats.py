@@ -77,7 +77,7 @@ elementwise(
     "ldexp",
     partials=lambda y, x, n: (np.ldexp(np.ones((), x.dtype), n), None),
     transpose=lambda ct, node, i: np.ldexp(ct, node.args[1]),
-    sympy=lambda S, x, n: x * 2**n,
+    sympy=lambda S, x, n: x * S.Float(2) ** n,
     lower=lambda b, x, n: b.ldexp(x, n),
     linear=(0,),
     cost=8.0,

@@ -17,6 +17,7 @@ import numpy as np
 from tests.fuzz.language import Array, literal
 from tests.fuzz.scope import NotThisTimeError, Scope, is_float
 from tests.fuzz.surface import Entry
+from tests.fuzz.written import WRITTEN
 
 DTYPES = ("np.float64", "np.float32", "np.int32", "float", "np.float16", "gnp.bfloat16", "np.int64", "bool", "np.uint8")
 WORDS: dict[str, tuple[str, ...]] = {
@@ -24,7 +25,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "approximate": ("none", "tanh"), "pad.mode": ("constant", "edge", "reflect", "symmetric", "wrap"),
     **dict.fromkeys(("quantile.method", "nanquantile.method", "percentile.method", "nanpercentile.method"), (
         "linear", "lower", "midpoint", "hazen", "inverted_cdf", "median_unbiased", "averaged_inverted_cdf", "nearest")),
-    "convolve.mode": ("full", "same", "valid"), "meshgrid.indexing": ("xy", "ij"),
+    "convolve.mode": ("full", "same", "valid"),
+    "correlate.mode": ("full", "same", "valid"), "bitorder": ("big", "little"), "meshgrid.indexing": ("xy", "ij"),
 }  # fmt: skip
 NUMBERS: dict[str, tuple[Any, ...]] = {
     "k": (-1, 0, 1), "offset": (-1, 0, 1), "n": (1, 2), "ddof": (0, 1), "correction": (0, 1), "decimals": (0, 1, 2),
@@ -40,11 +42,12 @@ NUMBERS: dict[str, tuple[Any, ...]] = {
     "quantile.q": (0.3, [0.1, 0.5, 1.0], 0, 1), "nanquantile.q": (0.3, [0.25, 0.9]), "percentile.q": (25, [10, 60.0]),
     "nanpercentile.q": (30, [25.0, 75]), "cov.ddof": (0, 1, None), "minlength": (0, 4), "bins": (3, [-1.0, 0.0, 1.5]),
     "range": (None, (-1.0, 2.0)), "histogramdd.bins": (2, 3), "histogramdd.range": (None,),
+    "N": (0, 1, 3), "polyder.m": (0, 1, 2), "new_shape": (3, (2, 4)), "to_end": (0.5, [1.0, 2.0]), "to_begin": (0.5,),
     "histogram2d.range": (None, [(-1, 1), (-2, 2)]), "max": (0.75,), "ignore_index": (0, 1), "dropout_p": (0.0,),
 }  # fmt: skip
 FLAGS = {
     "keepdims", "endpoint", "equal_nan", "sparse", "descending", "include_initial", "full", "log_input", "log_target",
-    "count_include_pad", "deg", "rowvar", "bias", "right", "density",
+    "count_include_pad", "deg", "rowvar", "bias", "right", "density", "increasing", "invert",
 }  # fmt: skip
 #: never given: without meaning for values, or fixed by what the program does with the result
 SKIPPED = {
@@ -54,7 +57,7 @@ SKIPPED = {
 ARRAYS = {
     "a", "x", "m", "arr", "array", "input", "val", "ary", "v", "y", "b", "x1", "x2", "a1", "a2", "values", "query",
     "key", "value", "A", "object", "prototype", "other", "target", "weight", "bias", "var", "pos_weight", "prepend",
-    "append", "weights", "stop", "attn_mask", "p", "z",
+    "append", "weights", "stop", "attn_mask", "p", "z", "element", "test_elements", "seq_of_zeros",
 }  # fmt: skip
 
 
@@ -534,6 +537,7 @@ def _definite(call: str) -> Callable[[Scope], str]:
 
 
 WHOLE: dict[str, Callable[[Scope], str]] = {
+    **WRITTEN,
     "gnp.linalg.cholesky": _definite("gnp.linalg.cholesky({a})"), "gnp.linalg.inv": _definite("gnp.linalg.inv({a})"),
     "gnp.linalg.solve": _definite("gnp.linalg.solve({a}, {b})"), "gnp.linalg.det": _definite("gnp.linalg.det({a})"),
     "gnp.linalg.slogdet": _definite("gnp.linalg.slogdet({a})[1]"), "gnp.linalg.qr": _definite("gnp.linalg.qr({a})[1]"),

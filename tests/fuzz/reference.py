@@ -147,6 +147,32 @@ def bincount(x: Any, weights: Any = None, *, length: int) -> Any:
     return np.bincount(x, weights, minlength=length)[:length]
 
 
+def _sized(name: str, part: Any = None) -> Callable[..., Any]:
+    """NumPy's function of that name (its result ``part``), cut or filled up to ``size``."""
+
+    def computed(*args: Any, size: int, fill_value: Any = None) -> Any:
+        found = getattr(np, name)(*args)
+        values = np.asarray(found if part is None else found[part])[:size]
+        least = found if part is None else found[0]
+        fill = fill_value if fill_value is not None else least[0] if "1d" in name or (name == "unique" and size) else 0
+        rest = np.full((size - len(values), *values.shape[1:]), fill, values.dtype)
+        return np.concatenate([values, rest])
+
+    return computed
+
+
+SIZED = {name: _sized(name) for name in (
+    "flatnonzero", "argwhere", "compress", "extract", "unique", "intersect1d", "union1d", "setdiff1d", "setxor1d",
+)}  # fmt: skip
+
+
+def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> Any:
+    """NumPy's, of a copy."""
+    result = np.array(arr)
+    np.put_along_axis(result, indices, values, axis)
+    return result
+
+
 def _narrow(f: Any) -> Any:
     """A function of SciPy in the dtype in which NumPy's own compute of such operands: SciPy widens some."""
 
@@ -175,7 +201,8 @@ _windows = np.lib.stride_tricks.sliding_window_view
 GRADC: dict[str, Any] = {"np": np, "gnp": gnp, "gc": gc, "nn": nn, "special": special}
 NUMPY: dict[str, Any] = {
     "np": _Outside(np, np, astype=astype),
-    "gnp": _Outside(gnp, np, logsumexp=logsumexp, astype=astype, sliding_window_view=_windows, bincount=bincount),
+    "gnp": _Outside(gnp, np, logsumexp=logsumexp, astype=astype, sliding_window_view=_windows, bincount=bincount,
+                    put_along_axis=put_along_axis, **SIZED),
     "gc": _PLAIN,
     "nn": nn,
     "special": _Outside(special, scipy.special, logsumexp=logsumexp),

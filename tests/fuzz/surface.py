@@ -34,14 +34,12 @@ LEFT_OUT: dict[str, str] = {
         ("gnp.broadcast_shapes", "gnp.can_cast", "gnp.einsum_path", "gnp.finfo", "gnp.isdtype", "gnp.ndim", "gnp.shape",
          "gnp.promote_types", "gnp.result_type", "gnp.size", "gnp.indices", "gnp.tril_indices",
          "gnp.triu_indices", "gnp.arange", "gnp.empty", "gnp.empty_like", "gnp.eye", "gnp.identity", "gnp.ones",
-         "gnp.tri", "gnp.zeros", "gnp.common_type", "gnp.min_scalar_type"),
+         "gnp.tri", "gnp.zeros", "gnp.common_type", "gnp.min_scalar_type",
+         "gnp.diag_indices", "gnp.mask_indices", "gnp.diag_indices_from", "gnp.tril_indices_from",
+         "gnp.triu_indices_from"),
         NOTHING_TRACED,
     ),
-    **dict.fromkeys(
-        ("gnp.argwhere", "gnp.compress", "gnp.extract", "gnp.flatnonzero", "gnp.nonzero", "gnp.unique",
-         "gnp.unique_all", "gnp.unique_counts", "gnp.unique_inverse", "gnp.unique_values"),
-        COMPUTED_AT_ONCE,
-    ),
+    **dict.fromkeys(("Node.compress",), COMPUTED_AT_ONCE),
     **dict.fromkeys(("Node.item", "Node.sort", "Node.tolist", "gnp.linalg.eig", "gnp.linalg.eigvals"), REFUSED),
     **dict.fromkeys(
         ("gnp.linalg.cond", "gnp.linalg.eigh", "gnp.linalg.eigvalsh", "gnp.linalg.lstsq", "gnp.linalg.matrix_rank",
