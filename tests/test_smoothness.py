@@ -175,7 +175,32 @@ def test_attention_does_not_see_a_common_offset():
             np.testing.assert_array_equal(f(q, k, v), [[[0.5, 0.5]]])
 
 
-@pytest.mark.parametrize("x", [[-INF, -INF], [-INF, 1.0], [np.nan, 1.0], [2.0]])
+@pytest.mark.parametrize("masked", ["added", "handed in", "selected", "added to scores of the user's"])
+def test_a_row_of_attention_without_keys_poisons_no_other_row(masked):
+    q, k, v = (np.random.default_rng(i).normal(size=(1, 3, 2)) for i in range(3))
+    seen = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1]], bool)
+    mask: Any = seen if masked == "selected" else np.where(seen, 0.5, -INF)
+
+    def attention(q: Any, k: Any, v: Any, mask: Any) -> Any:
+        if masked == "added to scores of the user's":
+            return nn.softmax(q @ np.swapaxes(k, -1, -2) * 2**-0.5 + mask) @ v
+        return nn.scaled_dot_product_attention(q, k, v, mask)
+
+    def loss(q: Any, k: Any, v: Any, m: Any = mask) -> Any:
+        return (attention(q, k, v, m)[:, ::2] ** 2).sum()
+
+    assert np.isnan(attention(q, k, v, mask)[0, 1]).all()
+    wanted = gc.grad(lambda q, k, v: (attention(q[:, ::2], k, v, mask[::2]) ** 2).sum(), argnums=(0, 1, 2))(q, k, v)
+    given = (q, k, v, mask) if masked == "handed in" else (q, k, v)
+    slopes = gc.grad(loss, argnums=(0, 1, 2))
+    for found in (slopes(*given), gc.jit(slopes)(*given), gc.grad(loss, argnums=(0, 1, 2), method="forward")(*given)):
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "x", [[-INF, -INF], [-INF, 1.0], [np.nan, 1.0], [2.0], [INF, 1.0, 0.0], [INF, INF, 0.0], [INF, -INF], [INF, np.nan]]
+)
 def test_softmax_of_infinities_is_scipys(x):
     x = np.array(x)
     with np.errstate(all="ignore"):
@@ -185,6 +210,9 @@ def test_softmax_of_infinities_is_scipys(x):
         ):  # fmt: skip
             np.testing.assert_allclose(f(x), reference(x), rtol=1e-15)
             np.testing.assert_allclose(gc.jit(f)(x), reference(x), rtol=1e-15)
+        for written in (lambda x: x - gnp.logsumexp(x), lambda x: np.exp(x) / np.exp(x).sum(keepdims=True)):
+            if INF in x or len(x) == 1:  # else the stable form is a better one
+                np.testing.assert_allclose(gc.jit(written)(x), written(x), rtol=1e-15)
 
 
 @pytest.mark.parametrize("scale", [1e-44, 2e-38, 1e-25, 1.0, 1e25, 3e37])

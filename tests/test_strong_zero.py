@@ -76,7 +76,8 @@ def as_function(name: str) -> Program:
     """The op as a function of its first operand, other operands at ordinary points."""
     op = OPS[name]
     case = cases(op)[0]
-    rest = [low + (high - low) / 4 for low, high in (*op.domain, op.domain[-1])][1 : operand_count(op)]
+    domains = [op.domain[min(i, len(op.domain) - 1)] for i in range(1, operand_count(op))]
+    rest = [low + (high - low) / 4 for low, high in domains]
 
     def f(x: Any) -> Any:
         return apply(op, gnp.asarray(x), *[np.float64(r) for r in rest], **case.attrs)
@@ -86,7 +87,9 @@ def as_function(name: str) -> Program:
 
 def is_real(name: str) -> bool:
     op = OPS[name]
-    return op.kind is Kind.ELEMENTWISE and op.partials is not None and cases(op)[0].node().aval.is_float
+    if op.kind is not Kind.ELEMENTWISE or op.partials is None or not cases(op)[0].node().aval.is_float:
+        return False
+    return all(a.dtype.kind == "f" for a in cases(op)[0].arrays)
 
 
 SINGULAR = {n: points for n in sorted(OPS) if is_real(n) and (points := singular_points(n))}

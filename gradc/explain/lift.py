@@ -384,6 +384,7 @@ FORMS: dict[str, Form] = {
     "add": _add,
     "subtract": _for_floats(lambda x, y: total(x.shape, (x, negative(y)))),
     "difference": _for_floats(lambda x, y: total(x.shape, (x, negative(y)))),
+    "shifted": _for_floats(lambda x, y: total(x.shape, (x, negative(y)))),
     "multiply": _for_floats(times),
     "strong_multiply": _for_floats(times),
     "strong_cumprod": lambda lifter, node, args: apply("cumprod", args, node.shape, node.attrs, (), attrs_key(node)),

@@ -17,7 +17,7 @@ from gradc.numpy.axes import axes_of
 from gradc.numpy.public import Array, ArrayLike, composite, function
 from gradc.numpy.reductions import inexact, reduced
 from gradc.ops.elementwise import apply
-from gradc.ops.reductions import below_maximum
+from gradc.ops.reductions import below_finite_maximum, below_maximum
 
 __all__ = [
     "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish",
@@ -171,14 +171,20 @@ def _mish(x: Node) -> Node:
 
 @function("nn.softmax")
 def softmax(input: ArrayLike, dim: Any = -1, *, axis: Any = None) -> Array:
-    """eˣ/Σeˣ along ``dim`` (alias ``axis``), of x − max x: the same for x + c, to the last bits of x."""
+    """eˣ/Σeˣ along ``dim`` (alias ``axis``), of x − max x: the same for x + c, to the last bits of x.
+
+    NaN, with its derivatives, where max x is ±∞.
+    """
     x = _lifted(input)
     return _softmax(x, axes=axes_of(dim if axis is None else axis, x))
 
 
 @function("nn.log_softmax")
 def log_softmax(input: ArrayLike, dim: Any = -1, *, axis: Any = None) -> Array:
-    """log(eˣ/Σeˣ) along ``dim`` (alias ``axis``), as (x − max x) − log Σ exp(x − max x)."""
+    """log(eˣ/Σeˣ) along ``dim`` (alias ``axis``), as (x − max x) − log Σ exp(x − max x).
+
+    Where max x is ±∞ it is x − max x, as SciPy has it: NaN and −∞; derivatives are NaN where it is.
+    """
     x = _lifted(input)
     return _log_softmax(x, axes=axes_of(dim if axis is None else axis, x))
 
@@ -191,15 +197,14 @@ def softmin(input: ArrayLike, dim: Any = -1, *, axis: Any = None) -> Array:
 
 @composite("softmax")
 def _softmax(x: Node, *, axes: Shape) -> Node:
-    return gnp.exp(_normalised(x, axes))
+    return gnp.exp(_normalised(below_maximum(x, tuple(sorted(axes))), axes))
 
 
 @composite("log_softmax")
 def _log_softmax(x: Node, *, axes: Shape) -> Node:
-    return _normalised(x, axes)
+    return _normalised(below_finite_maximum(x, tuple(sorted(axes))), axes)
 
 
-def _normalised(x: Node, axes: Shape) -> Node:
-    """x − logsumexp(x), of which both lose the maximum first: it may be all that a number of the dtype can hold."""
-    shifted = below_maximum(x, tuple(sorted(axes)))
+def _normalised(shifted: Node, axes: Shape) -> Node:
+    """x − logsumexp(x), of which both have lost the maximum: it may be all that a number of the dtype can hold."""
     return shifted - reduced("logsumexp", shifted, axes, True)

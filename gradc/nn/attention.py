@@ -50,7 +50,9 @@ def _masked(scores: Any, mask: ArrayLike) -> Any:
     if mask is None:
         return scores
     node = as_node(mask)
-    return gnp.where(node, scores, -np.inf) if node.dtype == bool else scores + node
+    if node.dtype == bool:
+        return gnp.where(node, scores, -np.inf)
+    return gnp.where(node == -np.inf, -np.inf, scores + node)  # so that nothing left out reaches a derivative
 
 
 def _check(q: Node, k: Node, v: Node) -> None:

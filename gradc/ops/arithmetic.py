@@ -68,10 +68,13 @@ def _top_axes(top: Node) -> tuple[int, ...]:
 
 
 def _may_mask_all(x: Node, axes: tuple[int, ...]) -> bool:
-    """Whether a selection may put −∞ in the place of everything along ``axes``: not if its mask is known and never
-    does."""
+    """Whether a selection may put −∞ in the place of everything along ``axes``, or a known number that is added does:
+    not if its mask is known and never does."""
     while x.op is OPS["cast"]:
         (x,) = x.args
+    if x.op is OPS["add"]:
+        added = [held for a in x.args if (held := _written_down(a)) is not None]
+        return any(bool(np.any(np.all(np.isneginf(held), axis=axes))) for held in added)
     if x.op is not OPS["where"]:
         return False
     mask, *choices = (_written_down(a) for a in x.args)
@@ -135,6 +138,21 @@ difference = elementwise(
     ulp=0.5,
     range=_difference,
     doc="x − y, and 0 for two equal infinities; its derivative is that of x − y everywhere, also where x = y.",
+)
+
+shifted = elementwise(
+    "shifted",
+    lambda x, y: np.where(np.isfinite(y), x - y, x),
+    like=np.logaddexp,
+    public=False,
+    sympy=lambda S, x, y: x - y,
+    partials=lambda z, x, y: (1, -1),
+    lower=lambda b, x, y: b.select(b.lt(b.abs(y), INF), b.sub(x, y), x),
+    **LIGHT,
+    ulp=0.5,
+    range=_difference,
+    doc="x − y, and x where y is not finite: how SciPy takes the maximum off before a sum of exponentials. Its "
+    "derivative is that of x − y everywhere.",
 )
 
 

@@ -380,13 +380,18 @@ def below_maximum(x: Node, axes: Shape) -> Node:
     return x - _top(x, axes) if x.size else x
 
 
+def below_finite_maximum(x: Node, axes: Shape) -> Node:
+    """The same, and ``x`` itself where its maximum is not finite: its difference from logsumexp stays what it is."""
+    return apply(OPS["shifted"], x, _top(x, axes)) if x.size else x
+
+
 def _top(x: Node, axes: Shape) -> Node:
     return restore(FUNCTIONS["stop_gradient"](OPS["max"].make((x,), axes=axes)), x.shape, axes)
 
 
 def is_below_maximum(x: Node, axes: Shape) -> bool:
     """Whether the maximum over ``axes`` is subtracted in ``x`` already, or it has no elements."""
-    if x.op.name not in ("subtract", "difference"):
+    if x.op.name not in ("subtract", "difference", "shifted"):
         return not x.size
     top = x.args[1]
     while top.op.name in ("broadcast", "reshape", "stop_gradient"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gradc.graph import Graph
 from gradc.node import OPS, Node
-from gradc.ops.reductions import below_maximum, is_below_maximum
+from gradc.ops.reductions import below_finite_maximum, is_below_maximum
 from gradc.passes.fold import splat_value
 from gradc.passes.kinks import KINKS
 from gradc.passes.rules import Rule, apply_rules, call, made_by
@@ -136,7 +136,7 @@ def difference_from_logsumexp(node: Node) -> Node | None:
     lse = _beneath_views(shown)
     if not made_by(lse, "logsumexp") or lse.args[0] is not x or is_below_maximum(x, **lse.attrs):
         return None
-    shifted = below_maximum(x, **lse.attrs)
+    shifted = below_finite_maximum(x, **lse.attrs)
     return shifted - _shown_as(shown, lse, OPS["logsumexp"].make((shifted,), **lse.attrs))
 
 
