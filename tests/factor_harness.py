@@ -1,4 +1,4 @@
-"""The algorithms on whole matrices by themselves, without the ops that users know: code against what must hold.
+"""The algorithms on whole matrices by themselves, each by the op that names it: code against what must hold.
 
 Enters: an algorithm, shapes and attributes.  Leaves: a compiled function; errors in units of n·ε.
 Start reading at `compiled`.
@@ -6,63 +6,36 @@ Start reading at `compiled`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 import gradc as gc
-from gradc.aval import Aval, Results
-from gradc.node import Node
+from gradc.node import OPS, Node
 from gradc.ops.algorithm import Algorithm
-from gradc.ops.control import item
-from gradc.ops.record import Kind, Op
+from gradc.ops.control import item, result_count
+from gradc.ops.record import Op, has_results
 
 Array = np.ndarray[Any, Any]
-Shapes = Callable[..., Sequence[tuple[tuple[int, ...], Any]]]
 
 
-def _infer_of(algorithm: Algorithm) -> Callable[..., Aval]:
-    def infer(*avals: Aval, **attrs: Any) -> Aval:
-        lead = avals[0].shape[:-2]
-        inside = RESULTS[algorithm](*(a.shape[len(lead) :] for a in avals), **attrs)
-        parts = [Aval((*lead, *shape), np.dtype(dtype or avals[0].dtype)) for shape, dtype in inside]
-        return parts[0] if len(parts) == 1 else Results.of(parts)
-
-    return infer
-
-
-#: the shapes and dtypes of what comes of one matrix; None: that of the operand
-RESULTS: dict[Algorithm, Shapes] = {
-    Algorithm.CHOLESKY: lambda a, **_: [(a, None)],
-    Algorithm.TRIANGULAR_SOLVE: lambda t, b, **_: [(b, None)],
-    Algorithm.LU: lambda a, **_: [(a, None), (a[:1], np.int64)],
-    Algorithm.SOLVE: lambda a, b, **_: [(b, None)],
-    Algorithm.QR: lambda a, complete, **_: [
-        ((a[0], a[0] if complete else min(a)), None), ((a[0] if complete else min(a), a[1]), None)
-    ],
-    Algorithm.EIGH: lambda a, **_: [(a[:1], None), (a, None)],
-    Algorithm.EIGENVALUES: lambda a, **_: [(a[:1], None)],
-    Algorithm.SVD: lambda a, full, **_: [
-        ((a[0], a[0] if full else min(a)), None), ((min(a),), None), ((a[1] if full else min(a), a[1]), None)
-    ],
-    Algorithm.SINGULAR_VALUES: lambda a, **_: [((min(a),), None)],
-    Algorithm.INVERSE: lambda a, **_: [(a, None)],
-}
+def op_of(algorithm: Algorithm) -> Op:
+    """The op whose code it is."""
+    (op,) = (op for op in OPS.values() if op.algorithm is algorithm)
+    return op
 
 
 def compiled(algorithm: Algorithm, *arrays: Array, options: Any = None, read: Any = None, **attrs: Any) -> Any:
     """A function of such ``arrays`` by ``algorithm``; of several results those whose numbers are in ``read``."""
-    op = Op(
-        name=algorithm.value, kind=Kind.WHOLE, infer=_infer_of(algorithm), numpy=lambda *x: x, algorithm=algorithm,
-        constant=True,
-    )  # fmt: skip
+    op = op_of(algorithm)
 
     def f(*nodes: Node) -> Any:
         node = op.make(nodes, **{"check": True, **attrs})
-        if not isinstance(node.aval, Results):
+        if not has_results(node):
             return node
-        return tuple(item(node, k) for k in (read or range(len(node.aval.parts))))
+        return tuple(item(node, k) for k in (read or range(result_count(node))))
 
     return gc.compile(f, *arrays, **(options or {}))
 
@@ -77,8 +50,17 @@ def error(found: Array, wanted: Array, scale: Array | float, n: int) -> float:
     return float(np.max(wide) / (size * eps * max(n, 1)))
 
 
+def some_daily(cases: Sequence[Any], daily: Collection[Any]) -> list[Any]:
+    """Cases of a test, those that are not ``daily`` for the long run."""
+    return [case if case in daily else pytest.param(*_parts(case), marks=pytest.mark.nightly) for case in cases]
+
+
+def _parts(case: Any) -> tuple[Any, ...]:
+    return case if isinstance(case, tuple) else (case,)
+
+
 #: sizes around those at which loops, vectors and blocks end
-SIZES = (1, 2, 3, 5, 8, 9, 17, 31, 33, 64, 70)
+SIZES = (*range(1, 13), 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 69, 70, 255, 256, 257)
 
 
 def draw(kind: str, shape: tuple[int, ...], dtype: Any, seed: int = 0) -> Array:

@@ -159,6 +159,13 @@ LONG: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         lambda x, i: gc.numpy.asarray(slow(x)).at[i].add(1.0),
         (ones(10_000_000), ones(20_000_000, dtype=np.int64)),
     ),
+    "a Cholesky factor": (np.linalg.cholesky, (ones(5000, 5000),)),
+    "an elimination": (np.linalg.inv, (ones(2500, 2500),)),
+    "a triangular solve": (gc.linalg.solve_triangular, (ones(3500, 3500), ones(3500, 3500))),
+    "an orthogonal factor": (np.linalg.qr, (ones(2500, 2500),)),
+    "eigenvectors": (np.linalg.eigh, (ones(2000, 2000),)),
+    "singular vectors": (np.linalg.svd, (ones(1500, 1500),)),
+    "many small factorisations": (np.linalg.inv, (ones(300_000, 12, 12),)),
     "many short passes": (lambda x: [x := np.cumsum(np.sin(x)) for _ in range(400)][-1], (ones(200_000),)),
     "a product in a branch": (lambda a: gc.cond(a[0, 0] < 1, lambda v: v @ v, lambda v: v, a), (ones(3000, 3000),)),
     "many kernels in a step of a loop": (

@@ -90,7 +90,7 @@ def _diagonal_block(m: Matrices, u: Grid, first: Number, stop: Number, bad: Cell
 def _turned_over(m: Matrices, a: Grid, u: Grid, n: int) -> None:
     """Write the transposed lower triangle of a."""
     b = m.bench
-    for i in b.range(0, n, b.lanes):
+    for i in m.rows(n, n, b.lanes):
         for j in b.range(0, i + 1, b.lanes):
             write_square(b, u, j, i, n, n, turned(b, a, i, j, n, n))
 
@@ -99,7 +99,7 @@ def _turned_back(m: Matrices, u: Grid, n: int) -> None:
     """Transpose in place the upper triangle, and leave zeros where it was."""
     b = m.bench
     zeros = [b.wide(0.0).value] * b.lanes
-    for i in b.range(0, n, b.lanes):
+    for i in m.rows(n, n, b.lanes):
         square = [Number(b.f, x) for x in turned(b, u, i, i, n, n)]
         lanes = Number(b.f, Lanes(b.f, b.lanes).lane_index())
         lower = [select(lanes <= r, row, 0.0) for r, row in enumerate(square)]

@@ -151,5 +151,5 @@ class Factors:
             if is_aside(work):
                 program.aside(Side(f, work, is_unrolled(work), "%status", first, Number(f, end), scratch))
             else:
-                bench = Bench(f, work.dtype, self.target.lanes(work.dtype), "%status")
+                bench = Bench(f, work.dtype, self.target.lanes(work.dtype), "%status", looks(work))
                 program.alone(Matrices.at(bench, Update(self.target, work.dtype), work, first, scratch))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from gradc.codegen import memory
 from gradc.codegen.factor.number import Index, Number, select
 from gradc.codegen.factor.rows import Bench, Grid
-from gradc.codegen.factor.update import Update
+from gradc.codegen.factor.update import LARGE, Update
+from gradc.codegen.poll import ACCESS, MACS
 from gradc.schedule.factor import Factor, Matrix
 
 
@@ -63,15 +64,21 @@ class Matrices:
             behind = first + step
             yield first, select(behind < count, behind, count)
 
+    def rows(self, count: Index, columns: Index, step: int = 1) -> Iterator[Number]:
+        """Rows, each so long, that are only moved; memory that is touched for the first time is slow."""
+        if isinstance(count, int) and isinstance(columns, int):
+            return self.bench.watched(count, step, ACCESS * step * columns)
+        return self.bench.range(0, count, step)
+
     def copy(self, source: Grid, target: Grid, rows: Index, columns: Index) -> None:
         """target[:rows, :columns] = source[:rows, :columns]."""
-        for i in self.bench.range(0, rows):
+        for i in self.rows(rows, columns):
             read, written = source.row(i), target.row(i)
             for chunk in self.bench.across(0, columns):
                 written[chunk] = read[chunk]
 
     def fill(self, target: Grid, rows: Index, columns: Index, x: float) -> None:
-        for i in self.bench.range(0, rows):
+        for i in self.rows(rows, columns):
             row = target.row(i)
             for chunk in self.bench.across(0, columns):
                 row[chunk] = x
@@ -79,12 +86,22 @@ class Matrices:
     def solve(
         self, t: Grid, x: Grid, n: Index, columns: Index, lower: bool, transposed: bool = False, unit: bool = False
     ) -> None:
-        """x[:n, :columns] becomes T⁻¹x for a triangle of ``t``, or T⁻ᵀx."""
+        """x[:n, :columns] becomes T⁻¹x for a triangle of ``t``, or T⁻ᵀx.
+
+        A size that is not known now is that of a block.
+        """
         left, b = t.turned if transposed else t, self.bench
         if lower == transposed:  # an upper triangle
             left = left.backwards(n, n)
             x = Grid(b, x.at(b.index(n) - 1), -b.index(x.down))
-        self.update.solve(left, x, n, columns, self.pack, unit)
+        if isinstance(n, Number) or isinstance(columns, Number):
+            self.update.solve(left, x, n, columns, self.pack, unit)
+            return
+        for first, stop in self.blocks(n, LARGE, n * columns * LARGE / MACS):
+            block, rest = x.from_(first, 0), x.from_(stop, 0)
+            self.update.solve(left.from_(first, first), block, stop - first, columns, self.pack, unit)
+            with b.when(stop < n):
+                self.update.subtract(rest, left.from_(stop, first), block, n - stop, columns, stop - first, self.pack)
 
     def fails_where(self, bad: Number, kind: int) -> None:
         """Of this matrix all results are NaN if ``bad`` holds; and where failures are told, that is told."""

@@ -24,7 +24,7 @@ from gradc.codegen.factor.number import (
     sqrt,
     with_sign,
 )
-from gradc.codegen.factor.rows import Bench, Grid, Row
+from gradc.codegen.factor.rows import Grid, Row
 from gradc.codegen.factor.side import AnyTile, Side, Tile
 from gradc.codegen.factor.update import LARGE
 from gradc.codegen.ir import Lanes
@@ -214,7 +214,7 @@ def alone(m: Matrices) -> None:
             w.apply(w.a.from_(first, stop), first, stop - first, columns - stop, forward=True)
     q, r = m.targets
     if r is not None:
-        _copy_upper(b, w.a, r, width, columns)
+        _copy_upper(m, w.a, r, width, columns)
     if q is not None:
         m.fill(q, rows, width, 0.0)
         for i in b.range(0, width):
@@ -226,10 +226,11 @@ def alone(m: Matrices) -> None:
             w.apply(q.from_(first, first), first, stop - first, width - first, forward=False)
 
 
-def _copy_upper(b: Bench, a: Grid, r: Grid, rows: int, columns: int) -> None:
+def _copy_upper(m: Matrices, a: Grid, r: Grid, rows: int, columns: int) -> None:
     """R, with zeros below the diagonal; ``a`` has at least as many rows."""
+    b = m.bench
     lane = Number(b.f, Lanes(b.f, b.lanes).lane_index())
-    for i in b.range(0, rows):
+    for i in m.rows(rows, columns):
         read, written = a.row(i), r.row(i)
         for chunk in b.across(0, columns):
             written[chunk] = select(chunk.at + lane < i, 0.0, read[chunk])

@@ -10,7 +10,7 @@ What changes from step to step lies in memory (`Cell`) or is carried by `Bench.f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from gradc.codegen import memory
@@ -122,10 +122,13 @@ class Grid:
 
 
 class Bench:
-    """Where a function on matrices of ``dtype`` is written: loops, cells, and what is said of failures."""
+    """Where a function on matrices of ``dtype`` is written: loops, cells, and what is said of failures.
 
-    def __init__(self, f: Function, dtype: str, lanes: int, status: str = ""):
-        self.f, self.dtype, self.lanes, self.status = f, dtype, lanes, status
+    If it ``looks``, its long loops look now and then whether to end (`gradc.codegen.poll`).
+    """
+
+    def __init__(self, f: Function, dtype: str, lanes: int, status: str = "", looks: bool = False):
+        self.f, self.dtype, self.lanes, self.status, self.looks = f, dtype, lanes, status, looks
 
     # -- numbers -----------------------------------------------------------------------------------------------------
     def number(self, x: Number | float, dtype: str = "") -> Number:
@@ -165,6 +168,9 @@ class Bench:
 
     def watched(self, count: int, step: int, operations: float) -> Iterator[Number]:
         """``range(0, count, step)``, each step of so many operations, which ends early if the function shall."""
+        if not self.looks:
+            yield from self.range(0, count, step)
+            return
         with walking(self.f, self.status, 0, count, step, operations, 0, -(-count // step)) as loop:
             yield Number(self.f, loop.index)
 
@@ -194,8 +200,8 @@ class Bench:
         """A loop that goes on while ``more()``, written before each step, holds, and nobody asks for the end."""
 
         def condition(index: Value, _: Sequence[Value]) -> Value:
-            below = Number(self.f, index) < most
-            return going_on(self.f, self.status, (more() & below).value)
+            goes_on = (more() & (Number(self.f, index) < most)).value
+            return going_on(self.f, self.status, goes_on) if self.looks else goes_on
 
         with self.f.loop_while(condition) as loop:
             yield Number(self.f, loop.index)
@@ -206,7 +212,7 @@ class Bench:
             yield
 
     def unless_stopped(self) -> AbstractContextManager[None]:
-        return unless_stopped(self.f, self.status)
+        return unless_stopped(self.f, self.status) if self.looks else nullcontext()
 
     # -- along rows --------------------------------------------------------------------------------------------------
     def dot(self, lo: Index, hi: Index, terms: Callable[[Chunk], tuple[Number, Number]]) -> Number:

@@ -472,7 +472,7 @@ def _load(m: Matrices, w: _Bidiagonal, scale: Number) -> None:
         m.copy(source, w.a, rows, columns)
     else:
         _turn(m, source, w.a, rows, columns)
-    for i in b.range(0, w.rows):
+    for i in m.rows(w.rows, w.columns):
         row = w.a.row(i)
         for c in b.across(0, w.columns):
             row[c] = row[c] * scale
@@ -481,7 +481,7 @@ def _load(m: Matrices, w: _Bidiagonal, scale: Number) -> None:
 def _turn(m: Matrices, source: Grid, target: Grid, rows: int, columns: int) -> None:
     """target[:columns, :rows] is the transpose of source[:rows, :columns]."""
     b = m.bench
-    for i in b.range(0, rows, b.lanes):
+    for i in m.rows(rows, columns, b.lanes):
         for j in b.range(0, columns, b.lanes):
             write_square(b, target, j, i, columns, rows, turned(b, source, i, j, rows, columns))
 

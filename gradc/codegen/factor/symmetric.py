@@ -167,7 +167,7 @@ def alone(m: Matrices) -> None:
             for k in b.range(0, n):
                 values[k] = d[k] / scale
         if vectors is not None:
-            for i in b.range(0, n, b.lanes):
+            for i in m.rows(n, n, b.lanes):
                 for j in b.range(0, n, b.lanes):
                     write_square(b, vectors, j, i, n, n, turned(b, v, i, j, n, n))
         m.fails_where(bad.get(), NO_CONVERGENCE)
@@ -192,11 +192,11 @@ def _load(m: Matrices, a: Grid, n: int, scale: Number) -> None:
     """The whole symmetric matrix, scaled, and behind it a row of zeros."""
     b, (source,) = m.bench, m.sources
     lane = Number(b.f, Lanes(b.f, b.lanes).lane_index())
-    for i in b.range(0, n):
+    for i in m.rows(n, n):
         read, row = source.row(i), a.row(i)
         for chunk in b.across(0, i + 1):
             row[chunk] = read[chunk] * scale
-    for i in b.range(0, n, b.lanes):
+    for i in m.rows(n, n, b.lanes):
         for j in b.range(0, i, b.lanes):
             write_square(b, a, j, i, n, n, turned(b, a, i, j, n, n))
         square = [Number(b.f, x) for x in turned(b, a, i, i, n, n)]

@@ -3,7 +3,7 @@
 Enters: pointers, strides and sizes, known only when the code runs.  Leaves: internal functions of the module, each
 emitted on first use, and calls of them.
 Invariant: an element of a product is summed along k in order, in stretches of `DEPTH`, each added to the element as
-one; a solve takes rows in blocks of `SMALL` inside of blocks of `LARGE`.  Neither depends on where the matrices lie.
+one; a solve takes `SMALL` rows at a time.  Neither depends on where the matrices lie.
 Start reading at `Update.subtract`.
 """
 
@@ -21,7 +21,7 @@ from gradc.codegen.target import Target
 
 #: Terms of a sum that are taken before the element is touched again; rows of the packed operand.
 DEPTH = 256
-#: Rows that are solved one by one, and rows between two products with all that is behind them.
+#: Rows that are solved one by one, and rows or columns of the blocks that are taken out of what is behind them.
 SMALL, LARGE = 8, 64
 #: Vectors of a tile, and vectors of columns that are solved side by side.
 ACROSS, SIDE = 3, 4
@@ -64,9 +64,8 @@ class Update:
         self.add(c, a, b, m, n, k, pack, -1.0, half)
 
     def solve(self, left: Grid, x: Grid, m: Index, n: Index, pack: str, unit: bool = False) -> None:
-        """x[:m, :n] becomes left⁻¹ x, of whose lower triangle alone is read; ``unit``: its diagonal is 1, and not read.
-
-        An upper triangle is a lower one seen `Grid.backwards`.
+        """x[:m, :n] becomes left⁻¹ x for at most `LARGE` rows; of ``left`` the lower triangle alone is read, and if
+        ``unit`` its diagonal is 1, and not read.  An upper triangle is a lower one seen `Grid.backwards`.
         """
         bench = x.bench
         emit = self._emit_unit_solve if unit else self._emit_plain_solve
@@ -145,7 +144,7 @@ class Update:
         self._emit_solve(module, name, unit=True)
 
     def _emit_solve(self, module: Module, name: str, unit: bool) -> None:
-        """Blocks of rows, each solved row by row and then taken out of those behind it."""
+        """A few rows at a time, solved one by one and then taken out of those behind them."""
         pointers = [("ptr", p) for p in ("left", "x", "pack")]
         sizes = [("i64", s) for s in ("left.down", "left.along", "x.down", "m", "n")]
         f = Function(module, name, [*pointers, *sizes], "internal void")
@@ -153,20 +152,12 @@ class Update:
         m, n = bench.argument("m"), bench.argument("n")
         left = Grid(bench, "%left", bench.argument("left.down"), bench.argument("left.along"))
         x = Grid(bench, "%x", bench.argument("x.down"))
-
-        def taken_out(first: Number, stop: Number, end: Number) -> None:
-            rows, depth = end - stop, stop - first
-            self.subtract(x.from_(stop, 0), left.from_(stop, first), x.from_(first, 0), rows, n, depth, "%pack")
-
-        for large in bench.range(0, m, LARGE):
-            end = smaller(large + LARGE, m)
-            for small in bench.range(large, end, SMALL):
-                stop = smaller(small + SMALL, end)
-                self._solve_rows(left, x, small, stop, n, unit)
-                with bench.when(stop < end):
-                    taken_out(small, stop, end)
-            with bench.when(end < m):
-                taken_out(large, end, m)
+        for first in bench.range(0, m, SMALL):
+            stop = smaller(first + SMALL, m)
+            self._solve_rows(left, x, first, stop, n, unit)
+            with bench.when(stop < m):
+                rest, rows, depth = x.from_(stop, 0), m - stop, stop - first
+                self.subtract(rest, left.from_(stop, first), x.from_(first, 0), rows, n, depth, "%pack")
         f.finish()
 
     def _solve_rows(self, left: Grid, x: Grid, first: Number, stop: Number, n: Number, unit: bool) -> None:
