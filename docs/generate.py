@@ -32,6 +32,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # for examples.gallery, which is no part of the package
 
 from docs.drawing import rooms_map  # noqa: E402
+from docs.updates import updates_page  # noqa: E402
 from examples.gallery import GALLERY  # noqa: E402
 from examples.gallery.row import Row  # noqa: E402
 
@@ -294,6 +295,7 @@ PAGES = {
     "ops.md": ops_page,
     "tour.md": tour_page,
     "gallery.md": gallery_page,
+    "update-rules.md": updates_page,
     "rooms.svg": rooms_map,
 }
 

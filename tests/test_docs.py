@@ -44,6 +44,10 @@ def test_gallery_is_what_explain_prints():
     assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == _generator().gallery_page(), "run `make docs`"
 
 
+def test_update_rules_are_what_explain_prints():
+    assert (ROOT / "docs" / "update-rules.md").read_text(encoding="utf-8") == _generator().updates_page(), "make docs"
+
+
 def test_the_map_of_rooms_shows_what_is_there():
     """`make docs` draws it anew; its figures may age by a few lines, its rooms may not."""
     drawn = (ROOT / "docs" / "rooms.svg").read_text(encoding="utf-8")
@@ -88,5 +92,22 @@ def test_readme_training_loop_trains():
 
 def test_every_linked_file_exists():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+        prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+        for link in re.findall(r"\]\((?!http)([^)#]+)", prose):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_page_on_optimizers_runs():
+    text = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(compile(block, "docs/optimizers.md", "exec"), names)
+
+
+def test_the_page_on_optimizers_knows_their_names():
+    import gradc.optim
+
+    text = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    called = set(re.findall(r"`(\w+)\(", text)) | set(re.findall(r"`(\w+)`", text))
+    unknown = {n for n in called if re.fullmatch(r"[a-z_0-9]+", n)} - set(gradc.optim.__all__)
+    assert unknown <= {"init", "update", "t", "transforms", "hyperparameters"}, unknown

@@ -340,7 +340,7 @@ class AdanState(NamedTuple):
     m: Tree  #: running mean of g
     v: Tree  #: running mean of the differences of g
     n: Tree  #: running mean of the squares
-    g: Tree  #: the last gradient
+    g_old: Tree  #: the last gradient
 
 
 def scale_by_adan(
@@ -353,12 +353,12 @@ def scale_by_adan(
 def _adan(
     g: Any, p: Any, s: AdanState, b1: Any, b2: Any, b3: Any, eps: Any, eps_root: Any
 ) -> tuple[Any, AdanState]:
-    change = gnp.where(s.t == 1, 0.0, g - s.g)
+    change = gnp.where(s.t == 1, 0.0, g - s.g_old)
     m = b1 * s.m + (1 - b1) * g
     v = b2 * s.v + (1 - b2) * change
     n = b3 * s.n + (1 - b3) * gnp.square(g + (1 - b2) * change)
     m_hat, v_hat, n_hat = (bias_correction(x, b, s.t) for x, b in ((m, b1), (v, b2), (n, b3)))
-    return (m_hat + (1 - b2) * v_hat) / (gnp.sqrt(n_hat + eps_root) + eps), s._replace(m=m, v=v, n=n, g=g)
+    return (m_hat + (1 - b2) * v_hat) / (gnp.sqrt(n_hat + eps_root) + eps), s._replace(m=m, v=v, n=n, g_old=g)
 
 
 __all__ = [

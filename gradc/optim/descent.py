@@ -101,7 +101,7 @@ def _look_ahead(
 
 class OptimisticState(NamedTuple):
     t: Any  #: steps taken
-    g: Tree  #: the last gradient
+    g_old: Tree  #: the last gradient
 
 
 def scale_by_optimistic_gradient(alpha: Scalar = 1.0, beta: Scalar = 1.0) -> Optimizer:
@@ -110,8 +110,8 @@ def scale_by_optimistic_gradient(alpha: Scalar = 1.0, beta: Scalar = 1.0) -> Opt
 
 
 def _optimistic(g: Any, p: Any, s: OptimisticState, alpha: Any, beta: Any) -> tuple[Any, OptimisticState]:
-    before = gnp.where(s.t == 1, g, s.g)
-    return (alpha + beta) * g - beta * before, s._replace(g=g)
+    before = gnp.where(s.t == 1, g, s.g_old)
+    return (alpha + beta) * g - beta * before, s._replace(g_old=g)
 
 
 # -- signs and slopes --------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def _optimistic(g: Any, p: Any, s: OptimisticState, alpha: Any, beta: Any) -> tu
 
 class RpropState(NamedTuple):
     d: Tree  #: the size of each element's step
-    g: Tree  #: the last gradient, 0 where its sign had just changed
+    g_old: Tree  #: the last gradient, 0 where its sign had just changed
 
 
 def scale_by_rprop(
@@ -145,7 +145,7 @@ def scale_by_rprop(
 def _rprop(
     g: Any, p: Any, s: RpropState, eta_minus: Any, eta_plus: Any, min_step_size: Any, max_step_size: Any
 ) -> tuple[Any, RpropState]:
-    same = g * s.g
+    same = g * s.g_old
     grown = gnp.clip(gnp.where(same > 0, eta_plus * s.d, eta_minus * s.d), min_step_size, max_step_size)
     d = gnp.where(same == 0, s.d, grown)
     g = gnp.where(same < 0, 0.0, g)
@@ -154,7 +154,7 @@ def _rprop(
 
 class QuickpropState(NamedTuple):
     d: Tree  #: the last step
-    g: Tree  #: the last gradient
+    g_old: Tree  #: the last gradient
 
 
 def scale_by_quickprop(learning_rate: Scalar, mu: Scalar = 1.75) -> Optimizer:
@@ -168,7 +168,7 @@ def scale_by_quickprop(learning_rate: Scalar, mu: Scalar = 1.75) -> Optimizer:
 
 
 def _quickprop(g: Any, p: Any, s: QuickpropState, learning_rate: Any, mu: Any) -> tuple[Any, QuickpropState]:
-    slope, before = gnp.sign(s.d) * g, gnp.sign(s.d) * s.g
+    slope, before = gnp.sign(s.d) * g, gnp.sign(s.d) * s.g_old
     rise = gnp.where(slope > before, slope - before, 1.0)
     jump = s.d * gnp.where(slope > before, gnp.clip(-slope / rise, -mu, mu), -mu * gnp.sign(slope))
     d = jump - learning_rate * gnp.where((s.d == 0) | (slope < 0), g, 0.0)

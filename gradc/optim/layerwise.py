@@ -31,12 +31,16 @@ from gradc.optim.rules import (
 
 def norm(x: Any, at_least: Any = 0.0) -> Any:
     """√Σ x², or ``at_least`` if that is larger."""
-    return gnp.maximum(gnp.sqrt(gnp.sum(gnp.square(x))), at_least)
+    return _at_least(gnp.sqrt(gnp.sum(gnp.square(x))), at_least)
 
 
 def rms(x: Any, at_least: Any = 0.0) -> Any:
     """√(mean x²), or ``at_least`` if that is larger; of no elements, ``at_least``."""
-    return gnp.maximum(gnp.sqrt(gnp.sum(gnp.square(x)) / max(gnp.size(x), 1)), at_least)
+    return _at_least(gnp.sqrt(gnp.sum(gnp.square(x)) / max(gnp.size(x), 1)), at_least)
+
+
+def _at_least(size: Any, least: Any) -> Any:
+    return size if is_zero(least) else gnp.maximum(size, least)
 
 
 # -- norms -------------------------------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from gradc.optim.transforms import chain, scale, scale_by_learning_rate
 
 class LbfgsState(NamedTuple):
     t: Any  #: steps taken
-    p: Tree  #: the last parameters
-    g: Tree  #: the last gradients
+    p_old: Tree  #: the last parameters
+    g_old: Tree  #: the last gradients
     d: Tree  #: for each parameter the last m differences of it, the newest last
     y: Tree  #: and of its gradient
     rho: Any  #: 1/⟨y, d⟩ of each, 0 where there is none yet
@@ -58,7 +58,7 @@ def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> Op
     """
     _refuse_memory(memory_size)
     rows = partial(_rows, memory_size)
-    start = {"p": partial(_like, 0.0), "g": partial(_like, 0.0), "d": rows, "y": rows,
+    start = {"p_old": partial(_like, 0.0), "g_old": partial(_like, 0.0), "d": rows, "y": rows,
              "rho": partial(_numbers, (memory_size,), 0.0)}  # fmt: skip
     return rule(
         _lbfgs, LbfgsState, whole=True, start=start, wants=("params",), scaled=scale_init_precond, m=memory_size
@@ -69,12 +69,12 @@ def _lbfgs(g: Tree, p: Tree, s: LbfgsState, scaled: bool, m: int) -> tuple[Tree,
     first = s.t == 1
     known = remembered(s, g, p, ~gnp.asarray(first))
     scale = initial_scale(_row(known.d, m - 1), _row(known.y, m - 1), g, first) if scaled else 1.0
-    return inverse_hessian_times(g, known, scale, m), known._replace(p=p, g=g)
+    return inverse_hessian_times(g, known, scale, m), known._replace(p_old=p, g_old=g)
 
 
 def remembered(s: Any, g: Tree, p: Tree, new: Any) -> Any:
     """The memory of a state, with the step that led here as its newest row where ``new`` is true."""
-    d, y = tree_map(lambda a, b: a - b, p, s.p), tree_map(lambda a, b: a - b, g, s.g)
+    d, y = tree_map(lambda a, b: a - b, p, s.p_old), tree_map(lambda a, b: a - b, g, s.g_old)
     bend = dot(y, d)
     rho = gnp.where(bend == 0, 0.0, 1 / gnp.where(bend == 0, 1.0, bend))
 
@@ -142,9 +142,10 @@ def lbfgs(
         return chain(scale_by_lbfgs(memory_size, scale_init_precond), base)
     rows = partial(_rows, memory_size)
     start = {
-        "p": _copies, "g": partial(_like, 0.0), "d": rows, "y": rows, "rho": partial(_numbers, (memory_size,), 0.0),
-        "u": partial(_like, 0.0), "step": partial(_numbers, (), 0.0), "low": partial(_numbers, (), 0.0),
-        "high": partial(_numbers, (), np.inf), "f": partial(_numbers, (), 0.0), "slope": partial(_numbers, (), 0.0),
+        "p_old": _copies, "g_old": partial(_like, 0.0), "d": rows, "y": rows,
+        "rho": partial(_numbers, (memory_size,), 0.0), "u": partial(_like, 0.0), "step": partial(_numbers, (), 0.0),
+        "low": partial(_numbers, (), 0.0), "high": partial(_numbers, (), np.inf), "f": partial(_numbers, (), 0.0),
+        "slope": partial(_numbers, (), 0.0),
     }  # fmt: skip
     return rule(
         _trial, TrialState, whole=True, start=start, wants=("params", "value"), m=memory_size,
@@ -155,8 +156,8 @@ def lbfgs(
 
 class TrialState(NamedTuple):
     t: Any  #: steps taken
-    p: Tree  #: where the search began
-    g: Tree  #: the gradients there
+    p_old: Tree  #: where the search began
+    g_old: Tree  #: the gradients there
     d: Tree  #: for each parameter the last m differences of it, the newest last
     y: Tree  #: and of its gradient
     rho: Any  #: 1/⟨y, d⟩ of each, 0 where there is none yet
@@ -183,13 +184,13 @@ def _trial(
     scale = initial_scale(_row(known.d, m - 1), _row(known.y, m - 1), g, s.t == 1) if scaled else 1.0
     downhill = tree_map(lambda x: -x, inverse_hessian_times(g, known, scale, m))
     u = select(taken, downhill, s.u)
-    at, from_ = select(taken, p, s.p), select(taken, g, s.g)
+    at, from_ = select(taken, p, s.p_old), select(taken, g, s.g_old)
     low = gnp.where(taken, 0.0, gnp.where(too_short, step, s.low))
     high = gnp.where(taken, np.inf, gnp.where(too_long, step, s.high))
     between = gnp.where(gnp.isfinite(high), 0.5 * (low + high), 2 * step)
     length = number(gnp.where(taken, first, between))
     after = known._replace(
-        p=at, g=from_, u=u, step=length, low=low, high=high, f=gnp.where(taken, value, s.f),
+        p_old=at, g_old=from_, u=u, step=length, low=low, high=high, f=gnp.where(taken, value, s.f),
         slope=gnp.where(taken, dot(g, downhill), s.slope),
     )  # fmt: skip
     return tree_map(lambda at, u, p: at + length * u - p, at, u, p), after
