@@ -157,6 +157,12 @@ class Results(Aval):
         return f"({', '.join(map(str, self.parts))})"
 
 
+def is_scipy_sparse(value: object) -> bool:
+    """Whether it is a sparse matrix or array of SciPy's, which has made none while it is not loaded."""
+    sparse = sys.modules.get("scipy.sparse")
+    return sparse is not None and bool(sparse.issparse(value))
+
+
 def lost_meaning(value: object) -> str | None:
     """What the class of an array means and its numbers alone do not say, in words; None for plain arrays."""
     masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", ())  # not loaded, it has made no array

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
-from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype, interned, lost_meaning
+from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype, interned, is_scipy_sparse, lost_meaning
 from gradc.errors import DTypeError, ShapeError, TraceError
 from gradc.methods import ArrayMethods
 from gradc.places import (
@@ -28,6 +28,7 @@ from gradc.places import (
     called_by_the_user,
     doing,
     place,
+    sparse_function_that_asks,
     through_scipy,
     user_frame,
     variable,
@@ -244,9 +245,13 @@ class Node(ArrayMethods):
         return FUNCTIONS["subtract"](other, self)
 
     def __mul__(self, other: Any) -> Node:
+        if is_scipy_sparse(other) and type(other).__name__.endswith("_matrix"):  # whose * is a matrix product
+            return FUNCTIONS["matmul"](self, other)
         return _paired("multiply", self, other, "__rmul__")
 
     def __rmul__(self, other: Any) -> Node:
+        if is_scipy_sparse(other) and type(other).__name__.endswith("_matrix"):
+            return FUNCTIONS["matmul"](other, self)
         if isinstance(other, list) and not self.shape and self.dtype.kind in "iu":
             self._concrete("repeating a list", "For a product write gradc.numpy.asarray(list) * x.")
         return FUNCTIONS["multiply"](other, self)
@@ -416,8 +421,18 @@ class Node(ArrayMethods):
             raise unsupported(here(), name, FUNCTIONS)
         return function(*args, **kwargs)
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NoReturn:
-        self._concrete(ARRAY, "Compute it outside and pass it in, or write it with functions that docs/ops.md lists.")
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if (function := sparse_function_that_asks()) is None:
+            remedy = "Compute it outside and pass it in, or write it with functions that docs/ops.md lists."
+            self._concrete(ARRAY, remedy)
+        if function != "_matmul_dispatch":
+            raise TraceError(
+                f"{here()}: a sparse matrix of SciPy's meets {describe(self)}, which has no values while tracing: "
+                f"A @ x, A.T @ x and x @ A work.\n  {SPARSE_REMEDY}"
+            )
+        held = np.empty((), object)  # SciPy leaves products with what is no array to the reflected operator
+        held[()] = self
+        return held
 
     def _concrete(self, needs: str, remedy: str) -> NoReturn:
         refuse_leaked((self,))
@@ -487,6 +502,8 @@ class Node(ArrayMethods):
         raise AttributeError(f"a traced array has no attribute {name!r}")
 
 
+SPARSE_REMEDY = "To change its values write  A = gc.sparse.from_scipy(A)  and use A.data; or use A.toarray()."
+
 #: operands that are arrays or numbers, as nearly all are
 _ORDINARY = frozenset((Node, int, float, bool, np.ndarray, list, tuple))
 
@@ -500,6 +517,8 @@ def _paired(name: str, x: Node, other: Any, reflected: str) -> Any:
 
 def _knows_better(other: Any, reflected: str) -> bool:
     """Whether an operand is no array and defines the reflected operator, or opts out of NumPy's operators (NEP 13)."""
+    if is_scipy_sparse(other):
+        return False
     kind = type(other)
     if getattr(kind, "__array_ufunc__", "") is None:
         return True
@@ -557,6 +576,11 @@ def constant(value: Any, weak: bool = False) -> Node:
         array = np.array(value, order="C", copy=True)
     except ValueError as error:
         raise ShapeError(f"{here()}: cannot make an array of {value!r:.80}: {error}") from None
+    if is_scipy_sparse(value):
+        raise DTypeError(
+            f"{here()}: a sparse matrix stands where an array is needed: A @ x, A.T @ x and x @ A work with it.\n"
+            f"  {SPARSE_REMEDY}"
+        )
     if array.dtype == object:
         raise DTypeError(f"{here()}: cannot use {value!r:.80} as an array of numbers (object dtype)")
     try:

@@ -23,6 +23,7 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _COMMANDS = os.path.join(_PACKAGE, "cli", "")  # the demo's model is user code
 _LIBRARIES = os.path.dirname(os.path.dirname(os.path.abspath(np.__file__)))
 _SCIPY = os.path.join(_LIBRARIES, "scipy", "")
+_SPARSE = os.path.join(_SCIPY, "sparse", "_")  # its own modules, but for linalg and csgraph
 _OPTREE = os.path.join(_LIBRARIES, "optree", "")
 _FOREIGN = (_PACKAGE, os.path.join(_LIBRARIES, "numpy", ""), _SCIPY, _OPTREE)
 #: rooms whose functions run when the user calls them, as NumPy's do; the others run stages
@@ -106,6 +107,12 @@ def through_scipy() -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def sparse_function_that_asks() -> str | None:
+    """The name of the function of SciPy's sparse matrices that has called the caller of this; None if none has."""
+    code = sys._getframe(2).f_code
+    return code.co_name if code.co_filename.startswith(_SPARSE) else None
 
 
 @dataclass(frozen=True, slots=True)

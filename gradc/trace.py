@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import Aval, DTypeLike, canonical_dtype, is_extent, is_number, lost_meaning
+from gradc.aval import Aval, DTypeLike, canonical_dtype, is_extent, is_number, is_scipy_sparse, lost_meaning
 from gradc.containers import Structure, flatten, path_text
 from gradc.draws import drawn, warn_of_draws
 from gradc.errors import DTypeError, GradcError, ShapeError, TraceError
@@ -122,6 +122,11 @@ def aval_of(value: Any, name: str = "argument") -> Aval:
         return Aval((), np.dtype(type(value)), weak=True)
     if lost := lost_meaning(value):
         raise DTypeError(f"{here()}: {name} {lost}")
+    if is_scipy_sparse(value):
+        raise DTypeError(
+            f"{here()}: {name} is a {type(value).__name__}: a sparse matrix is no array.\n"
+            "  Pass gc.sparse.from_scipy of it, whose values are traced; one that is captured is a constant."
+        )
     try:
         array = np.asarray(value)
     except Exception as error:

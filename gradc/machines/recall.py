@@ -28,6 +28,7 @@ from gradc.graph import Graph
 from gradc.machines.options import Options
 from gradc.ops.custom import BodyRule
 from gradc.ops.record import Kind, Op
+from gradc.ops.sparse import Structure
 from gradc.runtime import cache as disk
 from gradc.runtime.load import target_info
 from gradc.version import __version__
@@ -160,6 +161,8 @@ def _name(value: Any) -> str:
         return _aval(value)
     if kind is Graph:
         return "graph"
+    if isinstance(value, Structure):
+        return f"structure {value.digest}"
     if isinstance(value, BodyRule):  # what no derivative was taken of compiles as its body
         return "rule"
     raise _NamelessError

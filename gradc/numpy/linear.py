@@ -16,6 +16,7 @@ from gradc.numpy.einsum import as_array, contraction
 from gradc.numpy.joining import stack
 from gradc.numpy.public import Array, ArrayLike, function
 from gradc.numpy.shapes import diagonal, moveaxis, ravel, reshaped, sliced
+from gradc.numpy.sparse import is_sparse, multiplied, multiplied_from_left
 from gradc.ops.elementwise import apply
 
 __all__ = [
@@ -52,6 +53,10 @@ def _broadcast_contraction(
 @function("matmul", "linalg.matmul")
 def matmul(x1: ArrayLike, x2: ArrayLike) -> Array:
     """(…, m, k) @ (…, k, n) = (…, m, n); a vector is a row on the left, a column on the right, and leaves no axis."""
+    if is_sparse(x1):
+        return multiplied(x1, x2)
+    if is_sparse(x2):
+        return multiplied_from_left(x1, x2)
     x, y = as_node(x1), as_node(x2)
     for node in (x, y):
         if node.ndim == 0:
@@ -85,6 +90,8 @@ def vecdot(x1: ArrayLike, x2: ArrayLike, *, axis: int = -1) -> Array:
 @function("dot")
 def dot(a: ArrayLike, b: ArrayLike) -> Array:
     """Σ over the last axis of ``a`` and the last but one of ``b`` (its only one, if a vector); scalars multiply."""
+    if is_sparse(a) or is_sparse(b):
+        return matmul(a, b)
     x, y = as_node(a), as_node(b)
     if x.ndim == 0 or y.ndim == 0:
         return apply(OPS["multiply"], as_array(x), as_array(y))

@@ -16,6 +16,7 @@ from gradc.ops import (
     randomness,
     reductions,
     slopes,
+    sparse,
     transcendental,
     views,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "randomness",
     "reductions",
     "slopes",
+    "sparse",
     "transcendental",
     "views",
 ]

@@ -1,12 +1,23 @@
-"""Sparse derivatives: what they depend on, what may be found together, and the code that finds it.
+"""Sparse derivatives and sparse matrices.
 
-Enters: functions.  Leaves: functions whose results are sparse matrices.  Start reading at `derivatives`.
+Enters: functions, and matrices.  Leaves: functions whose results are sparse matrices (`derivatives`), and matrices
+whose products are differentiated and compiled (`gradc.numpy.sparse`).  Start reading at `derivatives`.
 """
 
 from __future__ import annotations
 
+from gradc.numpy.sparse import SparseMatrix, coo, csr, from_scipy
 from gradc.sparse.derivatives import SparseHessian, SparseJacobian, sparse_hessian, sparse_jacobian
-from gradc.sparse.matrix import Triplets
 from gradc.sparse.shown import SparsityPattern
 
-__all__ = ["SparseHessian", "SparseJacobian", "SparsityPattern", "Triplets", "sparse_hessian", "sparse_jacobian"]
+__all__ = [
+    "SparseHessian",
+    "SparseJacobian",
+    "SparseMatrix",
+    "SparsityPattern",
+    "coo",
+    "csr",
+    "from_scipy",
+    "sparse_hessian",
+    "sparse_jacobian",
+]

@@ -49,7 +49,8 @@ def sparse_jacobian(
     held against the function at the first call, and ValueError names an entry that is not in it.  ``colouring``:
     "columns" (forward mode), "rows" (reverse mode) or "auto", whichever costs less, or some of both.
 
-    Without SciPy the result is a `gradc.sparse.Triplets` of indices, values and shape.
+    Without SciPy, and inside a trace, the result is a `gradc.sparse.SparseMatrix`, with ``.indices``, ``.values`` and
+    ``.shape``.
 
     >>> import numpy as np
     >>> J = sparse_jacobian(lambda x: x[1:] * x[:-1])

@@ -1,35 +1,34 @@
-"""What a sparse derivative returns: a `scipy.sparse.csr_array`, or `Triplets` where SciPy is not installed.
+"""What a sparse derivative returns: a `scipy.sparse.csr_array`, or a `SparseMatrix`.
 
 Enters: entries, row after row, and where they stand.  Leaves: a matrix that is the caller's own.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gradc.diff.sparsity import Pattern
 from gradc.node import Node
+from gradc.numpy.sparse import SparseMatrix
+from gradc.ops.sparse import Structure
 
 Array = np.ndarray[Any, Any]
 
 
-class Triplets(NamedTuple):
-    """A sparse matrix by its entries: inside a trace, and on machines without SciPy."""
-
-    indices: Array  #: (entries, 2): row and column of each, row after row
-    values: Any  #: (entries,)
-    shape: tuple[int, int]
-
-
 def assembled(entries: Any, indices: tuple[Array, Array], pattern: Pattern) -> Any:
-    """The matrix; its arrays are no other result's.  Of traced entries it is `Triplets`."""
-    if isinstance(entries, Node):
-        return Triplets(np.stack([pattern.rows, pattern.columns], 1), entries, pattern.shape)
+    """The matrix; its arrays are no other result's.  Of traced entries, and without SciPy, a `SparseMatrix`."""
+    if isinstance(entries, Node) or (made := _csr_array()) is None:
+        return SparseMatrix(entries, Structure(pattern.rows, pattern.columns, pattern.shape))
+    ends, columns = indices
+    return made((entries, columns.copy(), ends.copy()), shape=pattern.shape)
+
+
+def _csr_array() -> Any:
+    """SciPy's class, if there is SciPy."""
     try:
         from scipy.sparse import csr_array
     except ImportError:
-        return Triplets(np.stack([pattern.rows, pattern.columns], 1), entries, pattern.shape)
-    ends, columns = indices
-    return csr_array((entries, columns.copy(), ends.copy()), shape=pattern.shape)
+        return None
+    return csr_array

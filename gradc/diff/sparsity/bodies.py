@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from gradc.aval import Results, Shape
+from gradc.aval import Aval, Results, Shape
 from gradc.diff.batching import batch
 from gradc.diff.sparsity.rules import RULES, together
 from gradc.diff.sparsity.sets import ColumnSets, Maps, Numbers
@@ -38,14 +38,26 @@ def visited(walk: Walk, outputs: Sequence[Node]) -> Walk:
             walk.note_constant(node)
         elif node.op.kind in HOLDERS:
             walk.several[node] = _results_of(walk, node)
-        elif isinstance(node.aval, Results):
-            given = [walk.of(a) for a in node.args]
-            walk.several[node] = [together(walk, node, given, part.shape) for part in node.aval.parts]
+        elif node.op.kind is Kind.WHOLE and isinstance(node.aval, Results):
+            walk.several[node] = [_of_whole(walk, node, part) for part in node.aval.parts]
+        elif node.op.kind is Kind.WHOLE:
+            walk.note(node, _of_whole(walk, node, node.aval))
         elif node.op.kind is Kind.ITEM:
             walk.note(node, walk.several[node.args[0]][node.attrs["index"]])
         elif node.aval.is_float and not node.op.constant and not node.op.stops:
             walk.note(node, RULES[node.op.kind](walk, node, [walk.of(a) for a in node.args]))
     return walk
+
+
+def _of_whole(walk: Walk, node: Node, aval: Aval) -> Maps:
+    """Of what the node is written in, or where that is an algorithm all of what stands in the same matrix."""
+    if not aval.is_float or node.op.constant:
+        return ()
+    if node.op.algorithm is not None or node.op.expand is None:
+        return together(walk, node, [walk.of(a) for a in node.args], aval.shape)
+    leaves = [inner_leaf(a.aval, "x") for a in node.args]
+    expansion = node.op.expand(*leaves, **node.attrs)
+    return _entered(walk, leaves, node.args, [expansion]).of(expansion)
 
 
 def _results_of(walk: Walk, node: Node) -> Sequence[Maps]:

@@ -211,10 +211,6 @@ def _scatter(walk: Walk, node: Node, given: Given) -> Maps:
 # -- whole arrays ------------------------------------------------------------------------------------------------------
 
 
-def _whole(walk: Walk, node: Node, given: Given) -> Maps:
-    return together(walk, node, given, node.shape)
-
-
 def together(walk: Walk, node: Node, given: Given, shape: Shape) -> Maps:
     """Every element of a result of ``shape`` of every element; of a stack of matrices, those of its own matrix."""
     lead = node.args[0].shape[:-2] if node.op.algorithm is not None else ()
@@ -239,5 +235,4 @@ RULES: Mapping[Kind, Rule] = {
     Kind.SCATTER: _scatter,
     Kind.SORT: _nothing,
     Kind.SEARCH: _nothing,
-    Kind.WHOLE: _whole,
 }
