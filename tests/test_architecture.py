@@ -112,7 +112,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "networkx": ("graph", "schedule.chains"),
     "sympy": ("diff.symbolic*", "explain", "oracle"),
     "llvmlite": ("codegen", "runtime"),
-    "scipy": ("sparse",),
+    "scipy": ("sparse", "numpy.sparse"),
     "rich": ("cli",),
     "cuda": ("runtime.cuda",),
 }

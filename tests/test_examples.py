@@ -9,9 +9,11 @@ import numpy as np
 
 from examples import (
     black_scholes_greeks,
+    bundle_adjustment,
     epoch_in_one_call,
     logistic_regression,
     mlp_digits,
+    poisson_2d,
     read_the_gradient,
     rosenbrock_scipy,
 )
@@ -21,9 +23,11 @@ def test_every_example_is_run_here():
     files = {p.stem for p in (Path(__file__).parent.parent / "examples").glob("*.py")} - {"__init__"}
     assert files - {"autodidact"} == {  # which has tests of its own
         "black_scholes_greeks",
+        "bundle_adjustment",
         "epoch_in_one_call",
         "logistic_regression",
         "mlp_digits",
+        "poisson_2d",
         "read_the_gradient",
         "rosenbrock_scipy",
     }
@@ -87,3 +91,17 @@ def test_the_tour_of_gradients_reads_right():
     assert "Aᵀ" in quadratic
     assert "Xᵀ" in squares
     assert "softmax" in entropy
+
+
+def test_bundle_adjustment_explains_what_was_seen():
+    """The residual is that of the noise, which chance moves by a few per cent."""
+    error, pattern = bundle_adjustment.main()
+    assert abs(error / bundle_adjustment.NOISE - 1) < 0.15
+    assert pattern.colours <= 9 and pattern.entries <= 9 * pattern.shape[0]
+
+
+def test_poisson_is_solved_and_differentiated():
+    error, slope, differences, pattern = poisson_2d.main()
+    assert error < 1.01 * np.pi**2 * poisson_2d.H**2 / 12
+    np.testing.assert_allclose(slope, differences, rtol=1e-9)
+    assert pattern.colours == 5 and pattern.entries == 5 * 40**2 - 4 * 40
