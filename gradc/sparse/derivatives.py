@@ -25,7 +25,7 @@ from gradc.node import Node, here
 from gradc.passes import looked_into
 from gradc.sparse.colouring import Side, coloured
 from gradc.sparse.given import given_pattern, probe
-from gradc.sparse.matrix import assembled
+from gradc.sparse.matrix import assembled, template
 from gradc.sparse.prepared import Prepared, entries_of, places_of, structure_of
 from gradc.sparse.shown import SparsityPattern
 from gradc.sparse.star import places_in_symmetric, star_coloured
@@ -68,13 +68,13 @@ def sparse_jacobian(
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """A sparse derivative at one kind of arguments: what is known of it, and the function of its entries."""
+    """A sparse derivative at one kind of arguments: what is known of it, and a function that returns the entries, row
+    after row, with fresh arrays of their columns and of the ends of rows."""
 
     prepared: Prepared
     function: Jitted
     pattern: SparsityPattern
-    indices: tuple[Any, Any]  #: row ends and columns as a matrix wants them
-    dtype: np.dtype[Any]
+    like: Any  #: a matrix with this pattern, of SciPy's class
 
 
 class SparseJacobian(Transform):
@@ -95,8 +95,8 @@ class SparseJacobian(Transform):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         ready = self._ready(args, kwargs, check=True)
-        entries = ready.function(*args, **kwargs)
-        return assembled(entries, ready.indices, ready.prepared.pattern)
+        entries, columns, ends = ready.function(*args, **kwargs)
+        return assembled(ready.like, entries, columns, ends, ready.prepared.pattern)
 
     def prepare(self, *args: Any, **kwargs: Any) -> SparseJacobian:
         """Derive the pattern, colour it and compile for these arguments (arrays or `spec`s), without a call.
@@ -152,7 +152,7 @@ class SparseJacobian(Transform):
         prepared = self._coloured(graph, x, pattern, kept)
         ready = self._as_function(graph, x, prepared)
         if self.given is not None and check and not graph.free and not any(isinstance(v, Node) for v in leaves):
-            probe(graph, x, ready.function(*args, **kwargs), prepared.pattern, leaves, f"{self.whose}({self.title})")
+            probe(graph, x, ready.function(*args, **kwargs)[0], prepared.pattern, leaves, f"{self.whose}({self.title})")
         return ready
 
     def _structure(self, graph: Graph, x: Node, values: Mapping[Node, Any]) -> tuple[Pattern, frozenset[Node]]:
@@ -165,17 +165,16 @@ class SparseJacobian(Transform):
         return Prepared(pattern, colouring, entries, asked)
 
     def _as_function(self, graph: Graph, x: Node, prepared: Prepared) -> Ready:
-        whole = prepared.graph
+        pattern = prepared.pattern
+        small = np.int32 if max(*pattern.shape, pattern.entries) < np.iinfo(np.int32).max else np.int64
+        columns, ends = pattern.columns.astype(small), pattern.ends.astype(small)
 
         def entries(*args: Any, **kwargs: Any) -> Any:
-            return run(whole, arrays_of(args, kwargs))[0]
+            return run(prepared.graph, arrays_of(args, kwargs))[0], columns, ends
 
         entries.__name__ = f"{self.title}_entries"
-        pattern, (y,) = prepared.pattern, graph.outputs
-        small = np.int32 if max(*pattern.shape, pattern.entries) < np.iinfo(np.int32).max else np.int64
         shown = SparsityPattern(pattern, prepared.colouring, self._title_at(graph.names.get(x, "x")))
-        indices = pattern.ends.astype(small), pattern.columns.astype(small)
-        return Ready(prepared, jit(entries), shown, indices, y.dtype)
+        return Ready(prepared, jit(entries), shown, template(columns, ends, graph.outputs[0].dtype, pattern.shape))
 
     def _title_at(self, name: str) -> str:
         """What is derived by which argument."""

@@ -19,9 +19,11 @@ from gradc.diff.batching import batch
 from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.sparsity import Pattern, pattern_of
 from gradc.graph import Graph
+from gradc.interpret import topological
 from gradc.node import OPS, Node, constant, dsl
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full, iota
+from gradc.ops.record import Kind
 from gradc.passes import LINEAR, run_passes
 from gradc.sparse.colouring import Colouring
 from gradc.trace import new_input
@@ -68,17 +70,41 @@ def _products(linear: Node | None, leaf: Node, result: Node, colours: Numbers, c
     """What ``linear`` is for each colour, one after another."""
     if linear is None:
         return full((count * result.size,), 0, result.dtype)
-    ((found, _),) = batch([linear], {leaf: _seeds(leaf, colours, count)}, count)
+    seeds = {node: _seeds(node, shown, count) for node, shown in _moved(linear, leaf, colours).items()}
+    ((found, _),) = batch([linear], seeds, count)
     return dsl.reshape(found, (count * result.size,))
 
 
-def _seeds(leaf: Node, colours: Numbers, count: int) -> Node:
-    """For each colour the sum of its unit directions."""
-    shape: Shape = (count, *leaf.shape)
-    small = np.int16 if count < np.iinfo(np.int16).max else np.int64
-    own = constant(colours.reshape(leaf.shape).astype(small))
+def _moved(linear: Node, leaf: Node, colours: Numbers) -> dict[Node, Numbers]:
+    """The leaf, or where views of it alone are read, these: each with the colours of its elements, −1 for none.
+
+    What a slice of the padded directions is for a colour is a comparison, too: nothing has to be padded.
+    """
+    numbers = {leaf: colours.reshape(leaf.shape) + 1}
+    read: dict[Node, Numbers] = {}
+    for node in topological([linear]):
+        moved = None
+        if node.op.kind is Kind.VIEW and all(a in numbers for a in node.args):
+            moved = np.asarray(node.op.numpy(*(numbers[a] for a in node.args), **node.attrs))
+            if node.op.jvp is not None:  # it may fill places with a number
+                still = np.asarray(node.op.numpy(*(np.zeros_like(numbers[a]) for a in node.args), **node.attrs))
+                moved = None if still.any() else moved
+        if moved is not None:
+            numbers[node] = moved
+        else:
+            read |= {a: numbers[a] for a in node.args if a in numbers}
+    if linear in numbers:
+        read[linear] = numbers[linear]
+    return {node: shown - 1 for node, shown in read.items()}
+
+
+def _seeds(node: Node, colours: Numbers, count: int) -> Node:
+    """For each colour the sum of its unit directions, as ``node`` shows it."""
+    shape: Shape = (count, *node.shape)
+    small = next(d for d in (np.int8, np.int16, np.int64) if count <= np.iinfo(d).max)
+    own = constant(colours.astype(small))
     shown = OPS["broadcast"].make((own,), shape=shape, axes=tuple(range(1, len(shape))))
-    return cast(OPS["equal"].make((iota(shape, 0, small), shown)), leaf.dtype)
+    return cast(OPS["equal"].make((iota(shape, 0, small), shown)), node.dtype)
 
 
 def places_of(pattern: Pattern, colouring: Colouring) -> Numbers:
