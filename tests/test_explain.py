@@ -169,6 +169,18 @@ def test_zero_size() -> None:
     compare(Model(lambda x: (x * x).sum(), (np.zeros((0, 3)),)))
 
 
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (2, 1)])
+def test_a_name_of_more_or_fewer_axes(shape: tuple[int, ...]) -> None:
+    """A sum of one element is that element: what has its name may have other axes."""
+
+    def rectified(x: Any) -> Any:
+        v = nn.relu(x)
+        return np.sum(v)
+
+    compare(Model(rectified, (normal(*shape),)))
+    compare(Model(lambda x: np.sum(np.exp(nn.relu(x)) + nn.relu(np.sum(x))), (normal(*shape),)))
+
+
 def test_several_results() -> None:
     model = Model(lambda x: (x.sum(), x * x), (normal(3),))
     assert "∂x = G + 2G₂ ⊙ x" in str(derive(model))

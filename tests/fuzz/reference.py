@@ -36,7 +36,7 @@ class _Outside:
         for other in self._others:
             if hasattr(other, name):
                 found = getattr(other, name)
-                return _narrow(found) if other is scipy.special else found
+                return _narrow(found) if other in (scipy.special, scipy.linalg) else found
         return getattr(self._own, name)
 
 
@@ -174,14 +174,24 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> Any:
 
 
 def _narrow(f: Any) -> Any:
-    """A function of SciPy in the dtype in which NumPy's own compute of such operands: SciPy widens some."""
+    """A function of SciPy in the dtype in which NumPy's own compute of such operands: SciPy widens some, and counts
+    Python numbers among them.
+    """
 
     def computed(*args: Any, **kwargs: Any) -> Any:
         result = f(*args, **kwargs)
-        kinds = [a.dtype for a in map(np.asarray, args) if a.dtype.kind in "fiub"]
+        kinds = [np.asarray(a).dtype for a in flat(args) if type(a) not in (bool, int, float)]
+        kinds = [kind for kind in kinds if kind.kind in "fiub"]
         if not kinds or isinstance(result, Node):
             return result
-        return np.asarray(result).astype(np.result_type(*(np.sqrt(np.zeros((), kind)).dtype for kind in kinds)))
+        dtype = np.result_type(*(np.sqrt(np.zeros((), kind)).dtype for kind in kinds))
+        if isinstance(result, tuple):
+            return tuple(x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in result)
+        return np.asarray(result).astype(dtype)
+
+    def flat(args: Any) -> Any:
+        for a in args:
+            yield from flat(a) if isinstance(a, tuple) else (a,)
 
     return computed
 

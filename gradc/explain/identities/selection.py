@@ -169,8 +169,9 @@ def positive_part(x: Formula, names: Names) -> Formula | None:
     call = called(x, "greater")
     if call is None or isinstance(call.args[0], Symbol) or value_of(call.args[1]) != 0:
         return None
-    found = names.known.get(apply("relu", call.args[:1], x.shape))
-    return None if found is None else apply("greater", (found, call.args[1]), x.shape)
+    part = apply("relu", call.args[:1], x.shape)
+    found = names.named(part)
+    return None if found is part else apply("greater", (found, call.args[1]), x.shape)
 
 
 def extremum_mask(x: Formula, names: Names) -> Formula | None:
