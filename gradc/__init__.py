@@ -46,6 +46,7 @@ from gradc.graph import Graph
 from gradc.node import Node
 from gradc.solve import (
     FixedPoint,
+    Integration,
     LinearSolution,
     Minimum,
     Root,
@@ -54,6 +55,7 @@ from gradc.solve import (
     fixed_point,
     linear_solve,
     minimize,
+    odeint,
     root,
 )
 from gradc.sparse import sparse_hessian, sparse_jacobian
@@ -99,6 +101,7 @@ __all__ = [
     "GradcError",
     "Graph",
     "IndexingError",
+    "Integration",
     "Jitted",
     "KeyReuseWarning",
     "LinAlgError",
@@ -136,6 +139,7 @@ __all__ = [
     "minimize",
     "nn",
     "numpy",
+    "odeint",
     "optim",
     "random",
     "root",

@@ -11,10 +11,12 @@ from gradc.solve.equation import custom_root
 from gradc.solve.linear import LinearSolution, linear_solve
 from gradc.solve.linear_system import custom_linear_solve
 from gradc.solve.minima import Minimum, minimize
+from gradc.solve.ode import Integration, odeint
 from gradc.solve.roots import FixedPoint, Root, fixed_point, root
 
 __all__ = [
     "FixedPoint",
+    "Integration",
     "LinearSolution",
     "Minimum",
     "Root",
@@ -23,5 +25,6 @@ __all__ = [
     "fixed_point",
     "linear_solve",
     "minimize",
+    "odeint",
     "root",
 ]

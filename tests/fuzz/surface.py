@@ -56,7 +56,7 @@ AROUND = {
     "random": "tests/test_random.py compares with JAX", "linalg": "by its names",
     "special": "by its names", "jit": "a form of `control`", "tree": "containers of arrays",
     **dict.fromkeys(
-        ("custom_linear_solve", "custom_root", "fixed_point", "linear_solve", "minimize", "root"),
+        ("custom_linear_solve", "custom_root", "fixed_point", "linear_solve", "minimize", "odeint", "root"),
         "a search ends within a tolerance; its tests compare with SciPy",
     ),
 }  # fmt: skip
