@@ -21,6 +21,14 @@ class TraceError(GradcError, TypeError):
     """A traced value used where a number is needed, a leaked traced value, an unsupported function."""
 
 
+class LeakedValueError(TraceError):
+    """A traced value that outlived its trace; ``what`` describes it."""
+
+    def __init__(self, message: str, what: str = ""):
+        super().__init__(message)
+        self.what = what
+
+
 class IndexingError(GradcError, IndexError):
     """An index out of range or of the wrong kind."""
 

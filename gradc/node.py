@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import numpy as np
 
 from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype, interned, is_scipy_sparse, lost_meaning
-from gradc.errors import DTypeError, ShapeError, TraceError
+from gradc.errors import DTypeError, LeakedValueError, ShapeError, TraceError
 from gradc.methods import ArrayMethods
 from gradc.places import (
     Where,
@@ -547,9 +547,10 @@ def leaked(leaf: Node, used: Node, at: str) -> TraceError:
     """The error for the use, at ``at``, of a value that was computed from ``leaf`` in a trace that is over."""
     title = getattr(leaf.attrs.get("trace"), "title", "another function")
     source = "" if used is leaf else f", computed from {describe(leaf)},"
-    return TraceError(
+    return LeakedValueError(
         f"{at}: leaked traced value: {describe(used)}{source} belongs to the finished trace of {title}.\n"
-        "  A traced array was kept outside its function (a global, a list, self.x); return it instead."
+        "  A traced array was kept outside its function (a global, a list, self.x); return it instead.",
+        describe(used),
     )
 
 

@@ -215,3 +215,27 @@ def test_the_page_on_shipping_does_what_it_shows(tmp_path, monkeypatch):
     subprocess.run([CC, "-Wall", "-Werror", "main.c", "step.o", "-o", "main"], check=True)
     done = subprocess.run(["./main"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == shown.strip().partition("\n")[2]
+
+
+@pytest.mark.parametrize("suffix", [".o", ".s", ".ll", ".h"])
+def test_a_path_that_names_no_file_is_refused_before_anything_is_written(tmp_path, suffix):
+    step = gc.compile(lambda x: x * 2, gc.spec((3,)))
+    (tmp_path / f"taken{suffix}").mkdir()
+    with pytest.raises(IsADirectoryError, match="is a directory; name a file in it"):
+        step.save(tmp_path / f"taken{suffix}")
+    with pytest.raises(FileNotFoundError, match="has a null byte"):
+        step.save(f"{tmp_path}/a\0b{suffix}")
+    assert [p.name for p in tmp_path.iterdir()] == [f"taken{suffix}"]
+
+
+def test_the_header_names_results_as_the_function_returns_them(tmp_path):
+    def loss(x):
+        total = (x * x).sum()
+        return {"loss": total, "parts": [x * 2, x + 1]}
+
+    def head(f):
+        gc.compile(f, gc.spec((3,))).save(tmp_path / "x.h", overwrite=True)
+        return re.findall(r"outputs\[\d\]: double (\S*)", (tmp_path / "x.h").read_text())
+
+    assert head(loss) == ["total", "result.parts[0][3]", "result.parts[1][3]"]
+    assert head(np.sin) == ["result[3]"]

@@ -49,6 +49,12 @@ def test_show_every_stage(model, stage, capsys):
     assert expected[stage] in out
 
 
+@pytest.mark.parametrize("stage", ["graph", "llvm"])
+def test_show_refuses_a_target_that_there_is_not(model, stage, capsys):
+    assert main(["show", f"{model}:loss", "--stage", stage, "--target", "nonsense"]) == 2
+    assert "nonsense" in (told := capsys.readouterr().err) and "sm_80" in told
+
+
 def test_explain_prints_the_gradient(model, capsys):
     assert main(["explain", f"{model}:loss"]) == 0
     assert "∂" in capsys.readouterr().out

@@ -298,6 +298,14 @@ BAD: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
         gc.TraceError, "not its argument",
         lambda: gc.grad(lambda y: gc.grad(sine(jvp=lambda p, t: (p[0], t[0] * y)))(2.0) * y)(1.0),
     ),
+    "the jvp rule reads what is over": (
+        gc.TraceError, "the jvp rule of sin reads .*not its argument(.|\n)*Pass it to sin as an arg.* a tangent",
+        lambda: gc.grad(lambda y: sine(jvp=lambda p, t: (p[0], t[0] * y))(2.0 * y))(1.0),
+    ),
+    "the vjp rule reads what is over": (
+        gc.TraceError, "the vjp rule of sin reads .*not its argument(.|\n)*Pass it to sin as an arg.* a cotangent",
+        lambda: gc.jit(gc.grad(lambda y: sine(vjp=lambda x: (x, lambda ct: (ct * y,)))(2.0 * y)))(1.0),
+    ),
     "keyword only": (
         TypeError, "only be passed by keyword",
         lambda: gc.custom_derivative(lambda x, *, k: x * k, jvp=lambda p, t: t)(1.0, k=2.0),

@@ -15,7 +15,7 @@ from typing import Any, overload
 from gradc.api.transform import name_to_travel_by
 from gradc.aval import Aval
 from gradc.containers import Structure, leaves_of
-from gradc.errors import GradcError, ShapeError, TraceError
+from gradc.errors import GradcError, LeakedValueError, ShapeError, TraceError
 from gradc.graph import Graph
 from gradc.node import OPS, Node, as_node, describe, here
 from gradc.ops.control import items
@@ -178,9 +178,22 @@ class _Rule:
             return self._pushed(primals, linear) if self.kind == "jvp" else self._pulled(primals, linear)
 
         applied.__name__ = f"the {self.kind} rule of {self.title}"
-        graph = trace(applied, primals, linear)
+        try:
+            graph = trace(applied, primals, linear)
+        except LeakedValueError as error:
+            raise TraceError(self._reads(applied.__name__, error.what)) from None
         CustomDerivative._refuse_outside(graph, applied.__name__)
         return looked_into(graph)
+
+    def _reads(self, name: str, what: str) -> str:
+        """What a rule reads that it cannot: it is traced when the derivative is taken, after the function's trace."""
+        return (
+            f"{here()}: {name} reads a traced value that is not its argument: {what}.\n"
+            f"  Pass it to {self.title} as an argument, which then has a {self._end()} of its own."
+        )
+
+    def _end(self) -> str:
+        return "tangent" if self.kind == "jvp" else "cotangent"
 
     def _pushed(self, primals: tuple[Any, ...], tangents: Any) -> tuple[Node, ...]:
         _, tangent = self._pair(self.rule(primals, tangents), "(result, tangent)")

@@ -14,7 +14,7 @@ from gradc.cli.printing import can_print
 from gradc.cli.usage import UsageError
 from gradc.machines.options import Options
 from gradc.machines.stages import Stages
-from gradc.machines.table import is_target
+from gradc.machines.table import is_target, known_targets
 from gradc.oracle import check_gradients
 from gradc.trace import trace
 
@@ -53,6 +53,8 @@ def show(
     function = with_gradient(loaded) if gradient or stage == "grad" else loaded.function
     target = target or ("sm_80" if stage == "ptx" else "cpu")
     _check_precision(precision, target)
+    if target not in known_targets():
+        raise UsageError(f"--target {target}: there is none; there are {', '.join(known_targets())}")
     if stage == "ptx" and target == "cpu":
         raise UsageError("a CPU has no PTX; choose --target sm_75, sm_80, sm_86, sm_89, sm_90, sm_100 or sm_120")
     if stage in ("graph", "dot", "grad", "optimised"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gradc.errors import ArtefactWarning, CompileError
 from gradc.places import warn_user
-from gradc.runtime.files import write_whole
+from gradc.runtime.files import must_name_a_file, write_whole
 
 #: Stands in every file that describes another one.
 MADE_BY = "compiled by gradc"
@@ -24,6 +24,8 @@ def write_with(files: Mapping[Path, str | bytes], place: Path, description: str,
     follows from that of a file), the description goes into a file of a similar name, which a warning gives; else, and
     if that stands there too, it raises CompileError.
     """
+    for path in (*files, place):
+        must_name_a_file(path)
     if not overwrite and _is_foreign(place):
         beside = place.with_suffix(f".gradc{place.suffix}")
         if not files or _is_foreign(beside):

@@ -7,13 +7,14 @@ Invariant: the object has one exported symbol, needs no library and no runtime, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from gradc.codegen.debug import Locations
 from gradc.codegen.emit import arena_bytes, emit
 from gradc.codegen.target import Target
+from gradc.containers import flatten, path_text
 from gradc.errors import CompileError
 from gradc.graph import Graph
 from gradc.machines.artefact import MADE_BY, in_comment, write_with
@@ -99,8 +100,8 @@ class ForeignCpu:
     def header(self, stages: Stages) -> str:
         """A C header: the prototype, the size of the arena, and what each pointer is."""
         graph, guard = stages.lowered, self.symbol.upper()
-        args = [_array(graph, "inputs", i, node) for i, node in enumerate(graph.inputs)]
-        results = [_array(graph, "outputs", j, node) for j, node in enumerate(graph.outputs)]
+        args = [_array(graph.names.get(node, ""), "inputs", i, node) for i, node in enumerate(graph.inputs)]
+        results = [_array(name, "outputs", j, node) for j, (name, node) in enumerate(_named_results(graph))]
         donated = stages.options.donate.items()
         shared = [f" *   outputs[{j}] is inputs[{i}], updated in place" for i, j in donated]
         return "\n".join(
@@ -125,10 +126,17 @@ class ForeignCpu:
         )
 
 
-def _array(graph: Graph, block: str, position: int, node: Node) -> str:
+def _named_results(graph: Graph) -> list[tuple[str, Node]]:
+    """The outputs, each with the user's name for it, or its place in what the function returns."""
+    paths: Sequence[tuple[Any, ...]] = [(j,) for j in range(len(graph.outputs))] if len(graph.outputs) > 1 else [()]
+    if graph.out_tree is not None:
+        _, paths, _ = flatten(graph.out_tree.unflatten(graph.outputs))
+    return [(graph.names.get(y) or f"result{path_text(p)}", y) for y, p in zip(graph.outputs, paths, strict=True)]
+
+
+def _array(name: str, block: str, position: int, node: Node) -> str:
     extents = "".join(f"[{n}]" for n in node.shape)
-    name = in_comment(graph.names.get(node, ""))
-    return f" *   {block}[{position}]: {_C_TYPES[str(node.dtype)]} {name}{extents}".replace(" [", "[")
+    return f" *   {block}[{position}]: {_C_TYPES[str(node.dtype)]} {in_comment(name)}{extents}".replace(" [", "[")
 
 
 def _check_symbol(name: str) -> None:

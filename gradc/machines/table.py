@@ -29,13 +29,17 @@ def is_target(name: str) -> bool:
     return any(map(name.startswith, MACHINES))
 
 
+def known_targets() -> tuple[str, ...]:
+    """The names of all targets of the table."""
+    return tuple(name for m in MACHINES.values() for name in _module(m).names)
+
+
 def machine_for(options: Options) -> Machine:
     """The machine that the options name.  Raises CompileError for an unknown one, or options that it cannot follow."""
     module = next((m for begin, m in MACHINES.items() if str(options.target).startswith(begin)), None)
     known = _module(module).names if module is not None else ()
     if module is None or options.target not in known:
-        names = ", ".join(name for m in MACHINES.values() for name in _module(m).names)
-        raise CompileError(f"{here()}: no target {options.target!r}; there are {names}")
+        raise CompileError(f"{here()}: no target {options.target!r}; there are {', '.join(known_targets())}")
     try:
         made: Machine = _module(module).machine(options)
     except CompileError as error:

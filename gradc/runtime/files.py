@@ -30,9 +30,12 @@ def write_whole(files: Mapping[Path, str | bytes]) -> list[Path]:
     """Write each file beside its place first, and move all of them there when every byte is on disk.
 
     Text is UTF-8.  A file that stands there keeps its permissions, and its bytes if anything fails on the way; what is
-    no regular file (a pipe, ``/dev/stdout``) is written to as it is.  Raises OSError.
+    no regular file (a pipe, ``/dev/stdout``) is written to as it is.  Raises OSError; before anything is written for a
+    path that can name no file.
     """
     parts: list[tuple[Path, Path]] = []
+    for path in files:
+        must_name_a_file(path)
     try:
         for path, content in files.items():
             data = content.encode() if isinstance(content, str) else content
@@ -51,6 +54,14 @@ def write_whole(files: Mapping[Path, str | bytes]) -> list[Path]:
             with suppress(OSError):
                 part.unlink()
     return list(files)
+
+
+def must_name_a_file(path: Path) -> None:
+    """FileNotFoundError for a path with a null byte, which no file has; IsADirectoryError for a directory."""
+    if "\0" in str(path):
+        raise FileNotFoundError(f"{str(path)!r} has a null byte, which no file's name has; write the path without it")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory; name a file in it")
 
 
 def part_beside(place: Path) -> Path:
