@@ -276,7 +276,7 @@ def names_page() -> str:
         "shapes, errors, sources. NumPy's functions are called as `np.` as always; [ops.md](ops.md) has their ops.\n",
     ]
     for title, module in (("gc", gc), ("gc.tree", gc.tree), ("gc.nn", gc.nn), ("gc.optim", gc.optim),
-                          ("gc.random", gc.random), ("gc.special", gc.special)):  # fmt: skip
+                          ("gc.random", gc.random), ("gc.scipy", gc.scipy), ("gc.special", gc.special)):  # fmt: skip
         text += [f"## {title}\n", "| name | what |", "| --- | --- |"]
         for name in sorted(module.__all__, key=lambda n: (n[0].isupper(), n)):
             if callable(value := getattr(module, name)):

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import gradc.startup  # noqa: F401 - before anything else
-from gradc import linalg, nn, numpy, optim, random, sparse, special, tree
+from gradc import linalg, nn, numpy, optim, random, scipy, sparse, special, tree
 from gradc.api.batched import vmap
 from gradc.api.compiled import Jitted, compile, jit, train_step
 from gradc.api.control import checkpoint, cond, fori_loop, scan, while_loop
@@ -144,6 +144,7 @@ __all__ = [
     "random",
     "root",
     "scan",
+    "scipy",
     "sparse",
     "sparse_hessian",
     "sparse_jacobian",

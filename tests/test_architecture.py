@@ -54,7 +54,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("machines",),
     ("explorer",),
-    ("api", "solve", "sparse", "oracle", "cli", "__main__", "__init__"),
+    ("api", "solve", "sparse", "scipy", "oracle", "cli", "__main__", "__init__"),
 )
 """Top to bottom, the modules and packages of each room. A room may import itself and the rooms above it."""
 
@@ -112,7 +112,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "networkx": ("graph", "schedule.chains"),
     "sympy": ("diff.symbolic*", "explain", "oracle"),
     "llvmlite": ("codegen", "runtime"),
-    "scipy": ("sparse", "numpy.sparse"),
+    "scipy": ("sparse", "scipy", "numpy.sparse"),
     "rich": ("cli",),
     "cuda": ("runtime.cuda",),
 }

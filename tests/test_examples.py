@@ -12,10 +12,13 @@ from examples import (
     bundle_adjustment,
     epoch_in_one_call,
     logistic_regression,
+    lotka_volterra,
     mlp_digits,
     poisson_2d,
+    portfolio,
     read_the_gradient,
     rosenbrock_scipy,
+    support_vector_machine,
 )
 
 
@@ -26,10 +29,13 @@ def test_every_example_is_run_here():
         "bundle_adjustment",
         "epoch_in_one_call",
         "logistic_regression",
+        "lotka_volterra",
         "mlp_digits",
         "poisson_2d",
+        "portfolio",
         "read_the_gradient",
         "rosenbrock_scipy",
+        "support_vector_machine",
     }
 
 
@@ -105,3 +111,26 @@ def test_poisson_is_solved_and_differentiated():
     assert error < 1.01 * np.pi**2 * poisson_2d.H**2 / 12
     np.testing.assert_allclose(slope, differences, rtol=1e-9)
     assert pattern.colours == 5 and pattern.entries == 5 * 40**2 - 4 * 40
+
+
+def test_lotka_volterra_is_fitted_to_noisy_counts(capsys):
+    result, kept = lotka_volterra.main()
+    for name, rate in lotka_volterra.TRUE.items():
+        assert abs(result.x[name] / rate - 1) < 0.05  # the noise of one count
+    assert np.ptp(kept) < 1e-4 and "∂L/∂r = feeding − death/r" in capsys.readouterr().out
+
+
+def test_a_support_vector_machine_tells_digits_apart(capsys):
+    accuracy, result, balance = support_vector_machine.main()
+    assert result.success and accuracy >= 0.93 and abs(balance) < 1e-8
+    assert "∂L/∂α = qα − 1" in capsys.readouterr().out
+
+
+def test_portfolios_keep_their_constraints_and_scipys_methods_agree(capsys):
+    weights = portfolio.main()
+    for wanted, w in weights.items():
+        assert abs(w.sum() - 1) < 1e-9 and w.min() > -1e-9 and w.max() < portfolio.SHARE + 1e-9
+        assert portfolio.MEAN @ w > wanted - 1e-9
+    other = portfolio.best(0.06, "trust-constr").x
+    np.testing.assert_allclose(other, weights[0.06], atol=1e-3)
+    assert "∂L/∂w = 2covariance·w" in capsys.readouterr().out

@@ -55,6 +55,7 @@ AROUND = {
     "assume": "facts for formulas", "optim": "optimizers", "numpy": "by its names", "nn": "by its names",
     "random": "tests/test_random.py compares with JAX", "linalg": "by its names",
     "special": "by its names", "jit": "a form of `control`", "tree": "containers of arrays",
+    "scipy": "works on values, not in programs",
     **dict.fromkeys(
         ("custom_linear_solve", "custom_root", "fixed_point", "linear_solve", "minimize", "odeint", "root"),
         "a search ends within a tolerance; its tests compare with SciPy",
