@@ -24,9 +24,11 @@ from gradc.machines.foreign import ForeignCpu
 from gradc.machines.machine import SYMBOL
 from gradc.machines.options import Options
 from gradc.machines.stages import Stages
+from gradc.methods import WITHOUT_MEMORY
 from gradc.node import FUNCTIONS, OPS
 from gradc.numpy.public import CONVENTIONS
 from gradc.ops import Kind, Op
+from gradc.refusals import ON_PURPOSE
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # for examples.gallery, which is no part of the package
@@ -283,7 +285,26 @@ def names_page() -> str:
                 words = _in_cell((value.__doc__ or "").strip().partition("\n\n")[0])
                 text.append(f"| `{name}` | {words} |")
         text.append("")
-    return "\n".join(text)
+    return "\n".join([*text, *refusals()])
+
+
+def refusals() -> list[str]:
+    """What of NumPy is refused on purpose, with the reason and what to write instead."""
+    rows = [f"| `np.{name}` | {why} | {_in_cell(remedy)} |" for name, (why, remedy) in sorted(ON_PURPOSE.items())]
+    memory = sorted(WITHOUT_MEMORY.items())
+    rows += [f"| `.{name}` | a traced array has no memory | {_in_cell(remedy)} |" for name, remedy in memory]
+    return [
+        "## Refused on purpose\n",
+        "Every other public function of NumPy that takes arrays, and every method and attribute of an array, works",
+        "on traced values; `tests/test_refusals.py` walks them. These do not, and their errors say what this table",
+        "says. Where the length of a result depends on values, `gradc.numpy`'s function takes `size=`, the length to",
+        "make, and `fill_value=`: `nonzero`, `flatnonzero`, `argwhere`, `where(mask)`, `compress`, `extract`,",
+        "`unique` and `union1d` and their kin; `bincount` takes `length=`.\n",
+        "Python's own `max`, `min`, `sorted`, `any`, `all`, `in`, `math.…`, `round(x)` and formats as in `f'{x:.3f}'`",
+        "ask for numbers, which a traced value does not have: the error names NumPy's function. `f'{x}'` shows its",
+        "dtype.\n",
+        "| name | reason | instead |", "| --- | --- | --- |", *rows, "",
+    ]  # fmt: skip
 
 
 def _in_cell(text: str) -> str:

@@ -23,7 +23,8 @@ import gradc as gc
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMESPACES: dict[str, ModuleType] = {
-    "gradc": gc, "gradc.tree": gc.tree, "gradc.nn": gc.nn, "gradc.optim": gc.optim,
+    "gradc": gc, "gradc.numpy": gc.numpy, "gradc.numpy.linalg": gc.numpy.linalg, "gradc.tree": gc.tree,
+    "gradc.nn": gc.nn, "gradc.optim": gc.optim,
     "gradc.special": gc.special,
 }  # fmt: skip
 #: a link of Markdown to a file, and the place in it
@@ -77,11 +78,23 @@ def _reference(name: str, module: ModuleType) -> str:
     parts = [f"# {name}\n", said, ""]
     for public in sorted(module.__all__, key=lambda n: (n[0].isupper(), n)):
         value: Any = getattr(module, public)
-        if "<locals>" in getattr(value, "__qualname__", ""):  # made from a record: its source says nothing
+        if name.startswith("gradc.numpy"):  # names of NumPy's, which a reader of the source takes for NumPy's own
+            parts += _said(public, value)
+        elif "<locals>" in getattr(value, "__qualname__", ""):  # made from a record: its source says nothing
             parts += [f"## `{public}{inspect.signature(value)}`\n", inspect.getdoc(value) or "", ""]
         elif inspect.isclass(value) or inspect.isfunction(value):
             parts += [f"::: {value.__module__}.{value.__qualname__}\n"]
     return "\n".join(parts)
+
+
+def _said(name: str, value: Any) -> list[str]:
+    """A name of NumPy's, with signature and words of gradc's function; of constants and types the name alone."""
+    if not inspect.isfunction(value):
+        return [f"## `{name}`\n", f"NumPy's `{name}`.", ""] if not inspect.ismodule(value) else []
+    given = inspect.signature(value)
+    bare = [p.replace(annotation=p.empty) for p in given.parameters.values()]
+    shown = given.replace(parameters=bare, return_annotation=given.empty)
+    return [f"## `{name}{shown}`\n", inspect.getdoc(value) or "", ""]
 
 
 def _links(home: str, text: str) -> list[str]:

@@ -11,6 +11,21 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gradc.aval import DTypeLike
 
+#: attributes and methods of an ndarray that a value without memory does not have: what to write instead
+WITHOUT_MEMORY: dict[str, str] = {
+    **dict.fromkeys(
+        ("base", "ctypes", "data", "flags", "setflags", "strides"),
+        "Nothing needs it: a traced array is never written to.",
+    ),
+    **dict.fromkeys(("dump", "dumps", "tobytes", "tofile"), "Return the array and store it outside."),
+    **dict.fromkeys(("byteswap", "getfield", "view"), "Convert numbers with .astype(dtype); bytes are not seen."),
+    "fill": "Write  x = np.full_like(x, value).",
+    "partition": "It works in place: write  x = np.partition(x, kth).",
+    "put": "Write  x = x.ravel().at[indices].set(values).reshape(x.shape).",
+    "resize": "It works in place: write  x = np.resize(x, shape).",
+    "setfield": "Write  x = x.at[index].set(value).",
+}
+
 
 class ArrayMethods:
     """What an array does in the words of functions of its own first argument."""
@@ -117,6 +132,20 @@ class ArrayMethods:
 
     def argsort(self, axis: int | None = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> Self:
         return self._call("argsort", axis, kind, order=order, stable=stable)
+
+    def argpartition(self, kth: Any, axis: int | None = -1, kind: str = "introselect", order: None = None) -> Self:
+        return self._call("argpartition", kth, axis, kind, order=order)
+
+    def choose(self, choices: Any, out: None = None, mode: str = "raise") -> Self:
+        return self._call("choose", choices, out=out, mode=mode)
+
+    def nonzero(self) -> Any:
+        return self._call("nonzero")
+
+    def to_device(self, device: str, /, *, stream: None = None) -> Self:
+        if device != "cpu" or stream is not None:
+            raise ValueError(f"a traced array has the device 'cpu' alone, got {device!r}, stream={stream!r}")
+        return self
 
     def searchsorted(self, v: Any, side: str = "left", sorter: Any = None) -> Self:
         return self._call("searchsorted", v, side, sorter)

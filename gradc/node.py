@@ -22,7 +22,7 @@ import numpy as np
 
 from gradc.aval import Aval, DTypeLike, Shape, canonical_dtype, interned, is_scipy_sparse, lost_meaning
 from gradc.errors import DTypeError, LeakedValueError, ShapeError, TraceError
-from gradc.methods import ArrayMethods
+from gradc.methods import WITHOUT_MEMORY, ArrayMethods
 from gradc.places import (
     Where,
     called_by_the_user,
@@ -209,6 +209,10 @@ class Node(ArrayMethods):
         return self
 
     @property
+    def imag(self) -> Node:
+        return self._call("imag")
+
+    @property
     def device(self) -> str:
         return "cpu"
 
@@ -276,6 +280,9 @@ class Node(ArrayMethods):
 
     def __divmod__(self, other: Any) -> tuple[Node, Node]:
         return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Node, Node]:
+        return other // self, other % self
 
     def __pow__(self, other: Any) -> Node:
         if self.dtype.kind == "b" and type(other) is int and other == 2:
@@ -497,7 +504,7 @@ class Node(ArrayMethods):
         if not name.startswith("_") and hasattr(np.ndarray, name):
             raise AttributeError(
                 f"{here()}: {describe(self)} has no .{name}: it has no memory and no values, and never changes.\n"
-                "  Update it with  x = x.at[index].set(value); what needs values belongs outside the traced function."
+                f"  {WITHOUT_MEMORY.get(name, 'What needs values belongs outside the traced function.')}"
             )
         raise AttributeError(f"a traced array has no attribute {name!r}")
 

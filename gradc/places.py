@@ -121,7 +121,7 @@ class Doing:
 
     ``call`` is the dotted name of a function that is called; ``base`` and ``index`` are the two sides of ``z[0]``, of
     which ``stores`` says whether it is assigned; ``formats`` whether a string is formatted with ``%``; ``lists``
-    whether a list or tuple stands in the expression.
+    whether a list or tuple stands in the expression; ``contains`` whether it is ``base in index``.
     """
 
     text: str = ""
@@ -131,6 +131,7 @@ class Doing:
     stores: bool = False
     formats: bool = False
     lists: bool = False
+    contains: bool = False
 
 
 def doing(frame: FrameType | None) -> Doing:
@@ -147,6 +148,9 @@ def doing(frame: FrameType | None) -> Doing:
         return Doing(text, "", ast.unparse(expression.value), index, stores, lists=lists)
     if isinstance(expression, ast.Call):
         return Doing(text, ast.unparse(expression.func), lists=lists)
+    if isinstance(expression, ast.Compare) and isinstance(expression.ops[0], (ast.In, ast.NotIn)):
+        sides = ast.unparse(expression.left), ast.unparse(expression.comparators[0])
+        return Doing(text, "", *sides, lists=lists, contains=True)
     left = expression.left if isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Mod) else None
     formats = isinstance(left, ast.JoinedStr) or (isinstance(left, ast.Constant) and isinstance(left.value, str))
     return Doing(text, formats=formats, lists=lists)

@@ -17,6 +17,52 @@ from gradc.places import Doing, is_user_code
 
 #: what `__array__` is asked for
 ARRAY = "a NumPy array"
+#: Python's functions of several values, each with NumPy's of one array
+_BUILT_IN = {
+    "max": "np.max(x), or np.maximum(a, b) of two values",
+    "min": "np.min(x), or np.minimum(a, b) of two values",
+    "sorted": "np.sort(x)",
+    "any": "np.any(x)",
+    "all": "np.all(x)",
+}
+#: what joins in an index, each with the function that does so
+_JOINERS = {"r_": "np.concatenate([…])", "c_": "np.column_stack([…])"}
+
+_WRITES = "it writes into its argument, and traced arrays are immutable"
+_MEMORY = "it asks for the memory of an array, and a traced one has none"
+_COMPLEX = "its results are complex numbers, which gradc does not compute with"
+_TEXT = "it makes text of values, and a traced array has none"
+_FILE = "it writes values to a file, and a traced array has none"
+_LENGTH = "the length of its result depends on values"
+_OUTSIDE = "Return the array and do it outside."
+_UNDO = "Nothing needs it: a traced array is never written to."
+_TRANSFORM = "Of a short signal write the sums: np.cos(2 * np.pi * np.outer(k, n) / len(x)) @ x, and with np.sin."
+#: functions of NumPy that are refused on purpose: the reason, and what to do
+ON_PURPOSE: dict[str, tuple[str, str]] = {
+    "copyto": (_WRITES, "Write  x = np.where(mask, new, x)  and use the returned array."),
+    "fill_diagonal": (_WRITES, "Write  i = np.arange(min(x.shape)); x = x.at[i, i].set(value)."),
+    "place": (_WRITES, "Write  x = np.where(mask, value, x)  and use the returned array."),
+    "put": (_WRITES, "Write  x = x.ravel().at[indices].set(values).reshape(x.shape)."),
+    "putmask": (_WRITES, "Write  x = np.where(mask, values, x)  and use the returned array."),
+    "put_along_axis": (_WRITES, "Write  x = gradc.numpy.put_along_axis(x, indices, values, axis)."),
+    **dict.fromkeys(("shares_memory", "may_share_memory", "isfortran"), (_MEMORY, _UNDO)),
+    **dict.fromkeys(("asfortranarray", "from_dlpack", "require"), (_MEMORY, "Write  gradc.numpy.asarray(x).")),
+    "asarray_chkfinite": ("it looks at values", "Write  gradc.numpy.asarray(x), and return np.isfinite(x).all()."),
+    "roots": (_COMPLEX, "Near a real root take Newton's steps: x - np.polyval(p, x) / np.polyval(np.polyder(p), x)."),
+    "sort_complex": (_COMPLEX, "Write  np.sort(x)."),
+    **dict.fromkeys(
+        (f"fft.{n}{d}" for n in ("fft", "ifft", "rfft", "irfft") for d in ("", "2", "n")), (_COMPLEX, _TRANSFORM)
+    ),
+    **dict.fromkeys(("fft.hfft", "fft.ihfft"), (_COMPLEX, _TRANSFORM)),
+    "trim_zeros": (_LENGTH, "Slice by a known length, or keep the zeros."),
+    **dict.fromkeys(
+        ("array2string", "array_repr", "array_str", "base_repr", "binary_repr", "format_float_positional",
+         "format_float_scientific"), (_TEXT, _OUTSIDE)
+    ),
+    **dict.fromkeys(("save", "savez", "savez_compressed", "savetxt"), (_FILE, _OUTSIDE)),
+    **dict.fromkeys(("asmatrix", "bmat"), ("an np.matrix is no array: its * is a product", "Write  np.block  and  @.")),
+    "frompyfunc": ("a Python function of single numbers is called with values", "Write  gradc.vmap(f)(x)."),
+}  # fmt: skip
 _NAMESPACES = ("gradc.numpy", "gradc.special", "gradc.numpy.linalg", "gradc.linalg")
 
 
@@ -37,6 +83,10 @@ def words(does: Doing, scipy: bool, needs: str, remedy: str) -> tuple[str, str]:
             f"`{does.base}[{does.index}] = …` writes into a NumPy array and",
             f"Write  {new}  and go on with that: traced values make new arrays.",
         )
+    if does.contains:
+        return f"`{does.text}`", f"Write  ({does.index} == {does.base}).any()  and choose with np.where or gc.cond."
+    if does.call in _BUILT_IN and needs != ARRAY:
+        return f"Python's {does.call}(…), which compares one after another,", f"Write  {_BUILT_IN[does.call]}."
     if does.formats:
         return f"the format in  {does.text}", "Return the array and print it outside; f'{x}' shows its dtype."
     if scipy and name:
@@ -55,6 +105,9 @@ def words(does: Doing, scipy: bool, needs: str, remedy: str) -> tuple[str, str]:
 
 def _of_numpy(call: str, name: str, remedy: str) -> tuple[str, str]:
     known = public_name(name)
+    if name in ON_PURPOSE and call in (f"np.{name}", f"numpy.{name}"):
+        reason, remedy = ON_PURPOSE[name]
+        return f"{call}(…) is refused: {reason}; it", remedy
     what = f"{call}(…) computes with NumPy arrays and"
     if known is None:
         return what, remedy
@@ -75,6 +128,9 @@ def _of_scipy(call: str, name: str) -> tuple[str, str]:
 
 
 def _of_an_index(does: Doing) -> tuple[str, str]:
+    joiner = _JOINERS.get(does.base.rpartition(".")[2])
+    if joiner is not None:
+        return f"{does.text}  joins NumPy arrays and", f"Write  {joiner}."
     if ":" in does.index:
         return (
             f"the slice in  {does.text}",
@@ -101,6 +157,9 @@ def unsupported(at: str, name: str, known: Iterable[str]) -> TraceError:
             f"{at}: np.{name} cannot be traced by gradc: traced arrays are immutable.\n"
             f"  Write  x = x.at[index].{_AT[ufunc]}(values)  and use the returned array."
         )
+    if name in ON_PURPOSE:
+        reason, remedy = ON_PURPOSE[name]
+        return TraceError(f"{at}: np.{name} is refused: {reason}.\n  {remedy}")
     near = get_close_matches(name.split(".")[-1], [k for k in known if k.isidentifier()], n=3, cutoff=0.8)
     hint = f"Nearest supported: {', '.join(near)}." if near else "See docs/ops.md for what is supported."
     return TraceError(f"{at}: np.{name} cannot be traced by gradc.\n  {hint}")

@@ -169,6 +169,8 @@ HISTOGRAMS = [
         *PLAIN[:4], "holes"),
 ]  # fmt: skip
 
+#: least squares of a matrix with condition 10, in two ways
+FITTED = 2000
 #: products and sums of at most n ≤ 8 terms
 TERMS = 32
 CALCULUS = [
@@ -201,6 +203,12 @@ CALCULUS = [
         "np.vander(z, 1);"
         "np.vander(z, 0)", *PLAIN[:4], "float16", ulps=TERMS),
     row("np.polymul(z, x[0]); np.polydiv(x[0], z[:1] + 9)", *FLOATS, ulps=TERMS),
+    row("np.polyfit(plain.arange(4) * .5, z, 2); np.polyfit(plain.arange(3.), x, 1);"
+        "np.polyfit([0., 1, 2, 4], z, 1, w=abs(z) + 1.);"
+        "np.polyfit([0., 1, 2, 4], z, 1, full=True); np.polyfit([0., 1, 2, 4], z, 1, cov=True)[1];"
+        "np.polyfit([0., 1, 2], x, 1, cov='unscaled'); np.polyfit([0., 1, 2], x, 1, cov=True)[1]",
+        "float64", "int64", ulps=FITTED),
+    row("np.i0(x); np.i0(9 * z); np.i0(np.astype(200 * z, 'float64'))", *FLOATS, "int64", ulps=8),
     row("np.geomspace(abs(z) + 1., 100, 5); np.geomspace(1., x * x + 0.5, 4, axis=-1);"
         "np.geomspace(-abs(z) - 1., -9., 3);"
         "np.geomspace(abs(z) + 1., 3., 4, endpoint=False); np.geomspace(abs(z) + 1., 100, 5, dtype='float32')",

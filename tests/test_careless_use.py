@@ -99,10 +99,10 @@ NEEDS_VALUES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: x if x == x else 0, "`if`"),
     (lambda x: x if np.allclose(x, x) else 0, "`if`"),
     (lambda x: x if np.isfinite(x).all() else 0, "`if`"),
-    (lambda x: max(x), "`if`"),
-    (lambda x: min(x[0], 1.0), "`if`"),
-    (lambda x: sorted(x), "`if`"),
-    (lambda x: any(x > 0), "`if`"),
+    (lambda x: max(x), r"np\.max\(x\)"),
+    (lambda x: min(x[0], 1.0), r"np\.minimum\(a, b\)"),
+    (lambda x: sorted(x), r"np\.sort\(x\)"),
+    (lambda x: any(x > 0), r"np\.any\(x\)"),
     (lambda x: float(x[0]), r"float\(x\)"),
     (lambda x: int(x[0]), r"static="),
     (lambda x: complex(x[0]), "Complex"),
@@ -136,15 +136,15 @@ NEEDS_VALUES: list[tuple[Callable[[Any], Any], str]] = [
     (_add_to_numpy, r"y = y \+ x"),
     (lambda x: np.add(x, 1.0, out=np.zeros(3)), "immutable"),
     (lambda x: np.sum(x, out=np.zeros(())), "immutable"),
-    (lambda x: np.copyto(np.zeros(3), x), "np.copyto cannot be traced"),
+    (lambda x: np.copyto(np.zeros(3), x), r"np\.copyto is refused(.|\n)*x = np\.where\(mask, new, x\)"),
     (lambda x: np.add.at(x, [0], 1), r"np\.add\.at cannot be traced(.|\n)*x\.at\[index\]\.add\(values\)"),
     (lambda x: np.maximum.at(x, [0], 1), r"x\.at\[index\]\.max\(values\)"),
     (lambda x: x.at[0], r"x\.at\[…\] without \.set\(v\)"),
     (lambda x: x.sort(), r"np\.sort"),
     (lambda x: np.linalg.eig(np.outer(x, x)), "complex"),
-    (lambda x: np.fft.fft(x), "fft cannot be traced"),
-    (lambda x: np.apply_along_axis(np.sum, 0, x), "cannot be traced"),
-    (lambda x: np.unique(x), "depend on traced values"),
+    (lambda x: np.fft.fft(x), r"np\.fft\.fft is refused: .*complex"),
+    (lambda x: np.frompyfunc(abs, 1, 1)(x), "cannot be traced"),
+    (lambda x: np.unique(x), r"depend on the values of(.|\n)*size=n"),
     (lambda x: np.nonzero(x), r"np\.where"),
     (lambda x: np.where(x > 0), r"np\.where\(mask"),
     (lambda x: x[x > 0], r"np\.where\(mask"),
@@ -205,7 +205,7 @@ WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda x: -(x > 0), gc.DTypeError, "not defined for"),
     (lambda x: (x > 0) - (x < 1), gc.DTypeError, "not defined for"),
     (lambda x: np.reciprocal(x.astype(int)), gc.DTypeError, "1 / x"),
-    (lambda x: x.fill(0), AttributeError, r"no \.fill(.|\n)*\.at\[index\]\.set"),
+    (lambda x: x.fill(0), AttributeError, r"no \.fill(.|\n)*np\.full_like\(x, value\)"),
     (lambda x: x.view(np.int64), AttributeError, r"no \.view"),
     (lambda x: np.broadcast_to(x[0], (2**40, 2**40)), gc.ShapeError, "more elements"),
 ]
@@ -280,7 +280,7 @@ def test_operands_that_know_better_are_asked():
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("inv", None), ("interp", None), ("svd", None), ("nanmedian", "median"), ("cumumlative_sum", "cumulative_sum")],
+    [("inv", None), ("frobnicate", None), ("svd", None), ("mediam", "median"), ("cumumlative_sum", "cumulative_sum")],
 )
 def test_names_are_suggested_only_when_they_are_near(name, near):
     message = str(unsupported("here", name, FUNCTIONS))

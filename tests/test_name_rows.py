@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -144,3 +145,16 @@ def test_derivatives_agree(text):
     """Forward, reverse, symbolic and finite differences."""
     report = gc.check_gradients(eval(f"lambda x, y, z: {text}", {"gnp": gnp}), *GROUPS["float64"])
     assert report.ok, str(report)
+
+
+def test_i0_is_within_four_units_in_the_last_place():
+    """Dense around the seam of its two series, and up to where it overflows."""
+    x = np.concatenate([np.linspace(0, 12, 400), np.geomspace(12, 713, 200), -np.geomspace(1e-9, 8, 50)])
+    exact = [mpmath.besseli(0, mpmath.mpf(float(v))) for v in x]
+    for found in (gnp.i0(x), gc.jit(gnp.i0)(x)):
+        errors = [abs((mpmath.mpf(float(a)) - b) / b) for a, b in zip(found, exact, strict=True)]
+        assert max(errors) <= 4 * 2.0**-52
+    for order, f in ((1, gc.grad(gnp.i0)), (2, gc.grad(gc.grad(gnp.i0)))):
+        for at in (0.0, 0.3, 7.9, 8.5, -20.0):
+            want = mpmath.diff(lambda v: mpmath.besseli(0, v), at, order)
+            np.testing.assert_allclose(f(at), float(want), rtol=1e-11, atol=1e-15)

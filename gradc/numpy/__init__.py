@@ -9,6 +9,7 @@ NumPy's protocols.  Start reading at `public` (how a function becomes both), the
 from __future__ import annotations
 
 from gradc.numpy import (
+    bessel,
     calculus,
     creation,
     elementwise,
@@ -27,6 +28,7 @@ from gradc.numpy import (
     statistics,
 )
 from gradc.numpy import einsum as _einsum
+from gradc.numpy.bessel import *
 from gradc.numpy.calculus import *
 from gradc.numpy.creation import *
 from gradc.numpy.einsum import *
@@ -46,6 +48,7 @@ from gradc.numpy.shapes import *
 from gradc.numpy.statistics import *
 
 __all__ = ["linalg"]
+__all__ += bessel.__all__
 __all__ += calculus.__all__
 __all__ += creation.__all__
 __all__ += _einsum.__all__

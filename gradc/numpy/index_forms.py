@@ -131,7 +131,8 @@ def _traced(index: Node) -> Node:
     if index.dtype == bool:
         raise TraceError(
             f"{here()}: indexing with the traced boolean {describe(index)}: the shape would depend on its values.\n"
-            "  Use np.where(mask, x, fill), or x * mask; to write, x.at[mask].set(scalar) works."
+            "  Use np.where(mask, x, fill), or x * mask, or  gradc.numpy.extract(mask, x, size=n)  with the number of "
+            "elements; to write, x.at[mask].set(scalar) works."
         )
     if index.dtype.kind not in "iu":
         raise IndexingError(f"{here()}: an index must be integer, got {describe(index)}; convert with .astype(int)")

@@ -98,7 +98,7 @@ def unstack(x: ArrayLike, *, axis: int = 0) -> tuple[Array, ...]:
     return tuple(squeeze(sliced(node, k, range(i, i + 1)), k) for i in range(node.shape[k]))
 
 
-@function("vstack")
+@function("vstack", "row_stack")
 def vstack(tup: Any, *, dtype: Any = None) -> Array:
     """Arrays under each other: along axis 0, vectors taken as rows."""
     return concatenate([at_least(p, 2) for p in nodes(tup)], 0, dtype=dtype)
@@ -246,6 +246,22 @@ def _rolled(x: Node, shift: int, axis: int) -> Node:
     if not cut:
         return x
     return joined([sliced(x, axis, range(cut, n)), sliced(x, axis, range(cut))], axis)
+
+
+@function("fft.fftshift")
+def fftshift(x: ArrayLike, axes: Axes = None) -> Array:
+    """The second half of each axis before the first, so that the middle stands where the beginning was."""
+    node = as_node(x)
+    along = axes_of(axes, node)
+    return roll(node, tuple(node.shape[k] // 2 for k in along), along)
+
+
+@function("fft.ifftshift")
+def ifftshift(x: ArrayLike, axes: Axes = None) -> Array:
+    """What `fftshift` did, undone."""
+    node = as_node(x)
+    along = axes_of(axes, node)
+    return roll(node, tuple(-(node.shape[k] // 2) for k in along), along)
 
 
 _INDEX_MODES: dict[str, Any] = {name: name for name in ("edge", "reflect", "symmetric", "wrap")}

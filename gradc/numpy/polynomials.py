@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import promoted
+from gradc.aval import finfo, promoted
 from gradc.errors import ShapeError, TraceError
 from gradc.node import FUNCTIONS, Node, as_node, describe, here, static_int
 from gradc.numpy.linear import convolve
@@ -20,7 +20,7 @@ from gradc.numpy.shapes import at_least, broadcast_to, flip, joined, reshaped, s
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
 
-__all__ = ["poly", "polyadd", "polyder", "polydiv", "polyint", "polymul", "polysub", "polyval", "vander"]
+__all__ = ["poly", "polyadd", "polyder", "polydiv", "polyfit", "polyint", "polymul", "polysub", "polyval", "vander"]
 
 
 def _coefficients(name: str, p: ArrayLike) -> Node:
@@ -116,6 +116,49 @@ def polydiv(u: ArrayLike, v: ArrayLike) -> tuple[Array, Array]:
         rest = FUNCTIONS["concatenate"]([taken, sliced(rest, 0, range(divisor.size, rest.size))])
     quotient = FUNCTIONS["concatenate"](parts) if parts else full((1,), 0, dtype)
     return quotient, rest if rest.size else full((1,), 0, dtype)
+
+
+@function("polyfit")
+def polyfit(
+    x: ArrayLike, y: ArrayLike, deg: int, rcond: Any = None, full: Any = False, w: ArrayLike = None, cov: Any = False
+) -> Any:
+    """The coefficients of the polynomial of degree ``deg`` with the least squares of distances at points (x, y).
+
+    ``y`` may be a matrix, of whose columns each has its own; ``w`` weighs the distances.  With ``full`` also the sum
+    of squares, rank, singular values and ``rcond``; with ``cov`` the covariances of the coefficients ("unscaled": as
+    if the weights were those of known variances).
+    """
+    points, values, count = as_node(x) + 0.0, as_node(y) + 0.0, static_int(deg, "deg") + 1
+    if count < 1 or points.ndim != 1 or not points.size:
+        given = f"{describe(points)}, {deg!r}"
+        raise ShapeError(f"{here()}: polyfit needs a degree >= 0 and a vector of points, got {given}")
+    if values.ndim not in (1, 2) or values.shape[0] != points.size:
+        raise ShapeError(f"{here()}: polyfit: {describe(values)} does not fit {points.size} points")
+    least = points.size * float(finfo(points.dtype).eps) if rcond is None else rcond
+    table = vander(points, count)
+    if w is not None:
+        weights = as_node(w) + 0.0
+        if weights.shape != points.shape:
+            raise ShapeError(f"{here()}: polyfit: weights of shape {weights.shape} for {points.size} points")
+        table = table * reshaped(weights, (points.size, 1))
+        values = values * reshaped(weights, (points.size, *(1,) * (values.ndim - 1)))
+    scale = FUNCTIONS["sqrt"](FUNCTIONS["sum"](table * table, 0))
+    scaled = table / scale
+    found, rest, rank, singular = FUNCTIONS["linalg.lstsq"](scaled, values, least)
+    found = found / reshaped(scale, (count, *(1,) * (values.ndim - 1)))
+    if full:
+        return found, rest, rank, singular, least
+    if not cov:
+        return found
+    spread = FUNCTIONS["linalg.inv"](FUNCTIONS["matmul"](FUNCTIONS["matrix_transpose"](scaled), scaled))
+    spread = spread / FUNCTIONS["outer"](scale, scale)
+    if isinstance(cov, str) and cov == "unscaled":
+        return found, spread if values.ndim == 1 else spread[:, :, None]
+    if points.size <= count:
+        raise ValueError(f"{here()}: polyfit: {points.size} points are too few to scale the covariances of {count}")
+    misfit = FUNCTIONS["matmul"](table, found) - values
+    factor = FUNCTIONS["sum"](misfit * misfit, 0) / (points.size - count)
+    return found, spread * factor if values.ndim == 1 else spread[:, :, None] * factor
 
 
 @function("poly")

@@ -369,6 +369,7 @@ MAKERS: dict[str, Maker] = {
     "include_initial": lambda c: "True", "a_max": lambda c: "0.5", "sorter": lambda c: "None",
     "choicelist": _several, "condlist": lambda c: f"[{_mask(c)}, {_mask(c)}]",
     "dropout.key": lambda c: "np.array([0, 3], np.uint32)", "dropout2d.key": lambda c: "np.array([1, 2], np.uint32)",
+    "kth": lambda c: "0",
     "searchsorted.v": _partner, "vdot.b": _partner, "sample": lambda c: f"{c.name}",
     "fweights": lambda c: literal(c.scope.random.integers(0, 4, c.first.shape[-1:])),
     "aweights": lambda c: literal(np.round(c.scope.random.uniform(0.1, 2, c.first.shape[-1:]), 2)),

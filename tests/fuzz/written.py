@@ -68,6 +68,7 @@ WRITTEN: dict[str, Callable[[Scope], str]] = {
     "gnp.polydiv": _written("gnp.polydiv({x}, [2.0, 1.0])[0]", "gnp.polydiv({x}, gnp.array([1.5, {y}[0]]))[0]", ndim=1),
     "gnp.polymul": _written("gnp.polymul([1.0, -2.0], 0.5 + gnp.square({x}))", ndim=1),
     "gnp.polyint": _written("gnp.polyint({x})", "gnp.polyint({x}, 2, k=[1.0, {y}[0]])", ndim=1),
+    "Node.choose": _written("gnp.astype({x} > 0, int).choose([{x}, {y}])"),
     "gnp.unwrap": _written("gnp.unwrap(4 * {x})", "gnp.unwrap({x}, period=1.5)", least=1),
     "gnp.gradient": _written("gnp.gradient({x}, 0.5, axis=0)", "gnp.gradient({x}, axis=-1, edge_order=2)",
                              "gnp.gradient({x}, gnp.cumsum(0.5 + abs({y})))", ndim=1),
