@@ -27,7 +27,9 @@ ATTRS = {name: dict(op.samples[0].attrs) for name, op in OPS.items() if op.kind 
 LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 BITWISE = {name for name in OPS if name.startswith("bitwise_")}
 #: ops whose algorithm has code on CPUs alone
-ON_CPUS_ALONE = {"eigh", "eigh_up_to_signs", "svd", "svd_up_to_signs", "eigvalsh", "svdvals"}
+ON_CPUS_ALONE = {
+    "eigh", "eigh_up_to_signs", "svd", "svd_up_to_signs", "eigvalsh", "svdvals", "pinv", "sqrtm", "lyapunov",
+}  # fmt: skip
 #: ops with results of any sign, which others that fix it stand for in comparisons
 OF_ANY_SIGN = {"eigh_up_to_signs", "svd_up_to_signs"}
 #: the operand dtypes where they are not all floats

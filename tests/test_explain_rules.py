@@ -33,6 +33,7 @@ from gradc.explain.formula import (
     times,
     total,
 )
+from gradc.explain.identities.inverses import inverse
 from gradc.explain.identities.structure import unit_matrix
 from gradc.explain.matching import Names
 from gradc.explain.rules import RULES, Rule, Simplifier
@@ -180,6 +181,9 @@ EXAMPLES: dict[str, Formula] = {
     "extent": product((3,), [Factor(v, (0,)), Factor(n, (), Fraction(-1))], Fraction(4)),
     "part of a constant": sliced(arranged(s, (), (4,)), (2,), (1,), (1,)),
     "part of what is placed": sliced(superposed(v, (5,), (1,), (1,)), (3,), (1,), (1,)),
+    "inverse of a transpose": inverse(arranged(A, (1, 0), (3, 3))),
+    "inverse": product((3, 3), [Factor(inverse(A), (0, 2)), Factor(A, (2, 3)), Factor(B, (3, 1))]),
+    "symmetric inverse": product((3,), [Factor(inverse(S), (1, 0)), Factor(v, (1,))]),
     "symmetric": product((3,), [Factor(S, (1, 0)), Factor(v, (1,))]),
     "diagonal kept": product((3, 3), [Factor(unit_matrix(3), (0, 1)), Factor(D, (0, 1))]),
     "positive": apply("absolute", (scaled(2, positive_matrix),), (3, 4)),

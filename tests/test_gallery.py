@@ -96,7 +96,8 @@ def shown_and_pulled(row: Row, graph: Graph, args: tuple) -> tuple[list[np.ndarr
     rng = np.random.default_rng(7)
     extra = [rng.normal(size=x.shape).astype(x.dtype) for x in graph.inputs[len(flat) :]]
     values = interpret((*graph.nodes, *graph.outputs), dict(zip(graph.inputs, [*flat, *extra], strict=True)))
-    inside = [np.abs(v[np.isfinite(v)]).max(initial=0.0) for v in map(np.asarray, values) if v.dtype.kind == "f"]
+    single = [np.asarray(v) for v in values if not isinstance(v, tuple)]  # some nodes have several results
+    inside = [np.abs(v[np.isfinite(v)]).max(initial=0.0) for v in single if v.dtype.kind == "f"]
     pulled = gc.vjp(row.function, *args)[1](extra[0] if extra else np.float64(1.0))
     wanted = leaves_of(tuple(pulled[i] for i in row.of))[0]
     shown = values[len(graph.nodes) :]

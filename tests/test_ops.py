@@ -70,10 +70,15 @@ WITHOUT_SYMPY = {
     "scatter": "combining at computed places; symbolic mode derives it from gather, equality and sums",
     **dict.fromkeys(("lu", "complete_lu"), "the pivots are chosen by size"),
     **dict.fromkeys(("qr", "eigh", "eigh_up_to_signs", "svd", "svd_up_to_signs"), "signs are chosen by size"),
-    **dict.fromkeys(("eigvalsh", "svdvals"), "roots of a polynomial of any degree"),
+    **dict.fromkeys(("eigvalsh", "svdvals", "sqrtm", "lyapunov"), "by the roots of a polynomial of any degree"),
+    "pinv": "small singular values are told by size",
+    **dict.fromkeys(("expm", "expm_slope"), "a series, of which as much is summed as a norm asks for"),
 }
 #: ops that no formula of their operands defines, so that there is no symbolic derivative
-WITHOUT_DEFINITION = {"eigh", "eigh_up_to_signs", "svd", "svd_up_to_signs", "eigvalsh", "svdvals"}
+WITHOUT_DEFINITION = {
+    "eigh", "eigh_up_to_signs", "svd", "svd_up_to_signs", "eigvalsh", "svdvals", "pinv", "sqrtm", "lyapunov",
+    "expm", "expm_slope",
+}  # fmt: skip
 
 
 def test_who_may_lack_a_sympy_meaning():

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from examples.gallery import curvature, learning, matrices, networks, pointwise, statistics
+from examples.gallery import curvature, inverses, learning, matrices, networks, pointwise, statistics
 from examples.gallery.row import Row
 
 GALLERY: dict[str, Sequence[Row]] = {
     "Element by element": pointwise.row,
     "Matrix derivatives": matrices.row,
+    "Inverses and determinants": inverses.row,
     "Least squares and regression": learning.row,
     "Jacobians and Hessians": curvature.row,
     "Networks": networks.row,

@@ -97,6 +97,21 @@ def _symmetric(rng: np.random.Generator, shape: tuple[int, int]) -> Any:
     return half + half.T
 
 
+def regular(n: int) -> tuple[Any, Any]:
+    """A matrix that is far from singular, and its transpose another one."""
+    return spec((n, n)), lambda rng, size: rng.normal(size=size) + 4 * np.eye(size[0])
+
+
+def definite(n: int) -> tuple[Any, Any]:
+    """A symmetric positive definite matrix."""
+    return spec((n, n)), _definite
+
+
+def _definite(rng: np.random.Generator, shape: tuple[int, int]) -> Any:
+    half = rng.normal(size=shape)
+    return half @ half.T + shape[0] * np.eye(shape[0])
+
+
 def onehot(rows: int, classes: int) -> tuple[Any, Any]:
     """Rows with one 1."""
     return spec((rows, classes)), lambda rng, size: np.eye(size[1])[rng.integers(0, size[1], size[0])]

@@ -90,6 +90,8 @@ class LatexPrinter:
     def _tight(self, x: Layout) -> tuple[str, int]:
         """Pieces that bind more tightly than a product."""
         match x:
+            case n.Transposed(n.Raised(base, n.Num(Fraction(numerator=-1, denominator=1)))):
+                return self._below_script(base) + r"^{-\top}", POSTFIX
             case n.Transposed(inner):
                 return self._below_script(inner) + r"^{\top}", POSTFIX
             case n.Raised(base, exponent):

@@ -39,6 +39,7 @@ from gradc.explain.formula import (
     value_of,
     varying_axes,
 )
+from gradc.explain.identities.inverses import cofactors, part, plain, solved, solved_triangle
 from gradc.explain.identities.structure import unit_matrix
 from gradc.explain.rules import Fact, Simplifier
 from gradc.interpret import topological
@@ -375,10 +376,24 @@ def _reordered(factors: Sequence[Factor], out: Sequence[int], shape: Shape) -> F
     return product(shape, [Factor(f.base, tuple(names[k] for k in f.labels), f.exponent) for f in factors])
 
 
+def _item(lifter: Lifter, node: Node, args: Args) -> Formula:
+    """A part of a factorisation, or a result of a loop or branch."""
+    operands = [lifter.formula(a) for a in node.args[0].args]
+    return part(node, operands) or result_of(node, operands)
+
+
 FORMS: dict[str, Form] = {
     "constant": _constant,
     "iota": _iota,
-    "item": lambda lifter, node, args: result_of(node, [lifter.formula(a) for a in node.args[0].args]),
+    "item": _item,
+    "inv": plain("inv"),
+    "det": plain("det"),
+    "cholesky": plain("cholesky"),
+    "solve": solved,
+    "triangular_solve": solved_triangle,
+    "cofactor": cofactors,
+    "eigvalsh": plain("eigenvalues"),
+    "svdvals": plain("singular_values"),
     "delta": _delta,
     "where": _where,
     "add": _add,

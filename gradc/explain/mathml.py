@@ -114,6 +114,8 @@ class MathmlPrinter:
     def _tight(self, x: Layout) -> tuple[str, int]:
         """Pieces that bind more tightly than a product."""
         match x:
+            case n.Transposed(n.Raised(base, n.Num(Fraction(numerator=-1, denominator=1)))):
+                return self._above(base, "<mrow><mo>−</mo><mo>⊤</mo></mrow>"), POSTFIX
             case n.Transposed(inner):
                 return self._above(inner, "<mo>⊤</mo>"), POSTFIX
             case n.Raised(base, exponent):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from gradc.explain.formula import UNIT, Apply, Factor, Formula, Labels, Number, Product, Sum, magnitude, varying_axes
+from gradc.explain.identities.inverses import is_inverse, is_unit
 from gradc.explain.layout import (
     Call,
     Fenced,
@@ -102,6 +103,11 @@ def _transposes(x: Layout) -> int:
     return _transposes(x.inner) if isinstance(x, Minus) else int(isinstance(x, Transposed))
 
 
+def _chained(x: Layout) -> Sequence[Layout]:
+    """The factors of a product of matrices: (Ab)(cᵀD) is AbcᵀD."""
+    return x.items if isinstance(x, Juxtaposed) else [x]
+
+
 class Matrices:
     """One product: factors as matrices between labels and vectors at labels, summed labels eliminated one by one."""
 
@@ -149,6 +155,7 @@ class Matrices:
         self.first = power(factors[0].base, magnitude(factors[0].exponent))
         self.width = x.shape[-1] if x.ndim else 1
         self.edges: list[_Edge] = []
+        self.pair: list[Layout] | None = None  #: an inverse and what it is multiplied by, if these two are all
         self.vectors: dict[int, tuple[list[Layout], list[Layout]]] = {}
         self.columns: set[int] = set()  #: labels whose vectors are columns (n, 1) already
         self.flat: list[Layout] = []  #: single vectors that are
@@ -182,6 +189,7 @@ class Matrices:
     def _group(self, members: Sequence[Factor]) -> _Edge:
         """Matrices between the same two labels: one elementwise product."""
         row, column = (k for k in members[0].labels if k != UNIT)
+        self.pair = self._closed(members)
         if members[0].exponent > 0 and any(_real(f.labels) == (column, row) for f in members) and row > column:
             row, column = column, row
         top, bottom = list[Layout](), list[Layout]()
@@ -192,10 +200,25 @@ class Matrices:
         top.sort(key=lambda i: isinstance(i, Mask))
         return _Edge(row, column, [quotient(top, bottom, elementwise=True)])
 
+    def _closed(self, members: Sequence[Factor]) -> list[Layout] | None:
+        """A⁻¹ and B, where the two factors are A⁻¹ and Bᵀ; A⁻¹ alone, where the other one is the identity."""
+        first = next((f for f in members if is_inverse(f.base)), None)
+        if first is None or len(members) != 2 or any(f.exponent != 1 for f in members):
+            return None
+        (other,) = (f for f in members if f is not first)
+        if is_unit(other.base):
+            return [self.power(first.base, Fraction(1))]
+        item = self.power(other.base, Fraction(1))
+        turned = item if _real(other.labels) != _real(first.labels) else transposed(item)
+        tail = list(turned.items) if isinstance(turned, Juxtaposed) else [turned]
+        return [self.power(first.base, Fraction(1)), *tail]
+
     # -- elimination -------------------------------------------------------------------------------------------------
 
     def result(self) -> Layout:
         if self._whole_sum():
+            if self.pair is not None:
+                return Call("tr", (side_by_side(self.pair),))
             return Summed((), self.edges[0].layout, mean=self._is_mean(self.edges[0].row, self.edges[0].column))
         if len(self.edges) > 1 and not self.out and not self.vectors and all(self._degree(k) == 2 for k in self.sums):
             return self._trace()
@@ -213,7 +236,7 @@ class Matrices:
         self.averaged -= set(labels)
         return True
 
-    def _touching(self, k: int) -> list[_Edge]:
+    def _touching(self, k: int | None) -> list[_Edge]:
         return [e for e in self.edges if k in (e.row, e.column)]
 
     def _degree(self, k: int) -> int:
@@ -239,11 +262,13 @@ class Matrices:
             self._chain(touching[0], touching[1], k, quotient(top, bottom, True) if top or bottom else None)
 
     def _scales_columns(self, edge: _Edge, k: int) -> bool:
-        """Whether Σⱼ (A ⊙ v) reads better than Av: an elementwise product, or a column that is shown again in rows."""
+        """Whether Σⱼ (A ⊙ v) reads better than Av: an elementwise product, or a column that is shown again in rows,
+        which it is not in an outer product with what lies along them."""
         if k == edge.column and len(edge.items) == 1 and isinstance(edge.items[0], Hadamard):
             return True
         other = edge.row if edge.column == k else edge.column
-        return other == self.row and self.column is not None and self.width > 1
+        shown = other == self.row and self.column is not None and self.width > 1
+        return shown and not self._touching(self.column) and self.column not in self.vectors
 
     def _summed_along(self, edge: _Edge, k: int, scales: Sequence[Layout]) -> None:
         """Σᵢ A or Σⱼ A: the vector that is left of a matrix, which says itself along which axis it lies."""
@@ -324,7 +349,7 @@ class Matrices:
             if left is None:
                 return right
             if right is not None:
-                return side_by_side([left, transposed(right)])
+                return side_by_side([*_chained(left), *_chained(transposed(right))])
             return left if row in self.columns or self.width == 1 else _repeated(left)
         if self.edges[0].items == [Ident("I")] and len(self.vectors) == 1:
             return Call("diag", (self._vector(*self.vectors),))

@@ -510,6 +510,15 @@ def title_of(node: Node) -> str:
     return next(iter(bodies(node).values())).title.replace(" ", "_")
 
 
+def _named(title: str) -> Callable[[tuple[Layout, ...], Apply], Layout]:
+    """A function of its operands alone, by another name."""
+    return lambda args, x: Call(title, args)
+
+
+def _log_of_det(args: tuple[Layout, ...], x: Apply) -> Layout:
+    return Call("log", (Fenced(Call("det", args)),))
+
+
 def _result(args: tuple[Layout, ...], x: Apply) -> Layout:
     """A result of a loop, a branch or an equation, numbered from 1 where there are several.
 
@@ -523,6 +532,21 @@ def _result(args: tuple[Layout, ...], x: Apply) -> Layout:
 
 CALLS: dict[str, Callable[[tuple[Layout, ...], Apply], Layout]] = {
     "item": _result,
+    "inv": lambda args, x: Raised(args[0], Num(Fraction(-1))),
+    "det": _named("det"),
+    "log_of_det": _log_of_det,
+    "sign_of_det": lambda args, x: Call("sign", (Call("det", args),)),
+    "cholesky": _named("chol"),
+    "eigenvalues": _named("λ"),
+    "eigenvectors": _named("V"),
+    "singular_values": _named("σ"),
+    "left_vectors": _named("U"),
+    "right_vectors": lambda args, x: Transposed(Call("V", args)),
+    "orthogonal": _named("Q"),
+    "triangular": _named("R"),
+    "lower": _named("lower"),
+    "upper": _named("upper"),
+    "expm": _named("exp"),
     "indicator": lambda args, x: Mask(args[0]),
     "real": lambda args, x: args[0],
     "cast": lambda args, x: args[0],

@@ -27,6 +27,11 @@ from gradc.explain.identities.exponentials import (
     softmax_shift,
 )
 from gradc.explain.identities.facts import root_of_power, sign_of_positive, transpose_of_symmetric, unit_of_diagonal
+from gradc.explain.identities.inverses import (
+    inverse_cancels,
+    inverse_of_transposed,
+    symmetric_inverse,
+)
 from gradc.explain.identities.polynomials import common_denominator, common_factor, multiplied_out
 from gradc.explain.identities.selection import (
     extremum_mask,
@@ -172,6 +177,9 @@ RULES: tuple[Rule, ...] = (
     Rule("extent", "n·a/n = a, n the extent of an axis", extent_cancels),
     Rule("part of a constant", "a part of an array that is the same everywhere", part_of_constant),
     Rule("part of what is placed", "place(a, I)[I] = a, place(a, I)[J] = 0", part_of_placed),
+    Rule("inverse of a transpose", "(Aᵀ)⁻¹ = (A⁻¹)ᵀ, (A⁻¹)⁻¹ = A, but at a singular A", inverse_of_transposed),
+    Rule("inverse", "A⁻¹A = I, but at a singular A", inverse_cancels),
+    Rule("symmetric inverse", "A⁻ᵀ = A⁻¹, where A is symmetric, but at a singular A", symmetric_inverse),
     Rule("symmetric", "Aᵀ = A, where A is declared symmetric", transpose_of_symmetric),
     Rule("diagonal kept", "I ⊙ D = D, where D is declared diagonal", unit_of_diagonal),
     Rule("positive", "|a| = a, relu a = a, sign a = 1, 1[a > 0] = 1, where a is positive", sign_of_positive),

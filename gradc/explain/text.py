@@ -87,6 +87,8 @@ class TextPrinter:
     def _tight(self, x: Layout) -> tuple[str, int]:
         """Pieces that bind more tightly than a product."""
         match x:
+            case n.Transposed(n.Raised(base, n.Num(Fraction(numerator=-1, denominator=1)))):
+                return self.at_least(base, ATOM) + self._pick("⁻ᵀ", "^-T"), POSTFIX
             case n.Transposed(inner):
                 return self.at_least(inner, ATOM) + self._pick("ᵀ", "^T"), POSTFIX
             case n.Raised(base, exponent):

@@ -205,8 +205,43 @@ def _item(args: Sequence[Node], x: Apply, dtype: Any) -> Node:
     return item(of.rebuilt(given), x.attrs["index"])
 
 
+def _unchecked(name: str) -> Meaning:
+    """An op of whole matrices, NaN where it fails."""
+    return lambda args, x, dtype: OPS[name].make(args, check=False)
+
+
+def _part_of(name: str, index: int) -> Meaning:
+    """One result of a factorisation."""
+    return lambda args, x, dtype: item(OPS[name].make(args, check=False, **x.attrs), index)
+
+
+def _triangle(name: str) -> Meaning:
+    """A triangle, with 1 on the diagonal if that is not read."""
+
+    def part(args: Sequence[Node], x: Apply, dtype: Any) -> Node:
+        (t,), unit = args, x.attrs["unit"]
+        offset = (-1 if name == "tril" else 1) if unit else 0
+        kept: Node = FUNCTIONS[name](t, offset)
+        return kept + constant(np.eye(x.shape[-1], dtype=dtype)) if unit else kept
+
+    return part
+
+
 DISPLAY: dict[str, Meaning] = {
     "item": _item,
+    "inv": _unchecked("inv"),
+    "cholesky": _unchecked("cholesky"),
+    "eigenvalues": _unchecked("eigvalsh"),
+    "singular_values": _unchecked("svdvals"),
+    "sign_of_det": _part_of("slogdet", 0),
+    "log_of_det": _part_of("slogdet", 1),
+    "eigenvectors": _part_of("eigh", 1),
+    "left_vectors": _part_of("svd", 0),
+    "right_vectors": _part_of("svd", 2),
+    "orthogonal": _part_of("qr", 0),
+    "triangular": _part_of("qr", 1),
+    "lower": _triangle("tril"),
+    "upper": _triangle("triu"),
     "indicator": lambda args, x, dtype: cast(args[0], dtype),
     "real": lambda args, x, dtype: cast(args[0], dtype),
     "softmax": _softmax,

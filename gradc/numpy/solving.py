@@ -225,17 +225,18 @@ def cond(x: ArrayLike, p: Any = None) -> Array:
     node = matrices(x, "cond")
     if not node.size:
         raise ShapeError(f"{here()}: cond is not defined of empty matrices, got {describe(node)}")
-    found = _cond(node, p=p)
-    unknown = dsl.isnan(found) & ~dsl.any(dsl.isnan(node), axis=(-2, -1))
-    return dsl.where(unknown, np.inf, found)
+    return _cond(node, p=p)
 
 
 @wide
 def _cond(a: Node, *, p: Any) -> Node:
     if p is None or p in (2, -2):
         s = OPS["svdvals"].make((a,), check=False)
-        return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+        above, below = (s[..., -1], s[..., 0]) if p == -2 else (s[..., 0], s[..., -1])
+        return dsl.where(below == 0, np.inf, above / below)
     matrices(a, "cond", square=True)
     other = OPS["inv"].make((a,), check=False)
     norm = FUNCTIONS["linalg.matrix_norm"]
-    return norm(a, ord=p) * norm(other, ord=p)
+    found = norm(a, ord=p) * norm(other, ord=p)
+    unknown = dsl.isnan(found) & ~dsl.any(dsl.isnan(a), axis=(-2, -1))
+    return dsl.where(unknown, np.inf, found)

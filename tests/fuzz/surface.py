@@ -43,11 +43,6 @@ LEFT_OUT: dict[str, str] = {
     "gnp.polyfit": "least squares by singular values have no symbolic derivative",
     "Node.to_device": "the array itself",
     **dict.fromkeys(("Node.item", "Node.sort", "Node.tolist", "gnp.linalg.eig", "gnp.linalg.eigvals"), REFUSED),
-    **dict.fromkeys(
-        ("gnp.linalg.cond", "gnp.linalg.eigh", "gnp.linalg.eigvalsh", "gnp.linalg.lstsq", "gnp.linalg.matrix_rank",
-         "gnp.linalg.pinv", "gnp.linalg.svd", "gnp.linalg.svdvals", "gc.linalg.sqrtm"),
-        "it runs on the interpreter alone",
-    ),
     "Node.rebuilt": "the compiler's, not the user's",
 }  # fmt: skip
 #: names of the package that are tools around programs, not parts of one
