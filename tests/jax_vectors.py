@@ -65,6 +65,9 @@ CLOSE = (
     "r.gumbel(k, (40,), 'float32')", "r.gumbel(k, (40,))", "r.gumbel(k, (40,), 'float32', mode='high')",
     "r.cauchy(k, (40,), 'float32')", "r.cauchy(k, (40,))", "r.truncated_normal(k, -1.0, 2.0, (40,), 'float32')",
     "r.truncated_normal(k, -1.0, 2.0, (9,))", "r.truncated_normal(k, np.array([-2.0, 0.5]), 1.5)",
+    "r.orthogonal(k, 4)", "r.orthogonal(k, 2, (2,), m=3)",
+    "r.multivariate_normal(k, np.array([1.0, -2.0]), np.array([[2.0, 0.5], [0.5, 1.0]]), (3,))",
+    "r.multivariate_normal(k, np.zeros((2, 3), 'f4'), np.diag(np.float32([1.0, 2.0, 0.5])), dtype='float32')",
 )  # fmt: skip
 
 

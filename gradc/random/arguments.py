@@ -107,6 +107,14 @@ def parameter(value: ArrayLike, what: str, shape: Shape, dtype: np.dtype[Any], n
     return broadcast_to(cast(node, dtype), shape)
 
 
+def positive_parameter(value: ArrayLike, what: str, shape: Shape, dtype: np.dtype[Any], name: str) -> Node:
+    """A parameter that must be positive: ValueError for one that is known and is not."""
+    known = value if not isinstance(value, Node) else np.ones(())
+    if not np.all(np.asarray(known) > 0):
+        raise ValueError(f"{here()}: {full_name(name)}: {what} must be positive, got {value!r:.60}")
+    return parameter(value, what, shape, dtype, name)
+
+
 def result_shape(shape: Any, name: str, **parameters: ArrayLike) -> Shape:
     """The shape asked for; where none is, that to which the parameters broadcast."""
     if shape is not None:

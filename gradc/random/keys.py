@@ -99,7 +99,7 @@ def split(key: ArrayLike, num: int | Sequence[int] = 2) -> Array:
     shape = shape_of(num)
     words = _words(key, "split")
     note(key, Use.SPLIT)
-    return _stacked(*(_encrypted(words, _counter(shape), part) for part in ("high", "low")))
+    return _stacked(*(_encrypted(words, counter_of(shape), part) for part in ("high", "low")))
 
 
 @of_keys
@@ -135,8 +135,8 @@ def words_of(key: ArrayLike, name: str) -> list[Node]:
 def bits_of(words: Sequence[Node], shape: Shape, dtype: np.dtype[Any]) -> Node:
     """Bits of an array of ``shape``, of the two words of a key that is used for nothing else."""
     if dtype == TWO_WORDS:
-        return _encrypted(words, _counter(shape), "both")
-    found = _encrypted(words, _counter(shape), "xor")
+        return _encrypted(words, counter_of(shape), "both")
+    found = _encrypted(words, counter_of(shape), "xor")
     return found if dtype == WORD else as_dtype(found, dtype)
 
 
@@ -178,7 +178,7 @@ def _encrypted(words: Sequence[Node], counter: Sequence[Node], part: str) -> Nod
     return OPS["threefry"].make([broadcast_to(w, shape) for w in (*words, *counter)], part=part)
 
 
-def _counter(shape: Shape) -> tuple[Node, Node]:
+def counter_of(shape: Shape) -> tuple[Node, Node]:
     """The number of each element of an array, in order, as two words."""
     size = int(np.prod(shape, dtype=object))
     if size <= 1:

@@ -10,13 +10,12 @@ Start reading at `exponential.Exponential.exp`.
 
 from __future__ import annotations
 
+from gradc.codegen.elementary.counts import Counts
 from gradc.codegen.elementary.fused import Fused
 from gradc.codegen.elementary.number_format import NumberFormat
-from gradc.codegen.elementary.polygamma import Polygamma
 from gradc.codegen.elementary.power import Power
-from gradc.codegen.elementary.randomness import Randomness
 from gradc.codegen.elementary.stumpff import Stumpff
 
 
-class Elementary(Fused, Polygamma, Randomness, Stumpff, Power, NumberFormat):
+class Elementary(Fused, Counts, Stumpff, Power, NumberFormat):
     """All elementary functions, as methods of a `Lanes`."""
