@@ -154,7 +154,7 @@ def test_what_fails_says_so() -> None:
 
 
 def test_integers_begin_and_float32_ends_where_float32_can() -> None:
-    assert gc.minimize(lambda x: (x - 2) ** 2, 5).x == pytest.approx(2)
+    assert gc.minimize(lambda x: (x - 2) ** 2, 5, method="BFGS").x == pytest.approx(2)  # as SciPy writes it
     found = gc.minimize(rosenbrock, START.astype(np.float32))
     assert found.success and found.x.dtype == np.float32
     np.testing.assert_allclose(found.x, 1, rtol=2e-2)
@@ -168,6 +168,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no method": (lambda: gc.minimize(rosenbrock, START, method="simplex"), ValueError, "'trust-ncg'"),
     "no tuple": (lambda: gc.minimize(rosenbrock, START, 1.0), TypeError, "args must be a tuple"),  # type: ignore[arg-type]
     "no unknowns": (lambda: gc.minimize(rosenbrock, []), TypeError, "no array"),
+    "no numbers": (lambda: gc.minimize(rosenbrock, np.zeros(0)), gc.ShapeError, "x0 holds no numbers"),
     "no steps": (lambda: gc.minimize(rosenbrock, START, maxiter=2.5), TypeError, "maxiter"),  # type: ignore[arg-type]
     "words": (lambda: gc.jit(lambda x: gc.minimize(rosenbrock, x).message)(START), gc.TraceError, "status"),
 }  # fmt: skip
@@ -179,3 +180,16 @@ def test_bad_input_is_refused_by_name_and_line(name: str) -> None:
     with pytest.raises(error, match=words) as caught:
         call()
     assert "test_minimize.py" in str(caught.value)
+
+
+def test_a_minimum_of_minima() -> None:
+    """min over u of (x(u) − 1)² + u²/10 with x(u) = u/(1 + p), so u = (1 + p)⁻¹ / ((1 + p)⁻² + 1/10)."""
+
+    def outer(p: Any) -> Any:
+        inner = lambda u: gc.minimize(lambda x: (x - u) ** 2 + p * x**2, 0.0).x
+        return gc.minimize(lambda u: (inner(u) - 1) ** 2 + 0.1 * u**2, 0.0).x
+
+    q = 1 / 2.0
+    np.testing.assert_allclose(outer(1.0), q / (q**2 + 0.1), rtol=1e-7)
+    slope = (0.1 - q**2) / (q**2 + 0.1) ** 2 * -(q**2)
+    np.testing.assert_allclose(gc.grad(outer)(1.0), slope, rtol=1e-6)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import integrate, optimize
+from scipy import integrate, optimize, sparse
 
 import gradc as gc
-from gradc.scipy import optimization
+from gradc.scipy import flat, optimization
 
 
 def rosenbrock(t: dict[str, Any], a: Any = 1.0) -> Any:
@@ -49,8 +49,8 @@ def test_bounds_in_every_form() -> None:
         found = gc.scipy.minimize(square, start, bounds={"x": ends, "y": None})
         np.testing.assert_allclose(found.x["x"], [1, -1], atol=1e-6)
         assert found.x["y"] == pytest.approx(5, abs=1e-5)
-    flat = gc.scipy.minimize(square, start, bounds=optimize.Bounds([-1, -1, -9], [1, 1, 3]))
-    assert flat.x["y"] == pytest.approx(3)
+    held = gc.scipy.minimize(square, start, bounds=optimize.Bounds([-1, -1, -9], [1, 1, 3]))
+    assert held.x["y"] == pytest.approx(3)
     single = gc.scipy.minimize(lambda x: (x - 4) ** 2, 0.0, bounds=(0, 3))
     assert single.x == pytest.approx(3)
 
@@ -90,6 +90,25 @@ def test_least_squares_gets_the_jacobian() -> None:
         residuals, {"a": 1.0, "k": 0.5}, data, bounds={"a": None, "k": (0, 1)}, loss="soft_l1"
     )
     assert held.x["k"] == pytest.approx(1.0) and held.grad["a"].shape == ()
+
+
+def test_large_jacobians_of_mostly_zeros_are_sparse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain whose links have one length: SciPy is handed scipy.sparse matrices, and finds the same as with dense."""
+    n = 110
+    residuals = lambda t, rest: np.concatenate(
+        [10 * ((t["x"][1:] - t["x"][:-1]) ** 2 - rest), t["x"][:1], 0.1 * t["x"]]
+    )
+    start = {"x": np.linspace(0, 1.1 * n, n)}
+    found = gc.scipy.least_squares(residuals, start, args=(1.0,))
+    assert sparse.issparse(found.jac) and found.success
+    links = optimize.NonlinearConstraint(lambda t: (t["x"][1:] - t["x"][:-1]) ** 2, 0.5, 1.0)
+    square = lambda t: (t["x"] ** 2).sum()
+    held = gc.scipy.minimize(square, start, method="trust-constr", constraints=links, options={"maxiter": 3})
+    assert sparse.issparse(held.jac[0])
+    monkeypatch.setattr(flat, "LEAST_SPARSE", n**3)
+    dense = gc.scipy.least_squares(residuals, start, args=(1.0,))
+    assert not sparse.issparse(dense.jac)
+    np.testing.assert_allclose(found.cost, dense.cost, rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["hybr", "lm", "krylov"])

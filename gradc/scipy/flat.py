@@ -16,10 +16,12 @@ import numpy as np
 from gradc import tree
 from gradc.api.bodies import Leaves, required_function
 from gradc.api.compiled import jit
+from gradc.api.jacobian import jacobian
 from gradc.containers import leaves_of
 from gradc.errors import DTypeError, TraceError
 from gradc.node import Node, here
-from gradc.trace import function_name
+from gradc.sparse import sparse_jacobian
+from gradc.trace import function_name, trace
 
 
 def optimize_of(whose: str) -> Any:
@@ -53,6 +55,10 @@ def refuse_traced(values: Any, whose: str, instead: str) -> None:
             f"{here()}: gc.scipy.{whose} was called with a traced value, and SciPy works on numbers.\n"
             f"  Inside a trace {instead}."
         )
+
+
+#: A Jacobian of so many elements, of which at most such a part may not be zero, is handed over as a sparse matrix.
+LEAST_SPARSE, MOST_FILLED = 10_000, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +116,16 @@ class Flat:
             return native(*(np.asarray(x, np.float64) if isinstance(x, np.ndarray) else x for x in given))
 
         return call
+
+    def jacobian(self, f: Callable[..., Any], args: tuple[Any, ...], sparse: bool) -> Callable[..., Any]:
+        """The compiled Jacobian of a function of vectors; ``sparse`` where SciPy takes it so, and it is large enough
+        and mostly zeros: then a `scipy.sparse` matrix."""
+        rows = trace(f, self.start, *args).outputs[0].size if sparse else 0
+        if rows * self.start.size >= LEAST_SPARSE:
+            found = sparse_jacobian(f).prepare(self.start, *args)
+            if found.pattern.entries <= MOST_FILLED * rows * self.start.size:
+                return lambda x, *rest: found(np.asarray(x, np.float64), *rest)
+        return self.compiled(jacobian(f))
 
     def tree(self, vector: Any) -> Any:
         """A vector of SciPy's as a tree like the guess."""

@@ -45,7 +45,8 @@ def minimize(
     Newton-CG, trust-ncg, trust-krylov and trust-constr; the Hessian for dogleg and trust-exact.  ``bounds`` nests like
     ``x0``, with a pair (low, high) for each array, numbers or arrays or None, or SciPy's list of pairs for a vector.
     ``constraints`` are SciPy's: dicts with "type" and "fun", or `NonlinearConstraint`, of functions of trees that
-    return floats in any tree; their Jacobians, and for trust-constr Hessians, are compiled, so they need none.
+    return floats in any tree; their Jacobians (for trust-constr sparse ones where they are large and mostly
+    zeros, and Hessians) are compiled, so they need none.
     `LinearConstraint` and `Bounds` speak of the vector of all leaves, in the order of `gradc.tree.leaves`.
 
     Returns SciPy's `OptimizeResult`; ``x``, and ``jac`` where it is a gradient, nest like ``x0``.  Raises ImportError
@@ -132,7 +133,7 @@ def _nonlinear(
 ) -> Any:
     """low ≤ fun(x) ≤ high; methods other than trust-constr take the Jacobian alone."""
     f = flat.on_vectors(fun)
-    more: dict[str, Any] = {"jac": flat.compiled(jacobian(f))}
+    more: dict[str, Any] = {"jac": flat.jacobian(f, (), sparse=method == "trust-constr")}
     if method == "trust-constr":
         more |= {"hess": flat.compiled(lambda x, v: hessian(lambda x: f(x) @ v)(x)), "keep_feasible": keep_feasible}
     return optimize.NonlinearConstraint(flat.compiled(f), low, high, **more)
@@ -192,7 +193,8 @@ def _spread(side: Any, shape: tuple[int, ...], name: str, whose: str) -> np.ndar
 def least_squares(
     fun: Callable[..., Any], x0: Any, args: Any = (), bounds: Any = None, method: str = "trf", **options: Any
 ) -> Any:
-    """`scipy.optimize.least_squares` of the residuals ``fun(x, *args)``, floats in any tree, with a compiled Jacobian.
+    """`scipy.optimize.least_squares` of the residuals ``fun(x, *args)``, floats in any tree, with a compiled Jacobian,
+    sparse where that is large and mostly zeros (not for "lm").
 
     ``bounds`` as in `minimize`; ``options`` are SciPy's (``loss``, ``ftol``, ``x_scale`` …).  Returns SciPy's result;
     ``x`` and ``grad`` nest like ``x0``, ``fun`` and ``jac`` are of the vectors.
@@ -209,8 +211,8 @@ def least_squares(
     limits = flat_bounds(bounds, x0, flat)
     ends = (-np.inf, np.inf) if limits is None else (limits.lb, limits.ub)
     result = optimize.least_squares(
-        flat.compiled(f), flat.start, jac=flat.compiled(jacobian(f)), bounds=ends, method=method, args=flat.args,
-        **options,
+        flat.compiled(f), flat.start, jac=flat.jacobian(f, flat.args, method != "lm"), bounds=ends, method=method,
+        args=flat.args, **options,
     )  # fmt: skip
     result["x"], result["grad"] = flat.tree(result["x"]), flat.tree(result["grad"])
     return result

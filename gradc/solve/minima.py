@@ -186,8 +186,11 @@ def minimize(
     """
     whose = "minimize"
     title = required_function(f, whose, "a function f(x, *args)")
-    least_squares = chosen(method, METHODS, "method", whose) in LEAST_SQUARES
+    method = chosen(method, METHODS, "method", whose)
+    least_squares = method in LEAST_SQUARES
     given = unknowns(x0, "x0", whose)
+    if not any(a.size for a in given.avals):
+        raise ShapeError(f"{here()}: {whose}: x0 holds no numbers: {', '.join(map(str, given.avals))}")
     tol = epsilon_of(given) ** 0.5 if tol is None else static_number(tol, "tol", whose)
     most = static_count(maxiter, "maxiter", whose, 200 * max(1, sum(a.size for a in given.avals)))
     function = Traced.of(with_args(f, args, title), given)

@@ -94,7 +94,8 @@ def odeint(
     given, times = unknowns(y0, "y0", whose), _times(t, whose)
     field = _field(f, args, given, times, title, whose)
     control = None
-    if chosen(method, METHODS, "method", whose) != "rk4":
+    method = chosen(method, METHODS, "method", whose)
+    if method != "rk4":
         step, order = steps.METHODS[method]
         least = epsilon_of(given) ** 0.5
         control = Control(

@@ -16,11 +16,12 @@ from gradc.node import Node, here
 
 
 def chosen(value: Any, known: Iterable[str], what: str, whose: str) -> str:
-    """A word that is ``known``; ValueError, which lists these, for any other."""
+    """A word that is ``known``, in small or capital letters; ValueError, which lists these, for any other."""
     names = list(known)
-    if not isinstance(value, str) or value not in names:
+    word = value.lower() if isinstance(value, str) else value
+    if word not in names:
         raise ValueError(f"{here()}: {whose}: {what}={value!r:.40}; expected one of {', '.join(map(repr, names))}")
-    return value
+    return str(word)
 
 
 def static_number(value: Any, what: str, whose: str) -> float:
