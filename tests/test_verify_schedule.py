@@ -214,6 +214,18 @@ def test_what_a_result_keeps_of_a_given_input_need_not_be_written() -> None:
     verify(stages.schedule, stages.lowered)
 
 
+def test_a_loop_over_nothing_reads_nothing() -> None:
+    """A constant of no elements that a body takes has no memory, whether or not it is an array of its own."""
+
+    def body(i: Any, c: Any) -> Any:
+        return np.tanh(c * np.sum(c, axis=0) / 6)
+
+    looped = lambda x: np.sum(gc.fori_loop(1, 4, body, x))
+    for shape in ((3, 0), (0, 3), (0,)):
+        stages = planned(gc.grad(looped), gc.spec(shape))
+        verify(stages.schedule, stages.lowered)
+
+
 def test_an_input_that_was_not_given_away_is_never_written() -> None:
     stages = planned(updated, gc.spec((40, 40)), gc.spec((40, 40)))
     with pytest.raises(ScheduleError, match="lies in input 0"):

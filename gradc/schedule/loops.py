@@ -218,7 +218,7 @@ def _read(x: Node, shop: LoopShop, work: list[Work]) -> int:
     """The slot of an operand; what is no array yet becomes one first."""
     if x in shop.slots.buffers:
         return shop.slots.reading(x)
-    slot = shop.slots.own(dtype_name(x.dtype), max(x.size, 1))
+    slot = shop.slots.own(dtype_name(x.dtype), x.size)
     if x.size:
         work.append(shop.woven(shop.slots, lambda w: nests.written_nest(w, x, slot)))
     return slot
