@@ -12,6 +12,7 @@ import pytest
 
 import gradc as gc
 from gradc import optim
+from tests.peers.cases import gradient, start
 
 # -- schedules that optax has not --------------------------------------------------------------------------------------
 
@@ -171,6 +172,83 @@ def test_private_gradients_are_clipped_one_by_one() -> None:
     assert count == sum(np.linalg.norm(g) > 2 for g in single)
     with pytest.raises(ValueError, match="examples along axis 0"):
         optim.per_example_global_norm_clip({"a": np.ones(3), "b": np.ones(())}, 1.0)
+
+
+# -- preconditioners ---------------------------------------------------------------------------------------------------
+
+
+def _stepped(optimizer: optim.Optimizer, count: int) -> Any:
+    """The parameters of the problem of `tests/peers` after some compiled steps."""
+    params, state = start(), optimizer.init(start())
+    step = gc.jit(optimizer.update)
+    for i in range(count):
+        u, state = step(gradient(params, i), state, params)
+        params = optim.apply_updates(params, u)
+    return params
+
+
+def _root(c: Any, exponent: float) -> Any:
+    values, vectors = np.linalg.eigh(c)
+    return vectors * np.maximum(values, 1e-4) ** exponent @ vectors.T
+
+
+def test_shampoo_is_the_formula_of_its_paper() -> None:
+    params = start()
+    sides = {k: [1e-4 * np.eye(n) for n in p.shape] for k, p in params.items()}
+    total = 1e-4
+    for i in range(20):
+        for k, g in gradient(params, i).items():
+            if k == "c":
+                total += g**2
+                u = g / np.sqrt(total)
+            elif k == "b":
+                sides[k][0] += np.outer(g, g)
+                u = _root(sides[k][0], -1 / 2) @ g
+            else:
+                sides[k][0] += g @ g.T
+                sides[k][1] += g.T @ g
+                u = _root(sides[k][0], -1 / 4) @ g @ _root(sides[k][1], -1 / 4)
+            params[k] = params[k] - 0.1 * u
+    found = _stepped(optim.shampoo(0.1), 20)
+    for k in params:
+        np.testing.assert_allclose(found[k], params[k], rtol=1e-9, atol=1e-11)
+
+
+def test_soap_is_the_formula_of_its_paper() -> None:
+    params = start()
+    m, v = ({k: np.zeros_like(p) for k, p in params.items()} for _ in range(2))
+    c = {k: [np.zeros((n, n)) for n in p.shape] for k, p in params.items() if p.ndim > 1}
+    q = {k: [np.eye(n) for n in p.shape] for k, p in params.items() if p.ndim > 1}
+    for t in range(1, 21):
+        for k, g in gradient(params, t - 1).items():
+            a, b = q.get(k, (1.0, 1.0))
+            turn = (lambda x, a=a, b=b: a.T @ x @ b) if k in q else (lambda x: x)
+            back = (lambda x, a=a, b=b: a @ x @ b.T) if k in q else (lambda x: x)
+            m[k] = 0.9 * m[k] + (1 - 0.9) * g
+            v[k] = 0.95 * v[k] + (1 - 0.95) * turn(g) ** 2
+            u = back(turn(m[k]) / (1 - 0.9**t) / (np.sqrt(v[k] / (1 - 0.95**t)) + 1e-8))
+            if k in q:
+                c[k] = [0.8 * old + (1 - 0.8) * new for old, new in zip(c[k], (g @ g.T, g.T @ g), strict=True)]
+                if t == 1 or t % 3 == 0:
+                    q[k] = [np.linalg.qr(x @ old)[0] for x, old in zip(c[k], q[k], strict=True)]
+            params[k] = params[k] - 0.1 * (u + 0.01 * params[k])
+    found = _stepped(optim.soap(0.1, 0.9, shampoo_beta=0.8, precondition_frequency=3), 20)
+    for k in params:
+        np.testing.assert_allclose(found[k], params[k], rtol=1e-9, atol=1e-11)
+
+
+def test_preconditioners_of_long_empty_and_single_precision_arrays() -> None:
+    params = {"a": np.ones((2, 5), np.float32), "e": np.zeros((0, 3), np.float32), "s": np.float32(1.0)}
+    for make in (optim.scale_by_shampoo(max_dim=4), optim.scale_by_soap(max_precond_dim=4)):
+        state = make.init(params)
+        assert [x.shape for x in state.c["a"]] == [(2, 2)] and state.c["e"] == () and state.c["s"] == ()
+        u, after = gc.jit(make.update)(params, state, params)
+        assert {k: (x.dtype, np.shape(x)) for k, x in u.items()} == {
+            k: (np.dtype(np.float32), np.shape(x)) for k, x in params.items()
+        }
+        assert all(np.all(np.isfinite(x)) for x in gc.tree.leaves((u, after)))
+    with pytest.raises(ValueError, match="max_dim is a whole number"):
+        optim.shampoo(0.1, max_dim=0)
 
 
 # -- the line search ---------------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@
 >>> w.round(3)
 array([0.9, 0.9])
 
-`rule` makes an optimizer of a function that reads like its paper; `descent`, `adaptive` and `layerwise` hold such
-rules, `optimizers`, `automatic`, `noise` and `quasi_newton` the optimizers by name, `wrappers` and `masking` what goes
-around one, `clipping` what comes before and after, `projections` constraints, `schedules` functions of the step.
+`rule` makes an optimizer of a function that reads like its paper; `descent`, `adaptive`, `layerwise` and
+`preconditioned` hold such rules, `optimizers`, `automatic`, `noise` and `quasi_newton` the optimizers by name,
+`wrappers` and `masking` what goes around one, `clipping` what comes before and after, `projections` constraints,
+`schedules` functions of the step.
 """
 
 # Each module lists in `__all__` what it gives to this namespace.
@@ -26,6 +27,7 @@ from gradc.optim import (
     masking,
     noise,
     optimizers,
+    preconditioned,
     projections,
     quasi_newton,
     rules,
@@ -41,6 +43,7 @@ from gradc.optim.layerwise import *
 from gradc.optim.masking import *
 from gradc.optim.noise import *
 from gradc.optim.optimizers import *
+from gradc.optim.preconditioned import *
 from gradc.optim.projections import *
 from gradc.optim.quasi_newton import *
 from gradc.optim.rules import *
@@ -57,6 +60,7 @@ __all__ += layerwise.__all__
 __all__ += masking.__all__
 __all__ += noise.__all__
 __all__ += optimizers.__all__
+__all__ += preconditioned.__all__
 __all__ += projections.__all__
 __all__ += quasi_newton.__all__
 __all__ += rules.__all__

@@ -123,14 +123,13 @@ class Sm3State(NamedTuple):
     v: Tree  #: for each parameter a tuple: for each axis, the largest accumulator of each slice
 
 
-def scale_by_sm3(b1: Scalar = 0.9, b2: float = 1.0, eps: Scalar = 1e-8) -> Optimizer:
+def scale_by_sm3(b1: Scalar = 0.9, b2: Scalar = 1.0, eps: Scalar = 1e-8) -> Optimizer:
     """AdaGrad whose sums are kept for each row and column alone (Anil et al. 2019, SM3-II).
 
     An element's sum is bounded by the smallest of the slices that it stands in: memory for the sum of the sizes of the
     axes in place of their product.  ``b2`` < 1 makes means of the sums.
     """
-    new = 1.0 if is_zero(1 - b2) else 1 - b2
-    return rule(_sm3, Sm3State, start={"v": _slices}, b1=b1, old=b2, new=new, eps=eps)
+    return rule(_sm3, Sm3State, start={"v": _slices}, b1=b1, b2=b2, eps=eps)
 
 
 def _slices(p: Any) -> tuple[Any, ...]:
@@ -139,11 +138,12 @@ def _slices(p: Any) -> tuple[Any, ...]:
 
 
 def _sm3(
-    g: Any, p: Any, s: Sm3State, b1: Any, old: Any, new: Any, eps: Any
+    g: Any, p: Any, s: Sm3State, b1: Any, b2: Any, eps: Any
 ) -> tuple[Any, Sm3State]:
     axes = range(g.ndim if hasattr(g, "ndim") else 0)
     spread = [gnp.reshape(v, tuple(-1 if a == i else 1 for a in axes)) for i, v in enumerate(s.v)] if axes else s.v
-    v = new * gnp.square(g) + old * reduce(gnp.minimum, spread)
+    new = 1.0 if is_zero(1 - b2) else 1 - b2
+    v = new * gnp.square(g) + b2 * reduce(gnp.minimum, spread)
     u = gnp.where(v == 0, 0.0, g / gnp.sqrt(v + eps))
     m = b1 * s.m + (1 - b1) * u
     kept = [gnp.max(v, axis=tuple(a for a in axes if a != i), initial=0.0) for i in axes] if len(axes) > 1 else [v]
