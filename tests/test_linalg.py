@@ -7,6 +7,7 @@ the same name.  Derivatives are in test_linalg_derivatives.py, residuals of comp
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -234,6 +235,16 @@ def test_integers_become_float64():
     a = np.array([[2, 1], [1, 3]])
     for name in ("cholesky", "inv", "det", "eigvalsh", "svdvals", "expm"):
         assert np.asarray(getattr(gc.linalg, name)(a)).dtype == np.float64
+
+
+def test_the_page_runs():
+    text = (Path(__file__).resolve().parent.parent / "docs" / "linalg.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(compile(block, "docs/linalg.md", "exec"), names)
+    mentioned = set(re.findall(r"`(\w+)`", text))
+    own = ["matmul", "matrix_transpose", "multi_dot", "cross", "tensordot", "vecdot", "eig", "eigvals"]
+    assert set(gc.linalg.__all__) - {*own} <= mentioned
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------

@@ -389,6 +389,8 @@ FORMS: dict[str, Form] = {
     "inv": plain("inv"),
     "det": plain("det"),
     "cholesky": plain("cholesky"),
+    "pinv": plain("pinv"),
+    "sqrtm": plain("sqrtm"),
     "solve": solved,
     "triangular_solve": solved_triangle,
     "cofactor": cofactors,

@@ -506,8 +506,8 @@ def _gathered(args: tuple[Layout, ...], x: Apply) -> Layout:
 
 
 def title_of(node: Node) -> str:
-    """What a loop, a branch or an equation is called: the user's function."""
-    return next(iter(bodies(node).values())).title.replace(" ", "_")
+    """What a loop, a branch or an equation is called: the user's function; what a factorisation is: its op."""
+    return next((body.title.replace(" ", "_") for body in bodies(node).values()), node.op.name)
 
 
 def _named(title: str) -> Callable[[tuple[Layout, ...], Apply], Layout]:
@@ -537,6 +537,8 @@ CALLS: dict[str, Callable[[tuple[Layout, ...], Apply], Layout]] = {
     "log_of_det": _log_of_det,
     "sign_of_det": lambda args, x: Call("sign", (Call("det", args),)),
     "cholesky": _named("chol"),
+    "pinv": lambda args, x: Call("pinv", args[:1]),
+    "sqrtm": _named("sqrtm"),
     "eigenvalues": _named("λ"),
     "eigenvectors": _named("V"),
     "singular_values": _named("σ"),

@@ -231,6 +231,8 @@ DISPLAY: dict[str, Meaning] = {
     "item": _item,
     "inv": _unchecked("inv"),
     "cholesky": _unchecked("cholesky"),
+    "pinv": _unchecked("pinv"),
+    "sqrtm": _unchecked("sqrtm"),
     "eigenvalues": _unchecked("eigvalsh"),
     "singular_values": _unchecked("svdvals"),
     "sign_of_det": _part_of("slogdet", 0),

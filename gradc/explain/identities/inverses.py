@@ -65,7 +65,8 @@ def solved_triangle(lifter: Any, node: Node, args: Args) -> Formula:
     turns = factor.op.permutes
     origin = factor.args[0] if turns else factor
     whole = origin.op.name == "cholesky" and lower != turns and not node.attrs["unit"]
-    read = t if whole else apply("lower" if lower else "upper", (t,), t.shape, {"unit": node.attrs["unit"]}, (), lower)
+    unit = node.attrs["unit"]
+    read = t if whole else apply("lower" if lower else "upper", (t,), t.shape, {"unit": unit}, (), ("unit", unit))
     return _applied(inverse(read), b, node.attrs["transposed"])
 
 

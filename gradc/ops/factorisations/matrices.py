@@ -118,12 +118,15 @@ def identity(shape: Shape, dtype: Any) -> Node:
 
 
 def below(a: Node, offset: int = 0) -> Node:
-    """The lower triangle, up to diagonal ``offset``."""
-    return dsl.tril(a, offset)
+    """The lower triangle, with its diagonal (``offset`` 0) or without it (−1)."""
+    i, j = row_and_column(a.shape)
+    return dsl.where(i >= j if offset == 0 else i > j, a, 0)
 
 
 def above(a: Node, offset: int = 0) -> Node:
-    return dsl.triu(a, offset)
+    """The upper triangle, with its diagonal (``offset`` 0) or without it (1)."""
+    i, j = row_and_column(a.shape)
+    return dsl.where(i <= j if offset == 0 else i < j, a, 0)
 
 
 def symmetric_from_below(a: Node) -> Node:
