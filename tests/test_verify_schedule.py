@@ -212,6 +212,9 @@ def test_what_a_result_keeps_of_a_given_input_need_not_be_written() -> None:
     joined = lambda x, y: np.concatenate([x[:1], y[1:]])
     stages = planned(joined, gc.spec((4,)), gc.spec((4,)), donate={0: 0})
     verify(stages.schedule, stages.lowered)
+    whole = lambda x: (np.concatenate([x[:1], x[1:]]), np.concatenate([x[:1], x[1:]]) @ x)
+    stages = planned(whole, gc.spec((4, 4)), donate={0: 0})
+    verify(stages.schedule, stages.lowered)
 
 
 def test_a_loop_over_nothing_reads_nothing() -> None:

@@ -113,6 +113,16 @@ class Walk:
                     self.memory.written[e.number].add(e.access.places)
         for number in sorted(written, key=lambda n: max(e.work for e in events if e.number == n and e.access.writes)):
             self.memory.take(number)
+        for number in {kernel.slots[s] for s in kernel.writes} - written:
+            self._keep(number)
+
+    def _keep(self, number: int) -> None:
+        """A result in which a kernel changes no element of what it is given has its value from then on."""
+        b = self.frame.buffers[number]
+        given = self.donor.get(b.at, NOBODY) if b.place is Place.OUTPUT else NOBODY
+        if given != NOBODY and self.memory.owners(number) == {self.frame.inputs[given]}:
+            self.memory.written[number].full = True
+            self.memory.take(number)
 
     def _accesses(self, kernel: Kernel, work: object) -> list[Access]:
         if isinstance(work, Holder):
