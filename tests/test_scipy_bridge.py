@@ -42,6 +42,18 @@ def test_methods_without_derivatives_get_the_value_alone() -> None:
         assert found.x["a"] == pytest.approx(2, abs=1e-3)
 
 
+def test_lists_of_numbers_are_vectors_as_scipy_takes_them() -> None:
+    found = gc.scipy.minimize(lambda x: ((x - np.arange(2.0)) ** 2).sum(), [3, 4.0], bounds=[(0, 9), (0, None)])
+    np.testing.assert_allclose(found.x, [0, 1], atol=1e-6)
+    assert gc.scipy.solve_ivp(lambda t, y: -y, (0, 1), [1.0, 2.0]).y.shape[0] == 2
+    np.testing.assert_allclose(gc.minimize(lambda x: ((x - 1) ** 2).sum(), [3, 4.0]).x, [1, 1])
+    np.testing.assert_allclose(gc.root(lambda x: x - 1, [[3.0], [4.0]]).x, [[1], [1]])
+    np.testing.assert_allclose(gc.linear_solve(np.eye(2), [1, 2], x0=[0, 1]).x, [1, 2])
+    assert gc.odeint(lambda y, t: [-y[0], y[1]], [1.0, 2.0], [0, 1]).shape == (2, 2)
+    nested = gc.minimize(lambda t: (t[0] - 1) ** 2 + t[1].sum() ** 2, [0.0, np.ones(2)])
+    assert isinstance(nested.x, list) and nested.x[0] == pytest.approx(1)
+
+
 def test_bounds_in_every_form() -> None:
     square = lambda t: ((t["x"] - np.array([2.0, -2.0])) ** 2).sum() + (t["y"] - 5) ** 2
     start = {"x": np.zeros(2), "y": 0.0}
@@ -168,6 +180,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no function": (lambda: gc.scipy.minimize(3, 1.0), TypeError, "expects a function"),  # type: ignore[arg-type]
     "no unknowns": (lambda: gc.scipy.root(lambda x: x, ()), TypeError, "no array"),
     "a word": (lambda: gc.scipy.least_squares(lambda x: x, "one"), TypeError, "not an array"),
+    "a traced value that the function reads": (
+        lambda: gc.grad(lambda a: gc.scipy.minimize(lambda x: (x - a) ** 2, 0.0).x)(1.0), gc.TraceError, "reads a"),
     "a traced end": (lambda: gc.grad(lambda b: gc.scipy.quad(np.sin, 0.0, b)[0])(1.0), gc.TraceError, "quad"),
 }  # fmt: skip
 

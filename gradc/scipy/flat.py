@@ -19,7 +19,8 @@ from gradc.api.compiled import jit
 from gradc.api.jacobian import jacobian
 from gradc.containers import leaves_of
 from gradc.errors import DTypeError, TraceError
-from gradc.node import Node, here
+from gradc.node import Node, describe, here
+from gradc.solve.unknowns import array_of_numbers
 from gradc.sparse import sparse_jacobian
 from gradc.trace import function_name, trace
 
@@ -76,7 +77,7 @@ class Flat:
         if not isinstance(args, tuple):
             args = (args,)
         refuse_traced((guess, args), whose, instead)
-        given = Leaves.of(guess, what, f"gc.scipy.{whose}")
+        given = Leaves.of(array_of_numbers(guess), what, f"gc.scipy.{whose}")
         if not given.values:
             raise TypeError(f"{here()}: gc.scipy.{whose}: {what} holds no array")
         for aval, name in zip(given.avals, given.names, strict=True):
@@ -113,7 +114,15 @@ class Flat:
         native = jit(f)
 
         def call(*given: Any) -> Any:
-            return native(*(np.asarray(x, np.float64) if isinstance(x, np.ndarray) else x for x in given))
+            found = native(*(np.asarray(x, np.float64) if isinstance(x, np.ndarray) else x for x in given))
+            traced = [x for x in leaves_of(found)[0] if isinstance(x, Node)]
+            if traced:
+                raise TraceError(
+                    f"{here()}: gc.scipy.{self.whose}: {function_name(f)} reads a traced value, and SciPy works on "
+                    "numbers.\n  Call it outside of the trace, or use gradc's own solvers inside.  "
+                    f"{describe(traced[0])}"
+                )
+            return found
 
         return call
 

@@ -18,6 +18,7 @@ from gradc.containers import flatten, path_text
 from gradc.errors import ShapeError
 from gradc.node import here
 from gradc.scipy.flat import Flat, optimize_of
+from gradc.solve.unknowns import array_of_numbers
 from gradc.trace import function_name
 
 #: methods of `scipy.optimize.minimize` by what they use
@@ -147,7 +148,7 @@ def flat_bounds(bounds: Any, x0: Any, flat: Flat) -> Any:
     optimize = optimize_of(flat.whose)
     if bounds is None or isinstance(bounds, optimize.Bounds):
         return bounds
-    leaves, paths, structure = flatten(x0)
+    leaves, paths, structure = flatten(array_of_numbers(x0))
     try:
         parts = structure.parts_of(bounds)
     except ValueError as error:

@@ -25,7 +25,7 @@ from gradc.solve.krylov import Cycle, Found, Problem
 from gradc.solve.linear_system import System, linear_solver, solved, transposed
 from gradc.solve.options import chosen, static_count, static_number
 from gradc.solve.reports import Report, trusted
-from gradc.solve.unknowns import Traced, fitted, unknowns
+from gradc.solve.unknowns import Traced, array_of_numbers, fitted, unknowns
 from gradc.trace import trace
 
 #: each method, and whether the matrix must be symmetric
@@ -92,7 +92,7 @@ def linear_solve(
     near = None
     if preconditioner is not None:
         near = System.of(_applied(preconditioner, given, "preconditioner", whose), given, f"{whose}: preconditioner")
-    start = [] if x0 is None else fitted(x0, given, f"{whose}: x0 is a tree")
+    start = [] if x0 is None else fitted(array_of_numbers(x0), given, f"{whose}: x0 is a tree")
     own = [*system.matvec.consts, *(near.matvec.consts if near else ())]
     consts = list(dict.fromkeys([*own, *start]))
     search = _Search(cycle, _limits(tol, atol, maxiter, given, whose), given, consts)

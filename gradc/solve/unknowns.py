@@ -28,7 +28,7 @@ FEWEST_SHARED = 64
 
 def unknowns(tree: Any, what: str, whose: str) -> Leaves:
     """The arrays of a tree of floats; Python numbers and integers count as float64, as in NumPy's solvers."""
-    given = Leaves.of(tree, what, whose)
+    given = Leaves.of(array_of_numbers(tree), what, whose)
     if not given.values:
         raise TypeError(f"{here()}: {whose}: {what} holds no array")
     for aval, name in zip(given.avals, given.names, strict=True):
@@ -37,6 +37,17 @@ def unknowns(tree: Any, what: str, whose: str) -> Leaves:
     avals = [Aval(a.shape, a.dtype if a.is_float else np.dtype(np.float64)) for a in given.avals]
     values = [_as_float(v, a) for v, a in zip(given.values, avals, strict=True)]
     return Leaves(values, avals, given.names, given.structure)
+
+
+def array_of_numbers(tree: Any) -> Any:
+    """A list of plain numbers, or of such lists, as the array that SciPy takes it for; any other tree as it is."""
+    return np.asarray(tree) if isinstance(tree, list) and tree and all(map(_holds_numbers, tree)) else tree
+
+
+def _holds_numbers(part: Any) -> bool:
+    if isinstance(part, list):
+        return bool(part) and all(map(_holds_numbers, part))
+    return isinstance(part, (int, float, np.number)) and not isinstance(part, bool)
 
 
 def _as_float(value: Any, aval: Aval) -> Any:
