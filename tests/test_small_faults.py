@@ -1,0 +1,114 @@
+"""Small facts on which results hang, each asked where a mistake in it would pass through everything else.
+
+`make mutants` plants small faults; what no other test noticed is asked here, directly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradc as gc
+import gradc.numpy as gnp
+from gradc.codegen.elementary.stumpff import switch
+from gradc.diff.structured.moves import _never_negative
+from gradc.diff.symbolic import symbolic_pull_back
+from gradc.graph import Graph
+from gradc.interpret import interpret
+from gradc.node import OPS, Node, constant
+from gradc.ops.control import item
+from gradc.ops.leaves import iota
+from gradc.ops.record import Kind
+from gradc.ops.rounding import largest_error
+from gradc.passes import simplify
+from gradc.schedule.affine import Affine, Var
+from gradc.schedule.fuse import Cluster, in_order
+from gradc.schedule.verify.accesses import Access
+from gradc.schedule.verify.steps import written_before
+from tests.op_cases import cases, leaf
+
+WITH_DEFINITION = [n for n, op in sorted(OPS.items()) if op.definition is not None and op.kind is not Kind.WHOLE]
+
+
+@pytest.mark.parametrize("name", WITH_DEFINITION)
+def test_the_definition_of_an_op_has_its_value(name):
+    """Symbolic mode differentiates it, and a derivative does not see everything that a value does."""
+    for case in (c for c in cases(OPS[name]) if c.attrs.get("how") != "add"):  # which is linear, and needs none
+        node = case.node()
+        assert node.op.definition is not None
+        defined = node.op.definition(node)
+        given: dict[Node, Any] = dict(zip(node.args, case.arrays, strict=True))
+        value, wanted = interpret([defined, node], given)
+        np.testing.assert_allclose(value, wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_a_contraction_with_a_scalar_that_sums_nothing_is_a_product():
+    x, s = leaf(gc.spec((3, 2)), "x"), leaf(gc.spec(()), "s")
+    everywhere = OPS["broadcast"].make((s,), shape=(3, 2), axes=())
+    for args in ((everywhere, x), (x, everywhere)):
+        for out in ((0, 1), (1, 0)):
+            product = OPS["contract"].make(args, left=(0, 1), right=(0, 1), out=out)
+            plain = simplify(Graph((x, s), (product,)))
+            assert not any(node.op.name == "contract" for node in plain.nodes)
+            values = np.arange(6.0).reshape(3, 2), np.float64(2.5)
+            np.testing.assert_array_equal(plain.evaluate(*values)[0], Graph((x, s), (product,)).evaluate(*values)[0])
+
+
+def test_what_counts_from_the_front_is_known():
+    x, i = leaf(gc.spec((4,)), "x"), leaf(gc.spec((4,), np.int64), "i")
+    front = [
+        np.argmax(x),
+        np.argsort(x),
+        gnp.searchsorted(x, x),
+        iota((4,)),
+        constant(np.array([0, 3])),
+        constant(np.int64(0)),
+    ]
+    assert all(map(_never_negative, front))
+    assert not any(map(_never_negative, [i, -iota((4,)), constant(np.array([0, -1]))]))
+
+
+def test_symbolic_derivatives_are_taken_of_a_result_of_several():
+    """By one of the results of a branch, which is held independent of what it was computed from."""
+    x = leaf(gc.spec(()), "x")
+    body = gc.trace(lambda x: (x * 2.0, np.sin(x)), gc.spec(()))
+    other = gc.trace(lambda x: (x, x), gc.spec(()))
+    node = OPS["cond"].make((constant(np.bool_(True)), x), body=body, otherwise=other)
+    first, second = item(node, 0), item(node, 1)
+    pulled = symbolic_pull_back([first * first * second], [first, second], [constant(np.float64(1.0))])
+    slopes = interpret([p for p in pulled if p is not None], {x: np.float64(0.5)})
+    np.testing.assert_allclose(slopes, [2 * 1.0 * np.sin(0.5), 1.0])
+
+
+def test_an_extremum_moves_as_far_as_its_elements_do():
+    errors = np.array([[1e-16, 3e-16], [2e-16, 0.0]])
+    np.testing.assert_array_equal(largest_error([errors], [errors], (1,)), [3e-16, 2e-16])
+    np.testing.assert_array_equal(largest_error([errors[:0]], [errors[:0]], (0,)), [0.0, 0.0])
+
+
+def test_a_cluster_is_computed_operands_first_and_products_before_all():
+    """A reduction stays behind the map that it reads; a product moves before maps that it does not read."""
+    x, w = leaf(gc.spec((4, 4)), "x"), leaf(gc.spec((4, 4)), "w")
+    bent = np.sin(x)
+    total = OPS["sum"].make((bent,), axes=(1,))
+    product = OPS["contract"].make((x, w), left=(0, 2), right=(2, 1), out=(0, 1))
+    shown = product + bent
+    graph = Graph((x, w), (total, shown))
+    assert in_order(Cluster(0, [total, bent]), graph.index) == [bent, total]
+    assert in_order(Cluster(0, [shown, bent, product]), graph.index) == [product, bent, shown]
+
+
+@pytest.mark.parametrize("reversed_", [False, True])
+def test_a_place_that_another_step_has_written_is_not_written_before(reversed_):
+    """Each step writes two places, and in a later stage reads them, or those of the step as far from the other end."""
+    step, within, again = Var(1, 4), Var(2, 2), Var(3, 2)
+    write = Access(0, "float64", True, Affine(0, {step: 2, within: 1}), (step,), (within,), stage=0.0)
+    form = Affine(6, {step: -2, again: 1}) if reversed_ else Affine(0, {step: 2, again: 1})
+    assert written_before(Access(0, "float64", False, form, (step,), (again,), stage=1.0), write) is not reversed_
+
+
+def test_stumpffs_recursion_begins_where_it_loses_nothing():
+    """cₖ₊₂ = (1/k! − cₖ)/s cancels while cₖ is near 1/k!: not before s is some multiple of k."""
+    assert [switch(k) for k in range(4)] == [4.0, 4.0, 8.0, 12.0]
