@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,12 @@ import pytest
 import gradc as gc
 import gradc.numpy as gnp
 from gradc.codegen.elementary.stumpff import switch
+from gradc.codegen.target import Target
+from gradc.diff.structured.labels import Axis, Direction
 from gradc.diff.structured.moves import _never_negative
+from gradc.diff.structured.products import _with_scalars_inside
+from gradc.diff.structured.terms import Factor as Labelled
+from gradc.diff.structured.terms import Space, Term
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.graph import Graph
 from gradc.interpret import interpret
@@ -22,9 +29,14 @@ from gradc.ops.control import item
 from gradc.ops.leaves import iota
 from gradc.ops.record import Kind
 from gradc.ops.rounding import largest_error
-from gradc.passes import simplify
+from gradc.passes import LOWERING, PIPELINE, run_passes, simplify
+from gradc.schedule import schedule
 from gradc.schedule.affine import Affine, Var
+from gradc.schedule.factor import Factor
 from gradc.schedule.fuse import Cluster, in_order
+from gradc.schedule.partition import cost
+from gradc.schedule.rows import cost_inside
+from gradc.schedule.split import work_seconds
 from gradc.schedule.verify.accesses import Access
 from gradc.schedule.verify.steps import written_before
 from tests.op_cases import cases, leaf
@@ -70,6 +82,26 @@ def test_what_counts_from_the_front_is_known():
     assert not any(map(_never_negative, [i, -iota((4,)), constant(np.array([0, -1]))]))
 
 
+def test_ties_of_a_renamed_term_stand_in_order_of_their_axes():
+    """Terms with the same ties are summed as one, so there is one way to write them."""
+    first, second = (Axis(0), Direction(1)), (Axis(1), Direction(0))
+    term = Term((), (first, second), Space((2, 3)))
+    names = {Axis(0): Axis(2), Axis(1): Axis(0)}
+    assert term.renamed(names).ties == ((Axis(0), Direction(0)), (Axis(2), Direction(1)))
+
+
+def test_a_scalar_is_multiplied_into_the_smallest_factor_of_a_sum():
+    i, j, k = (Axis(a) for a in range(3))
+    scalar = Labelled(leaf(gc.spec(()), "s"), ())
+    thin, wide = Labelled(leaf(gc.spec((8, 2)), "a"), (i, k)), Labelled(leaf(gc.spec((2, 9)), "b"), (k, j))
+    for factors, count in (([scalar, thin, wide], 2), ([scalar, thin, wide, scalar], 2), ([thin, wide], 2)):
+        found = _with_scalars_inside(factors, frozenset({k}))
+        assert len(found) == count and wide in found
+        assert len(factors) == 2 or (thin not in found and any(set(f.labels) == {i, k} for f in found))
+    held = [scalar, replace(thin, role="over"), replace(wide, role="over")]
+    assert _with_scalars_inside(held, frozenset({k})) is held
+
+
 def test_symbolic_derivatives_are_taken_of_a_result_of_several():
     """By one of the results of a branch, which is held independent of what it was computed from."""
     x = leaf(gc.spec(()), "x")
@@ -98,6 +130,34 @@ def test_a_cluster_is_computed_operands_first_and_products_before_all():
     graph = Graph((x, w), (total, shown))
     assert in_order(Cluster(0, [total, bent]), graph.index) == [bent, total]
     assert in_order(Cluster(0, [shown, bent, product]), graph.index) == [product, bent, shown]
+
+
+def test_work_inside_is_counted_down_to_what_is_stored():
+    """A chain of maps costs all of them; what lies in memory, or is computed by the kernel anyway, nothing more."""
+    x = leaf(gc.spec((4,)), "x")
+    first = np.exp(x)
+    second = np.sin(first)
+    third = second + first
+    each = [cost(n) for n in (first, second, third)]
+
+    def inside(stored: set[Node], own: set[Node]) -> float:
+        weaver: Any = SimpleNamespace(slots=SimpleNamespace(buffers=stored), own=own)
+        return cost_inside(third, weaver)
+
+    assert inside({x}, set()) == sum(each)
+    assert inside({x, second}, set()) == each[0] + each[2]
+    assert inside({x}, {first}) == each[1] + each[2]
+    assert inside({x, third}, set()) == sum(each)
+
+
+def test_a_matrix_by_itself_has_its_rows_in_the_lanes():
+    """Then a core does two elements at a time, where it does one matrix per lane otherwise."""
+    wide = Target.of("x86_64-unknown-linux-gnu", "x86-64-v4", "")
+    graph = run_passes(gc.trace(gc.linalg.cholesky, gc.spec((8, 8))), (*PIPELINE, *LOWERING))
+    plan = schedule(graph, target=wide)
+    kernel, work = next((k, w) for k in plan.kernels for w in k.work if isinstance(w, Factor))
+    alone, together = (work_seconds(replace(work, lanes=n), kernel, plan.buffers, wide) for n in (1, 8))
+    assert 0 < 2 * alone == together
 
 
 @pytest.mark.parametrize("reversed_", [False, True])
