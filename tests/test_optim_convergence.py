@@ -132,7 +132,7 @@ def test_digits_are_learnt_within_a_hundred_steps(name: str) -> None:
     make: dict[str, Callable[[], optim.Optimizer]] = {
         "sgd": lambda: optim.sgd(0.3, 0.9), "adam": lambda: optim.adam(0.01), "adamw": lambda: optim.adamw(0.01),
         "lion": lambda: optim.lion(0.005), "muon": lambda: optim.muon(0.05), "rmsprop": lambda: optim.rmsprop(0.006),
-        "lamb": lambda: optim.lamb(0.08), "soap": lambda: optim.soap(0.01),
+        "lamb": lambda: optim.lamb(optim.cosine_decay_schedule(0.05, 100)), "soap": lambda: optim.soap(0.01),
     }  # fmt: skip
     x, y = data.digits()
     rng = np.random.default_rng(0)

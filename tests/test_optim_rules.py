@@ -336,7 +336,34 @@ def test_hyperparameters_in_the_state_change_without_compiling() -> None:
     assert compiled is None or len(step._versions) == compiled
 
 
+def test_an_optimizer_of_functions_is_given_what_it_asks_for() -> None:
+    """A pair of plain functions, also inside a chain: with the usual arguments, or with some of the loss by name."""
+    plain = (lambda p: (), lambda g, s, p: (-0.1 * g, s))
+    told = (lambda p: (), lambda g, s, p, *, value: (-0.1 * value * g, s))
+    loss = lambda p: np.sum(p**2)
+    after, _, _ = gc.train_step(loss, plain)(START, ())
+    np.testing.assert_allclose(after, START - 0.2 * START)
+    after, _, _ = gc.train_step(loss, optim.chain(told, optim.scale(0.5)))(START, ((), optim.EmptyState()))
+    np.testing.assert_allclose(after, START - 0.1 * np.sum(START**2) * START)
+
+
+def test_masks_and_numbers_of_numpy_are_masks_and_numbers() -> None:
+    p = {"a": {"b": START, "c": START}, "d": START}
+    chosen = optim.chain(optim.masked(optim.scale(np.float32(0.5)), {"a": np.bool_(True), "d": False}), optim.scale(2))
+    u, _ = chosen.update(p, chosen.init(p))
+    assert all(map(np.array_equal, gc.tree.leaves(u), (START, START, 2 * START)))
+    for number in (np.float32(0.5), np.array(0.5), 0.5):
+        u, _ = optim.sgd(number).update(START.astype(F32), optim.sgd(number).init(START))
+        assert u.dtype == F32 and np.array_equal(u, -0.5 * START.astype(F32))
+    u, state = optim.adam(0.1).update(1.0, optim.adam(0.1).init(2.0), 2.0)
+    assert np.isclose(u, -0.1) and state[0].t == 1
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
+
+def _halved(g: Any, p: Any, s: Any) -> Any:
+    return g / 2
+
 
 REFUSED: dict[str, tuple[type, str, Callable[[], Any]]] = {
     "a string": (TypeError, "b1 is a number or a function of the step, got '0.9'", lambda: optim.adam(0.1, b1="0.9")),
@@ -360,6 +387,9 @@ REFUSED: dict[str, tuple[type, str, Callable[[], Any]]] = {
     "static": (ValueError, "static_args: no argument lr", lambda: optim.inject_hyperparams(optim.sgd, "lr")),
     "muon": (ValueError, "muon is for matrices",
              lambda: optim.scale_by_muon().update(START, optim.scale_by_muon().init(START))),
+    "a step": (TypeError, "halved returns the update and the new EmptyState, got",
+               lambda: optim.rule(_halved).update(START, ())),
+    "a state": (TypeError, "the state of a rule is a class of named tuples", lambda: optim.rule(_halved, dict)),
     "rprop": (TypeError, "rprop takes the size of the first step", lambda: optim.rprop(lambda t: 0.1)),
     "amsgrad": (ValueError, "True, False or 'after'", lambda: optim.amsgrad(0.1, bias_correction_nu="before")),
     "restarts": (ValueError, "factor is at least 1", lambda: optim.cosine_restarts_schedule(1.0, 10, 0.5)),

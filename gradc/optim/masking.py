@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gradc.containers import Structure, leaves_of, one_level
 from gradc.node import here
 from gradc.optim.rules import Optimizer, Tree, beside, updated
@@ -65,7 +67,7 @@ class Masked:
         structure = leaves_of(tree)[1]
         chosen = self.mask(tree) if callable(self.mask) else self.mask
         flags = spread(chosen, structure)
-        if flags is None or not all(isinstance(f, bool) for f in flags):
+        if flags is None or not all(isinstance(f, (bool, np.bool_)) for f in flags):
             raise ValueError(
                 f"{here()}: mask must be a tree of {structure.size} bools like the parameters, got {chosen!r:.200}"
             )

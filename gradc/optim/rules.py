@@ -82,6 +82,9 @@ def rule(
     >>> optimizer.update(np.array([4.0]), optimizer.init(np.ones(1)))[0]
     array([-1.])
     """
+    given: Any = state
+    if not (isinstance(given, type) and issubclass(given, tuple) and hasattr(given, "_fields")):
+        raise TypeError(f"{here()}: the state of a rule is a class of named tuples, got {state!r:.60}")
     for name, value in hyperparameters.items():
         _refuse_unless_number(name, value)
     kept = {name: dtype for name, dtype in (dtypes or {}).items() if dtype is not None}
@@ -181,7 +184,7 @@ class Rule:
         updates, news = [], []
         for g, p, *old in zip(leaves, of_params, *columns, strict=True):
             here_now = self.state(**told, **dict(zip(fields, map(_wide_tree, old), strict=True)))
-            u, new = self.step(wide(g), None if p is None else wide(p), here_now, **given)
+            u, new = self._stepped(self.step(wide(g), None if p is None else wide(p), here_now, **given))
             updates.append(u)
             news.append([_kept(getattr(new, name), before) for name, before in zip(fields, old, strict=True)])
         back = structure.of_arrays.unflatten
@@ -197,6 +200,14 @@ class Rule:
                 f"{here()}: {self.title}: its state nests otherwise than the gradients, {structure}; use its own init"
             ) from None
 
+    def _stepped(self, result: Any) -> tuple[Any, Any]:
+        """What the step returned; TypeError if it is no update and state."""
+        if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], self.state):
+            return result
+        raise TypeError(
+            f"{here()}: {self.title} returns the update and the new {self.state.__name__}, got {result!r:.80}"
+        )
+
     def _whole(self, grads: Tree, state: Any, params: Tree, given: dict[str, Any]) -> tuple[Tree, Tree]:
         """One step of all arrays together."""
         counted = {"t": state.t + 1} if self.counts else {}
@@ -204,7 +215,8 @@ class Rule:
         fields = [name for name in _fields(self.state) if name != "t"]
         old = {name: getattr(state, name) for name in fields}
         now = self.state(**told, **{name: _wide_tree(part) for name, part in old.items()})
-        updates, new = self.step(_wide_tree(grads), None if params is None else _wide_tree(params), now, **given)
+        theirs = None if params is None else _wide_tree(params)
+        updates, new = self._stepped(self.step(_wide_tree(grads), theirs, now, **given))
         return updates, self.state(**counted, **{name: _kept(getattr(new, name), old[name]) for name in fields})
 
 
@@ -323,20 +335,22 @@ def counter() -> Any:
 # -- keywords of update beside gradients, state and parameters ---------------------------------------------------------
 
 
-def takes_more(update: Callable[..., Any]) -> bool:
-    """Whether an update takes keywords such as ``value``."""
+def taken(update: Callable[..., Any], extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of the keywords ``extra`` that an update takes: all of them, or some by name."""
     try:
-        parameters = inspect.signature(update).parameters.values()
+        parameters = inspect.signature(update).parameters
     except (TypeError, ValueError):
-        return False
-    return any(p.kind is p.VAR_KEYWORD for p in parameters)
+        return {}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return extra
+    return {name: value for name, value in extra.items() if name in parameters}
 
 
 def updated(
     optimizer: Optimizer, grads: Tree, state: Tree, params: Tree, extra: Mapping[str, Any]
 ) -> tuple[Tree, Tree]:
     """``optimizer.update`` with as much of ``extra`` as it takes."""
-    return optimizer.update(grads, state, params, **(extra if takes_more(optimizer.update) else {}))
+    return optimizer.update(grads, state, params, **taken(optimizer.update, extra))
 
 
 def total(terms: Iterable[Any]) -> Any:
