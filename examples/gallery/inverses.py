@@ -298,7 +298,7 @@ def singular_values_sum(X):
 @row(array(4, 3))
 def spectral_norm(X):
     """
-    ∂L/∂X = U(X) diag(onehot(argmax(σ(X))) ⊙ 1[σ(X) > 0]) V(X)ᵀ
+    ∂L/∂X = u₁(X)·v₁(X)ᵀ
     """
     return np.linalg.norm(X, 2)
 

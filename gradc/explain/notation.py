@@ -544,6 +544,8 @@ CALLS: dict[str, Callable[[tuple[Layout, ...], Apply], Layout]] = {
     "singular_values": _named("σ"),
     "left_vectors": _named("U"),
     "right_vectors": lambda args, x: Transposed(Call("V", args)),
+    "first_left_vectors": _named("u₁"),
+    "first_right_vectors": _named("v₁"),
     "orthogonal": _named("Q"),
     "triangular": _named("R"),
     "lower": _named("lower"),

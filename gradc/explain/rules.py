@@ -30,6 +30,7 @@ from gradc.explain.identities.facts import root_of_power, sign_of_positive, tran
 from gradc.explain.identities.inverses import (
     inverse_cancels,
     inverse_of_transposed,
+    leading_vectors,
     symmetric_inverse,
 )
 from gradc.explain.identities.polynomials import common_denominator, common_factor, multiplied_out
@@ -177,6 +178,11 @@ RULES: tuple[Rule, ...] = (
     Rule("extent", "n·a/n = a, n the extent of an axis", extent_cancels),
     Rule("part of a constant", "a part of an array that is the same everywhere", part_of_constant),
     Rule("part of what is placed", "place(a, I)[I] = a, place(a, I)[J] = 0", part_of_placed),
+    Rule(
+        "leading singular vectors",
+        "U diag(onehot(argmax σ)) Vᵀ = u₁v₁ᵀ, but at a tie of the largest, and at 0",
+        leading_vectors,
+    ),
     Rule("inverse of a transpose", "(Aᵀ)⁻¹ = (A⁻¹)ᵀ, (A⁻¹)⁻¹ = A, but at a singular A", inverse_of_transposed),
     Rule("inverse", "A⁻¹A = I, but at a singular A", inverse_cancels),
     Rule("symmetric inverse", "A⁻ᵀ = A⁻¹, where A is symmetric, but at a singular A", symmetric_inverse),

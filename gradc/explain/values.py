@@ -215,6 +215,10 @@ def _part_of(name: str, index: int) -> Meaning:
     return lambda args, x, dtype: item(OPS[name].make(args, check=False, **x.attrs), index)
 
 
+def _part_of_svd(args: Sequence[Node], index: int) -> Node:
+    return item(OPS["svd"].make(args, full=False, check=False), index)
+
+
 def _triangle(name: str) -> Meaning:
     """A triangle, with 1 on the diagonal if that is not read."""
 
@@ -240,6 +244,8 @@ DISPLAY: dict[str, Meaning] = {
     "eigenvectors": _part_of("eigh", 1),
     "left_vectors": _part_of("svd", 0),
     "right_vectors": _part_of("svd", 2),
+    "first_left_vectors": lambda args, x, dtype: _part_of_svd(args, 0)[:, 0],
+    "first_right_vectors": lambda args, x, dtype: _part_of_svd(args, 2)[0],
     "orthogonal": _part_of("qr", 0),
     "triangular": _part_of("qr", 1),
     "lower": _triangle("tril"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradc.explain.formula import Apply, Factor, Formula, Product, Sum, Symbol, apply, arranged, product
+from gradc.explain.formula import Apply, Factor, Formula, Product, Sum, Symbol, apply, arranged, product, value_of
 from gradc.explain.identities.structure import unit_matrix
 from gradc.explain.matching import Names, called, without
 from gradc.node import Node
@@ -195,3 +195,36 @@ def symmetric_inverse(x: Formula, names: Names) -> Formula | None:
 def _in_reading_order(labels: tuple[int, ...], ndim: int) -> tuple[int, ...]:
     """Ascending, but the columns of a result last: what stands at its right end is not transposed."""
     return tuple(sorted(labels, key=lambda k: (k == 1 and ndim == 2, k)))
+
+
+def leading_vectors(x: Formula, names: Names) -> Formula | None:
+    """U diag(onehot(argmax σ)) Vᵀ = u₁v₁ᵀ: what the largest singular value chooses of the vectors."""
+    if not isinstance(x, Product):
+        return None
+    for hot in x.factors:
+        chosen = called(hot.base, "attains")
+        values = called(chosen.args[0], "singular_values") if chosen is not None else None
+        if values is None or len(hot.labels) != 1 or hot.labels[0] < x.ndim or hot.exponent != 1:
+            continue
+        (a,), (s,) = values.args, hot.labels
+        first = [_first(f, a, s) for f in x.factors if s in f.labels and f is not hot]
+        if first and all(part is not None for part in first):
+            rest = [f for f in x.factors if s not in f.labels]
+            return product(x.shape, [*(part for parts in first for part in parts or ()), *rest], x.coef)
+    return None
+
+
+def _first(f: Factor, a: Formula, s: int) -> list[Factor] | None:
+    """The first vector of what a factor holds along ``s``; nothing of 1[σ > 0]; None of anything else."""
+    call = called(f.base, "left_vectors", "right_vectors", "indicator")
+    if call is None or f.exponent != 1:
+        return None
+    if call.name == "indicator":
+        positive = called(call.args[0], "greater")
+        known = positive is not None and called(positive.args[0], "singular_values")
+        return [] if known and positive is not None and value_of(positive.args[1]) == 0 else None
+    place = 1 if call.name == "left_vectors" else 0
+    if call.args[0] != a or f.base.ndim != 2 or f.labels[place] != s:
+        return None
+    size = f.base.shape[1 - place]
+    return [Factor(apply("first_" + call.name, (a,), (size,)), (f.labels[1 - place],))]
