@@ -224,7 +224,7 @@ def _whole(nodes: Sequence[Node], slots: Slots, shop: Workshop) -> list[Work]:
         for aval, n in results
     )
     batch, dtype = math.prod(node.args[0].shape[:lead]), sources[0].dtype
-    lanes = matrices_aside(batch, [m.shape for m in (*sources, *targets)], shop.widths.lanes(dtype))
+    lanes = matrices_aside(node.op.algorithm, batch, [m.shape for m in (*sources, *targets)], shop.widths.lanes(dtype))
     told = shop.number[node] if node.attrs.get("check", False) else -1
     attrs = tuple((name, value) for name, value in node.attrs.items() if name != "check")
     return [Factor(node.op.algorithm, batch, sources, targets, dtype, attrs, told, lanes)]

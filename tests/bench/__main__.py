@@ -27,6 +27,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 #: family module -> its heading, in the page's order
 FAMILIES = {
     "products": "Matrix products",
+    "factorisations": "Factorisations of matrices",
     "finance": "Black–Scholes and its greeks",
     "elementary": "Transcendental functions",
     "rowwise": "Reductions, softmax, layer normalisation",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gradc.codegen.factor.matrices import Matrices, spare
+from gradc.codegen.factor.matrices import Matrices, grid_elements, spare
 from gradc.codegen.factor.number import Number, absolute, fma, select, smaller
 from gradc.codegen.factor.rows import Chunk, Grid
 from gradc.codegen.factor.side import AnyTile, Side, Tile
@@ -98,7 +98,9 @@ def eliminate(s: Side, a: AnyTile, moved: AnyTile) -> None:
 
 
 def scratch(work: Factor) -> Sequence[int]:
-    return spare(work, 0), 2 * spare(work, 1)  # whole numbers are of eight bytes
+    unread = work.targets[0].slot < 0
+    places = 2 * spare(work, 1)  # whole numbers are of eight bytes
+    return grid_elements(work, *work.sources[0].shape) if unread else 0, places
 
 
 def alone(m: Matrices) -> None:
@@ -111,7 +113,7 @@ def alone(m: Matrices) -> None:
 
 def solve_scratch(work: Factor) -> Sequence[int]:
     n, columns = work.sources[1].shape
-    return n * n, 2 * n, n * columns
+    return grid_elements(work, n, n), 2 * n, grid_elements(work, n, columns)
 
 
 def solve_alone(m: Matrices) -> None:
@@ -141,7 +143,7 @@ def solve_alone(m: Matrices) -> None:
 
 def inverse_scratch(work: Factor) -> Sequence[int]:
     n = work.sources[0].shape[0]
-    return n * n, 2 * n
+    return grid_elements(work, n, n), 2 * n
 
 
 def inverse_alone(m: Matrices) -> None:

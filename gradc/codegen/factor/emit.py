@@ -86,7 +86,8 @@ def _places(work: Factor, target: Target) -> list[int]:
     if is_aside(work):
         sizes = [0] if is_unrolled(work) else [-(-n // work.lanes) * work.lanes**2 for n in program.tiles(work)]
     else:
-        sizes = [Update(target, work.dtype).pack_elements, *program.scratch(work)]
+        longest = max(n for m in (*work.sources, *work.targets) for n in m.shape)
+        sizes = [Update(target, work.dtype).pack_elements(longest), *program.scratch(work)]
     places = [0]
     for size in sizes:
         bytes_ = size * np.dtype(work.dtype).itemsize

@@ -9,10 +9,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from gradc.codegen import memory
 from gradc.codegen.factor.number import Index, Number, select
 from gradc.codegen.factor.rows import Bench, Grid
 from gradc.codegen.factor.update import LARGE, Update
+from gradc.codegen.memory import LINE
 from gradc.codegen.poll import ACCESS, MACS
 from gradc.schedule.factor import Factor, Matrix
 
@@ -20,6 +23,17 @@ from gradc.schedule.factor import Factor, Matrix
 def spare(work: Factor, number: int) -> int:
     """Elements of scratch for a result that nobody reads."""
     return work.targets[number].size if work.targets[number].slot < 0 else 0
+
+
+def grid_elements(work: Factor, rows: int, columns: int) -> int:
+    """Elements of scratch for so many rows."""
+    return rows * _stride(work, columns)
+
+
+def _stride(work: Factor, columns: int) -> int:
+    """From row to row it is an odd number of cache lines, so that columns do not fall into few sets of a cache."""
+    in_line = LINE // np.dtype(work.dtype).itemsize
+    return (-(-columns // in_line) | 1) * in_line
 
 
 @dataclass(frozen=True)
@@ -54,9 +68,9 @@ class Matrices:
     def attr(self, name: str) -> object:
         return dict(self.work.attrs)[name]
 
-    def grid(self, number: int, columns: Index) -> Grid:
-        """A piece of scratch as rows of so many columns."""
-        return Grid(self.bench, self.scratch[number], columns)
+    def grid(self, number: int, columns: int) -> Grid:
+        """A piece of scratch of `grid_elements` as rows of so many columns."""
+        return Grid(self.bench, self.scratch[number], _stride(self.work, columns))
 
     def blocks(self, count: int, step: int, operations: float) -> Iterator[tuple[Number, Number]]:
         """Blocks of rows or columns, each as (first, behind the last), with looks between long ones."""

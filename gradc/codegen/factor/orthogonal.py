@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradc.codegen.factor.matrices import Matrices
+from gradc.codegen.factor.matrices import Matrices, grid_elements
 from gradc.codegen.factor.number import (
     Index,
     Number,
@@ -125,7 +125,8 @@ def orthogonal(s: Side, v: AnyTile, tau: Tile, sums: Tile, q: Tile) -> None:
 
 def scratch(work: Factor) -> Sequence[int]:
     (m, n), (_, width) = work.sources[0].shape, work.targets[0].shape
-    return m * n, min(m, n), m * LARGE, LARGE * max(n, width), LARGE * LARGE
+    blocks = (m, LARGE), (LARGE, max(n, width)), (LARGE, LARGE)
+    return grid_elements(work, m, n), min(m, n), *(grid_elements(work, *block) for block in blocks)
 
 
 class _Blocks:

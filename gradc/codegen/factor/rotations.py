@@ -1,7 +1,8 @@
 """Reflections and rotations of the rows of a matrix, and rows put in order: what eigen- and singular values share.
 
 Enters: grids whose rows are those of memory.  Leaves: calls of internal functions of the module, each emitted once.
-Start reading at `Rotations.sequence`.
+Invariant: sequences of rotations wait until there are many, so that a few columns take all of them while they are in
+the cache; each row takes its rotations in the order in which they were made.  Start reading at `Waiting`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from gradc.codegen.ir import REGISTER, Function, Module
 from gradc.codegen.target import Target
 
 #: Vectors of columns that are rotated side by side.
-SIDE = 4
+SIDE = 2
+#: Sequences that wait at most.
+MOST_WAITING = 16
 
 
 @dataclass(frozen=True)
@@ -29,37 +32,47 @@ class Rotations:
     dtype: str
 
     # -- rotations ---------------------------------------------------------------------------------------------------
-    def sequence(self, g: Grid, count: Index, width: Index, cosines: Row, sines: Row) -> None:
-        """Rotation t of rows t and t + 1, for t below ``count``: c·first + s·second, and c·second − s·first."""
-        bench = g.bench
-        name = self._named(bench.f.module, "rotate", self._emit_sequence)
-        pointers = ", ".join(f"ptr {p}" for p in (g.pointer, cosines.pointer, sines.pointer))
-        sizes = ", ".join(bench.index(x).value.typed for x in (g.down, count, width))
-        bench.f.line(f"call void @{name}({pointers}, {sizes})")
+    def sequences(self, w: Waiting) -> None:
+        """What waits is done: rotation t of a sequence is c·first + s·second and c·second − s·first of row t and the
+        next, counted from where the sequence starts."""
+        bench = w.bench
+        name = self._named(bench.f.module, "rotate", self._emit_sequences)
+        pointers = (w.rows.pointer, w.cosines.pointer, w.sines.pointer, w.starts.pointer, w.counts.pointer)
+        sizes = (w.rows.down, bench.index(w.rows.down) * w.step, w.cosines.down, w.number.get(), w.width)
+        arguments = [f"ptr {p}" for p in pointers] + [bench.index(x).value.typed for x in sizes]
+        bench.f.line(f"call void @{name}({', '.join(arguments)})")
 
-    def _emit_sequence(self, module: Module, name: str) -> None:
+    def _emit_sequences(self, module: Module, name: str) -> None:
         """Some columns at a time: the row that two rotations share stays in registers."""
-        params = [("ptr", p) for p in ("rows", "cosines", "sines")] + [("i64", p) for p in ("down", "count", "width")]
+        params = [("ptr", p) for p in ("rows", "cosines", "sines", "starts", "counts")]
+        params += [("i64", p) for p in ("down", "step", "along", "number", "width")]
         f = Function(module, name, params, "internal void")
         b = Bench(f, self.dtype, self.target.lanes(self.dtype))
-        g, count, width = Grid(b, "%rows", b.argument("down")), b.argument("count"), b.argument("width")
-        cosines, sines = (Row(b, f"%{p}", self.dtype) for p in ("cosines", "sines"))
+        g, width, step = Grid(b, "%rows", b.argument("down")), b.argument("width"), b.argument("step")
+        cosines, sines = (Grid(b, f"%{p}", b.argument("along")) for p in ("cosines", "sines"))
+        starts, counts = (Row(b, f"%{p}", "int64") for p in ("starts", "counts"))
         for j in b.range(0, width, SIDE * b.lanes):
             chunks = [b.rest(j + v * b.lanes, width) for v in range(SIDE)]
-
-            def step(t: Number, firsts: Sequence[Number], chunks: list[Chunk] = chunks) -> list[Number]:
-                c, s = b.wide(cosines[t]), b.wide(sines[t])
-                upper, lower, kept = g.row(t), g.row(t + 1), []
-                for chunk, first in zip(chunks, firsts, strict=True):
-                    second = lower[chunk]
-                    upper[chunk] = fma(c, first, s * second)
-                    kept.append(fma(c, second, -(s * first)))
-                return kept
-
-            last = b.fold(0, count, [g.row(0)[chunk] for chunk in chunks], step)
-            for chunk, x in zip(chunks, last, strict=True):
-                g.row(count)[chunk] = x
+            for q in b.range(0, b.argument("number")):
+                rows = Grid(b, g.at(starts[q]), step)
+                self._one_sequence(rows, counts[q], chunks, cosines.row(q), sines.row(q))
         f.finish()
+
+    def _one_sequence(self, g: Grid, count: Number, chunks: Sequence[Chunk], cosines: Row, sines: Row) -> None:
+        b = g.bench
+
+        def step(t: Number, firsts: Sequence[Number]) -> list[Number]:
+            c, s = b.wide(cosines[t]), b.wide(sines[t])
+            upper, lower, kept = g.row(t), g.row(t + 1), []
+            for chunk, first in zip(chunks, firsts, strict=True):
+                second = lower[chunk]
+                upper[chunk] = fma(c, first, s * second)
+                kept.append(fma(-s, first, c * second))  # what waits for the step before is one operation
+            return kept
+
+        last = b.fold(0, count, [g.row(0)[chunk] for chunk in chunks], step)
+        for chunk, x in zip(chunks, last, strict=True):
+            g.row(count)[chunk] = x
 
     # -- reflections -------------------------------------------------------------------------------------------------
     def reflect(self, g: Grid, rows: Index, v: Row, width: Index, tau: Number) -> None:
@@ -87,6 +100,47 @@ class Rotations:
         if name not in module.functions:
             emit(module, name)
         return name
+
+
+class Waiting:
+    """Sequences of rotations of the rows of a grid, each so wide, that are still to be done.
+
+    Those of a sequence go from its first row on, ``step`` by step (1 or −1).  ``cosines`` and ``sines`` are grids of
+    `MOST_WAITING` rows.
+    """
+
+    def __init__(self, turn: Rotations, rows: Grid, width: int, step: int, cosines: Grid, sines: Grid):
+        self.turn, self.bench = turn, rows.bench
+        self.rows, self.width, self.step, self.cosines, self.sines = rows, width, step, cosines, sines
+        self.starts, self.counts = (self.bench.row(MOST_WAITING, "int64") for _ in range(2))
+        self.number = self.bench.cell(0, "int64")
+
+    @property
+    def next(self) -> tuple[Row, Row]:
+        """Where the cosines and sines of the next sequence are to be written."""
+        return self.cosines.row(self.number.get()), self.sines.row(self.number.get())
+
+    def take(self, start: Number, count: Number | int) -> None:
+        """The next sequence is complete."""
+        k = self.number.get()
+        self.starts[k], self.counts[k] = start, self.bench.index(count)
+        self.number.set(k + 1)
+        with self.bench.when(k + 1 >= MOST_WAITING):
+            self.done()
+
+    def done(self) -> None:
+        """Nothing waits any more."""
+        self.turn.sequences(self)
+        self.number.set(self.bench.index(0))
+
+    def pair(self, i: Number, j: Number, cosine: Number, sine: Number) -> None:
+        """Rotate rows i and j, after all that waits."""
+        self.done()
+        apart = Grid(self.bench, self.rows.at(i), (j - i) * self.rows.down)
+        for chunk in self.bench.across(0, self.width):
+            first, second = apart.row(0)[chunk], apart.row(1)[chunk]
+            c, s = self.bench.wide(cosine), self.bench.wide(sine)
+            apart.row(0)[chunk], apart.row(1)[chunk] = fma(c, first, s * second), fma(-s, first, c * second)
 
 
 #: What brings numbers whose squares are below `_least_square` to where squares are normal.

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradc.codegen.factor.matrices import Matrices
+from gradc.codegen.factor.matrices import Matrices, grid_elements
 from gradc.codegen.factor.number import (
     Index,
     Number,
@@ -28,7 +28,7 @@ from gradc.codegen.factor.number import (
     with_sign,
 )
 from gradc.codegen.factor.orthogonal import orthogonal, reflect
-from gradc.codegen.factor.rotations import Rotations, in_order, reflector, rotation
+from gradc.codegen.factor.rotations import MOST_WAITING, Rotations, Waiting, in_order, reflector, rotation
 from gradc.codegen.factor.rows import Cell, Chunk, Grid, Row
 from gradc.codegen.factor.side import AnyTile, Side, Tile
 from gradc.codegen.factor.update import turned, write_square
@@ -190,8 +190,9 @@ def _turned_into(s: Side, source: Tile, pointer: str) -> Tile:
 
 def scratch(work: Factor) -> Sequence[int]:
     m, n, left = _sides(work)
-    right = n * n if _wanted(work)[1] else 0
-    return m * n, left * m if _wanted(work)[0] else 0, right, n + 1, n + 1, n, n, m, m, n, n, n, n
+    wants_left, wants_right = _wanted(work)
+    vectors = grid_elements(work, left * wants_left, m), grid_elements(work, n * wants_right, n)
+    return grid_elements(work, m, n), *vectors, n + 1, n + 1, n, n, m, m, *[grid_elements(work, MOST_WAITING, n)] * 4
 
 
 class _Bidiagonal:
@@ -202,9 +203,12 @@ class _Bidiagonal:
         self.rows, self.columns, self.left_count = _sides(m.work)
         self.wants_left, self.wants_right = _wanted(m.work)
         self.a, self.left, self.right = m.grid(0, self.columns), m.grid(1, self.rows), m.grid(2, self.columns)
-        rows = [Row(self.b, m.scratch[k], self.b.dtype) for k in range(3, 13)]
-        self.d, self.e, self.left_tau, self.right_tau, self.w, self.v, *self.turns = rows
-        self.turn = Rotations(m.update.target, self.b.dtype)
+        rows = [Row(self.b, m.scratch[k], self.b.dtype) for k in range(3, 9)]
+        self.d, self.e, self.left_tau, self.right_tau, self.w, self.v = rows
+        self.turn, n = Rotations(m.update.target, self.b.dtype), self.columns
+        widths = self.rows * self.wants_left, n * self.wants_right
+        self.to_left = Waiting(self.turn, self.left, widths[0], 1, m.grid(9, n), m.grid(10, n))
+        self.to_right = Waiting(self.turn, self.right, widths[1], 1, m.grid(11, n), m.grid(12, n))
 
     # -- to bidiagonal form ------------------------------------------------------------------------------------------
     def reduce(self) -> None:
@@ -290,12 +294,15 @@ class _Bidiagonal:
                 self._find_start(end.get(), start)
                 last = end.get() - 1
                 with b.when(start.get().equals(last)):
-                    self._found(last)
                     end.set(last)
                 with b.when(start.get() < end.get() - 1):
                     self._find_zero(end.get(), start.get(), zero)
                     self._work(start.get(), end.get(), zero.get())
         bad.set(bad.get() | (end.get() > 0))
+        self.to_left.done()
+        self.to_right.done()
+        for k in b.range(0, n):
+            self._made_positive(k)
 
     def _find_start(self, end: Number, start: Cell) -> None:
         """Where the block begins: behind the last element beside the diagonal that is rounding, which becomes 0."""
@@ -326,8 +333,8 @@ class _Bidiagonal:
                 zero.set(k)
                 d[k] = 0.0
 
-    def _found(self, k: Number) -> None:
-        """A singular value; it is made positive."""
+    def _made_positive(self, k: Number) -> None:
+        """A singular value is made positive."""
         b = self.b
         with b.when(self.d[k] < 0.0):
             self.d[k] = -self.d[k]
@@ -345,12 +352,6 @@ class _Bidiagonal:
         with b.when(zero < end - 1):
             self._inner_is_zero(zero, end)
 
-    def _one(self, g: Grid, i: Number, j: Number, width: int, cosine: Number, sine: Number) -> None:
-        """Rotate rows i and j."""
-        cosines, sines = self.turns[:2]
-        cosines[0], sines[0] = cosine, sine
-        self.turn.sequence(Grid(self.b, g.at(i), (j - i) * g.down), 1, width, cosines, sines)
-
     def _last_is_zero(self, start: Number, end: Number) -> None:
         """The last element of the diagonal is 0: take away the one above it, from the right."""
         b, d, e = self.b, self.d, self.e
@@ -364,7 +365,7 @@ class _Bidiagonal:
                 f.set(-(sine * e[j - 1]))
                 e[j - 1] = cosine * e[j - 1]
             if self.wants_right:
-                self._one(self.right, j, end - 1, self.columns, cosine, sine)
+                self.to_right.pair(j, end - 1, cosine, sine)
 
     def _inner_is_zero(self, zero: Number, end: Number) -> None:
         """An element of the diagonal is 0: take away the one right of it, from the left."""
@@ -377,7 +378,7 @@ class _Bidiagonal:
             f.set(-(sine * e[j]))
             e[j] = cosine * e[j]
             if self.wants_left:
-                self._one(self.left, j, zero, self.rows, cosine, sine)
+                self.to_left.pair(j, zero, cosine, sine)
 
     def _shift(self, start: Number, end: Number) -> tuple[Number, Number]:
         """The first column of BᵀB − σ² I, σ² the eigenvalue of its last two rows and columns nearest to the last."""
@@ -397,7 +398,7 @@ class _Bidiagonal:
     def _step(self, start: Number, end: Number) -> None:
         """One implicit QR step; its rotations are kept and applied to the vectors after it."""
         b, d, e = self.b, self.d, self.e
-        left_c, left_s, right_c, right_s = self.turns
+        (left_c, left_s), (right_c, right_s) = self.to_left.next, self.to_right.next
         first = self._shift(start, end)
 
         def chase(t: Number, carried: Sequence[Number]) -> list[Number]:
@@ -420,9 +421,9 @@ class _Bidiagonal:
         f, _ = b.fold(0, end - 1 - start, list(first), chase)
         e[end - 2] = f
         if self.wants_right:
-            self.turn.sequence(self.right.from_(start, 0), end - 1 - start, self.columns, right_c, right_s)
+            self.to_right.take(start, end - 1 - start)
         if self.wants_left:
-            self.turn.sequence(self.left.from_(start, 0), end - 1 - start, self.rows, left_c, left_s)
+            self.to_left.take(start, end - 1 - start)
 
 
 def alone(m: Matrices) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradc.codegen.factor.matrices import Matrices
+from gradc.codegen.factor.matrices import Matrices, grid_elements
 from gradc.codegen.factor.number import (
     Index,
     Number,
@@ -25,7 +25,7 @@ from gradc.codegen.factor.number import (
     sqrt,
     with_sign,
 )
-from gradc.codegen.factor.rotations import Rotations, in_order, reflector, rotation
+from gradc.codegen.factor.rotations import MOST_WAITING, Rotations, Waiting, in_order, reflector, rotation
 from gradc.codegen.factor.rows import Cell, Grid, Row
 from gradc.codegen.factor.side import Side, Tile
 from gradc.codegen.factor.update import turned, write_square
@@ -143,14 +143,18 @@ def _rank(s: Side, a: Tile, n: int, j: Index) -> Number:
 
 def scratch(work: Factor) -> Sequence[int]:
     n = work.sources[0].shape[0]
-    return (n + 1) * n, n * n, n, n, n, n, n, n
+    return grid_elements(work, n + 1, n), grid_elements(work, n, n), n, n, n, n, *[
+        grid_elements(work, MOST_WAITING, n)
+    ] * 2
 
 
 def alone(m: Matrices) -> None:
     b, n = m.bench, m.work.sources[0].shape[0]
     vectors = m.targets[1] if len(m.targets) > 1 else None
     a, v = m.grid(0, n), m.grid(1, n)
-    d, e, tau, w, cosines, sines = (Row(b, m.scratch[k], b.dtype) for k in range(2, 8))
+    d, e, tau, w = (Row(b, m.scratch[k], b.dtype) for k in range(2, 6))
+    turn = Rotations(m.update.target, b.dtype)
+    waiting = Waiting(turn, v, n if vectors is not None else 0, -1, m.grid(6, n), m.grid(7, n))
     size, finite = _size(m, n)
     bad, scale = b.cell(~finite, "bool"), power_of_two(size)
     with b.when(finite):
@@ -158,7 +162,7 @@ def alone(m: Matrices) -> None:
         _tridiagonal(m, a, d, e, tau, w, n)
         if vectors is not None:
             _reflections(m, a, tau, v, n)
-        _diagonal(m, d, e, v if vectors is not None else None, cosines, sines, n, bad)
+        _diagonal(m, d, e, waiting, n, bad)
         with b.unless_stopped():
             in_order(b, d, n, lambda x, y: x < y, [(v, n)] if vectors is not None else [])
     with b.unless_stopped():
@@ -258,11 +262,9 @@ def _reflections(m: Matrices, a: Grid, tau: Row, v: Grid, n: int) -> None:
         turn.reflect(v, k + 1, a.row(k + 1), k + 1, tau[k + 1])
 
 
-def _diagonal(
-    m: Matrices, d: Row, e: Row, v: Grid | None, cosines: Row, sines: Row, n: int, bad: Cell
-) -> None:  # fmt: skip
-    """QL steps until nothing is left beside the diagonal; the rows of v turn with them."""
-    b, turn = m.bench, Rotations(m.update.target, m.bench.dtype)
+def _diagonal(m: Matrices, d: Row, e: Row, waiting: Waiting, n: int, bad: Cell) -> None:
+    """QL steps until nothing is left beside the diagonal; the vectors turn with them."""
+    b = m.bench
     steps, end = b.cell(0, "int64"), b.cell(0, "int64")
     for first in b.watched(n, 1, 16 * n * n):
         steps.set(b.index(0))
@@ -277,11 +279,11 @@ def _diagonal(
         for _ in b.while_(more, MOST_STEPS):
             steps.set(steps.get() + 1)
             last = end.get()
-            _step(m, d, e, first, last, cosines, sines)
-            if v is not None:
-                back = Grid(b, v.at(last), -b.index(v.down))
-                turn.sequence(back, last - first, n, cosines, sines)
+            _step(m, d, e, first, last, *waiting.next)
+            if waiting.width:
+                waiting.take(last, last - first)
         bad.set(bad.get() | (steps.get() >= MOST_STEPS))
+    waiting.done()
 
 
 def _is_small(d: Row, e: Row, k: Number) -> Number:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from gradc.codegen import memory
 from gradc.codegen.factor.number import Index, Number, fma, select, smaller
-from gradc.codegen.factor.rows import Bench, Chunk, Grid
+from gradc.codegen.factor.rows import Bench, Chunk, Grid, Row
 from gradc.codegen.gemm.registers import transpose
 from gradc.codegen.ir import REGISTER, Function, Module, Value
 from gradc.codegen.target import Target
@@ -25,6 +25,10 @@ DEPTH = 256
 SMALL, LARGE = 8, 64
 #: Vectors of a tile, and vectors of columns that are solved side by side.
 ACROSS, SIDE = 3, 4
+#: Products of so few tiles across read the left operand where it is; of more it is packed first.
+FEW = 2
+#: an element of the left operand by its row in a tile and its place in the sum
+Element = Callable[[int, Number], Number]
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,12 @@ class Update:
         """Rows of a tile: with its vectors and their factors they fill the registers."""
         return 8 if self.target.vector_registers >= 32 else 4
 
+    def pack_elements(self, longest: int) -> int:
+        """Scratch of products in matrices of so many rows or columns, one of whose sizes m and k is at most `LARGE`."""
+        return self._pack_of_b + LARGE * max(longest, DEPTH)
+
     @property
-    def pack_elements(self) -> int:
+    def _pack_of_b(self) -> int:
         return DEPTH * ACROSS * self.lanes
 
     # -- calls -------------------------------------------------------------------------------------------------------
@@ -91,17 +99,46 @@ class Update:
         a = Grid(bench, "%a", bench.argument("a.down"), bench.argument("a.along"))
         half, width = bench.argument("half").differs(0), ACROSS * self.lanes
         for start in bench.range(0, k, DEPTH):
-            depth = smaller(k - start, DEPTH)
+            depth, near = smaller(k - start, DEPTH), n <= FEW * width
+            with bench.when(~near):
+                self._pack_a(a.from_(0, start), m // self.height * self.height, depth)
             for j in bench.range(0, n, width):
                 chunks = [bench.rest(j + v * self.lanes, n) for v in range(ACROSS)]
                 self._pack(bench, b.from_(start, 0), depth, chunks)
                 rows = select(half, smaller(m, j + width), m)
                 whole = rows // self.height * self.height
-                for i in bench.range(0, whole, self.height):
-                    self._tile(c.from_(i, 0), a.from_(i, start), depth, chunks, self.height)
+                for i in bench.range(0, select(near, 0, whole), self.height):
+                    block = Row(bench, self._packed_a(bench, i * depth), self.dtype)
+                    at = self._places_in(block)
+                    self._tile(c.from_(i, 0), at, depth, chunks, self.height)
+                for i in bench.range(0, select(near, whole, 0), self.height):
+                    self._tile(c.from_(i, 0), self._rows_of(a.from_(i, start)), depth, chunks, self.height)
                 for i in bench.range(whole, rows):
-                    self._tile(c.from_(i, 0), a.from_(i, start), depth, chunks, 1)
+                    self._tile(c.from_(i, 0), self._rows_of(a.from_(i, start)), depth, chunks, 1)
         f.finish()
+
+    def _rows_of(self, a: Grid) -> Element:
+        return lambda r, t: a[r, t]
+
+    def _places_in(self, block: Row) -> Element:
+        return lambda r, t: block[t * self.height + r]
+
+    def _packed_a(self, bench: Bench, offset: Number) -> str:
+        return memory.offset_pointer(bench.f, "%pack", (offset + self._pack_of_b).value, self.dtype)
+
+    def _pack_a(self, a: Grid, rows: Number, depth: Number) -> None:
+        """The factors of one tile after another, in the order in which it takes them; those of a transpose are
+        neighbours."""
+        bench, f = a.bench, a.bench.f
+        across = bench.index(a.down).equals(1)
+        for i in bench.range(0, rows, self.height):
+            block = Row(bench, self._packed_a(bench, i * depth), self.dtype)
+            for t in bench.range(0, select(across, depth, 0)):
+                some = memory.load(f, a.at(i, t), self.dtype, self.height)
+                memory.store(f, some, block.from_(t * self.height).pointer)
+            for t in bench.range(0, select(across, 0, depth)):
+                for r in range(self.height):
+                    block[t * self.height + r] = a[i + r, t]
 
     def _packed(self, bench: Bench, t: Number, v: int) -> str:
         offset = t * (ACROSS * self.lanes) + v * self.lanes
@@ -115,10 +152,9 @@ class Update:
             for v, chunk in enumerate(chunks):
                 memory.store(bench.f, (row[chunk] * sign).value, self._packed(bench, t, v), aligned=True)
 
-    def _tile(self, c: Grid, a: Grid, depth: Number, chunks: Sequence[Chunk], height: int) -> None:
+    def _tile(self, c: Grid, a: Element, depth: Number, chunks: Sequence[Chunk], height: int) -> None:
         """So many rows of c, a few vectors wide, plus the product, which grows in registers."""
         bench, f = c.bench, c.bench.f
-        rows = [a.from_(r, 0) for r in range(height)]
         zero = bench.wide(0.0).value
         with f.loop(0, depth.value, 1, [zero] * (height * len(chunks))) as loop:
             t, totals = Number(f, loop.index), [Number(f, x) for x in loop.carry]
@@ -126,8 +162,8 @@ class Update:
                 Number(f, memory.load(f, self._packed(bench, t, v), self.dtype, self.lanes, aligned=True))
                 for v in range(len(chunks))
             ]
-            for r, row in enumerate(rows):
-                factor = bench.wide(row[0, t])
+            for r in range(height):
+                factor = bench.wide(a(r, t))
                 for v, x in enumerate(packed):
                     at = r * len(chunks) + v
                     loop.next[at] = fma(factor, x, totals[at]).value
