@@ -247,3 +247,19 @@ def test_aux_of_a_solver_comes_back_and_does_not_move() -> None:
 
     np.testing.assert_allclose(f(B), np.linalg.solve(ANY, B).sum() + B @ B, rtol=1e-12)
     np.testing.assert_allclose(gc.grad(f)(B), np.linalg.solve(ANY.T, np.ones(N)), rtol=1e-12)
+
+
+def ridge(x: Any, y: Any, λ: Any) -> Any:
+    return gc.linear_solve(lambda w: x.T @ (x @ w) + λ * w, x.T @ y).x
+
+
+def test_formulas_say_what_is_solved_and_not_how() -> None:
+    said = gc.explain(lambda A, b: (gc.linear_solve(lambda x: A @ x, b, "gmres").x ** 2).sum(), ANY, B, argnums=(0, 1))
+    assert [str(line) for line in str(said).splitlines()[:5] if line] == [
+        "L = ‖A⁻¹b‖²", "δ = 2A⁻ᵀA⁻¹b", "∂L/∂A = −δbᵀA⁻ᵀ", "∂L/∂b = δ",
+    ]  # fmt: skip
+    np.testing.assert_allclose(said.graph.evaluate(ANY, B)[1], 2 * np.linalg.solve(ANY @ ANY.T, B), rtol=1e-10)
+    assert "(xᵀx + λI)⁻¹xᵀy" in str(gc.explain(ridge, np.ones((6, N)), np.ones(6), 0.1, argnums=1))
+    assert "1/(2root(a, 1))" in str(gc.explain(lambda a: gc.root(lambda x: x * x - a, 1.0).x, 2.0))
+    assert "/(1 + ta)" in str(gc.explain(lambda a: gc.fixed_point(lambda x: np.cos(a * x), 1.0).x, 2.0))
+    assert "A⁻¹" in str(gc.explain(gc.jacobian(lambda b, A: gc.linear_solve(A, b, "gmres").x), B, ANY))

@@ -20,6 +20,7 @@ from gradc.diff.linear import active_nodes
 from gradc.diff.modes import pull_back
 from gradc.explain.assumptions import FACTS, without_assumptions
 from gradc.explain.draws import with_named_draws
+from gradc.explain.equations import systems_to_read
 from gradc.explain.extents import with_named_extents
 from gradc.explain.folding import Rule, Said, folded, names_in, plain
 from gradc.explain.formula import Formula, Symbol
@@ -189,7 +190,7 @@ class Deriver:
     def __init__(self, primal: Graph, wanted: Sequence[Node], observe: Observe | None = None):
         self.observe = observe
         primal = with_named_draws(apply(away_from_kinks, primal))
-        primal, self.facts = without_assumptions(without_branches(primal))
+        primal, self.facts = without_assumptions(systems_to_read(without_branches(primal)))
         self.primal, self.wanted = primal, tuple(wanted)
         self.naming = Naming(primal)
         self.marked, self.extents = with_named_extents(primal, set(self.naming.taken))
@@ -233,7 +234,7 @@ class Deriver:
             self.observe("differentiate", self.stable, self.step)
         graph = Graph(tuple(leaves), (*named, *present, *(found[n] for n in present)), names)  # type: ignore[arg-type]
         with following() as lineage:
-            graph = run_passes(graph, (fold, simplify_to_read, cse, join, simplify_to_read))
+            graph = run_passes(graph, (systems_to_read, fold, simplify_to_read, cse, join, simplify_to_read))
         self.origins = lineage.origins(graph)
         forward = graph.outputs[len(named) : len(named) + len(present)]
         pulled = graph.outputs[len(named) + len(present) :]

@@ -18,6 +18,7 @@ from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.structured import Mode, jacobian_blocks
 from gradc.errors import ShapeError
 from gradc.explain.derivation import Derivation, Deriver, Line
+from gradc.explain.equations import systems_to_read
 from gradc.explain.layout import Derivative, Ident, Juxtaposed, Kronecker, Layout, SecondDerivative
 from gradc.explain.quantities import Quantities
 from gradc.explain.reasons import why_zero
@@ -71,7 +72,7 @@ class JacobianDeriver(Deriver):
             self.observe("differentiate", self.stable, self.step)
         whole = Graph(leaves, (*named, *present), names)
         with following() as lineage:
-            graph = run_passes(whole, (fold, simplify_to_read, cse, simplify_to_read))
+            graph = run_passes(whole, (systems_to_read, fold, simplify_to_read, cse, simplify_to_read))
         self.origins = lineage.origins(graph)
         found = iter(graph.outputs[len(named) :])
         self.blocks = blocks
