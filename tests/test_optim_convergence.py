@@ -94,7 +94,7 @@ LEFT: dict[str, tuple[Callable[[float], optim.Optimizer], tuple[float, ...], tup
                                 opaque_mode=True), (0.1, 0.1, 0.1), (1e-4, 1e-4, 1e-11)),
     "lbfgs": (lambda r: optim.lbfgs(), (0.0, 0.0, 0.0), (1e-20, 1e-20, 1e-12)),
 }  # fmt: skip
-DAILY = ("momentum", "adam")
+DAILY = ("momentum",)
 
 
 def left_of(name: str) -> list[float]:

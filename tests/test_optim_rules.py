@@ -93,7 +93,7 @@ def _leaves(tree: Any) -> list[Any]:
     return [np.asarray(x) for x in gc.tree.leaves(tree)]
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.nightly)])
 def test_compiled_is_interpreted_on_trees_of_every_kind(compiled: Any, dtype: Any) -> None:
     params = gc.tree.map(lambda x: np.asarray(x, dtype), PARAMS)
     grads, states = _grads(params), _states(params)
@@ -403,3 +403,15 @@ def test_what_cannot_be_meant_is_refused_in_words(name: str) -> None:
     with pytest.raises(error, match=words) as caught:
         call()
     assert "test_optim_rules.py:" in str(caught.value)
+
+
+def test_updates_of_single_precision_stay_single() -> None:
+    """As they are traced: nothing is promoted on the way, and state keeps its dtypes."""
+    params = gc.tree.map(lambda x: np.asarray(x, F32), PARAMS)
+    specs = gc.tree.map(lambda x: gc.spec(np.shape(x), np.asarray(x).dtype), (_grads(params), _states(params), params))
+    graph = gc.trace(lambda g, s, p: _all_updates(g, s, p, 1.0), *specs)
+    found = graph.out_tree.unflatten([x.aval for x in graph.outputs])
+    for name in MADE:
+        assert {str(a.dtype) for a in gc.tree.leaves(found[name][0])} == {"float32"}, name
+        kept = [a.dtype for a in gc.tree.leaves(found[name][1])]
+        assert kept == [x.dtype for x in _leaves(MADE[name].init(params))], name
