@@ -103,6 +103,14 @@ asks all of them at the ends of every range.
 - **`x.at[i].add`, `.multiply`, `.power` …** with an index that names a position several times update it several times,
   one after another, as `np.add.at` does; `.set` keeps the last.
 
+## The array API
+
+`gradc.numpy` follows the array API's standard 2025.12 but for complex numbers. Of its test suite (data-apis'
+array-api-tests at 55fcc60, outside a trace, complex dtypes left out) 1180 tests of 1384 pass and 36 skip themselves.
+Of the 168 others 145 ask for complex numbers or for the optional extension `fft`; 20 get NumPy's own answer where the
+standard wants another (`x // ±∞`, the parameter names of `clip`, the class of `finfo(float32).eps`); 3 write into a
+result without axes, which is a NumPy scalar here.
+
 ## What a trace keeps
 
 A function is run once on traced values, and what it did with them is the graph. Whatever else it computed on the way is

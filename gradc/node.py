@@ -506,6 +506,9 @@ class Node(ArrayMethods):
                 f"{here()}: {describe(self)} has no .{name}: it has no memory and no values, and never changes.\n"
                 f"  {WITHOUT_MEMORY.get(name, 'What needs values belongs outside the traced function.')}"
             )
+        if name.startswith("__dlpack"):
+            words = "has no memory to hand over: write  gradc.numpy.asarray(x)."
+            raise AttributeError(f"{here()}: {describe(self)} {words}")
         raise AttributeError(f"a traced array has no attribute {name!r}")
 
 

@@ -46,7 +46,7 @@ ON_PURPOSE: dict[str, tuple[str, str]] = {
     "putmask": (_WRITES, "Write  x = np.where(mask, values, x)  and use the returned array."),
     "put_along_axis": (_WRITES, "Write  x = gradc.numpy.put_along_axis(x, indices, values, axis)."),
     **dict.fromkeys(("shares_memory", "may_share_memory", "isfortran"), (_MEMORY, _UNDO)),
-    **dict.fromkeys(("asfortranarray", "from_dlpack", "require"), (_MEMORY, "Write  gradc.numpy.asarray(x).")),
+    **dict.fromkeys(("asfortranarray", "require"), (_MEMORY, "Write  gradc.numpy.asarray(x).")),
     "asarray_chkfinite": ("it looks at values", "Write  gradc.numpy.asarray(x), and return np.isfinite(x).all()."),
     "roots": (_COMPLEX, "Near a real root take Newton's steps: x - np.polyval(p, x) / np.polyval(np.polyder(p), x)."),
     "sort_complex": (_COMPLEX, "Write  np.sort(x)."),

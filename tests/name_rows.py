@@ -134,6 +134,8 @@ STATISTICS = [
     row("np.nanvar(x); np.nanvar(x, axis=0, ddof=1); np.nanvar(x, 1, keepdims=True); np.nanstd(x, axis=1);"
         "np.nanvar(x, axis=0, correction=2); np.nanstd(x, ddof=1); np.nancumsum(x); np.nancumsum(x, axis=1);"
         "np.nancumprod(x, axis=0); np.nancumprod(x)", *FLOATS, "int64", "holes", "bool", ulps=SUMS),
+    row("np.mean(x, dtype=int); np.mean(x, axis=0, dtype='int8'); np.mean(x, 1, dtype=bool, keepdims=True);"
+        "np.mean(x, axis=1, dtype=int, where=[True, False, True, True])", *FLOATS, "int64", "uint8"),
     row("np.nanargmax(x); np.nanargmin(x); np.nanargmax(x[::2], axis=1); np.nanargmin(x[::2], axis=1, keepdims=True)",
         *FLOATS, "int64", "holes"),
     row("np.quantile(x, .3, axis=1); np.nanquantile(x, .3, axis=1); np.median(x, axis=1); np.nanmedian(x, axis=0);"
@@ -258,7 +260,8 @@ PLACES = [
 
 SETS = [
     row("np.intersect1d([3, 1, 2], [2, 3, 9]); np.union1d([3, 1], [1, 2]); np.setdiff1d([3, 1, 2], [1]);"
-        "np.setxor1d([1, 2], [2, 5]); np.mask_indices(3, plain.triu); np.unique([3, 1, 3], return_counts=True);"
+        "np.setxor1d([1, 2], [2, 5]); np.mask_indices(3, plain.triu); np.from_dlpack(WEIGHTS) * z;"
+        "np.unique([3, 1, 3], return_counts=True);"
         "np.unique_all(WEIGHTS); np.compress(WEIGHTS[0] > 0.7, z)", "float64"),
 ]  # fmt: skip
 #: texts of gradc's own arguments, and what they mean in NumPy; `sized` cuts and fills
@@ -294,6 +297,7 @@ OWN: dict[str, str] = {
     "np.put_along_axis(x, np.array([3, 5]), [8, 9], None)": "put(x, np.array([3, 5]), [8, 9], None)",
     "np.insert(x, np.argmax(z), 7, axis=1)": "np.insert(x, np.argmax(z), 7, axis=1)",
     "np.delete(x, np.argmax(z), axis=1)": "np.delete(x, np.argmax(z), axis=1)",
+    "np.from_dlpack(x)": "x",
     "np.mgrid[0:z[0]:4j]": "np.mgrid[0:z[0]:4j]",
     "np.ogrid[0:2, 0:z[0]:4j]": "np.ogrid[0:2, 0:z[0]:4j]",
     "np.quantile(x, abs(z[:2]) / 9)": "np.quantile(x, abs(z[:2]) / 9)",

@@ -37,12 +37,16 @@ OPTIONAL: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
+#: of undefined values, and of what hands over its memory
+APART = ("empty_like", "from_dlpack")
+
+
 def offered() -> Iterator[tuple[str, Callable[..., Any]]]:
     for name in FUNCTIONS:
         function: Any = np
         for part in name.split("."):
             function = getattr(function, part, None)
-        if callable(function) and not isinstance(function, (np.ufunc, type)) and name != "empty_like":
+        if callable(function) and not isinstance(function, (np.ufunc, type)) and name not in APART:
             yield name, function
 
 

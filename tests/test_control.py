@@ -269,3 +269,16 @@ def test_an_error_in_a_body_is_the_users_own_and_leaves_nothing_open():
     with pytest.raises(KeyError, match="mine"):
         gc.scan(step, 0.0, np.ones(3))
     assert float(gc.grad(lambda x: x * x)(3.0)) == 6.0
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        lambda init: gc.scan(lambda c, x: (c, x), init, np.arange(3.0)),
+        lambda init: gc.fori_loop(0, 3, lambda i, c: c, init),
+        lambda init: gc.while_loop(lambda c: c["a"] < 1, lambda c: c, init),
+    ],
+)
+def test_a_leaf_of_the_carry_that_is_no_array_is_named_by_its_place(loop):
+    with pytest.raises(TypeError, match=r"c(arry)?\.mode\[1\] is 'sum', which is not an array(.|\n)*Close over it"):
+        loop({"a": 0.0, "mode": [1.0, "sum"]})

@@ -526,7 +526,8 @@ ERRORS: list[tuple[Callable[[Node], Any], type[Exception], str]] = [
     (lambda x: np.linalg.eig(x), TraceError, "complex"),
     (lambda x: np.poly(x), TraceError, "complex in general"),
     (lambda x: np.pad(x, 1, mode="mean"), TraceError, "supported: constant"),
-    (lambda x: np.mean(x, dtype=int), DTypeError, "floating dtype"),
+    (lambda x: np.var(x, dtype=int), DTypeError, "floating dtype"),
+    (lambda x: np.sum(x, where=I32), DTypeError, r"where= must be boolean(.|\n)*mask != 0"),
     (lambda x: np.clip(np.astype(x, "uint8"), -1, 1), DTypeError, "out of bounds"),
 ]
 

@@ -39,9 +39,11 @@ class Leaves:
         """Flatten a container; a Python bool in it is an array."""
         values, paths, structure = flatten(leaf_map(with_bool_array, tree))
         names = [f"{what}{path_text(p)}" for p in paths]
-        for _, static in structure.static:
+        for place, static in structure.static:
+            leaf = f"{what}{path_text(structure.spec.paths()[place])}"
             raise TypeError(
-                f"{here()}: {whose}: {what} holds {static.value!r:.40}, which is not an array; close over it instead"
+                f"{here()}: {whose}: {leaf} is {static.value!r:.40}, which is not an array and stays the same in every "
+                "step.\n  Close over it: take it out of the container, and read it inside the function from outside."
             )
         return cls(values, [aval_of(v, n) for v, n in zip(values, names, strict=True)], names, structure)
 

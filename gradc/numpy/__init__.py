@@ -37,6 +37,7 @@ from gradc.numpy.formats import *
 from gradc.numpy.histograms import *
 from gradc.numpy.index_arrays import *
 from gradc.numpy.indexing import *
+from gradc.numpy.inspection import __array_namespace_info__ as __array_namespace_info__
 from gradc.numpy.joining import *
 from gradc.numpy.linear import *
 from gradc.numpy.polynomials import *
@@ -65,6 +66,9 @@ __all__ += reductions.__all__
 __all__ += sets.__all__
 __all__ += shapes.__all__
 __all__ += statistics.__all__
+
+#: the version of the array API's standard that these names follow
+__array_api_version__ = "2025.12"
 
 _OF_RECORDS = published("numpy")
 __all__ += list(_OF_RECORDS)

@@ -6,6 +6,7 @@ the arguments, Nodes.  Invariant: no shape depends on a traced value.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,69 @@ from gradc.aval import BFLOAT16, FLOAT16, canonical_dtype, finfo, promoted
 from gradc.errors import ShapeError
 from gradc.node import FUNCTIONS, Node, as_node, here, static_int
 from gradc.numpy.axes import axis_of, shape_of
-from gradc.numpy.public import Array, ArrayLike, function, static
+from gradc.numpy.concrete import known
+from gradc.numpy.public import Array, ArrayLike, function, is_traced, static
 from gradc.numpy.shapes import broadcast_to, joined, moveaxis, reshaped
+from gradc.ops.arguments import refuse_unless_harmless
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full as full_node
 from gradc.ops.leaves import iota
 
 __all__ = [
-    "arange", "array", "asanyarray", "asarray", "ascontiguousarray", "astype", "bfloat16", "bool", "bool_",
-    "broadcast_shapes", "can_cast", "dtype", "e", "empty", "empty_like", "euler_gamma", "eye", "finfo", "float16",
-    "float32", "float64", "full", "full_like", "identity", "iinfo", "indices", "inf", "int8", "int16", "int32",
-    "int64", "isdtype", "linspace", "logspace", "nan", "ndim", "newaxis", "ones", "ones_like", "pi", "promote_types",
-    "result_type", "shape", "size", "tri", "tril_indices", "triu_indices", "uint8", "uint16", "uint32", "uint64",
-    "zeros", "zeros_like",
+    "arange",
+    "array",
+    "asanyarray",
+    "asarray",
+    "ascontiguousarray",
+    "astype",
+    "bfloat16",
+    "bool",
+    "bool_",
+    "broadcast_shapes",
+    "can_cast",
+    "dtype",
+    "e",
+    "empty",
+    "empty_like",
+    "euler_gamma",
+    "eye",
+    "finfo",
+    "float16",
+    "float32",
+    "float64",
+    "from_dlpack",
+    "full",
+    "full_like",
+    "identity",
+    "iinfo",
+    "indices",
+    "inf",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "isdtype",
+    "linspace",
+    "logspace",
+    "nan",
+    "ndim",
+    "newaxis",
+    "ones",
+    "ones_like",
+    "pi",
+    "promote_types",
+    "result_type",
+    "shape",
+    "size",
+    "tri",
+    "tril_indices",
+    "triu_indices",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "zeros",
+    "zeros_like",
 ]  # fmt: skip
 
 pi, e, inf, nan, euler_gamma, newaxis = np.pi, np.e, np.inf, np.nan, np.euler_gamma, None
@@ -43,9 +94,15 @@ arange, indices = static(np.arange, _REMEDY), static(np.indices, _REMEDY)
 tril_indices, triu_indices = static(np.tril_indices, _REMEDY), static(np.triu_indices, _REMEDY)
 
 
+def _on_cpu(name: str, device: Any) -> None:
+    """The array API's ``device=``: arrays are on the CPU."""
+    refuse_unless_harmless(name, "device", device)
+
+
 @function("full")
-def full(shape: Any, fill_value: ArrayLike, dtype: Any = None) -> Array:
+def full(shape: Any, fill_value: ArrayLike, dtype: Any = None, *, device: Any = None) -> Array:
     """An array of ``shape`` filled with ``fill_value``, which may be traced; dtype of the value unless given."""
+    _on_cpu("full", device)
     value = as_node(fill_value)
     return broadcast_to(cast(value, dtype if dtype is not None else value.dtype), shape_of(shape))
 
@@ -54,28 +111,34 @@ def full(shape: Any, fill_value: ArrayLike, dtype: Any = None) -> Array:
 
 
 @function("full_like")
-def full_like(a: ArrayLike, fill_value: ArrayLike, dtype: Any = None, *, shape: Any = None) -> Array:
+def full_like(
+    a: ArrayLike, fill_value: ArrayLike, dtype: Any = None, *, shape: Any = None, device: Any = None
+) -> Array:
     """``fill_value`` in the shape and dtype of ``a``, unless others are given."""
+    _on_cpu("full_like", device)
     x = as_node(a)
     target = x.shape if shape is None else shape_of(shape)
     return broadcast_to(cast(as_node(fill_value), x.dtype if dtype is None else dtype), target)
 
 
 @function("zeros_like")
-def zeros_like(a: ArrayLike, dtype: Any = None, *, shape: Any = None) -> Array:
+def zeros_like(a: ArrayLike, dtype: Any = None, *, shape: Any = None, device: Any = None) -> Array:
     """Zeros in the shape and dtype of ``a``, unless others are given."""
+    _on_cpu("zeros_like", device)
     return _uniform_like(a, 0, dtype, shape)
 
 
 @function("ones_like")
-def ones_like(a: ArrayLike, dtype: Any = None, *, shape: Any = None) -> Array:
+def ones_like(a: ArrayLike, dtype: Any = None, *, shape: Any = None, device: Any = None) -> Array:
     """Ones in the shape and dtype of ``a``, unless others are given."""
+    _on_cpu("ones_like", device)
     return _uniform_like(a, 1, dtype, shape)
 
 
 @function("empty_like")
-def empty_like(prototype: ArrayLike, dtype: Any = None, *, shape: Any = None) -> Array:
+def empty_like(prototype: ArrayLike, dtype: Any = None, *, shape: Any = None, device: Any = None) -> Array:
     """An array in the shape and dtype of ``prototype``, unless others are given; of zeros."""
+    _on_cpu("empty_like", device)
     return _uniform_like(prototype, 0, dtype, shape)
 
 
@@ -90,13 +153,33 @@ def _uniform_like(a: ArrayLike, value: int, dtype: Any, shape: Any) -> Node:
 
 
 @function("asarray", "asanyarray")
-def asarray(a: ArrayLike, dtype: Any = None) -> Array:
-    """``a`` as an array; nested lists may hold traced values, which are stacked."""
+def _asarray(a: ArrayLike, dtype: Any = None, *, device: Any = None, copy: Any = None) -> Array:
+    """``a`` as an array; nested lists may hold traced values, which are stacked.
+
+    Outside a trace it is a new array, or with ``copy=False`` the memory of ``a``: ValueError where that cannot be.
+    """
+    _on_cpu("asarray", device)
     x = as_node(a)
     return cast(x, x.dtype if dtype is None else dtype)
 
 
+@functools.wraps(_asarray)
+def asarray(a: ArrayLike, dtype: Any = None, *, device: Any = None, copy: Any = None) -> Array:
+    if copy is False and not is_traced([a]):
+        _on_cpu("asarray", device)
+        return known(np.asarray(a, dtype, copy=False))
+    return _asarray(a, dtype, device=device, copy=copy)
+
+
+asarray.__name__ = "asarray"
 asanyarray = asarray
+
+
+@function("from_dlpack")
+def from_dlpack(x: Any, /, *, device: Any = None, copy: Any = None) -> Array:
+    """The array of another library that speaks DLPack; a traced value is one already."""
+    _on_cpu("from_dlpack", device)
+    return x if isinstance(x, Node) else as_node(np.from_dlpack(x, copy=copy))
 
 
 @function("ascontiguousarray")
@@ -116,8 +199,9 @@ def array(object: ArrayLike, dtype: Any = None, *, ndmin: int = 0) -> Array:
 
 
 @function("astype")
-def astype(x: ArrayLike, dtype: Any, *, copy: Any = True) -> Array:
+def astype(x: ArrayLike, dtype: Any, *, copy: Any = True, device: Any = None) -> Array:
     """``x`` converted to ``dtype``; DTypeError for a dtype that gradc does not compute with."""
+    _on_cpu("astype", device)
     return cast(as_node(x), dtype)
 
 
@@ -130,11 +214,14 @@ def linspace(
     retstep: Any = False,
     dtype: Any = None,
     axis: int = 0,
+    *,
+    device: Any = None,
 ) -> Array:
     """``num`` evenly spaced numbers from ``start`` to ``stop``, along a new ``axis``; the ends may be traced.
 
     With ``retstep`` also the step.  ``endpoint`` says whether ``stop`` is the last number.
     """
+    _on_cpu("linspace", device)
     count = static_int(num, "num")
     if count < 0:
         raise ShapeError(f"{here()}: linspace: num must be >= 0, got {count}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import NARROW, Aval, Shape, computed_in, is_float
+from gradc.aval import NARROW, Aval, Shape, canonical_dtype, computed_in, is_float
 from gradc.aval import promoted as joint_dtype
 from gradc.errors import DTypeError, ShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here
@@ -72,7 +72,9 @@ def _selected(x: Node, where: Any, identity: Any, initial: Any = None) -> Node:
 
 def _mask(where: Any, x: Node) -> Node:
     """``where=`` as a mask of the elements of ``x``; ShapeError if it would make more of them."""
-    mask = cast(as_node(True if where is None else where), bool)
+    mask = as_node(True if where is None else where)
+    if mask.dtype != bool:
+        raise DTypeError(f"{here()}: where= must be boolean, got {describe(mask)}; write where=(mask != 0)")
     one_by_one = zip(mask.shape[::-1], x.shape[::-1], strict=False)
     if mask.ndim > x.ndim or [m for m, n in one_by_one if m not in (1, n)]:
         raise ShapeError(f"{here()}: where= of shape {mask.shape} does not broadcast to the shape of {describe(x)}")
@@ -209,11 +211,11 @@ def _count(x: Node, axes: Shape) -> int:
 def _averaged(x: Node, dtype: Any) -> Node:
     """``x`` in the dtype in which NumPy averages: float64 for booleans and integers, float32 for narrow floats."""
     if dtype is not None:
-        target = np.dtype(dtype)
+        target = canonical_dtype(dtype)
     else:
         target = computed_in(x.dtype) if x.aval.is_float else np.dtype(np.float64)
     if not is_float(target):
-        raise DTypeError(f"{here()}: a mean needs a floating dtype, got dtype={target}")
+        raise DTypeError(f"{here()}: a variance needs a floating dtype, got dtype={target}")
     return cast(x, target)
 
 
@@ -224,8 +226,15 @@ def _as_given(result: Node, given: Node, dtype: Any) -> Node:
 
 @function("mean")
 def mean(a: ArrayLike, axis: Axes = None, dtype: Any = None, *, keepdims: Any = False, where: Any = None) -> Array:
-    """Arithmetic mean over ``axis``; integers are averaged in float64; NaN for no elements."""
+    """Arithmetic mean over ``axis``; integers are averaged in float64; NaN for no elements.
+
+    With ``dtype`` an integer the elements are converted before they are added, and the quotient after, as in NumPy.
+    """
     given = as_node(a)
+    if dtype is not None and not is_float(canonical_dtype(dtype)):
+        total = sum(cast(given, dtype), axis, dtype, keepdims=keepdims, where=where)
+        mask = broadcast_to(as_node(np.True_), given.shape) if where is None or where is True else _mask(where, given)
+        return cast(FUNCTIONS["divide"](total, sum(mask, axis, keepdims=keepdims)), dtype)
     x = _averaged(given, dtype)
     axes = axes_of(axis, x)
     if where is None or where is True:

@@ -155,7 +155,7 @@ def broadcast_arrays(*args: ArrayLike) -> tuple[Array, ...]:
 
 
 @function("reshape")
-def reshape(a: ArrayLike, shape: Any, order: str = "C") -> Array:
+def reshape(a: ArrayLike, shape: Any, order: str = "C", *, copy: Any = None) -> Array:
     """The same elements under ``shape``, one extent of which may be -1; ShapeError if the sizes differ.
 
     ``order`` is "C" (last axis fastest) or "F" (first axis fastest).

@@ -6,6 +6,9 @@ traced values too: their names find the ones here.  The others (``logsumexp``, `
 or, with ``SCIPY_ARRAY_API=1``, compute in the namespace of their arguments, but write into their intermediate results
 unless these are JAX's or Dask's (``softmax`` does not, and then works).  The error says to call the one here.  Outside
 a trace these are NumPy: arrays in, arrays out.
+
+Dtypes are NumPy's (NEP 50), also where SciPy widens: a Python number takes the dtype of the array that it meets, so
+``xlogy(x, 2.0)`` of float32 is float32, and ``polygamma(1, x)`` has the dtype of ``x``.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ LEFT_OUT: dict[str, str] = {
         NOTHING_TRACED,
     ),
     **dict.fromkeys(("Node.compress", "Node.nonzero"), COMPUTED_AT_ONCE),
+    "gnp.from_dlpack": "the array itself",
     "gnp.polyfit": "least squares by singular values have no symbolic derivative",
     "Node.to_device": "the array itself",
     **dict.fromkeys(("Node.item", "Node.sort", "Node.tolist", "gnp.linalg.eig", "gnp.linalg.eigvals"), REFUSED),
