@@ -364,6 +364,10 @@ SPECIALS = [
         *FLOATS, "int64", "backward", bound=FORMULA),
     row("sp.logit(x); sp.xlogy(x, y); sp.entr(x)", "probability", bound=FORMULA),
     row("sp.xlogy(x, y); sp.entr(abs(x))", "float64", bound=FORMULA),
+    row("sp.erfinv(x); sp.erfcinv(x); sp.ndtri(x); sp.xlog1py(x, y); sp.rel_entr(x, y); sp.kl_div(x, y)", "probability",
+        bound=FORMULA),
+    row("sp.ndtr(x); sp.huber(1.0, x); sp.pseudo_huber(1.5, x); sp.xlog1py(x, abs(x))", *FLOATS, bound=FORMULA),
+    row("sp.loggamma(x)", "positive", bound=FORMULA),
     row("sp.polygamma(0, x); sp.polygamma(1, x); sp.polygamma(3, x)", "positive", bound=FORMULA),
 ]  # fmt: skip
 
@@ -380,7 +384,8 @@ LAYERS = [
         "nn.linear(x, y, x[:, 0]); nn.layer_norm(x, 4, z, z); nn.rms_norm(x, 4, z); nn.normalize(x);"
         "nn.normalize(x, p=1, dim=0); nn.scaled_dot_product_attention(x, y, y);"
         "nn.conv2d(x[None], y[None, None, :2, :3], z[:1], padding=1); nn.max_pool2d(x[None], 2, 1, 1);"
-        "nn.avg_pool2d(x[None], 2)",
+        "nn.avg_pool2d(x[None], 2); nn.dropout(x, 0.5, np.array([0, 3], np.uint32));"
+        "nn.dropout2d(x[None], 0.25, np.array([0, 3], np.uint32))",
         *FLOATS, "int64", "backward", bound=FORMULA),
     row("nn.cross_entropy(x, y); nn.cross_entropy(x, y, reduction='none'); nn.cross_entropy(x, y, z, ignore_index=0);"
         "nn.cross_entropy(x, y, label_smoothing=0.1); nn.nll_loss(nn.log_softmax(x), y);"

@@ -38,6 +38,7 @@ REFERENCE_ULP = {
     "erf": 1.0,
     "erfc": 5.0,
     "erfinv": 1.5,
+    "erfcinv": 2.0,
     "normal_of_bits": 1.0,
     "lgamma": 5.0,
     "digamma": OPS["digamma"].bound("float64") or 0.0,

@@ -36,6 +36,7 @@ REFERENCES: dict[str, Any] = {
     "digamma": scipy.special.digamma, "sigmoid": scipy.special.expit, "softplus": lambda x: np.logaddexp(x, 0),
     "relu": lambda x: np.maximum(x, 0), "rsqrt": lambda x: 1 / np.sqrt(x), "tanh_slope": lambda x: 1 / np.cosh(x) ** 2,
     "reciprocal": np.reciprocal, "erfinv": scipy.special.erfinv,
+    "erfcinv": scipy.special.erfcinv,
 }  # fmt: skip
 
 
@@ -62,6 +63,7 @@ def _polygamma(n: Any, x: Any) -> Any:
 
 #: beside mpmath's own functions
 OURS = {
+    "erfcinv": lambda x: mpmath.erfinv(1 - x),
     "floor_divide": lambda x, y: mpmath.floor(x / y),
     "trunc": lambda x: mpmath.sign(x) * mpmath.floor(abs(x)),
     "polygamma": _polygamma,
@@ -259,6 +261,11 @@ COMPOSITES: dict[str, list[tuple[Any, Any, Any]]] = {
         (lambda x: np.linalg.norm(x, ord=INF), ONES, [0.5, 0.5]),
     ],
     "entr": [(lambda x: special.entr(x).sum(), ZERO, [INF, INF])],
+    "huber": [(lambda x: special.huber(1.0, x).sum(), ONES, [1, 1])],
+    "kl_div": [(lambda x: special.kl_div(x, 2.0).sum(), ZERO, [-1, -1])],
+    "ndtri": [(lambda x: special.ndtri(x).sum(), [0.0, 1.0], [INF, INF])],
+    "rel_entr": [(lambda x: special.rel_entr(x, 2.0).sum(), ZERO, [0, 0])],
+    "xlog1py": [(lambda x: special.xlog1py(x[0], x[1]), [0.0, -1.0], [-INF, 0])],
     "logit": [(lambda x: special.logit(x).sum(), [0.0, 1.0], [INF, INF])],
     "nn.relu6": [(lambda x: nn.relu6(x).sum(), [0.0, 6.0], [0, 0])],
     "nn.hardtanh": [(lambda x: nn.hardtanh(x).sum(), [-1.0, 1.0], [0, 0])],

@@ -21,6 +21,8 @@ from gradc.numpy.axes import axes_of
 from gradc.numpy.public import exported, function
 from gradc.numpy.published import published
 from gradc.ops.elementwise import apply
+from gradc.special import entropies
+from gradc.special.entropies import *  # noqa: F403 - lists in `__all__` what it gives
 
 erf = exported("erf")
 erfc = exported("erfc")
@@ -97,6 +99,7 @@ __all__ = [
     "xlogy",
 ]
 
+__all__ += entropies.__all__
 _OF_RECORDS = published("special")
 __all__ += list(_OF_RECORDS)
 globals().update(_OF_RECORDS)

@@ -57,7 +57,7 @@ SKIPPED = {
 ARRAYS = {
     "a", "x", "m", "arr", "array", "input", "val", "ary", "v", "y", "b", "x1", "x2", "a1", "a2", "values", "query",
     "key", "value", "A", "object", "prototype", "other", "target", "weight", "bias", "var", "pos_weight", "prepend",
-    "append", "weights", "stop", "attn_mask", "p", "z", "element", "test_elements", "seq_of_zeros",
+    "append", "weights", "stop", "attn_mask", "p", "r", "z", "element", "test_elements", "seq_of_zeros",
 }  # fmt: skip
 
 
@@ -498,6 +498,10 @@ def _logit(scope: Scope) -> str:
     return f"special.logit(0.5 + 0.45 * np.tanh({scope.float()}))"
 
 
+def _ndtri(scope: Scope) -> str:
+    return f"special.ndtri(0.5 + 0.45 * np.tanh({scope.float()}))"
+
+
 def _polygamma(scope: Scope) -> str:
     return f"special.polygamma({scope.number(0, 3)}, 1.5 + np.tanh({scope.float()}))"
 
@@ -567,6 +571,6 @@ WHOLE: dict[str, Callable[[Scope], str]] = {
     "nn.scaled_dot_product_attention": _attention, "nn.linear": _linear, "gnp.linalg.multi_dot": _multi_dot,
     "nn.binary_cross_entropy": _probabilities("binary_cross_entropy"),
     "gnp.linalg.matrix_power": _square("gnp.linalg.matrix_power"),
-    "special.logit": _logit, "special.polygamma": _polygamma, "gnp.append": _append,
+    "special.logit": _logit, "special.ndtri": _ndtri, "special.polygamma": _polygamma, "gnp.append": _append,
     "Node.searchsorted": _method_searchsorted,
 }  # fmt: skip
