@@ -76,7 +76,9 @@ def test_values_and_both_modes_agree_with_dense_algebra(name: str) -> None:
         np.testing.assert_allclose(at_a, -np.outer(dual, x), rtol=RTOL, atol=RTOL)
 
 
-@pytest.mark.parametrize("name", ["minres", "custom", "with a preconditioner", "with a guess"])
+@pytest.mark.parametrize(
+    "name", ["minres", "custom", pytest.param("with a preconditioner", marks=pytest.mark.nightly), "with a guess"]
+)
 def test_second_order_three_ways(name: str) -> None:
     solve, a = SOLVERS[name]
     loss = lambda a: cubes(solve(a, B))
@@ -90,7 +92,7 @@ def test_second_order_three_ways(name: str) -> None:
     np.testing.assert_allclose(got, extrapolated, rtol=1e-8, atol=1e-8 * np.abs(got).max())
 
 
-@pytest.mark.parametrize("name", ["cg", "gmres", "custom"])
+@pytest.mark.parametrize("name", ["cg", "custom", pytest.param("gmres", marks=pytest.mark.nightly)])
 def test_batches_loops_and_compiled_code(name: str) -> None:
     solve, a = SOLVERS[name]
     batch = np.stack([a, a + np.eye(N), 2 * a])

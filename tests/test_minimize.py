@@ -15,6 +15,8 @@ from gradc.solve.line_search import strong_wolfe
 ALONG_LINES = ["bfgs", "lbfgs", "cg", "newton", "trust-ncg"]
 LEAST_SQUARES = ["gauss-newton", "levenberg-marquardt"]
 METHODS = [*ALONG_LINES, *LEAST_SQUARES]
+#: what differs in the search alone is differentiated nightly
+OFTEN = ("bfgs", "trust-ncg", "levenberg-marquardt")
 START = np.array([-1.2, 1.0])
 #: searches end where the gradient is √ε; Rosenbrock's Hessian at (1, 1) has eigenvalues 0.4 and 1002
 RTOL = 1e-7
@@ -33,7 +35,18 @@ def objective(method: str) -> Callable[..., Any]:
     return parts if method in LEAST_SQUARES else rosenbrock
 
 
+def some_nightly(methods: list[str]) -> list[Any]:
+    return [m if m in OFTEN else pytest.param(m, marks=pytest.mark.nightly) for m in methods]
+
+
 @pytest.mark.parametrize("method", METHODS)
+def test_every_method_ends_in_the_valley(method: str) -> None:
+    found = gc.minimize(objective(method), START, (1.1,), method)
+    assert found.success and 10 < found.nit < 60
+    np.testing.assert_allclose(found.x, [1.1, 1.21], rtol=RTOL)
+
+
+@pytest.mark.parametrize("method", some_nightly(METHODS))
 def test_the_valley_its_derivatives_and_what_is_told(method: str) -> None:
     least = lambda a: gc.minimize(objective(method), START, (a,), method)
     found = least(1.1)
@@ -46,7 +59,7 @@ def test_the_valley_its_derivatives_and_what_is_told(method: str) -> None:
     np.testing.assert_allclose(gc.jacobian(gc.jacobian(x))(1.1), [0, 2], rtol=RTOL, atol=RTOL)
 
 
-@pytest.mark.parametrize("method", ["bfgs", "trust-ncg", "levenberg-marquardt"])
+@pytest.mark.parametrize("method", ["bfgs", pytest.param("trust-ncg", marks=pytest.mark.nightly)])
 def test_batches_and_loops_compiled(method: str) -> None:
     scales = np.array([0.8, 1.0, 1.3])
     x = lambda a: gc.minimize(objective(method), START, (a,), method).x
@@ -62,7 +75,7 @@ def logistic(w: dict[str, Any], x: Any, y: Any, penalty: Any) -> Any:
     return np.log1p(np.exp(-y * z)).mean() + penalty * ((w["slope"] ** 2).sum() + w["offset"] ** 2)
 
 
-@pytest.mark.parametrize("method", ALONG_LINES)
+@pytest.mark.parametrize("method", some_nightly(ALONG_LINES))
 def test_a_tree_of_weights_agrees_with_scipy(method: str) -> None:
     rng = np.random.default_rng(2)
     x = rng.normal(size=(40, 3))

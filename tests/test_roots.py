@@ -104,7 +104,7 @@ def test_a_system_in_a_tree(method: str) -> None:
     np.testing.assert_allclose(gc.jit(gc.grad(gc.grad(loss)))(p), bend, rtol=1e-8)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["newton", *(pytest.param(m, marks=pytest.mark.nightly) for m in METHODS[1:])])
 def test_batches_and_loops(method: str) -> None:
     means = np.linspace(0.1, 3.0, 5)
     x, gradient = gc.jit(gc.vmap(gc.value_and_grad(lambda m: kepler(m, 0.7, method))))(means)

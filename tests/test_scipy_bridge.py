@@ -104,6 +104,7 @@ def test_least_squares_gets_the_jacobian() -> None:
     assert held.x["k"] == pytest.approx(1.0) and held.grad["a"].shape == ()
 
 
+@pytest.mark.nightly
 def test_large_jacobians_of_mostly_zeros_are_sparse(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chain whose links have one length: SciPy is handed scipy.sparse matrices, and finds the same as with dense."""
     n = 110
