@@ -53,7 +53,7 @@ def determinant_of_gram(X):
 @row(array(4, 3), definite(4), about="Cookbook 53")
 def determinant_of_quadratic(X, A):
     """
-    ∂L/∂X = det(XᵀAX)·AX((XᵀAX)⁻¹ + (XᵀAX)⁻ᵀ)
+    ∂L/∂X = 2det(XᵀAX)·AX(XᵀAX)⁻¹
       A is symmetric
     """
     A = gc.assume(A, symmetric=True)
@@ -203,10 +203,12 @@ def trace_of_gram_inverse(X, A):
 @row(array(4, 3), definite(4), definite(4), about="Cookbook 126")
 def ratio_of_quadratics(X, B, C):
     """
-    δ = −(XᵀCX)⁻ᵀXᵀBᵀX(XᵀCX)⁻ᵀ
+    δ₂ = (XᵀCX)⁻¹
+      C is symmetric
+    δ₁ = −δ₂ᵀXᵀBᵀXδ₂ᵀ
       B is symmetric
       C is symmetric
-    ∂L/∂X = CX(δ + δᵀ) + BX((XᵀCX)⁻¹ + (XᵀCX)⁻ᵀ)
+    ∂L/∂X = CX(δ₁ + δ₁ᵀ) + BX(δ₂ + δ₂ᵀ)
       B is symmetric
       C is symmetric
     """

@@ -219,8 +219,17 @@ _windows = np.lib.stride_tricks.sliding_window_view
 GRADC: dict[str, Any] = {"np": np, "gnp": gnp, "gc": gc, "nn": nn, "special": special}
 NUMPY: dict[str, Any] = {
     "np": _Outside(np, np, astype=astype, i0=i0),
-    "gnp": _Outside(gnp, np, logsumexp=logsumexp, astype=astype, sliding_window_view=_windows, bincount=bincount, i0=i0,
-                    put_along_axis=put_along_axis, **SIZED),
+    "gnp": _Outside(
+        gnp,
+        np,
+        logsumexp=logsumexp,
+        astype=astype,
+        sliding_window_view=_windows,
+        bincount=bincount,
+        i0=i0,
+        put_along_axis=put_along_axis,
+        **SIZED,
+    ),
     "gc": _PLAIN,
     "nn": nn,
     "special": _Outside(special, scipy.special, logsumexp=logsumexp),

@@ -54,6 +54,7 @@ AROUND = {
     "random": "tests/test_random.py compares with JAX", "linalg": "by its names",
     "special": "by its names", "jit": "a form of `control`", "tree": "containers of arrays",
     "scipy": "works on values, not in programs",
+    **dict.fromkeys(("sparse", "sparse_hessian", "sparse_jacobian"), "give SciPy's matrices; tests/test_sparse.py"),
     **dict.fromkeys(
         ("custom_linear_solve", "custom_root", "fixed_point", "linear_solve", "minimize", "odeint", "root"),
         "a search ends within a tolerance; its tests compare with SciPy",

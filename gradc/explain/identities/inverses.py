@@ -7,7 +7,9 @@ Start reading at `solved`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import permutations
 from typing import Any
 
 from gradc.explain.formula import Apply, Factor, Formula, Product, Sum, Symbol, apply, arranged, product, value_of
@@ -16,6 +18,9 @@ from gradc.explain.matching import Names, called, without
 from gradc.node import Node
 
 Args = Sequence[Formula]
+
+#: products of so many summed axes at most are held against their transposes
+MOST_SUMMED = 4
 
 
 # -- how ops read ------------------------------------------------------------------------------------------------------
@@ -162,20 +167,25 @@ def is_symmetric(a: Formula, names: Names) -> bool:
         return a.name == "unit" or (a.name == "inv" and is_symmetric(a.args[0], names))
     if isinstance(a, Sum) and all(is_symmetric(t, names) for t in a.terms):
         return True
-    return _turned_about(a, names) == _turned_about(_transposed(a), names)
+    return isinstance(a, Product) and _is_its_transpose(a, names)
 
 
-def _turned_about(a: Formula, names: Names) -> Formula:
-    """``a`` with the labels of what is symmetric in it ascending."""
-    if not isinstance(a, Product):
-        return a
-    factors = [
-        Factor(f.base, tuple(sorted(f.labels)), f.exponent)
-        if f.base.ndim == 2 and not isinstance(f.base, Product | Sum) and is_symmetric(f.base, names)
-        else f
-        for f in a.factors
-    ]
-    return product(a.shape, factors, a.coef)
+def _is_its_transpose(a: Product, names: Names) -> bool:
+    """Whether exchanging rows and columns leaves the same factors, whatever the summed axes are called."""
+    summed = sorted(a.summed)
+    if len(summed) > MOST_SUMMED:
+        return False
+    turns = {
+        f.base for f in a.factors if f.base.ndim == 2 and not isinstance(f.base, Product | Sum)
+        and is_symmetric(f.base, names)
+    }  # fmt: skip
+
+    def factors(place: dict[int, int]) -> Counter[Any]:
+        moved = ((f.base, tuple(place.get(k, k) for k in f.labels), f.exponent) for f in a.factors)
+        return Counter((b, tuple(sorted(k)) if b in turns else k, e) for b, k, e in moved)
+
+    here = factors({})
+    return any(factors({0: 1, 1: 0, **dict(zip(summed, order, strict=True))}) == here for order in permutations(summed))
 
 
 def symmetric_inverse(x: Formula, names: Names) -> Formula | None:
