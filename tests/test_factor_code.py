@@ -7,6 +7,7 @@ most a small multiple of n·ε times the size of what was factorised, whatever i
 from __future__ import annotations
 
 import itertools
+import platform
 
 import numpy as np
 import pytest
@@ -325,3 +326,28 @@ def test_results_that_nobody_reads_and_matrices_without_elements(algorithm):
             for found in compiled(algorithm, np.empty(shape), **attrs)(np.empty(shape)):
                 if found.size:
                     assert np.array_equal(found, np.broadcast_to(np.eye(*found.shape[-2:]), found.shape))
+
+
+@nightly
+@pytest.mark.parametrize("dtype", (np.float64, np.float32))
+@pytest.mark.parametrize("cpu", ("x86-64", "x86-64-v3"))
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are levels of x86-64")
+def test_other_widths_of_vectors(cpu, dtype):
+    for n, batch in ((5, (7,)), (20, (3,)), (37, ()), (70, ())):
+        a = draw("random", (*batch, n, n), dtype)
+        definite_a = definite("random", a.shape, dtype)
+        symmetric = np.asarray(a + a.swapaxes(-1, -2), dtype)
+
+        def run(algorithm, x, **attrs):
+            return compiled(algorithm, x, options={"cpu": cpu}, **attrs)(x)
+
+        lower = run(Algorithm.CHOLESKY, definite_a)
+        assert error(lower @ lower.swapaxes(-1, -2), definite_a, definite_a, n) < MOST
+        x = run(Algorithm.INVERSE, a)
+        assert error(a @ x, np.broadcast_to(np.eye(n, dtype=dtype), a.shape), np.abs(a) @ np.abs(x), n) < MOST
+        q, r = run(Algorithm.QR, a, complete=False)
+        assert error(q @ r, a, a, n) < MOST and _identity_error(q.swapaxes(-1, -2), n) < MOST
+        w, v = run(Algorithm.EIGH, symmetric)
+        assert error(symmetric @ v, v * w[..., None, :], symmetric, n) < MOST
+        u, w, vt = run(Algorithm.SVD, a, full=False)
+        assert error((u * w[..., None, :]) @ vt, a, a, n) < MOST and _identity_error(vt, n) < MOST
