@@ -15,6 +15,8 @@ import pytest
 import gradc as gc
 import gradc.numpy as gnp
 from gradc.codegen.elementary.stumpff import switch
+from gradc.codegen.ir import Function, Module, const
+from gradc.codegen.memory import load
 from gradc.codegen.target import Target
 from gradc.diff.structured.labels import Axis, Direction
 from gradc.diff.structured.moves import _never_negative
@@ -172,3 +174,12 @@ def test_a_place_that_another_step_has_written_is_not_written_before(reversed_):
 def test_stumpffs_recursion_begins_where_it_loses_nothing():
     """cₖ₊₂ = (1/k! − cₖ)/s cancels while cₖ is near 1/k!: not before s is some multiple of k."""
     assert [switch(k) for k in range(4)] == [4.0, 4.0, 8.0, 12.0]
+
+
+def test_one_lane_is_loaded_without_a_mask():
+    """LLVM has masked loads of vectors alone; what runs one lane at a time does not run where the mask is off."""
+    module = Module()
+    f = Function(module, "f", [("ptr", "p")])
+    load(f, "%p", "float64", 1, const(True, "bool"))
+    f.finish()
+    assert "load double, ptr %p" in str(module) and "masked" not in str(module)
