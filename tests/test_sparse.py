@@ -420,6 +420,31 @@ def test_an_arrow_costs_three_directions():
     assert forward.pattern.colours == 40
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    "f, shape, colours",
+    [(tridiagonal, (10**6,), 3), (five_points, (1000, 1000), 5), (nine_points, (1000, 1000), 9), (arrow, (10**6,), 3)],
+)
+def test_a_million_unknowns(f, shape, colours):
+    """The matrix times a vector is the directional derivative."""
+    x, v = RANDOM.uniform(0.2, 0.9, shape), RANDOM.normal(size=shape)
+    J = gc.sparse_jacobian(f)
+    along = gc.jit(lambda x, v: gc.jvp(f, (x,), (v,))[1])(x, v).reshape(-1)
+    product = J(x) @ v.reshape(-1)
+    assert J.pattern.colours == colours
+    np.testing.assert_allclose(product, along, rtol=1e-9, atol=1e-9 * np.max(np.abs(along)))
+
+
+@pytest.mark.nightly
+def test_a_hessian_of_a_million_unknowns():
+    x, v = RANDOM.uniform(0.2, 0.9, 10**6), RANDOM.normal(size=10**6)
+    H = gc.sparse_hessian(rosenbrock)
+    product = H(x) @ v
+    along = gc.jit(lambda x, v: gc.hvp(rosenbrock, (x,), (v,))[0])(x, v)
+    assert H.pattern.colours == 3
+    np.testing.assert_allclose(product, along, rtol=1e-9, atol=1e-9 * np.max(np.abs(along)))
+
+
 # -- patterns that are given -------------------------------------------------------------------------------------------
 
 
@@ -467,6 +492,13 @@ def test_the_pattern_is_printed():
     ]
     np.testing.assert_array_equal(np.asarray(J.pattern), [[True, True, False], [False, True, True]])
     np.testing.assert_array_equal(J.pattern.indices, [[0, 0], [0, 1], [1, 1], [1, 2]])
+
+
+def test_the_pattern_is_explained():
+    text = str(gc.explain(gc.sparse_jacobian(lambda x: x[1:] * x[:-1]), np.ones(3)))
+    assert "sparse: 2 × 3, 4 entries; colours: 2 of columns" in text and "∂" in text
+    text = str(gc.explain(gc.sparse_hessian(rosenbrock), gc.spec((N,))))
+    assert "sparse: 12 × 12, 34 entries; colours: 3 of columns" in text and "∂²" in text
 
 
 def test_the_pattern_is_drawn(tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradc.aval import Aval
 from gradc.containers import flatten
+from gradc.diff.derived import derived_of
 from gradc.explain import Question, traced
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ def explain(
     source, formulas, graph, kernels, LLVM IR and assembly.
 
     Of ``gc.jacobian(g)`` and ``gc.hessian(g)`` the result itself is explained, as a matrix, with respect to the
-    arguments that they were made for.  ``order=2`` is the Hessian of ``f``; with ``operator=True`` its product with a
+    arguments that they were made for; of ``gc.sparse_jacobian(g)`` and ``gc.sparse_hessian(g)`` where its entries are
+    and how they are found, too.  ``order=2`` is the Hessian of ``f``; with ``operator=True`` its product with a
     direction v.  Of two arguments each mixed block is shown once.
 
     Raises TraceError where ``f`` cannot be traced or an argument holds no arrays, ShapeError where a Hessian is asked
@@ -50,8 +53,12 @@ def explain(
     """
     from gradc.api.explanation import Explanation
 
+    derived = derived_of(f)
     question = Question.of(f, argnums, order, operator)
     graph, wanted = traced(question.function, *args, argnums=question.argnums, **kwargs)
     leaves, _, _ = flatten((args, kwargs))
     arrays = tuple(None if isinstance(x, Aval) else x for x in leaves)
-    return Explanation.of(question.answered(graph, wanted), graph, wanted, arrays, question)
+    derivation = question.answered(graph, wanted)
+    if derived is not None and derived.remarks is not None:
+        derivation = replace(derivation, remarks=tuple(derived.remarks(*args, **kwargs)))
+    return Explanation.of(derivation, graph, wanted, arrays, question)

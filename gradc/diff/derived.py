@@ -15,11 +15,15 @@ _NOTE = "__gradc_derived__"
 
 @dataclass(frozen=True)
 class Derived:
-    """All derivatives of this ``order`` of ``function``, by its arguments ``argnums``."""
+    """All derivatives of this ``order`` of ``function``, by its arguments ``argnums``.
+
+    ``remarks``, called with the arguments, is what else there is to say of them, a sentence each.
+    """
 
     function: Callable[..., Any]
     argnums: int | Sequence[int]
     order: int
+    remarks: Callable[..., Sequence[str]] | None = None
 
 
 def noted(made: Function, derived: Derived) -> Function:

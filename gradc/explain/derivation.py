@@ -105,6 +105,7 @@ class Derivation:
     notes: tuple[str, ...] = ()
     rewrites: tuple[Identity, ...] = field(default=())
     open_forms: tuple[str, ...] = ()  #: operations that have no closed form and are written as they are
+    remarks: tuple[str, ...] = ()  #: what else is known of the derivative: where a sparse one has entries
     undeclared: tuple[str, ...] = ()  #: inputs that look like labels: were they declared one-hot, less would be written
 
     def text(

@@ -118,6 +118,7 @@ class Page:
             remarks.append(self.printer.plain(words))
         remarks += [f"at singular points, {self.printer.plain(text)}" for text in derivation.conventions]
         remarks += [f"stabilised, {self.printer.plain(text)}" for text in derivation.notes]
+        remarks += map(self.printer.plain, derivation.remarks)
         return remarks
 
 

@@ -33,6 +33,8 @@ Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 #: so many rows of equal length stand side by side
 LANES = 32
+#: up to this share of the rows may have another length than most, which are then computed as if none had
+LEAST_COMMON = 0.1
 #: of more different lengths, rows are filled up to the next of `_FILLED`
 MOST_LENGTHS = 24
 _FILLED = np.unique(np.rint(1.25 ** np.arange(160)).astype(np.int64))
@@ -74,19 +76,9 @@ class Structure:
         return Structure(self.columns, self.rows, self.shape[::-1])
 
     @cached_property
-    def blocks(self) -> Sequence[Block]:
-        """The rows that have entries, those of equal length together."""
-        counts = np.bincount(self.rows, minlength=self.shape[0])
-        sorted_already = bool((self.rows[1:] >= self.rows[:-1]).all())
-        order = np.arange(self.entries) if sorted_already else np.argsort(self.rows, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        lengths = counts
-        if len(np.unique(counts)) > MOST_LENGTHS:
-            lengths = np.where(counts > 0, _FILLED[np.searchsorted(_FILLED, counts)], 0)
-        return [
-            Block.of(self, np.flatnonzero(lengths == length), int(length), counts, starts, order)
-            for length in np.unique(lengths[lengths > 0])
-        ]
+    def blocks(self) -> Blocks:
+        """The rows, those of equal length together."""
+        return Blocks.of(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,18 +90,55 @@ class Block:
     columns: Numbers
     there: Array | None  #: which of them there are, if rows were filled up
 
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """All rows as if they had the length of most, if that is nearly true, and then the rows that have another one; or
+    blocks of those that have equal lengths.  ``empty`` are rows without entries."""
+
+    most: Block | None
+    rest: Sequence[Block]
+    empty: Numbers
+
     @classmethod
-    def of(
-        cls, structure: Structure, rows: Numbers, length: int, counts: Numbers, starts: Numbers, order: Numbers
-    ) -> Block:
-        """The block of ``rows``; ``order`` are the entries row after row, which begin at ``starts``."""
-        lanes = LANES if len(rows) >= LANES else 1
-        slices = -(-len(rows) // lanes)
-        shown = np.append(rows, np.full(slices * lanes - len(rows), rows[-1]))
-        inside = np.minimum(np.arange(length), counts[shown][:, None] - 1)
-        entries = order[starts[shown][:, None] + inside].reshape(slices, lanes, length).transpose(0, 2, 1)
-        there = (np.arange(length) < counts[shown][:, None]).reshape(slices, lanes, length).transpose(0, 2, 1)
-        return cls(rows, entries, structure.columns[entries], None if there.all() else there)
+    def of(cls, structure: Structure) -> Blocks:
+        """The blocks of a structure."""
+        counts = np.bincount(structure.rows, minlength=structure.shape[0])
+        in_order = bool((structure.rows[1:] >= structure.rows[:-1]).all())
+        order = np.arange(structure.entries) if in_order else np.argsort(structure.rows, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        length = int(np.bincount(counts).argmax()) if len(counts) else 0
+        others = np.flatnonzero(counts != length)
+        if not length or len(others) > LEAST_COMMON * len(counts):
+            length, others = 0, np.flatnonzero(counts)
+
+        def block(rows: Numbers, length: int) -> Block:
+            return _block(structure, rows, length, counts, starts, order)
+
+        lengths = counts[others]
+        if len(np.unique(lengths)) > MOST_LENGTHS:
+            lengths = _FILLED[np.searchsorted(_FILLED, lengths)]
+        return cls(
+            block(np.arange(len(counts)), length) if length else None,
+            [block(others[lengths == n], int(n)) for n in np.unique(lengths[lengths > 0])],
+            np.flatnonzero(counts == 0),
+        )
+
+
+def _block(structure: Structure, rows: Numbers, length: int, counts: Numbers, starts: Numbers, order: Numbers) -> Block:
+    """The block of ``rows``; ``order`` are the entries row after row, which begin at ``starts``.
+
+    What a row lacks is another entry of it; of the block of all rows, which are not asked for there, any.
+    """
+    lanes = LANES if len(rows) >= LANES else 1
+    slices = -(-len(rows) // lanes)
+    shown = np.append(rows, np.full(slices * lanes - len(rows), rows[-1]))
+    inside = np.minimum(np.arange(length), np.maximum(counts[shown][:, None] - 1, 0))
+    entries = order[np.minimum(starts[shown][:, None] + inside, structure.entries - 1)]
+    entries = entries.reshape(slices, lanes, length).transpose(0, 2, 1)
+    there = (np.arange(length) < counts[shown][:, None]).reshape(slices, lanes, length).transpose(0, 2, 1)
+    whole = there.all() or len(rows) == structure.shape[0]
+    return Block(rows, entries, structure.columns[entries], None if whole else there)
 
 
 def _infer(data: Aval, x: Aval, structure: Structure, strong: bool) -> Aval:
@@ -131,19 +160,26 @@ def _numpy(data: Array, x: Array, structure: Structure, strong: bool) -> Array:
 
 
 def _expand(data: Node, x: Node, structure: Structure, strong: bool) -> Node:
-    """Block after block, then each row where it belongs."""
-    parts = [_of_block(data, x, block, strong) for block in structure.blocks]
-    rows = [block.rows for block in structure.blocks]
+    """All rows at once, and those of other lengths written over them; or block after block, and each row fetched."""
+    blocks, shape = structure.blocks, (structure.shape[0], *x.shape[1:])
+    parts = [_of_block(data, x, block, strong) for block in blocks.rest]
+    rows = [block.rows for block in blocks.rest]
+    if len(blocks.empty) and blocks.most is not None:
+        parts.append(full((len(blocks.empty), *x.shape[1:]), 0, x.dtype))
+        rows.append(blocks.empty)
+    joint = OPS["concatenate"].make(parts, axis=0) if len(parts) > 1 else parts[0] if parts else None
+    if blocks.most is not None:
+        total = _of_block(data, x, blocks.most, strong)
+        if joint is None:
+            return total
+        return OPS["scatter"].make((total, joint, constant(_small(np.concatenate(rows)))), axes=(0,), how="set")
+    if joint is None:
+        return full(shape, 0, x.dtype)
     filled = sum(map(len, rows))
     if filled < structure.shape[0]:
-        parts.append(full((1, *x.shape[1:]), 0, x.dtype))
-    if not filled:
-        return full((structure.shape[0], *x.shape[1:]), 0, x.dtype)
-    joint = parts[0] if len(parts) == 1 else OPS["concatenate"].make(parts, axis=0)
+        joint = OPS["concatenate"].make((joint, full((1, *x.shape[1:]), 0, x.dtype)), axis=0)
     place = np.full(structure.shape[0], filled)
     place[np.concatenate(rows)] = np.arange(filled)
-    if np.array_equal(place, np.arange(structure.shape[0])):
-        return joint
     return OPS["gather"].make((joint, constant(_small(place))), axes=(0,))
 
 

@@ -18,6 +18,7 @@ from gradc.api.derivatives import arrays_of, grad, select, title_of, with_respec
 from gradc.api.transform import Transform, name_to_travel_by
 from gradc.aval import Aval
 from gradc.containers import Structure, leaves_of
+from gradc.diff.derived import Derived, noted
 from gradc.diff.sparsity import Pattern
 from gradc.errors import DTypeError
 from gradc.graph import Graph
@@ -92,6 +93,11 @@ class SparseJacobian(Transform):
         self.argnums, self.given, self.colouring = argnums, pattern, colouring
         self._known: dict[Hashable, list[Ready]] = {}
         self._last: Ready | None = None
+        noted(self, Derived(f, argnums, 1, self._remarks))
+
+    def _remarks(self, *args: Any, **kwargs: Any) -> Sequence[str]:
+        """The row of `gradc.explain` that says where the entries are and how they are found."""
+        return (f"sparse: {self._ready(args, kwargs, check=False).pattern.summary()}",)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         ready = self._ready(args, kwargs, check=True)
@@ -236,6 +242,7 @@ class SparseHessian(SparseJacobian):
         super().__init__(grad(f, argnums), argnums, pattern, "columns")
         self.settings = (argnums, pattern)
         self._differentiated = f
+        noted(self, Derived(f, argnums, 2, self._remarks))
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return name_to_travel_by(self) or (SparseHessian, (self._differentiated, *self.settings))

@@ -40,6 +40,7 @@ FAMILIES = {
     "per_example": "Per-example gradients",
     "logistic": "Logistic regression",
     "hessians": "Hessians and Jacobians",
+    "sparse": "Sparse derivatives and products",
     "calls": "The cost of a call",
     "compile_time": "First calls",
     "memory": "Peak memory of a training step",

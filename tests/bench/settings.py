@@ -16,7 +16,7 @@ from pathlib import Path
 
 AVX512 = " AVX-512"
 #: labels that share a process: they are one library
-PROCESS = {"torch.compile": "PyTorch", "OpenBLAS": "NumPy", "CasADi VM": "CasADi", "CasADi C": "CasADi"}
+PROCESS = {"asdex": "JAX", "torch.compile": "PyTorch", "OpenBLAS": "NumPy", "CasADi VM": "CasADi", "CasADi C": "CasADi"}
 SHIM = "int mkl_serv_intel_cpu_true(void) { return 1; }\nint mkl_serv_intel_cpu(void) { return 1; }\n"
 
 
