@@ -408,6 +408,14 @@ def test_colourings_show_each_entry_alone(seed, side):
     assert entries_are_alone(pattern, coloured(pattern, ((30,), (25,)), side))
 
 
+def test_a_full_row_needs_a_colour_for_each_column():
+    """At once: what is as good as dense is not searched for what could share a colour."""
+    pattern = pattern_from(np.tri(300, 305, 4))
+    np.testing.assert_array_equal(column_colours(pattern, (305,)), np.append(np.arange(304), -1))
+    dense = pattern_from(np.ones((200, 200)))
+    assert star_coloured(dense, (200,)).count == 200
+
+
 def test_an_arrow_costs_three_directions():
     J = gc.sparse_jacobian(arrow)
     J(np.ones(40))

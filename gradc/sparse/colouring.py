@@ -104,12 +104,15 @@ def _along_columns(pattern: Pattern, shape: tuple[int, ...], apart: int) -> Colo
 def column_colours(pattern: Pattern, shape: tuple[int, ...]) -> Numbers:
     """A colour for each column that has entries, −1 for one that has none."""
     bound = int(np.diff(pattern.ends).max(initial=0))
+    used = np.bincount(pattern.columns, minlength=pattern.shape[1]) > 0
     if bound <= 1:
         found = np.zeros(pattern.shape[1], np.int64)
+    elif bound == used.sum():  # a row is full: no two columns can share a colour
+        found = np.cumsum(used) - 1
     else:
         regular = lattice(pattern, shape, bound)
         found = greedy(pattern) if regular is None else regular
-    found[np.bincount(pattern.columns, minlength=pattern.shape[1]) == 0] = -1
+    found[~used] = -1
     return found
 
 

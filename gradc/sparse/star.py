@@ -42,7 +42,9 @@ def star_coloured(pattern: Pattern, shape: tuple[int, ...]) -> Colouring:
         rest = Pattern.of_entries(pattern.rows[kept], pattern.columns[kept], pattern.shape)
     bound = int(np.diff(rest.ends).max(initial=0))
     found = np.zeros(n, np.int64)
-    if bound > 1 or (rest.rows != rest.columns).any():
+    if rest.entries == n**2:
+        found = np.arange(n)
+    elif bound > 1 or (rest.rows != rest.columns).any():
         regular = lattice(rest, shape, bound)
         ways = (star(rest), greedy(rest)) if regular is None else (regular,)
         found = min(ways, key=lambda way: int(way.max()))
