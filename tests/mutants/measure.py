@@ -33,7 +33,7 @@ ROOMS = ("ops", "diff", "passes", "schedule", "codegen")
 WITHOUT = ("gradc/codegen/ptx/",)
 #: test files that run gradc in other processes, or look at its text, or at these faults themselves
 ELSEWHERE = {"test_architecture", "test_bench", "test_cli", "test_command_line_hostile", "test_docs", "test_examples",
-             "test_mutants", "test_versions", "test_private_files", "test_interrupt", "test_process"}  # fmt: skip
+             "test_mutants", "test_versions", "test_private_files", "test_process"}  # fmt: skip
 
 
 def files(rooms: Sequence[str] = ROOMS) -> list[str]:
