@@ -67,6 +67,7 @@ GROUPS: dict[str, tuple[Array, ...]] = {
 FLOATS = ("float64", "float32")
 PLAIN = (*FLOATS, "int64", "uint8", "scalar", "empty")
 EDGES = ("edges64", "edges32")
+MOVED = ("float64", "int64", "uint8")
 WHOLE = ("whole8", "whole64", "wholeu8", "wholeu64")
 
 
@@ -227,11 +228,11 @@ PLACES = [
         "np.delete(x, 1); np.delete(x, 1, axis=0); np.delete(x, [0, -1], axis=1); np.delete(x, slice(1, 3), axis=1);"
         "np.delete(z, [True, False, False, True]); np.delete(z, []); np.delete(x, -1, 1);"
         "np.delete(z, slice(None, None, -2))",
-        *PLAIN[:4], "bool"),
+        *MOVED, "bool"),
     row("np.partition(x, 2)[:, 2]; np.partition(x, (1, -1), axis=0)[1]; np.partition(x, 5, axis=None)[5];"
         "np.take_along_axis(x, np.argpartition(x, 1), 1)[:, 1]; np.lexsort((x[0], z)); np.lexsort(x);"
         "np.lexsort(y, axis=0);"
-        "np.lexsort((x, x // 2), axis=0)", *PLAIN[:4], "holes"),
+        "np.lexsort((x, x // 2), axis=0)", *MOVED, "holes"),
     row("np.choose(np.array([0, 1, 2, 0]), [z, x[0], 7]); np.choose(x[0] > 0, [z, -z]);"
         "np.choose(np.array([2, 1]), x[:, :2]);"
         "np.choose(np.array([-4, 5, 1, 0]), [z, 2 * z], mode='wrap');"
@@ -240,7 +241,7 @@ PLACES = [
         "np.piecewise(x, [x < 1, x < 0], [lambda v: 2 * v, 3]); np.piecewise(z, [z > 0], [lambda v, k: k * v], 3);"
         "np.apply_along_axis(np.max, 0, x); np.apply_along_axis(np.flip, 1, x);"
         "np.apply_along_axis(lambda v: np.stack([v, v]), 0, x); np.apply_over_axes(np.max, x, [0, 1]);"
-        "np.apply_over_axes(np.sort, x, 1)", *PLAIN[:4]),
+        "np.apply_over_axes(np.sort, x, 1)", *MOVED),
     row("np.piecewise(x, [x < 0, x > 1], [lambda v: v * v, lambda v: v + 1, -1]);"
         "np.select([x > 0, x < -1], [x, y], 5)", *FLOATS, "int64"),
     row("np.apply_along_axis(np.sum, 0, x); np.apply_over_axes(np.sum, x, [0, 1])", *FLOATS, "int64", ulps=TERMS),
@@ -255,7 +256,7 @@ PLACES = [
     row("np.unpackbits(x); np.unpackbits(x, axis=1); np.unpackbits(z, bitorder='little', count=-3);"
         "np.unpackbits(z, count=40);"
         "np.unpackbits(x, axis=0, count=5)", "uint8"),
-    row("np.isin(x, y); np.isin(x, [0, 1, 2.5]); np.isin(x, z, invert=True); np.isin(x, [])", *PLAIN[:4], "holes"),
+    row("np.isin(x, y); np.isin(x, [0, 1, 2.5]); np.isin(x, z, invert=True); np.isin(x, [])", *MOVED, "holes"),
 ]  # fmt: skip
 
 SETS = [
