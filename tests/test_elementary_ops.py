@@ -87,7 +87,8 @@ def cases() -> Iterator[Case]:
         elif op.name == "threefry":
             yield from (Case(op, ("uint32",) * 4, str(dtype), {"part": part}) for part, dtype in PARTS.items())
         elif op.name in ("fraction", "normal_of_bits"):
-            yield from (Case(op, (f"uint{bits}",), f"float{bits}") for bits in (32, 64))
+            made = {bits: {"dtype": np.dtype(f"float{bits}")} for bits in (32, 64)}
+            yield from (Case(op, (f"uint{bits}",), f"float{bits}", attrs) for bits, attrs in made.items())
         elif op.name == "cast":
             yield from (Case(op, (a,), b, {"dtype": np.dtype(b)}) for a in DTYPES for b in DTYPES)
         elif op.name == "stumpff":

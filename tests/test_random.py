@@ -176,13 +176,22 @@ def test_outside_a_trace_arrays_come_back_and_inside_nodes():
     assert isinstance(kinds[0][0], np.ndarray) and isinstance(kinds[0][1], gc.Node)
 
 
+@pytest.mark.filterwarnings("ignore::gradc.errors.KeyReuseWarning")
+def test_a_check_in_float64_draws_the_same_numbers(monkeypatch):
+    """What a witness computes in float64 is about the very numbers that were drawn in float32."""
+    monkeypatch.setenv("GRADC_CHECK", "1")
+    key, x = R.key(1), np.linspace(0.5, 1.5, 6, dtype=np.float32)
+    report = gc.check_gradients(lambda x: np.sum(gc.nn.dropout(x, 0.5, key) * x * R.normal(key, (6,), "f4")), x)
+    assert report.ok, str(report)
+
+
 @pytest.mark.parametrize("bits", [32, 64])
 def test_fractions_and_normal_numbers_reach_just_what_is_said_of_them(bits):
     ends = np.array([0, 2**bits - 1], f"uint{bits}")
     made, digits = FRACTIONS[ends.dtype]
-    assert OPS["fraction"].evaluate(ends).tolist() == [0.0, 1 - 2.0**-digits]
-    normal = OPS["normal_of_bits"].evaluate(ends)
+    assert OPS["fraction"].evaluate(ends, dtype=made).tolist() == [0.0, 1 - 2.0**-digits]
+    normal = OPS["normal_of_bits"].evaluate(ends, dtype=made)
     low, high = LARGEST_NORMAL[made.name]
     assert low <= normal[0] < low + 0.01 and high - 0.01 < normal[1] <= high
-    known = range_of(OPS["normal_of_bits"].make((leaf(constant(ends).aval),)))
+    known = range_of(OPS["normal_of_bits"].make((leaf(constant(ends).aval),), dtype=made))
     assert (known.lo, known.hi) == (low, high)

@@ -20,7 +20,7 @@ from gradc.node import OPS
 from gradc.ops import elementwise as kind
 from gradc.ops.consistent import must_be_float, one_for_each, refuse_dtypes, same_shape
 from gradc.ops.gamma_draws import draw_of, until_accepted
-from gradc.ops.randomness import WORD
+from gradc.ops.randomness import WORD, fraction_of
 from gradc.ops.ranges import Hazard, Range
 from gradc.ops.record import Kind, Op, Sample, register
 
@@ -44,7 +44,7 @@ def _infer(parameters: int) -> Callable[..., Aval]:
 
 def _uniform(words: tuple[Array, ...], number: int) -> Array:
     """Uniform on (0, 1]."""
-    return np.asarray(1 - OPS["fraction"].evaluate(draw_of(words, number)))
+    return np.asarray(1 - fraction_of(draw_of(words, number)))
 
 
 def _counted(words: tuple[Array, ...], step: Callable[[Array, Array], Array], end: Array, live: Array) -> Array:

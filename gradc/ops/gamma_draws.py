@@ -24,7 +24,7 @@ from gradc.node import OPS, Node
 from gradc.ops import elementwise as kind
 from gradc.ops.consistent import must_be_float, one_for_each, refuse_dtypes, same_shape
 from gradc.ops.elementwise import apply, elementwise
-from gradc.ops.randomness import WORD
+from gradc.ops.randomness import WORD, fraction_of, normal_of
 from gradc.ops.ranges import Hazard, Range
 from gradc.ops.record import Kind, Op, Sample, register
 
@@ -67,8 +67,8 @@ def _gamma_infer(*operands: Aval) -> Aval:
 
 def _attempt(words: tuple[Array, ...], number: int, d: Array, c: Array) -> tuple[Array, Array]:
     """(1 + cx)³ for a normal x, and whether a uniform number lies below the ratio of the densities."""
-    x = OPS["normal_of_bits"].evaluate(draw_of(words, 2 * number + 1))
-    u = 1 - OPS["fraction"].evaluate(draw_of(words, 2 * number + 2))
+    x = normal_of(draw_of(words, 2 * number + 1))
+    u = 1 - fraction_of(draw_of(words, 2 * number + 2))
     v = 1 + c * x
     cube = v * v * v
     bound = 0.5 * x * x + d * (1 - cube + np.log(np.where(v > 0, cube, 1)))
@@ -81,7 +81,7 @@ def _gamma_draw(key_high: Array, key_low: Array, count_high: Array, count_low: A
     small, live = shape < 1, (shape > 0) & (shape < np.inf)
     d = np.where(live, np.where(small, shape + 1, shape), 1) - 1 / 3
     cube = until_accepted(words, (d, 1 / np.sqrt(9 * d)), _attempt, live)
-    u = 1 - OPS["fraction"].evaluate(draw_of(words, 0))
+    u = 1 - fraction_of(draw_of(words, 0))
     result = np.log(d) + np.log(cube) + np.where(small, np.log(u) / np.where(small, shape, 1), 0)
     result = np.where(shape == 0, -np.inf, np.where(shape == np.inf, np.inf, result))
     return np.asarray(result.reshape(a.shape).astype(a.dtype))

@@ -96,13 +96,16 @@ threefry = register(
 FRACTIONS: dict[np.dtype[Any], tuple[np.dtype[Any], int]] = {WORD: (FLOAT32, 23), TWO_WORDS: (np.dtype(np.float64), 52)}
 
 
-def _fraction_infer(bits: Aval) -> Aval:
+def _of_bits_infer(bits: Aval, dtype: Any) -> Aval:
     if bits.dtype not in FRACTIONS:
         refuse_dtypes("it is computed of uint32 and uint64")
-    return Aval(bits.shape, FRACTIONS[bits.dtype][0])
+    if np.dtype(dtype) not in (FRACTIONS[bits.dtype][0], np.dtype(np.float64)):
+        refuse_dtypes(f"{bits.dtype} makes {FRACTIONS[bits.dtype][0]}, which float64 holds, too")
+    return Aval(bits.shape, np.dtype(dtype))
 
 
-def _fraction(bits: Array) -> Array:
+def fraction_of(bits: Array) -> Array:
+    """The upper bits as digits of a number in [0, 1)."""
     dtype, digits = FRACTIONS[bits.dtype]
     upper = np.asarray(bits >> bits.dtype.type(8 * bits.dtype.itemsize - digits))
     return np.asarray(upper.astype(dtype) * dtype.type(2.0**-digits))
@@ -112,12 +115,12 @@ fraction = register(
     Op(
         name="fraction",
         kind=Kind.ELEMENTWISE,
-        infer=_fraction_infer,
-        numpy=_fraction,
+        infer=_of_bits_infer,
+        numpy=lambda bits, dtype: fraction_of(bits).astype(dtype),
         constant=True,
         batch=kind.batch,
-        lower=lambda b, bits: b.fraction(bits),
-        samples=(Sample(((),), dtypes=("uint32",)),),
+        lower=lambda b, bits, dtype: b.convert(b.fraction(bits), str(np.dtype(dtype))),
+        samples=tuple(Sample(((),), {"dtype": np.dtype(d)}, ("uint32",)) for d in ("float32", "float64")),
         cost=3.0,
         light=True,
         range=lambda node, bits: bounded(0.0, 1.0, Hazard.NONE),
@@ -171,10 +174,10 @@ GILES: dict[str, tuple[tuple[float, float, tuple[float, ...]], ...]] = {
 }  # fmt: skip
 
 
-def _normal_of_bits(bits: Array) -> Array:
+def normal_of(bits: Array) -> Array:
     """√2·erfinv(u) by Giles's polynomials, evaluated in float64; the square is rounded in the dtype of u, as in JAX."""
     dtype, digits = FRACTIONS[bits.dtype]
-    u = np.asarray(2 * _fraction(bits) - dtype.type(1 - 2.0 ** -(digits + 1)))
+    u = np.asarray(2 * fraction_of(bits) - dtype.type(1 - 2.0 ** -(digits + 1)))
     near, *far = GILES[dtype.name]
     w = np.atleast_1d(-np.log1p(-np.asarray(u * u, np.float64)))
     factor = np.polyval(near[2], w - near[1])
@@ -188,12 +191,12 @@ normal_of_bits = register(
     Op(
         name="normal_of_bits",
         kind=Kind.ELEMENTWISE,
-        infer=_fraction_infer,
-        numpy=_normal_of_bits,
+        infer=_of_bits_infer,
+        numpy=lambda bits, dtype: normal_of(bits).astype(dtype),
         constant=True,
         batch=kind.batch,
-        lower=lambda b, bits: b.normal_of_bits(bits),
-        samples=(Sample(((),), dtypes=("uint32",)),),
+        lower=lambda b, bits, dtype: b.convert(b.normal_of_bits(bits), str(np.dtype(dtype))),
+        samples=(Sample(((),), {"dtype": FLOAT32}, ("uint32",)),),
         cost=40.0,
         ulp=6.0,
         range=lambda node, bits: bounded(*LARGEST_NORMAL[node.dtype.name], Hazard.NONE),

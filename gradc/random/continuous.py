@@ -60,7 +60,7 @@ def normal(key: ArrayLike, shape: Any = (), dtype: Any = None) -> Array:
 def unit(words: Sequence[Node], shape: Shape, dtype: np.dtype[Any]) -> Node:
     """Numbers uniform on [0, 1): random bits as their digits."""
     if dtype in _MADE_OF:
-        return OPS["fraction"].make((bits_of(words, shape, _MADE_OF[dtype]),))
+        return OPS["fraction"].make((bits_of(words, shape, _MADE_OF[dtype]),), dtype=dtype)
     source, digits = _NARROW_OF[dtype]
     upper = apply(OPS["bitwise_right_shift"], bits_of(words, shape, source), source.type(8 * source.itemsize - digits))
     return cast(upper, dtype) * 2.0**-digits
@@ -88,7 +88,7 @@ def between(
 def normal_of(words: Sequence[Node], shape: Shape, dtype: np.dtype[Any]) -> Node:
     """Standard normal numbers of the words of a key."""
     if dtype in _MADE_OF:
-        return OPS["normal_of_bits"].make((bits_of(words, shape, _MADE_OF[dtype]),))
+        return OPS["normal_of_bits"].make((bits_of(words, shape, _MADE_OF[dtype]),), dtype=dtype)
     above = -1 + finfo(dtype).epsneg  # the number after −1
     return apply(OPS["erfinv"], between(words, shape, dtype, above, 1.0, "normal")) * math.sqrt(2)
 
