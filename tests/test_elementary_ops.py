@@ -89,6 +89,9 @@ def cases() -> Iterator[Case]:
         elif op.name in ("fraction", "normal_of_bits"):
             made = {bits: {"dtype": np.dtype(f"float{bits}")} for bits in (32, 64)}
             yield from (Case(op, (f"uint{bits}",), f"float{bits}", attrs) for bits, attrs in made.items())
+        elif op.name == "exponent":
+            floats = [Aval((), np.dtype(dtype)) for dtype in ("float32", "float64")]
+            yield from (Case(op, (str(a.dtype),), str(op.infer(a).dtype)) for a in floats)
         elif op.name == "cast":
             yield from (Case(op, (a,), b, {"dtype": np.dtype(b)}) for a in DTYPES for b in DTYPES)
         elif op.name == "stumpff":

@@ -33,7 +33,7 @@ NOT_OF_ARRAYS = {
 
 
 def _functions(module: Any) -> list[str]:
-    found = {n: getattr(module, n) for n in module.__all__}
+    found = {n: getattr(module, n) for n in sorted(module.__all__)}
     return [n for n, f in found.items() if callable(f) and not isinstance(f, type)]
 
 
