@@ -540,8 +540,10 @@ erfinv = elementwise(
 
 def _erfcinv(x: float) -> float:
     """By `_erfinv`, and below 1/2 by Newton's method on log erfc."""
-    if x >= 0.5 or not x > 0:
-        return math.inf if x == 0 else _erfinv(1 - x)
+    if x == 0 or not x > 0:
+        return math.inf if x == 0 else math.nan
+    if x >= 0.5:
+        return _erfinv(1 - x)
     y = math.sqrt(-math.log(x * (2 - x)))
     for _ in range(60):
         ratio = _log_erfc(y) - math.log(x)
