@@ -32,14 +32,13 @@ from gradc.machines.options import Options, OwnMemory
 from gradc.machines.table import machine_for
 from gradc.node import Node, describe, here
 from gradc.ops.control import own_size
-from gradc.optim import Optimizer, apply_updates
-from gradc.optim.rules import updated
 from gradc.passes import cse
 from gradc.process import load_module
 from gradc.trace import argument_names, aval_of, called, function_name, open_traces, run, trace
 
 if TYPE_CHECKING:
     from gradc.api.executable import Executable
+    from gradc.optim import Optimizer
 
 #: Of how many argument shapes a function keeps the graph for calls inside traces.
 MOST_KEPT = 64
@@ -460,11 +459,13 @@ def train_step(
     and arrays that stand at two places.  So go on with what comes back; to keep a snapshot of an earlier result, copy
     it: ``best = gc.tree.map(np.copy, params)``.
     """
+    from gradc import optim  # who trains nothing waits for no optimizers
+
     given: Any = optimizer
     if not isinstance(given, tuple) or len(given) != 2:
         raise TypeError(f"{here()}: train_step expects an optimizer such as gc.optim.adam(1e-3), got {optimizer!r:.60}")
     title_of(loss, "train_step")
-    step = Step(loss, Optimizer(*optimizer), has_aux)
+    step = Step(loss, optim.Optimizer(*optimizer), has_aux)
     memory = OwnMemory() if donate else None
     return Jitted(step, (), (0, 1) if donate else (), _options(threads=threads, verify=verify, memory=memory))
 
@@ -482,6 +483,9 @@ class Step:
         loss = value[0] if self.has_aux else value
         value_fn, grad_fn = functools.partial(self.loss_at, batch), functools.partial(self.gradient_at, batch)
         more = {"value": loss, "grad": grads, "value_fn": value_fn, "grad_fn": grad_fn}
+        from gradc.optim.rules import updated
+        from gradc.optim.transforms import apply_updates
+
         updates, new_state = updated(self.optimizer, grads, state, params, more)
         results = (value[0], value[1]) if self.has_aux else (value,)
         return (apply_updates(params, updates), new_state, *results)
