@@ -127,6 +127,8 @@ a constant of the graph, the same at every call:
 
 
 def ops_page() -> str:
+    for name in gc.__all__:  # namespaces register their functions when they are first asked for
+        getattr(gc, name)
     parts = [
         "# Ops\n",
         "Generated from the registry by `make docs`; a test holds this page against it. Every op here traces,",

@@ -87,8 +87,8 @@ CALLS: dict[str, Any] = {
     "asfortranarray": lambda x: np.asfortranarray(x),
 }
 #: that ask for an attribute or a number first, and meet another refusal
-OTHERWISE = {"isfortran": "no .flags", "base_repr": "", "binary_repr": "",
-             "format_float_positional": "", "format_float_scientific": "",
+OTHERWISE = {"isfortran": "no .flags", "base_repr": None, "binary_repr": None,
+             "format_float_positional": None, "format_float_scientific": None,
              "frompyfunc": "cannot be traced"}  # fmt: skip
 
 
