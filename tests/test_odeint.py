@@ -186,6 +186,18 @@ def test_an_event_ends_the_integration_and_moves_with_the_parameters() -> None:
     assert not gc.odeint(lambda y, t: -y, 1.0, [0, 1], event=lambda y, t: y, full_output=True)[1].stopped
 
 
+@pytest.mark.parametrize("scale, last", [(1.0, 700.0), (-1e-200, 200.0), (1e200, 9.0), (1e-200, 1e-250)])
+def test_an_event_is_a_change_of_sign_however_small_or_large_its_values_are(scale: float, last: float) -> None:
+    """e⁻ᵗ gets small and is never 0; what changes its sign inside the span is found at that time."""
+    never = lambda y, time: scale * np.exp(-time)
+    assert not gc.odeint(lambda y, t: 0 * y, 1.0, [0.0, last], event=never, full_output=True)[1].stopped
+    there = lambda y, time: scale * (1 / 4 - time / last)
+    ys, told = gc.odeint(lambda y, t: 1 + 0 * y, 0.0, [0.0, last / 2, last], event=there, full_output=True)
+    assert told.stopped
+    np.testing.assert_allclose(told.t, last / 4, rtol=1e-9)
+    np.testing.assert_allclose(ys[1:], last / 4, rtol=1e-9)
+
+
 # -- what fails --------------------------------------------------------------------------------------------------------
 
 

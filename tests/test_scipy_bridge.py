@@ -210,3 +210,44 @@ def test_without_scipy_the_error_says_what_to_install(monkeypatch: pytest.Monkey
     for call in (lambda: gc.scipy.minimize(rosenbrock, START), lambda: gc.scipy.quad(np.sin, 0.0, 1.0)):
         with pytest.raises(ImportError, match="pip install 'gradc\\[scipy\\]'"):
             call()
+
+
+# -- args are the user's -----------------------------------------------------------------------------------------------
+
+ARGS = (np.array([0, 2]), np.array([True, False, True]), np.ones(3, np.float32), np.arange(3))
+
+
+def picked(x: Any, places: Any, mask: Any, narrow: Any, counts: Any) -> Any:
+    """Residuals that are wrong, or no residuals at all, unless each argument has the dtype that it came with."""
+    for value, given in zip((places, mask, narrow, counts), ARGS, strict=True):
+        assert value.dtype == given.dtype
+    return np.where(mask, x - counts, x + x[places].sum() - 2) * narrow
+
+
+@pytest.mark.parametrize("method", [None, "Nelder-Mead", "trust-ncg", "trust-exact"])
+def test_args_of_minimize_keep_their_dtypes(method: str | None) -> None:
+    found = gc.scipy.minimize(lambda x, *a: (picked(x, *a) ** 2).sum(), np.ones(3), args=ARGS, method=method)
+    np.testing.assert_allclose(found.x, [0, 0, 2], atol=1e-3)
+
+
+def test_args_of_the_other_solvers_keep_their_dtypes() -> None:
+    for method in ("trf", "lm"):
+        fit = gc.scipy.least_squares(picked, np.ones(3), ARGS, method=method)
+        np.testing.assert_allclose(fit.x, [0, 0, 2], atol=1e-9)
+    for method in ("hybr", "lm", "krylov"):
+        np.testing.assert_allclose(gc.scipy.root(picked, np.ones(3), ARGS, method=method).x, [0, 0, 2], atol=1e-5)
+    for method in ("RK45", "BDF", "LSODA"):
+        event = lambda t, y, *args: picked(y, *args).sum() + 100
+        field = lambda t, y, *args: -picked(y, *args)
+        found = gc.scipy.solve_ivp(field, (0, 40), np.ones(3), method, args=ARGS, events=event)
+        assert found.success
+        np.testing.assert_allclose(found.y[:, -1], [0, 0, 2], atol=1e-2)
+    assert gc.scipy.quad(lambda x, i: x * i.sum() / 2, 0, 1, args=(ARGS[0],))[0] == pytest.approx(0.5)
+
+
+def test_args_of_large_sparse_jacobians_keep_their_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flat, "LEAST_SPARSE", 1)
+    places = np.arange(30)[::-1].copy()
+    found = gc.scipy.least_squares(lambda x, i: x[i] - np.arange(30.0), np.zeros(30), (places,))
+    assert sparse.issparse(found.jac)
+    np.testing.assert_allclose(found.x, places, atol=1e-9)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -567,3 +569,71 @@ def test_without_scipy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[[0, 0], [0, 1], [1, 1], [1, 2]] [2.0, 1.0, 3.0, 2.0] (2, 3)"
+
+
+# -- what is not finite, what is kept ----------------------------------------------------------------------------------
+
+NOT_FINITE = {
+    "inf times 0": (lambda x: x[1:] * x[:-1], [1, np.inf, 0, 3, -2]),
+    "NaN": (lambda x: x[1:] * x[:-1], [1, np.nan, 0, 3, -2]),
+    "a pole of a slope": (lambda x: np.sqrt(x[1:]) * x[:-1], [1, 0, 0, 3, 4]),
+    "overflow, and a quotient by 0": (lambda x: np.exp(x[1:]) / x[:-1], [1, 800, 0, 3, -2]),
+    "three points": (lambda x: x[2:] * x[1:-1] - x[:-2] ** 2, [np.inf, 1, 0, 3, -np.inf, 2, 0]),
+    "differences": (lambda x: (x[2:] - x[:-2]) * x[1:-1], [1, np.inf, 0, 3, -2, 5, 6]),
+    "a constant factor": (lambda x: 2 * x[:-1] ** 2 * x[1:], [1, np.inf, 4, 3, -2]),
+}
+
+
+@pytest.mark.parametrize("colouring", ["auto", "columns", "rows"])
+@pytest.mark.parametrize("f, x", NOT_FINITE.values(), ids=NOT_FINITE)
+def test_what_is_not_finite_stays_in_its_column(f, x, colouring):
+    x = np.array(x, np.float64)
+    with np.errstate(all="ignore"):
+        sparse = gc.sparse_jacobian(f, colouring=colouring)
+        np.testing.assert_array_equal(sparse(x).toarray(), gc.jacobian(f)(x))
+    assert sparse.pattern.colours < len(x)
+
+
+def test_an_infinite_element_leaves_other_rows_of_a_hessian_alone():
+    f = lambda x: np.sum(x[1:] * x[:-1] ** 2)
+    found = gc.sparse_hessian(f)(np.array([1, np.inf, 0, 3, -2.0])).toarray()
+    expected = np.diag([np.inf, 0, 6, -4, 0]) + sum(np.diag([2, np.inf, 0, 6], k) for k in (1, -1))
+    place = expected != 0
+    np.testing.assert_array_equal(found[place], expected[place])
+
+
+def test_those_used_last_are_kept(monkeypatch):
+    """However many shapes come by; one that is used again and again is prepared once."""
+    monkeypatch.setattr("gradc.sparse.derivatives.MOST_KEPT", 3)
+    made = []
+
+    def f(x):
+        made.append(x.shape)
+        return x[1:] * x[:-1]
+
+    J = gc.sparse_jacobian(f)
+    for n in range(2, 9):
+        for size in (n, 2):
+            assert J(np.ones(size)).shape == (size - 1, size)
+    assert made.count((2,)) == made.count((3,))
+    before = len(made)
+    J(np.ones(3))
+    assert len(made) > before  # it was let go
+    assert len(J._kept._newest_first) == 3
+
+
+def test_each_thread_sees_the_pattern_of_its_own_call():
+    J = gc.sparse_jacobian(lambda x: x * x)
+    both = threading.Barrier(2, timeout=60)
+
+    def seen(n):
+        before = J.pattern.shape
+        both.wait()
+        J(np.ones(n))
+        both.wait()
+        return before, J.pattern.shape
+
+    J(np.ones(7))
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(seen, (2, 3))) == [((7, 7), (2, 2)), ((7, 7), (3, 3))]
+    assert J.pattern.shape == (7, 7)

@@ -1,13 +1,13 @@
 """Trees as the vectors that SciPy works on, functions of trees as compiled functions of such vectors.
 
 Enters: a guess in a tree, and functions of such trees.  Leaves: a `Flat`.  Invariant: SciPy sees vectors of float64,
-and functions see trees with the dtypes of the guess; further arguments are arguments of the compiled functions, so that
-other values of them compile nothing.
+and functions see trees with the dtypes of the guess; further arguments are arguments of the compiled functions, as they
+are, so that other values of them compile nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,12 +109,13 @@ class Flat:
         flat.__name__ = function_name(f)
         return flat
 
-    def compiled(self, f: Callable[..., Any]) -> Callable[..., Any]:
-        """``f``, compiled, for vectors of SciPy's."""
+    def compiled(self, f: Callable[..., Any], vectors: Sequence[int] = (0,)) -> Callable[..., Any]:
+        """``f``, compiled, for vectors of SciPy's, which are its arguments number ``vectors``; others, such as
+        ``args``, are what the user handed over, with the dtypes that they have."""
         native = jit(f)
 
         def call(*given: Any) -> Any:
-            found = native(*(np.asarray(x, np.float64) if isinstance(x, np.ndarray) else x for x in given))
+            found = native(*(np.asarray(x, np.float64) if k in vectors else x for k, x in enumerate(given)))
             traced = [x for x in leaves_of(found)[0] if isinstance(x, Node)]
             if traced:
                 raise TraceError(

@@ -19,6 +19,8 @@ from gradc.scipy.flat import Flat, integrate_of, refuse_traced
 
 #: methods that use the Jacobian of the field
 STIFF = ("Radau", "BDF", "LSODA")
+#: where SciPy puts the vector, behind the time
+STATE = (1,)
 
 
 def solve_ivp(
@@ -42,11 +44,11 @@ def solve_ivp(
     refuse_traced((t_span, t_eval), "solve_ivp", "use gc.odeint")
     f = flat.on_vectors(fun, before=1)
     if method in STIFF:
-        options["jac"] = flat.compiled(lambda t, y, *rest: jacobian(lambda y: f(t, y, *rest))(y))
+        options["jac"] = flat.compiled(lambda t, y, *rest: jacobian(lambda y: f(t, y, *rest))(y), STATE)
     watched = _events(events, flat)
     result = integrate.solve_ivp(
-        flat.compiled(f), t_span, flat.start, method=method, t_eval=t_eval, args=flat.args or None, events=watched,
-        dense_output=dense_output, **options,
+        flat.compiled(f, STATE), t_span, flat.start, method=method, t_eval=t_eval, args=flat.args or None,
+        events=watched, dense_output=dense_output, **options,
     )  # fmt: skip
     result["y"] = _columns(result["y"], flat)
     if result.get("y_events") is not None:
@@ -74,7 +76,7 @@ def _events(events: Any, flat: Flat) -> Any:
     made = []
     for event in several:
         required_function(event, "gc.scipy.solve_ivp", "events, functions (t, y)")
-        call = flat.compiled(lambda t, y, *rest, event=event: event(t, flat.unravel(y), *rest))
+        call = flat.compiled(lambda t, y, *rest, event=event: event(t, flat.unravel(y), *rest), STATE)
         for name in ("terminal", "direction"):
             if hasattr(event, name):
                 setattr(call, name, getattr(event, name))

@@ -71,7 +71,7 @@ def minimize(
     if chosen in WITH_HESSIAN:
         given["hess"] = flat.compiled(hessian(f))
     if chosen in WITH_PRODUCTS:
-        given["hessp"] = flat.compiled(lambda x, v, *rest: hvp(lambda x: f(x, *rest), (x,), (v,))[0])
+        given["hessp"] = flat.compiled(lambda x, v, *rest: hvp(lambda x: f(x, *rest), (x,), (v,))[0], (0, 1))
     ready = [_constraint(c, flat, chosen, optimize) for c in several]
     told = None if callback is None else lambda x, *_: callback(flat.tree(x))
     result = optimize.minimize(
@@ -136,7 +136,10 @@ def _nonlinear(
     f = flat.on_vectors(fun)
     more: dict[str, Any] = {"jac": flat.jacobian(f, (), sparse=method == "trust-constr")}
     if method == "trust-constr":
-        more |= {"hess": flat.compiled(lambda x, v: hessian(lambda x: f(x) @ v)(x)), "keep_feasible": keep_feasible}
+        more |= {
+            "hess": flat.compiled(lambda x, v: hessian(lambda x: f(x) @ v)(x), (0, 1)),
+            "keep_feasible": keep_feasible,
+        }
     return optimize.NonlinearConstraint(flat.compiled(f), low, high, **more)
 
 

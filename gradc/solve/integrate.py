@@ -98,7 +98,7 @@ def at(walk: Walk, target: Any) -> State:
 
 
 def _beyond(walk: Walk, target: Any) -> Any:
-    return walk.stop.crossed & ((target - walk.stop.t) * walk.h > 0)
+    return walk.stop.crossed & ((target - walk.stop.t) * dsl.sign(walk.h) > 0)
 
 
 def between(walk: Walk, part: Any) -> State:
@@ -145,7 +145,7 @@ def _stepped(f: Field, now: Walk, end: Any, control: Control) -> Walk:
     stop = now.stop
     if control.event is not None:
         value = control.event(tried.y, t)
-        crossed = good & (now.stop.value != 0) & (value * now.stop.value <= 0)
+        crossed = good & (now.stop.value != 0) & (dsl.sign(value) * dsl.sign(now.stop.value) <= 0)
         stop = Stop(dsl.where(good, value, now.stop.value), crossed, now.stop.t, now.stop.y)
     taken = Walk(
         now.t, h, now.y, tried.between, t, tried.y, tried.slope, following, dsl.maximum(error, 1e-4), now.steps + 1,

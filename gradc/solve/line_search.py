@@ -72,7 +72,7 @@ def strong_wolfe(
         below_low = (fresh <= s.low.f + slack) | (~s.bracketed & (s.step.tries == 0))
         falls = (fresh <= limit) & below_low & dsl.isfinite(here.slope)
         done = falls & (dsl.abs(here.slope) <= -curvature * slope)
-        away = dsl.where(s.bracketed, here.slope * (s.high.size - s.low.size) >= 0, here.slope >= 0)
+        away = dsl.where(s.bracketed, here.slope * dsl.sign(s.high.size - s.low.size) >= 0, here.slope >= 0)
         high = _where(~falls, here, _where(away, s.low, s.high))
         low = _where(falls, here, s.low)
         bracketed = s.bracketed | ~falls | away

@@ -7,6 +7,7 @@ Start reading at `SparseJacobian`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +33,8 @@ from gradc.sparse.shown import SparsityPattern
 from gradc.sparse.star import places_in_symmetric, star_coloured
 from gradc.trace import aval_of, run
 
-#: of how many sets of index values the patterns are kept, for arguments of one kind
-MOST_KEPT = 8
+#: how many are kept: those that were used last, of whatever shapes and index values the arguments are
+MOST_KEPT = 16
 
 
 def sparse_jacobian(
@@ -44,7 +45,8 @@ def sparse_jacobian(
     Row i is element i of the result and column j element j of the argument, both in row-major order.  The pattern is
     derived from what the function does to indices, at the shapes of the arguments, so it holds for all their values; of
     integer arguments that choose elements it holds for those values, and other ones are prepared again.  Columns, or
-    rows, that share no entry are found by one directional derivative, all of them in one compiled call.
+    rows, that share no entry are found by one directional derivative, all of them in one compiled call.  What is
+    infinite or NaN in one column leaves others of its colour alone, except through matrix products and loops.
 
     ``pattern``: where the entries are, as a sparse matrix, a mask, or the ``.pattern`` of another derivative; it is
     held against the function at the first call, and ValueError names an entry that is not in it.  ``colouring``:
@@ -78,6 +80,34 @@ class Ready:
     like: Any  #: a matrix with this pattern, of SciPy's class
 
 
+class Kept:
+    """What has been prepared, and may be asked for by several threads at once: each change is one assignment."""
+
+    def __init__(self) -> None:
+        self._newest_first: tuple[tuple[Hashable, Ready], ...] = ()
+        self._last: Ready | None = None
+        self._own = threading.local()
+
+    def fitting(self, key: Hashable, leaves: Sequence[Any]) -> Ready | None:
+        """The one for arguments of this kind and with these index values."""
+        return next((r for k, r in self._newest_first if k == key and r.prepared.fits(leaves)), None)
+
+    def used(self, key: Hashable, ready: Ready) -> None:
+        """Note a use by this thread; what was not used for longest is let go."""
+        self._last = self._own.last = ready
+        newest = self._newest_first
+        traced = ready.prepared.graph.free  # what reads an open trace is that trace's alone
+        if not traced and not (newest and newest[0][1] is ready):
+            others = tuple(one for one in newest if one[1] is not ready)
+            self._newest_first = ((key, ready), *others)[:MOST_KEPT]
+
+    @property
+    def last(self) -> Ready | None:
+        """The one that this thread used last, or else any thread."""
+        found: Ready | None = getattr(self._own, "last", self._last)
+        return found
+
+
 class SparseJacobian(Transform):
     """See `sparse_jacobian`."""
 
@@ -91,8 +121,7 @@ class SparseJacobian(Transform):
                 "are the elements of one argument.  For several, differentiate by their gc.tree.ravel"
             )
         self.argnums, self.given, self.colouring = argnums, pattern, colouring
-        self._known: dict[Hashable, list[Ready]] = {}
-        self._last: Ready | None = None
+        self._kept = Kept()
         noted(self, Derived(f, argnums, 1, self._remarks))
 
     def _remarks(self, *args: Any, **kwargs: Any) -> Sequence[str]:
@@ -115,25 +144,24 @@ class SparseJacobian(Transform):
 
     @property
     def pattern(self) -> SparsityPattern:
-        """The pattern at the arguments of the last call, or of the last `prepare`; ``print`` shows it."""
-        if self._last is None:
+        """The pattern at the arguments of the last call, or of the last `prepare`; ``print`` shows it.
+
+        Each thread sees that of its own last call; one that has made none, that of the last call of any.
+        """
+        last = self._kept.last
+        if last is None:
             raise AttributeError(
                 f"{here()}: {self.whose}({self.title}) has no pattern yet: it depends on the shapes of the arguments. "
                 "Call it, or .prepare(...) it, first"
             )
-        return self._last.pattern
+        return last.pattern
 
     # -- preparing -----------------------------------------------------------------------------------------------------
     def _ready(self, args: tuple[Any, ...], kwargs: dict[str, Any], check: bool) -> Ready:
         leaves, structure = leaves_of((args, kwargs))
         key = self._key(leaves, structure)
-        known = self._known.get(key, [])
-        ready = next((r for r in known if r.prepared.fits(leaves)), None)
-        if ready is None:
-            ready = self._made(args, kwargs, leaves, check)
-            if not ready.prepared.graph.free:  # what reads an open trace is that trace's alone
-                self._known[key] = [ready, *known][:MOST_KEPT]
-        self._last = ready
+        ready = self._kept.fitting(key, leaves) or self._made(args, kwargs, leaves, check)
+        self._kept.used(key, ready)
         return ready
 
     def _key(self, leaves: Sequence[Any], structure: Structure) -> Hashable:

@@ -2,7 +2,7 @@
 
 Enters: a graph, the input that it is differentiated by, and the values of inputs that choose elements.  Leaves: a
 `Prepared`.  All colours are directions of one batched derivative, jvp for columns and vjp for rows, whose seeds are
-comparisons with the colour of each column and never stored; the entries are gathered from it in the same function.
+selections by the colour of each column and never stored; the entries are gathered from it in the same function.
 Start reading at `prepared`.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from gradc.aval import Aval, Shape
 from gradc.diff.batching import batch
+from gradc.diff.dependence import evaluated
 from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.sparsity import Pattern, pattern_of
 from gradc.graph import Graph
@@ -23,6 +24,7 @@ from gradc.interpret import topological
 from gradc.node import OPS, Node, constant, dsl
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full, iota
+from gradc.ops.ranges import Hazard, Range, Zeros, declared
 from gradc.ops.record import Kind
 from gradc.passes import LINEAR, run_passes
 from gradc.sparse.colouring import Colouring
@@ -67,12 +69,27 @@ def entries_of(graph: Graph, x: Node, pattern: Pattern, colouring: Colouring, pl
 
 
 def _products(linear: Node | None, leaf: Node, result: Node, colours: Numbers, count: int) -> Node:
-    """What ``linear`` is for each colour, one after another."""
+    """What ``linear`` is for each colour, one after another.
+
+    The direction is 1 where an element has the colour and a selected 0 elsewhere, which stays 0 whatever it meets: what
+    is infinite or NaN in one column is so in no other column of its colour.
+    """
     if linear is None:
         return full((count * result.size,), 0, result.dtype)
-    seeds = {node: _seeds(node, shown, count) for node, shown in _moved(linear, leaf, colours).items()}
-    ((found, _),) = batch([linear], seeds, count)
+    moved = _moved(linear, leaf, colours)
+    own = {node: new_input(Aval(node.shape, np.dtype(np.bool_)), "own") for node in moved}
+    (selected,) = evaluated([linear], {node: _direction(mark, node.dtype) for node, mark in own.items()})
+    if selected is None:
+        return full((count * result.size,), 0, result.dtype)
+    seeds = {own[node]: _seeds(node.shape, shown, count) for node, shown in moved.items()}
+    ((found, _),) = batch([selected], seeds, count)
     return dsl.reshape(found, (count * result.size,))
+
+
+def _direction(mark: Node, dtype: Any) -> Node:
+    """1 where ``mark`` is, else 0: no slope of a kink, as other choices of numbers may be, so its zeros are guards."""
+    known = Range(0.0, 1.0, Hazard.ARITHMETIC, Zeros.GUARDED)
+    return declared(dsl.where(mark, full((), 1, dtype), 0), known)
 
 
 def _moved(linear: Node, leaf: Node, colours: Numbers) -> dict[Node, Numbers]:
@@ -98,13 +115,13 @@ def _moved(linear: Node, leaf: Node, colours: Numbers) -> dict[Node, Numbers]:
     return {node: shown - 1 for node, shown in read.items()}
 
 
-def _seeds(node: Node, colours: Numbers, count: int) -> Node:
-    """For each colour the sum of its unit directions, as ``node`` shows it."""
-    shape: Shape = (count, *node.shape)
+def _seeds(shape: Shape, colours: Numbers, count: int) -> Node:
+    """For each colour which elements it has."""
+    shape = (count, *shape)
     small = next(d for d in (np.int8, np.int16, np.int64) if count <= np.iinfo(d).max)
     own = constant(colours.astype(small))
     shown = OPS["broadcast"].make((own,), shape=shape, axes=tuple(range(1, len(shape))))
-    return cast(OPS["equal"].make((iota(shape, 0, small), shown)), node.dtype)
+    return OPS["equal"].make((iota(shape, 0, small), shown))
 
 
 def places_of(pattern: Pattern, colouring: Colouring) -> Numbers:
