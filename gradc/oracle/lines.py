@@ -29,6 +29,7 @@ from gradc.oracle.bounds import bounded, is_long
 from gradc.oracle.compare import VAGUE
 from gradc.oracle.kinks import has_sides, same_side, sides
 from gradc.oracle.witness import Subject
+from gradc.passes.inline import inline, write_out
 from gradc.passes.inside import apply
 from gradc.passes.rules import mapped
 from gradc.trace import new_input
@@ -82,7 +83,11 @@ class Lines:
         #: values that stay: of nodes that do not read what moves, and behind a `stop_gradient`
         self._held = {n: v for n, v in values.items() if n not in moves}
         self._stops_inside = any(n.op.stops for n in every_node(graph).keys() - set(graph.nodes))
-        self._kinked = [n for n in graph.nodes if n in moves and n in values and n.args and has_sides(n)]
+        flat = write_out(inline(graph))  # where calls are written out, so are the kinks in them
+        if flat is not graph:
+            interpret(flat.outputs, values)
+            moves = computed_from([graph.inputs[i] for i in moved], flat.nodes, lambda n: not n.op.stops) | moves
+        self._kinked = [n for n in flat.nodes if n in moves and n in values and n.args and has_sides(n)]
         self._ties = [n for n in self._kinked if _is_tie(n, [values[a] for a in n.args])]
         weighted = [(y, subject.weights[y]) for y in graph.outputs if y in subject.weights]
         self._weighted = [(y, w) for y, w in weighted if y in moves]

@@ -408,7 +408,8 @@ def attempted(name: str, work: Callable[[Subjects], Any], s: Subjects) -> Any:
 
 def _is_refusal(error: GradcError) -> bool:
     """What may be refused: reverse mode of a loop without a bound, and what says how to do it otherwise."""
-    return isinstance(error, TooLongError) or any(w in str(error) for w in ("max_steps", "no derivative", "explain"))
+    said = ("max_steps", "no derivative", "no symbolic derivative", "explain")
+    return isinstance(error, TooLongError) or any(words in str(error) for words in said)
 
 
 def raised(name: str, error: Exception, manner: Manner = DEFAULT) -> Failure:
