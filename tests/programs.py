@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 import gradc.numpy  # noqa: F401  fills the functions behind NumPy's names
 from gradc.aval import Aval
+from gradc.errors import DTypeError
 from gradc.graph import Graph
 from gradc.node import OPS, Node, constant
-from gradc.ops.elementwise import apply, promotes
-from gradc.ops.record import Kind
-from tests.op_cases import ATTRS, cases, leaf, operand_count
+from gradc.ops.elementwise import apply, loop_dtypes, promotes
+from gradc.ops.record import Kind, Op
+from tests.op_cases import ATTRS, leaf, operand_count
 
 Array = np.ndarray[Any, Any]
 Draw = Callable[[Any], Any]
@@ -29,13 +30,22 @@ Draw = Callable[[Any], Any]
 MOST_ELEMENTS = 48
 SHAPES = ((3,), (2, 3), (4, 2), (), (5,), (2, 2, 2), (1, 3))
 ARITHMETIC = ("add", "subtract", "multiply")
+
+
+def _takes_floats(op: Op) -> bool:
+    """Whether all operands may be floats: not the bits of integers, nor an exponent."""
+    try:
+        return promotes(op) and loop_dtypes(op.name, [Aval((), np.dtype(float))] * operand_count(op))[-1].kind == "f"
+    except DTypeError:
+        return False
+
+
 ELEMENTWISE = tuple(
     n for n, op in sorted(OPS.items())
-    if op.kind is Kind.ELEMENTWISE and n not in ("where", "cast", "stop_gradient", *ARITHMETIC)
-    and cases(op)[0].node().aval.is_float and promotes(op)  # what is made of the bits of integers takes no floats
+    if op.kind is Kind.ELEMENTWISE and n not in ("where", "cast", "stop_gradient", *ARITHMETIC) and _takes_floats(op)
 )  # fmt: skip
 #: locally constant or with jumps: fine to compile, nothing to compare a difference quotient with
-STEPS = ("floor", "ceil", "trunc", "rint", "sign", "floor_divide", "remainder")
+STEPS = ("floor", "ceil", "trunc", "rint", "sign", "floor_divide", "remainder", "fmod")
 PREDICATES = ("less", "less_equal", "greater", "greater_equal")
 
 

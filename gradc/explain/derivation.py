@@ -277,8 +277,8 @@ class Deriver:
             conventions(self.stable, lines),
             self.stable.notes,
             tuple(quantities.simplifier.applied.values()),
-            open_forms(lines),
-            worth_declaring(lines),
+            open_forms=open_forms(lines),
+            undeclared=worth_declaring(lines),
         )
 
     def _forward_lines(self, quantities: Quantities) -> list[tuple[str, Formula]]:

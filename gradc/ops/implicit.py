@@ -16,7 +16,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from gradc.errors import TraceError
@@ -24,6 +23,7 @@ from gradc.graph import Graph
 from gradc.node import OPS, Node, here
 from gradc.ops.control import item
 from gradc.ops.custom import BodyRule
+from gradc.process import cached_property
 
 
 @dataclass(frozen=True, eq=False)

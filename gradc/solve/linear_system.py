@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from gradc.api.bodies import Leaves, closed, over, ran, required_function
@@ -23,6 +22,7 @@ from gradc.graph import Graph
 from gradc.node import OPS, Node, as_node, here
 from gradc.ops.control import inner_leaf, items
 from gradc.ops.implicit import LinearRule, LinearSolver
+from gradc.process import cached_property
 from gradc.solve.unknowns import Traced, fitted, like_unknowns, unknowns
 from gradc.trace import function_name
 
