@@ -215,8 +215,10 @@ def test_bodies_must_be_functions_of_arrays():
     ):
         with _says(TypeError, r"expects a"):
             call()
-    with _says(TypeError, r"carry holds 'text'", r"close over it"):
+    with _says(TypeError, r"carry is 'text'", r"Close over it: read it inside"):
         gc.scan(lambda carry, x: (carry, x), "text", np.ones(2))
+    with _says(TypeError, r"carry\.a is 'text'", r"take it out of the container"):
+        gc.scan(lambda carry, x: (carry, x), {"a": "text"}, np.ones(2))
     with _says(gc.TraceError, r"must return one bool"):
         gc.while_loop(lambda x: x, lambda x: x, np.float64(1))
     with _says(gc.TraceError, r"must return one bool", r"np\.any"):

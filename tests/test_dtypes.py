@@ -98,3 +98,37 @@ def test_functions_of_two_arrays(name):
     pairs = [[a, b] for i, a in enumerate(arrays) for b in (a, arrays[i - 1], arrays[i - 5])]
     with_numbers = [[a, n] for a, n in itertools.product(arrays, NUMBERS)]
     walk(name, pairs + with_numbers + [[n, a] for a, n in itertools.product(arrays[::4], NUMBERS)])
+
+
+POLYNOMIALS = ("polyadd", "polyder", "polydiv", "polyint", "polymul", "polysub", "polyval")
+
+
+@pytest.mark.parametrize("name", POLYNOMIALS)
+def test_a_number_is_a_polynomial_where_it_is_one_in_numpy(name):
+    operands = [[3], [np.float64(3)], [np.asarray(3)]]
+    both = [[p, q] for (p,) in operands for q in (2.0, np.ones(2), np.asarray(0.5))]  # of exact quotients
+    for given in operands if name in ("polyder", "polyint") else both + [[q, p] for p, q in both]:
+        try:
+            want = getattr(np, name)(*given)
+        except (TypeError, ValueError):
+            with pytest.raises(gc.ShapeError, match=f"{name}: coefficients must be a vector"):
+                getattr(gnp, name)(*given)
+        else:
+            found = getattr(gnp, name)(*given)
+            for pair in zip(found, want, strict=True) if name == "polydiv" else [(found, want)]:
+                assert np.array_equal(*pair)
+
+
+@pytest.mark.parametrize("target", DTYPES)
+@pytest.mark.parametrize("number", [3, -1, 300, 2**33, 2.5])
+def test_a_traced_number_is_converted_as_the_array_of_it(number, target):
+    """What is asked for by name wraps around, as NumPy's does; only a dtype that is a partner's refuses what is out of
+    its bounds, and what was converted yields to nobody."""
+    if isinstance(number, float) or np.dtype(target).kind != "f":
+        want = np.asarray(number).astype(target)
+        for got in (gc.jit(lambda s: s.astype(target))(number), gc.jit(lambda s: gnp.astype(s, target))(number)):
+            assert (got.dtype, got) == (want.dtype, want)
+    narrow = np.ones(2, np.float32)
+    for wide in (np.int64, np.float64):
+        got = gc.jit(lambda s, x, wide=wide: s.astype(wide) * x)(number, narrow)
+        assert got.dtype == (np.asarray(number).astype(wide) * narrow).dtype

@@ -160,12 +160,16 @@ def test_a_seed_that_is_known_in_a_trace_gives_numbers_that_are_made_there():
 
 
 @pytest.mark.parametrize("seed", [0, 1, -1, 2**31, 2**32, -(2**63), np.int64(-5), np.uint64(2**64 - 1), np.int32(-7),
-                                  np.uint32(2**32 - 1), np.int8(-3), True, np.array(9, np.int16)])  # fmt: skip
+                                  np.uint32(2**32 - 1), np.int8(-3), True, False, np.bool_(True),
+                                  np.array(9, np.int16)])  # fmt: skip
 def test_a_key_is_the_two_words_of_its_seed(seed):
+    """One that is traced too, whether it comes as it is or as an array."""
     wide = np.asarray(seed).dtype.itemsize == 8
     words = [int(seed) >> 32 & 0xFFFFFFFF if wide else 0, int(seed) & 0xFFFFFFFF]
     assert R.key(seed).tolist() == words and R.key(seed).dtype == np.uint32
-    assert gc.jit(R.key)(np.asarray(seed) if not isinstance(seed, bool) else 1).tolist() == words
+    for given in (seed, np.asarray(seed)):
+        assert gc.jit(R.key)(given).tolist() == words
+        assert gc.jit(lambda s: R.bits(R.key(s)))(given) == R.bits(R.key(seed))
 
 
 def test_outside_a_trace_arrays_come_back_and_inside_nodes():

@@ -40,10 +40,11 @@ class Leaves:
         values, paths, structure = flatten(leaf_map(with_bool_array, tree))
         names = [f"{what}{path_text(p)}" for p in paths]
         for place, static in structure.static:
-            leaf = f"{what}{path_text(structure.spec.paths()[place])}"
+            path = path_text(structure.spec.paths()[place])
+            remedy = "take it out of the container, and read it" if path else "read it"
             raise TypeError(
-                f"{here()}: {whose}: {leaf} is {static.value!r:.40}, which is not an array and stays the same in every "
-                "step.\n  Close over it: take it out of the container, and read it inside the function from outside."
+                f"{here()}: {whose}: {what}{path} is {static.value!r:.40}, which is not an array and stays the same in "
+                f"every step.\n  Close over it: {remedy} inside the function from outside."
             )
         return cls(values, [aval_of(v, n) for v, n in zip(values, names, strict=True)], names, structure)
 

@@ -137,6 +137,10 @@ def gradient(f: ArrayLike, *varargs: ArrayLike, axis: Axes = None, edge_order: i
     """
     x = as_node(f)
     axes = axes_of(axis, x)
+    if x.dtype == bool:
+        raise DTypeError(
+            f"{here()}: gradient: truth values have no differences, got {describe(x)}; cast them with .astype"
+        )
     x = x if x.aval.is_float else cast(x, np.float64)
     order = static_int(edge_order, "edge_order")
     if order not in (1, 2):
@@ -237,7 +241,6 @@ def correlate(a: ArrayLike, v: ArrayLike, mode: str = "valid") -> Array:
     """Σₙ a[n + k]·v[n] of two vectors; ``mode`` "full", "same" or "valid" (NumPy's meanings)."""
     x, y = as_node(a), as_node(v)
     for node in (x, y):
-        if node.ndim > 1:
+        if node.ndim != 1:
             raise ShapeError(f"{here()}: correlate takes two vectors, got {describe(x)}, {describe(y)}")
-    x, y = (reshaped(n, (n.size,)) for n in (x, y))
     return flip(convolve(y, flip(x), mode)) if y.size > x.size else convolve(x, flip(y), mode)

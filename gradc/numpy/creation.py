@@ -20,7 +20,7 @@ from gradc.numpy.concrete import known
 from gradc.numpy.public import Array, ArrayLike, function, is_traced, static
 from gradc.numpy.shapes import broadcast_to, joined, moveaxis, reshaped
 from gradc.ops.arguments import refuse_unless_harmless
-from gradc.ops.elementwise import cast
+from gradc.ops.elementwise import cast, unyielding
 from gradc.ops.leaves import full as full_node
 from gradc.ops.leaves import iota
 
@@ -202,7 +202,7 @@ def array(object: ArrayLike, dtype: Any = None, *, ndmin: int = 0) -> Array:
 def astype(x: ArrayLike, dtype: Any, *, copy: Any = True, device: Any = None) -> Array:
     """``x`` converted to ``dtype``; DTypeError for a dtype that gradc does not compute with."""
     _on_cpu("astype", device)
-    return cast(as_node(x), dtype)
+    return cast(unyielding(as_node(x)), dtype)
 
 
 @function("linspace")

@@ -23,10 +23,11 @@ from gradc.ops.leaves import full
 __all__ = ["poly", "polyadd", "polyder", "polydiv", "polyfit", "polyint", "polymul", "polysub", "polyval", "vander"]
 
 
-def _coefficients(name: str, p: ArrayLike) -> Node:
+def _coefficients(name: str, p: ArrayLike, number: bool = False) -> Node:
+    """A vector of coefficients; where NumPy takes a ``number`` for a polynomial of degree 0, so may it be."""
     if isinstance(p, np.poly1d):
         p = p.coeffs
-    x = at_least(as_node(p), 1)
+    x = at_least(as_node(p), 1) if number else as_node(p)
     if x.ndim != 1:
         raise ShapeError(f"{here()}: {name}: coefficients must be a vector, got {describe(x)}")
     return x
@@ -87,7 +88,7 @@ def polysub(a1: ArrayLike, a2: ArrayLike) -> Array:
 
 
 def _of_one_length(a1: ArrayLike, a2: ArrayLike) -> tuple[Node, Node]:
-    x, y = _coefficients("polyadd", a1), _coefficients("polyadd", a2)
+    x, y = _coefficients("polyadd", a1, number=True), _coefficients("polyadd", a2, number=True)
     n = max(x.size, y.size)
     x, y = (joined([full((n - v.size,), 0, v.dtype), v], 0) if v.size < n else v for v in (x, y))
     return x, y
@@ -96,7 +97,7 @@ def _of_one_length(a1: ArrayLike, a2: ArrayLike) -> tuple[Node, Node]:
 @function("polymul")
 def polymul(a1: ArrayLike, a2: ArrayLike) -> Array:
     """The coefficients of the product; leading zeros stay."""
-    return convolve(_coefficients("polymul", a1), _coefficients("polymul", a2))
+    return convolve(_coefficients("polymul", a1, number=True), _coefficients("polymul", a2, number=True))
 
 
 @function("polydiv")
@@ -105,7 +106,7 @@ def polydiv(u: ArrayLike, v: ArrayLike) -> tuple[Array, Array]:
 
     v[0] must not be 0.
     """
-    over, under = _coefficients("polydiv", u) + 0.0, _coefficients("polydiv", v) + 0.0
+    over, under = (_coefficients("polydiv", p, number=True) + 0.0 for p in (u, v))
     dtype = FUNCTIONS["result_type"](over, under)
     rest, divisor = cast(over, dtype), cast(under, dtype)
     steps, scale, parts = over.size - under.size + 1, 1.0 / divisor[0], []

@@ -252,6 +252,13 @@ def _strong(node: Node) -> Node:
     return node
 
 
+def unyielding(node: Node) -> Node:
+    """``node`` as an array of its own dtype: a number, traced or not, whose dtype yields to no partner from here on."""
+    if node.aval.weak and node.op.kind is not Kind.CONSTANT:
+        return Node(OPS["cast"], (node,), {"dtype": node.dtype}, interned(node.shape, node.dtype, False))
+    return _strong(node)
+
+
 def broadcast_to(node: Node, shape: Shape) -> Node:
     """``node`` repeated along new or length-1 axes, aligned from the right."""
     if node.shape == shape:

@@ -20,7 +20,7 @@ from gradc.node import FUNCTIONS, OPS, Label, Node, as_node, constant, describe,
 from gradc.numpy.axes import shape_of
 from gradc.numpy.public import Array, ArrayLike, evaluated, is_traced, public
 from gradc.numpy.shapes import joined, reshaped
-from gradc.ops.elementwise import broadcast_to
+from gradc.ops.elementwise import broadcast_to, unyielding
 from gradc.ops.elementwise import cast as as_dtype
 from gradc.ops.leaves import full, iota
 from gradc.ops.randomness import TWO_WORDS, WORD
@@ -62,16 +62,16 @@ def sampler(build: F) -> F:
 def key(seed: ArrayLike) -> Array:
     """A key, uint32[2], of an integer seed: its upper and its lower 32 bits.
 
-    A Python integer counts as int64, so that −1 has all bits set; a traced or NumPy integer of at most 32 bits leaves
-    the upper word 0.  DTypeError for what is no integer or does not fit into 64 bits, ShapeError for an array of
-    several.
+    A Python integer, traced or not, counts as int64, so that −1 has all bits set; an array's integer of at most 32 bits
+    leaves the upper word 0, a truth value is 0 or 1.  DTypeError for what is no integer or does not fit into 64 bits,
+    ShapeError for an array of several.
 
     >>> key(7).tolist()
     [0, 7]
     """
-    node = as_node(int(seed) if isinstance(seed, bool | np.bool_) else seed)
-    if isinstance(seed, int):
-        node = constant(np.int64(seed))
+    node = unyielding(as_node(seed))
+    if node.dtype == bool:
+        node = as_dtype(node, np.int64)
     if node.dtype.kind not in "iu":
         raise DTypeError(f"{here()}: random.key: a seed is an integer, got {_shown(seed, node)}")
     if node.shape != ():
