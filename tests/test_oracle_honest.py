@@ -20,15 +20,16 @@ from gradc.machines.stages import Stages
 from gradc.node import OPS
 from gradc.oracle import check, check_gradients, matrices
 from gradc.oracle.bounds import bounded
-from gradc.oracle.check import default_compiler
+from gradc.oracle.check import check_graph, default_compiler
 from gradc.oracle.compare import Estimate, Slope, Verdict, compare
 from gradc.oracle.kernels import agrees
 from gradc.oracle.lines import Lines
 from gradc.oracle.report import LEAST
+from gradc.oracle.rules import derivative_faults
 from gradc.oracle.sampled import sampled_errors
 from gradc.oracle.witness import subject_of
 from gradc.trace import trace
-from tests.test_oracle import must_name, planted
+from tests.test_oracle import must_name, one_op, planted
 
 THETA = np.array([0.1, -0.2])
 #: gradients that a check may cost
@@ -453,3 +454,20 @@ def test_a_branch_that_is_taken_at_the_point_alone_is_a_kink(f):
     report = check_gradients(f, 0.0, methods=("reverse", "finite"))
     assert report.rows[0].verdict is Verdict.KINK
     assert check_gradients(f, 0.25).ok and Verdict.KINK not in [row.verdict for row in check_gradients(f, 0.25).rows]
+
+
+# -- rules and meanings ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tanh", "multiply", "logaddexp"])
+def test_rules_are_not_blamed_for_a_meaning_that_an_op_has_not(name):
+    """They are judged by differences and by each other; what is wrong beside them is named."""
+    graph, arrays = one_op(name)
+    right, partials = OPS[name].lower, OPS[name].partials
+    with planted(name, sympy=None):
+        assert check_graph(graph, arrays, ("reverse", "forward", "finite")).ok
+        assert not derivative_faults(graph.outputs[0], arrays)
+    with planted(name, sympy=None, lower=lambda b, *xs: b.add(right(b, *xs), 0.125)):
+        must_name(check_graph(graph, arrays, ("reverse", "compiled")), name, "kernel", "lowering")
+    with planted(name, sympy=None, partials=lambda *xs: [2 * p for p in partials(*xs)]):
+        must_name(check_graph(graph, arrays, ("reverse", "finite")), name, "rule", "partials")

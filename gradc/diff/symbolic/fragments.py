@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradc.diff.symbolic.convert import Reader, Value
-from gradc.errors import TraceError
+from gradc.diff.symbolic.written_out import NoDefinitionError
 from gradc.node import Node
 from gradc.ops.leaves import number_of
 from gradc.ops.record import Kind, Op
@@ -77,9 +77,11 @@ def _key(attrs: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def meaning_of(op: Op) -> Any:
-    """The op's SymPy meaning; an op that has a tangent must have one."""
+    """The op's SymPy meaning; NoDefinitionError for one that has none, by which its other rules are not judged."""
     if op.sympy is None:
-        raise TraceError(f"op {op.name} has no SymPy meaning, so it has no symbolic derivative; use method='reverse'")
+        raise NoDefinitionError(
+            f"op {op.name} has no SymPy meaning, so it has no symbolic derivative; use method='reverse'"
+        )
     return op.sympy
 
 

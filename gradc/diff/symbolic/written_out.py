@@ -33,7 +33,7 @@ class TooLongError(NotWrittenError):
 
 
 class NoDefinitionError(NotWrittenError):
-    """Because an op is no formula of its operands: an eigenvalue."""
+    """Because an op is no formula of its operands: an eigenvalue, an integral without a closed form."""
 
 
 def written_out(outputs: Sequence[Node], keep: Sequence[Node]) -> list[Node]:
