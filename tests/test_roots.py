@@ -11,6 +11,8 @@ from scipy import optimize
 
 import gradc as gc
 from gradc.solve import tangents
+from gradc.solve.reports import Report
+from gradc.solve.statuses import Status
 
 METHODS = ["newton", "broyden", "krylov"]
 #: relative to the solution: searches end at ε^¾ of the residual, and derivatives of the equations here are near 1
@@ -204,3 +206,16 @@ def test_bad_input_is_refused_by_name_and_line(name: str) -> None:
     with pytest.raises(error, match=words) as caught:
         call()
     assert "test_roots.py" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", Status.__subclasses__())
+def test_every_status_has_words_of_its_own(kind: type[Status]) -> None:
+    """Numbers count from 0, which is success; each comes back from its number, as a result's does."""
+    assert [int(status) for status in kind] == list(range(len(kind)))
+    assert len({status.words for status in kind}) == len(kind) and all(kind(int(s)).words for s in kind)
+    reports = [report for report in Report.__subclasses__() if report.STATUSES is kind]
+    assert reports
+    for report in reports:
+        found = object.__new__(report)
+        object.__setattr__(found, "status", np.arange(len(kind)))
+        assert found.message == [status.words for status in kind] and found.success.tolist() == [s == 0 for s in kind]

@@ -24,7 +24,7 @@ from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.sparsity import Pattern, pattern_of
 from gradc.node import constant
 from gradc.passes import LINEAR, run_passes
-from gradc.sparse.colouring import Colouring, coloured, column_colours, tells_apart
+from gradc.sparse.colouring import Colouring, coloured, column_colours
 from gradc.sparse.greedy import greedy
 from gradc.sparse.star import places_in_symmetric, star, star_coloured
 from gradc.trace import new_input
@@ -36,6 +36,14 @@ def mask_of(pattern: Pattern) -> np.ndarray:
     mask = np.zeros(pattern.shape, bool)
     mask[pattern.rows, pattern.columns] = True
     return mask
+
+
+def tells_apart(pattern: Pattern, colours: np.ndarray) -> bool:
+    """Whether no row has two entries in columns of one colour."""
+    of_entries = colours[pattern.columns]
+    keys = pattern.rows * (int(colours.max(initial=0)) + 1) + of_entries
+    keys.sort()
+    return bool((of_entries >= 0).all() and (keys[1:] != keys[:-1]).all())
 
 
 def counted(graph, arrays) -> tuple[int, int]:

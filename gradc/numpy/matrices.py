@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from gradc.aval import FLOAT32, NARROW, Shape, broadcast_shapes, promoted
+from gradc.aval import FLOAT32, NARROW, broadcast_shapes, promoted
 from gradc.errors import MatrixShapeError
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here
 from gradc.numpy.reductions import inexact
@@ -95,7 +95,3 @@ def _back(found: Any, dtype: np.dtype[Any]) -> Any:
         parts = [_back(x, dtype) for x in found]
         return type(found)(*parts) if hasattr(found, "_fields") else tuple(parts)
     return as_dtype(found, dtype) if isinstance(found, Node) and found.dtype == FLOAT32 else found
-
-
-def lead_of(a: Node) -> Shape:
-    return a.shape[:-2]

@@ -24,7 +24,6 @@ from gradc.ops.record import Kind, Op, Sample, register
 from gradc.ops.rounding import error_of_product, sum_of_errors
 from gradc.ops.slopes import power_slope
 
-ANYWHERE = ((-3.0, 3.0),)
 POSITIVE = ((0.1, 4.0),)
 #: costs of what is as cheap as an addition; `LIGHT`: on every target
 CHEAP: dict[str, Any] = {"cost": 1.0}

@@ -12,7 +12,6 @@ Automatically tuning sparse matrix-vector multiplication for GPU architectures, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +36,7 @@ LANES = 32
 LEAST_COMMON = 0.1
 #: of more different lengths, rows are filled up to the next of `_FILLED`
 MOST_LENGTHS = 24
-_FILLED = np.unique(np.rint(1.25 ** np.arange(160)).astype(np.int64))
+_FILLED = np.array(sorted({round(1.25**k) for k in range(160)}), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +55,8 @@ class Structure:
     @cached_property
     def digest(self) -> str:
         """What tells it from others, in any process."""
+        import hashlib  # not needed but by who has such a matrix
+
         parts = (np.ascontiguousarray(part, np.int64) for part in (self.rows, self.columns, np.array(self.shape)))
         return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from gradc.aval import converted
 from gradc.graph import Graph
 from gradc.node import OPS, Node, constant, derived_from
 from gradc.ops.record import HOLDERS, Kind
 from gradc.passes.rules import mapped
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: results larger than this stay in the graph: a big constant costs memory and compile time
 MOST_ELEMENTS = 4096

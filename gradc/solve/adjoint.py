@@ -21,7 +21,8 @@ from gradc.api.control import scan
 from gradc.api.custom import custom_derivative
 from gradc.api.derivatives import vjp
 from gradc.node import dsl
-from gradc.solve.integrate import DONE, Control, Walk, advanced, begun, integrated
+from gradc.solve.integrate import Control, Walk, advanced, begun, integrated
+from gradc.solve.statuses import IntegrationStatus
 from gradc.solve.steps import State
 from gradc.solve.unknowns import Traced
 
@@ -78,7 +79,7 @@ def _pulled(
         span = dsl.stack([late, early])
         told = dsl.concatenate([y, 0 * y + 1])
         walk = advanced(backward, begun(backward, (told, carried), span, control), early, early, control)
-        fell = walk.y[1] * dsl.where(walk.status == DONE, 1.0, dsl.nan).astype(carried.dtype)
+        fell = walk.y[1] * dsl.where(walk.status == IntegrationStatus.DONE, 1.0, dsl.nan).astype(carried.dtype)
         return fell, dsl.dot(ct, slope(y, late, consts))
 
     start = dsl.concatenate([0 * ys[0], 0 * parameters]) if moving else 0 * ys[0]

@@ -18,10 +18,8 @@ from gradc.api.derivatives import stop_gradient
 from gradc.aval import finfo
 from gradc.node import dsl
 from gradc.solve.equation import custom_root
+from gradc.solve.statuses import IntegrationStatus
 from gradc.solve.steps import Field, State, Step, combined, plus
-
-#: statuses
-DONE, TOO_MANY_STEPS, TOO_SMALL_STEPS = 0, 1, 2
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0
 
@@ -74,8 +72,9 @@ def begun(f: Field, y: State, times: Any, control: Control) -> Walk:
     zero, none = tuple(0 * v for v in y), dsl.int64(0)
     value = 0 * t if control.event is None else control.event(y, t)
     stop = Stop(value, dsl.bool_(False), t, y)
+    status = dsl.int64(IntegrationStatus.DONE)
     return Walk(
-        t, 0 * t + 1, y, (zero, zero, zero, zero), t, y, slope, h, 0 * t + 1, none, none, none, dsl.int64(DONE), stop
+        t, 0 * t + 1, y, (zero, zero, zero, zero), t, y, slope, h, 0 * t + 1, none, none, none, status, stop
     )  # fmt: skip
 
 
@@ -94,7 +93,7 @@ def integrated(f: Field, y: State, times: Any, control: Control) -> tuple[State,
 def at(walk: Walk, target: Any) -> State:
     """y at a time inside the last step; where an event has ended the integration before, y there."""
     there = _chosen(_beyond(walk, target), walk.stop.y, between(walk, (target - walk.start) / walk.h))
-    return tuple(dsl.where(walk.status == DONE, v, dsl.nan) for v in there)
+    return tuple(dsl.where(walk.status == IntegrationStatus.DONE, v, dsl.nan) for v in there)
 
 
 def _beyond(walk: Walk, target: Any) -> Any:
@@ -116,7 +115,7 @@ def advanced(f: Field, walk: Walk, target: Any, end: Any, control: Control) -> W
     direction = dsl.sign(end - walk.t) + 0 * target
 
     def more(w: Walk) -> Any:
-        return (w.status == DONE) & ~w.stop.crossed & ((target - w.t) * direction > 0)
+        return (w.status == IntegrationStatus.DONE) & ~w.stop.crossed & ((target - w.t) * direction > 0)
 
     last = while_loop(more, lambda w: _stepped(f, w, end, control), walk._replace(made=dsl.int64(0)), control.most)
     if control.event is None:
@@ -141,7 +140,9 @@ def _stepped(f: Field, now: Walk, end: Any, control: Control) -> Walk:
     made = now.made + 1
     arrived = good & (t == end)
     late = (made >= control.most) & ~arrived
-    status = dsl.where(small, TOO_SMALL_STEPS, dsl.where(late, TOO_MANY_STEPS, now.status))
+    status = dsl.where(
+        small, IntegrationStatus.TOO_SMALL_STEPS, dsl.where(late, IntegrationStatus.TOO_MANY_STEPS, now.status)
+    )
     stop = now.stop
     if control.event is not None:
         value = control.event(tried.y, t)

@@ -17,10 +17,8 @@ from typing import Any, NamedTuple
 from gradc.api.control import fori_loop, while_loop
 from gradc.node import dsl
 from gradc.ops.leaves import delta, full, iota
-
-#: statuses
-CONVERGED, TOO_MANY_STEPS, NO_PROGRESS = 0, 1, 2
-_RUNNING = -1
+from gradc.solve.statuses import RUNNING, LinearStatus
+from gradc.solve.vectors import length
 
 #: vectors that GMRES keeps before it starts again
 RESTART = 30
@@ -58,23 +56,22 @@ def search(problem: Problem, b: Any, start: Any, cycle: Cycle) -> Found:
     def at(x: Any, steps: Any) -> Found:
         residual = b - problem.matvec(x)
         norm = length(residual)
-        return Found(x, residual, norm, steps, dsl.where(norm <= problem.limit, CONVERGED, _RUNNING))
+        return Found(x, residual, norm, steps, dsl.where(norm <= problem.limit, LinearStatus.FOUND, RUNNING))
 
     def step(now: Found) -> Found:
         correction, steps = cycle(problem, now.residual, now.norm, problem.most - now.steps)
         new = at(now.x + correction, now.steps + dsl.maximum(steps, 1))
         better = new.norm < now.norm  # and a number
-        ended = dsl.where(better & (new.steps < problem.most), _RUNNING, dsl.where(better, TOO_MANY_STEPS, NO_PROGRESS))
-        status = dsl.where(better & (new.status == CONVERGED), CONVERGED, ended)
+        ended = dsl.where(
+            better & (new.steps < problem.most),
+            RUNNING,
+            dsl.where(better, LinearStatus.TOO_MANY_STEPS, LinearStatus.NO_PROGRESS),
+        )
+        status = dsl.where(better & (new.status == LinearStatus.FOUND), LinearStatus.FOUND, ended)
         x, residual, norm = (dsl.where(better, n, o) for n, o in zip(new[:3], now[:3], strict=True))
         return Found(x, residual, norm, new.steps, status)
 
-    return while_loop(lambda now: now.status == _RUNNING, step, at(start, dsl.int64(0)))
-
-
-def length(x: Any) -> Any:
-    """The Euclidean norm, which has no derivative here."""
-    return dsl.sqrt(dsl.dot(x, x))
+    return while_loop(lambda now: now.status == RUNNING, step, at(start, dsl.int64(0)))
 
 
 # -- conjugate gradients -----------------------------------------------------------------------------------------------

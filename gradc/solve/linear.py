@@ -25,7 +25,9 @@ from gradc.solve.krylov import Cycle, Found, Problem
 from gradc.solve.linear_system import System, linear_solver, solved, transposed
 from gradc.solve.options import chosen, static_count, static_number
 from gradc.solve.reports import Report, trusted
+from gradc.solve.statuses import LinearStatus
 from gradc.solve.unknowns import Traced, array_of_numbers, fitted, unknowns
+from gradc.solve.vectors import length, size_of
 from gradc.trace import trace
 
 #: each method, and whether the matrix must be symmetric
@@ -41,12 +43,7 @@ METHODS: Mapping[str, tuple[Cycle, bool]] = {
 class LinearSolution(Report):
     """What `linear_solve` returns."""
 
-    MESSAGES = (
-        "The residual is as small as was asked for.",
-        "The limit of products with the matrix was reached.",
-        "The residual stopped getting smaller: the matrix is singular, not of the kind that the method is for, or too "
-        "badly conditioned for so small a residual; or something is NaN.",
-    )
+    STATUSES = LinearStatus
 
     x: Any  #: like b
     residual: Any  #: the norm of b − A x
@@ -107,7 +104,7 @@ def linear_solve(
     first = search.body(matrix, inverse, start)
     solver = linear_solver(whose, matrix, first, dual, symmetric, again)
     *flat, steps, residual, status = solved(solver, consts, given)
-    x = given.structure.unflatten([trusted(part, status == 0) for part in flat])
+    x = given.structure.unflatten([trusted(part, status == LinearStatus.FOUND) for part in flat])
     return LinearSolution(x, residual, steps, status)
 
 
@@ -136,7 +133,7 @@ class _Limits:
 def _limits(tol: float | None, atol: float, maxiter: int | None, given: Leaves, whose: str) -> _Limits:
     epsilon = max(float(finfo(a.dtype).eps) for a in given.avals)
     tol = epsilon ** (2 / 3) if tol is None else static_number(tol, "tol", whose)
-    size = sum(a.size for a in given.avals)
+    size = size_of(given)
     return _Limits(tol, static_number(atol, "atol", whose), static_count(maxiter, "maxiter", whose, max(10 * size, 50)))
 
 
@@ -161,7 +158,7 @@ class _Search:
             begin = None if not start else self.given.structure.unflatten([fixed[place[n]] for n in start])
             found, unravel = self._found(self._linear(matrix, fixed), near, b, begin)
             if start is None:
-                return unravel(dsl.where(found.status == krylov.CONVERGED, found.x, dsl.nan))
+                return unravel(dsl.where(found.status == LinearStatus.FOUND, found.x, dsl.nan))
             return unravel(found.x), found.steps, found.norm, found.status
 
         return trace(solve, [c.aval for c in self.consts], self.given.nest(self.given.avals))
@@ -175,7 +172,7 @@ class _Search:
         def on_vectors(f: Traced) -> Callable[[Any], Any]:
             return lambda v: tree.ravel(f(unravel(v)))[0]
 
-        size = krylov.length(vector)
+        size = length(vector)
         limit = dsl.maximum(self.limits.tol * size, self.limits.atol)
         start = 0 * vector if begin is None else dsl.where(size > 0, tree.ravel(begin)[0], 0)
         precondition = (lambda v: v) if inverse is None else on_vectors(inverse)

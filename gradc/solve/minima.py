@@ -26,23 +26,17 @@ from gradc.solve.options import chosen, static_count, static_number
 from gradc.solve.quasi_newton import BFGS, CONJUGATE_GRADIENTS, LIMITED_BFGS, Method, Point, search
 from gradc.solve.reports import Report
 from gradc.solve.roots import searched, with_args
+from gradc.solve.statuses import MinimumStatus
 from gradc.solve.tangents import solve_symmetric_tangent
 from gradc.solve.unknowns import Traced, unknowns
-from gradc.solve.vectors import Vectors, epsilon_of
-
-MESSAGES = (
-    "The gradient is as small as was asked for.",
-    "The limit of steps was reached.",
-    "No step makes the function smaller by what its slope promises: rounding is in the way, or it is not smooth.",
-    "The function or its gradient is not finite where the search begins.",
-)
+from gradc.solve.vectors import Vectors, epsilon_of, size_of
 
 
 @dataclass(frozen=True)
 class Minimum(Report):
     """What `minimize` returns; SciPy's names."""
 
-    MESSAGES = MESSAGES
+    STATUSES = MinimumStatus
 
     x: Any  #: like x0
     fun: Any  #: f(x), or ½‖f(x)‖² of residuals
@@ -192,7 +186,7 @@ def minimize(
     if not any(a.size for a in given.avals):
         raise ShapeError(f"{here()}: {whose}: x0 holds no numbers: {', '.join(map(str, given.avals))}")
     tol = epsilon_of(given) ** 0.5 if tol is None else static_number(tol, "tol", whose)
-    most = static_count(maxiter, "maxiter", whose, 200 * max(1, sum(a.size for a in given.avals)))
+    most = static_count(maxiter, "maxiter", whose, 200 * max(1, size_of(given)))
     function = Traced.of(with_args(f, args, title), given)
     (_refuse_residuals if least_squares else _refuse_vector)(function, method)
 

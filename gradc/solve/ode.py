@@ -26,6 +26,7 @@ from gradc.solve.adjoint import adjoint_solver
 from gradc.solve.integrate import Control, Walk, integrated
 from gradc.solve.options import chosen, static_count, static_number
 from gradc.solve.reports import Report
+from gradc.solve.statuses import IntegrationStatus
 from gradc.solve.steps import Field, State
 from gradc.solve.unknowns import Traced, like_unknowns, unknowns
 from gradc.solve.vectors import epsilon_of
@@ -37,11 +38,7 @@ METHODS = (*steps.METHODS, "rk4")
 class Integration(Report):
     """What `odeint` says of an integration on request."""
 
-    MESSAGES = (
-        "The last time was reached, or the event.",
-        "The limit of steps between two times was reached.",
-        "Steps had to be smaller than the spacing of t: y is not finite, or the equations are stiff for the method.",
-    )
+    STATUSES = IntegrationStatus
 
     steps: Any  #: that were taken
     rejected: Any  #: tried, and found too long

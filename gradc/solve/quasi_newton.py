@@ -17,11 +17,8 @@ from gradc.api.control import cond, fori_loop, while_loop
 from gradc.node import dsl
 from gradc.ops.leaves import delta, full
 from gradc.solve.line_search import ValueAndGradient, strong_wolfe
+from gradc.solve.statuses import RUNNING, MinimumStatus
 from gradc.solve.vectors import length
-
-#: statuses, as in SciPy
-FOUND, TOO_MANY_STEPS, PRECISION_LOST, NOT_FINITE = 0, 1, 2, 3
-RUNNING = -1
 
 #: pairs of steps and changes of the gradient that L-BFGS keeps
 PAIRS = 10
@@ -58,7 +55,7 @@ def search(f: ValueAndGradient, start: Any, method: Method, tol: float, most: in
     """Steps until no element of the gradient is above tol·max(1, |f|), with the less of |f| here and at the start."""
     value, gradient = f(start)
     sound = dsl.isfinite(value) & dsl.all(dsl.isfinite(gradient))
-    status = dsl.where(sound, status_at(value, value, gradient, tol), NOT_FINITE)
+    status = dsl.where(sound, status_at(value, value, gradient, tol), MinimumStatus.NOT_FINITE)
     begin = Point(
         start, value, gradient, method.begin(start), length(gradient) / 2, dsl.bool_(True), dsl.int64(0), dsl.int64(1),
         dsl.int64(1), status,
@@ -80,8 +77,10 @@ def search(f: ValueAndGradient, start: Any, method: Method, tol: float, most: in
         )  # fmt: skip
         nit = now.nit + 1
         stuck = ~there.done & (now.fresh | ~descends)
-        ended = dsl.where(stuck, PRECISION_LOST, dsl.where(nit >= most, TOO_MANY_STEPS, RUNNING))
-        status = dsl.where(status_at(begin.f, value, g, tol) == FOUND, FOUND, ended)
+        ended = dsl.where(
+            stuck, MinimumStatus.PRECISION_LOST, dsl.where(nit >= most, MinimumStatus.TOO_MANY_STEPS, RUNNING)
+        )
+        status = dsl.where(status_at(begin.f, value, g, tol) == MinimumStatus.FOUND, MinimumStatus.FOUND, ended)
         calls = now.nfev + there.tries
         return Point(x, value, g, memory, now.f - value, ~there.done, nit, calls, calls, status)
 
@@ -92,7 +91,7 @@ def status_at(first: Any, value: Any, gradient: Any, tol: float) -> Any:
     """Whether the gradient is small enough, as a status; f has come from ``first`` to ``value``."""
     scale = dsl.maximum(1, dsl.minimum(dsl.abs(first), dsl.abs(value)))
     least = dsl.max(dsl.abs(gradient)) <= tol * scale
-    return dsl.where(least, FOUND, RUNNING)
+    return dsl.where(least, MinimumStatus.FOUND, RUNNING)
 
 
 # -- BFGS --------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ any other status means.  A batch of searches has arrays of all of these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,12 +13,13 @@ import numpy as np
 from gradc.api.custom import custom_derivative
 from gradc.errors import TraceError
 from gradc.node import Node, dsl, here
+from gradc.solve.statuses import Status
 
 
 class Report:
     """The result of a search; subclasses are trees, which compiled functions can return and which can be batched."""
 
-    MESSAGES: ClassVar[Sequence[str]] = ()
+    STATUSES: ClassVar[type[Status]]
 
     status: Any  #: 0: found; what other numbers mean is in `message`
 
@@ -36,7 +36,7 @@ class Report:
                 f"{here()}: a message is words, which a traced status cannot choose: read .status or .success here, or "
                 ".message of the result outside"
             )
-        flat = [self.MESSAGES[int(k)] for k in np.ravel(self.status)]
+        flat = [self.STATUSES(int(k)).words for k in np.ravel(self.status)]
         return flat[0] if np.ndim(self.status) == 0 else flat
 
 

@@ -18,7 +18,8 @@ from gradc.aval import finfo
 from gradc.node import dsl
 from gradc.ops.leaves import delta
 from gradc.solve.dense import by_cholesky, cholesky
-from gradc.solve.quasi_newton import FOUND, NOT_FINITE, PRECISION_LOST, RUNNING, TOO_MANY_STEPS, Point, status_at
+from gradc.solve.quasi_newton import Point, status_at
+from gradc.solve.statuses import RUNNING, MinimumStatus
 from gradc.solve.vectors import length
 
 #: the first damping, in parts of the largest diagonal element of JᵀJ
@@ -65,8 +66,12 @@ def levenberg_marquardt(residuals: Callable[[Any], Any], start: Any, tol: float,
         damping = _Damping(there.gram, size, dsl.where(good, 2, 2 * memory.growth))
         lost = ~good & (length(p) <= epsilon * (length(now.x) + epsilon))
         nit = now.nit + 1
-        ended = dsl.where(lost, PRECISION_LOST, dsl.where(nit >= most, TOO_MANY_STEPS, RUNNING))
-        status = dsl.where(status_at(begin.f, f, there.gradient, tol) == FOUND, FOUND, ended)
+        ended = dsl.where(
+            lost, MinimumStatus.PRECISION_LOST, dsl.where(nit >= most, MinimumStatus.TOO_MANY_STEPS, RUNNING)
+        )
+        status = dsl.where(
+            status_at(begin.f, f, there.gradient, tol) == MinimumStatus.FOUND, MinimumStatus.FOUND, ended
+        )
         return Point(
             x, f, there.gradient, damping, now.f - f, dsl.bool_(False), nit, now.nfev + 1, now.njev + good, status
         )  # fmt: skip
@@ -76,7 +81,7 @@ def levenberg_marquardt(residuals: Callable[[Any], Any], start: Any, tol: float,
     sound = dsl.isfinite(value) & dsl.all(dsl.isfinite(first.gradient))
     size = DAMPING * dsl.max(dsl.sum(first.gram * unit, axis=1))
     damping = _Damping(first.gram, dsl.where(size > 0, size, DAMPING), 0 * value + 2)
-    status = dsl.where(sound, status_at(value, value, first.gradient, tol), NOT_FINITE)
+    status = dsl.where(sound, status_at(value, value, first.gradient, tol), MinimumStatus.NOT_FINITE)
     one = dsl.int64(1)
     begin = Point(start, value, first.gradient, damping, 0 * value, dsl.bool_(True), dsl.int64(0), one, one, status)
     return while_loop(lambda now: now.status == RUNNING, step, begin)

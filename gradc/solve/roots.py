@@ -3,7 +3,7 @@
 Enters: a function and a guess.  Leaves: a `Root` or a `FixedPoint`: the solution with its derivatives, which follow
 from the equation, and what the search has come to.
 Invariant: where a search failed, its status says so, and derivatives through it are NaN.  Start reading at `root`; the
-searches are in `gradc.solve.descent`.
+searches are in `gradc.solve.root_searches`.
 """
 
 from __future__ import annotations
@@ -17,31 +17,23 @@ from gradc.api.control import while_loop
 from gradc.containers import tree_map
 from gradc.node import dsl, here
 from gradc.ops.implicit import LinearSolver
-from gradc.solve import descent
-from gradc.solve.descent import FOUND, NO_PROGRESS, NOT_FINITE, TOO_MANY_STEPS
+from gradc.solve import root_searches
 from gradc.solve.equation import Equation
 from gradc.solve.linear_system import Solve
 from gradc.solve.options import chosen, static_count, static_number
 from gradc.solve.reports import Report, trusted
+from gradc.solve.statuses import RUNNING, RootStatus
 from gradc.solve.tangents import solve_tangent
 from gradc.solve.unknowns import Traced, unknowns
 from gradc.solve.vectors import Vectors, epsilon_of, length
 from gradc.trace import trace
-
-MESSAGES = (
-    "A solution was found.",
-    "The limit of steps was reached.",
-    "No step makes the residual smaller: the derivative is singular, or there is no solution near, or rounding allows "
-    "no smaller residual.",
-    "The function is not finite where the search begins.",
-)
 
 
 @dataclass(frozen=True)
 class Root(Report):
     """What `root` returns."""
 
-    MESSAGES = MESSAGES
+    STATUSES = RootStatus
 
     x: Any  #: like x0
     fun: Any  #: f(x)
@@ -81,14 +73,14 @@ def root(
     """
     whose = "root"
     title = required_function(f, whose, "a function f(x, *args)")
-    steps = descent.METHODS[chosen(method, descent.METHODS, "method", whose)]
+    steps = root_searches.METHODS[chosen(method, root_searches.METHODS, "method", whose)]
     given = unknowns(x0, "x0", whose)
     tol = epsilon_of(given) ** 0.75 if tol is None else static_number(tol, "tol", whose)
     most = static_count(maxiter, "maxiter", whose, 100)
 
     def search(function: Traced, guess: Any) -> tuple[Any, ...]:
         vectors = Vectors.of(guess)
-        end = descent.search(vectors.function(function), vectors.start, steps, tol, most)
+        end = root_searches.search(vectors.function(function), vectors.start, steps, tol, most)
         return vectors.unravel(end.x), vectors.unravel(end.f), end.steps, end.evaluations, end.status
 
     equation = Equation.of(with_args(f, args, title), given, whose)
@@ -100,7 +92,7 @@ def root(
 class FixedPoint(Report):
     """What `fixed_point` returns."""
 
-    MESSAGES = MESSAGES
+    STATUSES = RootStatus
 
     x: Any  #: like x0
     residual: Any  #: the norm of f(x) − x
@@ -167,9 +159,11 @@ def _repeated(function: Callable[[Any], Any], start: Any, accelerated: bool, tol
     def at(x: Any, steps: Any, evaluations: Any) -> _Repeated:
         step = function(x)
         norm = length(step)
-        ended = dsl.where(norm <= tol * dsl.maximum(1, length(x)), FOUND, -1)
-        late = dsl.where(dsl.isfinite(norm), dsl.where(steps >= most, TOO_MANY_STEPS, -1), NO_PROGRESS)
-        return _Repeated(x, step, norm, steps, evaluations, dsl.where(ended == FOUND, FOUND, late))
+        ended = dsl.where(norm <= tol * dsl.maximum(1, length(x)), RootStatus.FOUND, RUNNING)
+        late = dsl.where(steps >= most, RootStatus.TOO_MANY_STEPS, RUNNING)
+        late = dsl.where(dsl.isfinite(norm), late, RootStatus.NO_PROGRESS)
+        status = dsl.where(ended == RootStatus.FOUND, RootStatus.FOUND, late)
+        return _Repeated(x, step, norm, steps, evaluations, status)
 
     def step(now: _Repeated) -> _Repeated:
         if not accelerated:
@@ -182,8 +176,8 @@ def _repeated(function: Callable[[Any], Any], start: Any, accelerated: bool, tol
         return at(x, now.steps + 1, now.evaluations + 2)
 
     begin = at(start, dsl.int64(0), dsl.int64(1))
-    begin = begin._replace(status=dsl.where(dsl.isfinite(begin.norm), begin.status, NOT_FINITE))
-    return while_loop(lambda now: now.status == -1, step, begin)
+    begin = begin._replace(status=dsl.where(dsl.isfinite(begin.norm), begin.status, RootStatus.NOT_FINITE))
+    return while_loop(lambda now: now.status == RUNNING, step, begin)
 
 
 # -- what solvers of equations have in common --------------------------------------------------------------------------
@@ -227,4 +221,4 @@ def searched(
         return equation.tangent_by_default(consts, default, symmetric) if bodies is None else bodies.solver(consts)
 
     x, *told = structure.unflatten(equation.solved(body, consts, tangent, given))
-    return tree_map(lambda part: trusted(part, told[-1] == FOUND), x), *told
+    return tree_map(lambda part: trusted(part, told[-1] == 0), x), *told

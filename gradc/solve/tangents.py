@@ -16,6 +16,8 @@ from gradc.node import dsl
 from gradc.ops.leaves import delta
 from gradc.solve import krylov
 from gradc.solve.dense import solved
+from gradc.solve.statuses import LinearStatus
+from gradc.solve.vectors import length
 
 #: Unknowns up to which a matrix is formed: n² numbers, and n³/3 products to factorise it.
 DENSE = 256
@@ -39,9 +41,9 @@ def _solved(g: Callable[[Any], Any], b: Any, cycle: krylov.Cycle) -> Any:
 
     if right.size <= DENSE:
         return unravel(solved(matrix_of(on_vectors, right.size, right.dtype), right))
-    limit = float(finfo(right.dtype).eps) ** (2 / 3) * krylov.length(right)
+    limit = float(finfo(right.dtype).eps) ** (2 / 3) * length(right)
     found = krylov.search(krylov.Problem(on_vectors, lambda v: v, limit, 10 * right.size), right, 0 * right, cycle)
-    return unravel(dsl.where(found.status == krylov.CONVERGED, found.x, dsl.nan))
+    return unravel(dsl.where(found.status == LinearStatus.FOUND, found.x, dsl.nan))
 
 
 def matrix_of(g: Callable[[Any], Any], size: int, dtype: Any) -> Any:

@@ -16,7 +16,8 @@ from gradc.api.control import while_loop
 from gradc.aval import finfo
 from gradc.node import dsl
 from gradc.solve.line_search import ValueAndGradient
-from gradc.solve.quasi_newton import FOUND, NOT_FINITE, PRECISION_LOST, RUNNING, TOO_MANY_STEPS, Point, status_at
+from gradc.solve.quasi_newton import Point, status_at
+from gradc.solve.statuses import RUNNING, MinimumStatus
 from gradc.solve.vectors import length
 
 #: a step is taken if f falls by this part of what the model says
@@ -31,7 +32,7 @@ def search(f: ValueAndGradient, product: Product, start: Any, tol: float, most: 
     """Steps until no element of the gradient is above tol·max(1, |f|), with the less of |f| here and at the start."""
     value, gradient = f(start)
     sound = dsl.isfinite(value) & dsl.all(dsl.isfinite(gradient))
-    status = dsl.where(sound, status_at(value, value, gradient, tol), NOT_FINITE)
+    status = dsl.where(sound, status_at(value, value, gradient, tol), MinimumStatus.NOT_FINITE)
     radius = 0 * value + FIRST_RADIUS
     one = dsl.int64(1)
     begin = Point(start, value, gradient, radius, 0 * value, dsl.bool_(True), dsl.int64(0), one, one, status)
@@ -48,8 +49,10 @@ def search(f: ValueAndGradient, product: Product, start: Any, tol: float, most: 
         x, fx, gx = (dsl.where(good, a, b) for a, b in ((now.x + s.step, now.x), (there, now.f), (g, now.g)))
         nit = now.nit + 1
         lost = radius < float(finfo(value.dtype).eps) * dsl.maximum(1, length(x))
-        ended = dsl.where(lost, PRECISION_LOST, dsl.where(nit >= most, TOO_MANY_STEPS, RUNNING))
-        status = dsl.where(status_at(begin.f, fx, gx, tol) == FOUND, FOUND, ended)
+        ended = dsl.where(
+            lost, MinimumStatus.PRECISION_LOST, dsl.where(nit >= most, MinimumStatus.TOO_MANY_STEPS, RUNNING)
+        )
+        status = dsl.where(status_at(begin.f, fx, gx, tol) == MinimumStatus.FOUND, MinimumStatus.FOUND, ended)
         radius, calls = dsl.minimum(radius, LARGEST_RADIUS), now.nfev + 1
         return Point(x, fx, gx, radius, now.f - fx, dsl.bool_(False), nit, calls, calls, status)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradc import tree
-from gradc.aval import finfo, promoted
+from gradc.aval import finfo
 from gradc.node import dsl
 
 
@@ -38,11 +38,6 @@ class Vectors:
 def epsilon_of(given: Any) -> float:
     """The spacing of the least exact dtype among the arrays of `gradc.api.bodies.Leaves`."""
     return max(float(finfo(a.dtype).eps) for a in given.avals)
-
-
-def dtype_of(given: Any) -> Any:
-    """The dtype of their vector."""
-    return promoted(*(a.dtype for a in given.avals))
 
 
 def size_of(given: Any) -> int:

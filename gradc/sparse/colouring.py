@@ -114,11 +114,3 @@ def column_colours(pattern: Pattern, shape: tuple[int, ...]) -> Numbers:
         found = greedy(pattern) if regular is None else regular
     found[~used] = -1
     return found
-
-
-def tells_apart(pattern: Pattern, colours: Numbers) -> bool:
-    """Whether no row has two entries in columns of one colour."""
-    of_entries = colours[pattern.columns]
-    keys = pattern.rows * (int(colours.max(initial=0)) + 1) + of_entries
-    keys.sort()
-    return bool((of_entries >= 0).all() and (keys[1:] != keys[:-1]).all())

@@ -8,6 +8,7 @@ Start reading at `greedy`.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def greedy(pattern: Pattern) -> Numbers:
     most = _most_colours(turned, lengths)
     start, marks = np.full(pattern.shape[1], most, np.int64), np.full(most + 1, -1)
     arrays = (turned.ends, turned.columns, pattern.ends, pattern.columns)
-    return np.asarray(_compiled()(*map(np.ascontiguousarray, arrays), start, marks))
+    return np.asarray(compiled_once(_loop)(*map(np.ascontiguousarray, arrays), start, marks))
 
 
 def _most_colours(turned: Pattern, lengths: Numbers) -> int:
@@ -54,8 +55,9 @@ def _in_python(ends: Numbers, rows: Numbers, row_ends: Numbers, columns: Numbers
 
 
 @functools.cache
-def _compiled() -> Jitted:
-    compiled: Jitted = jit(_loop, threads=1)
+def compiled_once(loop: Callable[..., Any]) -> Jitted:
+    """A loop over columns, compiled when it is first asked for; its turns wait for each other."""
+    compiled: Jitted = jit(loop, threads=1)
     return compiled
 
 

@@ -11,17 +11,15 @@ Enters: a symmetric `Pattern`.  Leaves: a colour per column.  Start reading at `
 
 from __future__ import annotations
 
-import functools
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from gradc.api.compiled import Jitted, jit
 from gradc.api.control import cond, fori_loop, while_loop
 from gradc.diff.sparsity import Pattern
 from gradc.sparse.colouring import Colouring
-from gradc.sparse.greedy import FEW_VISITS, greedy
+from gradc.sparse.greedy import FEW_VISITS, compiled_once, greedy
 from gradc.sparse.lattice import lattice
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -85,7 +83,7 @@ def star(pattern: Pattern) -> Numbers:
     near = np.bincount(pattern.rows, degrees[pattern.columns], minlength=len(degrees))
     most = int(near.max(initial=0)) + 1
     start, marks = np.full(len(degrees), -1), np.full(most + 1, -1)
-    return np.asarray(_compiled()(np.ascontiguousarray(pattern.ends), pattern.columns, start, marks))
+    return np.asarray(compiled_once(_loop)(np.ascontiguousarray(pattern.ends), pattern.columns, start, marks))
 
 
 def _in_python(pattern: Pattern) -> Numbers:
@@ -108,12 +106,6 @@ def _in_python(pattern: Pattern) -> Numbers:
 def _closes(near: list[list[int]], colours: list[int], w: int, x: int) -> bool:
     """Whether a vertex before ``w`` must not have the colour of ``x`` behind it."""
     return colours[w] < 0 or any(y not in (w, x) and colours[y] == colours[w] for y in near[x])
-
-
-@functools.cache
-def _compiled() -> Jitted:
-    compiled: Jitted = jit(_loop, threads=1)
-    return compiled
 
 
 def _loop(ends: Any, columns: Any, colours: Any, marks: Any) -> Any:

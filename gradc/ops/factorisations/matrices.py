@@ -48,10 +48,6 @@ def must_fit(a: Aval, b: Aval) -> None:
         refuse(f"right-hand sides of {b.shape} do not fit matrices of {a.shape}")
 
 
-def as_first(a: Aval, *others: Aval) -> Aval:
-    return Aval(a.shape, a.dtype)
-
-
 # -- ranges ------------------------------------------------------------------------------------------------------------
 
 

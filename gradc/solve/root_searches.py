@@ -18,13 +18,10 @@ from gradc.api.jacobian import jacobian
 from gradc.node import dsl
 from gradc.solve import krylov
 from gradc.solve.dense import inverted, solved
+from gradc.solve.line_search import DECREASE
+from gradc.solve.statuses import RUNNING, RootStatus
 from gradc.solve.vectors import length
 
-#: statuses
-FOUND, TOO_MANY_STEPS, NO_PROGRESS, NOT_FINITE = 0, 1, 2, 3
-_RUNNING = -1
-
-DECREASE = 1e-4
 #: the least part of a direction that is tried
 SHORTEST = 2.0**-30
 
@@ -60,7 +57,7 @@ def search(function: Function, start: Any, method: Method, tol: float, most: int
     f = function(start)
     first = length(f)
     limit = tol * dsl.maximum(first, 1)
-    status = dsl.where(dsl.isfinite(first), dsl.where(first <= limit, FOUND, _RUNNING), NOT_FINITE)
+    status = dsl.where(dsl.isfinite(first), dsl.where(first <= limit, RootStatus.FOUND, RUNNING), RootStatus.NOT_FINITE)
     begin = Point(start, f, first, method.begin(function, start), dsl.int64(0), dsl.int64(1), status)
 
     def step(now: Point) -> Point:
@@ -70,11 +67,11 @@ def search(function: Function, start: Any, method: Method, tol: float, most: int
         memory = method.learn(function, now.memory, x - now.x, f - now.f, moved, x)
         steps = now.steps + 1
         stuck = ~moved & method.fresh(now.memory)
-        ended = dsl.where(stuck, NO_PROGRESS, dsl.where(steps >= most, TOO_MANY_STEPS, _RUNNING))
-        status = dsl.where(norm <= limit, FOUND, ended)
+        ended = dsl.where(stuck, RootStatus.NO_PROGRESS, dsl.where(steps >= most, RootStatus.TOO_MANY_STEPS, RUNNING))
+        status = dsl.where(norm <= limit, RootStatus.FOUND, ended)
         return Point(x, f, norm, memory, steps, now.evaluations + found.tries, status)
 
-    return while_loop(lambda now: now.status == _RUNNING, step, begin)
+    return while_loop(lambda now: now.status == RUNNING, step, begin)
 
 
 class _Try(NamedTuple):
