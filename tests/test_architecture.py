@@ -118,7 +118,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
 }
 """Who may import what from outside; everything else from outside is refused."""
 
-SLOW_TO_IMPORT = ("sympy", "scipy", "networkx", "rich", "llvmlite")
+SLOW_TO_IMPORT = ("sympy", "scipy", "networkx", "rich", "llvmlite", "numpy.ma", "numpy.typing", "hashlib")
 """Paid on first use: `import gradc` loads none of them, and no module imports SymPy as it loads."""
 
 WALKS = "machines"

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import gzip
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 __all__ = ["BreastCancer", "Digits", "breast_cancer", "digits"]
+
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+Features = np.ndarray[Any, np.dtype[np.float64]]
 
 PIXEL_MAX = 16
 """The largest pixel value in the digits file: each pixel counts the set points of a 4 by 4 block."""
@@ -23,8 +25,8 @@ PIXEL_MAX = 16
 class Digits(NamedTuple):
     """Handwritten digits: `images` float32 [n, 64] in [0, 1], row-major 8 by 8; `labels` int64 [n] in 0..9."""
 
-    images: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    images: np.ndarray[Any, np.dtype[np.float32]]
+    labels: Numbers
 
     def split(self, seed: int = 0, test_fraction: float = 0.2) -> tuple[Digits, Digits]:
         """Shuffle the rows and cut them into (train, test); see `split_rows` for the promise."""
@@ -39,8 +41,8 @@ class BreastCancer(NamedTuple):
     a gradient method, with the mean and deviation of the training rows.
     """
 
-    features: NDArray[np.float64]
-    labels: NDArray[np.int64]
+    features: Features
+    labels: Numbers
     names: tuple[str, ...]
 
     def split(self, seed: int = 0, test_fraction: float = 0.2) -> tuple[BreastCancer, BreastCancer]:
@@ -71,7 +73,7 @@ def breast_cancer() -> BreastCancer:
     return BreastCancer(np.ascontiguousarray(table[:, :-1]), table[:, -1].astype(np.int64), columns[:-1])
 
 
-def split_rows(count: int, seed: int, test_fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_rows(count: int, seed: int, test_fraction: float) -> tuple[Numbers, Numbers]:
     """Row numbers (train, test) of a random split: disjoint, together all of 0..count-1, neither empty.
 
     The same arguments give the same rows with every NumPy version and on every machine. The test part has
@@ -88,7 +90,7 @@ def split_rows(count: int, seed: int, test_fraction: float) -> tuple[NDArray[np.
     return order[held_out:], order[:held_out]
 
 
-def _read(name: str) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+def _read(name: str) -> tuple[tuple[str, ...], Features]:
     """The column names and the numbers of one bundled file."""
     text = gzip.decompress(resources.files(__name__).joinpath(name).read_bytes()).decode("ascii")
     header, *rows = text.splitlines()

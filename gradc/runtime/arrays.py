@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradc.aval import is_float, is_number
 from gradc.process import cached_property
 from gradc.runtime.objects import address
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, Any]
 
 #: Bound on the work NumPy may put into an exact overlap test of strided arrays; beyond it they count as overlapping.
 _OVERLAP_WORK = 10_000

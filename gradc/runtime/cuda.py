@@ -17,11 +17,10 @@ from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradc.errors import DeviceError
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, Any]
 
 
 class Driver(Protocol):

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradc.codegen.ptx.launch import FINE, LaunchPlan, Pointer
 from gradc.codegen.ptx.target import Gpu
@@ -27,7 +26,7 @@ from gradc.runtime.arrays import ArraySpec
 from gradc.runtime.cuda import Driver, host_array
 from gradc.schedule.kernel import Place
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, Any]
 ALIGN = 16
 _SCALARS = (bool, int, float, np.generic)
 

@@ -16,7 +16,7 @@ from gradc.api.control import while_loop
 from gradc.aval import finfo
 from gradc.node import dsl
 
-#: f must fall by this part of what the slope at the start promises
+#: f, or the norm of residuals, must fall by this part of what the slope at the start promises
 DECREASE = 1e-4
 #: evaluations for one step
 MOST_TRIES = 40
