@@ -199,3 +199,28 @@ def test_fractions_and_normal_numbers_reach_just_what_is_said_of_them(bits):
     assert low <= normal[0] < low + 0.01 and high - 0.01 < normal[1] <= high
     known = range_of(OPS["normal_of_bits"].make((leaf(constant(ends).aval),), dtype=made))
     assert (known.lo, known.hi) == (low, high)
+
+
+FAR_BOUNDS = [
+    (np.int64(0), np.int64(2**40)), (np.int64(-(2**33)), np.int64(5)), (np.int64(-(2**33)), np.int64(2**40)),
+    (np.int64(2**32), np.int64(2**33)), (np.uint64(3), np.uint64(2**63)), (np.int8(-5), np.uint64(2**63)),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::gradc.errors.KeyReuseWarning")
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_bounds_outside_a_dtype_mean_the_same_traced_and_known(dtype):
+    drawn = lambda key, low, high: R.randint(key, (200,), low, high, dtype)
+    compiled = gc.jit(lambda key, bounds: [drawn(key, low, high) for low, high in bounds])(R.key(5), FAR_BOUNDS)
+    for (low, high), found in zip(FAR_BOUNDS, compiled, strict=True):
+        np.testing.assert_array_equal(found, drawn(R.key(5), low, high), f"{low} … {high}")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(("low", "high"), [(7.0, np.inf), (-8.0, -7.5), (200.0, np.inf), (-np.inf, -100.0)])
+def test_normal_numbers_between_far_bounds_are_near_the_nearer(low, high, dtype):
+    found = gc.jit(lambda key, a, b: R.truncated_normal(key, a, b, (500,), dtype))(R.key(5), low, high)
+    near = min(abs(low), abs(high))
+    beyond = np.abs(found.astype(float)) - near
+    assert np.all(np.sign(found) == np.sign(low + high)) and beyond.min() > 0
+    assert beyond.max() < max(-np.log(1e-9) / near, 2 * near * float(np.finfo(dtype).eps))

@@ -132,6 +132,8 @@ def test_words_and_probabilities_that_do_not_fit_are_refused():
         (lambda: R.bernoulli(KEY, 0.5, mode="fast"), "mode must be 'low' or 'high', got 'fast'"),
         (lambda: R.choice(KEY, 3, (2,), p=np.array([0.5, 0.6, -0.1])), "p must lie in [0, 1]"),
         (lambda: nn.dropout(np.ones(3), 2.0, KEY), "nn.dropout: p must lie in [0, 1]"),
+        (lambda: R.choice(KEY, 4, (3,), False, np.array([0.5, 0.5, 0, 0])), "3 different positions cannot be drawn"),
+        (lambda: R.categorical(KEY, np.array([0, -np.inf]), -1, (2,), False), "with 1 logits above −inf"),
     ):
         with pytest.raises(ValueError) as refused:
             call()

@@ -28,6 +28,13 @@ CONTINUOUS: dict[str, tuple[Callable[[Any, int], Any], Any]] = {
     "normal": (lambda k, n: R.normal(k, (n,)), stats.norm()),
     "normal, float32": (lambda k, n: R.normal(k, (n,), np.float32), stats.norm()),
     "truncated_normal": (lambda k, n: R.truncated_normal(k, -1.0, 2.5, (n,)), stats.truncnorm(-1, 2.5)),
+    "truncated_normal, far": (lambda k, n: R.truncated_normal(k, 8.0, 9.0, (n,)), stats.truncnorm(8, 9)),
+    "truncated_normal, farther": (
+        lambda k, n: -R.truncated_normal(k, -np.inf, -36.0, (n,)), stats.truncnorm(36, np.inf)
+    ),
+    "truncated_normal, float32": (
+        lambda k, n: R.truncated_normal(k, 6.0, np.inf, (n,), np.float32), stats.truncnorm(6, np.inf)
+    ),
     "exponential": (lambda k, n: R.exponential(k, (n,)), stats.expon()),
     "laplace": (lambda k, n: R.laplace(k, (n,)), stats.laplace()),
     "cauchy": (lambda k, n: R.cauchy(k, (n,)), stats.cauchy()),
@@ -44,6 +51,10 @@ CONTINUOUS: dict[str, tuple[Callable[[Any, int], Any], Any]] = {
     "multivariate_normal": (
         lambda k, n: R.multivariate_normal(k, np.array([1.0, 0.0]), np.array([[4.0, 1.0], [1.0, 2.0]]), (n,))[:, 0],
         stats.norm(1, 2),
+    ),
+    "multivariate_normal, singular": (
+        lambda k, n: R.multivariate_normal(k, np.zeros(3), np.outer([1.0, 2, 3], [1, 2, 3]), (n,), method="eigh")[:, 1],
+        stats.norm(0, 2),
     ),
     "orthogonal": (lambda k, n: R.orthogonal(k, 3, (n,))[:, 1, 2], stats.uniform(-1, 2)),  # Archimedes
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.aval import BFLOAT16, FLOAT16, Shape, finfo
+from gradc.aval import BFLOAT16, FLOAT16, Shape, computed_in, finfo
 from gradc.node import FUNCTIONS, OPS, Node, constant
 from gradc.numpy.axes import shape_of
 from gradc.numpy.public import Array, ArrayLike
@@ -34,6 +34,10 @@ _NARROW_OF: dict[Any, tuple[np.dtype[Any], int]] = {
     FLOAT16: (np.dtype(np.uint16), 10),
     BFLOAT16: (np.dtype(np.uint8), 7),
 }
+
+#: by the bytes of a dtype, the bounds beyond which `truncated_normal` counts from the end of a tail: up to there it has
+#: JAX's numbers
+_FAR = {8: 5.0, 4: 3.0, 2: 1.0}
 
 
 @sampler
@@ -95,22 +99,60 @@ def normal_of(words: Sequence[Node], shape: Shape, dtype: np.dtype[Any]) -> Node
 
 @sampler
 def truncated_normal(key: ArrayLike, lower: ArrayLike, upper: ArrayLike, shape: Any = None, dtype: Any = None) -> Array:
-    """Standard normal numbers that lie between ``lower`` and ``upper``; shape None: that of the bounds together."""
+    """Standard normal numbers that lie between ``lower`` and ``upper``; shape None: that of the bounds together.
+
+    Where both bounds lie far out on one side, beyond 5 (float32 3, narrow dtypes 1), numbers are found by the tail's
+    own probability, which keeps its digits until it underflows: where the nearer bound is beyond 37 (others 12) they
+    are that bound, which is less than 1/bound away on average.
+    """
     target = float_dtype(dtype, "truncated_normal")
     extents = result_shape(shape, "truncated_normal", lower=lower, upper=upper)
     low, high = (
         parameter(bound, what, extents, target, "truncated_normal")
         for bound, what in ((lower, "lower"), (upper, "upper"))
     )
-    root = target.type(math.sqrt(2))
-    a, b = (apply(OPS["erf"], bound / root) for bound in (low, high))
-    u = between(words_of(key, "truncated_normal"), extents, target, a, b, "truncated_normal")
-    found = apply(OPS["erfinv"], u) * root
+    words, ends = words_of(key, "truncated_normal"), (known_number(lower), known_number(upper))
+    central = None not in ends and not _is_far(*ends, target)
+    found = (_centrally if central else _between_any)(words, low, high)
     inside = [
         FUNCTIONS["nextafter"](FUNCTIONS["stop_gradient"](bound), target.type(towards))
         for bound, towards in ((low, math.inf), (high, -math.inf))
     ]  # rounding must not leave the open interval
     return apply(OPS["minimum"], apply(OPS["maximum"], found, inside[0]), inside[1])
+
+
+def _is_far(low: Any, high: Any, dtype: np.dtype[Any]) -> Any:
+    """Whether both bounds lie far out on one side."""
+    far = _FAR[dtype.itemsize]
+    return (low > far) | (high < -far)
+
+
+def _centrally(words: Sequence[Node], low: Node, high: Node) -> Node:
+    """Normal numbers between two bounds, by the distribution function: JAX's numbers."""
+    root = low.dtype.type(math.sqrt(2))
+    a, b = (apply(OPS["erf"], bound / root) for bound in (low, high))
+    return apply(OPS["erfinv"], between(words, low.shape, low.dtype, a, b, "truncated_normal")) * root
+
+
+def _between_any(words: Sequence[Node], low: Node, high: Node) -> Node:
+    """Normal numbers between bounds that may lie far out; where a branch is not taken its bounds are harmless ones."""
+    where = FUNCTIONS["where"]
+    above, far = low > 0, _is_far(low, high, low.dtype)
+    middle = _centrally(words, where(far, -1, low), where(far, 1, high))
+    near, end = where(far, where(above, low, -high), 1), where(far, where(above, high, -low), 2)
+    wide = computed_in(low.dtype)
+    tail = _beyond(*(cast(x, wide) for x in (unit(words, low.shape, low.dtype), near, end)))
+    outer: Node = where(far, cast(where(above, tail, -tail), low.dtype), middle)
+    return outer
+
+
+def _beyond(f: Node, near: Node, end: Node) -> Any:
+    """Normal numbers between two positive bounds, f uniform on [0, 1) taking them from ``near`` to ``end``."""
+    root = f.dtype.type(math.sqrt(2))
+    most, least = (apply(OPS["erfc"], bound / root) for bound in (near, end))
+    inside = most >= float(finfo(f.dtype).tiny)
+    share = FUNCTIONS["where"](inside, apply(OPS["multiply_add"], f, least - most, most), 1)
+    return FUNCTIONS["where"](inside, apply(OPS["erfcinv"], share) * root, near)
 
 
 @sampler

@@ -22,6 +22,7 @@ from gradc.numpy.reductions import inexact
 from gradc.numpy.shapes import region, reshaped
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full, iota
+from gradc.ops.record import Kind
 from gradc.random.arguments import (
     integer_dtype,
     known_integer,
@@ -108,10 +109,10 @@ def _between(
     low, high = bounds
     if sampled != target:  # the end of a narrow dtype can be said in the wider one
         ends = np.iinfo(target)
-        low, high = _held(cast(low, sampled), ends.min, ends.max), _held(cast(high, sampled), ends.min, ends.max + 1)
+        low, high = (_fitted(bound, sampled, ends.min, ends.max + at) for bound, at in ((low, 0), (high, 1)))
     most, unsigned = np.iinfo(sampled).max, np.dtype(f"uint{8 * sampled.itemsize}")
     beyond = high > high.dtype.type(min(most, np.iinfo(high.dtype).max))
-    start, stop = _fitted(low, sampled), _fitted(high, sampled)
+    start, stop = (_fitted(bound, sampled, np.iinfo(sampled).min, most) for bound in (low, high))
     rises = stop > start
     span = _chosen(rises, cast(stop - start, unsigned), unsigned.type(1))
     span = _chosen(apply(OPS["logical_and"], beyond, rises), span + unsigned.type(1), span)
@@ -125,14 +126,11 @@ def _between(
     return start + cast(rest(rest(higher) * rest(half * half) + rest(lower)), sampled)
 
 
-def _held(x: Node, low: int, high: int) -> Node:
-    return apply(OPS["minimum"], apply(OPS["maximum"], x, x.dtype.type(low)), x.dtype.type(high))
-
-
-def _fitted(x: Node, dtype: np.dtype[Any]) -> Node:
-    """Integers in another dtype; those outside it become the nearest end."""
-    mine, theirs = np.iinfo(x.dtype), np.iinfo(dtype)
-    return cast(_held(x, max(mine.min, theirs.min), min(mine.max, theirs.max)), dtype)
+def _fitted(x: Node, dtype: np.dtype[Any], least: int, most: int) -> Node:
+    """Integers in another dtype; those outside ``least`` … ``most`` become the nearest end before they are cast."""
+    mine = np.iinfo(x.dtype)
+    low, high = x.dtype.type(max(mine.min, least)), x.dtype.type(min(mine.max, most))
+    return cast(apply(OPS["minimum"], apply(OPS["maximum"], x, low), high), dtype)
 
 
 def _chosen(mask: Node, x: Any, y: Any) -> Node:
@@ -178,8 +176,9 @@ def categorical(
     """Positions along ``axis`` of ``logits``, with probabilities proportional to their exponentials.
 
     ``shape`` ends with that of the logits without ``axis``; what stands before it counts the draws of each (None: one).
-    ``replace=False`` draws different positions.  ``mode`` is that of `gumbel`: what is drawn is where the sum of the
-    logits and of such noise is largest.
+    ``replace=False`` draws different positions; ValueError if logits that are known have fewer above −inf; of
+    traced ones the others follow then.  ``mode`` is that of `gumbel`: what is drawn is where the sum of the logits and
+    of such noise is largest.
     """
     node = inexact(as_node(logits))
     place = axis_of(axis, node)
@@ -200,6 +199,7 @@ def categorical(
         raise ShapeError(
             f"{here()}: random.categorical: {count} different positions of {node.shape[place]} cannot be drawn"
         )
+    _enough(node, -math.inf, place, count, "categorical", "logits above −inf")
     largest = _largest(gumbel_of(words, node.shape, node.dtype, mode, "categorical") + node, place, count)
     return reshaped(FUNCTIONS["moveaxis"](largest, place, 0), extents)
 
@@ -212,7 +212,8 @@ def choice(
     """Elements of ``a`` along ``axis``, or integers below it if it is one, an array of ``shape`` of them.
 
     ``p`` are probabilities that sum to 1 (None: all alike); ``replace=False`` draws each at most once, and takes
-    ``mode`` from `gumbel` where ``p`` is given.
+    ``mode`` from `gumbel` where ``p`` is given: ValueError if a ``p`` that is known has too few elements above 0; of a
+    traced one those that are 0 follow when no others are left.
     """
     count, source, place = _population(a, axis, "choice")
     extents = shape_of(shape)
@@ -252,8 +253,19 @@ def _weighted(words: Sequence[Node], shape: Shape, count: int, replace: bool, p:
         sums = FUNCTIONS["cumsum"](chances)
         r = sums[-1] * (1 - unit(words, shape, chances.dtype))
         return FUNCTIONS["searchsorted"](sums, r)
+    _enough(as_node(p), 0, 0, math.prod(shape), "choice", "probabilities above 0")
     noise = gumbel_of(words, (count,), chances.dtype, mode, "choice")
     return reshaped(_largest(noise + np.log(chances), 0, math.prod(shape)), shape)
+
+
+def _enough(x: Node, impossible: float, axis: int, count: int, name: str, what: str) -> None:
+    """ValueError where fewer than ``count`` different positions of a known array are possible ones."""
+    if x.op.kind is Kind.CONSTANT and x.size:
+        fewest = int((x.attrs["value"] > impossible).sum(axis).min())
+        if fewest < count:
+            raise ValueError(
+                f"{here()}: random.{name}: {count} different positions cannot be drawn with {fewest} {what}"
+            )
 
 
 def _largest(x: Node, axis: int, count: int) -> Node:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gradc.aval import broadcast_shapes
+from gradc.aval import broadcast_shapes, finfo
 from gradc.errors import ShapeError
 from gradc.node import FUNCTIONS, Node, as_node, here, static_int
 from gradc.numpy.axes import shape_of
@@ -65,9 +65,20 @@ def _factor(covariance: Node, method: str) -> Node:
         return lower
     if method == "eigh":
         values, vectors = FUNCTIONS["linalg.eigh"](covariance)
+        values = _without_noise(values)
     else:
         vectors, values, _ = FUNCTIONS["linalg.svd"](covariance)
     return vectors * FUNCTIONS["expand_dims"](FUNCTIONS["sqrt"](values), -2)
+
+
+def _without_noise(values: Node) -> Node:
+    """Eigenvalues with 0 in place of those that are negative by rounding alone: above −n·ε times the largest size."""
+    if not values.size:
+        return values
+    largest = FUNCTIONS["max"](FUNCTIONS["abs"](values), -1, keepdims=True)
+    noise = largest * (values.shape[-1] * float(finfo(values.dtype).eps))
+    cleaned: Node = FUNCTIONS["where"]((values < 0) & (values >= -noise), 0, values)
+    return cleaned
 
 
 @sampler
