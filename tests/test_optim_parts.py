@@ -174,6 +174,45 @@ def test_private_gradients_are_clipped_one_by_one() -> None:
         optim.per_example_global_norm_clip({"a": np.ones(3), "b": np.ones(())}, 1.0)
 
 
+# -- large gradients ---------------------------------------------------------------------------------------------------
+
+#: what limits gradients by a norm, and the largest element of its update of four elements g and one of 1
+LIMITED: dict[str, tuple[optim.Optimizer, float]] = {
+    "clip_by_global_norm": (optim.clip_by_global_norm(1.0), 0.5),
+    "normalize": (optim.normalize(), 0.5),
+    "normalize_by_update_norm": (optim.normalize_by_update_norm(), 0.5),
+    "adaptive_grad_clip": (optim.adaptive_grad_clip(0.1), 0.1),
+    "clip_by_block_rms": (optim.clip_by_block_rms(1.0), 1.0),
+    "scale_by_trust_ratio": (optim.scale_by_trust_ratio(), 1.0),
+    "projection_l2_ball": (
+        optim.Optimizer(lambda p: (), lambda g, s, p: (optim.projection_l2_ball(g), s)), 0.5
+    ),
+    "projection_l2_sphere": (
+        optim.Optimizer(lambda p: (), lambda g, s, p: (optim.projection_l2_sphere(g), s)), 0.5
+    ),
+    "per example": (
+        optim.Optimizer(
+            lambda p: (),
+            lambda g, s, p: (optim.per_example_global_norm_clip({k: v[None] for k, v in g.items()}, 1.0)[0], s),
+        ),
+        0.5,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [np.float32(1e25), np.float64(1e200), np.float32(np.inf), np.float64(np.inf)])
+@pytest.mark.parametrize("name", LIMITED)
+def test_norms_of_large_gradients_do_not_overflow(name: str, size: Any) -> None:
+    optimizer, largest = LIMITED[name]
+    g = {"a": np.full((2, 2), size), "b": np.ones((1,), size.dtype)}
+    p = {"a": np.ones((2, 2), size.dtype), "b": np.ones((1,), size.dtype)}
+    step = lambda g: optimizer.update(g, optimizer.init(p), p)[0]
+    for found in (step(g), gc.jit(step)(g)):
+        wanted = largest if np.isfinite(size) else np.nan
+        np.testing.assert_allclose(found["a"], np.full((2, 2), wanted), rtol=1e-6)
+
+
 # -- preconditioners ---------------------------------------------------------------------------------------------------
 
 

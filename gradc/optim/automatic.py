@@ -178,7 +178,7 @@ def scale_by_polyak(
 def _polyak(
     g: Tree, p: Tree, s: EmptyState, f_min: Any, most: Any, eps: Any, plus: bool, value: Any
 ) -> tuple[Tree, EmptyState]:
-    size = number(gnp.square(global_norm(g))) + eps
+    size = number(gnp.square(number(global_norm(g)))) + eps
     gap = number(value) - f_min
     gap = gnp.maximum(gap, 0.0) if plus else gap
     known = size > np.finfo(np.float64).eps

@@ -12,11 +12,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import gradc.numpy as gnp
-from gradc.containers import leaves_of, tree_map
+from gradc.containers import leaves_of
 from gradc.node import here
 from gradc.optim.layerwise import rms
 from gradc.optim.masking import masked
-from gradc.optim.rules import EmptyState, Optimizer, Scalar, Tree, is_zero, number, rule, wide
+from gradc.optim.rules import (
+    EmptyState,
+    Optimizer,
+    Scalar,
+    Tree,
+    global_norm,
+    is_zero,
+    joint_norm,
+    norm,
+    number,
+    rule,
+    times,
+    wide,
+)
 
 Axes = int | tuple[int, ...] | None
 
@@ -50,15 +63,7 @@ def clip_by_global_norm(max_norm: Scalar) -> Optimizer:
 def _clip_norm(g: Tree, p: Tree, s: EmptyState, max_norm: Any) -> tuple[Tree, EmptyState]:
     size = global_norm(g)
     factor = number(gnp.where(size > max_norm, max_norm / gnp.where(size > 0, size, 1), 1))
-    return tree_map(lambda g: g * factor, g), s
-
-
-def global_norm(tree: Tree) -> Any:
-    """√Σ x² over all leaves."""
-    summed: Any = 0
-    for leaf in leaves_of(tree)[0]:
-        summed = summed + gnp.sum(gnp.square(wide(leaf)))
-    return gnp.sqrt(summed)
+    return times(g, factor), s
 
 
 def adaptive_grad_clip(clipping: Scalar, eps: Scalar = 1e-3, axis: Axes = None) -> Optimizer:
@@ -85,7 +90,7 @@ def unitwise_norm(x: Any, axis: Axes = None) -> Any:
     if axis is None:
         long = [n for n in shape if n != 1]
         axis = None if len(long) <= 1 else (0,) if len(shape) <= 3 else tuple(range(len(shape) - 1))
-    return gnp.sqrt(gnp.sum(gnp.square(x), axis=axis, keepdims=True))
+    return norm(x, axis, keepdims=True)
 
 
 # -- one gradient per example ------------------------------------------------------------------------------------------
@@ -98,8 +103,7 @@ def per_example_global_norm_clip(grads: Tree, l2_norm_clip: Any) -> tuple[Tree, 
     """
     leaves = [wide(g) for g in leaves_of(grads)[0]]
     count = _examples(leaves)
-    squares = [gnp.sum(gnp.reshape(gnp.square(g), (count, -1)), axis=1) for g in leaves]
-    sizes = gnp.sqrt(sum(squares[1:], squares[0]))
+    sizes = joint_norm([norm(gnp.reshape(g, (count, -1)), axis=1) for g in leaves])
     scales = gnp.where(sizes > l2_norm_clip, l2_norm_clip / gnp.where(sizes > 0, sizes, 1.0), 1.0)
     summed = [gnp.tensordot(gnp.astype(scales, gnp.result_type(g)), g, axes=1) for g in leaves]
     return leaves_of(grads)[1].of_arrays.unflatten(summed), gnp.sum(scales < 1)
@@ -157,7 +161,7 @@ def normalize() -> Optimizer:
 def _normalized(g: Tree, p: Tree, s: EmptyState) -> tuple[Tree, EmptyState]:
     size = global_norm(g)
     factor = number(1 / gnp.where(size > 0, size, 1))
-    return tree_map(lambda g: g * factor, g), s
+    return times(g, factor), s
 
 
 def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: Scalar = 1e-6) -> Optimizer:
@@ -167,7 +171,7 @@ def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: Scalar = 1e-6) -> 
 
 def _by_norm(g: Tree, p: Tree, s: EmptyState, scale_factor: Any, eps: Any) -> tuple[Tree, EmptyState]:
     factor = number(scale_factor / (global_norm(g) + eps))
-    return tree_map(lambda g: g * factor, g), s
+    return times(g, factor), s
 
 
 # -- weights that shrink -----------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from gradc.optim.rules import (
     Tree,
     bias_correction,
     is_zero,
+    norm,
     number,
     plus,
     rule,
@@ -29,14 +30,9 @@ from gradc.optim.rules import (
 )
 
 
-def norm(x: Any, at_least: Any = 0.0) -> Any:
-    """√Σ x², or ``at_least`` if that is larger."""
-    return _at_least(gnp.sqrt(gnp.sum(gnp.square(x))), at_least)
-
-
 def rms(x: Any, at_least: Any = 0.0) -> Any:
     """√(mean x²), or ``at_least`` if that is larger; of no elements, ``at_least``."""
-    return _at_least(gnp.sqrt(gnp.sum(gnp.square(x)) / max(gnp.size(x), 1)), at_least)
+    return _at_least(norm(x) / max(gnp.size(x), 1) ** 0.5, at_least)
 
 
 def _at_least(size: Any, least: Any) -> Any:
@@ -58,7 +54,7 @@ def scale_by_trust_ratio(
 def _trust_ratio(
     g: Any, p: Any, s: EmptyState, min_norm: Any, trust_coefficient: Any, eps: Any
 ) -> tuple[Any, EmptyState]:
-    of_p, of_g = norm(p, min_norm), norm(g, min_norm)
+    of_p, of_g = (_at_least(norm(x), min_norm) for x in (p, g))
     known = (of_p != 0) & (of_g != 0)
     return g * gnp.where(known, trust_coefficient * of_p / gnp.where(known, plus(of_g, eps), 1.0), 1.0), s
 
@@ -69,7 +65,7 @@ def scale_by_param_block_norm(min_scale: Scalar = 1e-3) -> Optimizer:
 
 
 def _param_norm(g: Any, p: Any, s: EmptyState, min_scale: Any) -> tuple[Any, EmptyState]:
-    return g * norm(p, min_scale), s
+    return g * _at_least(norm(p), min_scale), s
 
 
 def scale_by_param_block_rms(min_scale: Scalar = 1e-3) -> Optimizer:
@@ -269,7 +265,7 @@ def orthogonalized(x: Any, coefficients: tuple[Any, Any, Any], steps: int, eps: 
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = gnp.swapaxes(x, -1, -2)
-    x = x / (gnp.sqrt(gnp.sum(gnp.square(x), axis=(-2, -1), keepdims=True)) + eps)
+    x = x / (norm(x, (-2, -1), keepdims=True) + eps)
     for _ in range(steps):
         square = x @ gnp.swapaxes(x, -1, -2)
         x = a * x + (b * square + c * (square @ square)) @ x

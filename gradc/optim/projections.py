@@ -15,7 +15,7 @@ from gradc import tree as trees
 from gradc.containers import leaves_of, tree_map
 from gradc.errors import ShapeError
 from gradc.node import here
-from gradc.optim.rules import EmptyState, Optimizer, Tree, dot, number, rule, total
+from gradc.optim.rules import EmptyState, Optimizer, Tree, dot, global_norm, number, rule, times, total
 from gradc.optim.transforms import chain
 
 
@@ -64,15 +64,12 @@ def projection_linf_ball(tree: Tree, scale: Any = 1.0) -> Tree:
 
 def projection_l2_sphere(tree: Tree, scale: Any = 1.0) -> Tree:
     """x·scale/‖x‖; where x = 0, NaN, for no point of the sphere is nearer than others."""
-    factor = number(scale / gnp.sqrt(dot(tree, tree)))
-    return tree_map(lambda x: x * factor, tree)
+    return times(tree, number(gnp.divide(scale, global_norm(tree))))
 
 
 def projection_l2_ball(tree: Tree, scale: Any = 1.0) -> Tree:
     """x, or x·scale/‖x‖ where that is shorter."""
-    square = dot(tree, tree)
-    factor = number(scale / gnp.sqrt(gnp.maximum(square, scale**2)))
-    return tree_map(lambda x: x * factor, tree)
+    return times(tree, number(gnp.divide(scale, gnp.maximum(global_norm(tree), scale))))
 
 
 def projection_simplex(tree: Tree, scale: Any = 1.0) -> Tree:

@@ -14,7 +14,7 @@ import numpy as np
 import gradc.numpy as gnp
 from gradc.containers import leaves_of, tree_map
 from gradc.node import here
-from gradc.optim.rules import Optimizer, Scalar, Tree, copied, dot, filled, number, rule, select
+from gradc.optim.rules import Optimizer, Scalar, Tree, copied, dot, filled, global_norm, number, rule, select
 from gradc.optim.transforms import chain, scale, scale_by_learning_rate
 
 
@@ -89,7 +89,7 @@ def remembered(s: Any, g: Tree, p: Tree, new: Any) -> Any:
 
 def initial_scale(d: Tree, y: Tree, g: Tree, first: Any) -> Any:
     """What the inverse Hessian is before any step is told of it: a multiple of the identity."""
-    square, size = dot(y, y), number(gnp.sqrt(dot(g, g)))
+    square, size = dot(y, y), number(global_norm(g))
     known = number(gnp.where(square > 0, dot(y, d) / gnp.where(square > 0, square, 1.0), 1.0))
     begin = number(gnp.where(size > 1, 1 / gnp.where(size > 1, size, 1.0), 1.0))
     return number(gnp.where(first, begin, known))

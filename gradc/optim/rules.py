@@ -11,7 +11,7 @@ functions it is made of stand at the top of a module.  Start reading at `rule`; 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -147,7 +147,8 @@ class Rule:
         wanted = {name: self._wanted(name, extra) for name in self.wants if name != "params"}
         count, own = self._opened(state)
         given = {name: _at(count, name, value) for name, value in self.hyperparameters.items()} | wanted
-        stepped = self._whole(grads, own, params, given) if self.whole else self._each(grads, own, params, given)
+        with np.errstate(all="ignore"):  # numbers that are no longer finite are data, as they are when compiled
+            stepped = self._whole(grads, own, params, given) if self.whole else self._each(grads, own, params, given)
         updates, new = stepped
         if not self.scheduled:
             return updates, new
@@ -364,6 +365,29 @@ def total(terms: Iterable[Any]) -> Any:
 def dot(one: Tree, two: Tree) -> Any:
     """Σ x·y over all elements of two trees, as a number."""
     return total(gnp.sum(a * b) for a, b in zip(leaves_of(one)[0], leaves_of(two)[0], strict=True))
+
+
+def norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """√Σ x² over ``axis`` (None: all), for numbers whose squares overflow, too."""
+    return gnp.linalg.vector_norm(x, axis=axis, keepdims=keepdims)
+
+
+def joint_norm(norms: Sequence[Any]) -> Any:
+    """The norm, element by element, of all that such ``norms`` are of, in their common dtype; 0 of none."""
+    if len(norms) < 2:
+        return norms[0] if norms else 0.0
+    dtype = gnp.result_type(*norms)
+    return norm(gnp.stack([gnp.astype(gnp.asarray(size), dtype) for size in norms]), axis=0)
+
+
+def global_norm(tree: Tree) -> Any:
+    """√Σ x² over all leaves."""
+    return joint_norm([norm(wide(leaf)) for leaf in leaves_of(tree)[0]])
+
+
+def times(tree: Tree, factor: Any) -> Tree:
+    """Each leaf times a number; infinity times 0 is NaN without a warning."""
+    return tree_map(lambda x: gnp.multiply(x, factor), tree)
 
 
 __all__ = ["CountState", "EmptyState", "Optimizer", "ScheduledState", "rule"]
