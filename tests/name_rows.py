@@ -119,6 +119,11 @@ STATISTICS = [
     row(";".join(f"np.quantile(x, [0, .2, .5, .77, 1], axis=1, method='{m}');"
                  f"np.percentile(x, 30, method='{m}'); np.nanpercentile(x, [25., 60.], axis=1, method='{m}')"
                  for m in METHODS), "float64", "int64", "holes", ulps=MIXED),
+    row(";".join(f"np.quantile(x, 0, method='{m}'); np.nanquantile(x, 1, axis=0, method='{m}')" for m in METHODS),
+        *FLOATS, "int64", "holes", ulps=MIXED),
+    row(";".join(f"np.quantile(x, [0, 1], axis=1, method='{m}'); np.nanquantile(x, np.array([1, 0]), 0, method='{m}');"
+                 f"np.nanquantile(x, np.array([True, False]), axis=1, method='{m}')"
+                 for m in METHODS), "float64", "holes", ulps=MIXED),
     row("np.quantile(x, .3); np.quantile(x, 0); np.quantile(x, [0, 1], axis=0); np.quantile(x, np.float32(.3));"
         "np.quantile(x, [[.1, .9], [.5, .6]], axis=(0, 1)); np.quantile(x, .4, axis=-1, keepdims=True);"
         "np.percentile(x, [10, 50], axis=(1, 0), keepdims=True); np.nanquantile(x, .3); np.nanquantile(x, [.2, .9], 0);"
@@ -234,7 +239,7 @@ PLACES = [
         "np.lexsort(y, axis=0);"
         "np.lexsort((x, x // 2), axis=0)", *MOVED, "holes"),
     row("np.choose(np.array([0, 1, 2, 0]), [z, x[0], 7]); np.choose(x[0] > 0, [z, -z]);"
-        "np.choose(np.array([2, 1]), x[:, :2]);"
+        "np.choose(np.array([2, 1]), x[:, :2]); np.choose([1, 0, 1], [[1, 2, 3], [4., 5, 6]]) * x[:, 0];"
         "np.choose(np.array([-4, 5, 1, 0]), [z, 2 * z], mode='wrap');"
         "np.choose([-4, 5, 1, 0], [z, 2 * z], mode='clip');"
         "np.piecewise(z, z > 0, [1, 2.5]);"

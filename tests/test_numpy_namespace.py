@@ -529,6 +529,16 @@ ERRORS: list[tuple[Callable[[Node], Any], type[Exception], str]] = [
     (lambda x: np.var(x, dtype=int), DTypeError, "floating dtype"),
     (lambda x: np.sum(x, where=I32), DTypeError, r"where= must be boolean(.|\n)*mask != 0"),
     (lambda x: np.clip(np.astype(x, "uint8"), -1, 1), DTypeError, "out of bounds"),
+    (lambda x: np.gradient(x > 0), DTypeError, "truth values have no differences"),
+    (lambda x: gnp.gradient(MASK, axis=0), DTypeError, "truth values have no differences"),
+    (lambda x: gnp.average(x, axis=1, weights=[1, -1, 0, 0]), ZeroDivisionError, "sum up to 0"),
+    (lambda x: gnp.average(x, 0, np.eye(3, 4)), ZeroDivisionError, "sum up to 0"),
+    (lambda x: gnp.quantile(x, 0.5, method="inverted_cdf", weights=0 * A), ValueError, "not all 0"),
+    (lambda x: gnp.histogram([1, np.nan]), ValueError, "must be finite; give range"),
+    (lambda x: gnp.histogram_bin_edges([[1, np.inf]]), ValueError, "must be finite; give range"),
+    (lambda x: gnp.histogramdd([[1, np.nan], [2.0, 3]]), ValueError, "must be finite; give range"),
+    (lambda x: gnp.histogramdd(np.array([[1, 2], [3, -np.inf]])), ValueError, "must be finite; give range"),
+    (lambda x: gnp.histogram2d([1, 2], [1, np.nan]), ValueError, "must be finite; give range"),
 ]
 
 

@@ -22,6 +22,7 @@ from gradc.numpy.public import Array, ArrayLike, function, is_traced
 from gradc.numpy.shapes import reshaped, sliced
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
+from gradc.ops.record import Kind
 
 __all__ = ["bincount", "digitize", "histogram", "histogram2d", "histogram_bin_edges", "histogramdd"]
 
@@ -106,6 +107,11 @@ def _outer(name: str, x: Node, given: Any) -> tuple[Any, Any]:
     elif x.size == 0:
         return 0, 1
     else:
+        if x.op.kind is Kind.CONSTANT and x.aval.is_float and not np.isfinite(x.attrs["value"]).all():
+            raise ValueError(
+                f"{here()}: {name}: the extremes of {describe(x)} are the outer edges and must be finite; give range, "
+                "or leave out what is not finite"
+            )
         low, high = FUNCTIONS["min"](x), FUNCTIONS["max"](x)
     one, other = as_node(low), as_node(high)
     same = one == other
@@ -148,7 +154,7 @@ def histogram_bin_edges(a: ArrayLike, bins: Any = 10, range: Any = None, weights
 
 def _elements(x: Node) -> Node:
     """All elements as a vector; booleans as uint8, as in NumPy."""
-    flat = reshaped(x, (x.size,))
+    flat = constant(x.attrs["value"].reshape(-1)) if x.op.kind is Kind.CONSTANT else reshaped(x, (x.size,))
     return cast(flat, np.uint8) if x.dtype == bool else flat
 
 
@@ -221,6 +227,7 @@ def histogramdd(
     if points is None or points.ndim != 2:
         rows = FUNCTIONS["atleast_2d"](as_node(sample))
         points = FUNCTIONS["transpose"](rows)
+    known = _known_points(sample)
     n, d = points.shape
     each = [bins] * d if isinstance(bins, (int, np.integer, str)) else list(bins)
     ranges = [None] * d if range is None else list(range)
@@ -233,7 +240,7 @@ def histogramdd(
     keep: Any = constant(np.ones(n, bool))
     edges = []
     for k, (chosen, given) in enumerate(zip(each, ranges, strict=True)):
-        column = points[:, k]
+        column = points[:, k] if known is None else constant(known[:, k])
         mine, _ = _edges("histogramdd", column, chosen, given, [])
         found, _ = _searched_bins(column, mine)
         count = mine.size - 1
@@ -243,6 +250,15 @@ def histogramdd(
     shape = [e.size - 1 for e in edges]
     counts = reshaped(_counted(at, keep, w, math.prod(shape), np.float64), shape)
     return (_density(counts, edges) if density else counts), edges
+
+
+def _known_points(sample: Any) -> Any:
+    """The points (n, d) of a sample that is known; None for one that is traced."""
+    node = as_node(sample)
+    if node.op.kind is not Kind.CONSTANT:
+        return None
+    value = node.attrs["value"]
+    return value if value.ndim == 2 and not isinstance(sample, (list, tuple)) else np.atleast_2d(value).T
 
 
 def _density(counts: Node, edges: Sequence[Node]) -> Node:
@@ -264,5 +280,7 @@ def histogram2d(
         raise ShapeError(f"{here()}: histogram2d takes two vectors of one length, got {given}")
     if not isinstance(bins, (int, np.integer, str)) and len(bins) not in (1, 2):
         bins = [bins, bins]
-    counts, edges = FUNCTIONS["histogramdd"](FUNCTIONS["stack"]([one, other], 1), bins, range, density, weights)
+    known = one.op.kind is Kind.CONSTANT and other.op.kind is Kind.CONSTANT
+    points = np.stack([n.attrs["value"] for n in (one, other)], 1) if known else FUNCTIONS["stack"]([one, other], 1)
+    counts, edges = FUNCTIONS["histogramdd"](points, bins, range, density, weights)
     return counts, edges[0], edges[1]

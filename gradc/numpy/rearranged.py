@@ -180,11 +180,11 @@ def choose(a: ArrayLike, choices: Any, *, mode: str = "raise") -> Array:
     at = as_node(a)
     if at.dtype.kind not in "iub":
         raise IndexingError(f"{here()}: choose: the first array must hold whole numbers, got {describe(at)}")
-    parts = FUNCTIONS["unstack"](choices) if isinstance(choices, (Node, np.ndarray)) else list(choices)
+    parts = FUNCTIONS["unstack"](choices) if isinstance(choices, (Node, np.ndarray)) else [as_node(p) for p in choices]
     if not parts:
         raise ShapeError(f"{here()}: choose needs at least one choice")
     dtype = FUNCTIONS["result_type"](*parts)
-    at, *shown = broadcast_arrays(cast(at, np.int64), *[cast(as_node(p), dtype) for p in parts])
+    at, *shown = broadcast_arrays(cast(at, np.int64), *[cast(p, dtype) for p in parts])
     n = len(shown)
     if mode == "wrap":
         at = at % n

@@ -21,6 +21,7 @@ from gradc.numpy.public import Array, ArrayLike, Axes, composite, function, in_f
 from gradc.numpy.shapes import broadcast_to, reshaped, sliced
 from gradc.ops.elementwise import cast, loop_dtypes
 from gradc.ops.leaves import full
+from gradc.ops.record import Kind
 from gradc.ops.reductions import kept_shape
 
 __all__ = [
@@ -345,12 +346,22 @@ def average(
         result = mean(x, axis, keepdims=keepdims)
         total = full(result.shape, x.size // result.size if result.size else 0, result.dtype)
     else:
-        w = _fitted_weights(as_node(weights), x, axis)
+        w = _fitted_weights(_weights_of_a_mean(as_node(weights), x, axis), x, axis)
         dtype = joint_dtype(x.dtype, w.dtype, *(() if x.aval.is_float else (np.float64,)))
         x, w = cast(x, dtype), cast(w, dtype)
         total = sum(w, axis, keepdims=keepdims)
         result = sum(x * w, axis, keepdims=keepdims) / total
     return (result, total) if returned else result
+
+
+def _weights_of_a_mean(w: Node, x: Node, axis: Axes) -> Node:
+    """``w``; ZeroDivisionError, as in NumPy, if it is known and there is a mean whose weights sum up to 0."""
+    if w.op.kind is Kind.CONSTANT and x.size:
+        value = w.attrs["value"]
+        along = axes_of(axis, x) if w.shape == x.shape else None
+        if np.any(np.sum(value, along) == 0):
+            raise ZeroDivisionError(f"{here()}: average: weights sum up to 0, so that there is no mean")
+    return w
 
 
 def _fitted_weights(w: Node, x: Node, axis: Axes) -> Node:

@@ -184,7 +184,7 @@ def _quantile(
         raise ValueError(f"{here()}: {name}: method must be one of {', '.join(_POSITION)}, got {method!r:.60}")
     if skip and not x.size:
         return FUNCTIONS["nanmean"](x, axis, keepdims=keepdims)
-    parts = _parts(name, q, whole)
+    parts = _parts(name, q, whole, method)
     line = _in_front(x, axes)
     if line.shape[0] == 0:
         raise ShapeError(f"{here()}: {name}: no elements along axis {axis} of {describe(x)}")
@@ -198,14 +198,19 @@ def _quantile(
     return _with_axes(found, np.ndim(parts) if not isinstance(parts, Node) else parts.ndim, x, axes, keepdims)
 
 
-def _parts(name: str, q: ArrayLike, whole: int) -> Any:
-    """Quantiles as an array or a number that keeps NumPy's dtype, or a Node; known ones are checked."""
+def _parts(name: str, q: ArrayLike, whole: int, method: str) -> Any:
+    """Quantiles as an array or a number that keeps NumPy's dtype, or a Node; known ones are checked.
+
+    Whole numbers stay so for the linear method, whose positions are elements then; for others they are floats, for a
+    position that is whole by its dtype is final.
+    """
     node = as_node(q)
+    kept = node.dtype if node.aval.is_float else np.dtype(np.int64 if method == "linear" else np.float64)
     if node.ndim > 2:
         raise ShapeError(f"{here()}: {name}: q must have at most 2 axes, got {describe(node)}")
     if node.op.name != "constant":
-        return node if whole == 1 else node / whole
-    value = node.attrs["value"]
+        return cast(node, kept) if whole == 1 else node / whole
+    value = node.attrs["value"].astype(kept)
     value = value if whole == 1 else value / whole
     if value.size and not (value.min() >= 0 and value.max() <= 1):
         raise ValueError(f"{here()}: {name}: q must be in the range [0, {whole}]")
@@ -237,11 +242,10 @@ def _among_all(name: str, ordered: Node, parts: Any, method: str) -> Node:
 
 
 def _position(method: str, n: Any, parts: Any) -> Any:
-    """Known ones as arrays; whole ones by the linear method are taken as they are."""
-    value = parts if isinstance(parts, Node) else np.asarray(parts)
-    if isinstance(parts, Node) and value.dtype.kind in "iu" and method != "linear":
-        value = value.astype(np.float64)
-    return np.asarray(_POSITION[method](n, value)) if not isinstance(parts, Node) else _POSITION[method](n, value)
+    """Known ones as arrays."""
+    if isinstance(parts, Node):
+        return _POSITION[method](n, parts)
+    return np.asarray(_POSITION[method](n, np.asarray(parts)))
 
 
 def _weight(method: str, at: Any) -> Any:
@@ -267,8 +271,6 @@ def _among_some(ordered: Node, parts: Node, method: str) -> Node:
     count = sum(ordered == ordered, 0)
     rest = ordered.ndim - 1
     q = reshaped(parts, (*parts.shape, *(1,) * rest))
-    if q.dtype.kind in "iu" and method != "linear":
-        q = cast(q, np.float64)
     n = count if q.dtype.kind in "iu" else cast(count, q.dtype)
     at = _POSITION[method](n, q)
     top = FUNCTIONS["maximum"](count - 1, 0)
@@ -298,6 +300,8 @@ def _weights_in_front(name: str, w: Node, x: Node, axes: Shape, axis: Axes, meth
         raise ValueError(f"{here()}: {name}: only method='inverted_cdf' takes weights, got {method!r}")
     if w.op.name == "constant" and (w.attrs["value"] < 0).any():
         raise ValueError(f"{here()}: {name}: weights must not be negative")
+    if w.op.name == "constant" and w.size and not (np.isfinite(w.attrs["value"]).all() and w.attrs["value"].any()):
+        raise ValueError(f"{here()}: {name}: weights must be finite and not all 0")
     if w.shape == x.shape:
         return _in_front(w, axes)
     if axis is None or w.shape != tuple(x.shape[k] for k in axes):
