@@ -7,6 +7,7 @@ against NumPy within the bound of the operation.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from gradc.codegen.ptx.problem import problem_of
 from gradc.codegen.ptx.tile import Extents, choose
 from gradc.node import Node
 from gradc.schedule.kernel import Correlation
-from tests.compiled_graph import apply, leaf
+from tests.compiled_graph import apply, compiled, leaf
 from tests.ptx.assembler import assembled
 from tests.ptx.device import DeviceGraph, on_device, run
 
@@ -479,3 +480,40 @@ def test_convolutions_read_their_windows_where_they_lie(arch, precision):
 
 def convolved(image, weights):
     return gnp.square(gc.nn.conv2d(image, weights, padding=1)).sum()
+
+
+# -- in place ----------------------------------------------------------------------------------------------------------
+
+
+def in_place_of_the_first(rows: int, n: int) -> Iterator[tuple[Node, list[Node]]]:
+    """Results that may take over the storage of their first operand, of which each kind of step reads more than the
+    thread that writes it."""
+    x, a, b = (leaf(shape, np.float64) for shape in ((rows,), (rows, n), (n, rows)))
+    places = leaf((rows,), np.int64)
+    along, across = apply("sum", a, axes=(1,)), apply("sum", b, axes=(0,))
+    beside, below = (apply("broadcast", x, shape=y.shape, axes=(k,)) for k, y in enumerate((a, b)))
+    yield x * 2, [x]
+    yield apply("gather", x, places, axes=(0,)), [x, places]
+    yield x + along, [x, a]
+    yield x + across, [x, b]
+    yield apply("sum", a * beside, axes=(1,)), [x, a]
+    yield apply("max", b * below, axes=(0,)) + x, [x, b]
+    yield a / apply("broadcast", apply("sum", np.exp(a), axes=(1,)), shape=a.shape, axes=(0,)), [a]
+    yield b / apply("broadcast", apply("sum", np.exp(b), axes=(0,)), shape=b.shape, axes=(1,)), [b]
+    yield apply("cumsum", a, axis=1, reverse=False), [a]
+    yield apply("cumsum", b, axis=0, reverse=False), [b]
+    w = leaf((n, n), np.float64)
+    yield apply("tanh", a) + apply("contract", np.exp(a), w, left=(0, 1), right=(1, 2), out=(0, 2)), [a, w]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 33])
+@pytest.mark.parametrize("n", [1, 3, 40])
+def test_what_is_written_in_place_has_been_read_by_all(rows, n):
+    """Also by threads that write nothing: those without an index of their own, and the other members of a team."""
+    for y, inputs in in_place_of_the_first(rows, n):
+        arrays = [
+            RANDOM.integers(-1, 1, x.shape) if x.dtype.kind == "i" else normal(*x.shape, dtype=np.float64)
+            for x in inputs
+        ]
+        found = on_device(y, inputs=inputs, donated={0: 0})(*arrays)[0]
+        np.testing.assert_allclose(found, compiled(y, inputs=inputs)(*arrays)[0], rtol=1e-12, atol=1e-13)

@@ -46,15 +46,18 @@ class Each:
     def emit(self, thread: Thread, slots: Sequence[str], scratch: str, status: str) -> None:
         scalars = DeviceScalars(thread.f, self.nest, slots, status)
         scalars.aligned = True
-        walk = NestWalk(scalars)
-        outside = Point()
-        scalars.advance(walk.all, outside)
-        number = global_number(thread, self.block, self.total)
+        walk, number = NestWalk(scalars), global_number(thread, self.block, self.total)
         if self.total % self.block:
             with thread.f.when(thread.b.lt(number, self.total)):
-                self._walk(thread, walk, self._place(thread, number, outside))
+                self._all(thread, walk, number)
         else:
-            self._walk(thread, walk, self._place(thread, number, outside))
+            self._all(thread, walk, number)
+
+    def _all(self, thread: Thread, walk: NestWalk, number: object) -> None:
+        """What no index changes, then the rest: threads without an index read nothing, for another may write there."""
+        outside = Point()
+        walk.s.advance(walk.all, outside)
+        self._walk(thread, walk, self._place(thread, number, outside))
 
     def _place(self, thread: Thread, number: object, outside: Point) -> Point:
         *others, last = self.free or (Var(-1, 1),)

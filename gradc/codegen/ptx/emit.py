@@ -201,7 +201,7 @@ class _Emitter:
         params += [("ptr", "scratch")] if step.scratch_bytes else []
         attrs = f'nounwind "nvvm.maxntid"="{step.block}" {step.attributes}'
         f = Function(self.module, name, [*params, ("ptr", "status")], "ptx_kernel void", attrs)
-        thread = Thread(f)
+        thread = Thread(f, constant)
         slots = [f"%s{s}" for s in range(max(used, default=-1) + 1)]
         step.emit(thread, slots, "%scratch", "%status")
         f.finish()

@@ -168,7 +168,13 @@ class _Walk:
                     self.s.store(store, inside)
 
         if any(stage.stores for stage in stages):
+            self.settle()
             self.thread.guarded(self.first_member(), body)
+
+    def settle(self) -> None:
+        """Wait until all have read what the nest is about to write in place, those too that write nothing."""
+        if self.block > 1 and not self.nest.loaded <= self.thread.constant:
+            self.thread.barrier()
 
     # -- joining members ---------------------------------------------------------------------------------------------
     def joined(self, reducers: Sequence[Reducer], states: States) -> States:
@@ -336,6 +342,8 @@ class Rows(_Walk):
             self._store(stage, inside)
 
     def _store(self, stage: Stage, point: Point) -> None:
+        if stage.stores and not stage.inner:
+            self.settle()
         if stage.stores:
             self.thread.guarded(None if stage.inner else self.active, lambda: self._store_all(stage, point))
 

@@ -5,7 +5,7 @@ Enters: a function under construction.  Leaves: calls of LLVM's NVPTX intrinsics
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import numpy as np
 
@@ -19,10 +19,10 @@ DYNAMIC = "gradc_dynamic_shared"
 
 
 class Thread:
-    """The thread that runs the function."""
+    """The thread that runs the function; ``constant`` are the slots whose memory no thread of the launch writes."""
 
-    def __init__(self, f: Function):
-        self.f, self.b = f, Lanes(f)
+    def __init__(self, f: Function, constant: Set[int] = frozenset()):
+        self.f, self.b, self.constant = f, Lanes(f), constant
         self.shared_bytes = 0  #: in all
         self.dynamic_bytes = 0  #: of these, what a launch asks for
         self._shared: dict[tuple[str, int], str] = {}
