@@ -131,7 +131,7 @@ def failing(node: Node, names: Mapping[Node, str]) -> str:
         operand, solves = operand.args[0], solves or factor
     name = names.get(operand)
     what = f"traced array {name!r} ({operand.aval})" if name else describe(operand)
-    return f"{'solve' if solves else node.op.name} of {what}"
+    return f"{'solve' if solves else node.op.title or node.op.name} of {what}"
 
 
 def _fit(node: Node, aval: Aval, value: Any) -> np.ndarray[Any, Any]:

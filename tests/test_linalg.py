@@ -267,6 +267,14 @@ def halved(K):
     return gc.linalg.solve_triangular(K, np.ones(K.shape[-1]), lower=True)
 
 
+def spectrum(K):
+    return np.linalg.eigh(K)[1]
+
+
+def stretched(K):
+    return np.linalg.svd(K)[0]
+
+
 @pytest.mark.parametrize("n", [3, 40])
 @pytest.mark.parametrize(
     ("f", "bad", "op", "variable", "words"),
@@ -275,6 +283,8 @@ def halved(K):
         (inverse, 0.0, "inv|solve", "K", "singular"),
         (solved, 0.0, "solve", "K", "singular"),
         (halved, 0.0, "triangular_solve", "K", "singular"),
+        (spectrum, np.nan, "eigh", "K", "not finite"),
+        (stretched, np.nan, "svd", "K", "not finite"),
     ],
 )
 def test_failures_name_line_variable_and_matrix(f, bad, op, variable, words, n):

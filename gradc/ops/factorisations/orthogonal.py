@@ -222,6 +222,7 @@ _EIGEN: dict[str, Any] = {
 register(
     Op(
         name="eigh_up_to_signs",
+        title="eigh",
         algorithm=Algorithm.EIGH,
         numpy=_eigen_numpy(lambda v: v),
         perturbed=eigh_moved,
@@ -382,6 +383,7 @@ _SVD: dict[str, Any] = {
 register(
     Op(
         name="svd_up_to_signs",
+        title="svd",
         algorithm=Algorithm.SVD,
         numpy=_svd_numpy(lambda u, vt: (u, vt)),
         perturbed=svd_moved,
