@@ -23,7 +23,7 @@ from gradc.codegen.target import Target
 from gradc.graph import Graph
 from gradc.node import OPS, Node
 from gradc.passes.accumulate import accumulate, is_narrow_sum
-from gradc.passes.expand import expand
+from gradc.passes.expand import expand, expand_all
 from gradc.runtime.load import load
 from gradc.runtime.pool import fork_symbols
 from gradc.schedule import Schedule, schedule
@@ -47,9 +47,11 @@ def apply(name: str, *args: Node, **attrs: Any) -> Node:
     return OPS[name].make(args, **attrs)
 
 
-def expanded(graph: Graph) -> Graph:
-    """``graph`` with ops that are written in other ops replaced by those, and narrow sums taken in float32."""
-    return expand(accumulate(graph) if any(map(is_narrow_sum, graph.nodes)) else graph)
+def expanded(graph: Graph, algorithms: bool = True) -> Graph:
+    """``graph`` with ops that are written in other ops replaced by those, and narrow sums taken in float32; for a
+    machine that knows no ``algorithms``, those of whole matrices too."""
+    written = expand if algorithms else expand_all
+    return written(accumulate(graph) if any(map(is_narrow_sum, graph.nodes)) else graph)
 
 
 class Compiled:

@@ -15,10 +15,12 @@ import numpy as np
 
 from gradc.aval import Aval
 from gradc.diff.modes import push_forward
+from gradc.graph import Graph
 from gradc.node import OPS, Node
 from gradc.ops.control import item, result_count
 from gradc.ops.record import Kind, Op, has_results
 from gradc.oracle.rules import applied
+from gradc.passes import expand_all
 
 Array = np.ndarray[Any, Any]
 
@@ -26,10 +28,6 @@ Array = np.ndarray[Any, Any]
 ATTRS = {name: dict(op.samples[0].attrs) for name, op in OPS.items() if op.kind is Kind.ELEMENTWISE and op.samples}
 LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 BITWISE = {name for name in OPS if name.startswith("bitwise_")}
-#: ops whose algorithm has code on CPUs alone
-ON_CPUS_ALONE = {
-    "eigh", "eigh_up_to_signs", "svd", "svd_up_to_signs", "eigvalsh", "svdvals", "pinv", "sqrtm", "lyapunov",
-}  # fmt: skip
 #: ops with results of any sign, which others that fix it stand for in comparisons
 OF_ANY_SIGN = {"eigh_up_to_signs", "svd_up_to_signs"}
 #: the operand dtypes where they are not all floats
@@ -84,6 +82,13 @@ def each(found: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(found, tuple):
         return tuple(None if x is None else change(x) for x in found)
     return None if found is None else change(found)
+
+
+def needs_algorithm(op: Op) -> bool:
+    """Whether the op, or one that it is written in, is of whole matrices and written in no other: it has code where
+    that algorithm has."""
+    written = (expand_all(Graph(operands(n), (n,))) for n in (case.node() for case in cases(op)))
+    return any(node.op.algorithm is not None for graph in written for node in graph.nodes)
 
 
 def operand_count(op: Op) -> int:
@@ -146,3 +151,7 @@ def _array(
     if kind == "regular":
         return np.asarray(found + 4 * np.eye(*shape[-2:])).astype(dtype)
     return found
+
+
+#: ops whose algorithm has code on CPUs alone
+ON_CPUS_ALONE = {name for name, op in OPS.items() if op.kind is Kind.WHOLE and needs_algorithm(op)}

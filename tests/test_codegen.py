@@ -16,9 +16,9 @@ import pytest
 from gradc.codegen import emit, emit_kernel
 from gradc.node import OPS, Node, constant
 from gradc.ops.leaves import full, iota
-from gradc.ops.record import LEAVES, Kind, Op
+from gradc.ops.record import Kind, Op
 from tests.compiled_graph import HOST, Array, Compiled, CompiledGraph, apply, compiled, leaf, same_bits
-from tests.op_cases import ATTRS, operand_count
+from tests.op_cases import cases, operand_count, operands
 from tests.test_schedule import layer_norm, spread
 
 FLOATS = ("float32", "float64")
@@ -107,27 +107,16 @@ def test_casts_between_all_dtypes() -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_transcendental_ops_keep_their_bound(dtype: str) -> None:
     """One module for all of them; lane counts, tails and scalars included."""
-    rng = np.random.default_rng(1)
     names = [n for n, op in OPS.items() if op.kind is Kind.ELEMENTWISE and (op.bound("float64") or 0) > 0.5]
     assert len(names) > 15
-    inputs: list[Node] = []
-    arrays: list[Array] = []
-    nodes: list[Node] = []
-    for name in names:
-        op = OPS[name]
-        args = []
-        for k in range(operand_count(op)):
-            low, high = op.domain[min(k, len(op.domain) - 1)]
-            arrays.append(rng.uniform(low, high, 37).astype(dtype))
-            args.append(leaf(37, dtype))
-        inputs += args
-        nodes.append(op.make(args, **ATTRS.get(name, {})))
-    graph = compiled(*nodes, inputs=inputs)
+    sampled = [case for name in names for case in cases(OPS[name], dtype, (37,))]
+    nodes, arrays = [case.node() for case in sampled], [a for case in sampled for a in case.arrays]
+    graph = compiled(*nodes, inputs=[x for node in nodes for x in operands(node)])
     want = graph.graph.evaluate(*arrays)
     for name, exact, got in zip(names, want, graph(*arrays), strict=True):
-        ulp = (OPS[name].bound(dtype) or 0.0) + 4.0  # and what the reference may be off by itself
+        ulp = (OPS[name].bound(str(got.dtype)) or 0.0) + 4.0  # and what the reference may be off by itself
         size = np.maximum(np.abs(exact), 1) if name in CANCELLING else np.abs(exact)
-        assert np.all(np.abs(got - exact) <= ulp * np.spacing(size.astype(dtype))), (name, dtype)
+        assert np.all(np.abs(got - exact) <= ulp * np.spacing(size.astype(got.dtype))), (name, dtype)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 100])
@@ -650,34 +639,3 @@ def test_every_kernel_of_a_graph_alone_gives_the_oracles_values() -> None:
         code = Compiled(module, "alone", [(b.shape, b.dtype) for b in writes], graph.code.arena_bytes)
         for buffer, got in zip(writes, code([values[b.node] for b in reads]), strict=True):
             assert close(values[buffer.node], got, 64 * epsilon("float64")), f"kernel {number} {kernel.title}"
-
-
-def test_all_structured_samples_in_one_module_per_op() -> None:
-    """Every sample in the registry that is not elementwise, in float32 and float64."""
-    rng = np.random.default_rng(17)
-    for op in OPS.values():
-        if op.kind in (Kind.ELEMENTWISE, *LEAVES):
-            continue
-        inputs: list[Node] = []
-        arrays: list[Array] = []
-        nodes: list[Node] = []
-        for dtype in FLOATS:
-            for sample in op.samples:
-                args = []
-                for k, shape in enumerate(sample.shapes):
-                    values = sample_array(shape, sample.dtypes[k] if k < len(sample.dtypes) else "float", dtype, rng)
-                    if op.name == "searchsorted" and k == 0:
-                        values = np.sort(values)
-                    arrays.append(values)
-                    args.append(leaf(shape, values.dtype))
-                inputs += args
-                nodes.append(op.make(args, **sample.attrs))
-        check(compiled(*nodes, inputs=inputs), *arrays, bound=1e-6)
-
-
-def sample_array(shape: tuple[int, ...], kind: str, dtype: str, rng: np.random.Generator) -> Array:
-    if kind.startswith("index:"):
-        n = int(kind.removeprefix("index:"))
-        return rng.integers(-n, n, shape)
-    values: Array = rng.uniform(-3, 3, shape).astype(bool if kind == "bool" else dtype)
-    return values @ values.T + 3 * np.eye(len(values), dtype=dtype) if kind == "definite" else values

@@ -376,6 +376,7 @@ def test_compiled_is_numpy(name):
     nodes = [case.node() for case in applied]
     run = compiled(*nodes, inputs=[a for n in nodes for a in operands(n)])
     results = run(*[a for case in applied for a in case.arrays])
+    assert run.status == 0
     for case, node, got in zip(applied, nodes, results, strict=True):
         _hold_against_numpy(case, node, got)
 

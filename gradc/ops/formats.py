@@ -92,6 +92,7 @@ elementwise(
     sympy=lambda S, x, y: x - y * step(S, "trunc")(x / y),
     partials=lambda z, x, y: (1, np.rint((z - x) / y)),  # x less the remainder is a multiple of y, up to rounding
     cost=8.0,
+    ulp=0.5,
     side=lambda value, x, y: np.trunc(x / y),
     range=lambda z, x, y: bounded(min(x.lo, 0.0), max(x.hi, 0.0), max(x.hazard, y.hazard)).defined(
         y.zeros is Zeros.NEVER, Hazard.NAN

@@ -12,6 +12,7 @@ import numpy as np
 
 from gradc.codegen.ptx import FINE, TRIPLE, Gpu, LaunchPlan, Pointer, emit
 from gradc.graph import Graph
+from gradc.machines.ptx import NvidiaGpu
 from gradc.node import Node
 from gradc.runtime.load import assemble
 from gradc.schedule import Schedule, schedule
@@ -61,7 +62,7 @@ class DeviceGraph:
     """A graph compiled for the simulated device, as a callable from arrays to arrays."""
 
     def __init__(self, graph: Graph, arch: str = "sm_90", donated: Mapping[int, int] | None = None, **relaxed: str):
-        self.graph, self.gpu = expanded(graph), Gpu(arch)
+        self.graph, self.gpu = expanded(graph, NvidiaGpu.has_algorithms), Gpu(arch)
         self.schedule = schedule(self.graph, donated=donated, target=self.gpu)
         self.module = emit(self.schedule, self.gpu, "main", **relaxed)
         self.ptx = assemble(self.module.ir, TRIPLE, self.gpu.arch, self.gpu.features, opt_level=3)
