@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import gradc as gc
+from gradc import data
 from gradc.codegen.target import Target
 from gradc.explain.page import Page
 from gradc.explain.text import TextPrinter
@@ -288,7 +289,8 @@ def names_page() -> str:
         "shapes, errors, sources. NumPy's functions are called as `np.` as always; [ops.md](ops.md) has their ops.\n",
     ]
     for title, module in (("gc", gc), ("gc.tree", gc.tree), ("gc.nn", gc.nn), ("gc.optim", gc.optim),
-                          ("gc.random", gc.random), ("gc.scipy", gc.scipy), ("gc.special", gc.special)):  # fmt: skip
+                          ("gc.linalg", gc.linalg), ("gc.random", gc.random), ("gc.special", gc.special),
+                          ("gc.sparse", gc.sparse), ("gc.scipy", gc.scipy), ("gc.data", data)):  # fmt: skip
         text += [f"## {title}\n", "| name | what |", "| --- | --- |"]
         for name in sorted(module.__all__, key=lambda n: (n[0].isupper(), n)):
             if callable(value := getattr(module, name)):
