@@ -320,6 +320,45 @@ def test_threads_share_the_kernels_of_a_body_with_the_same_bits():
     assert (one(*args) == two(*args)).all()
 
 
+def test_work_in_parts_is_shared_whatever_slots_the_other_parts_have():
+    many, size = 20, 100_000
+
+    def f(x):
+        start = (np.zeros(size), *(x[k] * np.ones(2 + k) for k in range(many)))
+        return gc.fori_loop(0, 3, lambda i, c: tuple(v + x[0] * i for v in c), start)
+
+    x = np.arange(float(many)) + 1
+    one, two = gc.compile(f, x, threads=1), gc.compile(f, x, threads=2)
+    assert "from0" in two.llvm and "gradc_fork" in two.llvm
+    for a, b in zip(one(x), two(x), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+NUMBER, MATRIX = np.array([2.0]), np.array([[2.0]])
+#: what reads a number where it lies in memory
+ADDRESSING = {
+    "product": lambda x: NUMBER @ x[:1] + x,
+    "sort": lambda x: np.sort(NUMBER) + x,
+    "system": lambda x: np.linalg.solve(MATRIX, x[:1]) + x,
+    "search": lambda x: np.searchsorted(NUMBER, x) + x,
+    "spread": lambda x: np.broadcast_to(NUMBER, (3,)) @ x + x,
+    "factor": lambda x: np.linalg.cholesky(MATRIX)[0] + x,
+}
+
+
+@pytest.mark.parametrize("name", sorted(ADDRESSING))
+def test_a_body_may_read_a_number_by_address(name):
+    step, x = ADDRESSING[name], np.array([0.5, 1.0, 2.0])
+    _hold(lambda x: gc.fori_loop(0, 3, lambda i, c: step(c), x), x)
+    _hold(lambda x: gc.while_loop(lambda c: c[2] < 9, lambda c: step(c) + 1, x), x)
+    _hold(lambda x: gc.cond(x[1] > 0, step, lambda c: c, x), x)
+
+
+def test_a_search_along_a_constant_slope_compiles():
+    f = lambda x: gc.minimize(lambda z: -z, x).x
+    assert gc.jit(f)(0.0) == f(0.0)
+
+
 # -- the rest of the house ---------------------------------------------------------------------------------------------
 
 

@@ -30,7 +30,7 @@ from gradc.codegen.debug import Locations
 from gradc.codegen.factor import Factors
 from gradc.codegen.factor import scratch_bytes as factor_scratch_bytes
 from gradc.codegen.flush import flushing
-from gradc.codegen.fork import Crew, Piece
+from gradc.codegen.fork import UNTOUCHED, Crew, Piece
 from gradc.codegen.ir import Function, Module
 from gradc.codegen.nest import emit_nest, emit_shared_nest
 from gradc.codegen.order import emit_search, emit_sort
@@ -216,7 +216,7 @@ class _Library:
             touched = sorted({s for _, (work, _) in some for s in work.touch.slots})
             params = [*(("ptr", f"s{s}") for s in touched), ("ptr", "scratch"), ("ptr", "status")]
             g = Function(self.module, f"{name}.from{first}", params, result="internal void")
-            slots = [f"%s{s}" for s in range(len(kernel.slots))]
+            slots = [f"%s{s}" if s in touched else UNTOUCHED for s in range(len(kernel.slots))]
             self._pieces(g, kernel, some, number, name, slots, inside)
             g.finish()
             arguments = ", ".join(f"ptr {p}" for p in [*map(pointer, touched), "%scratch", "%status"])

@@ -25,6 +25,8 @@ from gradc.schedule.kernel import Split
 #: The symbol of the fork-join that compiled functions call.
 FORK = "gradc_fork"
 WORD = 8
+#: Stands for the pointer of a slot that a function is not given, since no piece in it touches the slot.
+UNTOUCHED = ""
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,12 @@ class Crew:
         """
         name = next(self._names)
         statuses = _status_words(f, split.pieces) if self.fails else "%status"
-        passed = [*pointers, "%scratch", statuses]
+        given = [k for k, pointer in enumerate(pointers) if pointer != UNTOUCHED]
+        passed = [*(pointers[k] for k in given), "%scratch", statuses]
         frame = f.alloca("ptr", len(passed))
         for k, pointer in enumerate(passed):
             f.line(f"store ptr {pointer}, ptr {offset_pointer(f, frame, WORD * k, 'int8')}, align 8")
-        self._emit_task(f.module, name, split, len(pointers), body)
+        self._emit_task(f.module, name, split, given, len(pointers), body)
         f.module.declare(FORK, "void", "ptr", "ptr", "i64", "i64", "ptr")
         status = "%status" if f.module.polls else "null"
         arguments = f"ptr @{name}, ptr {frame}, i64 {split.pieces}, i64 {split.threads - 1}, ptr {status}"
@@ -75,12 +78,18 @@ class Crew:
         if self.fails:
             _report_first(f, statuses, split.pieces)
 
-    def _emit_task(self, module: Module, name: str, split: Split, pointers: int, body: Body) -> None:
+    def _emit_task(
+        self, module: Module, name: str, split: Split, given: Sequence[int], pointers: int, body: Body
+    ) -> None:
+        """The task; its frame holds the ``given`` ones of so many ``pointers``, scratch and the status words."""
         f = Function(module, name, [("ptr", "frame"), ("i64", "piece"), ("i64", "who")], result="internal void")
         f.who = "%who"
         i = Lanes(f)
         piece, who = Value("%piece", "int64"), Value("%who", "int64")
-        *slots, scratch, status = (_load_pointer(f, "%frame", k) for k in range(pointers + 2))
+        *loaded, scratch, status = (_load_pointer(f, "%frame", k) for k in range(len(given) + 2))
+        slots = [UNTOUCHED] * pointers
+        for slot, pointer in zip(given, loaded, strict=True):
+            slots[slot] = pointer
         for slot, elements, dtype in split.private:
             slots[slot] = offset_pointer(f, slots[slot], i.mul(who, elements), dtype)
         if self.scratch_bytes:

@@ -8,7 +8,7 @@ Start reading at `schedule`; the road is `partition` (what is stored), `fuse` (w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 import numpy as np
@@ -50,25 +50,28 @@ class _Planner:
 
     def whole(self, graph: Graph, donated: Mapping[int, int]) -> Schedule:
         """The schedule of the graph itself, complete: no body of another."""
-        return self.plan(graph, donated)
+        return self._planned(graph, donated, inside=False)
 
     def plan(self, graph: Graph, donated: Mapping[int, int]) -> Schedule:
+        """The schedule of the body of something."""
         key = (graph, tuple(donated.items()))
         if key not in self._known:
-            self._known[key] = self._planned(graph, donated)
+            self._known[key] = self._planned(graph, donated, inside=True)
         return self._known[key]
 
-    def _planned(self, graph: Graph, donated: Mapping[int, int]) -> Schedule:
+    def _planned(self, graph: Graph, donated: Mapping[int, int], inside: bool) -> Schedule:
         segment = segments(graph)
         stored = stored_nodes(graph, segment)
         groups = clusters(stored, segment, self.target.shortest_row)
         read = read_outside(graph, groups)
         kept = visible(stored, read, groups)
         numbers = _numbers_returned(graph)  # written down, not copied from memory
-        buffers, home = _buffers(graph, {n: None for n in kept if n not in numbers}, self.number)
+        written = _numbers_addressed(kept) if inside else set[Node]()
+        buffers, home = _buffers(graph, {n: None for n in kept if n not in numbers}, written, self.number)
         in_place = {graph.outputs[j] for j in donated.values()}
         shop = Workshop(home, self.number, self.target, read, in_place, self.plan)
         drafts = [kernel_of(in_order(c, graph.index), shop) for c in groups if c.nodes[0].aval.size]
+        drafts += [number_kernel(n, number, shop) for n, number in home.items() if n in written]
         plan = Plan(
             drafts, buffers, lambda source, to: copy_kernel(source, to, plan.buffers, shop),
             lambda node, to: number_kernel(node, to, shop),
@@ -95,10 +98,18 @@ def _numbers_returned(graph: Graph) -> set[Node]:
     return found - addressed(graph) if found else found
 
 
+def _numbers_addressed(stored: Mapping[Node, None]) -> set[Node]:
+    """Constants of one element that kernels of a body read by address.
+
+    A body holds no arrays, and numbers are none (`gradc.ops.control.is_costless`): it writes these where they are read.
+    """
+    return {n for n in stored if is_scalar_constant(n)}
+
+
 def _buffers(
-    graph: Graph, stored: Mapping[Node, None], numbers: Mapping[Node, int]
+    graph: Graph, stored: Mapping[Node, None], written: Set[Node], numbers: Mapping[Node, int]
 ) -> tuple[list[Buffer], dict[Node, int]]:
-    """A buffer for every stored node, and the number of each node's."""
+    """A buffer for every stored node, and the number of each node's; constants are hidden unless they are written."""
     inputs = {n: k for k, n in enumerate(graph.inputs)}
     outputs: dict[Node, int] = {}
     for k, n in enumerate(graph.outputs):
@@ -109,7 +120,7 @@ def _buffers(
     for node in stored:
         if node in inputs:
             place, at = Place.INPUT, inputs[node]
-        elif node.op.kind is Kind.CONSTANT:
+        elif node.op.kind is Kind.CONSTANT and node not in written:
             place, at = Place.HIDDEN, captured
             captured += 1
         else:
