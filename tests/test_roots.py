@@ -219,3 +219,26 @@ def test_every_status_has_words_of_its_own(kind: type[Status]) -> None:
         found = object.__new__(report)
         object.__setattr__(found, "status", np.arange(len(kind)))
         assert found.message == [status.words for status in kind] and found.success.tolist() == [s == 0 for s in kind]
+
+
+#: x(a) at a = 0, where there is no derivative: a multiple solution, or none
+STUCK = {
+    "minimum": lambda a: gc.minimize(lambda x: (x - a) ** 4, a * 0).x,
+    "root": lambda a: gc.root(lambda x: (x - a) ** 3, a * 0).x,
+    "fixed point": lambda a: gc.fixed_point(lambda x: x + (x - a) ** 3, a * 0).x,
+    "failure": lambda a: gc.root(lambda x: x**2 + 1 + a**2, 1.0).x,
+}
+
+
+@pytest.mark.parametrize("name", sorted(STUCK))
+def test_both_modes_are_nan_where_the_implicit_derivative_does_not_exist(name):
+    f = STUCK[name]
+    assert np.isnan(gc.jvp(f, (0.0,), (1.0,))[1])
+    assert np.isnan(gc.grad(f)(0.0)) and np.isnan(gc.jit(gc.grad(f))(0.0))
+
+
+def test_a_failure_stays_in_its_example():
+    one = lambda a: gc.root(lambda x: (x - a) ** 3 + a * (x - a), a * 0).x
+    many = gc.vmap(one)
+    np.testing.assert_array_equal(gc.grad(lambda v: np.sum(many(v)))(np.array([0.0, 1.0])), [np.nan, 1.0])
+    np.testing.assert_array_equal(gc.vmap(gc.grad(one))(np.array([0.0, 1.0])), [np.nan, 1.0])

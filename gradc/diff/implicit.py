@@ -7,7 +7,8 @@ batch axes.  Leaves: tangents, cotangents, or a node for batches.
     A(p) x = b:   ẋ = A⁻¹ (ḃ − Ȧ x),          b̄ = λ with Aᵀ λ = x̄,  p̄ = −(∂(A x)/∂p)ᵀ λ
 
 The system is solved by a node with a `LinearRule`, linear in its right-hand side and with a transpose, so both modes
-can take its derivative again.  What the search tells besides x has no derivative, and nobody differentiates its steps.
+can take its derivative again.  Where it has no solution, λ is NaN, and so is p̄, whatever ∂f/∂p is.  What the
+search tells besides x has no derivative, and nobody differentiates its steps.
 Start reading at `push_implicit`.
 """
 
@@ -17,9 +18,10 @@ from collections.abc import Sequence
 
 from gradc.diff.loops import Batch, Maybe, Pull, Push, or_zeros, partner, shown, wide_leaf
 from gradc.graph import Graph
-from gradc.node import OPS, Node
+from gradc.node import OPS, Node, dsl
 from gradc.ops.control import item, result_count, tell
 from gradc.ops.implicit import ImplicitRule, LinearRule, LinearSolver, RootRule
+from gradc.ops.leaves import full
 from gradc.ops.ranges import range_of
 
 
@@ -46,7 +48,9 @@ def pull_implicit(
         return [None] * len(node.args)
     solver, operands = _system(node, rule)
     dual = solver.rule.transposed.solved(operands, [or_zeros(c, like) for c, like in zip(reaching, x, strict=True)])
-    found = _pulled_map(rule, consts, x, moves, [-y for y in dual], pull)
+    found = _pulled_map(_told(rule, consts, x), consts, x, moves, [-y for y in dual], pull)
+    if isinstance(rule, RootRule):
+        found = _failing(rule, consts, x, found, dual, pull)
     if isinstance(rule, LinearRule):
         return [*found, *(y if m else None for y, m in zip(dual, moves[len(consts) :], strict=True))]
     return [*found, *[None] * (len(node.args) - len(consts))]
@@ -85,20 +89,28 @@ def _pushed_map(
 
 
 def _pulled_map(
-    rule: ImplicitRule, consts: Sequence[Node], x: Sequence[Node], moves: Sequence[bool], cotangents: Sequence[Node],
+    graph: Graph, consts: Sequence[Node], x: Sequence[Node], moves: Sequence[bool], cotangents: Sequence[Node],
     pull: Pull,
 ) -> list[Node | None]:  # fmt: skip
-    """The cotangent of each of ``consts`` that moves, from that of map(consts, x)."""
+    """The cotangent of each of ``consts`` that moves, from that of graph(consts, x)."""
     moving = [k for k in range(len(consts)) if moves[k]]
     found: list[Node | None] = [None] * len(consts)
     if not moving:
         return found
-    graph = _told(rule, consts, x)
     leaves = [partner(y, "c", c) for y, c in zip(graph.outputs, cotangents, strict=True)]
     pulled = pull(graph.outputs, [graph.inputs[k] for k in moving], leaves)
     for k, value in zip(moving, _over(graph, leaves, pulled, [*consts, *x], cotangents), strict=True):
         found[k] = value
     return found
+
+
+def _failing(
+    rule: RootRule, consts: Sequence[Node], x: Sequence[Node], found: Maybe, dual: Sequence[Node], pull: Pull
+) -> list[Node | None]:
+    """``found``, and NaN where λ is not finite: where ∂f/∂p is 0 a product with it would be 0, as if x stood still."""
+    lost = [dsl.where(dsl.isfinite(y), full(y.shape, 0.0, y.dtype), dsl.nan) for y in dual]
+    carried = _pulled_map(rule.spread, consts, x, [y is not None for y in found], lost, pull)
+    return [y if y is None or c is None else y + c for y, c in zip(found, carried, strict=True)]
 
 
 def _told(rule: ImplicitRule, consts: Sequence[Node], x: Sequence[Node]) -> Graph:

@@ -20,9 +20,10 @@ from typing import Any
 
 from gradc.errors import TraceError
 from gradc.graph import Graph
-from gradc.node import OPS, Node, here
+from gradc.node import OPS, Node, dsl, here
 from gradc.ops.control import item
 from gradc.ops.custom import BodyRule
+from gradc.ops.leaves import full
 from gradc.process import cached_property
 
 
@@ -113,11 +114,24 @@ class RootRule(ImplicitRule):
 
     def __init__(
         self, title: str, count: int, guesses: int, make_map: Callable[[], Graph],
-        make_tangent: Callable[[], LinearSolver],
+        make_tangent: Callable[[], LinearSolver], make_spread: Callable[[], Graph] | None = None,
     ):  # fmt: skip
         super().__init__(title, count, make_map)
         self.guesses = guesses
-        self._make_tangent = make_tangent
+        self._make_tangent, self._make_spread = make_tangent, make_spread
+
+    @cached_property
+    def spread(self) -> Graph:
+        """What is like x, of (consts, x), and reads each element of the consts for each of x, in an example of a batch.
+
+        Its transpose carries a failure from whatever part of x it struck to all of the consts.
+        """
+        if self._make_spread is not None:
+            return self._make_spread()
+        inputs = self.map.inputs
+        consts = [dsl.sum(c) for c in inputs[: len(inputs) - self.count] if c.aval.is_float]
+        zero = (full(y.shape, 0.0, y.dtype) for y in self.map.outputs)
+        return self.map.replace(outputs=tuple(sum((c.astype(z.dtype) for c in consts), z) for z in zero))
 
     @cached_property
     def tangent(self) -> LinearSolver:
@@ -133,8 +147,9 @@ class RootRule(ImplicitRule):
     def over(self, of_graph: Callable[[Graph], Graph], of_solver: Callable[[LinearSolver], LinearSolver]) -> RootRule:
         """The rule with another graph in place of the map, and another solver."""
         return RootRule(
-            self.title, self.count, self.guesses, lambda: of_graph(self.map), lambda: of_solver(self.tangent)
-        )
+            self.title, self.count, self.guesses, lambda: of_graph(self.map), lambda: of_solver(self.tangent),
+            lambda: of_graph(self.spread),
+        )  # fmt: skip
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _left_behind, (RootRule, self.title, self.count, self.guesses)

@@ -62,6 +62,23 @@ def zero_times(node: Node) -> Node | None:
     return full(node.shape, 0, node.dtype) if any(map(is_zero, node.args)) else None
 
 
+def failure_unsaid(node: Node) -> Node | None:
+    """x + (0, or NaN where something fails) = x to a reader: a formula does not say where it has no value."""
+    for x, y in (node.args, node.args[::-1]):
+        if _only_fails(y):
+            return x
+    return None
+
+
+def _only_fails(node: Node) -> bool:
+    """Whether a value is made of nothing but choices of 0 or NaN."""
+    if node.op.name == "where":
+        failing = splat_value(node.args[2])
+        return _is(node.args[1], 0) and failing is not None and bool(np.isnan(failing))
+    carries = node.op.repeats or node.op.name in ("add", "sum", "reshape")
+    return carries and all(map(_only_fails, node.args))
+
+
 def over_one(node: Node) -> Node | None:
     """x/1 = x, x/(−1) = −x."""
     x, y = node.args
@@ -341,4 +358,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "max": (sum_over_nothing,),
     "min": (sum_over_nothing,),
 }
-RULES_TO_READ = RULES | {"multiply": (times_one, over_reciprocal, sign_out_of_product, square_of_itself)}
+RULES_TO_READ = RULES | {
+    "add": (*RULES["add"], failure_unsaid),
+    "multiply": (times_one, over_reciprocal, sign_out_of_product, square_of_itself),
+}
