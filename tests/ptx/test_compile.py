@@ -224,7 +224,7 @@ def test_a_training_step_is_that_of_the_cpu(driver):
     assert np.isfinite(loss.numpy())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_transformer_step_is_that_of_the_cpu(driver):
     step, args = models.transformer()
     exe = gc.compile(step, *args, target="sm_90")

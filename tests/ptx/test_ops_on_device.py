@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gradc.node import OPS
+from gradc.ops.record import Kind
 from gradc.passes.accumulate import is_narrow_sum
 from tests.compiled_graph import compiled, same_bits
 from tests.op_cases import BITWISE, LOGICAL, ON_CPUS_ALONE, cases, operands
@@ -21,7 +22,13 @@ from tests.test_ops import _compiled_cases, _hold_against_numpy
 COMPUTED = [name for name in EVERY if name not in ON_CPUS_ALONE]
 
 
-@pytest.mark.parametrize("name", COMPUTED)
+def _daily(names, kept=()):
+    """Each name; of whole matrices, which take thousands of instructions to simulate, all but ``kept`` nightly."""
+    slow = [n for n in names if (OPS[n].kind is Kind.WHOLE or n == "gamma_moment") and n not in kept]
+    return [pytest.param(n, marks=pytest.mark.nightly if n in slow else ()) for n in names]
+
+
+@pytest.mark.parametrize("name", _daily(COMPUTED, ("cholesky", "triangular_solve", "solve")))
 def test_device_is_numpy(name):
     """All samples of an op in both dtypes, and IEEE's special values, in one module."""
     applied = [c for dtype in (np.float64, np.float32) for c in _compiled_cases(OPS[name], dtype)]
@@ -32,7 +39,7 @@ def test_device_is_numpy(name):
         _hold_against_numpy(case, node, got)
 
 
-@pytest.mark.parametrize("name", [n for n in COMPUTED if n not in BITWISE | LOGICAL])
+@pytest.mark.parametrize("name", _daily([n for n in COMPUTED if n not in BITWISE | LOGICAL]))
 def test_narrow_floats_on_the_device_are_the_cpus(name):
     """Bit for bit, but for sums: those are in float32 in another order, and round to the same number or a neighbour."""
     applied = [c for dtype in ("bfloat16", "float16") for c in cases(OPS[name], np.dtype(dtype))]
