@@ -181,3 +181,14 @@ def test_many_kinks_of_one_number_stay_linear():
 
     small, large = (len(run_passes(gc.trace(f(n), 1.0), SMOOTH).nodes) for n in (100, 200))
     assert large < 2.1 * small
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_even_parts_of_narrow_floats_are_narrow(dtype):
+    """Squares are summed in float32; what they are added to keeps its dtype."""
+    x = np.array([1.0, 2.0], np.float32).astype(gc.spec((), dtype).dtype)
+    for f in (lambda x: np.sum(np.where(x > 0, np.std(x) * x, 0)), lambda x: np.hypot(x[0], x[1]) ** 2):
+        found = gc.hessian(f)(x)
+        assert found.dtype == x.dtype
+        wide = gc.hessian(f)(x.astype(np.float64))
+        np.testing.assert_allclose(found.astype(np.float64), wide, atol=16 * 2.0**-9)  # 8 roundings of up to 2

@@ -25,6 +25,7 @@ from gradc.diff.reverse import is_linear_in
 from gradc.graph import Graph, substitute
 from gradc.node import OPS, Label, Node, derived_from, dsl
 from gradc.ops.control import inner_leaf
+from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
 from gradc.ops.ranges import Hazard, range_of
 from gradc.ops.record import Kind
@@ -229,7 +230,7 @@ class _EvenParts:
             return product
         added = OPS["sum"].make((terms,), axes=tuple(k for k, a in enumerate(left) if a not in out))
         kept = [a for a in left if a in out]
-        return product + dsl.transpose(added, [kept.index(a) for a in out])
+        return cast(product + dsl.transpose(added, [kept.index(a) for a in out]), node.dtype)
 
     def _bent(self, node: Node, plain: Node) -> Node:
         """``plain``, which has the value of ``node``, with the second derivative of ``node`` at each kink."""
@@ -241,7 +242,7 @@ class _EvenParts:
                 half, square, size = substitute([curvature * 0.5, atom.square, atom.size], self.even)
                 term = call("strong_multiply", square, half)
                 found = dsl.where(size == 0, held_still(plain) + term, found) if atom.is_root else found + term
-        return found
+        return cast(found, node.dtype)  # squares of narrow floats are summed in float32
 
 
 def _on(node: Node, new: Mapping[Node, Node], label: Label | None) -> Node:
