@@ -15,6 +15,7 @@ import numpy as np
 from gradc.codegen.bounds import each_inside, inside
 from gradc.codegen.ir import NARROW, Function, Lanes, Value, const, memory_type, vector_type
 from gradc.codegen.narrow import from_bits, to_bits
+from gradc.codegen.target import LINE
 
 
 def offset_pointer(f: Function, base: str, offset: Value | int, dtype: str) -> str:
@@ -42,10 +43,6 @@ def load(
         arguments = f"ptr align {_align(dtype)} {pointer}, {mask.typed}, {kind} zeroinitializer"
         ref = f.let(f"call {kind} @{name}({arguments})")
     return _from_memory(f, ref, dtype, lanes)
-
-
-#: Bytes that a CPU fetches at a time.
-LINE = 64
 
 
 def fetch(f: Function, pointer: str, dtype: str, lanes: int) -> None:

@@ -399,13 +399,13 @@ def _dissolves(inner: Product, f: Factor, others: Sequence[Factor], ndim: int) -
         return is_integer(f.exponent) or _one_signed(inner)
     if f.exponent != 1:
         return False
-    labelled = [o for o in others if any(k != UNIT for k in o.labels) and not _is_unit(o.base)]
+    labelled = [o for o in others if any(k != UNIT for k in o.labels) and not is_unit(o.base)]
     if not labelled:
         return inner.ndim > 0 or not others
     return inner.ndim > 0 and inner.ndim <= 2 and _continues_chain(f, labelled, ndim)
 
 
-def _is_unit(x: Formula) -> bool:
+def is_unit(x: Formula) -> bool:
     """Whether a factor only says that two indices agree."""
     return isinstance(x, Apply) and x.name == "unit"
 

@@ -12,8 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gradc.explain.formula import UNIT, Apply, Factor, Formula, Labels, Number, Product, Sum, magnitude, varying_axes
-from gradc.explain.identities.inverses import is_inverse, is_unit
+from gradc.explain.formula import (
+    UNIT,
+    Apply,
+    Factor,
+    Formula,
+    Labels,
+    Number,
+    Product,
+    Sum,
+    is_unit,
+    magnitude,
+    varying_axes,
+)
+from gradc.explain.identities.inverses import is_inverse
 from gradc.explain.layout import (
     Call,
     Fenced,

@@ -21,6 +21,7 @@ from gradc.ops.control import item
 from gradc.ops.elementwise import apply, cast, promotes
 from gradc.ops.leaves import full, iota
 from gradc.ops.record import Kind
+from gradc.ops.reductions import restore
 
 
 class Evaluator:
@@ -154,15 +155,10 @@ def _placed(node: Node, labels: Labels, shape: Shape) -> Node:
 Meaning = Callable[[Sequence[Node], Apply, Any], Node]
 
 
-def _shown_again(node: Node, shape: Shape, axes: Shape) -> Node:
-    kept = tuple(a for a in range(len(shape)) if a not in axes)
-    return OPS["broadcast"].make((node,), shape=shape, axes=kept)
-
-
 def _softmax(args: Sequence[Node], x: Apply, dtype: Any) -> Node:
     (z,), axes = args, x.attrs["axes"]
     lse = OPS["logsumexp"].make((z,), axes=axes)
-    return apply(OPS["exp"], z - _shown_again(lse, z.shape, axes))
+    return apply(OPS["exp"], z - restore(lse, z.shape, axes))
 
 
 def _onehot(args: Sequence[Node], x: Apply, dtype: Any) -> Node:
@@ -177,8 +173,8 @@ def _attains(args: Sequence[Node], x: Apply, dtype: Any) -> Node:
     """1 at the extremum along ``axes``, shared evenly where elements tie."""
     (z,), axes = args, x.attrs["axes"]
     best = OPS[x.attrs["of"]].make((z,), axes=axes)
-    mask = cast(apply(OPS["equal"], z, _shown_again(best, z.shape, axes)), dtype)
-    return mask / _shown_again(OPS["sum"].make((mask,), axes=axes), z.shape, axes)
+    mask = cast(apply(OPS["equal"], z, restore(best, z.shape, axes)), dtype)
+    return mask / restore(OPS["sum"].make((mask,), axes=axes), z.shape, axes)
 
 
 def _excess(args: Sequence[Node], x: Apply, dtype: Any) -> Node:

@@ -24,3 +24,8 @@ class Algorithm(enum.Enum):
     SVD = "singular vectors"  #: (a) → u, singular values, descending, vᵀ, of any sign; attribute full
     SINGULAR_VALUES = "singular values"  #: (a) → the values alone
     INVERSE = "inverse"  #: (a) → a⁻¹
+
+    @property
+    def iterates(self) -> bool:
+        """Whether nobody knows beforehand how many steps it takes."""
+        return self in (Algorithm.EIGH, Algorithm.EIGENVALUES, Algorithm.SVD, Algorithm.SINGULAR_VALUES)

@@ -30,6 +30,7 @@ from gradc.optim.rules import (
     like,
     number,
     rule,
+    scalar,
     stored_in,
     total,
     updated,
@@ -47,10 +48,6 @@ def _same_tree(function: Callable[[Any], Any], params: Tree) -> Tree:
 
 def _copies(params: Tree) -> Tree:
     return _same_tree(copied, params)
-
-
-def _scalar(value: float, params: Tree) -> Any:
-    return np.full((), value)
 
 
 def _ratio(over: Any, under: Any) -> Any:
@@ -89,7 +86,7 @@ def prodigy(
     b1, b2 = betas
     return rule(
         _prodigy, ProdigyState, whole=True, wants=("params",),
-        start={"p0": _copies, "d": partial(_scalar, estim_lr0), "r": partial(_scalar, 0.0)},
+        start={"p0": _copies, "d": partial(scalar, estim_lr0), "r": partial(scalar, 0.0)},
         learning_rate=learning_rate, b1=b1, b2=b2, b3=b2**0.5 if beta3 is None else beta3, eps=eps, d0=estim_lr0,
         coefficient=estim_lr_coef, weight_decay=weight_decay, safeguard=safeguard_warmup,
     )  # fmt: skip
@@ -135,7 +132,7 @@ def dadapt_adamw(
     b1, b2 = betas
     return rule(
         _dadapt, DadaptState, whole=True, wants=("params",),
-        start={"d": partial(_scalar, estim_lr0), "r": partial(_scalar, 0.0)},
+        start={"d": partial(scalar, estim_lr0), "r": partial(scalar, 0.0)},
         learning_rate=learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay,
     )  # fmt: skip
 

@@ -328,6 +328,11 @@ def bias_correction(moment: Any, decay: Any, t: Any) -> Any:
     return moment / (1 - decay**t)
 
 
+def scalar(value: float, params: Tree) -> Any:
+    """A number of the state that is ``value`` before the first step."""
+    return np.full((), value)
+
+
 def counter() -> Any:
     """Steps taken before the first one."""
     return np.zeros((), np.int64)

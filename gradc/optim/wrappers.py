@@ -28,6 +28,7 @@ from gradc.optim.rules import (
     like,
     number,
     rule,
+    scalar,
     select,
     stored_in,
     updated,
@@ -547,17 +548,13 @@ def reduce_on_plateau(
     _at_least_one("patience", patience)
     _at_least_one("accumulation_size", accumulation_size)
     start = {
-        "scale": partial(_always, 1.0), "best_value": partial(_always, np.inf), "avg_value": partial(_always, 0.0),
+        "scale": partial(scalar, 1.0), "best_value": partial(scalar, np.inf), "avg_value": partial(scalar, 0.0),
         "plateau_count": _counter, "cooldown_count": _counter, "count": _counter,
     }  # fmt: skip
     return rule(
         _plateau, PlateauState, whole=True, wants=("value",), start=start, factor=factor, patience=patience, rtol=rtol,
         atol=atol, cooldown=cooldown, size=accumulation_size, min_scale=min_scale,
     )  # fmt: skip
-
-
-def _always(value: float, params: Tree) -> Any:
-    return np.full((), value)
 
 
 def _counter(params: Tree) -> Any:

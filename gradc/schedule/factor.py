@@ -16,11 +16,11 @@ from gradc.aval import Shape
 from gradc.ops.algorithm import Algorithm
 from gradc.schedule.touch import Touch, Touching
 
-#: Matrices of at most so many rows and columns are done side by side, each in a lane.
+#: The most rows and columns of matrices that are done side by side, each in a lane.
 MOST_ASIDE = 32
-#: Where that is Jacobi's method instead of one with fewer operations.
+#: The same of algorithms that iterate: side by side they are Jacobi's method, which takes more operations.
 MOST_ROTATED = 24
-#: And those of at most so many also where they are fewer than half of the lanes.
+#: The most rows and columns of matrices that are done side by side even if they fill less than half of the lanes.
 ALWAYS_ASIDE = 8
 
 
@@ -67,13 +67,11 @@ class Factor(Touching):
 def matrices_aside(algorithm: Algorithm, batch: int, shapes: Sequence[Shape], lanes: int) -> int:
     """How many matrices are worth doing side by side, if a vector has so many ``lanes``."""
     longest = max((n for shape in shapes for n in shape), default=0)
-    if batch < 2 or longest > (MOST_ROTATED if algorithm in _ITERATED else MOST_ASIDE):
+    if batch < 2 or longest > (MOST_ROTATED if algorithm.iterates else MOST_ASIDE):
         return 1
     return lanes if 2 * batch >= lanes or longest <= ALWAYS_ASIDE else 1
 
 
-#: algorithms that iterate
-_ITERATED = (Algorithm.EIGH, Algorithm.EIGENVALUES, Algorithm.SVD, Algorithm.SINGULAR_VALUES)
 _FLOPS: Mapping[Algorithm, Callable[[list[Shape]], float]] = {
     Algorithm.CHOLESKY: lambda shapes: shapes[0][0] ** 3 / 3,
     Algorithm.TRIANGULAR_SOLVE: lambda shapes: shapes[0][0] ** 2 * shapes[1][1],

@@ -39,10 +39,6 @@ def aside(s: Side) -> None:
     s.write(1, rows)
 
 
-def solve_tiles(work: Factor) -> Sequence[int]:
-    return work.sources[0].size, work.sources[1].size
-
-
 def solve_aside(s: Side) -> None:
     """B goes through the elimination with A: what is left is solved with the upper triangle."""
     transposed = dict(s.work.attrs)["transposed"]

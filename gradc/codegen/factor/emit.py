@@ -25,13 +25,9 @@ from gradc.codegen.factor.side import Side, is_tiny
 from gradc.codegen.factor.update import Update
 from gradc.codegen.ir import Function, Lanes, Module, Value, const
 from gradc.codegen.poll import looks, walking
-from gradc.codegen.target import Target
+from gradc.codegen.target import LINE, Target
 from gradc.ops.algorithm import Algorithm
 from gradc.schedule.factor import Factor
-
-#: Scratch begins at cache lines, and so does what programs ask for.
-LINE = 64
-
 
 Sizes = Callable[[Factor], Sequence[int]]
 
@@ -46,7 +42,6 @@ class Program:
     scratch: Sizes
     aside: Callable[[Side], None]
     tiles: Sizes
-    unrolls: bool = True  #: whether ``aside`` may be written out; not where it iterates
 
 
 PROGRAMS: Mapping[Algorithm, Program] = {
@@ -54,13 +49,13 @@ PROGRAMS: Mapping[Algorithm, Program] = {
     Algorithm.TRIANGULAR_SOLVE: Program(triangular.alone, triangular.scratch, triangular.aside, triangular.tiles),
     Algorithm.LU: Program(elimination.alone, elimination.scratch, elimination.aside, elimination.tiles),
     Algorithm.SOLVE: Program(
-        elimination.solve_alone, elimination.solve_scratch, elimination.solve_aside, elimination.solve_tiles
+        elimination.solve_alone, elimination.solve_scratch, elimination.solve_aside, triangular.tiles
     ),
     Algorithm.QR: Program(orthogonal.alone, orthogonal.scratch, orthogonal.aside, orthogonal.tiles),
-    Algorithm.EIGH: Program(symmetric.alone, symmetric.scratch, symmetric.aside, symmetric.tiles, False),
-    Algorithm.EIGENVALUES: Program(symmetric.alone, symmetric.scratch, symmetric.aside, symmetric.tiles, False),
-    Algorithm.SVD: Program(singular.alone, singular.scratch, singular.aside, singular.tiles, False),
-    Algorithm.SINGULAR_VALUES: Program(singular.alone, singular.scratch, singular.aside, singular.tiles, False),
+    Algorithm.EIGH: Program(symmetric.alone, symmetric.scratch, symmetric.aside, symmetric.tiles),
+    Algorithm.EIGENVALUES: Program(symmetric.alone, symmetric.scratch, symmetric.aside, symmetric.tiles),
+    Algorithm.SVD: Program(singular.alone, singular.scratch, singular.aside, singular.tiles),
+    Algorithm.SINGULAR_VALUES: Program(singular.alone, singular.scratch, singular.aside, singular.tiles),
     Algorithm.INVERSE: Program(
         elimination.inverse_alone, elimination.inverse_scratch, elimination.inverse_aside, elimination.inverse_tiles
     ),
@@ -69,7 +64,7 @@ PROGRAMS: Mapping[Algorithm, Program] = {
 
 def is_unrolled(work: Factor) -> bool:
     """Whether matrices are held in registers, and every loop is written out."""
-    return PROGRAMS[work.algorithm].unrolls and is_tiny(work)
+    return not work.algorithm.iterates and is_tiny(work)
 
 
 def is_aside(work: Factor) -> bool:
@@ -80,7 +75,8 @@ def is_aside(work: Factor) -> bool:
 def _places(work: Factor, target: Target) -> list[int]:
     """Where the pieces of scratch begin, in bytes, and last where they end.
 
-    Of matrices alone, the first is that of products; tiles are as large as whole stretches of lanes.
+    Each begins at a cache line.  Of matrices alone, the first is that of products; tiles are as large as whole
+    stretches of lanes.
     """
     program = PROGRAMS[work.algorithm]
     if is_aside(work):

@@ -6,17 +6,17 @@ Enters: work, and the number of the matrix in its batch.  Leaves: grids.  Start 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gradc.codegen import memory
-from gradc.codegen.factor.number import Index, Number, select
+from gradc.codegen.factor.number import Index, Number, absolute, fma, larger, select
 from gradc.codegen.factor.rows import Bench, Grid
 from gradc.codegen.factor.update import LARGE, Update
-from gradc.codegen.memory import LINE
 from gradc.codegen.poll import ACCESS, MACS
+from gradc.codegen.target import LINE
 from gradc.schedule.factor import Factor, Matrix
 
 
@@ -34,6 +34,21 @@ def _stride(work: Factor, columns: int) -> int:
     """From row to row it is an odd number of cache lines, so that columns do not fall into few sets of a cache."""
     in_line = LINE // np.dtype(work.dtype).itemsize
     return (-(-columns // in_line) | 1) * in_line
+
+
+def largest(m: Matrices, rows: Index, columns: Callable[[Number], Index]) -> tuple[Number, Number]:
+    """The largest size among the first ``columns`` of each row of the operand, and whether all of them are finite."""
+    b, (a, *_) = m.bench, m.sources
+
+    def step(i: Number, found: Sequence[Number]) -> Sequence[Number]:
+        def inner(j: Number, best: Sequence[Number]) -> list[Number]:
+            x = a[i, j]
+            return [larger(absolute(x), best[0]), fma(x, 0.0, best[1])]
+
+        return b.fold(0, columns(i), found, inner)
+
+    size, nothing = b.fold(0, rows, [b.number(0.0), b.number(0.0)], step)
+    return size, nothing.equals(0.0)
 
 
 @dataclass(frozen=True)

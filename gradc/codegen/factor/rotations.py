@@ -15,6 +15,7 @@ import numpy as np
 from gradc.codegen.factor.number import Index, Number, absolute, fma, larger, power_of_two, select, sqrt
 from gradc.codegen.factor.orthogonal import reflection
 from gradc.codegen.factor.rows import Bench, Chunk, Grid, Row
+from gradc.codegen.factor.update import named
 from gradc.codegen.ir import REGISTER, Function, Module
 from gradc.codegen.target import Target
 
@@ -36,7 +37,7 @@ class Rotations:
         """What waits is done: rotation t of a sequence is c·first + s·second and c·second − s·first of row t and the
         next, counted from where the sequence starts."""
         bench = w.bench
-        name = self._named(bench.f.module, "rotate", self._emit_sequences)
+        name = named(bench.f.module, self.dtype, "rotate", self._emit_sequences)
         pointers = (w.rows.pointer, w.cosines.pointer, w.sines.pointer, w.starts.pointer, w.counts.pointer)
         sizes = (w.rows.down, bench.index(w.rows.down) * w.step, w.cosines.down, w.number.get(), w.width)
         arguments = [f"ptr {p}" for p in pointers] + [bench.index(x).value.typed for x in sizes]
@@ -78,7 +79,7 @@ class Rotations:
     def reflect(self, g: Grid, rows: Index, v: Row, width: Index, tau: Number) -> None:
         """g[:rows, :width] times I − τ v vᵀ."""
         bench = g.bench
-        name = self._named(bench.f.module, "reflect", self._emit_reflect)
+        name = named(bench.f.module, self.dtype, "reflect", self._emit_reflect)
         sizes = ", ".join(bench.index(x).value.typed for x in (g.down, rows, width))
         bench.f.line(f"call void @{name}(ptr {g.pointer}, ptr {v.pointer}, {sizes}, {tau.value.typed})")
 
@@ -95,11 +96,6 @@ class Rotations:
                 row[chunk] = fma(along, v[chunk], row[chunk])
         f.finish()
 
-    def _named(self, module: Module, what: str, emit: Callable[[Module, str], None]) -> str:
-        name = f"factor.{what}.{self.dtype}"
-        if name not in module.functions:
-            emit(module, name)
-        return name
 
 
 class Waiting:

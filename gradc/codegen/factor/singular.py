@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradc.codegen.factor.matrices import Matrices, grid_elements
+from gradc.codegen.factor.matrices import Matrices, grid_elements, largest
 from gradc.codegen.factor.number import (
     Index,
     Number,
@@ -429,7 +429,8 @@ class _Bidiagonal:
 def alone(m: Matrices) -> None:
     b, w = m.bench, _Bidiagonal(m)
     n = w.columns
-    size, finite = _size(m)
+    height, width = m.work.sources[0].shape
+    size, finite = largest(m, height, lambda _: width)
     bad, scale = b.cell(~finite, "bool"), power_of_two(size)
     with b.when(finite):
         _load(m, w, scale)
@@ -449,21 +450,6 @@ def alone(m: Matrices) -> None:
                 values[k, 0] = w.d[k] / scale
         _write(m, w)
         m.fails_where(bad.get(), NO_CONVERGENCE)
-
-
-def _size(m: Matrices) -> tuple[Number, Number]:
-    """The largest size of an element, and whether all are finite."""
-    b, (a,), (rows, columns) = m.bench, m.sources, m.work.sources[0].shape
-
-    def step(i: Number, found: Sequence[Number]) -> Sequence[Number]:
-        def inner(j: Number, best: Sequence[Number]) -> list[Number]:
-            x = a[i, j]
-            return [larger(absolute(x), best[0]), fma(x, 0.0, best[1])]
-
-        return b.fold(0, columns, found, inner)
-
-    size, nothing = b.fold(0, rows, [b.number(0.0), b.number(0.0)], step)
-    return size, nothing.equals(0.0)
 
 
 def _load(m: Matrices, w: _Bidiagonal, scale: Number) -> None:

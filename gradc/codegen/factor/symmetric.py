@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradc.codegen.factor.matrices import Matrices, grid_elements
+from gradc.codegen.factor.matrices import Matrices, grid_elements, largest
 from gradc.codegen.factor.number import (
     Index,
     Number,
@@ -155,7 +155,7 @@ def alone(m: Matrices) -> None:
     d, e, tau, w = (Row(b, m.scratch[k], b.dtype) for k in range(2, 6))
     turn = Rotations(m.update.target, b.dtype)
     waiting = Waiting(turn, v, n if vectors is not None else 0, -1, m.grid(6, n), m.grid(7, n))
-    size, finite = _size(m, n)
+    size, finite = largest(m, n, lambda i: i + 1)
     bad, scale = b.cell(~finite, "bool"), power_of_two(size)
     with b.when(finite):
         _load(m, a, n, scale)
@@ -175,21 +175,6 @@ def alone(m: Matrices) -> None:
                 for j in b.range(0, n, b.lanes):
                     write_square(b, vectors, j, i, n, n, turned(b, v, i, j, n, n))
         m.fails_where(bad.get(), NO_CONVERGENCE)
-
-
-def _size(m: Matrices, n: int) -> tuple[Number, Number]:
-    """The largest size in the lower triangle, and whether all of it is finite."""
-    b, (a,) = m.bench, m.sources
-
-    def step(i: Number, found: Sequence[Number]) -> Sequence[Number]:
-        def inner(j: Number, best: Sequence[Number]) -> list[Number]:
-            x = a[i, j]
-            return [larger(absolute(x), best[0]), fma(x, 0.0, best[1])]
-
-        return b.fold(0, i + 1, found, inner)
-
-    size, nothing = b.fold(0, n, [b.number(0.0), b.number(0.0)], step)
-    return size, nothing.equals(0.0)
 
 
 def _load(m: Matrices, a: Grid, n: int, scale: Number) -> None:

@@ -31,6 +31,14 @@ FEW = 2
 Element = Callable[[int, Number], Number]
 
 
+def named(module: Module, dtype: str, what: str, emit: Callable[[Module, str], None]) -> str:
+    """The function of a module that does ``what``, emitted when it is first asked for."""
+    name = f"factor.{what}.{dtype}"
+    if name not in module.functions:
+        emit(module, name)
+    return name
+
+
 @dataclass(frozen=True)
 class Update:
     """The functions of modules for matrices of ``dtype``; each call takes scratch of `pack_elements`, ``pack``."""
@@ -61,7 +69,7 @@ class Update:
     ) -> None:
         """c[:m, :n] += sign · a[:m, :k] · b[:k, :n]; if ``half``, elements left of the diagonal need not be right."""
         bench = c.bench
-        name = self._named(bench.f.module, "product", self._emit_product)
+        name = named(bench.f.module, self.dtype, "product", self._emit_product)
         pointers = ", ".join(f"ptr {p}" for p in (c.pointer, a.pointer, b.pointer, pack))
         sizes = (c.down, a.down, a.along, b.down, m, n, k, int(half))
         scalars = ", ".join(bench.index(x).value.typed for x in sizes)
@@ -77,16 +85,10 @@ class Update:
         """
         bench = x.bench
         emit = self._emit_unit_solve if unit else self._emit_plain_solve
-        name = self._named(bench.f.module, "solve.unit" if unit else "solve", emit)
+        name = named(bench.f.module, self.dtype, "solve.unit" if unit else "solve", emit)
         pointers = ", ".join(f"ptr {p}" for p in (left.pointer, x.pointer, pack))
         scalars = ", ".join(bench.index(v).value.typed for v in (left.down, left.along, x.down, m, n))
         bench.f.line(f"call void @{name}({pointers}, {scalars})")
-
-    def _named(self, module: Module, what: str, emit: Callable[[Module, str], None]) -> str:
-        name = f"factor.{what}.{self.dtype}"
-        if name not in module.functions:
-            emit(module, name)
-        return name
 
     # -- the product -------------------------------------------------------------------------------------------------
     def _emit_product(self, module: Module, name: str) -> None:

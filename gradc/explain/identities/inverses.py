@@ -35,10 +35,6 @@ def is_inverse(x: Formula) -> bool:
     return isinstance(x, Apply) and x.name == "inv"
 
 
-def is_unit(x: Formula) -> bool:
-    return isinstance(x, Apply) and x.name == "unit"
-
-
 def determinant(a: Formula) -> Formula:
     return apply("det", (a,), a.shape[:-2])
 

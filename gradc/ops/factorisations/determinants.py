@@ -34,6 +34,7 @@ from gradc.ops.factorisations.matrices import (
     product,
     row_and_column,
     rows_at,
+    square,
     turned,
 )
 from gradc.ops.factorisations.systems import adjugate, inverse
@@ -94,11 +95,6 @@ def _products_without(s: Array) -> Array:
     """∏ over k ≠ i of sₖ."""
     n = s.shape[-1]
     return np.prod(np.where(np.eye(n, dtype=bool), 1, s[..., None, :]), axis=-1)
-
-
-def _cofactor_infer(a: Aval) -> Aval:
-    must_be_square(a)
-    return Aval(a.shape, a.dtype)
 
 
 def _cofactor_numpy(a: Array) -> Array:
@@ -196,7 +192,7 @@ register(
     Op(
         name="cofactor",
         kind=Kind.WHOLE,
-        infer=_cofactor_infer,
+        infer=square,
         numpy=_cofactor_numpy,
         sympy=of_each(lambda S, a: adjugate(S, a)[0].T),
         jvp=_cofactor_jvp,

@@ -27,9 +27,10 @@ from gradc.ops.factorisations.matrices import (
     finite_unless_told,
     identity,
     must_be_matrices,
-    must_be_square,
     must_fit,
     product,
+    square,
+    square_or_failing,
     summed,
     symmetric_from_below,
     turned,
@@ -108,11 +109,6 @@ register(
 # -- exponential -------------------------------------------------------------------------------------------------------
 
 
-def _expm_infer(a: Aval) -> Aval:
-    must_be_square(a)
-    return Aval(a.shape, a.dtype)
-
-
 def _expm_numpy(a: Array) -> Array:
     found = np.empty_like(a)
     for index in np.ndindex(*a.shape[:-2]):
@@ -153,7 +149,7 @@ register(
     Op(
         name="expm",
         kind=Kind.WHOLE,
-        infer=_expm_infer,
+        infer=square,
         numpy=_expm_numpy,
         jvp=_expm_jvp,
         batch=batch_all,
@@ -228,11 +224,6 @@ def _same_shape(x: Aval, c: Aval, check: bool) -> Aval:
     return _slope_infer(x, c)
 
 
-def _sqrtm_infer(a: Aval, check: bool) -> Aval:
-    must_be_square(a)
-    return Aval(a.shape, a.dtype)
-
-
 def _roots(xp: Any, w: Any, eps: float) -> Any:
     """√w, 0 of what is 0 to rounding, NaN of what is less."""
     slack = w.shape[-1] * eps * xp.max(xp.abs(w), axis=-1, keepdims=True)
@@ -273,7 +264,7 @@ register(
     Op(
         name="sqrtm",
         kind=Kind.WHOLE,
-        infer=_sqrtm_infer,
+        infer=square_or_failing,
         numpy=_sqrtm_numpy,
         jvp=_sqrtm_jvp,
         batch=batch_all,

@@ -39,6 +39,17 @@ def must_be_square(a: Aval) -> None:
         refuse(f"the matrices of {a.shape} are not square")
 
 
+def square(a: Aval) -> Aval:
+    """The shape rule of what makes square matrices of such."""
+    must_be_square(a)
+    return Aval(a.shape, a.dtype)
+
+
+def square_or_failing(a: Aval, check: bool) -> Aval:
+    """The same of what may fail, which ``check`` asks to be told of."""
+    return square(a)
+
+
 def must_fit(a: Aval, b: Aval) -> None:
     """Square matrices ``a``, and right-hand sides ``b`` of as many rows, with the same leading axes."""
     must_be_square(a)

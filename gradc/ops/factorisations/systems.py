@@ -23,11 +23,11 @@ from gradc.ops.factorisations.matrices import (
     finite_unless_told,
     identity,
     inverted,
-    must_be_square,
     must_fit,
     of_each,
     product,
     rows_at,
+    square_or_failing,
     summed,
     turned,
 )
@@ -140,11 +140,6 @@ register(
 # -- inverse -----------------------------------------------------------------------------------------------------------
 
 
-def _inverse_infer(a: Aval, check: bool) -> Aval:
-    must_be_square(a)
-    return Aval(a.shape, a.dtype)
-
-
 def _inverse_numpy(a: Array, check: bool) -> Array:
     (found,) = each_or_nan(lambda x: (np.linalg.inv(x),), SINGULAR, check, ((a.shape[-2:], a.dtype),), a)
     return found
@@ -170,7 +165,7 @@ register(
     Op(
         name="inv",
         kind=Kind.WHOLE,
-        infer=_inverse_infer,
+        infer=square_or_failing,
         numpy=_inverse_numpy,
         sympy=of_each(_inverse_sympy),
         jvp=_inverse_jvp,

@@ -28,10 +28,10 @@ from gradc.ops.factorisations.matrices import (
     below,
     diagonals,
     finite_unless_told,
-    must_be_square,
     must_fit,
     of_each,
     product,
+    square_or_failing,
     summed,
     symmetric_from_below,
     turned,
@@ -43,11 +43,6 @@ from gradc.ops.record import Kind, Op, Sample, register
 Array = np.ndarray[Any, Any]
 
 # -- Cholesky ----------------------------------------------------------------------------------------------------------
-
-
-def _cholesky_infer(a: Aval, check: bool) -> Aval:
-    must_be_square(a)
-    return Aval(a.shape, a.dtype)
 
 
 def _cholesky_numpy(a: Array, check: bool) -> Array:
@@ -105,7 +100,7 @@ register(
     Op(
         name="cholesky",
         kind=Kind.WHOLE,
-        infer=_cholesky_infer,
+        infer=square_or_failing,
         numpy=_cholesky_numpy,
         sympy=of_each(_cholesky_sympy),
         jvp=_cholesky_jvp,
