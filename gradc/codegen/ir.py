@@ -10,6 +10,7 @@ The text route is used instead of llvmlite.ir because it is several times faster
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -430,8 +431,8 @@ class Lanes:
 
     # -- narrow floats ---------------------------------------------------------------------------------------------
     def _narrowed(self, x: Value, dtype: str) -> Value:
-        """A number rounded to a narrow float, halves to even; by way of float32, but float16 from float64 at once."""
-        if x.dtype == "float64" and dtype == "float16":
+        """A number rounded to a narrow float, halves to even; float64 at once, integers by way of float32."""
+        if x.dtype == "float64":
             x = self._to_odd(x)
         elif x.dtype != "float32":
             x = self.convert(x, "float32")
@@ -473,7 +474,7 @@ class Lanes:
         bits, back = self.bitcast(near, "uint32"), self.convert(near, "float64")
         towards_zero = self.select(self.gt(self.abs(back), self.abs(x)), self.sub(bits, 1), bits)
         odd = self.bitcast(self.or_(towards_zero, 1), "float32")
-        inexact = self.and_(self.ne(back, x), self.lt(self.abs(x), 65536.0))
+        inexact = self.and_(self.ne(back, x), self.lt(self.abs(x), math.inf))
         return self.select(inexact, odd, near)
 
     def truncated(self, x: Value) -> Value:
