@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 import gradc as gc
-from gradc import data
 from gradc.codegen.target import Target
 from gradc.explain.page import Page
 from gradc.explain.text import TextPrinter
@@ -290,7 +289,7 @@ def names_page() -> str:
     ]
     for title, module in (("gc", gc), ("gc.tree", gc.tree), ("gc.nn", gc.nn), ("gc.optim", gc.optim),
                           ("gc.linalg", gc.linalg), ("gc.random", gc.random), ("gc.special", gc.special),
-                          ("gc.sparse", gc.sparse), ("gc.scipy", gc.scipy), ("gc.data", data)):  # fmt: skip
+                          ("gc.sparse", gc.sparse), ("gc.scipy", gc.scipy), ("gc.data", gc.data)):  # fmt: skip
         text += [f"## {title}\n", "| name | what |", "| --- | --- |"]
         for name in sorted(module.__all__, key=lambda n: (n[0].isupper(), n)):
             if callable(value := getattr(module, name)):

@@ -80,7 +80,7 @@ _LATER = {
          "fixed_point", "linear_solve", "minimize", "odeint", "root"), "gradc.solve"),
 }  # fmt: skip
 #: Namespaces that are loaded on first use.
-_SPACES = ("linalg", "optim", "random", "scipy", "sparse")
+_SPACES = ("data", "linalg", "optim", "random", "scipy", "sparse")
 
 
 def __getattr__(name: str) -> Any:
@@ -134,6 +134,7 @@ __all__ = [
     "custom_derivative",
     "custom_linear_solve",
     "custom_root",
+    "data",
     "explain",
     "fixed_point",
     "fori_loop",

@@ -571,9 +571,9 @@ def here() -> str:
 
 
 def describe(node: Node) -> str:
-    """A traced value in a message: its aval and where it was made."""
-    if node.op.name == "constant" and node.aval.weak:
-        return f"the Python number {node.attrs['value']}"
+    """A value in a message: its aval and where it was made."""
+    if node.op.name == "constant":
+        return f"the Python number {node.attrs['value']}" if node.aval.weak else f"a constant array ({node.aval})"
     made = f", made at {node.where} in {node.where.function}" if node.where and node.op.name != "input" else ""
     name = node.attrs.get("name") if node.op.name == "input" else variable(user_frame(), node)
     return f"{'traced array ' + repr(name) if name else 'a traced array'} ({node.aval}{made})"

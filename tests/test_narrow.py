@@ -77,9 +77,11 @@ def test_float32_is_rounded_as_numpy_rounds(dtype, lanes):
     assert same_bits(gc.jit(lambda x: x.astype(dtype))(numbers), expected)
 
 
-@pytest.mark.parametrize("source", ["float64", "int64", "int32", "int16", "int8", "uint8", "uint64", "bool", "other"])
+@pytest.mark.parametrize(
+    "source", ["float64", "int64", "int32", "int16", "int8", "uint8", "uint32", "uint64", "bool", "other"]
+)
 def test_every_other_dtype_is_rounded_as_numpy_rounds(dtype, source):
-    """float64 becomes either in one rounding, as their packages have it."""
+    """float64 and integers become either in one rounding, as their packages have it."""
     random = np.random.default_rng(1)
     if source == "other":
         numbers = every(F16 if dtype == BF16 else BF16)
@@ -92,6 +94,9 @@ def test_every_other_dtype_is_rounded_as_numpy_rounds(dtype, source):
     else:
         numbers = random.integers(np.iinfo(source).min, np.iinfo(source).max, 4000, source, endpoint=True)
         numbers = np.concatenate([numbers, numbers >> random.integers(0, np.iinfo(source).bits, 4000).astype(source)])
+        halves = (np.array([0x101, 0x103, 0x1FF], np.uint64) << np.arange(55, dtype=np.uint64)[:, None]).ravel()
+        near = np.concatenate([halves - np.uint64(1), halves, halves + np.uint64(1)])
+        numbers = np.concatenate([numbers, near.astype(source), -near.astype(source)])
     with np.errstate(all="ignore"):
         expected = numbers.astype(np.float32).astype(dtype) if source == "other" else numbers.astype(dtype)
     assert same_bits(gc.jit(lambda x: x.astype(dtype))(numbers), expected)

@@ -22,6 +22,7 @@ from tests.namespace_harness import leaf, same, traced
 
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((3, 4))
+FIRST_ROW = np.eye(3)[:, :1] * np.ones((3, 4))
 B = RNG.standard_normal((2, 3, 4))
 V = RNG.standard_normal(5)
 SQUARE = RNG.standard_normal((4, 4))
@@ -534,6 +535,7 @@ ERRORS: list[tuple[Callable[[Node], Any], type[Exception], str]] = [
     (lambda x: gnp.average(x, axis=1, weights=[1, -1, 0, 0]), ZeroDivisionError, "sum up to 0"),
     (lambda x: gnp.average(x, 0, np.eye(3, 4)), ZeroDivisionError, "sum up to 0"),
     (lambda x: gnp.quantile(x, 0.5, method="inverted_cdf", weights=0 * A), ValueError, "not all 0"),
+    (lambda x: gnp.quantile(x, 0.5, 1, method="inverted_cdf", weights=FIRST_ROW), ValueError, "in any line"),
     (lambda x: gnp.histogram([1, np.nan]), ValueError, "must be finite; give range"),
     (lambda x: gnp.histogram_bin_edges([[1, np.inf]]), ValueError, "must be finite; give range"),
     (lambda x: gnp.histogramdd([[1, np.nan], [2.0, 3]]), ValueError, "must be finite; give range"),

@@ -224,3 +224,13 @@ def test_normal_numbers_between_far_bounds_are_near_the_nearer(low, high, dtype)
     beyond = np.abs(found.astype(float)) - near
     assert np.all(np.sign(found) == np.sign(low + high)) and beyond.min() > 0
     assert beyond.max() < max(-np.log(1e-9) / near, 2 * near * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize(
+    ("bound", "dtype"), [(38.0, "float64"), (14.0, "float32"), (8.0, "float16"), (60.0, "float16")]
+)
+def test_normal_numbers_that_rounding_puts_on_their_bound_move_with_it(bound, dtype):
+    """The mean's slope is 1 − 1/a² and less: E[x] = a + 1/a − 2/a³ + …"""
+    mean = lambda a: np.mean(R.truncated_normal(R.key(3), a, np.inf, (500,), dtype).astype("float64"))
+    slope = gc.grad(mean)(np.asarray(bound, dtype))
+    assert 1 - 3 / bound**2 < slope < 1 + 1e-3

@@ -221,12 +221,16 @@ def test_every_status_has_words_of_its_own(kind: type[Status]) -> None:
         assert found.message == [status.words for status in kind] and found.success.tolist() == [s == 0 for s in kind]
 
 
+ONES = np.ones(2)
+
 #: x(a) at a = 0, where there is no derivative: a multiple solution, or none
 STUCK = {
     "minimum": lambda a: gc.minimize(lambda x: (x - a) ** 4, a * 0).x,
     "root": lambda a: gc.root(lambda x: (x - a) ** 3, a * 0).x,
     "fixed point": lambda a: gc.fixed_point(lambda x: x + (x - a) ** 3, a * 0).x,
     "failure": lambda a: gc.root(lambda x: x**2 + 1 + a**2, 1.0).x,
+    "linear": lambda a: gc.linear_solve(lambda v: a**2 * v, 1.0).x,
+    "linear, of a batch": lambda a: gc.vmap(lambda b: gc.linear_solve(lambda v: a**2 * v, b, "gmres").x)(ONES).sum(),
 }
 
 

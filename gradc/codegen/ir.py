@@ -431,11 +431,12 @@ class Lanes:
 
     # -- narrow floats ---------------------------------------------------------------------------------------------
     def _narrowed(self, x: Value, dtype: str) -> Value:
-        """A number rounded to a narrow float, halves to even; float64 at once, integers by way of float32."""
-        if x.dtype == "float64":
-            x = self._to_odd(x)
-        elif x.dtype != "float32":
-            x = self.convert(x, "float32")
+        """A number rounded once to a narrow float, halves to even; float16 ends where float32 holds every integer."""
+        if x.is_float or x.bits < 32 or dtype == "float16":
+            wide = x
+        else:
+            wide = self.convert(self._sticky(x) if x.bits == 64 else x, "float64")
+        x = self._to_odd(wide) if wide.dtype == "float64" else self.convert(wide, "float32")
         with self.strict():
             bits = self.half_rounded(x) if dtype == "float16" else self.brain_rounded(self.bitcast(x, "uint32"))
         return Value(self.bitcast(bits, "float32").ref, dtype, x.lanes)
@@ -467,6 +468,16 @@ class Lanes:
         near = self.select(self.lt(size, 0x38800000), tiny, near)
         near = self.select(self.gt(size, 0x7F800000), self.and_(self.or_(size, 0x400000), 0xFFFFE000), near)
         return self.or_(near, self.and_(bits, 0x80000000))
+
+    def _sticky(self, x: Value) -> Value:
+        """An integer of 64 bits that float64 holds: beyond ±2⁵³ the last twelve bits become one, set if any was."""
+        last = self.and_(x, 0xFFF)
+        any_set = self.and_(self.shr(self.add(last, 0xFFF), 1), 0x800)
+        short = self.or_(self.xor(x, last), any_set)
+        beyond = self.gt(x, 2**53)
+        if x.is_signed:
+            beyond = self.or_(beyond, self.lt(x, -(2**53)))
+        return self.select(beyond, short, x)
 
     def _to_odd(self, x: Value) -> Value:
         """A float64 as float32, rounded to odd: to round that again is to round once (Boldo, Melquiond 2008)."""

@@ -49,8 +49,7 @@ def pull_implicit(
     solver, operands = _system(node, rule)
     dual = solver.rule.transposed.solved(operands, [or_zeros(c, like) for c, like in zip(reaching, x, strict=True)])
     found = _pulled_map(_told(rule, consts, x), consts, x, moves, [-y for y in dual], pull)
-    if isinstance(rule, RootRule):
-        found = _failing(rule, consts, x, found, dual, pull)
+    found = _failing(rule, consts, x, found, dual, pull)
     if isinstance(rule, LinearRule):
         return [*found, *(y if m else None for y, m in zip(dual, moves[len(consts) :], strict=True))]
     return [*found, *[None] * (len(node.args) - len(consts))]
@@ -105,9 +104,9 @@ def _pulled_map(
 
 
 def _failing(
-    rule: RootRule, consts: Sequence[Node], x: Sequence[Node], found: Maybe, dual: Sequence[Node], pull: Pull
+    rule: ImplicitRule, consts: Sequence[Node], x: Sequence[Node], found: Maybe, dual: Sequence[Node], pull: Pull
 ) -> list[Node | None]:
-    """``found``, and NaN where λ is not finite: where ∂f/∂p is 0 a product with it would be 0, as if x stood still."""
+    """``found``, and NaN where λ is not finite: a product of that with a ∂f/∂p of 0 is 0, as if x stood still."""
     lost = [dsl.where(dsl.isfinite(y), full(y.shape, 0.0, y.dtype), dsl.nan) for y in dual]
     carried = _pulled_map(rule.spread, consts, x, [y is not None for y in found], lost, pull)
     return [y if y is None or c is None else y + c for y, c in zip(found, carried, strict=True)]

@@ -2,7 +2,8 @@
 
 Enters: a graph with nodes whose results solve linear equations (`gradc.ops.implicit`).  Leaves: the graph with A, which
 is the derivative of the products, and its inverse in their place, where x is one vector or one number.  What a search
-tells besides stays a result of the search.
+tells besides stays a result of the search.  That a value is NaN where its search failed goes unsaid: a formula does not
+tell where it has no value.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from gradc.node import Node
 from gradc.ops.control import by_results, item, result_count
 from gradc.ops.factorisations.systems import solve
 from gradc.ops.implicit import LinearRule, implicit_rule_of
-from gradc.passes import LINEAR, run_passes
+from gradc.passes import LINEAR, failures_unsaid, run_passes
 from gradc.passes.rules import mapped
 
 
 def systems_to_read(graph: Graph) -> Graph:
-    """Solutions of linear systems by the inverse of their matrix."""
+    """Solutions of linear systems by the inverse of their matrix, as if every search succeeded."""
+    graph = failures_unsaid(graph)
     if not any(isinstance(implicit_rule_of(node), LinearRule) for node in graph.nodes):
         return graph
     return mapped(graph, by_results(_results))

@@ -298,16 +298,23 @@ def _picked(ordered: Node, at: Node, lead: Shape) -> Node:
 def _weights_in_front(name: str, w: Node, x: Node, axes: Shape, axis: Axes, method: str) -> Node:
     if method != "inverted_cdf":
         raise ValueError(f"{here()}: {name}: only method='inverted_cdf' takes weights, got {method!r}")
-    if w.op.name == "constant" and (w.attrs["value"] < 0).any():
-        raise ValueError(f"{here()}: {name}: weights must not be negative")
-    if w.op.name == "constant" and w.size and not (np.isfinite(w.attrs["value"]).all() and w.attrs["value"].any()):
-        raise ValueError(f"{here()}: {name}: weights must be finite and not all 0")
-    if w.shape == x.shape:
-        return _in_front(w, axes)
-    if axis is None or w.shape != tuple(x.shape[k] for k in axes):
+    whole = w.shape == x.shape
+    if not whole and (axis is None or w.shape != tuple(x.shape[k] for k in axes)):
         raise ShapeError(f"{here()}: {name}: weights of shape {w.shape} do not fit {describe(x)} along axis {axis!r}")
+    if w.op.name == "constant":
+        _refuse_weights(name, w.attrs["value"], axes if whole else tuple(range(w.ndim)))
+    if whole:
+        return _in_front(w, axes)
     line = reshaped(w, (w.size, *(1,) * (x.ndim - len(axes))))
     return FUNCTIONS["broadcast_to"](line, _in_front(x, axes).shape)
+
+
+def _refuse_weights(name: str, weights: np.ndarray[Any, Any], axes: Shape) -> None:
+    """Raise where known weights are negative, not finite, or all 0 in one line along ``axes``."""
+    if (weights < 0).any():
+        raise ValueError(f"{here()}: {name}: weights must not be negative")
+    if not (np.isfinite(weights).all() and weights.any(axes).all()):
+        raise ValueError(f"{here()}: {name}: weights must be finite and not all 0 in any line of elements")
 
 
 def _weighted(line: Node, weights: Node, parts: Node, skip: bool) -> Node:

@@ -49,15 +49,30 @@ class ImplicitRule(BodyRule):
 
     kind = "implicit"
 
-    def __init__(self, title: str, count: int, make_map: Callable[[], Graph]):
+    def __init__(
+        self, title: str, count: int, make_map: Callable[[], Graph], make_spread: Callable[[], Graph] | None
+    ):  # fmt: skip
         super().__init__(title)
         self.count = count
-        self._make_map = make_map
+        self._make_map, self._make_spread = make_map, make_spread
 
     @cached_property
     def map(self) -> Graph:
         """What of consts and x is 0, or b."""
         return self._make_map()
+
+    @cached_property
+    def spread(self) -> Graph:
+        """What is like x, of (consts, x), and reads each element of the consts for each of x, in an example of a batch.
+
+        Its transpose carries a failure from whatever part of x it struck to all of the consts.
+        """
+        if self._make_spread is not None:
+            return self._make_spread()
+        inputs = self.map.inputs
+        consts = [dsl.sum(c) for c in inputs[: len(inputs) - self.count] if c.aval.is_float]
+        zero = (full(y.shape, 0.0, y.dtype) for y in self.map.outputs)
+        return self.map.replace(outputs=tuple(sum((c.astype(z.dtype) for c in consts), z) for z in zero))
 
     @abstractmethod
     def consts_of(self, operands: Sequence[Any]) -> Sequence[Any]:
@@ -73,9 +88,9 @@ class LinearRule(ImplicitRule):
 
     def __init__(
         self, title: str, count: int, make_map: Callable[[], Graph], make_transposed: Callable[[], LinearSolver],
-        make_again: Callable[[], LinearSolver] | None = None,
+        make_again: Callable[[], LinearSolver] | None = None, make_spread: Callable[[], Graph] | None = None,
     ):  # fmt: skip
-        super().__init__(title, count, make_map)
+        super().__init__(title, count, make_map, make_spread)
         self._make_transposed = make_transposed
         self._make_again = make_again
 
@@ -95,7 +110,10 @@ class LinearRule(ImplicitRule):
     def over(self, of_graph: Callable[[Graph], Graph], of_solver: Callable[[LinearSolver], LinearSolver]) -> LinearRule:
         """The rule with another graph in place of the map, and other solvers."""
         again = None if self._make_again is None else lambda: of_solver(_there(self.again))
-        return LinearRule(self.title, self.count, lambda: of_graph(self.map), lambda: of_solver(self.transposed), again)
+        return LinearRule(
+            self.title, self.count, lambda: of_graph(self.map), lambda: of_solver(self.transposed), again,
+            lambda: of_graph(self.spread),
+        )  # fmt: skip
 
     def widened(self, widen: Callable[[Graph], Graph]) -> LinearRule:
         return self.over(widen, lambda solver: solver.widened(widen))
@@ -116,22 +134,9 @@ class RootRule(ImplicitRule):
         self, title: str, count: int, guesses: int, make_map: Callable[[], Graph],
         make_tangent: Callable[[], LinearSolver], make_spread: Callable[[], Graph] | None = None,
     ):  # fmt: skip
-        super().__init__(title, count, make_map)
+        super().__init__(title, count, make_map, make_spread)
         self.guesses = guesses
-        self._make_tangent, self._make_spread = make_tangent, make_spread
-
-    @cached_property
-    def spread(self) -> Graph:
-        """What is like x, of (consts, x), and reads each element of the consts for each of x, in an example of a batch.
-
-        Its transpose carries a failure from whatever part of x it struck to all of the consts.
-        """
-        if self._make_spread is not None:
-            return self._make_spread()
-        inputs = self.map.inputs
-        consts = [dsl.sum(c) for c in inputs[: len(inputs) - self.count] if c.aval.is_float]
-        zero = (full(y.shape, 0.0, y.dtype) for y in self.map.outputs)
-        return self.map.replace(outputs=tuple(sum((c.astype(z.dtype) for c in consts), z) for z in zero))
+        self._make_tangent = make_tangent
 
     @cached_property
     def tangent(self) -> LinearSolver:

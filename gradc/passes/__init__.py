@@ -28,7 +28,7 @@ from gradc.passes.join_calls import join_calls
 from gradc.passes.prune import prune
 from gradc.passes.quotients import quotients
 from gradc.passes.share import share
-from gradc.passes.simplify import simplify, simplify_to_read
+from gradc.passes.simplify import failures_unsaid, simplify, simplify_to_read
 from gradc.passes.stabilise import stabilise
 from gradc.passes.together import sharing, together
 from gradc.passes.unfold import unfold
@@ -103,7 +103,8 @@ def _unfolds(node: Node) -> bool:
 
 __all__ = [
     "FORWARD", "LINEAR", "LOWERING", "PASSES", "PIPELINE", "SMOOTH", "Observe", "Pass", "accumulate", "apply",
-    "away_from_kinks", "cse", "dce", "drop_even_parts", "even_parts", "expand", "expand_all", "fold", "hoist", "inline",
-    "inline_once", "inline_to_read", "join", "join_calls", "looked_into", "lowering", "prune", "quotients",
-    "run_passes", "share", "simplify", "simplify_to_read", "stabilise", "together", "unfold", "verify", "write_out",
+    "away_from_kinks", "cse", "dce", "drop_even_parts", "even_parts", "expand", "expand_all", "failures_unsaid",
+    "fold", "hoist", "inline", "inline_once", "inline_to_read", "join", "join_calls", "looked_into", "lowering",
+    "prune", "quotients", "run_passes", "share", "simplify", "simplify_to_read", "stabilise", "together", "unfold",
+    "verify", "write_out",
 ]  # fmt: skip

@@ -14,8 +14,10 @@ from gradc.graph import Graph
 from gradc.node import FUNCTIONS, OPS, Node
 from gradc.ops.contraction import guarded
 from gradc.ops.elementwise import apply, broadcast_to, cast
+from gradc.ops.implicit import implicit_rule_of
 from gradc.ops.leaves import full
 from gradc.ops.ranges import Hazard, Zeros, is_zero, range_of
+from gradc.ops.record import Kind
 from gradc.passes.fold import splat_value
 from gradc.passes.rules import Rule, apply_rules
 
@@ -30,9 +32,43 @@ def simplify_to_read(graph: Graph) -> Graph:
     return apply_rules(graph, RULES_TO_READ)
 
 
+def failures_unsaid(graph: Graph) -> Graph:
+    """The graph as if every search succeeded: what says that a result is NaN where it did not, is left out."""
+    return apply_rules(graph, {"where": (unless_failed,)})
+
+
 def _is(node: Node, value: float) -> bool:
     held = splat_value(node)
     return held is not None and held.item() == value and not (value == 0 and np.signbit(held))
+
+
+# -- failures of searches ----------------------------------------------------------------------------------------------
+
+
+def unless_failed(node: Node) -> Node | None:
+    """where(a search succeeded, y, NaN) = y to a reader."""
+    succeeded, value, otherwise = node.args
+    held = splat_value(otherwise)
+    failing = held is not None and held.dtype.kind == "f" and bool(np.isnan(held))
+    return value if failing and _is_success(succeeded) else None
+
+
+def _is_success(mask: Node) -> bool:
+    """Whether a mask asks how a search ended: its status, or whether what it found is finite."""
+    mask = _unmoved(mask)
+    return mask.op.name in ("equal", "isfinite") and any(map(_is_of_a_search, mask.args))
+
+
+def _is_of_a_search(node: Node) -> bool:
+    node = _unmoved(node)
+    return node.op.kind is Kind.ITEM and implicit_rule_of(node.args[0]) is not None
+
+
+def _unmoved(node: Node) -> Node:
+    """What a node shows in another shape, or with the other sign."""
+    while node.op.repeats or node.op.name in ("reshape", "transpose", "negative"):
+        node = node.args[0]
+    return node
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------
@@ -60,23 +96,6 @@ def surely_plain(node: Node) -> Node | None:
 def zero_times(node: Node) -> Node | None:
     """What stays 0 whatever it meets, and is 0 everywhere."""
     return full(node.shape, 0, node.dtype) if any(map(is_zero, node.args)) else None
-
-
-def failure_unsaid(node: Node) -> Node | None:
-    """x + (0, or NaN where something fails) = x to a reader: a formula does not say where it has no value."""
-    for x, y in (node.args, node.args[::-1]):
-        if _only_fails(y):
-            return x
-    return None
-
-
-def _only_fails(node: Node) -> bool:
-    """Whether a value is made of nothing but choices of 0 or NaN."""
-    if node.op.name == "where":
-        failing = splat_value(node.args[2])
-        return _is(node.args[1], 0) and failing is not None and bool(np.isnan(failing))
-    carries = node.op.repeats or node.op.name in ("add", "sum", "reshape")
-    return carries and all(map(_only_fails, node.args))
 
 
 def over_one(node: Node) -> Node | None:
@@ -359,6 +378,5 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "min": (sum_over_nothing,),
 }
 RULES_TO_READ = RULES | {
-    "add": (*RULES["add"], failure_unsaid),
     "multiply": (times_one, over_reciprocal, sign_out_of_product, square_of_itself),
 }

@@ -114,11 +114,18 @@ def truncated_normal(key: ArrayLike, lower: ArrayLike, upper: ArrayLike, shape: 
     words, ends = words_of(key, "truncated_normal"), (known_number(lower), known_number(upper))
     central = None not in ends and not _is_far(*ends, target)
     found = (_centrally if central else _between_any)(words, low, high)
-    inside = [
-        FUNCTIONS["nextafter"](FUNCTIONS["stop_gradient"](bound), target.type(towards))
-        for bound, towards in ((low, math.inf), (high, -math.inf))
-    ]  # rounding must not leave the open interval
-    return apply(OPS["minimum"], apply(OPS["maximum"], found, inside[0]), inside[1])
+    first, last = _just_inside(low, math.inf), _just_inside(high, -math.inf)
+    return apply(OPS["minimum"], apply(OPS["maximum"], found, first), last)
+
+
+def _just_inside(bound: Node, towards: float) -> Node:
+    """The number after a bound, for rounding must not leave the open interval; it moves as the bound does."""
+    where, stop = FUNCTIONS["where"], FUNCTIONS["stop_gradient"]
+    held = stop(bound)
+    after = FUNCTIONS["nextafter"](held, bound.dtype.type(towards))
+    finite = FUNCTIONS["isfinite"](held)
+    moved: Node = where(finite, bound, 0) + where(finite, after - held, after)
+    return moved
 
 
 def _is_far(low: Any, high: Any, dtype: np.dtype[Any]) -> Any:
