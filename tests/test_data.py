@@ -66,7 +66,15 @@ def test_malignant_is_one():
     assert radius[labels == 1].mean() > radius[labels == 0].mean()
 
 
-@pytest.mark.parametrize("load", [data.digits, data.breast_cancer])
+def test_the_nile_is_the_published_series():
+    """Its mean and its variance about it are the textbook's."""
+    years, flow = data.nile()
+    assert years.tolist() == list(range(1871, 1971)) and flow.dtype == np.float64
+    assert abs(flow.mean() - 919.35) < 1e-9 and abs(flow.var() - 28351.5675) < 1e-4
+    assert (years[flow.argmin()], flow.min()) == (1913, 456) and (years[flow.argmax()], flow.max()) == (1879, 1370)
+
+
+@pytest.mark.parametrize("load", [data.digits, data.breast_cancer, data.nile])
 def test_each_load_is_the_callers_own(load):
     first = load()
     first[0][:] = -1
@@ -101,10 +109,17 @@ def test_split_refuses_an_empty_part(fraction):
         data.split_rows(100, 0, fraction)
 
 
-@pytest.mark.parametrize(("name", "doi"), [("digits", "10.24432/C50P49"), ("breast_cancer", "10.24432/C5DW2B")])
-def test_the_files_are_small_and_name_their_source_and_licence(name, doi):
+@pytest.mark.parametrize(
+    ("name", "doi", "licence"),
+    [
+        ("digits", "10.24432/C50P49", "CC BY 4.0"),
+        ("breast_cancer", "10.24432/C5DW2B", "CC BY 4.0"),
+        ("nile", "10.1093/biomet/65.2.243", "None is needed"),
+    ],
+)
+def test_the_files_are_small_and_name_their_source_and_licence(name, doi, licence):
     here = resources.files("gradc.data")
     assert len(here.joinpath(f"{name}.csv.gz").read_bytes()) < 100_000
     notice = here.joinpath(f"{name}.README").read_text(encoding="utf-8")
     assert doi in notice
-    assert "CC BY 4.0" in notice
+    assert licence in notice

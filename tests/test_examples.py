@@ -11,6 +11,8 @@ from examples import (
     black_scholes_greeks,
     bundle_adjustment,
     epoch_in_one_call,
+    gaussian_process,
+    kalman_filter,
     logistic_regression,
     lotka_volterra,
     mlp_digits,
@@ -19,7 +21,9 @@ from examples import (
     read_the_gradient,
     rosenbrock_scipy,
     support_vector_machine,
+    vae_digits,
 )
+from gradc import data
 
 
 def test_every_example_is_run_here():
@@ -28,6 +32,8 @@ def test_every_example_is_run_here():
         "black_scholes_greeks",
         "bundle_adjustment",
         "epoch_in_one_call",
+        "gaussian_process",
+        "kalman_filter",
         "logistic_regression",
         "lotka_volterra",
         "mlp_digits",
@@ -36,6 +42,7 @@ def test_every_example_is_run_here():
         "read_the_gradient",
         "rosenbrock_scipy",
         "support_vector_machine",
+        "vae_digits",
     }
 
 
@@ -57,7 +64,7 @@ def test_an_epoch_in_one_call_trains_as_well(capsys):
 def test_demo_model_reaches_the_promised_accuracy():
     """What `gradc demo` prints with its defaults."""
     import gradc as gc
-    from gradc import data, optim
+    from gradc import optim
     from gradc.cli import demo
 
     train, test = data.digits().split(seed=0)
@@ -134,3 +141,42 @@ def test_portfolios_keep_their_constraints_and_scipys_methods_agree(capsys):
     other = portfolio.best(0.06, "trust-constr").x
     np.testing.assert_allclose(other, weights[0.06], atol=1e-3)
     assert "∂L/∂w = 2covariance·w" in capsys.readouterr().out
+
+
+def test_the_nile_has_the_published_variances(capsys):
+    """Smoothed levels are the mean of the levels given all flows, found here by one linear system."""
+    variances, levels = kalman_filter.main()
+    for name, value in kalman_filter.PUBLISHED.items():
+        assert abs(variances[name] / value - 1) < 1e-3  # five digits are published
+    said = capsys.readouterr().out
+    assert "log likelihood -632.5456" in said and "∂density/∂level = surprise/spread" in said
+    _, flow = data.nile()
+    steps = np.diff(np.eye(100), axis=0)
+    exact = np.linalg.solve(np.eye(100) + variances["noise"] / variances["drift"] * steps.T @ steps, flow)
+    np.testing.assert_allclose(levels, exact, rtol=1e-9)
+
+
+def test_a_gaussian_process_is_the_filter_of_its_kernel(capsys):
+    """The exponential kernel is a process with one state: filtering it gives the same likelihood."""
+    found, (mean, deviation) = gaussian_process.main()
+    p, (years, flow) = found.x, data.nile()
+    assert found.success and "∂L/∂K = ½(K⁻¹rrᵀK⁻¹ − K⁻¹)" in capsys.readouterr().out
+    spread, noise, keep = np.exp(2 * p["scale"]), np.exp(2 * p["noise"]), np.exp(-1 / np.exp(p["length"]))
+    level, variance, total = 0.0, spread, 0.0
+    for r in flow - p["mean"]:
+        surprise, of_surprise = r - level, variance + noise
+        total -= 0.5 * (np.log(2 * np.pi * of_surprise) + surprise**2 / of_surprise)
+        level, variance = level + variance / of_surprise * surprise, variance * noise / of_surprise
+        level, variance = keep * level, keep**2 * variance + spread * (1 - keep**2)
+    np.testing.assert_allclose(-found.fun * len(years), total, rtol=1e-9)
+    np.testing.assert_allclose(mean[-2:] - p["mean"], level * keep ** np.array([9.0, 19.0]), rtol=1e-7)
+    assert (np.diff(deviation[-3:]) > 0).all() and deviation[-1] < np.sqrt(spread)
+
+
+def test_an_autoencoder_learns_to_draw(capsys):
+    """A code of eight numbers leaves less than a third of the pixels' variance, and the bound rises by a third."""
+    history, missed = vae_digits.main(epochs=15)
+    assert history[-1] < 28.0 < 40.0 < history[0]
+    assert missed < data.digits().images.var() / 3
+    said = capsys.readouterr().out
+    assert "∂L/∂μ = μ" in said and "∂L/∂s = ½(exp(s) − 1)" in said

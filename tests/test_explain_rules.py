@@ -193,6 +193,7 @@ EXAMPLES: dict[str, Formula] = {
         Factor(apply("right_vectors", (A,), (3, 3), {"full": False}, (), (("full", False),)), (2, 1)),
     ]),
     "inverse of a transpose": inverse(arranged(A, (1, 0), (3, 3))),
+    "inverse of a multiple": inverse(product((3, 3), [Factor(r, ()), Factor(A, (0, 1))], Fraction(2))),
     "inverse": product((3, 3), [Factor(inverse(A), (0, 2)), Factor(A, (2, 3)), Factor(B, (3, 1))]),
     "symmetric inverse": product((3,), [Factor(inverse(S), (1, 0)), Factor(v, (1,))]),
     "symmetric": product((3,), [Factor(S, (1, 0)), Factor(v, (1,))]),

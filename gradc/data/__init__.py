@@ -1,4 +1,4 @@
-"""Two small real data sets, shipped inside the package so that the examples and the tests need no network.
+"""Three small real data sets, shipped inside the package so that the examples and the tests need no network.
 
 Enters: nothing. Leaves: fresh NumPy arrays in a named tuple, the same on every machine. The files beside this one are
 gzipped CSV with a header line; each has a README that names its source, its licence and what was changed.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["BreastCancer", "Digits", "breast_cancer", "digits"]
+__all__ = ["BreastCancer", "Digits", "Nile", "breast_cancer", "digits", "nile"]
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 Features = np.ndarray[Any, np.dtype[np.float64]]
@@ -54,6 +54,13 @@ class BreastCancer(NamedTuple):
         )
 
 
+class Nile(NamedTuple):
+    """A river's flow: `years` int64 [100], `flow` float64 [100] in 10⁸ m³ a year."""
+
+    years: Numbers
+    flow: Features
+
+
 def digits() -> Digits:
     """The 1,797 images of the UCI Optical Recognition of Handwritten Digits test set, in the order of the file.
 
@@ -71,6 +78,15 @@ def breast_cancer() -> BreastCancer:
     """
     columns, table = _read("breast_cancer.csv.gz")
     return BreastCancer(np.ascontiguousarray(table[:, :-1]), table[:, -1].astype(np.int64), columns[:-1])
+
+
+def nile() -> Nile:
+    """The Nile's annual flow past Aswan from 1871 to 1970, which fell in 1898 and never rose again.
+
+    Source: Cobb (1978), doi 10.1093/biomet/65.2.243, table 1.
+    """
+    _, table = _read("nile.csv.gz")
+    return Nile(table[:, 0].astype(np.int64), np.ascontiguousarray(table[:, 1]))
 
 
 def split_rows(count: int, seed: int, test_fraction: float) -> tuple[Numbers, Numbers]:

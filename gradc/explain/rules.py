@@ -29,6 +29,7 @@ from gradc.explain.identities.exponentials import (
 from gradc.explain.identities.facts import root_of_power, sign_of_positive, transpose_of_symmetric, unit_of_diagonal
 from gradc.explain.identities.inverses import (
     inverse_cancels,
+    inverse_of_multiple,
     inverse_of_transposed,
     leading_vectors,
     symmetric_inverse,
@@ -184,6 +185,7 @@ RULES: tuple[Rule, ...] = (
         leading_vectors,
     ),
     Rule("inverse of a transpose", "(Aᵀ)⁻¹ = (A⁻¹)ᵀ, (A⁻¹)⁻¹ = A, but at a singular A", inverse_of_transposed),
+    Rule("inverse of a multiple", "(cA)⁻¹ = A⁻¹/c, but at a singular cA", inverse_of_multiple),
     Rule("inverse", "A⁻¹A = I, but at a singular A", inverse_cancels),
     Rule("symmetric inverse", "A⁻ᵀ = A⁻¹, where A is symmetric, but at a singular A", symmetric_inverse),
     Rule("symmetric", "Aᵀ = A, where A is declared symmetric", transpose_of_symmetric),

@@ -124,6 +124,19 @@ def inverse_of_transposed(x: Formula, names: Names) -> Formula | None:
     return None
 
 
+def inverse_of_multiple(x: Formula, names: Names) -> Formula | None:
+    """(cA)⁻¹ = A⁻¹/c, c a number or one for each matrix of a stack."""
+    call = called(x, "inv")
+    a = call.args[0] if call is not None else None
+    if not isinstance(a, Product) or len(a.factors) - (a.coef == 1) < 1 or a.summed:
+        return None
+    within = [f for f in a.factors if not {a.ndim - 2, a.ndim - 1}.isdisjoint(f.labels)]
+    if len(within) != 1 or within[0].exponent != 1 or within[0].labels != tuple(range(a.ndim)):
+        return None
+    numbers = [Factor(f.base, f.labels, -f.exponent) for f in without(a.factors, within[0])]
+    return product(a.shape, [*numbers, Factor(inverse(within[0].base), within[0].labels)], 1 / a.coef)
+
+
 def inverse_cancels(x: Formula, names: Names) -> Formula | None:
     """A⁻¹A = I."""
     if not isinstance(x, Product):
