@@ -2,6 +2,7 @@
 
     --update-golden   rewrite tests/golden from what the code prints now; runs only the tests that have golden text
     --nightly         also run tests marked `nightly`, and many more hypothesis examples with fresh seeds
+    --costs[=FILE]    processor seconds by file at the end, and by test in FILE
 
 Start at the `golden` fixture.
 """
@@ -22,6 +23,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.costs import Costs
+
 GOLDEN = Path(__file__).parent / "golden"
 
 # Deterministic on purpose: a red run is red for whoever repeats it. Randomness belongs to the nightly run.
@@ -38,9 +41,14 @@ UNVERIFIED: list[bool] = []
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the files in tests/golden")
     parser.addoption("--nightly", action="store_true", help="run the nightly tests and many more random programs")
+    parser.addoption(
+        "--costs", nargs="?", const="", metavar="FILE", help="processor seconds by file; every test's into FILE"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if (listed := config.getoption("--costs")) is not None:
+        config.pluginmanager.register(Costs(listed), "costs")
     if not config.getoption("--hypothesis-profile", default=None):
         hypothesis.settings.load_profile("nightly" if config.getoption("--nightly") else "ci")
     # A worker inherits the controller's environment, and with it the one cache of this run.
