@@ -471,3 +471,35 @@ def test_rules_are_not_blamed_for_a_meaning_that_an_op_has_not(name):
         must_name(check_graph(graph, arrays, ("reverse", "compiled")), name, "kernel", "lowering")
     with planted(name, sympy=None, partials=lambda *xs: [2 * p for p in partials(*xs)]):
         must_name(check_graph(graph, arrays, ("reverse", "finite")), name, "rule", "partials")
+
+
+# -- solutions of equations --------------------------------------------------------------------------------------------
+
+A3 = np.diag([4.0, 3.0, 2.0]) + 0.3
+
+#: searches that stop where their default tolerances, or one of 10⁻³, let them
+SEARCHES = {
+    "minimize": lambda p: gc.minimize(lambda x: np.sum((x - p) ** 2) + np.sum(x**4), np.ones(3)).x,
+    "minimize, roughly": lambda p: gc.minimize(lambda x: np.sum((x - p) ** 2 + x**4), np.ones(3), tol=1e-3).x,
+    "root": lambda p: gc.root(lambda x: x**3 + x - p, np.ones(3), tol=1e-3).x,
+    "fixed point": lambda p: gc.fixed_point(lambda x: np.cos(0.5 * x) + 0.1 * p, np.ones(3), tol=1e-3).x,
+    "linear": lambda p: gc.linear_solve(lambda x: A3 @ x + p**2 * x, p, tol=1e-3).x,
+    "batch": lambda p: gc.vmap(lambda a: gc.root(lambda x: x**3 + x - a, 1.0, tol=1e-3).x)(p),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SEARCHES))
+def test_what_a_search_leaves_undone_is_no_error_of_its_derivative(name):
+    report = check_gradients(SEARCHES[name], np.array([0.3, 0.5, -0.2]))
+    assert report.ok and "taken to rounding" in str(report)
+    exact = [r for r in report.rows if r.pair == ("forward", "finite")]
+    assert exact and all(row.relative < 1e-9 for row in exact)
+    assert "special point: sqrt" not in str(report)  # nobody differentiates the search
+
+
+def test_a_wrong_derivative_of_a_solution_is_found():
+    right = lambda a: gc.root(lambda x: x * x - a, 1.0, tangent_solve=lambda g, b: b / g(1.0)).x
+    wrong = lambda a: gc.root(lambda x: x * x - a, 1.0, tangent_solve=lambda g, b: 1.01 * b / g(1.0)).x
+    assert check_gradients(right, 2.0).ok
+    report = check_gradients(wrong, 2.0)
+    assert not report.ok and report.first_wrong.op == "root"

@@ -172,6 +172,13 @@ def _left_behind(kind: Callable[..., ImplicitRule], title: str, *counts: int) ->
     return kind(title, *counts, refuse, refuse)
 
 
+def equation_at(node: Node) -> list[Node]:
+    """What the rule of ``node`` says is 0, or b, at the solution that the node finds."""
+    rule = implicit_rule_of(node)
+    assert rule is not None
+    return list(rule.map.inlined([*rule.consts_of(node.args), *(item(node, k) for k in range(rule.count))]))
+
+
 def implicit_rule_of(node: Node) -> ImplicitRule | None:
     """The equation that the results of a node solve, if it has one."""
     rule = node.attrs.get("rule")

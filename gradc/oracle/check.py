@@ -26,6 +26,7 @@ from gradc.oracle.estimates import CompileGraph
 from gradc.oracle.kernels import kernel_findings, truncation_findings
 from gradc.oracle.matrices import DenseError, by_jacobian, curvature
 from gradc.oracle.nearby import special_points_nearby
+from gradc.oracle.polish import searches
 from gradc.oracle.report import Finding, Report
 from gradc.oracle.sampled import FACTOR, RUNS
 from gradc.oracle.scheduled import Compiled, Scheduled, as_scheduled
@@ -73,7 +74,7 @@ def check_graph(
 
 def _checked(graph: Graph, arrays: Sequence[Any], methods: Sequence[str], compiled: CompileGraph | None) -> Report:
     subject = subject_of(graph, arrays)
-    witness = subject.widened()
+    witness = subject.witness()
     probes = by.probes_for(witness)
     runs: list[by.Run] = []
     makers = _makers(subject, witness, probes, compiled or default_compiler(), runs)
@@ -188,7 +189,7 @@ def agreement(
 ) -> list[Row]:
     """The rows of the table alone, without looking for who is to blame; a method that raises, raises."""
     subject = subject_of(graph, arrays)
-    witness = subject.widened()
+    witness = subject.witness()
     probes = by.probes_for(witness)
     makers = _makers(subject, witness, probes, compiled or default_compiler(), [])
     return _rows(subject, [makers[m]() for m in methods], probes)
@@ -206,7 +207,7 @@ def _makers(
     pulled = by.Pulled()
 
     def run_compiled() -> Estimate:
-        runs.append(by.compiled(subject, compile_graph, pulled))
+        runs.append(by.compiled(subject, witness, compile_graph, pulled))
         return runs[-1].gradient
 
     return {
@@ -273,6 +274,11 @@ def _notes(witness: Subject, probes: dict[int, Probes], found: Sequence[Estimate
         each = f"{by.DIRECTIONS} random directions and {by.COORDINATES} sampled elements"
         notes.append(
             f"{total} input elements: forward and finite looked along {each} of each input, not at every element"
+        )
+    if searches(witness.graph):
+        notes.append(
+            "solutions of equations were taken to rounding by steps of Newton's method; the bounds of compiled hold "
+            f"{by.UNDONE:.0f} times what its tolerance left undone"
         )
     if estimated := [e.method for e in found if any(s.sampled for s in e.slopes)]:
         spread = f"{FACTOR:.0f} times the spread of {RUNS} runs with random rounding, an estimate"

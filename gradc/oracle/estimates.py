@@ -22,6 +22,7 @@ from gradc.node import Node
 from gradc.oracle.bounds import bounded, is_long
 from gradc.oracle.compare import Estimate, Probes, Slope
 from gradc.oracle.lines import MOST_LANES, Lines
+from gradc.oracle.polish import searches
 from gradc.oracle.rounding import running_errors
 from gradc.oracle.witness import Subject, after
 from gradc.passes import FORWARD
@@ -33,6 +34,8 @@ CompileGraph = Callable[[Graph], Callable[[Sequence[Any]], Sequence[Any]]]
 #: inputs with more elements in all are examined by random directions and sampled elements
 MOST_ELEMENTS = 2000
 DIRECTIONS, COORDINATES = 8, 16
+#: of two runs of one search, how far one may end from the solution, in distances of the other
+UNDONE = 4.0
 
 
 def probes_for(subject: Subject, seed: int = 0) -> dict[int, Probes]:
@@ -193,18 +196,20 @@ class Run:
     call: Callable[[Sequence[Any]], Sequence[Any]]
 
 
-def compiled(subject: Subject, compile_graph: CompileGraph, pulled: Pulled) -> Run:
+def compiled(subject: Subject, witness: Subject, compile_graph: CompileGraph, pulled: Pulled) -> Run:
     """Value and gradient by compiled code in the model's dtypes.
 
-    The bounds are what rounding in those dtypes can do, in the graph that was compiled and in the one that was written.
+    The bounds are what rounding in those dtypes can do, in the graph that was compiled and in the one that was written,
+    and `UNDONE` times what searches leave undone within their tolerances.
     """
     graph = compiled_subject(subject)
     call = compile_graph(graph)
     results = call(list(subject.arrays))
     bounds = [_bounds(graph, subject), pulled(subject, "reverse")]
+    undone = _undone(subject, witness, pulled)
     slopes = [
-        replace(b, value=np.asarray(got), error=np.maximum(a.error, b.error), sampled=a.sampled or b.sampled)
-        for got, a, b in zip(results, *bounds, strict=True)
+        replace(b, value=np.asarray(got), error=np.maximum(a.error, b.error) + u, sampled=a.sampled or b.sampled)
+        for got, a, b, u in zip(results, *bounds, undone, strict=True)
     ]
     known = [replace(s, error=np.zeros(s.error.shape)) for s in bounds[1]]
     count = len(subject.graph.outputs)
@@ -219,6 +224,15 @@ def compiled(subject: Subject, compile_graph: CompileGraph, pulled: Pulled) -> R
         graph,
         call,
     )
+
+
+def _undone(subject: Subject, witness: Subject, pulled: Pulled) -> list[Any]:
+    """What searches leave undone, in values and gradient: compiled code stops where rounding lets it, near there."""
+    if not searches(subject.graph):
+        return [0.0] * (len(subject.graph.outputs) + len(subject.wanted))
+    pairs = zip(pulled(subject, "reverse"), pulled(witness, "reverse"), strict=True)
+    distances = [np.abs(found.value - solved.value) for found, solved in pairs]
+    return [UNDONE * np.where(np.isfinite(d), d, 0.0) for d in distances]
 
 
 def _bounds(graph: Graph, subject: Subject) -> list[Slope]:

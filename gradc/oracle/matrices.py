@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,4 +91,4 @@ def curvature(subject: Subject, seed: int = 2) -> Subject | None:
     if not gradients:
         return None
     weights = {g: random.choice([-1.0, -0.5, 0.5, 1.0], g.shape) for g in gradients}
-    return Subject(graph.replace(outputs=gradients), subject.arrays, subject.wanted, weights)
+    return replace(subject, graph=graph.replace(outputs=gradients), weights=weights)

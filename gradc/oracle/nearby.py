@@ -21,6 +21,8 @@ from gradc.aval import Aval
 from gradc.diff.modes import pull_back
 from gradc.graph import Graph
 from gradc.node import Node, constant
+from gradc.ops.control import every_node
+from gradc.ops.implicit import equation_at, implicit_rule_of
 from gradc.ops.record import Kind
 from gradc.oracle.compare import VAGUE
 from gradc.oracle.report import Finding
@@ -64,11 +66,19 @@ def special_points_nearby(subject: Subject, compile_graph: Compile | None = None
 
 
 def _visits(subject: Subject) -> list[_Visit]:
-    """Special points close to operands of any node, those in bodies included, at any step."""
+    """Special points close to operands of any node, those in bodies included, at any step.
+
+    Of an equation they are looked for in what is solved, at the solution, and not in the search, which nobody
+    differentiates.
+    """
     found: dict[Any, _Visit] = {}
+    solutions = [node for node in every_node(subject.graph) if implicit_rule_of(node) is not None]
+    searching = {inner for node in solutions for inner in every_node(node.attrs["body"])}
+    solved = [y for node in solutions if node in subject.graph.index for y in equation_at(node)]
 
     def look(node: Node, args: Sequence[Array], value: Array) -> Array:
-        if node.op.special and node.op.partials is not None and node.op.kind is Kind.ELEMENTWISE:
+        branches = node.op.special and node.op.partials is not None and node.op.kind is Kind.ELEMENTWISE
+        if branches and node not in searching:
             for point in map(_coordinates, node.op.special):
                 distance = _distance(args, point) if len(point) == len(args) else np.inf
                 if distance <= NEAR:
@@ -77,7 +87,7 @@ def _visits(subject: Subject) -> list[_Visit]:
                     seen.distance = min(seen.distance, distance)
         return value
 
-    Walk(look)(subject.graph.outputs, subject.values)
+    Walk(look)([*subject.graph.outputs, *solved], subject.values)
     return list(found.values())
 
 

@@ -8,7 +8,7 @@ Invariant: widening changes dtypes only; node k of the widened graph is node k o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ from gradc.diff.widen import widen, widen_array
 from gradc.errors import DTypeError
 from gradc.graph import Graph
 from gradc.node import Node, constant, here
+from gradc.ops.implicit import LinearRule
 from gradc.ops.leaves import full
+from gradc.oracle.polish import polished
 from gradc.oracle.walk import Walk
 from gradc.passes import Pass, looked_into, run_passes
 from gradc.trace import new_input
@@ -34,13 +36,15 @@ NOISE = 2.0**-40
 class Subject:
     """What is checked: a graph, the values of its inputs, the float inputs, and one cotangent per float output.
 
-    A scalar function is its own gradient's subject; anything else is paired with fixed random cotangents.
+    A scalar function is its own gradient's subject; anything else is paired with fixed random cotangents. With
+    ``solved`` the solutions of equations are meant, and not what a search finds within its tolerance.
     """
 
     graph: Graph
     arrays: tuple[Array, ...]
     wanted: tuple[int, ...]
     weights: Mapping[Node, Array]
+    solved: bool = False
 
     @property
     def leaves(self) -> list[Node]:
@@ -66,9 +70,19 @@ class Subject:
         graph = widen(self.graph)
         if graph is self.graph:
             return self
+        arrays = tuple(widen_array(a) for a in self.arrays)
+        return replace(self.over(graph), arrays=arrays)
+
+    def witness(self) -> Subject:
+        """The same subject in float64, with solutions of equations to rounding."""
+        wide = self.widened()
+        return replace(wide.over(polished(wide.graph)), solved=True)
+
+    def over(self, graph: Graph) -> Subject:
+        """The subject of a graph whose results are those of the graph at hand, one by one."""
         partner = dict(zip(self.graph.outputs, graph.outputs, strict=True))
-        weights = {partner[n]: w.astype(np.float64) for n, w in self.weights.items()}
-        return Subject(graph, tuple(widen_array(a) for a in self.arrays), self.wanted, weights)
+        weights = {partner[y]: w.astype(partner[y].dtype) for y, w in self.weights.items()}
+        return replace(self, graph=graph, weights=weights)
 
     def gradient_graph(self, method: str) -> Graph:
         """Outputs, then the gradient of each wanted input, by ``"reverse"`` or ``"symbolic"``."""
@@ -76,12 +90,19 @@ class Subject:
         pull = pull_back if method == "reverse" else symbolic_pull_back
         pulled = pull(self.graph.outputs, self.leaves, cotangents)
         gradients = [full(x.shape, 0, x.dtype) if g is None else g for x, g in zip(self.leaves, pulled, strict=True)]
-        return self.graph.replace(outputs=(*self.graph.outputs, *gradients), in_tree=None, out_tree=None)
+        graph = self.graph.replace(outputs=(*self.graph.outputs, *gradients), in_tree=None, out_tree=None)
+        return polished(graph, (LinearRule,)) if self.solved else graph
 
     def tangent_graph(self, inputs: Sequence[Node]) -> tuple[list[Node], list[tuple[Node, Node]]]:
         """Tangent leaves for ``inputs``, and (output, its tangent) for the outputs that move with them."""
         tangents = [new_input(x.aval, "tangent") for x in inputs]
         pushed = push_forward(self.graph.outputs, inputs, tangents)
+        if self.solved:
+            moving = [k for k, t in enumerate(pushed) if t is not None]
+            outputs = tuple(t for t in pushed if t is not None)
+            whole = Graph((*self.graph.inputs, *tangents), outputs, {})
+            for k, t in zip(moving, polished(whole, (LinearRule,)).outputs, strict=True):
+                pushed[k] = t
         pairs = zip(self.graph.outputs, pushed, strict=True)
         return tangents, [(y, t) for y, t in pairs if t is not None and y in self.weights]
 
@@ -109,7 +130,7 @@ def after(subject: Subject, passes: Sequence[Pass]) -> Subject:
         if old in subject.weights:
             shared.setdefault(y, []).append(subject.weights[old])
     weights = {y: np.mean(each, axis=0) for y, each in shared.items()}
-    return Subject(graph, subject.arrays, subject.wanted, weights)
+    return replace(subject, graph=graph, weights=weights)
 
 
 def _weight(y: Node, outputs: int, random: np.random.Generator) -> Array:
