@@ -373,7 +373,7 @@ SPECIALS = [
 
 ACTIVATIONS = (
     "relu relu6 hardtanh hardsigmoid hardswish leaky_relu elu celu selu sigmoid logsigmoid tanh softplus softsign gelu "
-    "silu mish"
+    "silu mish hardshrink softshrink tanhshrink relu_squared rrelu"
 )
 LAYERS = [
     row(each(ACTIVATIONS, "nn.{}(x)") + "; nn.gelu(x, approximate='tanh'); nn.elu(x, 2.0); nn.softplus(x, 2.0)",
@@ -391,6 +391,18 @@ LAYERS = [
         "nn.cross_entropy(x, y, label_smoothing=0.1); nn.nll_loss(nn.log_softmax(x), y);"
         "nn.nll_loss(x, y, z, reduction='sum');"
         "nn.embedding(y, x); nn.one_hot(y, 3) * 1.0", "classes", bound=FORMULA),
+    row("nn.focal_loss(x, y); nn.multi_margin_loss(x, y); nn.causal_lm_loss(x, y);"
+        "nn.ctc_loss(nn.log_softmax(x), np.where(y == 0, 1, y)[:1], 4, 1)", "classes", bound=FORMULA),
+    row("nn.crelu(x); nn.glu(x); nn.reglu(x); nn.geglu(x); nn.swiglu(x); nn.maxout(x, 2); nn.threshold(x, 0.5, 2.0);"
+        "nn.prelu(x, z); nn.cosine_similarity(x, y);"
+        "nn.pairwise_distance(x, y); nn.log_cosh_loss(x, y); nn.quantile_loss(x, y, 0.3); nn.info_nce_loss(x, y);"
+        "nn.triplet_margin_loss(x, y, x + 1.0); nn.triplet_margin_with_distance_loss(x, y, x + 1.0);"
+        "nn.multilabel_margin_loss(x, np.ones((3, 4), int)); nn.hinge_loss(x, 1.0); nn.soft_margin_loss(x, 1.0);"
+        "nn.hinge_embedding_loss(x, -1.0); nn.margin_ranking_loss(x, y, 1.0);"
+        "nn.cosine_embedding_loss(x, y, np.ones(3))", "float64", "float32", bound=FORMULA),
+    row("nn.gumbel_softmax(x, key=np.array([0, 3], np.uint32))", "float64", bound=FORMULA),
+    row("nn.sigmoid_focal_loss(x, y); nn.dice_loss(x, y); nn.multilabel_soft_margin_loss(x, y)", "probability",
+        bound=FORMULA),
     row("nn.one_hot(y, 3); nn.one_hot(y, 5, dtype='float32')", "classes"),
     row("nn.cross_entropy(x, y); nn.kl_div(np.log(x), y); nn.kl_div(np.log(x), y, reduction='batchmean');"
         "nn.binary_cross_entropy(x, y); nn.binary_cross_entropy(x, y, reduction='none');"

@@ -97,11 +97,21 @@ def test_every_linked_file_exists():
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
-def test_the_page_on_optimizers_runs():
-    text = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["nn", "optimizers"])
+def test_the_programs_of_a_page_run(page):
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", text, re.S):
-        exec(compile(block, "docs/optimizers.md", "exec"), names)
+        exec(compile(block, f"docs/{page}.md", "exec"), names)
+
+
+def test_the_page_on_neural_networks_knows_their_names():
+    import gradc.nn
+
+    text = (ROOT / "docs" / "nn.md").read_text(encoding="utf-8")
+    listed = {n for row in re.findall(r"^\|.*\|$", text, re.M) for n in re.findall(r"`([a-z_0-9]+)`", row)}
+    keywords = {"weight", "ignore_index", "label_smoothing", "pos_weight", "log_target"}
+    assert listed - keywords <= set(gradc.nn.__all__)
 
 
 def test_the_page_on_optimizers_knows_their_names():

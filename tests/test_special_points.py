@@ -274,6 +274,38 @@ COMPOSITES: dict[str, list[tuple[Any, Any, Any]]] = {
     "nn.leaky_relu": [(lambda x: nn.leaky_relu(x, 0.25).sum(), ZERO, [0.25, 0.25])],
     "nn.elu": [(lambda x: nn.elu(x, 2.0).sum(), ZERO, [2, 2])],
     "nn.l1_loss": [(lambda x: nn.l1_loss(x, np.ones(2)), ONES, [0, 0])],
+    "nn.threshold": [(lambda x: nn.threshold(x, 1.0, 7.0).sum(), ONES, [0, 0])],
+    "nn.prelu": [
+        (lambda x: nn.prelu(x, 0.25).sum(), ZERO, [0.25, 0.25]),
+        (lambda w: nn.prelu(np.zeros((2, 2)), w).sum(), ONES, [0, 0]),
+    ],
+    "nn.rrelu": [(lambda x: nn.rrelu(x, 0.25, 0.25).sum(), ZERO, [0.25, 0.25])],
+    "nn.hardshrink": [(lambda x: nn.hardshrink(x, 1.0).sum(), [-1.0, 1.0], [0, 0])],
+    "nn.softshrink": [(lambda x: nn.softshrink(x, 1.0).sum(), [-1.0, 1.0], [0, 0])],
+    "nn.reglu": [(lambda x: nn.reglu(x).sum(), [2.0, 0.0], [0, 0])],
+    "nn.maxout": [(lambda x: nn.maxout(x, 2, 0).sum(), ONES, [0.5, 0.5])],
+    "nn.gaussian_nll_loss": [
+        (lambda v: nn.gaussian_nll_loss(np.zeros(2), np.zeros(2), v, eps=0.5, reduction="sum"), [0.25, 0.0], [1, 1])
+    ],
+    "nn.quantile_loss": [(lambda x: nn.quantile_loss(x, ONES, 0.25, reduction="sum"), ONES, [0.75, 0.75])],
+    "nn.hinge_loss": [(lambda x: nn.hinge_loss(x, [1.0, -1.0]), [1.0, -1.0], [0, 0])],
+    "nn.hinge_embedding_loss": [(lambda x: nn.hinge_embedding_loss(x, -ONES), ONES, [0, 0])],
+    "nn.margin_ranking_loss": [
+        (lambda x: nn.margin_ranking_loss(x, x[::-1], ONES, reduction="none")[0], ONES, [-1, 1]),
+    ],
+    "nn.multi_margin_loss": [(lambda x: nn.multi_margin_loss(x, 0), [1.0, 0.0], [0, 0])],
+    "nn.multilabel_margin_loss": [(lambda x: nn.multilabel_margin_loss(x, [0, -1]), [1.0, 0.0], [0, 0])],
+    "nn.cosine_embedding_loss": [
+        (lambda x: nn.cosine_embedding_loss(x, [0.0, 1.0], -1), [1.0, 0.0], [0, (1 + 1e-12) ** -1.0])
+    ],
+    "nn.triplet_margin_loss": [
+        (lambda x: nn.triplet_margin_loss(x[:1], x[1:], [3.0], 2.0, eps=0.0), [0.0, 1.0], [0, 1])
+    ],
+    "nn.triplet_margin_with_distance_loss": [
+        (lambda x: nn.triplet_margin_with_distance_loss(
+            x[:1], x[1:], [3.0], margin=2.0, distance_function=lambda a, b: np.abs(a - b)[0]), [0.0, 1.0], [0, 1])
+    ],
+    "nn.ctc_loss": [(lambda x: nn.ctc_loss(x[:, None] + np.zeros((2, 2)), [1, 1], 2, 2), ZERO, [0, 0])],
 }
 
 

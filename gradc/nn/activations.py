@@ -11,17 +11,19 @@ from typing import Any
 
 import gradc.numpy as gnp
 from gradc.aval import Shape
-from gradc.errors import TraceError
-from gradc.node import OPS, Node, as_node, here
-from gradc.numpy.axes import axes_of
+from gradc.errors import ShapeError
+from gradc.node import OPS, Node, as_node, describe, here
+from gradc.numpy.axes import axes_of, axis_of
 from gradc.numpy.public import Array, ArrayLike, composite, function
 from gradc.numpy.reductions import inexact, reduced
 from gradc.ops.elementwise import apply
 from gradc.ops.reductions import below_finite_maximum, below_maximum
+from gradc.random.arguments import known_number
 
 __all__ = [
-    "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish",
-    "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh",
+    "celu", "crelu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax",
+    "logsigmoid", "mish", "prelu", "relu", "relu6", "relu_squared", "selu", "sigmoid", "silu", "softmax", "softmin",
+    "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold",
 ]  # fmt: skip
 
 
@@ -43,8 +45,11 @@ def relu6(input: ArrayLike) -> Array:
 
 @function("nn.hardtanh", singular="0 at a bound")
 def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> Array:
-    """x held between ``min_val`` and ``max_val``."""
+    """x held between ``min_val`` and ``max_val``; ValueError if they are known and in the wrong order."""
     x = _lifted(input)
+    least, most = known_number(min_val), known_number(max_val)
+    if least is not None and most is not None and least > most:
+        raise ValueError(f"{here()}: hardtanh: min_val must be at most max_val, got min_val={least}, max_val={most}")
     return gnp.where(x <= min_val, min_val, gnp.where(x >= max_val, max_val, x))
 
 
@@ -59,6 +64,40 @@ def hardswish(input: ArrayLike) -> Array:
     """x·relu6(x + 3)/6 (Howard et al. 2019)."""
     x = _lifted(input)
     return x * relu6(x + 3.0) / 6.0
+
+
+@function("nn.relu_squared")
+def relu_squared(input: ArrayLike) -> Array:
+    """relu(x)² (So et al. 2021); its first derivative has no kink."""
+    return apply(OPS["square"], apply(OPS["relu"], _lifted(input)))
+
+
+@function("nn.crelu")
+def crelu(input: ArrayLike, dim: int = 1) -> Array:
+    """relu(x) and relu(−x), one behind the other along ``dim``, which doubles its extent (Shang et al. 2016)."""
+    x = _lifted(input)
+    return gnp.concatenate([apply(OPS["relu"], x), apply(OPS["relu"], -x)], axis_of(dim, x))
+
+
+@function("nn.threshold", singular="0 at the threshold")
+def threshold(input: ArrayLike, threshold: ArrayLike, value: ArrayLike) -> Array:
+    """x where x > ``threshold``, else ``value``."""
+    x = _lifted(input)
+    return gnp.where(x <= threshold, value, x)
+
+
+@function("nn.prelu", singular="the weight at 0, and 0 for the weight")
+def prelu(input: ArrayLike, weight: ArrayLike) -> Array:
+    """x where x > 0, else weight·x (He et al. 2015): input (N, C, …), weight (C,), one for each channel, (1,) or ()."""
+    x, w = _lifted(input), as_node(weight)
+    channels = x.shape[1] if x.ndim > 1 else 1
+    if w.shape not in ((), (1,), (channels,)):
+        raise ShapeError(
+            f"{here()}: prelu: weight must have the shape () or (1,), or ({channels},) for the channels of the input, "
+            f"got {w.shape}.\n  operands: {describe(x)}; {describe(w)}"
+        )
+    slope = gnp.reshape(w, (-1, *[1] * (x.ndim - 2))) if x.ndim > 1 and w.ndim else gnp.reshape(w, ())
+    return _leaky_relu(x, slope)
 
 
 @function("nn.leaky_relu", singular="the negative slope at 0")
@@ -117,12 +156,18 @@ def tanh(input: ArrayLike) -> Array:
 
 
 @function("nn.softplus")
-def softplus(input: ArrayLike, beta: ArrayLike = 1.0) -> Array:
-    """log(1 + e^(βx))/β; stable without the threshold that PyTorch takes."""
+def softplus(input: ArrayLike, beta: ArrayLike = 1.0, threshold: ArrayLike = None) -> Array:
+    """log(1 + e^(βx))/β, and x itself where βx > ``threshold``.
+
+    None, the default, is no threshold: the formula is exact for every x.  PyTorch's default is 20, which changes values
+    by at most e⁻²⁰/β = 2.1e-9/β, and derivatives by as much.
+    """
     x = _lifted(input)
-    if isinstance(beta, (int, float)) and beta == 1:
-        return apply(OPS["softplus"], x)
-    return apply(OPS["softplus"], x * beta) / beta
+    if known_number(beta) == 1:
+        y = apply(OPS["softplus"], x)
+    else:
+        y = apply(OPS["softplus"], x * beta) / beta
+    return y if threshold is None else gnp.where(x * beta > threshold, x, y)
 
 
 @function("nn.softsign")
@@ -132,11 +177,40 @@ def softsign(input: ArrayLike) -> Array:
     return x / (1.0 + abs(x))
 
 
+def _width(name: str, lambd: ArrayLike) -> ArrayLike:
+    """The half-width of the interval that is shrunk to 0; ValueError for a known negative one."""
+    given = known_number(lambd)
+    if given is not None and given < 0:
+        raise ValueError(f"{here()}: {name}: lambd must be at least 0, got {given}")
+    return lambd
+
+
+@function("nn.hardshrink", singular="0 at a bound")
+def hardshrink(input: ArrayLike, lambd: ArrayLike = 0.5) -> Array:
+    """x where |x| > ``lambd``, else 0."""
+    x, width = _lifted(input), _width("hardshrink", lambd)
+    return gnp.where(abs(x) <= width, 0.0, x)
+
+
+@function("nn.softshrink", singular="0 at a bound")
+def softshrink(input: ArrayLike, lambd: ArrayLike = 0.5) -> Array:
+    """x − lambd where x > ``lambd``, x + lambd where x < −``lambd``, else 0: the proximal step of lambd·|x|."""
+    x, width = _lifted(input), _width("softshrink", lambd)
+    return gnp.where(abs(x) <= width, 0.0, gnp.where(x > 0, x - width, x + width))
+
+
+@function("nn.tanhshrink")
+def tanhshrink(input: ArrayLike) -> Array:
+    """x − tanh x."""
+    x = _lifted(input)
+    return x - gnp.tanh(x)
+
+
 @function("nn.gelu")
 def gelu(input: ArrayLike, approximate: str = "none") -> Array:
     """x·Φ(x), Φ the normal distribution function; "tanh" for its approximation (Hendrycks & Gimpel 2016)."""
     if approximate not in ("none", "tanh"):
-        raise TraceError(f"{here()}: gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+        raise ValueError(f"{here()}: gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     return _gelu(_lifted(input), approximate=approximate)
 
 
@@ -169,30 +243,35 @@ def _mish(x: Node) -> Node:
     return x * gnp.tanh(apply(OPS["softplus"], x))
 
 
+def _of_dtype(x: ArrayLike, dtype: Any) -> Node:
+    return _lifted(x) if dtype is None else _lifted(gnp.astype(as_node(x), dtype))
+
+
 @function("nn.softmax")
-def softmax(input: ArrayLike, dim: Any = -1, *, axis: Any = None) -> Array:
+def softmax(input: ArrayLike, dim: Any = -1, *, axis: Any = None, dtype: Any = None) -> Array:
     """eˣ/Σeˣ along ``dim`` (alias ``axis``), of x − max x: the same for x + c, to the last bits of x.
 
-    NaN, with its derivatives, where max x is ±∞.
+    ``dtype``: that to which x is cast first.  NaN, with its derivatives, where max x is ±∞.
     """
-    x = _lifted(input)
+    x = _of_dtype(input, dtype)
     return _softmax(x, axes=axes_of(dim if axis is None else axis, x))
 
 
 @function("nn.log_softmax")
-def log_softmax(input: ArrayLike, dim: Any = -1, *, axis: Any = None) -> Array:
+def log_softmax(input: ArrayLike, dim: Any = -1, *, axis: Any = None, dtype: Any = None) -> Array:
     """log(eˣ/Σeˣ) along ``dim`` (alias ``axis``), as (x − max x) − log Σ exp(x − max x).
 
-    Where max x is ±∞ it is x − max x, as SciPy has it: NaN and −∞; derivatives are NaN where it is.
+    ``dtype``: that to which x is cast first.  Where max x is ±∞ it is x − max x, as SciPy has it: NaN and −∞;
+    derivatives are NaN where it is.
     """
-    x = _lifted(input)
+    x = _of_dtype(input, dtype)
     return _log_softmax(x, axes=axes_of(dim if axis is None else axis, x))
 
 
 @function("nn.softmin")
-def softmin(input: ArrayLike, dim: Any = -1, *, axis: Any = None) -> Array:
-    """softmax(−x) along ``dim`` (alias ``axis``)."""
-    return softmax(-_lifted(input), dim, axis=axis)
+def softmin(input: ArrayLike, dim: Any = -1, *, axis: Any = None, dtype: Any = None) -> Array:
+    """softmax(−x) along ``dim`` (alias ``axis``), of x cast to ``dtype``."""
+    return softmax(-_of_dtype(input, dtype), dim, axis=axis)
 
 
 @composite("softmax")

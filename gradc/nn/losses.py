@@ -14,38 +14,20 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.errors import DTypeError, ShapeError
+from gradc.nn.terms import check_positive, pair, reduced_loss
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here
 from gradc.numpy.public import Array, ArrayLike, composite, function
 from gradc.numpy.reductions import inexact, reduced
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full, iota
 from gradc.ops.reductions import below_maximum
+from gradc.random.arguments import known_number
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "gaussian_nll_loss", "huber_loss",
-    "kl_div", "l1_loss", "mse_loss", "nll_loss", "poisson_nll_loss", "smooth_l1_loss",
+    "kl_div", "l1_loss", "log_cosh_loss", "mse_loss", "nll_loss", "poisson_nll_loss", "quantile_loss",
+    "smooth_l1_loss",
 ]  # fmt: skip
-
-
-def _reduced(loss: Node, reduction: str) -> Node:
-    """The losses of all examples as one number, or as they are."""
-    if reduction == "none":
-        return loss
-    if reduction not in ("mean", "sum"):
-        raise DTypeError(f"{here()}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-    return FUNCTIONS[reduction](loss)
-
-
-def _pair(name: str, input: ArrayLike, target: ArrayLike) -> tuple[Node, Node]:
-    """Prediction and target of one shape, as floats; targets must not broadcast, a classic source of silent errors."""
-    x, y = inexact(as_node(input)), as_node(target)
-    if x.shape != y.shape and y.ndim:
-        raise ShapeError(
-            f"{here()}: {name}: input {x.shape} and target {y.shape} must have one shape.\n"
-            f"  operands: {describe(x)}; {describe(y)}"
-        )
-    return x, y
-
 
 # -- classes ----------------------------------------------------------------------------------------------------------
 
@@ -62,16 +44,22 @@ def cross_entropy(
 ) -> Array:
     """−log softmax(input) at the target class: logits (N, C, …) or (C,), integer targets (N, …) or ().
 
-    A floating target of the shape of the logits holds class probabilities.  ``weight`` (C,) weights the classes; "mean"
-    divides by the weights of the targets.  Targets equal to ``ignore_index`` do not count; unlike in PyTorch there
-    is none by default.  ShapeError or DTypeError if the target is neither.
+    A target of the shape of the logits holds class probabilities, floats, or 0 and 1 of any dtype (one-hot).
+    ``weight`` (C,) weights the classes; "mean" divides by the weights of the targets.  Targets equal to
+    ``ignore_index`` do not count; unlike in PyTorch there is none by default.  ShapeError or DTypeError if the
+    target is neither.
     """
     z, y = inexact(as_node(input)), as_node(target)
     if not 0 <= label_smoothing <= 1:
-        raise DTypeError(f"{here()}: cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
+        raise ValueError(f"{here()}: cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
     operands = (z, y) if weight is None else (z, y, cast(as_node(weight), z.dtype))
-    if y.aval.is_float:
-        _pair("cross_entropy with class probabilities", z, y)
+    if y.aval.is_float or (y.shape == z.shape and y.ndim):
+        if ignore_index is not None:
+            raise ValueError(
+                f"{here()}: cross_entropy: ignore_index={ignore_index} needs integer targets of classes; of class "
+                f"probabilities, make those of an example 0 to ignore it.\n  operand: {describe(y)}"
+            )
+        pair("cross_entropy with class probabilities", z, y)
         return _soft_cross_entropy(*operands, reduction=reduction, label_smoothing=label_smoothing)
     _check_classes("cross_entropy", z, y)
     if weight is None and ignore_index is None:
@@ -111,7 +99,7 @@ def _cross_entropy(z: Node, y: Node, *, reduction: str, label_smoothing: float) 
     hit = _picked(shifted, y)
     if label_smoothing:
         hit = (1 - label_smoothing) * hit + label_smoothing * gnp.mean(shifted, axis=axes)
-    return _reduced(reduced("logsumexp", shifted, axes) - hit, reduction)
+    return reduced_loss(reduced("logsumexp", shifted, axes) - hit, reduction)
 
 
 @composite("cross_entropy")
@@ -125,7 +113,7 @@ def _soft_cross_entropy(z: Node, p: Node, *weight: Node, reduction: str, label_s
         p = p * _per_class(w, z)
     loss = -gnp.sum(p * log_probability, axis=axis)
     if reduction != "mean":
-        return _reduced(loss, reduction)
+        return reduced_loss(loss, reduction)
     return gnp.sum(loss) / float(loss.size)
 
 
@@ -150,7 +138,7 @@ def _weighted_cross_entropy(
         if ignore_index is not None:
             smooth = gnp.where(y == ignore_index, 0.0, smooth)
         loss = (1 - label_smoothing) * loss + label_smoothing * smooth
-    return gnp.sum(loss) / gnp.sum(weights) if reduction == "mean" else _reduced(loss, reduction)
+    return gnp.sum(loss) / gnp.sum(weights) if reduction == "mean" else reduced_loss(loss, reduction)
 
 
 def _weighted_nll(x: Node, y: Node, weight: tuple[Node, ...], ignore_index: int | None) -> tuple[Node, Node]:
@@ -183,9 +171,9 @@ def nll_loss(
 @composite("nll_loss")
 def _nll_loss(x: Node, y: Node, *weight: Node, ignore_index: int | None, reduction: str) -> Node:
     if not weight and ignore_index is None:
-        return _reduced(-_picked(x, y), reduction)
+        return reduced_loss(-_picked(x, y), reduction)
     loss, weights = _weighted_nll(x, y, weight, ignore_index)
-    return gnp.sum(loss) / gnp.sum(weights) if reduction == "mean" else _reduced(loss, reduction)
+    return gnp.sum(loss) / gnp.sum(weights) if reduction == "mean" else reduced_loss(loss, reduction)
 
 
 # -- probabilities ----------------------------------------------------------------------------------------------------
@@ -196,7 +184,7 @@ def binary_cross_entropy(
     input: ArrayLike, target: ArrayLike, weight: ArrayLike = None, *, reduction: str = "mean"
 ) -> Array:
     """−(y·log p + (1 − y)·log(1 − p)) of probabilities p; logarithms not below −100, as in PyTorch."""
-    p, y = _pair("binary_cross_entropy", input, target)
+    p, y = pair("binary_cross_entropy", input, target)
     return _binary_cross_entropy(p, y, *_scaled(weight), reduction=reduction)
 
 
@@ -211,7 +199,7 @@ def _times(loss: Node, weight: tuple[Node, ...]) -> Node:
 @composite("binary_cross_entropy")
 def _binary_cross_entropy(p: Node, y: Node, *weight: Node, reduction: str) -> Node:
     log_p, log_q = (gnp.maximum(f, -100.0) for f in (gnp.log(p), gnp.log1p(-p)))
-    return _reduced(_times(-(y * log_p + (1 - y) * log_q), weight), reduction)
+    return reduced_loss(_times(-(y * log_p + (1 - y) * log_q), weight), reduction)
 
 
 @function("nn.binary_cross_entropy_with_logits")
@@ -224,7 +212,7 @@ def binary_cross_entropy_with_logits(
     pos_weight: ArrayLike = None,
 ) -> Array:
     """`binary_cross_entropy` of sigmoid(input), stable; ``pos_weight`` scales the term of the positive class."""
-    z, y = _pair("binary_cross_entropy_with_logits", input, target)
+    z, y = pair("binary_cross_entropy_with_logits", input, target)
     positive = as_node(1.0) if pos_weight is None else as_node(pos_weight)
     return _logistic_loss(z, y, positive, *_scaled(weight), reduction=reduction, plain=pos_weight is None)
 
@@ -236,13 +224,15 @@ def _logistic_loss(z: Node, y: Node, positive: Node, *weight: Node, reduction: s
     else:
         scale = 1 + (positive - 1) * y
         loss = (1 - y) * z + scale * apply(OPS["softplus"], -z)
-    return _reduced(_times(loss, weight), reduction)
+    return reduced_loss(_times(loss, weight), reduction)
 
 
 @function("nn.kl_div")
 def kl_div(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", log_target: Any = False) -> Array:
     """The terms y·(log y − input) of the divergence, for log-probabilities; "batchmean" divides by the first extent."""
-    x, y = _pair("kl_div", input, target)
+    x, y = pair("kl_div", input, target)
+    if reduction not in ("batchmean", "mean", "sum", "none"):
+        raise ValueError(f"{here()}: kl_div: reduction must be 'batchmean', 'mean', 'sum' or 'none', got {reduction!r}")
     batch = reduction == "batchmean"
     loss = _kl_div(x, y, reduction="sum" if batch else reduction, log_target=bool(log_target))
     return loss / float(x.shape[0]) if batch else loss
@@ -251,20 +241,34 @@ def kl_div(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", log_
 @composite("kl_div")
 def _kl_div(x: Node, y: Node, *, reduction: str, log_target: bool) -> Node:
     if log_target:
-        return _reduced(gnp.exp(y) * (y - x), reduction)
-    return _reduced(apply(OPS["xlogy"], y, y) - y * x, reduction)
+        return reduced_loss(gnp.exp(y) * (y - x), reduction)
+    return reduced_loss(apply(OPS["xlogy"], y, y) - y * x, reduction)
 
 
 @function("nn.poisson_nll_loss")
 def poisson_nll_loss(
-    input: ArrayLike, target: ArrayLike, log_input: Any = True, *, eps: float = 1e-8, reduction: str = "mean"
+    input: ArrayLike,
+    target: ArrayLike,
+    log_input: Any = True,
+    full: Any = False,
+    *,
+    eps: float = 1e-8,
+    reduction: str = "mean",
 ) -> Array:
-    """e^input − target·input, or input − target·log(input + eps) if the input is no logarithm; no Stirling term."""
-    x, y = _pair("poisson_nll_loss", input, target)
-    return _reduced(gnp.exp(x) - y * x if log_input else x - y * gnp.log(x + eps), reduction)
+    """e^input − target·input, or input − target·log(input + eps) if the input is no logarithm.
+
+    ``full`` adds Stirling's formula for log target!, y·log y − y + ½·log 2πy, for targets y above 1.
+    """
+    x, y = pair("poisson_nll_loss", input, target)
+    loss = gnp.exp(x) - y * x if log_input else x - y * gnp.log(x + eps)
+    if full:
+        counted = gnp.where(y > 1, y, 1.0)
+        stirling = y * gnp.log(counted) - y + 0.5 * gnp.log(2 * math.pi * counted)
+        loss = loss + gnp.where(y > 1, stirling, 0.0)
+    return reduced_loss(loss, reduction)
 
 
-@function("nn.gaussian_nll_loss")
+@function("nn.gaussian_nll_loss", singular="that at eps where the variance is smaller")
 def gaussian_nll_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -274,11 +278,24 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Array:
-    """½(log v + (input − target)²/v) with v = max(var, eps); ``full`` adds ½·log 2π."""
-    x, y = _pair("gaussian_nll_loss", input, target)
-    v = gnp.maximum(inexact(as_node(var)), eps)
+    """½(log v + (input − target)²/v) with v = max(var, eps); ``full`` adds ½·log 2π (Nix & Weigend 1994).
+
+    ``var`` has the shape of the input, or lacks its last axis, or has there the extent 1, or is one number.  As in
+    PyTorch the derivative does not see the maximum: where var < eps it is that at v = eps, not 0.
+    """
+    x, y = pair("gaussian_nll_loss", input, target)
+    check_positive("gaussian_nll_loss", eps=eps)
+    given = inexact(as_node(var))
+    if given.ndim and given.shape == x.shape[:-1]:
+        given = gnp.expand_dims(given, -1)
+    if given.shape not in ((), x.shape, (*x.shape[:-1], 1)):
+        raise ShapeError(
+            f"{here()}: gaussian_nll_loss: var must have the shape {x.shape} of the input or {x.shape[:-1]}, or be a "
+            f"number.\n  operands: {describe(x)}; {describe(given)}"
+        )
+    v = gnp.where(given < eps, eps + (given - FUNCTIONS["stop_gradient"](given)), given)
     loss = 0.5 * (gnp.log(v) + (x - y) * (x - y) / v)
-    return _reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+    return reduced_loss(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 
 # -- distances --------------------------------------------------------------------------------------------------------
@@ -287,42 +304,84 @@ def gaussian_nll_loss(
 @function("nn.mse_loss")
 def mse_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean") -> Array:
     """(input − target)²."""
-    return _mse_loss(*_pair("mse_loss", input, target), reduction=reduction)
+    return _mse_loss(*pair("mse_loss", input, target), reduction=reduction)
 
 
 @composite("mse_loss")
 def _mse_loss(x: Node, y: Node, *, reduction: str) -> Node:
-    return _reduced(apply(OPS["square"], x - y), reduction)
+    return reduced_loss(apply(OPS["square"], x - y), reduction)
 
 
 @function("nn.l1_loss", singular="0 where prediction and target are equal")
 def l1_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean") -> Array:
     """|input − target|."""
-    return _l1_loss(*_pair("l1_loss", input, target), reduction=reduction)
+    return _l1_loss(*pair("l1_loss", input, target), reduction=reduction)
 
 
 @composite("l1_loss")
 def _l1_loss(x: Node, y: Node, *, reduction: str) -> Node:
-    return _reduced(abs(x - y), reduction)
+    return reduced_loss(abs(x - y), reduction)
 
 
 @function("nn.huber_loss")
 def huber_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", delta: float = 1.0) -> Array:
-    """½d² for |d| <= delta, else delta·(|d| − ½delta), with d = input − target (Huber 1964)."""
-    return _huber_loss(*_pair("huber_loss", input, target), reduction=reduction, delta=delta)
+    """½d² for |d| <= delta, else delta·(|d| − ½delta), with d = input − target (Huber 1964); delta > 0."""
+    check_positive("huber_loss", delta=delta)
+    return _huber_loss(*pair("huber_loss", input, target), reduction=reduction, delta=delta)
 
 
 @composite("huber_loss")
 def _huber_loss(x: Node, y: Node, *, reduction: str, delta: float) -> Node:
     d = x - y
     size = abs(d)
-    return _reduced(gnp.where(size <= delta, 0.5 * d * d, delta * (size - 0.5 * delta)), reduction)
+    return reduced_loss(gnp.where(size <= delta, 0.5 * d * d, delta * (size - 0.5 * delta)), reduction)
 
 
 @function("nn.smooth_l1_loss")
 def smooth_l1_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", beta: float = 1.0) -> Array:
     """`huber_loss` divided by ``beta``; |input − target| for beta = 0 (Girshick 2015)."""
-    x, y = _pair("smooth_l1_loss", input, target)
-    if beta == 0:
+    x, y = pair("smooth_l1_loss", input, target)
+    if known_number(beta) == 0:
         return _l1_loss(x, y, reduction=reduction)
+    check_positive("smooth_l1_loss", beta=beta)
     return _huber_loss(x, y, reduction=reduction, delta=beta) / beta
+
+
+@function("nn.log_cosh_loss")
+def log_cosh_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean") -> Array:
+    """log cosh d, d = input − target: ½d² near 0, |d| − log 2 far away, with the derivative tanh d.
+
+    Neither overflows nor cancels: log(1 + 2·sinh²(d/2)) for |d| < 1, else |d| + log(1 + e^(−2|d|)) − log 2.
+    """
+    return _log_cosh_loss(*pair("log_cosh_loss", input, target), reduction=reduction)
+
+
+@composite("log_cosh_loss")
+def _log_cosh_loss(x: Node, y: Node, *, reduction: str) -> Node:
+    d = x - y
+    size = abs(d)
+    near = gnp.where(size < 1, d, 0.0)  # the branch not taken must not overflow
+    small = gnp.log1p(2.0 * apply(OPS["square"], gnp.sinh(0.5 * near)))
+    large = size + gnp.log1p(gnp.exp(-2.0 * size)) - math.log(2)
+    return reduced_loss(gnp.where(size < 1, small, large), reduction)
+
+
+@function("nn.quantile_loss", singular="that of a prediction too large where prediction and target are equal")
+def quantile_loss(input: ArrayLike, target: ArrayLike, q: ArrayLike = 0.5, *, reduction: str = "mean") -> Array:
+    """The pinball loss max(q·d, (q − 1)·d), d = target − input: least at the q-quantile (Koenker & Bassett 1978).
+
+    ``q`` in (0, 1) is one number, or an array that broadcasts to the input: one for each of its columns, for instance.
+    """
+    x, y = pair("quantile_loss", input, target)
+    level = as_node(q)
+    known = np.asarray(q) if not isinstance(q, Node) else np.full((), 0.5)
+    if not np.all((known > 0) & (known < 1)):
+        raise ValueError(f"{here()}: quantile_loss: q must lie between 0 and 1, got {q!r:.60}")
+    d = y - x
+    loss = gnp.where(d > 0, level * d, (level - 1) * d)
+    if loss.shape != x.shape:
+        raise ShapeError(
+            f"{here()}: quantile_loss: q {level.shape} must broadcast to the input {x.shape}.\n"
+            f"  operands: {describe(x)}; {describe(level)}"
+        )
+    return reduced_loss(loss, reduction)
