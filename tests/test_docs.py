@@ -109,9 +109,9 @@ def test_the_page_on_neural_networks_knows_their_names():
     import gradc.nn
 
     text = (ROOT / "docs" / "nn.md").read_text(encoding="utf-8")
-    listed = {n for row in re.findall(r"^\|.*\|$", text, re.M) for n in re.findall(r"`([a-z_0-9]+)`", row)}
+    listed = {n for row in re.findall(r"^\|.*\|$", text, re.M) for n in re.findall(r"`(?:init\.)?([a-z_0-9]+)`", row)}
     keywords = {"weight", "ignore_index", "label_smoothing", "pos_weight", "log_target"}
-    assert listed - keywords <= set(gradc.nn.__all__)
+    assert listed - keywords <= {*gradc.nn.__all__, *gradc.nn.init.__all__}
 
 
 def test_the_page_on_optimizers_knows_their_names():

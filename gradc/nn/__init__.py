@@ -14,6 +14,7 @@ from gradc.nn import (
     attention,
     convolution,
     gated,
+    init,
     layers,
     losses,
     margins,
@@ -37,7 +38,7 @@ from gradc.nn.sequences import *
 from gradc.nn.similarity import *
 from gradc.numpy.published import published
 
-__all__: list[str] = []
+__all__: list[str] = ["init"]
 __all__ += activations.__all__
 __all__ += attention.__all__
 __all__ += convolution.__all__
