@@ -497,6 +497,13 @@ def test_what_a_search_leaves_undone_is_no_error_of_its_derivative(name):
     assert "special point: sqrt" not in str(report)  # nobody differentiates the search
 
 
+def test_an_integration_is_checked_at_the_price_of_its_steps():
+    """Symbolic mode, which goes through all steps that the loop may take, says that it was left out."""
+    f = lambda a: gc.odeint(lambda y, t: -a * y, np.ones(1), np.array([0.0, 1.0]), rtol=1e-3, atol=1e-3)[-1, 0]
+    report = check_gradients(f, 0.7)
+    assert report.ok and "symbolic left out" in str(report) and "steps that loops may take" in str(report)
+
+
 def test_a_wrong_derivative_of_a_solution_is_found():
     right = lambda a: gc.root(lambda x: x * x - a, 1.0, tangent_solve=lambda g, b: b / g(1.0)).x
     wrong = lambda a: gc.root(lambda x: x * x - a, 1.0, tangent_solve=lambda g, b: 1.01 * b / g(1.0)).x

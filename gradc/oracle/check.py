@@ -211,7 +211,7 @@ def _makers(
         return runs[-1].gradient
 
     return {
-        "symbolic": lambda: by.by_pull_back(witness, "symbolic", pulled),
+        "symbolic": lambda: by.symbolic(witness, pulled),
         "forward": lambda: by.forward(witness, probes),
         "reverse": lambda: by.by_pull_back(witness, "reverse", pulled),
         "finite": lambda: by.finite(witness, probes),

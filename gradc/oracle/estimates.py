@@ -7,7 +7,7 @@ Enters: a `Subject` (in float64 for the witnesses, in the model's dtypes for com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +16,13 @@ import numpy as np
 from gradc.aval import Aval
 from gradc.diff.batching import batch
 from gradc.diff.finite import Difference
+from gradc.diff.symbolic.written_out import TooLongError
 from gradc.graph import Graph
 from gradc.interpret import topological
 from gradc.node import Node
+from gradc.ops.control import Loop, bodies
+from gradc.ops.implicit import implicit_rule_of
+from gradc.ops.record import Kind
 from gradc.oracle.bounds import bounded, is_long
 from gradc.oracle.compare import Estimate, Probes, Slope
 from gradc.oracle.lines import MOST_LANES, Lines
@@ -34,6 +38,8 @@ CompileGraph = Callable[[Graph], Callable[[Sequence[Any]], Sequence[Any]]]
 #: inputs with more elements in all are examined by random directions and sampled elements
 MOST_ELEMENTS = 2000
 DIRECTIONS, COORDINATES = 8, 16
+#: steps that a loop with a condition may take, all of which symbolic mode goes through
+MOST_STEPS = 1_000
 #: of two runs of one search, how far one may end from the solution, in distances of the other
 UNDONE = 4.0
 
@@ -65,6 +71,27 @@ class Pulled:
         if key not in self._found:
             self._found[key] = _bounds(subject.gradient_graph(method), subject)
         return self._found[key]
+
+
+def symbolic(subject: Subject, pulled: Pulled) -> Estimate:
+    """The whole gradient by symbolic mode; TooLongError for loops that may take far more steps than are looked at."""
+    for node, steps in _most_steps(subject.graph):
+        if steps > MOST_STEPS:
+            raise TooLongError(f"{node.where}: it goes through all {steps:,} steps that loops may take there")
+    return by_pull_back(subject, "symbolic", pulled)
+
+
+def _most_steps(graph: Graph, around: int = 1) -> Iterator[tuple[Node, int]]:
+    """Loops with a condition, and how many steps they may take in all, inside ``around`` steps of loops."""
+    for node in graph.nodes:
+        steps = around
+        if node.op.kind is Kind.LOOP and (loop := Loop.of(node)).length is not None:
+            steps *= loop.length
+            if loop.cond is not None:
+                yield node, steps
+        if implicit_rule_of(node) is None:  # nobody looks into a search
+            for body in bodies(node).values():
+                yield from _most_steps(body, steps)
 
 
 def by_pull_back(subject: Subject, method: str, pulled: Pulled) -> Estimate:
