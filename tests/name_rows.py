@@ -168,6 +168,7 @@ HISTOGRAMS = [
     row("np.bincount(np.array([0, 1, 1, 3]), weights=z); np.bincount([3, 0, 0, 1], z, 6);"
         "x * np.bincount([2, 2, 1], minlength=4)",
         *FLOATS, "int64"),
+    row("np.bincount(np.array([], int), weights=x[:0, 0], minlength=3); np.bincount(np.array([], int))", "float64"),
     row("np.histogram(x, [-2., 0, 1], weights=y, density=True)", "float64", "int64", ulps=RAMP),
     row("np.histogram(x); np.histogram(x, [-1., 0, 1])", "empty", "float16", ulps=RAMP),
     row("np.histogram(z, [-1., 0., 1., 2.5]); np.histogram(z, 4, range=(-3, 2.5)); np.histogram(z, 10, (0, 1))",

@@ -172,3 +172,19 @@ def test_a_smaller_step_testifies_by_what_the_remainder_of_a_larger_one_leaves()
         excess = np.maximum(np.abs(ladder.value[level] - [2.5, 6.0]) - left, 0)
         np.testing.assert_allclose(ladder.error[level], 0.5 + excess, rtol=1e-15)
     assert np.isinf(ladder.error[3:]).all()
+
+
+@pytest.mark.parametrize(("g", "left_out"), [
+    (lambda t: np.where(t == 0, 1e-6, np.sin(t + 1) - np.sin(1)), True), (lambda t: np.where(t == 0, 0.0, 1.0), True),
+    (np.sin, False), (abs, False), (lambda t: abs(t) ** 0.5, False), (lambda t: np.exp(3 * t) + 1e4, False),
+])  # fmt: skip
+def test_a_value_that_is_none_of_those_around_it_has_no_derivative(g, left_out):
+    """However close it is to them; symmetric differences alone never look at it."""
+    assert np.isinf(derivative_along(g, 0.12, 1e-16).error) == left_out
+
+
+def test_a_kink_is_seen_although_the_first_step_strode_over_a_jump():
+    """What a large step has seen is left over in the last column of the tableau longest."""
+    found = derivative_along(lambda t: np.abs(t) + 100.0 * (t > 0.1), 0.12, 1e-16)
+    assert found.jump == pytest.approx(2.0)
+    assert found.error >= 1.0

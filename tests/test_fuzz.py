@@ -19,11 +19,11 @@ from gradc.interpret import interpret
 from gradc.node import OPS
 from tests.fuzz import arguments, surface
 from tests.fuzz.campaign import Campaign, manner_for, oracles_for
-from tests.fuzz.check import NATIVE, ORACLES, examine, one
+from tests.fuzz.check import NATIVE, ORACLES, applies, examine, one
 from tests.fuzz.control import CONTROL
 from tests.fuzz.forms import FORMS, UPDATES
 from tests.fuzz.generate import program, program_of
-from tests.fuzz.language import Program, Statement, literal
+from tests.fuzz.language import Body, Program, Statement, literal
 from tests.fuzz.native import MANNERS, donations, native_results
 from tests.fuzz.report import file_of
 from tests.fuzz.shrink import shrunk
@@ -156,6 +156,9 @@ def test_only_where_there_is_no_derivative_the_modes_may_differ(text, excused):
     (lambda a, b: (a + b) + a * 0, False), (lambda a, b: gnp.stack([a, b]) @ np.ones(2), True),
     (lambda a, b: gnp.stack([a, b]) @ np.zeros(2), False), (lambda a, b: a - b, False),
     (lambda a, b: a - a, True), (lambda a, b: gc.fori_loop(0, 2, lambda i, c: c + b, a), True),
+    (lambda a, b: gc.checkpoint(lambda c: gnp.log(c - 1))(1 / a), True),
+    (lambda a, b: gc.fori_loop(0, 2, lambda i, c: gnp.log(c - 1), 1 / a), True),
+    (lambda a, b: gc.checkpoint(lambda c: (1 / c) * c)(1 / a), False),
     (lambda a, b: gnp.log(b) * 2, True), (lambda a, b: gnp.log(b) * 0, False),
 ])  # fmt: skip
 def test_what_has_no_derivative_is_told_from_products_with_zero(f, cancels):
@@ -163,6 +166,22 @@ def test_what_has_no_derivative_is_told_from_products_with_zero(f, cancels):
     values = dict(zip(graph.inputs, map(np.asarray, (np.inf, -np.inf)), strict=True))
     interpret(graph.outputs, values)
     assert is_singular(graph.outputs, values) == cancels
+
+
+def test_fourth_derivatives_are_asked_where_there_is_no_kink():
+    """To the third order they are promised at kinks as well."""
+
+    def of(text):
+        body = Body("f1", ("p1",), (), text)
+        inner = Statement(("v1",), "gc.hvp(f1, (x0,), (x0,))[0]", "hvp", (body,))
+        outer = Statement(("v2",), "gc.grad(f2)(x0)", "grad", (Body("f2", ("p2",), (inner,), "gnp.sum(v1)"),))
+        return Program({"x0": X}, (outer,), ("v2",))
+
+    assert of("gnp.sum(p1)").order == 3
+    assert PLANTED["value"].order == 0
+    for text, asked in (("gnp.sum(gnp.sin(p1))", True), ("gnp.sum(gnp.maximum(p1, 0) ** 3)", False)):
+        inner = replace(of(text), statements=of(text).statements[0].bodies[0].statements, outputs=("v1",))
+        assert [applies(name, Subjects(inner)) for name in ("hessian", "adjoint")] == [asked, True]
 
 
 @pytest.mark.parametrize(("wrong", "fails"), [({1}, False), ({2}, False), ({1, 2}, True)])

@@ -227,3 +227,14 @@ def test_a_sign_is_a_negative_and_no_factor():
     graph = gc.trace(gc.grad(np.cos, method="symbolic"), 1.0)
     names = [n.op.name for n in graph.nodes]
     assert "negative" in names and "multiply" not in names
+
+
+@pytest.mark.parametrize("x", [0.5, 1.0, 2.0])
+def test_an_operand_that_is_read_twice_is_differentiated_by_each_time(x):
+    """∂/∂x and ∂/∂y of xʸ at y = x, and their derivatives: (xˣ)″ = xˣ((log x + 1)² + 1/x)."""
+    second = gc.grad(gc.grad(lambda p: p**p), method="symbolic")(x)
+    np.testing.assert_allclose(second, x**x * ((np.log(x) + 1) ** 2 + 1 / x), rtol=1e-13)
+
+
+def test_a_difference_of_a_value_with_itself_has_no_slope():
+    assert gc.grad(lambda p: (p - p) * 3, method="symbolic")(2.0) == 0

@@ -19,7 +19,7 @@ from gradc.errors import GradcError, LeakedValueError, ShapeError, TraceError
 from gradc.graph import Graph
 from gradc.node import OPS, Node, as_node, describe, here
 from gradc.ops.control import items
-from gradc.ops.custom import DerivativeRule, RuleKind
+from gradc.ops.custom import DerivativeRule, RuleKind, Widen
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
 from gradc.passes import looked_into
@@ -108,11 +108,19 @@ class CustomDerivative:
         graph = trace(self.function, *args)
         self._refuse_outside(graph, self.title)
         kind, rule = self._rule
-        traced = _Rule(self.title, kind, rule, graph)
+        title, structure = self.title, graph.in_tree
+        assert structure is not None and graph.out_tree is not None
+
+        def make(widen: Widen) -> Graph:
+            return widen(_Rule(title, kind, rule, widen(graph)).graph())
+
+        def retraced(widen: Widen) -> Graph:
+            avals = [x.aval for x in widen(graph).inputs]
+            return trace(self.function, *structure.unflatten(avals)[0])
+
         inputs = [new_input(x.aval, graph.names.get(x, "argument")) for x in graph.inputs]
-        node = OPS["custom"].make(inputs, body=graph, rule=DerivativeRule(kind, self.title, traced.graph))
+        node = OPS["custom"].make(inputs, body=graph, rule=DerivativeRule(kind, title, make, retraced))
         names = {x: str(x.attrs["name"]) for x in inputs}
-        assert graph.out_tree is not None
         flat = run(Graph(tuple(inputs), tuple(items(node)), names, title=self.title), leaves_of((args, {}))[0])
         return graph.out_tree.unflatten(flat)
 

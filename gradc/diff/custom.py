@@ -16,7 +16,7 @@ from gradc.diff.loops import Batch, Maybe, Pull, Push, partner, shown, wide_leaf
 from gradc.graph import Graph
 from gradc.node import OPS, Node
 from gradc.ops.control import item, tell
-from gradc.ops.custom import DerivativeRule, RuleKind
+from gradc.ops.custom import DerivativeRule, RuleKind, Widen
 from gradc.ops.ranges import range_of
 
 
@@ -93,16 +93,24 @@ def batch_custom(
 ) -> list[tuple[Node, bool]]:
     """Each result with the batch axis, from a node whose rule has it too."""
     body = _body(node)
+    wide = _batched_body(body, batched, size, batch)
+
+    def make(widen: Widen) -> Graph:
+        return _batched_rule(rule.widened(widen), batched, _floats(body.inputs), size, batch)
+
+    def retraced(widen: Widen) -> Graph:
+        return _batched_body(rule.widened_body(body, widen), batched, size, batch)
+
+    made = OPS["custom"].make(args, body=wide, rule=DerivativeRule(rule.kind, rule.title, make, retraced))
+    made = Node(made.op, made.args, made.attrs, made.aval, node.where, replica=node.replica)
+    return [(item(made, k), True) for k in range(len(wide.outputs))]
+
+
+def _batched_body(body: Graph, batched: Sequence[bool], size: int, batch: Batch) -> Graph:
+    """The body with the axis on all results, and on the operands that have it."""
     leaves = {x: wide_leaf(x, size) for x, has in zip(body.inputs, batched, strict=True) if has}
     outputs = tuple(shown(y, has, size) for y, has in batch(body.outputs, leaves, size))
-    wide = body.replace(inputs=tuple(leaves.get(x, x) for x in body.inputs), outputs=outputs)
-
-    def make() -> Graph:
-        return _batched_rule(rule, batched, _floats(body.inputs), size, batch)
-
-    made = OPS["custom"].make(args, body=wide, rule=DerivativeRule(rule.kind, rule.title, make))
-    made = Node(made.op, made.args, made.attrs, made.aval, node.where, replica=node.replica)
-    return [(item(made, k), True) for k in range(len(outputs))]
+    return body.replace(inputs=tuple(leaves.get(x, x) for x in body.inputs), outputs=outputs)
 
 
 def _batched_rule(

@@ -7,7 +7,8 @@ At each step central differences are extrapolated to step zero (Richardson); the
 extrapolations disagree by, what rounding in the function values can do, and half the jump.  Every smaller step is then
 evidence for or against that estimate: by as much as a smaller step contradicts it, beyond rounding and the remainder
 that was claimed, its error grows.  So a step that strides over oscillations, kinks or poles is found out, and where no
-step is right the error says so.  Reference: Ridders, "Accurate computation of F'(x) and F'(x)F''(x)", Adv. Eng.
+step is right the error says so.  A point whose value is none of those around it has no derivative that differences
+know: its error is infinite.  Reference: Ridders, "Accurate computation of F'(x) and F'(x)F''(x)", Adv. Eng.
 Software 4 (1982); Higham, Accuracy and Stability of Numerical Algorithms, §1.14.
 
 Invariant: arithmetic is in float64 whatever the dtype of the point.  Start reading at `derivative_along`.
@@ -33,6 +34,8 @@ RATIO = 4.0
 LEVELS = 24
 #: how many smaller steps must have been looked at before an estimate may be believed
 WITNESSES = 2
+#: the value at the point is left out by those around it if it is away from them by so many roundings
+SURELY = 64.0
 #: columns of the tableau at most: the error of column k is O(h^2k)
 COLUMNS = 7
 #: how much extrapolation can amplify rounding: Π (16ᵏ + 1)/(16ᵏ − 1) over all k
@@ -105,6 +108,8 @@ def derivative_along(
     ladder = _Ladder(middle.shape)
     slopes: list[Array] = []
     jumps: list[Array] = []
+    apart: list[Array] = []
+    limits: list[Array] = []
     h = step
     for level in range(LEVELS):
         with np.errstate(all="ignore"):
@@ -113,14 +118,21 @@ def derivative_along(
             central = (up - down) / (2 * h)
             rounding = here / h + np.abs(central) * (blur / h)
             row = _extrapolated(central, slopes, RATIO**2)
-            gaps = _extrapolated(((up - middle) + (down - middle)) / h, jumps, RATIO)
+            bent = (up - middle) + (down - middle)
+            gaps = _extrapolated(bent / h, jumps, RATIO)
+            gone = _extrapolated(bent, apart, RATIO**2)
+            limits.append(_significant(gone, apart, SURELY * here))
             jump = _significant(gaps, jumps, 4 * rounding)
             ladder.testify(level, central, rounding)
             ladder.enter(level, row, slopes, rounding, jump)
-            slopes, jumps, h = row, gaps, h / RATIO
+            slopes, jumps, apart, h = row, gaps, gone, h / RATIO
             if ladder.settled(level, rounding):
                 break
-    return ladder.best(level)
+    found = ladder.best(level)
+    hole = _left_out(limits)
+    if noise is None or not hole.any():
+        return found
+    return Difference(found.value, np.where(hole, np.inf, found.error), np.where(hole, jumps[0], found.jump))
 
 
 def _unit(*values: Array) -> Array:
@@ -137,11 +149,21 @@ def _extrapolated(first: Array, before: Sequence[Array], factor: float) -> list[
 
 
 def _significant(row: Sequence[Array], before: Sequence[Array], rounding: Array) -> Array:
-    """The extrapolated jump where it exceeds its own uncertainty, else 0."""
-    if not before:
-        return np.zeros_like(row[0])
-    spread = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - before[-1]))
-    return np.asarray(np.where(np.abs(row[-1]) > 2 * (spread + rounding), row[-1], 0.0))
+    """The extrapolated jump where it exceeds its own uncertainty, else 0: of the column that knows it best.
+
+    The last one still holds what the largest step strode over.
+    """
+    best, least = np.zeros_like(row[0]), np.full_like(row[0], np.inf)
+    for k in range(1, len(row)):
+        spread = np.maximum(np.abs(row[k] - row[k - 1]), np.abs(row[k] - before[k - 1]))
+        best, least = np.where(spread < least, row[k], best), np.where(spread < least, spread, least)
+    return np.asarray(np.where(np.abs(best) > 2 * (least + rounding), best, 0.0))
+
+
+def _left_out(limits: Sequence[Array]) -> Array:
+    """Whether the value at the point is none of those around it: g(h) + g(−h) − 2g(0), extrapolated, is not 0."""
+    last, before = limits[-1], limits[-2]
+    return np.asarray((last != 0) & (np.abs(last - before) <= np.abs(last) / 16))
 
 
 # -- gradients ---------------------------------------------------------------------------------------------------------

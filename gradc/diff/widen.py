@@ -1,6 +1,7 @@
 """The same graph in float64: what witnesses evaluate, whatever the model's dtype.
 
-Invariant: widening changes dtypes only; node k of the widened graph is node k of the original.
+Invariant: widening changes dtypes only; node k of the widened graph is node k of the original.  A body with a rule for
+its derivative is traced again where it can be, as the rule is.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def _widened_graph(graph: Graph, done: dict[Graph, Graph]) -> Graph:
     """``graph`` widened, and each body in it once."""
     new: dict[Node, Node] = {}
     for node in graph.nodes:
-        held = {k: _widened_body(v, done) for k, v in bodies(node).items()}
+        held = {k: _widened_body(v, done, node.attrs.get("rule")) for k, v in bodies(node).items()}
         new[node] = _widened(node, tuple(new[a] for a in node.args), held)
     names = {new[n]: name for n, name in graph.names.items() if n in new}
     return graph.replace(
@@ -37,9 +38,10 @@ def _widened_graph(graph: Graph, done: dict[Graph, Graph]) -> Graph:
     )
 
 
-def _widened_body(body: Graph, done: dict[Graph, Graph]) -> Graph:
+def _widened_body(body: Graph, done: dict[Graph, Graph], rule: Any) -> Graph:
     if body not in done:
-        done[body] = _widened_graph(body, done)
+        own = isinstance(rule, BodyRule)
+        done[body] = rule.widened_body(body, widen) if own else _widened_graph(body, done)
     return done[body]
 
 

@@ -40,7 +40,8 @@ def _counted(at: Node, keep: Any, weights: Node | None, length: int, dtype: Any)
 
 @function("bincount")
 def bincount(x: ArrayLike, weights: ArrayLike = None, minlength: int = 0, *, length: int | None = None) -> Array:
-    """How often each whole number >= 0 occurs in a vector, int64; or the sum of its ``weights``, float64.
+    """How often each whole number >= 0 occurs in a vector, int64; or the sum of its ``weights``, float64 (of an empty
+    vector int64 zeros, as NumPy has it).
 
     The result has an element for each number up to the largest one, at least ``minlength``.  Of a traced vector that
     cannot be known: give ``length``, beyond which nothing is counted.
@@ -65,7 +66,9 @@ def bincount(x: ArrayLike, weights: ArrayLike = None, minlength: int = 0, *, len
     given = None if weights is None else as_node(weights)
     if given is not None and given.shape != values.shape:
         raise ShapeError(f"{here()}: bincount: weights of shape {given.shape} for {describe(values)}")
-    return _counted(cast(values, np.int64), True, given, count, np.int64 if given is None else np.float64)
+    if given is None or not values.size:
+        return _counted(cast(values, np.int64), True, None, count, np.int64)
+    return _counted(cast(values, np.int64), True, given, count, np.float64)
 
 
 @function("digitize")

@@ -92,7 +92,8 @@ def sum(
     """Sum over ``axis``; booleans and integers are summed in 64 bits, ``dtype`` says otherwise."""
     x = accumulated(as_node(a), dtype)
     if x.dtype == bool:
-        return any(x, axis, keepdims=keepdims, where=where)
+        found = any(x, axis, keepdims=keepdims, where=where)
+        return found if initial is None else found | cast(as_node(initial), bool)
     result = reduced("sum", _selected(x, where, 0), axes_of(axis, x), keepdims)
     return result if initial is None else result + cast(as_node(initial), result.dtype)
 
@@ -104,7 +105,8 @@ def prod(
     """Product over ``axis``; booleans and integers are multiplied in 64 bits, ``dtype`` says otherwise."""
     x = accumulated(as_node(a), dtype)
     if x.dtype == bool:
-        return all(x, axis, keepdims=keepdims, where=where)
+        found = all(x, axis, keepdims=keepdims, where=where)
+        return found if initial is None else found & cast(as_node(initial), bool)
     result = reduced("prod", _selected(x, where, 1), axes_of(axis, x), keepdims)
     return result if initial is None else result * cast(as_node(initial), result.dtype)
 

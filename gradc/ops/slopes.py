@@ -248,11 +248,18 @@ def _power_derivative(x: Any, y: Any, m: int, n: int, times: Callable[[Any, Any]
     return result if m or not n else np.where((x == 0) & (y == 0), x * 0, result)
 
 
+def _symbolic_power_derivative(S: Any, x: Any, y: Any, m: int, n: int) -> Any:
+    """By symbols of its own: of xˣ both operands are one symbol, and each is differentiated by alone."""
+    base, exponent = S.symbols("base exponent", real=True, cls=S.Dummy)
+    derivative = S.diff(base**exponent, *[base] * m, *[exponent] * n)
+    return derivative.subs({base: x, exponent: y}, simultaneous=True)
+
+
 power_derivative = elementwise(
     "power_derivative",
     lambda x, y, m, n: np.asarray(_power_derivative(x, y, m, n, OPS["strong_multiply"].numpy), x.dtype),
     like=np.logaddexp,
-    sympy=lambda S, x, y, m, n: S.diff(x**y, *[x] * m, *[y] * n),
+    sympy=_symbolic_power_derivative,
     partials=lambda z, x, y, m, n: (power_slope(x, y, m + 1, n), power_slope(x, y, m, n + 1)),
     expand=lambda x, y, m, n: _power_derivative(x, y, m, n, strong),
     samples=(Sample(((),), {"m": 1, "n": 1}),),

@@ -115,7 +115,7 @@ def _with_slope(a: Node, drawn: Node) -> Node:
     """``drawn`` with the derivative in ``a`` that the distribution says."""
     leaves = [inner_leaf(Aval(x.shape, x.dtype), name) for x, name in ((a, "a"), (drawn, "y"))]
     body = Graph(tuple(leaves), (OPS["positive"].make((leaves[1],)),), title="gamma")
-    rule = DerivativeRule("jvp", "gamma", lambda: _rule_of(body))
+    rule = DerivativeRule("jvp", "gamma", lambda widen: _rule_of(widen(body)))
     return item(OPS["custom"].make((a, drawn), body=body, rule=rule), 0)
 
 

@@ -46,6 +46,8 @@ EVERY: dict[str, int] = {
 }  # fmt: skip
 #: so many failures of one kind are shrunk, for one kind may have several causes
 MOST_SHRUNK = 12
+#: processor seconds after which a program is noted as slow
+LONG = 20.0
 
 
 def oracles_for(number: int) -> list[str]:
@@ -71,6 +73,7 @@ class Campaign:
     failed: dict[int, str] = field(default_factory=dict)  #: number -> kind
     refused: Counter[str] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)  #: programs that an oracle was asked of
+    slow: dict[int, float] = field(default_factory=dict)  #: number -> processor seconds, of those beyond `LONG`
     files: dict[str, str] = field(default_factory=dict)  #: kind -> text of the smallest program
 
     @property
@@ -85,6 +88,7 @@ class Campaign:
                 self.done = state["done"]
                 self.failed = {int(number): kind for number, kind in state["failed"].items()}
                 self.refused, self.asked = Counter(state["refused"]), Counter(state["asked"])
+                self.slow = {int(number): seconds for number, seconds in state.get("slow", {}).items()}
         return self
 
     def run(self, until: int) -> bool:
@@ -112,15 +116,18 @@ class Campaign:
 
     def _counts(self) -> str:
         found = f"{len(self.failed)} failures of {len(self.kinds)} kinds"
-        return f"{found}, {sum(self.refused.values())} refused"
+        return f"{found}, {sum(self.refused.values())} refused, {len(self.slow)} slow"
 
     def _batch(self, numbers: Iterable[int]) -> None:
         natives: list[tuple[int, str, Subjects, Native]] = []
         for number in numbers:
             s = Subjects(program_number(self.seed, number), manner_for(number))
             oracles = oracles_for(number)
+            begun = time.process_time()
             try:
                 failure = examine(s.program, [name for name in oracles if name not in NATIVE], s)
+                if (took := time.process_time() - begun) > LONG:
+                    self.slow[number] = round(took, 1)
             except RefusedError as refusal:
                 self.refused[_without_numbers(str(refusal))] += 1
                 continue
@@ -170,7 +177,7 @@ class Campaign:
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             state = {"seed": self.seed, "done": self.done, "failed": self.failed, "asked": self.asked,
-                     "refused": self.refused}  # fmt: skip
+                     "refused": self.refused, "slow": self.slow}  # fmt: skip
             whole = self.folder / "state.json.new"
             whole.write_text(json.dumps(state, indent=1))
             whole.replace(self.folder / "state.json")

@@ -355,6 +355,9 @@ def _alone(name: str, s: Subjects) -> str | None:
 Oracle = Callable[[Subjects], "str | None"]
 _ALL = (value, adjoint, finite, symbolic, jacobian, hessian, second, batched, explained, checked)
 ORACLES: dict[str, Oracle] = {f.__name__: f for f in _ALL} | {name: partial(_alone, name) for name in NATIVE}
+#: oracles that differentiate twice: of a program that holds derivatives itself, more than three orders in all are asked
+#: only where it has no kink, for to the third `gradc.passes.evenness` promises them
+TWICE = ("hessian", "second", "matrix_hessian")
 #: oracles that need no float input and no float result
 OF_VALUES = ("value", "compiled", "batched")
 
@@ -383,6 +386,8 @@ def examine(
 
 def applies(name: str, s: Subjects) -> bool:
     """Whether an oracle has something to say of a program."""
+    if name in TWICE and s.program.order > 1 and s.has_kinks:
+        return False
     return name in OF_VALUES or s.differentiable
 
 

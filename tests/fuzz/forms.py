@@ -30,6 +30,8 @@ GUARDED = {
     "gnp.std({x}, axis=-1, keepdims=True)": "{x} > 0", "special.logit({x})": "({x} > 0) & ({x} < 1)",
     "gnp.log(gnp.cumsum({x}, axis=-1))": "{x} > 0", "gnp.sqrt(gnp.sort({x}, axis=-1))": "{x} > 0",
 }  # fmt: skip
+#: methods of which NumPy's own is another: the reference calls its function
+BY_FUNCTION = ("Node.astype", "Node.argsort")
 #: edges that leave out one point; in the body of a loop no difference quotient can tell that a value is that point
 OF_ONE_POINT = ("{x} != 0", "abs({x}) > 0")
 #: smooth functions written with operations that have a kink or an edge where the whole has none
@@ -60,7 +62,8 @@ def function_named(scope: Scope, path: str) -> bool:
         text += "[0]"
     if ENTRIES[path].name.startswith("atleast") and ", " in text:
         text += "[0]"
-    plain = re.sub(r"(\w+)\.astype\(", r"gnp.astype(\1, ", text) if path == "Node.astype" else None
+    method = ENTRIES[path].name
+    plain = re.sub(rf"(\w+)\.{method}\(", rf"gnp.{method}(\1, ", text) if path in BY_FUNCTION else None
     return _take(scope, text, path, plain)
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+#: the forms that are derivatives, and of which order
+ORDERS = {**dict.fromkeys(("grad", "value_and_grad", "jvp", "vjp", "jacobian"), 1), "hvp": 2, "hessian": 2}
 NAME = re.compile(r"\b[xvp]\d+\b")
 
 
@@ -60,6 +62,11 @@ class Statement:
         for body in self.bodies:
             for inner in body.statements:
                 yield from inner.forms()
+
+    def order(self) -> int:
+        """How many derivatives of one another the statement takes."""
+        inside = (s.order() for body in self.bodies for s in body.statements)
+        return ORDERS.get(self.form, 0) + max(inside, default=0)
 
     def reads(self) -> set[str]:
         """Names that the statement takes from outside."""
@@ -128,6 +135,11 @@ class Program:
 
     def forms(self) -> set[str]:
         return {form for s in self.statements for form in s.forms()}
+
+    @property
+    def order(self) -> int:
+        """How many derivatives the program takes of one another."""
+        return max((s.order() for s in self.statements), default=0)
 
     def pruned(self) -> Program:
         """Without statements and inputs that no output reads."""

@@ -148,6 +148,16 @@ def bincount(x: Any, weights: Any = None, *, length: int) -> Any:
     return np.bincount(x, weights, minlength=length)[:length]
 
 
+def argsort(a: Any, axis: Any = -1, kind: Any = None, *, stable: Any = None) -> Any:
+    """NumPy's stable permutation: its default is another one among equals on processors with AVX-512."""
+    return np.argsort(a, axis=axis, kind="stable")
+
+
+def argpartition(a: Any, kth: Any, axis: Any = -1, kind: Any = None) -> Any:
+    """The positions that sort, stably: a partition, and the one of all that gradc promises."""
+    return np.argsort(a, axis=axis, kind="stable")
+
+
 def _sized(name: str, part: Any = None) -> Callable[..., Any]:
     """NumPy's function of that name (its result ``part``), cut or filled up to ``size``."""
 
@@ -213,18 +223,21 @@ _PLAIN = SimpleNamespace(
     scan=scan, fori_loop=fori_loop, while_loop=while_loop, cond=cond, vmap=vmap, checkpoint=_identity, jit=_identity,
     stop_gradient=_stopped, custom_derivative=_Custom, grad=gc.grad, value_and_grad=gc.value_and_grad, jvp=gc.jvp,
     linalg=_Outside(gc.linalg, scipy.linalg), vjp=gc.vjp, hvp=gc.hvp, jacobian=gc.jacobian, hessian=gc.hessian,
+    random=gc.random,
 )  # fmt: skip
 
 _windows = np.lib.stride_tricks.sliding_window_view
 GRADC: dict[str, Any] = {"np": np, "gnp": gnp, "gc": gc, "nn": nn, "special": special}
 NUMPY: dict[str, Any] = {
-    "np": _Outside(np, np, astype=astype, i0=i0),
+    "np": _Outside(np, np, astype=astype, i0=i0, argsort=argsort, argpartition=argpartition),
     "gnp": _Outside(
         gnp,
         np,
         logsumexp=logsumexp,
         astype=astype,
         sliding_window_view=_windows,
+        argsort=argsort,
+        argpartition=argpartition,
         bincount=bincount,
         i0=i0,
         put_along_axis=put_along_axis,

@@ -20,9 +20,12 @@ from gradc.diff.modes import pull_back, push_forward
 from gradc.graph import Graph
 from gradc.interpret import interpret, topological
 from gradc.node import Node, constant
+from gradc.ops.control import every_node, inner_leaf
 from gradc.ops.record import HOLDERS, Kind
 from gradc.oracle.rounding import running_errors
+from gradc.oracle.walk import Walk
 from gradc.oracle.witness import Subject, subject_of
+from gradc.passes.kink_forms import may_kink
 from tests.fuzz.language import Array, Program
 from tests.fuzz.native import DEFAULT, Manner
 from tests.fuzz.reference import GRADC, flat_results
@@ -102,6 +105,11 @@ class Subjects:
         return any(x.aval.is_float for x in graph.inputs) and any(y.aval.is_float for y in graph.outputs)
 
     @functools.cached_property
+    def has_kinks(self) -> bool:
+        """Whether some operation has a kink that takes part in second derivatives, those in bodies included."""
+        return any(may_kink(node) for node in every_node(self.graph))
+
+    @functools.cached_property
     def pushed(self) -> Number:
         """⟨ct, J t⟩ by forward mode."""
         wide = self.wide
@@ -140,7 +148,8 @@ def is_singular(outputs: Sequence[Node], values: Mapping[Node, Any]) -> bool:
 
     Then a slope is NaN there, or infinities of two signs meet, as behind a vertical tangent: the function has no
     derivative, and the modes, which add in other orders, may say so or not.  A product of 0 and what is not finite
-    is none of this: zero is zero in either mode.  Of a loop that was given what is not finite nothing more is asked.
+    is none of this: zero is zero in either mode.  Bodies are walked as they run; of a loop that was given what is not
+    finite nothing more is asked.
     """
     lost = [n for n in topological(outputs) if _has(np.isnan, values[n])]
     return bool(lost) and not any(_loses_a_zero(n, [values[a] for a in n.args], values[n]) for n in lost)
@@ -154,7 +163,7 @@ def _has(test: Callable[[Array], Any], value: Any) -> bool:
 def _loses_a_zero(node: Node, args: Sequence[Any], value: Any) -> bool:
     """Whether NaN is, or may be, the product of a 0 with what is not finite."""
     if node.op.kind in HOLDERS:
-        return not any(_has(lambda p: ~np.isfinite(p), a) for a in args)
+        return not any(_has(lambda p: ~np.isfinite(p), a) for a in args) and not _is_singular_inside(node, args)
     if node.op.kind is Kind.CONTRACT:
         wild, zero = [(~np.isfinite(a)).astype(float) for a in args], [(a == 0).astype(float) for a in args]
         pairs = ((zero[0], wild[1]), (wild[0], zero[1]))
@@ -162,3 +171,19 @@ def _loses_a_zero(node: Node, args: Sequence[Any], value: Any) -> bool:
     if node.op.name not in ("multiply", "strong_multiply"):
         return False
     return bool(np.any(np.isnan(value) & ((args[0] == 0) | (args[1] == 0))))
+
+
+def _is_singular_inside(node: Node, args: Sequence[Any]) -> bool:
+    """Whether NaN comes up in the bodies of ``node``, and nowhere by a product with 0."""
+    lost, by_zero = False, False
+
+    def settle(inner: Node, operands: Sequence[Array], value: Array) -> Array:
+        nonlocal lost, by_zero
+        if _has(np.isnan, value):
+            lost, by_zero = True, by_zero or _loses_a_zero(inner, operands, value)
+        return value
+
+    leaves = [inner_leaf(a.aval, "operand") for a in node.args]
+    alone = Node(node.op, tuple(leaves), node.attrs, node.aval, node.where)
+    Walk(settle)([alone], dict(zip(leaves, args, strict=True)))
+    return lost and not by_zero

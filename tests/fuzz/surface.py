@@ -51,7 +51,7 @@ AROUND = {
     "compile": "`check` compiles every program", "explain": "`check` explains programs", "trace": "every program is",
     "check_gradients": "`check` calls it", "spec": "describes arguments", "train_step": "a step of `gc.optim`",
     "assume": "facts for formulas", "optim": "optimizers", "numpy": "by its names", "nn": "by its names",
-    "random": "tests/test_random.py compares with JAX", "linalg": "by its names",
+    "random": "by its names", "linalg": "by its names",
     "special": "by its names", "jit": "a form of `control`", "tree": "containers of arrays",
     "scipy": "works on values, not in programs",
     **dict.fromkeys(("sparse", "sparse_hessian", "sparse_jacobian"), "give SciPy's matrices; tests/test_sparse.py"),
@@ -101,7 +101,7 @@ def _entry(path: str, f: Callable[..., Any], method: bool = False) -> Entry:
 
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Every public callable of the namespaces that is not a type, as it is written in a program."""
-    spaces = (("gnp", gnp), ("gnp.linalg", gnp.linalg), ("nn", nn), ("special", special))
+    spaces = (("gnp", gnp), ("gnp.linalg", gnp.linalg), ("nn", nn), ("special", special), ("gc.random", gc.random))
     own = [name for name in gc.linalg.__all__ if name not in gnp.linalg.__all__]
     for prefix, space, names in [*((p, s, s.__all__) for p, s in spaces), ("gc.linalg", gc.linalg, own)]:
         for name in names:

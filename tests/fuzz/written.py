@@ -73,3 +73,83 @@ WRITTEN: dict[str, Callable[[Scope], str]] = {
     "gnp.gradient": _written("gnp.gradient({x}, 0.5, axis=0)", "gnp.gradient({x}, axis=-1, edge_order=2)",
                              "gnp.gradient({x}, gnp.cumsum(0.5 + abs({y})))", ndim=1),
 }  # fmt: skip
+
+# -- random numbers ----------------------------------------------------------------------------------------------------
+
+#: keys that are known as the program is traced, and keys that are values
+KEYS = (
+    "gc.random.key(3)", "np.array([1, 2], np.uint32)", "gc.random.split(gc.random.key(5), 3)[1]",
+    "gc.random.fold_in(gc.random.key(7), gnp.argmax({x}))", "gc.random.key(gnp.sum({x} > 0))",
+    "gnp.astype(gnp.stack([gnp.argmin({x}), gnp.sum({y} < 0.5)]), np.uint32)",
+)  # fmt: skip
+FLOATS = ("np.float64", "np.float32", "np.float16", "gnp.bfloat16")
+
+
+def _drawn(*texts: str, least: int = 0) -> Callable[[Scope], str]:
+    """One of some texts about a key ``{key}``, a float dtype ``{dtype}``, and the values of `_written`."""
+
+    def call(scope: Scope) -> str:
+        text = str(scope.one_of(texts)).replace("{key}", str(scope.one_of(KEYS)))
+        return _written(text.replace("{dtype}", str(scope.one_of(FLOATS))), least=least)(scope)
+
+    return call
+
+
+def _plain(name: str) -> Callable[[Scope], str]:
+    """Numbers of a distribution without parameters, beside a value."""
+    return _drawn(f"gc.random.{name}({{key}}, {{x}}.shape) + {{x}}", f"gc.random.{name}({{key}}, (3,), {{dtype}})",
+                  f"{{x}} * gc.random.{name}({{key}}, {{x}}.shape, {{x}}.dtype)")  # fmt: skip
+
+
+def _rejected(name: str, parameters: int = 1) -> Callable[[Scope], str]:
+    """Numbers of shapes that are values.
+
+    Their derivative by the shape is that of the distribution, which no difference of draws tells, so it is stopped.
+    """
+    given = ", ".join(["gc.stop_gradient(0.3 + abs({x}))", "gc.stop_gradient(0.5 + gnp.square({y}))"][:parameters])
+    shown = ", {x}.shape" if name in ("t", "student_t") else ""
+    some, others = (", ".join(numbers[:parameters]) for numbers in (["1.5", "0.4"], ["0.7", "2.5"]))
+    return _drawn(f"gc.random.{name}({{key}}, {given}{shown})",
+                  f"{{x}} * gc.random.{name}({{key}}, {some}, {{x}}.shape)",
+                  f"gc.random.{name}({{key}}, {others}, (2, 2), {{dtype}})")  # fmt: skip
+
+
+RANDOM: dict[str, Callable[[Scope], str]] = {
+    **{f"gc.random.{name}": _plain(name) for name in
+       ("normal", "uniform", "exponential", "gumbel", "laplace", "logistic", "cauchy", "rademacher")},
+    **{f"gc.random.{name}": _rejected(name) for name in ("gamma", "loggamma", "chisquare", "t", "student_t")},
+    "gc.random.beta": _rejected("beta", 2),
+    "gc.random.dirichlet": _drawn("gc.random.dirichlet({key}, gc.stop_gradient(0.5 + abs({x})))",
+                                  "gc.random.dirichlet({key}, np.array([0.5, 1.0, 2.5]), (2,), {dtype})", least=1),
+    "gc.random.key": _drawn("gc.random.key(gnp.argmax({x}))", "gc.random.key(12) + gnp.argmax({x})"),
+    "gc.random.split": _drawn("gc.random.split({key})[0]", "gc.random.split({key}, (2, 1))[1, 0]"),
+    "gc.random.fold_in": _drawn("gc.random.fold_in({key}, 3)", "gc.random.fold_in({key}, gnp.argmax({x}))"),
+    "gc.random.bits": _drawn("gc.random.bits({key}, {x}.shape)", "gc.random.bits({key}, (3,), np.uint8)",
+                             "gc.random.bits({key}, (2, 2), np.uint64) % 7"),
+    "gc.random.uniform": _drawn("gc.random.uniform({key}, {x}.shape, {x}.dtype, {x}, {x} + 1)",
+                                "gc.random.uniform({key}, (4,), {dtype})",
+                                "gc.random.uniform({key}, minval=gnp.sum({x}), maxval=3.0)"),
+    "gc.random.gumbel": _drawn("gc.random.gumbel({key}, {x}.shape, {x}.dtype) + {x}",
+                               "gc.random.gumbel({key}, (3,), {dtype}, 'high')"),
+    "gc.random.truncated_normal": _drawn("gc.random.truncated_normal({key}, {x}, {x} + 1.5)",
+                                         "gc.random.truncated_normal({key}, -0.5, 0.5 + abs({x}), {x}.shape)",
+                                         "gc.random.truncated_normal({key}, -1.0, 2.0, (3,), {dtype})"),
+    "gc.random.bernoulli": _drawn("gc.random.bernoulli({key}, 0.3, {x}.shape)",
+                                  "gc.random.bernoulli({key}, 0.5 + 0.5 * gnp.tanh({x}))"),
+    "gc.random.categorical": _drawn("gc.random.categorical({key}, {x})", "gc.random.categorical({key}, {x}, 0)",
+                                    "gc.random.categorical({key}, {x}, -1, (2, *{x}.shape[:-1]))", least=1),
+    "gc.random.choice": _drawn("gc.random.choice({key}, {x}, (3,))", "gc.random.choice({key}, 5, (2,), replace=False)",
+                               "gc.random.choice({key}, {x}, (), p=nn.softmax(gnp.arange({n}) * 0.5))", least=1),
+    "gc.random.permutation": _drawn("gc.random.permutation({key}, {x})", "gc.random.permutation({key}, 4)",
+                                    "gc.random.permutation({key}, {x}, -1, independent=True)", least=1),
+    "gc.random.randint": _drawn("gc.random.randint({key}, {x}.shape, -3, 9)",
+                                "gc.random.randint({key}, (3,), 0, 1 + gnp.argmax({x}), np.int32)"),
+    "gc.random.poisson": _drawn("gc.random.poisson({key}, 2.5, {x}.shape)", "gc.random.poisson({key}, abs({x}) * 4)"),
+    "gc.random.binomial": _drawn("gc.random.binomial({key}, 7.0, 0.4, {x}.shape)",
+                                 "gc.random.binomial({key}, 5, 0.5 + 0.5 * gnp.tanh(gc.stop_gradient({x})))"),
+    "gc.random.multivariate_normal": _drawn(
+        "gc.random.multivariate_normal({key}, {x}[0], {n} * np.eye({x}.shape[1]) + 0.5)",
+        "gc.random.multivariate_normal({key}, {x}[0], {x}.T @ {x} + 2 * np.eye({x}.shape[1]), (2,))", least=2),
+    "gc.random.orthogonal": _drawn("gc.random.orthogonal({key}, 3)", "gc.random.orthogonal({key}, 2, (2,), {dtype})",
+                                   "gc.random.orthogonal({key}, 2, m=3) * gnp.sum({x})"),
+}  # fmt: skip

@@ -99,25 +99,32 @@ def mentions(meaning: Any, operands: int, attrs: tuple[tuple[str, Any], ...]) ->
 def fragment_at(root: Node, inside: set[Node], exact: bool = True) -> Fragment:
     """The expression of ``root`` down to the first nodes outside the fragment.
 
-    With ``exact``, constants that are small whole numbers or quarters take part as numbers (x² rather than xᵃ).
+    An operand that an op reads twice has a symbol for each time, as every rule has a derivative for each.  With
+    ``exact``, constants that are small whole numbers or quarters take part as numbers (x² rather than xᵃ).
     """
     import sympy
 
-    leaves: dict[Node, Any] = {}
+    leaves: list[tuple[Any, Node]] = []
     expressions: dict[Node, Any] = {}
+
+    def symbol_for(leaf: Node) -> Any:
+        leaves.append((sympy.Symbol(f"s{len(leaves)}", real=True), leaf))
+        return leaves[-1][0]
+
     for node in _fragment_order(root, inside):
         if node is root or node in inside:
             operands = [expressions[a] for a in node.args]
+            for i, a in enumerate(node.args):
+                if any(a is b for b in node.args[:i]) and operands[i].is_Symbol:
+                    operands[i] = symbol_for(a)
             expressions[node] = sympy.sympify(meaning_of(node.op)(sympy, *operands, **node.attrs))
         else:
             value = _exact_scalar(node) if exact else None
-            if value is None:
-                leaves[node] = sympy.Symbol(f"s{len(leaves)}", real=True)
-            expressions[node] = leaves[node] if value is None else sympy.Rational(value)
+            expressions[node] = symbol_for(node) if value is None else sympy.Rational(value)
     expression = expressions[root]
     if exact and expression.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
         return fragment_at(root, inside, exact=False)
-    return Fragment(expression, tuple(leaves.values()), tuple(leaves))
+    return Fragment(expression, tuple(s for s, _ in leaves), tuple(leaf for _, leaf in leaves))
 
 
 def _fragment_order(root: Node, inside: set[Node]) -> list[Node]:
