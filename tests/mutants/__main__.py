@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,9 +23,9 @@ import pytest
 
 from tests.mutants.choose import Batch, Chooser, Plan
 from tests.mutants.faults import Fault, faults_of, planted
-from tests.mutants.forks import Ended, Say, allow, import_outside, in_child, processor_seconds
+from tests.mutants.forks import Ended, Say, allow, import_outside, in_child, in_turns, processor_seconds
 from tests.mutants.importing import Finder
-from tests.mutants.measure import ROOMS, ROOT, STATE, files, measure, read, test_files, text_of
+from tests.mutants.measure import ROOMS, ROOT, STATE, digest, files, measure, read, test_files, text_of
 from tests.mutants.sessions import run
 
 LISTED = Path(__file__).parent / "survivors.toml"
@@ -40,7 +40,10 @@ NOTICED = ("failed", "crashed", "endless")
 @dataclass(frozen=True)
 class Verdict:
     """Of one fault: ``what`` (failed, crashed, endless, survived, unreached; doubtful if the test that noticed also
-    fails without the fault), by which test, after how many tests of how many, and the processor seconds it took."""
+    fails without the fault), by which test, after how many tests of how many, and the processor seconds it took.
+
+    ``digest`` is of the tests that it was found with: of the file that noticed, or of all that did not.
+    """
 
     name: str
     what: str
@@ -48,6 +51,19 @@ class Verdict:
     tests: int
     of: int
     seconds: float
+    digest: str = ""
+
+    def holds(self, plan: Plan) -> bool:
+        """Whether the tests are those that it was found with."""
+        return self.digest == tests_of(self.what, self.test, plan)
+
+
+def tests_of(what: str, test: str, plan: Plan) -> str:
+    """The digest of the tests on which a verdict rests."""
+    if what in NOTICED:
+        return digest(Path(test.partition("::")[0]).stem)
+    told = [digest(name) for name in sorted({batch.test_file for batch in plan.batches})]
+    return hashlib.sha256(" ".join(told).encode()).hexdigest()
 
 
 def candidates(rooms: Sequence[str] = ROOMS) -> list[Fault]:
@@ -78,13 +94,13 @@ def _shares(count: int, lines: dict[str, int]) -> dict[str, int]:
 def judge(fault: Fault, plan: Plan) -> Verdict:
     """Run the tests of the plan with the fault in place until one notices it."""
     if not plan.runs:
-        return Verdict(fault.name, "unreached", "", 0, 0, 0.0)
+        return Verdict(fault.name, "unreached", "", 0, 0, 0.0, tests_of("unreached", "", plan))
     before = processor_seconds()
     ended = in_child(lambda say: _try(fault, plan.batches, say), STATE / f"child-{os.getpid()}")
     seconds = processor_seconds() - before
     begun = [words["begins"] for words in ended.said if "begins" in words]
     what, test = _what(ended, begun)
-    return Verdict(fault.name, what, test, len(begun), plan.tests, round(seconds, 2))
+    return Verdict(fault.name, what, test, len(begun), plan.tests, round(seconds, 2), tests_of(what, test, plan))
 
 
 def _what(ended: Ended, begun: list[str]) -> tuple[str, str]:
@@ -177,16 +193,16 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60, help="of tests that one fault may take")
     parser.add_argument("--again", action="store_true", help="try again what survived before")
     parser.add_argument("--at", metavar="FILE[:LINE]", help="every fault of a file or of a line, instead")
+    parser.add_argument("--jobs", type=int, default=1, help="how many faults, or measured test files, at a time")
     options = parser.parse_args(words)
     import_outside()
-    measure([name for name in test_files() if read(name) is None])
+    measure([name for name in test_files() if read(name) is None], options.jobs)
     chosen = _at(options.at) if options.at else sample(options.n, options.seed, options.rooms.split(","))
     journal = Journal(options.seed)
     known = listed()
     asked = [f for f in chosen if f.name not in known]
-    for fault, verdict in _verdicts(asked, journal, options):
-        print(f"{verdict.seconds:5.1f} s {verdict.what:9s} {fault}  [{verdict.tests} of {verdict.of}] {verdict.test}")
-        sys.stdout.flush()
+    _try_all(asked, journal, options)
+    journal = Journal(options.seed)
     return report(asked, len(chosen) - len(asked), journal)
 
 
@@ -195,16 +211,20 @@ def _at(place: str) -> list[Fault]:
     return [f for f in faults_of(path, text_of(path)) if not line or f.line == int(line)]
 
 
-def _verdicts(faults: Sequence[Fault], journal: Journal, options: Any) -> Iterator[tuple[Fault, Verdict]]:
-    """The verdicts that are not known yet, as they come."""
+def _try_all(faults: Sequence[Fault], journal: Journal, options: Any) -> None:
+    """Find the verdicts that are not known, or were found with other tests."""
     indices = [index for name in test_files() if (index := read(name)) is not None]
     chooser = Chooser(indices, options.seconds)
-    for fault in faults:
-        known = journal.known.get(fault.name)
-        if known is None or options.at or (options.again and known.what not in NOTICED):
-            verdict = judge(fault, chooser.plan(fault))
-            journal.add(verdict)
-            yield fault, verdict
+
+    def one(fault: Fault) -> None:
+        known, plan = journal.known.get(fault.name), chooser.plan(fault)
+        again = options.at or (options.again and known is not None and known.what not in NOTICED)
+        if known is None or again or not known.holds(plan):
+            v = judge(fault, plan)
+            journal.add(v)
+            print(f"{v.seconds:5.1f} s {v.what:9s} {fault}  [{v.tests} of {v.of}] {v.test}", flush=True)
+
+    in_turns(faults, one, options.jobs)
 
 
 def report(asked: Sequence[Fault], equivalent: int, journal: Journal) -> int:

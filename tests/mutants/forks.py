@@ -18,11 +18,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 #: what tests and gradc import from outside
 OUTSIDE = ("numpy", "scipy.special", "scipy.linalg", "scipy.optimize", "scipy.signal", "sympy", "llvmlite.binding",
@@ -34,6 +35,7 @@ MEMORY = 16 * 2**30
 STILL = 120
 
 Say = Callable[..., None]
+T = TypeVar("T")
 
 
 @dataclass
@@ -84,6 +86,39 @@ def in_child(work: Callable[[Say], None], folder: Path) -> Ended:
     quiet = ended.still or bool(ended.said and ended.said[-1].get("done"))
     ended.by = 0 if quiet else os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     return ended
+
+
+def in_turns(things: Sequence[T], work: Callable[[T], None], jobs: int) -> None:
+    """``work`` on each thing, in ``jobs`` forks at once of which each takes the next thing that no other has."""
+    if jobs == 1:
+        for thing in things:
+            work(thing)
+        return
+    with tempfile.TemporaryFile() as held:  # the forks share the place to which it has been read
+        held.write(b"".join(k.to_bytes(4, "little") for k in range(len(things))))
+        held.seek(0)
+        numbers = held.fileno()
+        pids = [_fork_at(numbers, things, work) for _ in range(jobs)]
+        ended = [os.waitpid(pid, 0)[1] for pid in pids]
+    if any(ended):
+        raise RuntimeError("a fork of the run ended early; what it said stands above")
+
+
+def _fork_at(numbers: int, things: Sequence[T], work: Callable[[T], None]) -> int:
+    """The process that works on what is left of ``things``."""
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            while number := os.read(numbers, 4):
+                work(things[int.from_bytes(number, "little")])
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    return pid
 
 
 def _be_child(work: Callable[[Say], None], folder: Path, writes: int) -> None:

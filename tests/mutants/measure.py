@@ -1,18 +1,19 @@
 """Which tests run which regions of the compiler, and how long each takes: measured once, by test file.
 
 Enters: the tests as they stand.  Leaves: ``.mutants/index/NAME.npz`` for each test file, an `Index` when read.
-Invariant: a test file is measured again when it has changed; a region that has changed since is looked up by its
-function.  Start reading at `measure`.
+Invariant: a test file is measured again when it has changed, or a module of tests that it imports; a region that has
+changed since is looked up by its function.  Start reading at `measure`.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.mutants.forks import Say, in_child, processor_seconds
+from tests.mutants.forks import Say, in_child, in_turns, processor_seconds
 from tests.mutants.importing import Finder
 from tests.mutants.regions import EXPRESSION, STATEMENT, probed
 from tests.mutants.sessions import run
@@ -28,7 +29,7 @@ from tests.mutants.sessions import run
 ROOT = Path(__file__).resolve().parent.parent.parent
 STATE = ROOT / ".mutants"
 INDEX = STATE / "index"
-ROOMS = ("ops", "diff", "passes", "schedule", "codegen")
+ROOMS = ("ops", "diff", "passes", "schedule", "codegen", "random", "optim", "solve")
 #: code for GPUs is tested where NVIDIA's tools are
 WITHOUT = ("gradc/codegen/ptx/",)
 #: test files that run gradc in other processes, or look at its text, or at these faults themselves
@@ -93,8 +94,27 @@ class Index:
         return any(self.loaded[n // 8] >> (7 - n % 8) & 1 for n in numbers)
 
 
+@functools.cache
 def digest(test_file: str) -> str:
-    return hashlib.sha256((ROOT / "tests" / f"{test_file}.py").read_bytes()).hexdigest()
+    """Of the text of a test file and of the modules of tests that it imports."""
+    waiting, texts = [f"tests.{test_file}"], {}
+    while waiting:
+        name = waiting.pop()
+        path = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+        if name in texts or not path.exists():
+            continue
+        texts[name] = path.read_bytes()
+        waiting += _imported(ast.parse(texts[name]))
+    return hashlib.sha256(b"".join(texts[name] for name in sorted(texts))).hexdigest()
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """The names of modules of tests that may be meant by its imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("tests."))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tests":
+            yield from (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
 
 
 def read(test_file: str) -> Index | None:
@@ -136,13 +156,16 @@ class _Recorder:
         return np.packbits(np.frombuffer(bytes(self.run), np.uint8))
 
 
-def measure(wanted: Sequence[str]) -> None:
-    """Make the index of these test files, one after another."""
-    codes, regions, total = _probed_code()
-    for name in wanted:
+def measure(wanted: Sequence[str], jobs: int = 1) -> None:
+    """Make the index of these test files, ``jobs`` at a time."""
+    codes, regions, total = _probed_code() if wanted else ({}, {}, 0)
+
+    def one(name: str) -> None:
         ended = in_child(functools.partial(_measure, name, codes, regions, total), STATE / f"child-{os.getpid()}")
         told = ended.said[-2] if len(ended.said) > 1 else {}
         print(f"measured {name}: {told or ended}", flush=True)
+
+    in_turns(wanted, one, jobs)
 
 
 def _probed_code() -> tuple[dict[Path, Callable[[], CodeType]], dict[str, list[str]], int]:
