@@ -21,7 +21,7 @@ import sympy
 import gradc as gc
 import gradc.numpy as gnp
 from gradc import nn, special
-from gradc.aval import Aval
+from gradc.aval import BFLOAT16, Aval, finfo
 from gradc.node import OPS
 from gradc.numpy.public import CONVENTIONS
 from gradc.ops.elementwise import apply
@@ -204,9 +204,47 @@ def test_an_op_at_its_special_points(name):
                 wanted.append(np.array([NAN if w is None else w for w in want]))
     wanted += wanted[1 : 1 + count + count**2]
     where = [everywhere] + [~np.isnan(w) & ~np.isnan(value) for w in wanted[1:]]
-    for results, kind in ((interpreted, "interpreted"), (compiled, "compiled")):
-        for k, (result, want, mask) in enumerate(zip(results, wanted, where, strict=True)):
+    second = slice(1 + count, 1 + count + count**2)
+    of_hessian = [wanted[0], *wanted[second]], [where[0], *where[second]]
+    for results, kind, (wants, masks) in (
+        (interpreted, "interpreted", (wanted, where)),
+        (compiled, "compiled", (wanted, where)),
+        ([value, *hessian_diagonals(reverse[0][0], columns)], "Hessian", of_hessian),
+    ):
+        for k, (result, want, mask) in enumerate(zip(results, wants, masks, strict=True)):
             agree(result, want, mask, f"{kind} {name}, derivative {k}", points)
+
+
+def hessian_diagonals(f: Any, columns: tuple[Array, ...]) -> list[Array]:
+    """The second derivatives of Σ f by `gc.hessian`, for every pair of operands; between points they are 0."""
+    with np.errstate(all="ignore"):
+        blocks = gc.hessian(lambda *xs: np.sum(f(*xs)), argnums=tuple(range(len(columns))))(*columns)
+    flat = [np.asarray(block) for row in blocks for block in row]
+    for block in flat:
+        assert not np.any(block[~np.eye(len(block), dtype=bool)])
+    return [np.diagonal(block) for block in flat]
+
+
+@pytest.mark.parametrize("part", [0, *(pytest.param(k, marks=pytest.mark.nightly) for k in (1, 2, 3))])
+def test_a_bfloat16_at_its_special_points_is_a_rounded_float32(part):
+    """Values are rounded once; a first derivative after each of the few operations that it is made of."""
+    for name in WALKED[part::4]:
+        count = operand_count(OPS[name])
+        points = np.array(special_points(OPS[name], count), np.float32).astype(BFLOAT16)
+        reverse = programs(OPS[name], count, 1)[0]
+
+        def flat(*xs: Any, reverse: Any = reverse) -> list[Any]:
+            return [f(*xs) for row in reverse for f in row]
+
+        columns = tuple(points.T)
+        wide = tuple(c.astype(np.float32) for c in columns)
+        with np.errstate(all="ignore"):
+            found, exact_ones = (gc.trace(flat, *a).evaluate(*a) for a in (columns, wide))
+        for k, (got, want) in enumerate(zip(found, exact_ones, strict=True)):
+            assert got.dtype == BFLOAT16
+            got, want = (np.broadcast_to(v, len(points)).astype(BFLOAT16).astype(np.float64) for v in (got, want))
+            near = np.isclose(got, want, rtol=(4 if k else 0) * 2.0**-8, atol=0, equal_nan=True)
+            assert near.all(), f"{name}, derivative {k} at {points[~near].tolist()}: {got[~near]}, not {want[~near]}"
 
 
 def _declared(op: Op, point: tuple[float, ...], operand: int, smooth: float | None) -> float | None:
@@ -250,8 +288,11 @@ COMPOSITES: dict[str, list[tuple[Any, Any, Any]]] = {
         }.items()
     },
     "interp": [
-        (lambda x: np.interp(x, [0.0, 1.0, 3.0], [0.0, 2.0, 1.0]).sum(), [-1.0, 0.0, 1.0, 3.0, 4.0],
-         [0, 2, -0.5, -0.5, 0]),
+        (
+            lambda x: np.interp(x, [0.0, 1.0, 3.0], [0.0, 2.0, 1.0]).sum(),
+            [-1.0, 0.0, 1.0, 3.0, 4.0],
+            [0, 2, -0.5, -0.5, 0],
+        ),
     ],
     "nanstd": [(np.nanstd, ONES, [0, 0])],
     "corrcoef": [(lambda x: np.corrcoef(x, [-1.0, 0.0, 1.0])[0, 1], [-1.0, 0.0, 1.0], [0, 0, 0])],
@@ -307,6 +348,36 @@ COMPOSITES: dict[str, list[tuple[Any, Any, Any]]] = {
     ],
     "nn.ctc_loss": [(lambda x: nn.ctc_loss(x[:, None] + np.zeros((2, 2)), [1, 1], 2, 2), ZERO, [0, 0])],
 }
+
+
+GATED = {
+    "gelu": nn.gelu, "gelu_tanh": lambda x: nn.gelu(x, approximate="tanh"), "silu": nn.silu, "mish": nn.mish,
+    "hardswish": nn.hardswish,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, BFLOAT16])
+def test_an_activation_that_fades_is_a_line_and_nothing_at_the_infinities(dtype):
+    """Value and three derivatives, in both modes and compiled, also where squares leave the dtype."""
+    large = 1e200 if dtype == np.float64 else 1e30
+    x = np.array([INF, large, -INF, -large], dtype)
+
+    def derivatives_of(f: Any) -> list[Any]:
+        reverse, forward = [f], [f]
+        for _ in range(3):
+            reverse.append(gc.grad(lambda x, g=reverse[-1]: np.sum(g(x))))
+            forward.append(lambda x, g=forward[-1]: gc.jvp(g, (x,), (np.ones_like(x),))[1])
+        return [*reverse, *forward[1:]]
+
+    flat = [g for f in GATED.values() for g in derivatives_of(f)]
+    with np.errstate(all="ignore"):
+        graph = gc.trace(lambda x: [g(x) for g in flat], x)
+        for results in (graph.evaluate(x), gc.jit(lambda x: [g(x) for g in flat])(x)):
+            for name, found in zip(GATED, np.reshape(np.asarray(results), (-1, 7, 4)), strict=True):
+                slopes = [[1, 1, 0, 0], [0] * 4, [0] * 4]
+                wanted = np.array([[INF, x[1], 0, 0], *slopes, *slopes], float)
+                two_roundings = 2 * float(finfo(np.dtype(dtype)).eps)  # x·6/6
+                np.testing.assert_allclose(found.astype(float), wanted, two_roundings, 0, err_msg=name)
 
 
 @pytest.mark.parametrize("name", sorted(CONVENTIONS))

@@ -408,6 +408,7 @@ FORMS: dict[str, Form] = {
     "divide": _for_floats(lambda x, y: product(x.shape, [in_place(x), in_place(y, Fraction(-1))])),
     "negative": _for_floats(negative),
     "positive": _for_floats(lambda x: x),
+    "extended": _for_floats(lambda x: x),
     "square": _for_floats(lambda x: power(x, 2)),
     "reciprocal": _for_floats(lambda x: power(x, -1)),
     "xlogy": _for_floats(lambda x, y: times(x, apply("log", (y,), y.shape))),

@@ -53,6 +53,8 @@ def _lets_through(node: Node, i: int) -> bool:
     return passes(node.op, i)
 
 
+#: ops of which nothing is said: their branches are in the formulas, and a strong product shows as a product
+UNSAID = ("where", "scatter", "strong_multiply")
 #: ops whose derivative is a display function of its own
 SHOWS = {"max": "attains", "min": "attains", "maximum": "excess", "minimum": "excess", "absolute": "sign"}
 
@@ -125,6 +127,6 @@ def conventions(graph: Graph, lines: Sequence[Line]) -> tuple[str, ...]:
         visible = SHOWS[name] in calls if name in SHOWS else node.where in places
         if name == "logsumexp" and is_below_maximum(node.args[0], **node.attrs):
             continue  # of what softmax and its kin are written in: it is NaN where its convention would hold
-        if node.op.singular and name not in ("where", "scatter") and visible and has_tangent(node):
+        if node.op.singular and name not in UNSAID and visible and has_tangent(node):
             found.setdefault(name, node.op.singular)
     return tuple(f"{name}: {text}" for name, text in found.items())

@@ -63,7 +63,7 @@ def hardsigmoid(input: ArrayLike) -> Array:
 def hardswish(input: ArrayLike) -> Array:
     """x·relu6(x + 3)/6 (Howard et al. 2019)."""
     x = _lifted(input)
-    return x * relu6(x + 3.0) / 6.0
+    return _faded(x, relu6(x + 3.0)) / 6.0
 
 
 @function("nn.relu_squared")
@@ -216,9 +216,11 @@ def gelu(input: ArrayLike, approximate: str = "none") -> Array:
 
 @composite("gelu")
 def _gelu(x: Node, *, approximate: str) -> Node:
+    x = apply(OPS["extended"], x)
     if approximate == "tanh":
-        return 0.5 * x * (1.0 + gnp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-    return 0.5 * x * apply(OPS["erfc"], x * -math.sqrt(0.5))  # erfc(−x/√2) = 1 + erf(x/√2), without its cancellation
+        return _faded(0.5 * x, 1.0 + gnp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    gate = apply(OPS["erfc"], x * -math.sqrt(0.5))  # erfc(−x/√2) = 1 + erf(x/√2), without its cancellation
+    return _faded(0.5 * x, gate)
 
 
 @function("nn.silu")
@@ -229,7 +231,8 @@ def silu(input: ArrayLike) -> Array:
 
 @composite("silu")
 def _silu(x: Node) -> Node:
-    return x * apply(OPS["sigmoid"], x)
+    x = apply(OPS["extended"], x)
+    return _faded(x, apply(OPS["sigmoid"], x))
 
 
 @function("nn.mish")
@@ -240,7 +243,13 @@ def mish(input: ArrayLike) -> Array:
 
 @composite("mish")
 def _mish(x: Node) -> Node:
-    return x * gnp.tanh(apply(OPS["softplus"], x))
+    x = apply(OPS["extended"], x)
+    return _faded(x, gnp.tanh(apply(OPS["softplus"], x)))
+
+
+def _faded(x: Node, gate: Node) -> Node:
+    """x·gate, and 0 where the gate is 0: also at x = −∞."""
+    return apply(OPS["strong_multiply"], x, gate, left=False, right=True)
 
 
 def _of_dtype(x: ArrayLike, dtype: Any) -> Node:

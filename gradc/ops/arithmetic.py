@@ -271,6 +271,20 @@ positive = elementwise(
     range=lambda z, x: x,
     exact=True,
 )
+extended = elementwise(
+    "extended",
+    lambda x: np.positive(x),
+    sympy=lambda S, x: x,
+    partials=lambda z, x: (1,),
+    lower=lambda b, x: x,
+    cost=0.0,
+    light=True,
+    linear=(0,),
+    range=lambda z, x: x if x.size().hi < INF else replace(x, hazard=max(x.hazard, Hazard.GROWTH)),
+    exact=True,
+    public=False,
+    doc="x, of which infinities are to be reckoned with like overflow: a slope that has faded to 0 stays 0 beside it.",
+)
 square = elementwise(
     "square",
     sympy=lambda S, x: x**2,

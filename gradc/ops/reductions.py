@@ -112,7 +112,7 @@ def _left_out_whole(x: Node, axes: Shape) -> bool:
 
 
 #: elementwise ops that are 0 where an operand is, up to infinities
-_KEEP_ZEROS = ("multiply", "strong_multiply", "negative", "positive", "cast")
+_KEEP_ZEROS = ("multiply", "strong_multiply", "negative", "positive", "extended", "cast")
 
 
 def _still_along(shown: Node, along: frozenset[int]) -> frozenset[int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -73,7 +74,7 @@ def _more_factors(x: Array, n: int) -> Array:
 def _gaussian_range(y: Node, x: Range) -> Range:
     n = y.attrs["n"]
     top = (n / (2 * math.e)) ** (n / 2)  # at x² = n/2
-    return x.within(-top if n % 2 else 0.0, top)
+    return replace(x.within(-top if n % 2 else 0.0, top), zeros=Zeros.SATURATED)
 
 
 gaussian = elementwise(

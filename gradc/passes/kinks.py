@@ -87,8 +87,8 @@ def root_off_zero(node: Node) -> Node | None:
 
 #: functions of one number with f(−x) = −f(x)
 ODD = (
-    "negative", "positive", "sin", "sinh", "tan", "tanh", "arcsin", "arcsinh", "arctan", "arctanh", "erf", "cbrt",
-    "reciprocal",
+    "negative", "positive", "extended", "sin", "sinh", "tan", "tanh", "arcsin", "arcsinh", "arctan", "arctanh", "erf",
+    "cbrt", "reciprocal",
 )  # fmt: skip
 
 #: |x| by its node and the views that it is seen through

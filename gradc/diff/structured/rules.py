@@ -195,6 +195,7 @@ RULES: dict[str, Rule] = {
     "subtract": minus,
     "negative": negated,
     "positive": plus,
+    "extended": plus,
     "cast": converted,
     "multiply": product,
     "strong_multiply": product,
