@@ -12,8 +12,9 @@ import sys
 import numpy as np
 import pytest
 
-from tests.mutants.__main__ import _shares, listed
-from tests.mutants.choose import Chooser
+from tests.mutants import measure
+from tests.mutants.__main__ import Verdict, _shares, listed, tests_of
+from tests.mutants.choose import Batch, Chooser, Plan
 from tests.mutants.faults import KINDS, faults_of, planted
 from tests.mutants.importing import Finder
 from tests.mutants.measure import ROOT, Index, text_of
@@ -159,6 +160,34 @@ def test_a_place_that_no_test_runs_is_said_to_be_unreached():
     assert not Chooser([_index({"t.py::near": ([other], 0.1)})], seconds=60).plan(fault).runs
 
 
+def test_a_verdict_holds_as_long_as_the_tests_that_it_was_found_with(tmp_path, monkeypatch):
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    texts = {"test_a": "from tests.held import X", "test_b": "import tests.other", "held": "X = 1", "other": "Y = 2"}
+    for name, text in texts.items():
+        (tests / f"{name}.py").write_text(text)
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    plan = Plan(
+        [Batch("test_a", ["tests/test_a.py::t"], [1.0]), Batch("test_b", ["tests/test_b.py::t"], [1.0])], 2, True
+    )
+
+    def verdicts() -> list[Verdict]:
+        measure.digest.cache_clear()
+        told = [("failed", "tests/test_a.py::t"), ("survived", "")]
+        return [Verdict("f", what, test, 1, 2, 1.0, tests_of(what, test, plan)) for what, test in told]
+
+    noticed, survived = verdicts()
+    assert noticed.holds(plan) and survived.holds(plan)
+    assert not survived.holds(Plan(plan.batches[:1], 1, True))
+    (tests / "other.py").write_text("Y = 3")
+    verdicts()
+    assert noticed.holds(plan) and not survived.holds(plan)
+    (tests / "held.py").write_text("X = 2")
+    verdicts()
+    assert not noticed.holds(plan)
+    measure.digest.cache_clear()
+
+
 # -- the run -----------------------------------------------------------------------------------------------------------
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 
@@ -194,6 +223,26 @@ def test_a_child_that_fails_crashes_or_never_ends_has_noticed_and_only_one_that_
         "passes": "survived", "fails": "failed", "raises": "failed", "crashes": "crashed", "leaves": "crashed",
         "loops": "endless",
     }  # fmt: skip
+
+
+TURNS = """
+import os, sys
+from tests.mutants.forks import in_turns
+
+out = os.open(sys.argv[1], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+in_turns(range(20), lambda k: os.write(out, b"%d\\n" % k), 3)
+try:
+    in_turns([1, 0], lambda k: 1 // k, 2)
+except RuntimeError:
+    os.write(out, b"told\\n")
+"""
+
+
+@forks
+def test_each_thing_is_worked_on_by_one_of_the_forks(tmp_path):
+    subprocess.run([sys.executable, "-c", TURNS, str(tmp_path / "out")], cwd=ROOT, capture_output=True, check=True)
+    *numbers, told = (tmp_path / "out").read_text().split()
+    assert sorted(map(int, numbers)) == list(range(20)) and told == "told"
 
 
 JUDGED = """
