@@ -50,6 +50,7 @@ from gradc.version import __version__
 if TYPE_CHECKING:
     from gradc import linalg, optim, random, scipy, sparse
     from gradc.api.executable import Executable
+    from gradc.api.precision import MixedPrecision, MixedPrecisionState, mixed_precision
     from gradc.explain import Derivation
     from gradc.oracle import Report, check_gradients
     from gradc.solve import (
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 _LATER = {
     **dict.fromkeys(("Derivation",), "gradc.explain"),
     **dict.fromkeys(("Executable",), "gradc.api.executable"),
+    **dict.fromkeys(("MixedPrecision", "MixedPrecisionState", "mixed_precision"), "gradc.api.precision"),
     **dict.fromkeys(("Report", "check_gradients"), "gradc.oracle"),
     **dict.fromkeys(("sparse_hessian", "sparse_jacobian"), "gradc.sparse"),
     **dict.fromkeys(
@@ -116,6 +118,8 @@ __all__ = [
     "LinAlgError",
     "LinearSolution",
     "Minimum",
+    "MixedPrecision",
+    "MixedPrecisionState",
     "Node",
     "PromotionWarning",
     "Report",
@@ -147,6 +151,7 @@ __all__ = [
     "linalg",
     "linear_solve",
     "minimize",
+    "mixed_precision",
     "nn",
     "numpy",
     "odeint",

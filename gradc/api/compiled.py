@@ -474,21 +474,33 @@ class Step:
     """What `train_step` compiles: loss, gradient, and the optimizer's update of the parameters."""
 
     def __init__(self, loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool):
-        self.loss, self.optimizer, self.has_aux = loss, optimizer, has_aux
-        self.value_of = value_and_grad(loss, 0, has_aux)
+        self.scaled = hasattr(optimizer.update, "differentiated")  # mixed precision has a loss of its own
+        self.loss = optimizer.update.loss_of(loss) if self.scaled else loss  # type: ignore[attr-defined]
+        self.optimizer, self.has_aux = optimizer, has_aux
+        self.value_of = value_and_grad(self.loss, 0, has_aux)
         self.__name__ = f"{function_name(loss)}_step"
 
     def __call__(self, params: Any, state: Any, *batch: Any) -> Any:
-        value, grads = self.value_of(params, *batch)
+        value, grads = self.value_and_gradient(state, params, batch)
         loss = value[0] if self.has_aux else value
         value_fn, grad_fn = functools.partial(self.loss_at, batch), functools.partial(self.gradient_at, batch)
         more = {"value": loss, "grad": grads, "value_fn": value_fn, "grad_fn": grad_fn}
+        more |= {"scaled": True} if self.scaled else {}
         from gradc.optim.rules import updated
         from gradc.optim.transforms import apply_updates
 
         updates, new_state = updated(self.optimizer, grads, state, params, more)
         results = (value[0], value[1]) if self.has_aux else (value,)
         return (apply_updates(params, updates), new_state, *results)
+
+    def value_and_gradient(self, state: Any, params: Any, batch: tuple[Any, ...]) -> tuple[Any, Any]:
+        """What the loss returns, and the gradient that the optimizer asks for: its own, or that of a scaled loss."""
+        if not self.scaled:
+            result: tuple[Any, Any] = self.value_of(params, *batch)
+            return result
+        scaled = self.optimizer.update.differentiated(self.loss, state)  # type: ignore[attr-defined]
+        (_, value), grads = value_and_grad(scaled, 0, True)(params, *batch)
+        return value, grads
 
     def loss_at(self, batch: tuple[Any, ...], params: Any) -> Any:
         """The loss of other parameters on the same batch, for optimizers that ask for ``value_fn``."""

@@ -14,16 +14,17 @@ from gradc.nn import (
     attention,
     convolution,
     gated,
-    init,
     layers,
     losses,
     margins,
+    mixing,
     regularisation,
     sampled,
     segmentation,
     sequences,
     similarity,
 )
+from gradc.nn import init as init
 from gradc.nn.activations import *
 from gradc.nn.attention import *
 from gradc.nn.convolution import *
@@ -31,6 +32,7 @@ from gradc.nn.gated import *
 from gradc.nn.layers import *
 from gradc.nn.losses import *
 from gradc.nn.margins import *
+from gradc.nn.mixing import *
 from gradc.nn.regularisation import *
 from gradc.nn.sampled import *
 from gradc.nn.segmentation import *
@@ -38,7 +40,7 @@ from gradc.nn.sequences import *
 from gradc.nn.similarity import *
 from gradc.numpy.published import published
 
-__all__: list[str] = ["init"]
+__all__: list[str] = []
 __all__ += activations.__all__
 __all__ += attention.__all__
 __all__ += convolution.__all__
@@ -46,6 +48,7 @@ __all__ += gated.__all__
 __all__ += layers.__all__
 __all__ += losses.__all__
 __all__ += margins.__all__
+__all__ += mixing.__all__
 __all__ += regularisation.__all__
 __all__ += sampled.__all__
 __all__ += segmentation.__all__
