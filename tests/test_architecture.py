@@ -109,6 +109,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "numpy": ("*",),
     "ml_dtypes": ("aval",),
     "optree": ("containers",),
+    "mpmath": ("ops.fits",),
     "networkx": ("graph", "schedule.chains"),
     "sympy": ("diff.symbolic*", "explain", "oracle"),
     "llvmlite": ("codegen", "runtime"),
@@ -118,7 +119,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
 }
 """Who may import what from outside; everything else from outside is refused."""
 
-SLOW_TO_IMPORT = ("sympy", "scipy", "networkx", "rich", "llvmlite", "numpy.ma", "numpy.typing", "hashlib")
+SLOW_TO_IMPORT = ("sympy", "mpmath", "scipy", "networkx", "rich", "llvmlite", "numpy.ma", "numpy.typing", "hashlib")
 """Paid on first use: `import gradc` loads none of them, and no module imports SymPy as it loads."""
 
 WALKS = "machines"

@@ -6,6 +6,7 @@ scalars become fractions, so their parts need none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -22,6 +23,10 @@ _LETTERS = {letter: rf"\{name}" for letter, name in NAMES.items()} | {
 _SIGNS = {"≠": r"\ne", "≤": r"\le", "≥": r"\ge"}
 _OPERATORS = {"exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "max", "min", "arcsin", "arccos", "arctan"}
 
+
+#: a function with an index or primes behind its name
+_INDEXED = re.compile("(\\w+?)(?:([₀-₉₋]+)|_(-?[0-9]+\\.[0-9]+))?(′*)")
+_DIGITS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₋", "0123456789-")
 
 class LatexPrinter:
     """Prints layouts as LaTeX."""
@@ -151,6 +156,10 @@ class LatexPrinter:
     def _function(self, name: str) -> str:
         if name in _LETTERS:
             return _LETTERS[name]
+        if (found := _INDEXED.fullmatch(name)) and any(found.groups()[1:]):
+            letter, below, decimal, primes = found.groups()
+            index = below.translate(_DIGITS) if below else decimal
+            return self._function(letter) + (f"_{{{index}}}" if index else "") + "'" * len(primes)
         return rf"\{name}" if name in _OPERATORS else rf"\operatorname{{{_escaped(name)}}}"
 
     def _plus(self, terms: tuple[Layout, ...]) -> str:

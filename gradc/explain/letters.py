@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from string import Formatter
+from typing import Any
+
 from gradc.node import OPS
 
 _NAMES = [
@@ -39,7 +43,34 @@ def in_ascii(name: str) -> str:
 COMPOSITES = {"normal_cdf": "Φ", "normal_pdf": "φ"}
 
 
-def call_name(name: str) -> str:
-    """What formulas call a function: the op of that name says so in its record."""
+_BELOW = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
+
+
+class _Order:
+    """A number in a title, as ``below`` writes it, an index, or ``primes``, a derivative."""
+
+    def __init__(self, value: float):
+        self.value = value
+
+    def __format__(self, how: str) -> str:
+        if how == "primes":
+            n = int(self.value)
+            return "′" * n if n < 4 else "⁽" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(d)] for d in str(n)) + "⁾"
+        whole = float(self.value).is_integer()
+        return f"{int(self.value)}".translate(_BELOW) if whole else f"_{self.value:g}"
+
+
+def call_name(name: str, attrs: Mapping[str, Any] | None = None) -> str:
+    """What formulas call a function: the op of that name says so in its record, attributes in braces."""
     op = OPS.get(name)
-    return (op.title if op is not None else COMPOSITES.get(name)) or name
+    found = (op.title if op is not None else COMPOSITES.get(name)) or name
+    if attrs is None or "{" not in found:
+        return found
+    return found.format_map({key: _Order(value) for key, value in attrs.items()})
+
+
+def named_attributes(name: str) -> frozenset[str]:
+    """The attributes that a function's title writes."""
+    op = OPS.get(name)
+    parts = Formatter().parse(op.title) if op is not None else ()
+    return frozenset(field for _, field, _, _ in parts if field)

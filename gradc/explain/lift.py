@@ -248,6 +248,34 @@ def _stumpff(lifter: Lifter, node: Node, args: Args) -> Formula:
     return value
 
 
+def _over(x: Formula, name: str) -> Formula:
+    """A function over its operand."""
+    return times(apply(name, (x,), x.shape), power(x, -1))
+
+
+def _wave_quotient(lifter: Lifter, node: Node, args: Args) -> Formula:
+    """sin x/x or sinh x/x; its derivatives have names of their own."""
+    if node.attrs["n"]:
+        return apply(node.op.name, args, node.shape, node.attrs, (), attrs_key(node))
+    return _over(args[0], "sinh" if node.attrs["hyperbolic"] else "sin")
+
+
+def _growth_quotient(lifter: Lifter, node: Node, args: Args) -> Formula:
+    """eˣ/x or cosh x/x; its derivatives have names of their own."""
+    if node.attrs["n"]:
+        return apply(node.op.name, args, node.shape, node.attrs, (), attrs_key(node))
+    return _over(args[0], "cosh" if node.attrs["even"] else "exp")
+
+
+def _log_quotient(lifter: Lifter, node: Node, args: Args) -> Formula:
+    """log x/(x − 1); its derivatives have names of their own."""
+    (x,) = args
+    if node.attrs["n"]:
+        return apply(node.op.name, args, node.shape, node.attrs, (), attrs_key(node))
+    below = total(x.shape, (x, negative(number(1, x.shape))))
+    return times(apply("log", args, x.shape), power(below, -1))
+
+
 def _cast(lifter: Lifter, node: Node, args: Args) -> Formula | None:
     source = node.args[0].dtype
     if node.dtype.kind == "b" or (is_float(source) and not node.aval.is_float):
@@ -413,6 +441,10 @@ FORMS: dict[str, Form] = {
     "reciprocal": _for_floats(lambda x: power(x, -1)),
     "xlogy": _for_floats(lambda x, y: times(x, apply("log", (y,), y.shape))),
     "stumpff": _stumpff,
+    "wave_quotient": _wave_quotient,
+    "growth_quotient": _growth_quotient,
+    "cos_quotient": _for_floats(lambda x: _over(x, "cos")),
+    "log_quotient": _log_quotient,
     "tanh_slope": _for_floats(lambda x: one_minus(power(apply("tanh", (x,), x.shape), 2))),
     "gaussian": _gaussian,
     "lorentzian": _for_floats(lambda x: power(total(x.shape, (number(1, x.shape), power(x, 2))), -1)),

@@ -56,7 +56,7 @@ from gradc.explain.layout import (
     Tensor,
     Transposed,
 )
-from gradc.explain.letters import call_name
+from gradc.explain.letters import call_name, named_attributes
 from gradc.explain.matrices import INDEX_LETTERS, Matrices, quotient, side_by_side, transposes_last
 from gradc.node import OPS, Node
 from gradc.ops.control import bodies, result_count
@@ -282,7 +282,7 @@ class Notation:
         op = OPS.get(x.name)
         if op is not None and op.relation:
             return Relation(args[0], op.relation, args[1])
-        return Call(call_name(x.name), args, _options(x))
+        return Call(call_name(x.name, x.attrs), args, _options(x))
 
 
 def _parted(x: Product) -> tuple[list[Factor], list[Factor]]:
@@ -354,8 +354,9 @@ def _options(x: Apply) -> tuple[str, ...]:
     composite = x.attrs_key[:1] == ("composite",)  # type: ignore[index]
     assumed = (-1, rank - 1, (-1,), (rank - 1,)) if composite or x.name in ("softmax", "logsumexp") else ()
     shown = []
+    written = named_attributes(x.name)
     for key, value in x.attrs.items():
-        if key in ("strides", "dilations") and _goes_without_saying(value):
+        if key in written or (key in ("strides", "dilations") and _goes_without_saying(value)):
             continue
         if key in ("axis", "axes") and (value in (*assumed, None) or value == tuple(range(rank))):
             continue

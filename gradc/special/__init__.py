@@ -21,8 +21,9 @@ from gradc.numpy.axes import axes_of
 from gradc.numpy.public import exported, function
 from gradc.numpy.published import published
 from gradc.ops.elementwise import apply
-from gradc.special import entropies
+from gradc.special import entropies, ordered
 from gradc.special.entropies import *  # noqa: F403 - lists in `__all__` what it gives
+from gradc.special.ordered import *  # noqa: F403 - the same
 
 erf = exported("erf")
 erfc = exported("erfc")
@@ -100,6 +101,7 @@ __all__ = [
 ]
 
 __all__ += entropies.__all__
+__all__ += ordered.__all__
 _OF_RECORDS = published("special")
 __all__ += list(_OF_RECORDS)
 globals().update(_OF_RECORDS)

@@ -15,7 +15,7 @@ from gradc.numpy.reductions import inexact
 from gradc.ops.elementwise import apply, cast
 
 __all__ = [
-    "huber", "kl_div", "loggamma", "ndtr", "ndtri", "pseudo_huber", "rel_entr", "xlog1py",
+    "huber", "kl_div", "loggamma", "ndtri", "pseudo_huber", "rel_entr", "xlog1py",
 ]  # fmt: skip
 
 
@@ -82,12 +82,6 @@ def loggamma(x: ArrayLike) -> Array:
     """log Γ of a real number, NaN below 0, where SciPy's is complex."""
     z = inexact(as_node(x))
     return _where(z < 0, math.nan, apply(OPS["lgamma"], z))
-
-
-@function("ndtr")
-def ndtr(x: ArrayLike) -> Array:
-    """The distribution function of the standard normal distribution: erfc(−x/√2)/2."""
-    return 0.5 * apply(OPS["erfc"], inexact(as_node(x)) * -math.sqrt(0.5))
 
 
 @function("ndtri", singular="+inf at 0 and 1")

@@ -15,7 +15,8 @@ from gradc.codegen.elementary.fused import Fused
 from gradc.codegen.elementary.number_format import NumberFormat
 from gradc.codegen.elementary.power import Power
 from gradc.codegen.elementary.stumpff import Stumpff
+from gradc.codegen.elementary.written import Written
 
 
-class Elementary(Fused, Counts, Stumpff, Power, NumberFormat):
+class Elementary(Fused, Counts, Stumpff, Power, NumberFormat, Written):
     """All elementary functions, as methods of a `Lanes`."""

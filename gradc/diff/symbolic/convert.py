@@ -14,6 +14,7 @@ import numpy as np
 from gradc.errors import TraceError
 from gradc.node import OPS, Node, constant
 from gradc.ops.elementwise import apply, cast
+from gradc.ops.integrals import expn_node
 
 Value = Node | float
 
@@ -22,6 +23,8 @@ _RENAMED = {
     "Abs": "absolute", "Max": "maximum", "Min": "minimum", "ceiling": "ceil", "loggamma": "lgamma",
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2",
     "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh",
+    "Ei": "expi", "Si": "sine_integral", "Ci": "cosine_integral", "Shi": "hyperbolic_sine_integral",
+    "Chi": "hyperbolic_cosine_integral",
 }  # fmt: skip
 _RELATIONS = {
     "Equality": "equal", "Unequality": "not_equal", "StrictLessThan": "less", "LessThan": "less_equal",
@@ -159,6 +162,14 @@ class Reader:
         order, x = int(expr.args[0]), self.value(expr.args[1])
         return apply(OPS["digamma"], x) if order == 0 else apply(OPS["polygamma"], x, n=order)
 
+    def _expint(self, expr: Any) -> Node:
+        return expn_node(int(expr.args[0]), self.value(expr.args[1]))
+
+    def _polylog(self, expr: Any) -> Node:
+        """Of orders 1 and 2."""
+        order, rest = int(expr.args[0]), self.value(1 - expr.args[1])
+        return apply(OPS["spence"], rest) if order == 2 else -apply(OPS["log"], rest)
+
 
 _SPECIAL: dict[str, Callable[[Reader, Any], Any]] = {
     "Add": Reader._sum,
@@ -169,6 +180,8 @@ _SPECIAL: dict[str, Callable[[Reader, Any], Any]] = {
     "Or": Reader._logic,
     "Not": lambda reader, expr: apply(OPS["logical_not"], reader.mask(expr.args[0])),
     "polygamma": Reader._polygamma,
+    "expint": Reader._expint,
+    "polylog": Reader._polylog,
 }
 
 

@@ -1,0 +1,231 @@
+"""Functions computed from tables: the tables against mpmath, values against mpmath within the bounds of the records,
+SciPy's names and values at the ends of domains, formulas.
+
+Derivatives, batching and special points are walked in test_ops.py and test_special_points.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.special
+
+import gradc as gc
+from gradc import special
+from gradc.node import OPS
+from gradc.ops.curves import SHIPPED, curve
+from gradc.ops.elementwise import apply
+from gradc.ops.fits import fitted, key_of, on, table
+from gradc.ops.written import Arrays
+from tests.elementary_harness import Array, extended, ulp_errors
+
+INF = np.inf
+
+
+class Function(NamedTuple):
+    """What is called, what it is in mpmath, where, whose bound holds, and the size of terms that it counts beside."""
+
+    call: Callable[..., Any]
+    exact: Callable[[Any], Any]
+    intervals: tuple[tuple[float, float], ...]
+    op: str
+    attrs: Mapping[str, Any] = MappingProxyType({})
+
+
+def _erfcx(x: Any) -> Any:
+    return mpmath.exp(x * x) * mpmath.erfc(x)
+
+
+def _dawson(x: Any) -> Any:
+    return mpmath.sqrt(mpmath.pi) / 2 * mpmath.exp(-x * x) * mpmath.erfi(x)
+
+
+def _log_ndtr(x: Any) -> Any:
+    tail = mpmath.erfc(abs(x) / mpmath.sqrt(2)) / 2
+    return mpmath.log(tail) if x < 0 else mpmath.log1p(-tail)
+
+
+def _derivative(name: str, n: int, **attrs: Any) -> Callable[..., Any]:
+    return lambda x: apply(OPS[name], x, n=n, **attrs)
+
+
+FUNCTIONS: dict[str, Function] = {
+    "erfcx": Function(special.erfcx, _erfcx, ((-26, 0), (-2, 6), (3, 90)), "erfcx", {"n": 0}),
+    "erfcx″": Function(
+        _derivative("erfcx", 2), lambda x: mpmath.diff(_erfcx, x, 2), ((-9, 9),), "erfcx", {"n": 2}
+    ),
+    "dawsn": Function(special.dawsn, _dawson, ((-9, 9), (5, 80)), "dawsn", {"n": 0}),
+    "dawsn′": Function(_derivative("dawsn", 1), lambda x: 1 - 2 * x * _dawson(x), ((-9, 20),), "dawsn", {"n": 1}),
+    "erfi": Function(special.erfi, mpmath.erfi, ((-26, 26), (-1.5, 1.5)), "erfi"),
+    "ndtr": Function(special.ndtr, mpmath.ncdf, ((-37, 0), (-6, 9)), "ndtr"),
+    "log_ndtr": Function(special.log_ndtr, _log_ndtr, ((-90, 0), (-2, 36)), "log_ndtr"),
+    "expi": Function(special.expi, mpmath.ei, ((-80, 0), (0, 1.5), (0.371, 0.374), (1, 700)), "expi"),
+    "exp1": Function(special.exp1, mpmath.e1, ((0, 1.5), (1, 80)), "exp1"),
+    "expn": Function(
+        lambda x: special.expn(3, x), lambda x: mpmath.expint(3, x), ((0, 1.5), (1, 80)), "expn", {"n": 3}
+    ),
+    "sine": Function(lambda x: special.sici(x)[0], mpmath.si, ((-10, 10), (5, 900)), "sine_integral"),
+    "cosine": Function(lambda x: special.sici(x)[1], mpmath.ci, ((0, 10), (5, 900)), "cosine_integral"),
+    "hyperbolic sine": Function(
+        lambda x: special.shichi(x)[0], mpmath.shi, ((-10, 10), (5, 700)), "hyperbolic_sine_integral"
+    ),
+    "hyperbolic cosine": Function(
+        lambda x: special.shichi(x)[1], mpmath.chi, ((0, 10), (5, 700)), "hyperbolic_cosine_integral"
+    ),
+    "exprel": Function(special.exprel, lambda x: mpmath.expm1(x) / x, ((-50, 50), (-1, 1)), "exprel", {"n": 0}),
+    "spence": Function(
+        special.spence, lambda x: mpmath.re(mpmath.polylog(2, 1 - x)), ((0, 3), (1, 90)), "spence"
+    ),
+    "sin x/x": Function(
+        _derivative("wave_quotient", 0, hyperbolic=False), mpmath.sinc, ((-9, 9), (3, 90)), "wave_quotient",
+        {"n": 0, "hyperbolic": False},
+    ),
+    "log x/(x - 1)": Function(
+        _derivative("log_quotient", 0), lambda x: mpmath.log(x) / (x - 1), ((0, 3), (1, 90)), "log_quotient", {"n": 0}
+    ),
+}  # fmt: skip
+
+
+def sample(function: Function, dtype: str, count: int) -> Array:
+    rng = np.random.default_rng(5)
+    drawn = [rng.uniform(low, high, count) for low, high in function.intervals]
+    if min(low for low, _ in function.intervals) <= 0:
+        drawn.append(10 ** rng.uniform(-30, 0, count // 2))
+    x = np.unique(np.concatenate(drawn).astype(dtype))
+    return x[x < 80] if dtype == "float32" else x
+
+
+def check(dtype: str, count: int) -> None:
+    """All functions in one module."""
+    xs = {name: sample(f, dtype, count) for name, f in FUNCTIONS.items()}
+    names = list(xs)
+    found = gc.jit(lambda *given: [FUNCTIONS[n].call(x) for n, x in zip(names, given, strict=True)])(*xs.values())
+    for name, got in zip(names, found, strict=True):
+        function, x, op = FUNCTIONS[name], xs[name], OPS[FUNCTIONS[name].op]
+        with mpmath.workdps(40):
+            exact = extended([function.exact(mpmath.mpf(float(v))) for v in x])
+        errors = ulp_errors(got, exact, dtype)
+        if op.scale is not None:
+            size = np.abs(exact).astype(float) + op.scale(x.astype(float), **function.attrs)
+            errors = np.minimum(errors, np.abs(got - exact).astype(float) / np.spacing(size.astype(dtype)))
+        bound = op.bound(dtype)
+        assert bound is not None
+        assert errors.max() <= bound, (name, x[errors.argmax()], errors.max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_values_keep_their_bounds(dtype: str) -> None:
+    check(dtype, 25)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_values_keep_their_bounds(dtype: str) -> None:
+    check(dtype, 2000)
+
+
+# -- the tables --------------------------------------------------------------------------------------------------------
+
+
+def test_tables_are_what_they_stand_for() -> None:
+    """At a point of a piece, which moves from table to table."""
+    rng = np.random.default_rng(0)
+    for name, *orders in SHIPPED:
+        held, made = table(name, *orders), curve(name, *orders)
+        assert (held.start, held.step, held.count) == (made.start, made.step, made.count)
+        v = made.start + made.step * (rng.integers(made.count) + rng.uniform(0.02, 0.98))
+        middle = made.start + made.step * (np.floor((v - made.start) / made.step) + 0.49)
+        with mpmath.workdps(50):
+            exact, size = (float(made.function(mpmath, mpmath.mpf(x), *map(mpmath.mpf, orders))) for x in (v, middle))
+        assert abs(on(Arrays(), np.array([v]), held)[0] - exact) < 2.0**-50 * max(abs(exact), abs(size)), (name, orders)
+
+
+@cache
+def _refitted(k: int) -> Any:
+    name, *orders = SHIPPED[k]
+    return fitted(curve(name, *orders), *orders)
+
+
+@pytest.mark.parametrize(
+    "k", [pytest.param(k, marks=[] if k < 1 else pytest.mark.nightly) for k in range(len(SHIPPED))]
+)
+def test_a_table_is_fitted_again_to_the_same_numbers(k: int) -> None:
+    name, *orders = SHIPPED[k]
+    assert _refitted(k) == table(name, *orders), key_of(name, orders)
+
+
+# -- SciPy's names and values ------------------------------------------------------------------------------------------
+ENDS = np.array([0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -3.5, INF, -INF, np.nan])
+#: where SciPy's value is not the limit
+BESIDE_SCIPY: dict[str, list[float]] = {"spence": [INF]}
+
+
+def _results(found: Any) -> list[Array]:
+    return [np.asarray(x) for x in (found if isinstance(found, (tuple, list)) else [found])]
+
+
+NAMES = ["erfcx", "dawsn", "erfi", "ndtr", "log_ndtr", "expi", "exp1", "exprel", "spence", "sici", "shichi"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scipys_own_function_and_its_values_at_the_ends(name: str) -> None:
+    theirs, mine = getattr(scipy.special, name), getattr(special, name)
+    with np.errstate(all="ignore"):
+        want = _results(theirs(ENDS))
+    for found in (_results(gc.jit(theirs)(ENDS)), _results(mine(ENDS))):
+        for got, expected in zip(found, want, strict=True):
+            same = ~np.isin(ENDS, BESIDE_SCIPY.get(name, []))
+            np.testing.assert_allclose(got[same], expected[same], rtol=3e-14)
+
+
+def test_orders_of_expn() -> None:
+    x = np.array([0.2, 0.9, 3.0, 40.0, 0.0])
+    for n in (0, 1, 2, 5):
+        np.testing.assert_allclose(gc.jit(lambda x, n=n: scipy.special.expn(n, x))(x), scipy.special.expn(n, x), 1e-14)
+    with pytest.raises(ValueError, match="n must be a whole number >= 0, got -1"):
+        special.expn(-1, x)
+    with pytest.raises(gc.TraceError, match="expn: the order is traced array 'n'"):
+        gc.grad(lambda n: special.expn(n, 2.0))(2.0)
+
+
+def test_narrow_floats_are_rounded_once() -> None:
+    x = np.linspace(0.1, 3, 40).astype(np.float16)
+    for f, exact in ((special.erfcx, _erfcx), (special.expi, mpmath.ei)):
+        want = np.array([float(exact(mpmath.mpf(float(v)))) for v in x]).astype(np.float32).astype(np.float16)
+        np.testing.assert_array_equal(gc.jit(f)(x), want)
+
+
+def test_they_batch_and_differentiate_to_every_order() -> None:
+    x = np.array([0.3, 1.7])
+    f = lambda x: special.erfcx(x) * special.exprel(x) + special.sici(x)[0] * special.dawsn(x)
+    assert gc.check_gradients(lambda x: f(x).sum(), x).ok
+    third = gc.grad(gc.grad(gc.grad(f)))
+    np.testing.assert_allclose(gc.jit(gc.vmap(third))(x), [third(v) for v in x], rtol=1e-13)
+    step = 1e-4
+    rise = (gc.vmap(gc.grad(gc.grad(f)))(x + step) - gc.vmap(gc.grad(gc.grad(f)))(x - step)) / (2 * step)
+    np.testing.assert_allclose(gc.vmap(third)(x), rise, rtol=1e-6)
+
+
+def test_formulas_are_those_of_textbooks() -> None:
+    x = np.array([0.3, 1.2])
+    shown = {
+        special.ndtr: ("Φ(x)", "φ(x)"), special.expi: ("Ei(x)", "exp(x) ⊘ x"), special.erfcx: ("erfcx(x)", "erfcx′(x)"),
+        special.exp1: ("E₁(x)", "−E₀(x)"),
+    }  # fmt: skip
+    for f, (value, slope) in shown.items():
+        text = str(gc.explain(lambda x, f=f: f(x).sum(), x))
+        assert value in text
+        assert slope in text
+    latex = gc.explain(lambda x: special.expn(3, x).sum(), x).latex()
+    assert r"\operatorname{E}_{3}" in latex
+
+
+def test_devices_need_no_library() -> None:
+    text = gc.compile(lambda x: special.erfcx(x) + special.spence(x), np.ones(40), target="sm_80").ptx
+    assert ".extern .func" not in text
