@@ -27,7 +27,7 @@ _PLAIN_DIGITS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", DIGITS)
 
 _ASCII = {
     "σ": "sigmoid", "Φ": "Phi", "φ": "phi", "logΓ": "lgamma", "ψ": "psi", "δ": "delta", "≠": "!=", "≤": "<=", "≥": ">=",
-    "∂": "d",
+    "∂": "d", "Γ": "Gamma", "ζ": "zeta",
     "−": "-",
     "√": "sqrt ",
     "·": "*",

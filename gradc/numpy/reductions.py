@@ -376,28 +376,49 @@ def _fitted_weights(w: Node, x: Node, axis: Axes) -> Node:
 
 
 @function("logsumexp")
-def logsumexp(a: ArrayLike, axis: Axes = None, *, b: ArrayLike = None, keepdims: Any = False) -> Array:
+def logsumexp(
+    a: ArrayLike, axis: Axes = None, *, b: ArrayLike = None, keepdims: Any = False, return_sign: bool = False
+) -> Array:
     """log Σ b·exp(a) over ``axis``, without overflow (SciPy's meaning); −inf for no elements.
 
     Weights may be negative: NaN where the sum is.  An element of weight 0 counts for nothing, an infinite one neither.
+    With ``return_sign`` it is (log |Σ b·exp(a)|, the sign of that sum), the sign a number without derivative.
     """
     x = inexact(as_node(a))
     if b is None:
-        return reduced("logsumexp", x, axes_of(axis, x), keepdims)
+        total = reduced("logsumexp", x, axes_of(axis, x), keepdims)
+        return (total, _where(total > -math.inf, 1.0, 0.0 * total)) if return_sign else total
     weights = cast(as_node(b), x.dtype)
     shape = np.broadcast_shapes(x.shape, weights.shape)
     x, weights = broadcast_to(x, shape), broadcast_to(weights, shape)
-    return _weighted_logsumexp(x, weights, axes=axes_of(axis, x), keepdims=keepdims)
+    axes = axes_of(axis, x)
+    if not return_sign:
+        return _weighted_logsumexp(x, weights, axes=axes, keepdims=keepdims)
+    sign = OPS["stop_gradient"].make((_sign_of_sum(x, weights, axes=axes, keepdims=keepdims),))
+    over = sign if keepdims else reshaped(sign, [1 if k in axes else n for k, n in enumerate(x.shape)])
+    upright = weights * broadcast_to(_where(over < 0, -1.0, 1.0), x.shape)
+    return _weighted_logsumexp(x, upright, axes=axes, keepdims=keepdims), sign
+
+
+@in_float32
+def _sign_of_sum(x: Node, weights: Node, *, axes: Shape, keepdims: Any) -> Node:
+    total = FUNCTIONS["sign"](_scaled_sum(x, weights, axes)[0])
+    return total if keepdims else reshaped(total, [n for k, n in enumerate(x.shape) if k not in axes])
 
 
 @in_float32
 def _weighted_logsumexp(x: Node, weights: Node, *, axes: Shape, keepdims: Any) -> Node:
-    """By the largest element that counts, which is the same number for derivatives: they do not depend on it."""
+    total, shift = _scaled_sum(x, weights, axes)
+    value = FUNCTIONS["log"](total) + shift
+    return value if keepdims else reshaped(value, [n for k, n in enumerate(x.shape) if k not in axes])
+
+
+def _scaled_sum(x: Node, weights: Node, axes: Shape) -> tuple[Node, Node]:
+    """Σ b·exp(a − s), and s, the largest element that counts: derivatives do not depend on it."""
     largest = max(x, axes, keepdims=True, initial=-math.inf, where=weights != 0)
     shift = OPS["stop_gradient"].make((_where(FUNCTIONS["isfinite"](largest), largest, 0),))
     term = OPS["strong_multiply"].make((weights, FUNCTIONS["exp"](x - shift)), left=True, right=False)
-    total = FUNCTIONS["log"](reduced("sum", term, axes, True)) + shift
-    return total if keepdims else reshaped(total, [n for k, n in enumerate(x.shape) if k not in axes])
+    return reduced("sum", term, axes, True), shift
 
 
 # -- ignoring NaN -----------------------------------------------------------------------------------------------------

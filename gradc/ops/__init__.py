@@ -14,6 +14,7 @@ from gradc.ops import (
     formats,
     fused,
     gamma_draws,
+    gammas,
     indexing,
     integrals,
     leaves,
@@ -23,6 +24,7 @@ from gradc.ops import (
     sparse,
     transcendental,
     views,
+    zetas,
 )
 from gradc.ops.record import Kind, Op, Sample
 
@@ -41,6 +43,7 @@ __all__ = [
     "formats",
     "fused",
     "gamma_draws",
+    "gammas",
     "indexing",
     "integrals",
     "leaves",
@@ -50,4 +53,5 @@ __all__ = [
     "sparse",
     "transcendental",
     "views",
+    "zetas",
 ]

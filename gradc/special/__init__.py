@@ -21,9 +21,11 @@ from gradc.numpy.axes import axes_of
 from gradc.numpy.public import exported, function
 from gradc.numpy.published import published
 from gradc.ops.elementwise import apply
-from gradc.special import entropies, ordered
-from gradc.special.entropies import *  # noqa: F403 - lists in `__all__` what it gives
+from gradc.special import combinatorics, entropies, ordered, power_transforms
+from gradc.special.combinatorics import *  # noqa: F403 - lists in `__all__` what it gives
+from gradc.special.entropies import *  # noqa: F403 - the same
 from gradc.special.ordered import *  # noqa: F403 - the same
+from gradc.special.power_transforms import *  # noqa: F403 - the same
 
 erf = exported("erf")
 erfc = exported("erfc")
@@ -102,6 +104,8 @@ __all__ = [
 
 __all__ += entropies.__all__
 __all__ += ordered.__all__
+__all__ += combinatorics.__all__
+__all__ += power_transforms.__all__
 _OF_RECORDS = published("special")
 __all__ += list(_OF_RECORDS)
 globals().update(_OF_RECORDS)

@@ -19,12 +19,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _where(mask: Any, x: Any, y: Any) -> Node:
+def where(mask: Any, x: Any, y: Any) -> Node:
+    """`np.where` of nodes."""
     found: Node = FUNCTIONS["where"](mask, x, y)
     return found
 
 
-def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Node, Node]:
+def pair(x: ArrayLike, y: ArrayLike) -> tuple[Node, Node]:
     """Both as floats; a Python number takes the dtype of the other."""
     a, b = as_node(x), as_node(y)
     if a.aval.weak and not b.aval.weak:
@@ -37,51 +38,51 @@ def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Node, Node]:
 @function("xlog1py", singular="log(1 + y) in x, also at x = 0; 0 in y at x = 0, y = −1")
 def xlog1py(x: ArrayLike, y: ArrayLike) -> Array:
     """x·log(1 + y), and 0 where x is 0 and y a number."""
-    a, b = _pair(x, y)
-    return _where(b != b, b, apply(OPS["strong_multiply"], a, apply(OPS["log1p"], b), left=True, right=False))
+    a, b = pair(x, y)
+    return where(b != b, b, apply(OPS["strong_multiply"], a, apply(OPS["log1p"], b), left=True, right=False))
 
 
 @function("rel_entr", singular="0 in x at x = 0")
 def rel_entr(x: ArrayLike, y: ArrayLike) -> Array:
     """x·log(x/y) for positive x and y, 0 for x = 0 <= y, else ∞."""
-    a, b = _pair(x, y)
+    a, b = pair(x, y)
     inside = (a > 0) & (b > 0)
-    value = a * apply(OPS["log"], _where(inside, a, 1.0) / _where(inside, b, 1.0))
-    outside = _where((a == 0) & (b >= 0), 0.0, _where((a != a) | (b != b), math.nan, math.inf))
-    return _where(inside, value, outside)
+    value = a * apply(OPS["log"], where(inside, a, 1.0) / where(inside, b, 1.0))
+    outside = where((a == 0) & (b >= 0), 0.0, where((a != a) | (b != b), math.nan, math.inf))
+    return where(inside, value, outside)
 
 
 @function("kl_div", singular="−1 in x at x = 0")
 def kl_div(x: ArrayLike, y: ArrayLike) -> Array:
     """x·log(x/y) − x + y for positive x and y, y for x = 0 <= y, else ∞."""
-    a, b = _pair(x, y)
+    a, b = pair(x, y)
     entropy: Node = FUNCTIONS["rel_entr"](a, b)
-    return _where(((a > 0) & (b > 0)) | ((a == 0) & (b >= 0)), entropy - a + b, entropy)
+    return where(((a > 0) & (b > 0)) | ((a == 0) & (b >= 0)), entropy - a + b, entropy)
 
 
 @function("huber", singular="the slope outside at |r| = delta")
 def huber(delta: ArrayLike, r: ArrayLike) -> Array:
     """r²/2 up to |r| = delta, then δ(|r| − δ/2); ∞ for a negative delta."""
-    d, x = _pair(delta, r)
+    d, x = pair(delta, r)
     size = apply(OPS["absolute"], x)
-    value = _where(size <= d, 0.5 * x * x, d * (size - 0.5 * d))
-    return _where(d < 0, math.inf, value)
+    value = where(size <= d, 0.5 * x * x, d * (size - 0.5 * d))
+    return where(d < 0, math.inf, value)
 
 
 @function("pseudo_huber")
 def pseudo_huber(delta: ArrayLike, r: ArrayLike) -> Array:
     """δ²(√(1 + (r/δ)²) − 1), 0 for δ = 0 and ∞ for a negative one; near r = 0 without the difference."""
-    d, x = _pair(delta, r)
-    ratio = x / _where(d == 0, 1.0, d)
+    d, x = pair(delta, r)
+    ratio = x / where(d == 0, 1.0, d)
     grown = apply(OPS["expm1"], 0.5 * apply(OPS["log1p"], ratio * ratio))
-    return _where(d < 0, math.inf, _where(d == 0, 0.0, d * d * grown))
+    return where(d < 0, math.inf, where(d == 0, 0.0, d * d * grown))
 
 
 @function("loggamma")
 def loggamma(x: ArrayLike) -> Array:
     """log Γ of a real number, NaN below 0, where SciPy's is complex."""
     z = inexact(as_node(x))
-    return _where(z < 0, math.nan, apply(OPS["lgamma"], z))
+    return where(z < 0, math.nan, apply(OPS["lgamma"], z))
 
 
 @function("ndtri", singular="+inf at 0 and 1")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradc.codegen.elementary.format import FORMATS
-from gradc.codegen.ir import Lanes, Scalar, Value
+from gradc.codegen.ir import Function, Lanes, Scalar, Value
 
 if TYPE_CHECKING:
     from gradc.codegen.builder import Builder
@@ -249,3 +249,34 @@ class Written(Lanes):
             wide = [Lane(self, self.convert(x, "float64")) for x in operands]  # type: ignore[arg-type]
             found: Lane = algorithm(LaneMachine(self), *wide, **attrs)  # type: ignore[arg-type]
             return self.convert(found.value, operands[0].dtype)
+
+    def called(self, algorithm: Algorithm, *operands: Value, **attrs: Any) -> Value:
+        """What `written` gives, by a call: a long algorithm stands in the module once, as a function."""
+        dtype = operands[0].dtype
+        with self.strict():
+            wide = [self.convert(x, "float64") for x in operands]
+        module = self.f.module
+        key = (algorithm, tuple(sorted(attrs.items())), self.lanes)
+        if key not in module.shared:
+            module.shared[key] = self._function(algorithm, wide, attrs, f"written.{len(module.shared)}")
+        name, result = module.shared[key]
+        call = self.f.let(f"call {result.type} @{name}({', '.join(x.typed for x in wide)})")
+        with self.strict():
+            return self.convert(Value(call, "float64", self.lanes), dtype)
+
+    def _function(
+        self, algorithm: Algorithm, operands: Sequence[Value], attrs: dict[str, Any], name: str
+    ) -> tuple[str, Value]:
+        """The function's name, and a value of the type that it returns."""
+        params = [(x.type, f"x{k}") for k, x in enumerate(operands)]
+        f = Function(self.f.module, name, params, attrs="nounwind noinline")
+        inside: Any = type(self)(f, self.lanes)
+        with self.strict():
+            found: Lane = algorithm(
+                LaneMachine(inside),
+                *[Lane(inside, Value(f"%x{k}", x.dtype, x.lanes)) for k, x in enumerate(operands)],
+                **attrs,
+            )
+        f.result = f"internal {found.value.type}"
+        f.finish(found.value)
+        return name, found.value

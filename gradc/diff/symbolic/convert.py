@@ -20,7 +20,7 @@ Value = Node | float
 
 #: SymPy function -> op, where the names differ
 _RENAMED = {
-    "Abs": "absolute", "Max": "maximum", "Min": "minimum", "ceiling": "ceil", "loggamma": "lgamma",
+    "Abs": "absolute", "Max": "maximum", "Min": "minimum", "ceiling": "ceil", "loggamma": "lgamma", "binomial": "binom",
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2",
     "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh",
     "Ei": "expi", "Si": "sine_integral", "Ci": "cosine_integral", "Shi": "hyperbolic_sine_integral",
