@@ -203,7 +203,7 @@ def test_derivatives_of_all_operands(name):
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("name", ["hurwitz_zeta", "zeta_derivative", "riemann_zeta"])
+@pytest.mark.parametrize("name", ["hurwitz_zeta", "zeta_derivative", "riemann_zeta", "zetac"])
 def test_derivatives_of_zeta(name):
     for case in cases(OPS[name]):
         assert [f for f in derivative_faults(case.node(), case.arrays) if "SymPy" not in str(f)] == []

@@ -51,7 +51,7 @@ WITH_BODIES = {name for name, op in OPS.items() if op.kind in (*HOLDERS, Kind.IT
 ALL = sorted(set(OPS) - WITH_BODIES)
 COMPUTED = [name for name in ALL if name not in ("input", "constant")]
 #: ops whose derivatives in a parameter SymPy has not; see tests/test_random_rejection.py and tests/test_gammas.py
-PARAMETRIC = {"gamma_moment", "hurwitz_zeta", "zeta_derivative"}
+PARAMETRIC = {"gamma_moment", "hurwitz_zeta", "riemann_zeta", "zeta_derivative", "zetac"}
 FLOATING = [
     n for n in COMPUTED
     if OPS[n].differentiable and cases(OPS[n])[0].node().aval.is_float and n not in PARAMETRIC
