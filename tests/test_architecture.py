@@ -110,7 +110,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "ml_dtypes": ("aval",),
     "optree": ("containers",),
     "mpmath": ("ops.fits",),
-    "networkx": ("graph", "schedule.chains"),
+    "networkx": ("graph", "passes.rematerialise", "schedule.chains"),
     "sympy": ("diff.symbolic*", "explain", "oracle"),
     "llvmlite": ("codegen", "runtime"),
     "scipy": ("sparse", "scipy", "numpy.sparse"),

@@ -28,6 +28,7 @@ from gradc.aval import Aval, is_number
 from gradc.containers import Pinned, flatten, leaves_of
 from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph
+from gradc.machines.budget import Budget
 from gradc.machines.options import Options, OwnMemory
 from gradc.machines.table import machine_for
 from gradc.node import Node, describe, here
@@ -196,7 +197,10 @@ class Jitted(Dispatched):
             raise TypeError(f"{here()}: {self.title}: donated {named[0]} was passed by keyword; pass it by position")
         chosen = sorted(p for p in self.donate.positions if p < len(args))
         donated = donation(graph, chosen, args, kwargs) if self.donate else {}
-        return replace(self.options, donate=donated)
+        budget = self.options.budget
+        if budget is not None:
+            budget = replace(budget, turn=_place_of_loss(graph))
+        return replace(self.options, donate=donated, budget=budget)
 
     def _pin(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         fixed = self.static.positions
@@ -325,6 +329,12 @@ def _leaf_key(leaf: Any) -> Hashable:
     return (aval.shape, aval.dtype, True) if aval.weak else (aval.shape, aval.dtype)
 
 
+def _place_of_loss(graph: Graph) -> int:
+    """The flat output of a training step that is its loss: the third of its results."""
+    assert graph.out_tree is not None
+    return int(graph.out_tree.unflatten(range(len(graph.outputs)))[2])
+
+
 def donation(graph: Graph, arguments: Sequence[int], args: Any, kwargs: Any) -> dict[int, int]:
     """flat input -> flat output for donated arguments: the output at the same tree path, of the same aval."""
     _, in_paths, _ = flatten((args, kwargs))
@@ -448,6 +458,7 @@ def train_step(
     donate: bool = True,
     threads: int | None = None,
     verify: str = "",
+    memory: int | str | None = None,
 ) -> Jitted:
     """One training step as one native function: ``step(params, state, *batch) -> (params, state, loss)``.
 
@@ -458,16 +469,25 @@ def train_step(
     it returned before: arrays of yours are copied the first time and never written into, and so are views of results
     and arrays that stand at two places.  So go on with what comes back; to keep a snapshot of an earlier result, copy
     it: ``best = gc.tree.map(np.copy, params)``.
+
+    ``memory``: the most scratch memory that a call may take, in bytes or in words such as "12MB" or "64KiB"; the
+    arguments and results lie outside of it.  Where what the backward pass reads of the forward pass takes more, parts
+    of that are computed again: first what is cheap, then segments of the pass, cut where least crosses, as few as
+    suffice.  The results keep their bits.  ``step.lower(...).stats["notes"]`` says what was done, what is kept for the
+    backward pass, and the scratch with and without.  A first call raises CompileError where no cut is small enough,
+    and names the least.
     """
     from gradc import optim  # who trains nothing waits for no optimizers
 
-    given: Any = optimizer
-    if not isinstance(given, tuple) or len(given) != 2:
+    made: Any = optimizer
+    if not isinstance(made, tuple) or len(made) != 2:
         raise TypeError(f"{here()}: train_step expects an optimizer such as gc.optim.adam(1e-3), got {optimizer!r:.60}")
     title_of(loss, "train_step")
     step = Step(loss, optim.Optimizer(*optimizer), has_aux)
-    memory = OwnMemory() if donate else None
-    return Jitted(step, (), (0, 1) if donate else (), _options(threads=threads, verify=verify, memory=memory))
+    own = OwnMemory() if donate else None
+    budget = None if memory is None else Budget.of(memory, "train_step")
+    given = {"threads": threads, "memory": own, "budget": budget}
+    return Jitted(step, (), (0, 1) if donate else (), _options(verify=verify, **given))
 
 
 class Step:

@@ -130,7 +130,7 @@ class HostCpu:
         seconds = seconds_of(plan.kernels, plan.buffers, self.widths, RELEASE_GIL_SECONDS)
         record = Record(
             loaded.key, code.arena_bytes, plan.flops, plan.bytes, len(plan.kernels), seconds, calls_fork(code.text),
-            polls(code.text), stages.optimised.notes, plan.arrays,
+            polls(code.text), stages.lowered.notes, plan.arrays,
         )  # fmt: skip
         return record, loaded
 

@@ -89,7 +89,7 @@ class Compiled:
     @classmethod
     def of(cls, stages: Stages, function: Function, runs: str, **more: Any) -> Compiled:
         """What the schedule says of a call of ``function``."""
-        plan, arena, notes = stages.schedule, stages.code.arena_bytes, stages.optimised.notes
+        plan, arena, notes = stages.schedule, stages.code.arena_bytes, stages.lowered.notes
         return cls(function, len(plan.kernels), plan.flops, plan.bytes, arena, notes, runs, **more)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gradc.machines.budget import Budget
 from gradc.node import here
 from gradc.passes import Observe
 from gradc.runtime.arena import memory_class
@@ -37,6 +38,7 @@ class Options:
     precision: str = "ieee"  #: of float32 products; "tf32": operands rounded for tensor cores
     threads: int = field(default_factory=default_threads)  #: how many may share the work, the caller's among them
     donate: Mapping[int, int] = field(default_factory=dict)  #: flat input -> flat output that takes its storage
+    budget: Budget | None = None  #: most scratch: parts of the forward pass are computed again to keep it
     memory: OwnMemory | None = None  #: of all results; donated arrays that lie elsewhere are copied first
     observe: Observe | None = None
     versions: int = 128  #: how many versions of a function stay compiled

@@ -12,6 +12,7 @@ from typing import TypeVar
 from gradc.codegen.debug import Locations
 from gradc.errors import CompileError, NoCodeError
 from gradc.graph import Graph
+from gradc.machines.budget import fitted
 from gradc.machines.machine import Code, Compiled, Machine
 from gradc.machines.options import STAGES, Options
 from gradc.machines.table import machine_for
@@ -73,7 +74,16 @@ class Stages:
         """The graph that is scheduled: ops that are written in other ops have become those."""
         graph, o = self.optimised, self.options
         steps = lowering(graph, self.machine.has_algorithms)
-        return self.timed("lower", lambda: run_passes(graph, steps, o.observe, o.check))
+        lowered = self.timed("lower", lambda: run_passes(graph, steps, o.observe, o.check))
+        budget = o.budget
+        return lowered if budget is None else self.timed("fit", lambda: fitted(lowered, budget, self._arena))
+
+    def _arena(self, graph: Graph, enough: int) -> int:
+        """The scratch of a lowered graph, or part of it that is more than ``enough``."""
+        plan = self.machine.schedule(graph, self.options)
+        if plan.temporary_bytes > enough:
+            return plan.temporary_bytes
+        return self.machine.emit(plan, self.options, None).arena_bytes
 
     @cached_property
     def schedule(self) -> Schedule:

@@ -78,7 +78,8 @@ class _Planner:
         )  # fmt: skip
         outputs = _output_copies(graph, plan, home, donated)
         storage = {outputs[j]: home[graph.inputs[i]] for i, j in donated.items()}
-        kernels, roomy = shared(ordered(plan, storage), plan.buffers, self.threads, self.target)
+        again = {self.number[n]: n.replica for n in graph.nodes if n.replica}
+        kernels, roomy = shared(ordered(plan, storage, again), plan.buffers, self.threads, self.target)
         kernels = [_with_bytes(k, roomy) for k in kernels]
         placed, temporary_bytes = lay_out(kernels, roomy)
         values = {number: node.attrs["value"] for node, number in home.items() if node.op.kind is Kind.CONSTANT}

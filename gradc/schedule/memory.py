@@ -90,24 +90,32 @@ class Plan:
 # -- order -------------------------------------------------------------------------------------------------------------
 
 
-def ordered(plan: Plan, storage: Mapping[int, int]) -> list[Kernel]:
-    """The kernels in running order; ``storage`` maps an output's buffer to the input's whose memory it takes over."""
+def ordered(plan: Plan, storage: Mapping[int, int], again: Mapping[int, int]) -> list[Kernel]:
+    """The kernels in running order; ``storage`` maps an output's buffer to the input's whose memory it takes over.
+
+    ``again`` has the replica numbers of nodes that compute again what was computed before.
+    """
     _settle(plan, storage)
     plan.number_scratch()
     kernels = plan.kernels
     first = [min(k.nodes, default=len(plan.buffers) + i) for i, k in enumerate(kernels)]
-    return [kernels[k] for k in _Order(kernels, plan.buffers, run_edges(plan, storage), first).run()]
+    late = [min((again.get(n, 0) for n in k.nodes), default=0) for k in kernels]
+    return [kernels[k] for k in _Order(kernels, plan.buffers, run_edges(plan, storage), first, late).run()]
 
 
 class _Order:
     """The kernels one after another: those that free more of the arena than they take as soon as they can run.
 
-    Else in the order of the graph (``first``).  What is freed changes only when a buffer is left with one reader, so
-    the whole costs the number of edges times a heap's logarithm.
+    Else in the order of the graph (``first``), but that what is computed again waits until nothing else can run, lower
+    numbers (``late``) first: it is to be read at once.  What is freed changes only when a buffer is left with one
+    reader, so the whole costs the number of edges times a heap's logarithm.
     """
 
-    def __init__(self, kernels: Sequence[Kernel], buffers: Sequence[Buffer], edges: RunEdges, first: Sequence[int]):
-        self.kernels, self.edges, self.first = kernels, edges, first
+    def __init__(
+        self, kernels: Sequence[Kernel], buffers: Sequence[Buffer], edges: RunEdges, first: Sequence[int],
+        late: Sequence[int],
+    ):  # fmt: skip
+        self.kernels, self.edges, self.first, self.late = kernels, edges, first, late
         self.waits = [0] * len(kernels)
         for later in edges:
             for k in later:
@@ -147,8 +155,9 @@ class _Order:
                 if not self.waits[later]:
                     heapq.heappush(heap, self._key(later))
 
-    def _key(self, k: int) -> tuple[bool, int, int]:
-        return self.growth[k] > 0, self.first[k], k
+    def _key(self, k: int) -> tuple[bool, int, int, int]:
+        grows = self.growth[k] > 0
+        return grows, self.late[k] if grows else 0, self.first[k], k
 
     def _finished(self, k: int) -> Iterator[int]:
         """Kernels that became the last readers of what ``k`` read."""
