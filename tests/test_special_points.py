@@ -41,7 +41,10 @@ REFERENCES: dict[str, Any] = {
 
 
 #: ops that are made of several Γ, or of ζ
-OF_GAMMAS = {"beta", "betaln", "poch", "binom", "hurwitz_zeta", "zetac", "riemann_zeta"}
+OF_GAMMAS = {
+    "beta", "betaln", "poch", "binom", "hurwitz_zeta", "zetac", "riemann_zeta", "gammainc", "gammaincc",
+    "gamma_density",
+}  # fmt: skip
 
 
 def _is_smooth_kind(op: Op) -> bool:

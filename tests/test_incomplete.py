@@ -1,0 +1,203 @@
+"""The incomplete gamma and beta functions and their inverses: error bounds, SciPy's values, derivatives, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.special
+
+import gradc as gc
+from gradc.node import OPS
+from gradc.ops import incomplete_gamma
+from gradc.oracle.rules import derivative_faults
+from tests.elementary_harness import Array, ptx_of
+from tests.lowering_harness import lowering_text
+from tests.op_cases import cases
+from tests.test_gammas import fitted
+from tests.written_harness import hold, plain, single
+
+INF, NAN = np.inf, np.nan
+ORDINARY, MANY = 12, 400
+
+
+def gamma_places(n: int, r: np.random.Generator) -> list[Array]:
+    """Shapes and places of all sizes, on all sides of the boundaries between the ways of computing, x near a for large
+    a among them."""
+    a = 10.0 ** r.uniform(0.5, 5, n)
+    pairs = [
+        (r.uniform(0.01, 30, 2 * n), r.uniform(0.01, 45, 2 * n)),
+        (10.0 ** r.uniform(-10, 0, n), 10.0 ** r.uniform(-30, 0.5, n)),
+        (r.uniform(0.001, 3, n), r.uniform(0.3, 2.5, n)),
+        (a, a * np.abs(1 + 3 * r.normal(size=n) / np.sqrt(a))),
+        (a, a * np.exp(r.uniform(-1.4, 1.1, n))),
+    ]
+    return single(*np.concatenate(pairs, axis=1))
+
+
+def lower(a: Any, x: Any) -> Any:
+    """P by its series: mpmath's gammainc takes long for large a."""
+    if x > a + 3 * mpmath.sqrt(a) + 3:
+        return 1 - upper(a, x)
+    term = total = mpmath.mpf(1)
+    n = 0
+    while term > mpmath.eps * total:
+        n += 1
+        term *= x / (a + n)
+        total += term
+    return mpmath.exp(a * mpmath.log(x) - x - mpmath.loggamma(a + 1)) * total
+
+
+def upper(a: Any, x: Any) -> Any:
+    """Q: by the continued fraction far off, by mpmath for small a."""
+    if x <= a + 3 * mpmath.sqrt(a) + 3:
+        return 1 - lower(a, x) if a > 30 else mpmath.gammainc(a, x, mpmath.inf, regularized=True)
+    b = x + 1 - a
+    d = change = total = 1 / b
+    n = 0
+    while abs(change) > mpmath.eps * total:
+        n += 1
+        b += 2
+        d = 1 / (n * (a - n) * d + b)
+        change *= b * d - 1
+        total += change
+    return mpmath.exp(a * mpmath.log(x) - x - mpmath.loggamma(a)) * total
+
+
+def density(a: Any, x: Any) -> Any:
+    return mpmath.exp((a - 1) * mpmath.log(x) - x - mpmath.loggamma(a))
+
+
+def shares(n: int, r: np.random.Generator) -> list[Array]:
+    """Shapes and shares; what float32 holds, to 1 less a share too."""
+    a, p = (
+        np.concatenate([10.0 ** r.uniform(-1.5, 0.5, n), 10.0 ** r.uniform(0, 2.5, n)]),
+        r.uniform(0.001, 0.999, 2 * n),
+    )
+    p[::4] = 10.0 ** r.uniform(-25, -3, len(p[::4]))
+    return single(a, p)
+
+
+def inverse(name: str, share: Callable[..., Any], slope: Callable[..., Any]) -> Callable[..., Any]:
+    """What the op gives, after a step of Newton's method in mpmath, which doubles the digits."""
+
+    def value(*operands: Any) -> Any:
+        *shape, p = operands
+        x = mpmath.mpf(float(OPS[name].evaluate(*[np.float64(float(v)) for v in operands])))
+        return x - (share(*shape, x) - p) / slope(*shape, x)
+
+    return value
+
+
+#: op -> exact function, where to look, digits
+CASES: dict[str, tuple[Callable[..., Any], Callable[..., list[Array]], int]] = {
+    "gammainc": (lower, gamma_places, 40),
+    "gammaincc": (upper, gamma_places, 40),
+    "gamma_density": (density, gamma_places, 40),
+    "gammaincinv": (inverse("gammaincinv", lower, density), shares, 50),
+    "gammainccinv": (inverse("gammainccinv", upper, lambda a, x: -density(a, x)), shares, 50),
+}
+
+
+@pytest.mark.parametrize("count", [ORDINARY, pytest.param(MANY, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("name", CASES)
+def test_bounds_hold_against_mpmath(name, count):
+    exact, sample, digits = CASES[name]
+    hold(name, exact, sample(count, np.random.default_rng(5)), digits)
+
+
+def test_a_hundred_million_and_more():
+    """By Temme's expansion in mpmath's numbers: of P for x within some standard deviations of a."""
+    a, steps = np.array([1e8, 1e12, 1e15]), np.array([-3.0, 0.0, 2.0])
+    x = a + steps * np.sqrt(a)
+    with mpmath.workdps(60):
+        exact = []
+        for shape, place in zip(map(mpmath.mpf, a), map(mpmath.mpf, x), strict=True):
+            mu = (place - shape) / shape
+            eta = mpmath.sign(mu) * mpmath.sqrt(2 * (mu - mpmath.log1p(mu)))
+            first = 1 / mu - 1 / eta if mu else -mpmath.mpf(1) / 3
+            rest = mpmath.exp(-shape * eta**2 / 2) / mpmath.sqrt(2 * mpmath.pi * shape) * first
+            exact.append(mpmath.erfc(-eta * mpmath.sqrt(shape / 2)) / 2 - rest)
+        want = np.array([float(v) for v in exact])
+    np.testing.assert_allclose(OPS["gammainc"].evaluate(a, x), want, rtol=1e-14)
+    np.testing.assert_allclose(OPS["gammaincc"].evaluate(a, x), 1 - want, rtol=1e-14)
+
+
+# -- SciPy's values ----------------------------------------------------------------------------------------------------
+GAMMA_ENDS = np.array([
+    (0, 0), (0, 1), (1, 0), (-1, 1), (INF, 1), (1, INF), (INF, INF), (1, -1), (NAN, 1), (0, NAN), (0, INF), (0, -1),
+    (-0.5, 1), (1, -0.0), (3, 2), (1e-300, 1e-300), (1e300, 1), (1, 1e300),
+]).T  # fmt: skip
+SHARE_ENDS = np.array([
+    (0, 0), (0, 1), (1, 0), (1, 1), (2, 0.5), (0, 0.5), (-1, 0.5), (INF, 0.5), (1, -0.1), (1, 1.1), (NAN, 0.5),
+    (0.01, 1e-5),
+]).T  # fmt: skip
+ENDS: dict[str, Array] = {
+    "gammainc": GAMMA_ENDS, "gammaincc": GAMMA_ENDS, "gammaincinv": SHARE_ENDS, "gammainccinv": SHARE_ENDS,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_scipys_values_at_the_ends(name):
+    mine, theirs, columns = getattr(gc.special, name), getattr(scipy.special, name), ENDS[name]
+    want = theirs(*columns)
+    np.testing.assert_allclose(mine(*columns), want, rtol=1e-12)
+    np.testing.assert_allclose(gc.jit(theirs)(*columns), want, rtol=1e-12)
+    np.testing.assert_allclose(gc.vmap(theirs)(*columns), want, rtol=1e-12)
+    assert gc.jit(theirs)(*[x[[2, 4]].astype(np.float32) for x in columns]).dtype == np.float32
+
+
+# -- derivatives -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", [name for name in CASES if OPS[name].public])
+def test_derivatives_in_all_operands(name):
+    """Of the first two orders, those in the shape among them, against differences."""
+    for case in cases(OPS[name]):
+        assert [f for f in derivative_faults(case.node(), case.arrays) if "SymPy" not in str(f)] == []
+    columns = [np.array([2.5, 0.7]), np.array([0.3, 0.6])]
+    slope = gc.grad(lambda a, x: getattr(gc.special, name)(a, x).sum(), argnums=0)
+    report = gc.check_gradients(lambda a, x: slope(a, x).sum(), *columns, methods=("forward", "reverse", "finite"))
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("name", ["gammainc", "gammaincc"])
+def test_symbolic_derivatives_in_the_place(name):
+    f = getattr(gc.special, name)
+    assert gc.check_gradients(lambda x: f(np.array([0.5, 3.0]), x).sum(), np.array([0.7, 2.0])).ok
+    with pytest.raises(gc.TraceError, match="for which there is no op"):
+        gc.grad(lambda a: f(a, 2.0), method="symbolic")(1.5)
+
+
+# -- the same everywhere -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", CASES)
+def test_lanes_do_not_know_their_neighbours(name):
+    columns = CASES[name][1](8, np.random.default_rng(2))
+    full = plain(name, len(columns))(*columns)
+    np.testing.assert_array_equal(plain(name, len(columns), lanes=1)(*columns), full)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "inv" in name])
+def test_no_library_is_called(name):
+    """The inverses have the others inside."""
+    arity = len(CASES[name][1](1, np.random.default_rng(0)))
+    text, _ = lowering_text(OPS[name].lower, ["float64"] * arity, 1)
+    declared = {line.split("@")[1].split(".")[1] for line in text.splitlines() if line.startswith("declare")}
+    assert declared <= {"fmuladd", "fabs", "copysign", "roundeven", "floor", "sqrt", "fptosi", "fptoui"}
+    assert ".extern" not in ptx_of(text)
+
+
+def test_the_fit_of_the_scaled_error_function():
+    def function(t: Any) -> Any:
+        z = 3 * (1 + t) / (1 - t)
+        return (1 + 2 * z) * mpmath.exp(z * z) * mpmath.erfc(z)
+
+    table = incomplete_gamma.ERFCX
+    np.testing.assert_allclose(table, fitted(function, mpmath.mpf(-1), mpmath.mpf(37) / 43, len(table)), rtol=1e-6)
+
+
+def test_temmes_coefficients_are_the_published_ones():
+    """The first of each order, as in table 1 of DiDonato and Morris (ACM TOMS 12, 1986)."""
+    first = [row[0] for row in incomplete_gamma.temme_coefficients()[:4]]
+    np.testing.assert_allclose(first, [-1 / 3, -1 / 540, 25 / 6048, 101 / 155520], rtol=1e-15)
