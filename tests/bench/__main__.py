@@ -41,6 +41,8 @@ FAMILIES = {
     "logistic": "Logistic regression",
     "hessians": "Hessians and Jacobians",
     "sparse": "Sparse derivatives and products",
+    "random_numbers": "Random numbers",
+    "solvers": "Solving as one call",
     "calls": "The cost of a call",
     "compile_time": "First calls",
     "memory": "Peak memory of a training step",
