@@ -43,6 +43,7 @@ ARRAYS: dict[str, Array] = {
     "h": np.array([[0.0, 1.0, 1.0, 0.0], [1.0, 0.0, 2.0, 1.0], [0.0, 0.5, 0.0, 1.0]]),
     "KD": np.round(KINKS * np.where(np.arange(13) % 3, 1.0, 0.5), 4),
     "far": np.array([-800.0, -30.0, 0.5, 30.0, 800.0]),
+    "R": np.abs(_normal(3, 4)) + 0.2,
     "W": np.abs(_normal(4)) + 0.1,
     "Y": np.array([2, 0, 3]),
     "YI": np.array([2, -100, 3]),
@@ -182,6 +183,19 @@ _REDUCED = [
 LOSSES = [
     *(f"{head})" for head in _REDUCED),
     *(f"{head}, reduction={('sum', 'none')[i % 2]!r})" for i, head in enumerate(_REDUCED)),
+    *(
+        f"F.{name}(a, b, weight=R, reduction={how!r})"
+        for name, how in (
+            ("mse_loss", "mean"),
+            ("l1_loss", "mean"),
+            ("huber_loss", "mean"),
+            ("mse_loss", "none"),
+            ("huber_loss", "sum"),
+        )
+    ),
+    "F.pdist(a)",
+    "F.pdist(a, 1.5)",
+    "F.pdist(a, p=1.0)",
     "F.smooth_l1_loss(a, b, beta=0.3)",
     "F.smooth_l1_loss(a, b, beta=0.0)",
     "F.kl_div(x, q, reduction='batchmean')",

@@ -394,7 +394,7 @@ LAYERS = [
     row("nn.focal_loss(x, y); nn.multi_margin_loss(x, y); nn.causal_lm_loss(x, y);"
         "nn.ctc_loss(nn.log_softmax(x), np.where(y == 0, 1, y)[:1], 4, 1)", "classes", bound=FORMULA),
     row("nn.crelu(x); nn.glu(x); nn.reglu(x); nn.geglu(x); nn.swiglu(x); nn.maxout(x, 2); nn.threshold(x, 0.5, 2.0);"
-        "nn.prelu(x, z); nn.cosine_similarity(x, y);"
+        "nn.prelu(x, z); nn.cosine_similarity(x, y); nn.pdist(x);"
         "nn.pairwise_distance(x, y); nn.log_cosh_loss(x, y); nn.quantile_loss(x, y, 0.3); nn.info_nce_loss(x, y);"
         "nn.triplet_margin_loss(x, y, x + 1.0); nn.triplet_margin_with_distance_loss(x, y, x + 1.0);"
         "nn.multilabel_margin_loss(x, np.ones((3, 4), int)); nn.hinge_loss(x, 1.0); nn.soft_margin_loss(x, 1.0);"

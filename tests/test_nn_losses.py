@@ -247,11 +247,49 @@ def test_rrelu_draws_slopes_for_training():
 
 # -- bad arguments -----------------------------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if i % 6 == 1 else pytest.mark.nightly) for i, n in enumerate(FORMULAS)]
+)
+def test_under_vmap_and_in_a_scan(name):
+    f, arrays, _ = FORMULAS[name]
+    rows = [np.stack([a, 0.75 * a]) for i in _floats(arrays) for a in [np.asarray(arrays[i])]]
+
+    def at(*moved: Any) -> Any:
+        given = dict(zip(_floats(arrays), moved, strict=True))
+        return f(*[given.get(i, a) for i, a in enumerate(arrays)])
+
+    if rows:
+        expected = np.stack([at(*[r[i] for r in rows]) for i in range(2)])
+        mapped = gc.vmap(at)(*rows)
+        scanned = gc.scan(lambda c, xs: (c, at(*xs)), 0.0, tuple(rows))[1]
+        for found in (mapped, scanned):
+            np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("how", ["known", "traced", "compiled"])
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss", "focal_loss", "multi_margin_loss"])
+def test_a_negative_class_is_no_class(name, how):
+    """It must not count from the end, as an index of NumPy does: padding by −1 would train the last class."""
+    f = getattr(nn, name)
+    run = {"known": f, "traced": gc.grad(f), "compiled": gc.jit(f)}[how]
+    for wrong in (-1, 4):
+        with pytest.raises(IndexError, match=r"classes 0 … 3|out of bounds|out of range"):
+            run(X, np.array([0, wrong, 1]))
+
+
 BAD: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda z: nn.mse_loss(z, z, reduction="avg"), ValueError, "reduction must be 'mean', 'sum' or 'none', got 'avg'"),
     (lambda z: nn.kl_div(z, z, reduction="avg"), ValueError, "'batchmean', 'mean', 'sum' or 'none', got 'avg'"),
     (lambda z: nn.cross_entropy(z, Y, label_smoothing=1.5), ValueError, r"label_smoothing must be in .0, 1., got"),
     (lambda z: nn.cross_entropy(z, P, ignore_index=0), ValueError, "ignore_index=0 needs integer targets"),
+    (
+        lambda z: nn.cross_entropy(z, Y - 7),
+        IndexError,
+        r"classes 0 … 3, got -\d; give ignore_index=-\d to leave it out",
+    ),
+    (lambda z: nn.mse_loss(z, z, weight=W), ShapeError, r"weight must have the shape \(3, 4\) of the input"),
+    (lambda z: nn.pdist(z[0]), ShapeError, r"input must be \(N, d\)"),
     (lambda z: nn.huber_loss(z, z, delta=0.0), ValueError, "delta must be positive, got 0.0"),
     (lambda z: nn.smooth_l1_loss(z, z, beta=-1.0), ValueError, "beta must be positive, got -1.0"),
     (lambda z: nn.quantile_loss(z, z, 1.5), ValueError, "q must lie between 0 and 1, got 1.5"),

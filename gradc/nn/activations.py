@@ -196,7 +196,7 @@ def hardshrink(input: ArrayLike, lambd: ArrayLike = 0.5) -> Array:
 def softshrink(input: ArrayLike, lambd: ArrayLike = 0.5) -> Array:
     """x − lambd where x > ``lambd``, x + lambd where x < −``lambd``, else 0: the proximal step of lambd·|x|."""
     x, width = _lifted(input), _width("softshrink", lambd)
-    return gnp.where(abs(x) <= width, 0.0, gnp.where(x > 0, x - width, x + width))
+    return gnp.where(abs(x) <= width, 0.0, x - width * gnp.sign(x))
 
 
 @function("nn.tanhshrink")

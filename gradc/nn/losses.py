@@ -14,7 +14,7 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.errors import DTypeError, ShapeError
-from gradc.nn.terms import check_positive, pair, reduced_loss
+from gradc.nn.terms import as_index, check_classes, check_positive, pair, reduced_loss, weighted_loss
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here
 from gradc.numpy.public import Array, ArrayLike, composite, function
 from gradc.numpy.reductions import inexact, reduced
@@ -61,7 +61,7 @@ def cross_entropy(
             )
         pair("cross_entropy with class probabilities", z, y)
         return _soft_cross_entropy(*operands, reduction=reduction, label_smoothing=label_smoothing)
-    _check_classes("cross_entropy", z, y)
+    _check_classes("cross_entropy", z, y, ignore_index)
     if weight is None and ignore_index is None:
         return _cross_entropy(z, y, reduction=reduction, label_smoothing=label_smoothing)
     return _weighted_cross_entropy(
@@ -73,7 +73,7 @@ def _class_axis(z: Node) -> int:
     return 1 if z.ndim > 1 else 0
 
 
-def _check_classes(name: str, z: Node, y: Node) -> None:
+def _check_classes(name: str, z: Node, y: Node, ignored: int | None) -> None:
     axis = _class_axis(z)
     if y.dtype.kind not in "iu":
         raise DTypeError(f"{here()}: {name}: targets must be integer classes or class probabilities, got {describe(y)}")
@@ -82,13 +82,14 @@ def _check_classes(name: str, z: Node, y: Node) -> None:
             f"{here()}: {name}: input {z.shape} is (N, C, …), so integer targets must be "
             f"{z.shape[:axis] + z.shape[axis + 1 :]}, got {y.shape}.\n  operands: {describe(z)}; {describe(y)}"
         )
+    check_classes(name, y, z.shape[axis], ignored)
 
 
 def _picked(z: Node, y: Node) -> Node:
-    """z[n, y[n, …], …]: the element of each example at its class."""
+    """z[n, y[n, …], …]: the element of each example at its class; a negative class is out of range, not the last."""
     axis = _class_axis(z)
     others = iter(range(y.ndim))
-    index = [cast(y, np.int64) if k == axis else iota(y.shape, next(others)) for k in range(z.ndim)]
+    index = [as_index(y) if k == axis else iota(y.shape, next(others)) for k in range(z.ndim)]
     return OPS["gather"].make((z, *index), axes=tuple(range(z.ndim)))
 
 
@@ -161,7 +162,7 @@ def nll_loss(
 ) -> Array:
     """−input at the target class: log-probabilities (N, C, …) or (C,), integer targets, as in `cross_entropy`."""
     x, y = inexact(as_node(input)), as_node(target)
-    _check_classes("nll_loss", x, y)
+    _check_classes("nll_loss", x, y, ignore_index)
     given = () if weight is None else (cast(as_node(weight), x.dtype),)
     for w in given:
         _per_class(w, x)
@@ -302,9 +303,12 @@ def gaussian_nll_loss(
 
 
 @function("nn.mse_loss")
-def mse_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean") -> Array:
-    """(input − target)²."""
-    return _mse_loss(*pair("mse_loss", input, target), reduction=reduction)
+def mse_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", weight: ArrayLike = None) -> Array:
+    """(input − target)²; with ``weight`` of the same shape "mean" is Σ w·l/Σ w."""
+    x, y = pair("mse_loss", input, target)
+    if weight is None:
+        return _mse_loss(x, y, reduction=reduction)
+    return weighted_loss("mse_loss", apply(OPS["square"], x - y), weight, reduction)
 
 
 @composite("mse_loss")
@@ -313,9 +317,12 @@ def _mse_loss(x: Node, y: Node, *, reduction: str) -> Node:
 
 
 @function("nn.l1_loss", singular="0 where prediction and target are equal")
-def l1_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean") -> Array:
-    """|input − target|."""
-    return _l1_loss(*pair("l1_loss", input, target), reduction=reduction)
+def l1_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", weight: ArrayLike = None) -> Array:
+    """|input − target|; with ``weight`` of the same shape "mean" is Σ w·l/Σ w."""
+    x, y = pair("l1_loss", input, target)
+    if weight is None:
+        return _l1_loss(x, y, reduction=reduction)
+    return weighted_loss("l1_loss", abs(x - y), weight, reduction)
 
 
 @composite("l1_loss")
@@ -324,10 +331,19 @@ def _l1_loss(x: Node, y: Node, *, reduction: str) -> Node:
 
 
 @function("nn.huber_loss")
-def huber_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", delta: float = 1.0) -> Array:
-    """½d² for |d| <= delta, else delta·(|d| − ½delta), with d = input − target (Huber 1964); delta > 0."""
+def huber_loss(
+    input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", delta: float = 1.0, weight: ArrayLike = None
+) -> Array:
+    """½d² for |d| <= delta, else delta·(|d| − ½delta), with d = input − target (Huber 1964); delta > 0.
+
+    ``weight`` has the same shape; "mean" is then the mean of w·l, as in PyTorch, not over Σ w as in `mse_loss`.
+    """
     check_positive("huber_loss", delta=delta)
-    return _huber_loss(*pair("huber_loss", input, target), reduction=reduction, delta=delta)
+    x, y = pair("huber_loss", input, target)
+    if weight is None:
+        return _huber_loss(x, y, reduction=reduction, delta=delta)
+    loss = weighted_loss("huber_loss", _huber_loss(x, y, reduction="none", delta=delta), weight, "none")
+    return reduced_loss(loss, reduction)
 
 
 @composite("huber_loss")

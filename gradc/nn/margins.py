@@ -12,7 +12,7 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.errors import DTypeError, ShapeError
-from gradc.nn.terms import above_zero, class_weights, pair, reduced_loss, signs
+from gradc.nn.terms import above_zero, as_index, check_classes, class_weights, pair, reduced_loss, signs
 from gradc.node import OPS, Node, as_node, describe, here
 from gradc.numpy.public import Array, ArrayLike, function
 from gradc.numpy.reductions import inexact
@@ -85,9 +85,10 @@ def multi_margin_loss(
     if p not in (1, 2):
         raise ValueError(f"{here()}: multi_margin_loss: p must be 1 or 2, got {p!r:.40}")
     count = x.shape[-1]
-    labels = gnp.expand_dims(y, -1)
+    check_classes("multi_margin_loss", y, count)
+    labels = gnp.expand_dims(as_index(y), -1)
     distance = margin - gnp.take_along_axis(x, labels, -1) + x
-    term = apply(OPS["relu"], gnp.where(iota(x.shape, x.ndim - 1, y.dtype) == labels, -1.0, distance))
+    term = apply(OPS["relu"], gnp.where(iota(x.shape, x.ndim - 1, labels.dtype) == labels, -1.0, distance))
     loss = gnp.sum(term if p == 1 else apply(OPS["square"], term), axis=-1) / float(count)
     if weight is not None:
         loss = loss * gnp.take(class_weights("multi_margin_loss", weight, count), y)

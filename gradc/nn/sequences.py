@@ -14,7 +14,7 @@ import gradc.numpy as gnp
 from gradc.aval import Aval
 from gradc.errors import DTypeError, ShapeError
 from gradc.graph import Graph
-from gradc.nn.terms import reduced_loss
+from gradc.nn.terms import as_index, reduced_loss
 from gradc.node import FUNCTIONS, Node, as_node, describe, here, static_int
 from gradc.numpy.public import Array, ArrayLike, composite, evaluated, function
 from gradc.numpy.reductions import inexact
@@ -144,7 +144,7 @@ def _ctc_loss(x: Node, labels: Node, steps: Node, counts: Node, *, blank: int) -
     path = gnp.reshape(gnp.concatenate([between, gnp.expand_dims(labels, -1)], -1), (n, 2 * size))
     path = gnp.concatenate([path, full((n, 1), blank, _INT)], -1)
     skips = (path != blank) & (path != _moved(path, 2, blank))
-    seen = gnp.take_along_axis(x, gnp.broadcast_to(path, (total, *path.shape)), -1)
+    seen = gnp.take_along_axis(x, as_index(gnp.broadcast_to(path, (total, *path.shape))), -1)
     start = gnp.where(iota(path.shape, 1) == 0, full(path.shape, 0.0, x.dtype), -np.inf)
     alpha = _recursion(seen, start, skips, steps) if total else start
     last = gnp.expand_dims(2 * counts, -1)

@@ -19,7 +19,7 @@ from gradc.numpy.public import Array, ArrayLike, function
 from gradc.numpy.reductions import inexact
 
 __all__ = [
-    "cosine_embedding_loss", "cosine_similarity", "info_nce_loss", "pairwise_distance", "triplet_margin_loss",
+    "cosine_embedding_loss", "cosine_similarity", "info_nce_loss", "pairwise_distance", "pdist", "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
 ]  # fmt: skip
 
@@ -40,6 +40,17 @@ def pairwise_distance(x1: ArrayLike, x2: ArrayLike, p: float = 2.0, eps: float =
     if not max(one.ndim, two.ndim):
         raise ShapeError(f"{here()}: pairwise_distance: operands need an axis of coordinates, got two numbers")
     return gnp.linalg.vector_norm(one - two + eps, axis=-1, ord=p, keepdims=bool(keepdim))
+
+
+@function("nn.pdist")
+def pdist(input: ArrayLike, p: float = 2.0) -> Array:
+    """‖xᵢ − xⱼ‖ₚ for all i < j of the rows of input (N, d): N(N − 1)/2 numbers, row by row as in SciPy."""
+    x = inexact(as_node(input))
+    if x.ndim != 2:
+        raise ShapeError(f"{here()}: pdist: input must be (N, d), got {describe(x)}")
+    one, two = np.triu_indices(x.shape[0], 1)
+    difference = FUNCTIONS["take"](x, one, axis=0) - FUNCTIONS["take"](x, two, axis=0)
+    return gnp.linalg.vector_norm(difference, axis=-1, ord=p)
 
 
 @function("nn.cosine_embedding_loss", singular="the slope inside at the margin")

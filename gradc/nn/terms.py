@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 import gradc.numpy as gnp
-from gradc.errors import ShapeError
+from gradc.errors import IndexingError, ShapeError
 from gradc.node import FUNCTIONS, Node, as_node, describe, here
 from gradc.numpy.public import ArrayLike
 from gradc.numpy.reductions import inexact
+from gradc.ops.elementwise import cast
+from gradc.ops.record import Kind
 from gradc.random.arguments import known_number
 
 
@@ -36,6 +38,17 @@ def pair(name: str, input: ArrayLike, target: ArrayLike) -> tuple[Node, Node]:
             f"  operands: {describe(x)}; {describe(y)}"
         )
     return x, y
+
+
+def weighted_loss(name: str, loss: Node, weight: ArrayLike, reduction: str) -> Node:
+    """Losses times weights of their shape; "mean" divides by the sum of the weights."""
+    w = cast(as_node(weight), loss.dtype)
+    if w.shape != loss.shape:
+        raise ShapeError(f"{here()}: {name}: weight must have the shape {loss.shape} of the input, got {describe(w)}")
+    if reduction != "mean":
+        return reduced_loss(loss * w, reduction)
+    result: Node = gnp.sum(loss * w) / gnp.sum(w)
+    return result
 
 
 def above_zero(x: Node) -> Node:
@@ -69,3 +82,22 @@ def class_weights(name: str, weight: ArrayLike, count: int) -> Node:
     if w.shape != (count,):
         raise ShapeError(f"{here()}: {name}: weight must have shape ({count},), one per class, got {describe(w)}")
     return w
+
+
+def check_classes(name: str, classes: Node, count: int, ignored: int | None = None) -> None:
+    """IndexingError for known classes that are none of 0 … count − 1, nor ``ignored``."""
+    if classes.op.kind is not Kind.CONSTANT:
+        return
+    values = classes.attrs["value"]
+    wrong = ((values < 0) | (values >= count)) & (values != ignored)
+    if wrong.any():
+        first = values[wrong][0]
+        remedy = f"; give ignore_index={first} to leave it out" if first < 0 and name != "multi_margin_loss" else ""
+        raise IndexingError(
+            f"{here()}: {name}: a target must be one of the classes 0 … {count - 1}, got {first}{remedy}"
+        )
+
+
+def as_index(classes: Node) -> Node:
+    """Classes as an index: a negative one is out of range, and not counted from the end."""
+    return cast(classes, np.uint64)

@@ -76,13 +76,19 @@ def _gather_batch(node: Node, args: Sequence[Node], batched: Sequence[bool], siz
     return node.op.make((args[0], count, *indices), axes=(0, *(a + 1 for a in axes)))
 
 
+def _in_range(indices: Sequence[Array]) -> tuple[Array, ...]:
+    """Indices for NumPy, which takes the upper half of uint64 for negative numbers: those are out of range."""
+    most = np.iinfo(np.int64).max
+    return tuple(np.minimum(i, most).astype(np.int64) if i.dtype == np.uint64 else i for i in indices)
+
+
 _INDEX = ("float", "index:3")
 register(
     Op(
         name="gather",
         kind=Kind.GATHER,
         infer=_gather_infer,
-        numpy=lambda x, *indices, axes: _front(x, axes)[tuple(indices)],
+        numpy=lambda x, *indices, axes: _front(x, axes)[_in_range(indices)],
         sympy=lambda S, x, *indices, axes: _front(x, axes)[tuple(indices)],
         transpose=_gather_transpose,
         range=lambda node, x, *indices: x,
@@ -109,9 +115,9 @@ def _scatter_numpy(x: Array, v: Array, *indices: Array, axes: Shape, how: str) -
     out = np.array(x)
     front = _front(out, axes)  # a view: writing it writes out
     if how == "set":
-        front[tuple(indices)] = v
+        front[_in_range(indices)] = v
     else:
-        _COMBINE[how].at(front, tuple(indices), v)
+        _COMBINE[how].at(front, _in_range(indices), v)
     return out
 
 
