@@ -193,6 +193,14 @@ def test_constants_of_a_narrow_rule_are_rounded_as_those_of_its_function_where_b
         assert report.ok, report
 
 
+def test_a_function_that_asks_for_its_own_dtype_is_checked_as_it_was_traced() -> None:
+    def halved(x: Any) -> Any:
+        return gc.fori_loop(0, 2, lambda i, c: (c * 0.5).astype(np.float16), x)
+
+    for rule in ({"jvp": lambda p, t: gc.jvp(halved, p, t)}, {"vjp": lambda p: gc.vjp(halved, p)}):
+        assert gc.check_gradients(gc.custom_derivative(halved, **rule), np.array([1.0, -2.0], np.float16)).ok
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("form", ["jvp", "vjp"])
 def test_the_rule_of_a_narrow_function_is_checked_in_float64_with_it(form: str, dtype: str) -> None:

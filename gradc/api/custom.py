@@ -112,11 +112,13 @@ class CustomDerivative:
         assert structure is not None and graph.out_tree is not None
 
         def make(widen: Widen) -> Graph:
-            return widen(_Rule(title, kind, rule, widen(graph)).graph())
+            return widen(_in_dtype_of(widen(graph), graph, lambda body: _Rule(title, kind, rule, body).graph()))
 
         def retraced(widen: Widen) -> Graph:
-            avals = [x.aval for x in widen(graph).inputs]
-            return trace(self.function, *structure.unflatten(avals)[0])
+            return _in_dtype_of(widen(graph), graph, again)
+
+        def again(body: Graph) -> Graph:
+            return trace(self.function, *structure.unflatten([x.aval for x in body.inputs])[0])
 
         inputs = [new_input(x.aval, graph.names.get(x, "argument")) for x in graph.inputs]
         node = OPS["custom"].make(inputs, body=graph, rule=DerivativeRule(kind, title, make, retraced))
@@ -157,6 +159,18 @@ class CustomDerivative:
 
     def __repr__(self) -> str:
         return f"<{self.title} with {'no rule yet' if self._rule is None else f'a {self._rule[0]} rule'}>"
+
+
+def _in_dtype_of(wide: Graph, own: Graph, traced: Callable[[Graph], Graph]) -> Graph:
+    """What is traced for the operands of ``wide``, or of ``own`` where the user's code asks for its own dtype: where a
+    carry is cast to float16, say.
+    """
+    try:
+        return traced(wide)
+    except GradcError:
+        if wide is own:
+            raise
+        return traced(own)
 
 
 def _with_rule(f: Callable[..., Any], rule: tuple[RuleKind, Rule] | None) -> CustomDerivative:
