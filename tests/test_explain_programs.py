@@ -89,3 +89,10 @@ def test_programs_of_numbers(seed: int) -> None:
 def test_programs_of_matrices(seed: int) -> None:
     rng = np.random.default_rng(seed)
     check(of_matrices(rng), (rng.normal(size=(3, 3)), rng.normal(size=(3, 3)), rng.normal(size=3)))
+
+
+def test_whole_numbers_that_formulas_have_as_floats_are_whole_again_where_bits_are_meant() -> None:
+    """A count is a sum of ones in formulas, and a key a function of its words."""
+    check(lambda x: np.sum(x) * (np.sum(x > 0) >> 1) + np.sum(x), (np.array([1.0, -2.0, 3.0]),))
+    drawn = lambda x: gc.random.uniform(gc.random.key(np.sum(x > 0)), minval=np.sum(x), maxval=9.0)
+    check(lambda x: np.sum(x * drawn(x)), (np.array([1.0, -2.0, 3.0]),))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +50,13 @@ def test_every_operator_and_every_name_of_the_package_takes_part():
     assert surface.operators_without_a_form() == []
     assert set(surface.updates()) == set(UPDATES)
     assert surface.package_names_without_a_form({*CONTROL, *(f.__name__ for f, _ in FORMS), "stop_gradient"}) == []
+
+
+def test_every_namespace_inside_a_namespace_takes_part():
+    spaces = {id(space) for space in surface.SPACES.values()}
+    for prefix, space in surface.SPACES.items():
+        inner = [name for name in space.__all__ if isinstance(getattr(space, name), types.ModuleType)]
+        assert [name for name in inner if id(getattr(space, name)) not in spaces] == [], prefix
 
 
 def test_what_is_left_out_still_exists_and_is_not_called():

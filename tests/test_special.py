@@ -11,6 +11,7 @@ import pytest
 import scipy.special
 
 import gradc as gc
+from gradc import special
 
 X = np.array([0.1, 0.5, 0.9, 0.99])
 NAMES = [
@@ -116,3 +117,13 @@ for f in (
 def test_scipys_functions_that_are_no_ufuncs_name_the_one_to_call(call, words):
     with pytest.raises(gc.TraceError, match=rf"{__file__}:\d+: scipy\.special\.\w+(.|\n)*{words}"):
         gc.grad(call)(np.array([4.0, 2.0]))
+
+
+@pytest.mark.parametrize("name", ["rel_entr", "kl_div", "xlogy", "xlog1py", "huber", "pseudo_huber"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_function_of_narrow_floats_and_python_numbers_stays_narrow(name, dtype):
+    """As NumPy's own functions do; SciPy's widen some beside a Python number."""
+    f, x = getattr(special, name), np.array([0.0, 1.5, -1.0], dtype)
+    assert {f(x, 0.0).dtype, f(2.0, x).dtype, f(x, x).dtype} == {np.dtype(dtype)}
+    want = getattr(scipy.special, name)(x.astype(float), 2.0)
+    np.testing.assert_allclose(f(x, 2.0).astype(float), want, rtol=4 * np.finfo(dtype).eps)

@@ -503,3 +503,12 @@ def test_the_hessian_of_a_chain_of_numbers_costs_what_reverse_over_reverse_does(
     f = deep(lambda x: np.sin(x) + 0.1, 100)
     hessian, twice = (len(gc.trace(derivative, 1.0).nodes) for derivative in (gc.hessian(f), gc.grad(gc.grad(f))))
     assert hessian < 1.2 * twice
+
+
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
+def test_second_derivatives_through_arrays_of_no_element_are_zero(mode):
+    """What is linear in a direction then is the constant 0, which does not read the direction."""
+    f = lambda x: np.sum(np.sinh(x[:, 2:-3]).at[0].min(-1.0)) + 0.0 * np.sum(x)
+    x = np.ones((2, 2))
+    np.testing.assert_array_equal(gc.jacobian(gc.grad(f), mode=mode)(x), np.zeros((2, 2, 2, 2)))
+    assert gc.check_gradients(lambda x: np.sinh(x[:, 2:-3]).at[0].min(-1.0), x).ok

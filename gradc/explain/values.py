@@ -53,6 +53,9 @@ class Evaluator:
             return first
         assert isinstance(x, Apply), x
         args = [self.node(a) for a in x.args]
+        meant = next((n for n in x.nodes if n.op.name == x.name and len(n.args) == len(args)), None)
+        if meant is not None and meant.dtype.kind in "iu":  # operands are what they are in the program
+            args = [_as_whole(arg, a.dtype) for a, arg in zip(meant.args, args, strict=True)]
         meaning = DISPLAY.get(x.name)
         if meaning is not None:
             return meaning(args, x, self.dtype)
@@ -94,6 +97,11 @@ class Evaluator:
 
 #: where the indices among the operands of ops of a kind begin
 _FIRST_INDEX = {Kind.GATHER: 1, Kind.SCATTER: 2}
+
+
+def _as_whole(node: Node, dtype: np.dtype[Any]) -> Node:
+    """``node`` in the dtype of the whole numbers that it stands for, if it does."""
+    return cast(node, dtype) if dtype.kind in "iu" and node.dtype != dtype else node
 
 
 def _as_indices(node: Node) -> Node:

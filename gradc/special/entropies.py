@@ -49,7 +49,7 @@ def rel_entr(x: ArrayLike, y: ArrayLike) -> Array:
     inside = (a > 0) & (b > 0)
     value = a * apply(OPS["log"], where(inside, a, 1.0) / where(inside, b, 1.0))
     outside = where((a == 0) & (b >= 0), 0.0, where((a != a) | (b != b), math.nan, math.inf))
-    return where(inside, value, outside)
+    return where(inside, value, cast(outside, value.dtype))
 
 
 @function("kl_div", singular="−1 in x at x = 0")

@@ -17,7 +17,7 @@ import numpy as np
 from tests.fuzz.language import Array, literal
 from tests.fuzz.scope import NotThisTimeError, Scope, is_float
 from tests.fuzz.surface import Entry
-from tests.fuzz.written import RANDOM, WRITTEN
+from tests.fuzz.written import FIRST, LOSSES, RANDOM, WRITTEN
 
 DTYPES = ("np.float64", "np.float32", "np.int32", "float", "np.float16", "gnp.bfloat16", "np.int64", "bool", "np.uint8")
 WORDS: dict[str, tuple[str, ...]] = {
@@ -542,7 +542,7 @@ def _definite(call: str) -> Callable[[Scope], str]:
 
 
 WHOLE: dict[str, Callable[[Scope], str]] = {
-    **WRITTEN, **RANDOM,
+    **WRITTEN, **RANDOM, **LOSSES, **FIRST,
     "gnp.linalg.cholesky": _definite("gnp.linalg.cholesky({a})"), "gnp.linalg.inv": _definite("gnp.linalg.inv({a})"),
     "gnp.linalg.solve": _definite("gnp.linalg.solve({a}, {b})"), "gnp.linalg.det": _definite("gnp.linalg.det({a})"),
     "gnp.linalg.slogdet": _definite("gnp.linalg.slogdet({a})[1]"), "gnp.linalg.qr": _definite("gnp.linalg.qr({a})[1]"),

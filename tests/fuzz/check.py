@@ -41,6 +41,7 @@ from gradc.oracle.compare import VAGUE
 from gradc.oracle.lines import Lines
 from gradc.oracle.rounding import running_errors
 from gradc.oracle.witness import subject_of
+from gradc.passes import PIPELINE, run_passes
 from tests.fuzz.language import Array, Program, quietly
 from tests.fuzz.native import DEFAULT, Manner, Native, native_results
 from tests.fuzz.reference import NUMPY, flat_results
@@ -298,11 +299,16 @@ def checked(s: Subjects) -> str | None:
 
 
 def _native(graph: Graph, args: Sequence[Array], values: int = 0, want: Sequence[Array] | None = None) -> Native:
-    """``graph`` to be compiled and held against the interpreter within its running errors."""
+    """``graph`` to be compiled and held against the interpreter within its running errors.
+
+    Those are of the graph as it is written or as it is rewritten, the larger: x³ is a power, or two products.
+    """
 
     def bounds() -> list[Array]:
-        errors = running_errors(graph.outputs, dict(zip(graph.inputs, args, strict=True)))[1]
-        return [2 * errors[y] for y in graph.outputs]
+        rewritten = run_passes(graph, PIPELINE)
+        each = [running_errors(g.outputs, dict(zip(g.inputs, args, strict=True)))[1] for g in (graph, rewritten)]
+        pairs = [(each[0][y], each[1][z]) for y, z in zip(graph.outputs, rewritten.outputs, strict=True)]
+        return [2 * np.where(np.isfinite(b), np.maximum(a, b), a) for a, b in pairs]
 
     return Native(graph, args, flat_results(graph.evaluate(*args)) if want is None else want, bounds, values)
 

@@ -208,8 +208,8 @@ def _narrow(f: Any) -> Any:
         return np.asarray(result).astype(dtype)
 
     def flat(args: Any) -> Any:
-        for a in args:
-            yield from flat(a) if isinstance(a, tuple) else (a,)
+        for a in args:  # beside a factorisation stand its pivots, which promote nothing
+            yield from (p for p in a if np.asarray(p).dtype.kind == "f") if isinstance(a, tuple) else (a,)
 
     return computed
 

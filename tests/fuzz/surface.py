@@ -44,21 +44,30 @@ LEFT_OUT: dict[str, str] = {
     "gnp.polyfit": "least squares by singular values have no symbolic derivative",
     "Node.to_device": "the array itself",
     **dict.fromkeys(("Node.item", "Node.sort", "Node.tolist", "gnp.linalg.eig", "gnp.linalg.eigvals"), REFUSED),
+    **dict.fromkeys(("nn.init.calculate_gain", "nn.init.deepnorm_scales", "nn.init.fans"), NOTHING_TRACED),
     "Node.rebuilt": "the compiler's, not the user's",
 }  # fmt: skip
 #: names of the package that are tools around programs, not parts of one
 AROUND = {
     "compile": "`check` compiles every program", "explain": "`check` explains programs", "trace": "every program is",
     "check_gradients": "`check` calls it", "spec": "describes arguments", "train_step": "a step of `gc.optim`",
-    "assume": "facts for formulas", "optim": "optimizers", "numpy": "by its names", "nn": "by its names",
+    "assume": "facts for formulas", "optim": "tests/test_optim_peers.py compares steps with optax and PyTorch",
+    "numpy": "by its names", "nn": "by its names",
     "random": "by its names", "linalg": "by its names",
     "special": "by its names", "jit": "a form of `control`", "tree": "containers of arrays",
+    "data": "arrays that never change",
     "scipy": "works on values, not in programs",
     **dict.fromkeys(("sparse", "sparse_hessian", "sparse_jacobian"), "give SciPy's matrices; tests/test_sparse.py"),
     **dict.fromkeys(
         ("custom_linear_solve", "custom_root", "fixed_point", "linear_solve", "minimize", "odeint", "root"),
         "a search ends within a tolerance; its tests compare with SciPy",
     ),
+}  # fmt: skip
+
+
+#: the namespaces whose names programs call, as they are written
+SPACES: dict[str, Any] = {
+    "gnp": gnp, "gnp.linalg": gnp.linalg, "nn": nn, "nn.init": nn.init, "special": special, "gc.random": gc.random,
 }  # fmt: skip
 
 
@@ -101,9 +110,8 @@ def _entry(path: str, f: Callable[..., Any], method: bool = False) -> Entry:
 
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Every public callable of the namespaces that is not a type, as it is written in a program."""
-    spaces = (("gnp", gnp), ("gnp.linalg", gnp.linalg), ("nn", nn), ("special", special), ("gc.random", gc.random))
     own = [name for name in gc.linalg.__all__ if name not in gnp.linalg.__all__]
-    for prefix, space, names in [*((p, s, s.__all__) for p, s in spaces), ("gc.linalg", gc.linalg, own)]:
+    for prefix, space, names in [*((p, s, s.__all__) for p, s in SPACES.items()), ("gc.linalg", gc.linalg, own)]:
         for name in names:
             value = getattr(space, name)
             if callable(value) and not isinstance(value, type):

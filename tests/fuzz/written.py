@@ -83,6 +83,8 @@ KEYS = (
     "gnp.astype(gnp.stack([gnp.argmin({x}), gnp.sum({y} < 0.5)]), np.uint32)",
 )  # fmt: skip
 FLOATS = ("np.float64", "np.float32", "np.float16", "gnp.bfloat16")
+#: classes 0 and 1 of rows, and signs, that are values
+CLASSES, SIGNS = "gnp.astype({y}[:, 0] > 0, np.int64)", "gnp.where({y}[:, 0] > 0, 1, -1)"
 
 
 def _drawn(*texts: str, least: int = 0) -> Callable[[Scope], str]:
@@ -152,4 +154,73 @@ RANDOM: dict[str, Callable[[Scope], str]] = {
         "gc.random.multivariate_normal({key}, {x}[0], {x}.T @ {x} + 2 * np.eye({x}.shape[1]), (2,))", least=2),
     "gc.random.orthogonal": _drawn("gc.random.orthogonal({key}, 3)", "gc.random.orthogonal({key}, 2, (2,), {dtype})",
                                    "gc.random.orthogonal({key}, 2, m=3) * gnp.sum({x})"),
+}  # fmt: skip
+
+
+def _scored(*texts: str) -> Callable[[Scope], str]:
+    """Losses of scores ``{x}`` of two classes or more, with ``{classes}`` and ``{signs}`` of their rows."""
+
+    def call(scope: Scope) -> str:
+        x = scope.float(2, lambda a: a.ndim == 2 and a.shape[0] > 0 and a.shape[1] > 1)
+        y = scope.pick(lambda a: a.shape == scope.values[x].shape and is_float(a))
+        text = str(scope.one_of(texts)).replace("{classes}", CLASSES).replace("{signs}", SIGNS)
+        reduction = repr(scope.one_of(("mean", "sum", "none")))
+        return text.format(x=x, y=y, n=scope.values[x].shape[0], r=f"reduction={reduction}",
+                           key=str(scope.one_of(KEYS)).format(x=x, y=y))  # fmt: skip
+
+    return call
+
+
+LOSSES: dict[str, Callable[[Scope], str]] = {
+    "nn.threshold": _written("nn.threshold({x}, 0.25, {y})", "nn.threshold({x}, 0.1, -1.0)"),
+    "nn.maxout": _written("nn.maxout(gnp.concatenate([{x}, {y}], axis=0), 2, 0)",
+                          "nn.maxout(gnp.stack([{x}, {y}, gnp.sin({x})], axis=-1), 3, dim=-1)", least=1),
+    "nn.margin_ranking_loss": _scored("nn.margin_ranking_loss({x}[:, 0], {x}[:, 1], {signs}, margin=0.3, {r})"),
+    "nn.multi_margin_loss": _scored("nn.multi_margin_loss({x}, {classes}, {r})",
+                                    "nn.multi_margin_loss({x}, {classes}, 2, 0.7, abs({y}[0]), {r})"),
+    "nn.multilabel_margin_loss": _scored(
+        "nn.multilabel_margin_loss({x}[:, :2], gnp.stack([{classes}, gnp.full({n}, -1)], axis=1), {r})"),
+    "nn.gumbel_softmax": _scored("nn.gumbel_softmax({x}, key={key})", "nn.gumbel_softmax({x}, 0.5, dim=0, key={key})"),
+    "nn.focal_loss": _scored("nn.focal_loss({x}, {classes}, {r})",
+                             "nn.focal_loss({x}, {classes}, abs({y}[0]) + 0.1, gamma=1.5, ignore_index=1, {r})"),
+    "nn.sigmoid_focal_loss": _scored("nn.sigmoid_focal_loss({x}, gnp.astype({y} > 0, {x}.dtype), {r})",
+                                     "nn.sigmoid_focal_loss({x}, nn.sigmoid({y}), -1.0, 1.5, {r})"),
+    "nn.causal_lm_loss": _scored("nn.causal_lm_loss({x}, {classes}, {y}[:, 0] > -0.5, {r})",
+                                 "nn.causal_lm_loss({x}, {classes}, shift=False, label_smoothing=0.1, {r})"),
+    "nn.ctc_loss": _scored(
+        "nn.ctc_loss(nn.log_softmax({x}), np.array([1]), {n}, 1, {r})",
+        "nn.ctc_loss(nn.log_softmax(gnp.tile({x}, (3, 1))), 1 + 0 * {classes}, 3 * {n}, {n}, zero_infinity=True, {r})",
+        "nn.ctc_loss(nn.log_softmax(gnp.stack([{x}, {y}], axis=1)), np.array([[1], [1]]), np.array([{n}, 1]), "
+        "np.array([1, 1]), {r})"),
+    "nn.cosine_embedding_loss": _scored("nn.cosine_embedding_loss({x}, gnp.sin({y}) + 0.1, {signs}, margin=0.2, {r})"),
+    "nn.info_nce_loss": _scored("nn.info_nce_loss({x} + 2, gnp.sin({y}) + 1.5, {r})",
+                                "nn.info_nce_loss({x}, {y}, gnp.cos({x}), temperature=0.7, normalized=False, {r})",
+                                "nn.info_nce_loss({x}, {y} + 0.1, normalized=False, symmetric=True, {r})"),
+    "nn.triplet_margin_loss": _scored("nn.triplet_margin_loss({x}, {y}, gnp.cos({x}), {r})",
+                                      "nn.triplet_margin_loss({x}, gnp.sin({y}), {y}, 0.5, 3.0, swap=True, {r})"),
+    "nn.triplet_margin_with_distance_loss": _scored(
+        "nn.triplet_margin_with_distance_loss({x}, {y}, gnp.cos({x}), swap=True, {r})",
+        "nn.triplet_margin_with_distance_loss({x}, {y}, gnp.sin({x}), margin=0.4, "
+        "distance_function=lambda a, b: gnp.sum(gnp.square(a - b), -1), {r})"),
+}  # fmt: skip
+
+#: first values: of keys, and of numbers that are values
+FIRST: dict[str, Callable[[Scope], str]] = {
+    **{f"nn.init.{name}": _drawn(f"nn.init.{name}({{key}}, (2, 3), dtype={{dtype}})",
+                                 f"{{x}}[..., None, None] * nn.init.{name}({{key}}, (3, 2))")
+       for name in ("he_normal", "he_uniform", "kaiming_normal", "kaiming_uniform", "lecun_normal", "lecun_uniform",
+                    "glorot_normal", "glorot_uniform", "variance_scaling", "truncated_normal")},
+    **{f"nn.init.{name}": _drawn(f"nn.init.{name}({{key}}, (2, 3), gnp.sum({{x}}))",
+                                 f"nn.init.{name}({{key}}, (3, 2), 1.5, {{dtype}})")
+       for name in ("xavier_normal", "xavier_uniform", "orthogonal")},
+    "nn.init.deepnorm": _drawn("nn.init.deepnorm({key}, (2, 3), 4)"),
+    "nn.init.normal": _drawn("nn.init.normal({key}, (2, 2), gnp.sum({x}), 0.5)", "nn.init.normal({key}, (3,))"),
+    "nn.init.uniform": _drawn("nn.init.uniform({key}, (3,), gnp.min({x}), gnp.max({x}) + 1)"),
+    "nn.init.sparse": _drawn("nn.init.sparse({key}, (4, 3), 0.4)",
+                             "gnp.sum({x}) * nn.init.sparse({key}, (3, 2), 0.5, 1.0)"),
+    "nn.init.constant": _written("nn.init.constant((2, 3), gnp.sum({x}))"),
+    "nn.init.identity": _written("nn.init.identity((2, 2), gnp.sum({x}))"),
+    "nn.init.dirac": _written("nn.init.dirac((2, 2, 3)) * gnp.mean({x})"),
+    "nn.init.ones": _written("nn.init.ones((2,)) * gnp.mean({x})"),
+    "nn.init.zeros": _written("nn.init.zeros((2,)) + gnp.mean({x})"),
 }  # fmt: skip

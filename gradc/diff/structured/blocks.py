@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from gradc.diff.batching import batch, one_hot_basis
+from gradc.diff.loops import shown
 from gradc.diff.modes import pull_back, push_forward
 from gradc.diff.structured.push import matrices
 from gradc.graph import Graph
@@ -76,9 +77,12 @@ def _single_numbers(outputs: Sequence[Node], leaf: Node) -> bool:
 
 
 def _in_lanes(outputs: Sequence[Node], leaf: Node, transposed: bool) -> list[Node]:
-    """The matrices of ``outputs``, all unit directions of ``leaf`` along one axis."""
-    found = batch(outputs, {leaf: one_hot_basis(leaf.aval)}, leaf.size)
-    assert all(has for _, has in found), "what is linear in a direction depends on it"
+    """The matrices of ``outputs``, all unit directions of ``leaf`` along one axis.
+
+    What does not read ``leaf`` after all, for it came through an array of no element, is 0 as linear functions are.
+    """
+    pairs = batch(outputs, {leaf: one_hot_basis(leaf.aval)}, leaf.size)
+    found = [shown(y, has, leaf.size) for y, has in pairs]
     if transposed:
-        return [dsl.reshape(m, leaf.shape + y.shape) for (m, _), y in zip(found, outputs, strict=True)]
-    return [dsl.reshape(dsl.moveaxis(m, 0, -1), y.shape + leaf.shape) for (m, _), y in zip(found, outputs, strict=True)]
+        return [dsl.reshape(m, leaf.shape + y.shape) for m, y in zip(found, outputs, strict=True)]
+    return [dsl.reshape(dsl.moveaxis(m, 0, -1), y.shape + leaf.shape) for m, y in zip(found, outputs, strict=True)]
