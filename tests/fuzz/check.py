@@ -419,7 +419,7 @@ def attempted(name: str, work: Callable[[Subjects], Any], s: Subjects) -> Any:
 
 def _is_refusal(error: GradcError) -> bool:
     """What may be refused: reverse mode of a loop without a bound, and what says how to do it otherwise."""
-    said = ("max_steps", "no derivative", "no symbolic derivative", "explain")
+    said = ("max_steps", "no derivative", "no symbolic derivative", "for which there is no op", "explain")
     return isinstance(error, TooLongError) or any(words in str(error) for words in said)
 
 
