@@ -7,6 +7,7 @@ arrays whose names are small letters.  No package but NumPy is needed.  Start re
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -246,10 +247,10 @@ CASES: dict[str, int] = {
 }
 
 
-def names_in(text: str) -> list[str]:
-    """The arrays that a program reads, in the order of `ARRAYS`."""
+def names_in(text: str, arrays: Mapping[str, Array] = ARRAYS) -> list[str]:
+    """The arrays that a program reads, in the order of ``arrays``."""
     words = set(re.findall(r"(?<![\w.'])[A-Za-z]\w*", text)) - {"lambda"}
-    return [name for name in ARRAYS if name in words and not (name in "st" and "lambda" in text)]
+    return [name for name in arrays if name in words and not (name in "st" and "lambda" in text)]
 
 
 def differentiated(names: list[str]) -> list[str]:

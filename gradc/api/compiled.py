@@ -25,13 +25,13 @@ from gradc.api.dispatched import Dispatched
 from gradc.api.transform import name_to_travel_by
 from gradc.api.versions import Key, Versions
 from gradc.aval import Aval, is_number
-from gradc.containers import Pinned, flatten, leaves_of
+from gradc.containers import Pinned, flatten, leaves_of, path_text
 from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph
 from gradc.machines.budget import Budget
 from gradc.machines.options import Options, OwnMemory
 from gradc.machines.table import machine_for
-from gradc.node import Node, describe, here
+from gradc.node import Node, as_node, describe, here
 from gradc.ops.control import own_size
 from gradc.passes import cse
 from gradc.process import load_module
@@ -459,13 +459,20 @@ def train_step(
     threads: int | None = None,
     verify: str = "",
     memory: int | str | None = None,
+    has_state: bool = False,
 ) -> Jitted:
     """One training step as one native function: ``step(params, state, *batch) -> (params, state, loss)``.
 
     ``loss(params, *batch)`` returns a float scalar (or ``(scalar, aux)`` with ``has_aux=True``; then the step returns
     ``(params, state, loss, aux)``).  ``threads`` and ``verify`` as in `jit`.  Inside another trace the step is inlined.
 
-    With ``donate`` the step updates params and state in place, and returns the same arrays again, but only those that
+    ``has_state``: the model has a state of its own that no optimizer moves, such as the running statistics of batch
+    normalisation, a tree of arrays: ``loss(params, model_state, *batch)`` returns ``(scalar, model_state)``, or
+    ``(scalar, (model_state, aux))`` with ``has_aux``, and the step is
+    ``step(params, state, model_state, *batch) -> (params, state, model_state, loss)``, with aux behind.  The new model
+    state has the structure, shapes and dtypes of the old one, TypeError otherwise.
+
+    With ``donate`` the step updates params and states in place, and returns the same arrays again, but only those that
     it returned before: arrays of yours are copied the first time and never written into, and so are views of results
     and arrays that stand at two places.  So go on with what comes back; to keep a snapshot of an earlier result, copy
     it: ``best = gc.tree.map(np.copy, params)``.
@@ -483,26 +490,28 @@ def train_step(
     if not isinstance(made, tuple) or len(made) != 2:
         raise TypeError(f"{here()}: train_step expects an optimizer such as gc.optim.adam(1e-3), got {optimizer!r:.60}")
     title_of(loss, "train_step")
-    step = Step(loss, optim.Optimizer(*optimizer), has_aux)
+    step = Step(loss, optim.Optimizer(*optimizer), has_aux, has_state)
     own = OwnMemory() if donate else None
     budget = None if memory is None else Budget.of(memory, "train_step")
     given = {"threads": threads, "memory": own, "budget": budget}
-    return Jitted(step, (), (0, 1) if donate else (), _options(verify=verify, **given))
+    updated = (0, 1, 2) if has_state else (0, 1)
+    return Jitted(step, (), updated if donate else (), _options(verify=verify, **given))
 
 
 class Step:
     """What `train_step` compiles: loss, gradient, and the optimizer's update of the parameters."""
 
-    def __init__(self, loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool):
+    def __init__(self, loss: Callable[..., Any], optimizer: Optimizer, has_aux: bool, has_state: bool = False):
         self.scaled = hasattr(optimizer.update, "differentiated")  # mixed precision has a loss of its own
         self.loss = optimizer.update.loss_of(loss) if self.scaled else loss  # type: ignore[attr-defined]
-        self.optimizer, self.has_aux = optimizer, has_aux
-        self.value_of = value_and_grad(self.loss, 0, has_aux)
+        self.optimizer, self.has_aux, self.has_state = optimizer, has_aux, has_state
+        self.has_more = has_aux or has_state  #: whether the loss returns a pair
+        self.value_of = value_and_grad(self.loss, 0, self.has_more)
         self.__name__ = f"{function_name(loss)}_step"
 
     def __call__(self, params: Any, state: Any, *batch: Any) -> Any:
         value, grads = self.value_and_gradient(state, params, batch)
-        loss = value[0] if self.has_aux else value
+        loss = value[0] if self.has_more else value
         value_fn, grad_fn = functools.partial(self.loss_at, batch), functools.partial(self.gradient_at, batch)
         more = {"value": loss, "grad": grads, "value_fn": value_fn, "grad_fn": grad_fn}
         more |= {"scaled": True} if self.scaled else {}
@@ -510,8 +519,19 @@ class Step:
         from gradc.optim.transforms import apply_updates
 
         updates, new_state = updated(self.optimizer, grads, state, params, more)
-        results = (value[0], value[1]) if self.has_aux else (value,)
-        return (apply_updates(params, updates), new_state, *results)
+        return (apply_updates(params, updates), new_state, *self.results(value, batch))
+
+    def results(self, value: Any, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What the step returns of that which the loss returned: the model's new state, the loss, and aux."""
+        if not self.has_state:
+            return tuple(value) if self.has_aux else (value,)
+        if not self.has_aux:
+            return _same_kind(self.__name__, batch[0], value[1]), value[0]
+        if not isinstance(value[1], tuple | list) or len(value[1]) != 2:
+            raise TypeError(
+                f"{here()}: {self.__name__}: with has_state and has_aux the loss returns (loss, (model_state, aux))"
+            )
+        return _same_kind(self.__name__, batch[0], value[1][0]), value[0], value[1][1]
 
     def value_and_gradient(self, state: Any, params: Any, batch: tuple[Any, ...]) -> tuple[Any, Any]:
         """What the loss returns, and the gradient that the optimizer asks for: its own, or that of a scaled loss."""
@@ -525,11 +545,32 @@ class Step:
     def loss_at(self, batch: tuple[Any, ...], params: Any) -> Any:
         """The loss of other parameters on the same batch, for optimizers that ask for ``value_fn``."""
         value = self.loss(params, *batch)
-        return value[0] if self.has_aux else value
+        return value[0] if self.has_more else value
 
     def gradient_at(self, batch: tuple[Any, ...], params: Any) -> Any:
         """The gradient at other parameters on the same batch, for optimizers that ask for ``grad_fn``."""
         return self.value_of(params, *batch)[1]
+
+
+def _same_kind(title: str, before: Any, after: Any) -> Any:
+    """``after``, a model's new state; TypeError unless it has the structure, shapes and dtypes of the one before."""
+    (old, paths, first), (new, new_paths, second) = flatten(before), flatten(after)
+    if first != second:
+        lost = [f"model_state{path_text(p)}" for p in paths if p not in new_paths]
+        added = [f"model_state{path_text(p)}" for p in new_paths if p not in paths]
+        found = "; ".join(f"{what} {', '.join(names)}" for what, names in (("lacks", lost), ("adds", added)) if names)
+        raise TypeError(
+            f"{here()}: {title}: has_state: the model state that the loss returns must have the structure of the "
+            f"one it was given{': it ' + found if found else ''}"
+        )
+    for x, y, path in zip(old, new, paths, strict=True):
+        was, now = as_node(x).aval, as_node(y).aval
+        if (was.shape, was.dtype) != (now.shape, now.dtype):
+            raise TypeError(
+                f"{here()}: {title}: has_state: model_state{path_text(path)} was {was} and becomes {now}; it must keep "
+                "its shape and dtype"
+            )
+    return after
 
 
 __all__ = ["Jitted", "compile", "jit", "train_step"]

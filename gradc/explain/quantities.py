@@ -37,7 +37,7 @@ LINE = 2
 #: what a root is in terms of the square root: itself, or its inverse
 ROOTS = {"sqrt": 1, "rsqrt": -1}
 #: composites whose value is the standardised x̂ that textbooks write their derivative with
-STANDARDISED = {"layer_norm", "rms_norm"}
+STANDARDISED = {"batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"}
 
 #: a line of the derivation: a quantity by name, a gradient by position
 Key = str | int

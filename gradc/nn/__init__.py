@@ -12,12 +12,14 @@ from __future__ import annotations
 from gradc.nn import (
     activations,
     attention,
+    connections,
     convolution,
     gated,
     layers,
     losses,
     margins,
     mixing,
+    normalisation,
     regularisation,
     sampled,
     segmentation,
@@ -27,12 +29,14 @@ from gradc.nn import (
 from gradc.nn import init as init
 from gradc.nn.activations import *
 from gradc.nn.attention import *
+from gradc.nn.connections import *
 from gradc.nn.convolution import *
 from gradc.nn.gated import *
 from gradc.nn.layers import *
 from gradc.nn.losses import *
 from gradc.nn.margins import *
 from gradc.nn.mixing import *
+from gradc.nn.normalisation import *
 from gradc.nn.regularisation import *
 from gradc.nn.sampled import *
 from gradc.nn.segmentation import *
@@ -43,12 +47,14 @@ from gradc.numpy.published import published
 __all__: list[str] = []
 __all__ += activations.__all__
 __all__ += attention.__all__
+__all__ += connections.__all__
 __all__ += convolution.__all__
 __all__ += gated.__all__
 __all__ += layers.__all__
 __all__ += losses.__all__
 __all__ += margins.__all__
 __all__ += mixing.__all__
+__all__ += normalisation.__all__
 __all__ += regularisation.__all__
 __all__ += sampled.__all__
 __all__ += segmentation.__all__

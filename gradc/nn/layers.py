@@ -1,4 +1,4 @@
-"""Layers without state: affine maps, embeddings, normalisation.  Layouts of torch.nn.functional.
+"""Layers without state: affine maps, embeddings.  Layouts of torch.nn.functional.
 
 Enters: activations and parameters.  Leaves: activations.  Invariant: parameters keep PyTorch's layout, (out, in) for
 weights.
@@ -11,16 +11,13 @@ from typing import Any
 import numpy as np
 
 import gradc.numpy as gnp
-from gradc.aval import Shape, finfo
 from gradc.errors import DTypeError, ShapeError, TraceError
-from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here, static_int
-from gradc.numpy.axes import axes_of, shape_of
-from gradc.numpy.public import Array, ArrayLike, Axes, composite, function
-from gradc.numpy.reductions import inexact, reduced
-from gradc.ops.elementwise import apply, cast
+from gradc.node import FUNCTIONS, as_node, describe, here, static_int
+from gradc.numpy.public import Array, ArrayLike, function
+from gradc.ops.elementwise import cast
 from gradc.ops.leaves import iota
 
-__all__ = ["embedding", "layer_norm", "linear", "normalize", "one_hot", "rms_norm"]
+__all__ = ["embedding", "linear", "one_hot"]
 
 
 @function("nn.linear")
@@ -58,53 +55,3 @@ def one_hot(labels: ArrayLike, num_classes: int = -1, *, dtype: Any = np.int64) 
         count = int(node.attrs["value"].max(initial=-1)) + 1
     shape = (*node.shape, count)
     return cast(FUNCTIONS["expand_dims"](node, -1) == iota(shape, node.ndim, node.dtype), dtype)
-
-
-@function("nn.layer_norm")
-def layer_norm(
-    input: ArrayLike, normalized_shape: Any, weight: ArrayLike = None, bias: ArrayLike = None, eps: float = 1e-5
-) -> Array:
-    """(x − mean)/√(var + eps)·weight + bias over the last axes, of shape ``normalized_shape`` (Ba et al. 2016)."""
-    x = inexact(as_node(input))
-    y = _layer_norm(x, axes=_last_axes("layer_norm", x, normalized_shape), eps=eps)
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias
-
-
-@composite("layer_norm")
-def _layer_norm(x: Node, *, axes: Shape, eps: float) -> Node:
-    deviation = x - gnp.mean(x, axis=axes, keepdims=True)
-    variance = gnp.mean(deviation * deviation, axis=axes, keepdims=True)
-    return deviation * apply(OPS["rsqrt"], variance + eps)
-
-
-@function("nn.rms_norm")
-def rms_norm(input: ArrayLike, normalized_shape: Any, weight: ArrayLike = None, eps: Any = None) -> Array:
-    """x/√(mean x² + eps)·weight over the last axes (Zhang & Sennrich 2019); ``eps`` defaults to the dtype's epsilon."""
-    x = inexact(as_node(input))
-    small = float(finfo(x.dtype).eps) if eps is None else eps
-    y = _rms_norm(x, axes=_last_axes("rms_norm", x, normalized_shape), eps=small)
-    return y if weight is None else y * weight
-
-
-@composite("rms_norm")
-def _rms_norm(x: Node, *, axes: Shape, eps: float) -> Node:
-    return x * apply(OPS["rsqrt"], gnp.mean(x * x, axis=axes, keepdims=True) + eps)
-
-
-def _last_axes(name: str, x: Node, normalized_shape: Any) -> Shape:
-    sizes = shape_of(normalized_shape)
-    if not sizes or x.shape[x.ndim - len(sizes) :] != sizes or len(sizes) > x.ndim:
-        raise ShapeError(f"{here()}: {name}: normalized_shape {sizes} must be the last extents of {describe(x)}")
-    return tuple(range(x.ndim - len(sizes), x.ndim))
-
-
-@function("nn.normalize")
-def normalize(input: ArrayLike, p: float = 2.0, dim: Axes = 1, eps: float = 1e-12) -> Array:
-    """x / max(‖x‖ₚ, eps) along ``dim``."""
-    x = inexact(as_node(input))
-    if p == 2:
-        size = reduced("norm", x, axes_of(dim, x), True)
-    else:
-        size = FUNCTIONS["linalg.vector_norm"](x, axis=dim, ord=p, keepdims=True)
-    return x / gnp.maximum(size, eps)
