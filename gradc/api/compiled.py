@@ -542,6 +542,18 @@ class Step:
         (_, value), grads = value_and_grad(scaled, 0, True)(params, *batch)
         return value, grads
 
+    @property
+    def alone(self) -> Callable[..., Any]:
+        """The loss by itself, under the names of its own signature."""
+        if not self.has_aux:
+            return self.loss
+
+        @functools.wraps(self.loss)
+        def alone(params: Any, *batch: Any) -> Any:
+            return self.loss(params, *batch)[0]
+
+        return alone
+
     def loss_at(self, batch: tuple[Any, ...], params: Any) -> Any:
         """The loss of other parameters on the same batch, for optimizers that ask for ``value_fn``."""
         value = self.loss(params, *batch)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gradc.api.compiled import Step
 from gradc.aval import Aval
 from gradc.containers import flatten
 from gradc.diff.derived import derived_of
 from gradc.explain import Question, traced
+from gradc.node import here
 
 if TYPE_CHECKING:
     from gradc.api.explanation import Explanation
@@ -35,6 +37,10 @@ def explain(
     and how they are found, too.  ``order=2`` is the Hessian of ``f``; with ``operator=True`` its product with a
     direction v.  Of two arguments each mixed block is shown once.
 
+    Of a ``gc.train_step`` the loss is explained, its gradient, and the update: what becomes of the parameters θ and of
+    the fields of the optimizer's state, one rule for all parameters that have the same, hyperparameters by name.  The
+    arguments are those of the step: parameters, state, batch; ``.html(path)`` shows the loss and its gradient.
+
     Raises TraceError where ``f`` cannot be traced or an argument holds no arrays, ShapeError where a Hessian is asked
     of a function that is not scalar, ValueError for an order that there is not.
 
@@ -53,6 +59,13 @@ def explain(
     """
     from gradc.api.explanation import Explanation
 
+    step = getattr(f, "function", None)
+    if isinstance(step, Step):
+        if argnums != 0 or order != 1 or operator or kwargs:
+            raise ValueError(
+                f"{here()}: of a training step the update is explained: leave out argnums, order, operator and keywords"
+            )
+        return explained_step(step, *args)
     derived = derived_of(f)
     question = Question.of(f, argnums, order, operator)
     graph, wanted = traced(question.function, *args, argnums=question.argnums, **kwargs)
@@ -62,3 +75,26 @@ def explain(
     if derived is not None and derived.remarks is not None:
         derivation = replace(derivation, remarks=tuple(derived.remarks(*args, **kwargs)))
     return Explanation.of(derivation, graph, wanted, arrays, question)
+
+
+def explained_step(step: Step, *args: Any) -> Explanation:
+    """The loss of a training step, its gradient, and what the optimizer makes of it."""
+    from gradc.explain.folding import names_in
+    from gradc.explain.layout import Derivative, Ident
+    from gradc.explain.steps import explained_steps
+
+    if len(args) < 2:
+        raise TypeError(f"{here()}: a training step takes parameters, a state and the batch, got {len(args)} arguments")
+    params, state, *batch = args
+    found = explain(step.alone, params, *batch)
+    targets = [line.target for line in found.lines if line.kind == "gradient"]
+    leaves, _, _ = flatten(params)
+    ordered = [found.traced.names[x] for x in found.traced.inputs[: len(leaves)]]
+    loss = next((t.of for t in targets if isinstance(t, Derivative) and t.of is not None), Ident("L"))
+    parts = [part for line in found.lines for part in (line.target, line.layout) if part is not None]
+    taken = {name for part in parts for name in names_in(part)}
+    updates, legend = explained_steps(step.optimizer, params, state, ordered, loss, taken)
+    return replace(found, updates=updates, legend=(*found.legend, *legend))
+
+
+__all__ = ["explain"]

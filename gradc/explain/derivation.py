@@ -22,7 +22,7 @@ from gradc.explain.assumptions import FACTS, without_assumptions
 from gradc.explain.draws import with_named_draws
 from gradc.explain.equations import systems_to_read
 from gradc.explain.extents import with_named_extents
-from gradc.explain.folding import Rule, Said, folded, names_in, plain
+from gradc.explain.folding import Rule, Said, Update, folded, names_in, plain
 from gradc.explain.formula import Formula, Symbol
 from gradc.explain.latex import LatexPrinter
 from gradc.explain.layout import Ident, Layout
@@ -107,6 +107,7 @@ class Derivation:
     open_forms: tuple[str, ...] = ()  #: operations that have no closed form and are written as they are
     remarks: tuple[str, ...] = ()  #: what else is known of the derivative: where a sparse one has entries
     undeclared: tuple[str, ...] = ()  #: inputs that look like labels: were they declared one-hot, less would be written
+    updates: tuple[Update, ...] = ()  #: of a training step, what becomes of the parameters and of the state
 
     def text(
         self,
@@ -138,8 +139,9 @@ class Derivation:
         """The lines of the function and those of the gradient, repeated layers as one rule."""
         return folded(self.lines)
 
-    def _items(self, fold: bool) -> list[Said | Rule]:
-        return [*self.folded[0], *self.folded[1]] if fold else [plain(line) for line in self.lines]
+    def _items(self, fold: bool) -> list[Said | Rule | Update]:
+        lines = [*self.folded[0], *self.folded[1]] if fold else [plain(line) for line in self.lines]
+        return [*lines, *self.updates]
 
     def line(self, name: str) -> Line:
         """The line that defines ``name``, or the gradient line of the input ``name``."""

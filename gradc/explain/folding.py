@@ -38,12 +38,28 @@ class Row(Protocol):
 
 @dataclass(frozen=True)
 class Said:
-    """A line as it is written: target = body, or 0 for a reason; and the facts under it."""
+    """A line as it is written: target = body, or 0 for a reason; and the facts under it.
+
+    ``sign`` stands between the two: an arrow where the target gets another value.
+    """
 
     target: Layout
     body: Layout | None
     reason: str = ""
     facts: tuple[tuple[Layout, str], ...] = ()
+    sign: str = "="
+
+
+@dataclass(frozen=True)
+class Update:
+    """The ``lines`` of one step of an optimizer, the same for each of ``members``, which they call ``letter``.
+
+    Of a single parameter, which has its own name, there are no members.
+    """
+
+    letter: Ident
+    members: tuple[Layout, ...]
+    lines: tuple[Said, ...]
 
 
 @dataclass(frozen=True)

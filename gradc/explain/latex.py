@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from gradc.explain import layout as n
-from gradc.explain.folding import Rule, Said
+from gradc.explain.folding import Rule, Said, Update
 from gradc.explain.formula import Number
 from gradc.explain.layout import Layout
 from gradc.explain.letters import NAMES, split_accent
@@ -20,7 +20,7 @@ from gradc.explain.text import ATOM, POSTFIX, PRODUCT, SIDE, SUM
 _LETTERS = {letter: rf"\{name}" for letter, name in NAMES.items()} | {
     "φ": r"\varphi", "ε": r"\varepsilon", "∂": r"\partial ",
 }  # fmt: skip
-_SIGNS = {"≠": r"\ne", "≤": r"\le", "≥": r"\ge"}
+_SIGNS = {"≠": r"\ne", "≤": r"\le", "≥": r"\ge", "∧": r"\wedge", "∨": r"\vee", "θ": r"\theta"}
 _OPERATORS = {"exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "max", "min", "arcsin", "arccos", "arctan"}
 
 
@@ -34,12 +34,16 @@ class LatexPrinter:
     def __call__(self, x: Layout) -> str:
         return self._text(x)[0]
 
-    def aligned(self, items: Sequence[Said | Rule]) -> str:
+    def aligned(self, items: Sequence[Said | Rule | Update]) -> str:
         """Lines target = body, aligned at the equals signs; a rule is a heading and its lines."""
         rows: list[str] = []
         for item in items:
             if isinstance(item, Said):
                 rows += self._rows(item)
+            elif isinstance(item, Update):
+                names = ", ".join(map(self, item.members))
+                rows += [rf"  & \textbf{{for }} {self(item.letter)} = {names}\colon"] if names else []
+                rows += [row for said in item.lines for row in self._rows(said, r"\quad " if names else "")]
             else:
                 rows += [row for said in item.said_first for row in self._rows(said)]
                 rows.append(rf"  & \textbf{{for }} \ell = {item.first}, \dots, {item.last}\colon")
@@ -49,7 +53,8 @@ class LatexPrinter:
     def _rows(self, said: Said, indent: str = "") -> list[str]:
         right = self(said.body) if said.body is not None else _zero(said.reason)
         facts = [rf"  & \quad {self(ident)} \text{{ {words}}}" for ident, words in said.facts]
-        return [f"  {self(said.target)} &{indent}= {right}", *facts]
+        sign = r"\leftarrow" if said.sign == "←" else said.sign
+        return [f"  {self(said.target)} &{indent}{sign} {right}", *facts]
 
     def _factors(self, items: Sequence[Layout]) -> list[str]:
         """The factors of an elementwise product; what a sum is of must not seem to go on."""
@@ -113,11 +118,13 @@ class LatexPrinter:
             case n.Fenced(inner, double):
                 bar = r"\|" if double else "|"
                 return rf"\left{bar}{self(inner)}\right{bar}", ATOM
+            case n.Inner(left, right):
+                return rf"\left\langle {self(left)}, {self(right)}\right\rangle", ATOM
             case n.Summed(indices, body, True):
                 below = f"_{{{','.join(indices)}}}" if indices else ""
                 return rf"\operatorname{{mean}}{below}\left({self(body)}\right)", ATOM
             case n.Summed(indices, body):
-                sign = rf"\sum_{{{','.join(indices)}}} " if indices else r"\sum "
+                sign = rf"\sum_{{{','.join(_SIGNS.get(i, i) for i in indices)}}} " if indices else r"\sum "
                 return sign + self.at_least(body, SIDE if indices else POSTFIX), SIDE
             case n.Indexed(base, indices):
                 return f"{self.at_least(base, ATOM)}[{', '.join(map(self, indices))}]", ATOM

@@ -170,6 +170,14 @@ class Fenced(Layout):
 
 
 @dataclass(frozen=True)
+class Inner(Layout):
+    """The inner product ⟨left, right⟩ of two arrays: the sum of the products of their elements."""
+
+    left: Layout
+    right: Layout
+
+
+@dataclass(frozen=True)
 class Summed(Layout):
     """Σ (or the mean) over ``indices``, or over everything if none is named; of a matrix i is the row, j the column."""
 

@@ -15,7 +15,7 @@ from html import escape
 from itertools import pairwise
 
 from gradc.explain import layout as n
-from gradc.explain.folding import Rule, Said
+from gradc.explain.folding import Rule, Said, Update
 from gradc.explain.formula import Formula, Number
 from gradc.explain.layout import Layout
 from gradc.explain.letters import split_accent
@@ -36,12 +36,17 @@ class MathmlPrinter:
     def __call__(self, x: Layout) -> str:
         return self._element(x)[0]
 
-    def table(self, items: Sequence[Said | Rule]) -> str:
+    def table(self, items: Sequence[Said | Rule | Update]) -> str:
         """A ``math`` element with one row per line, aligned at the equals signs; a rule is a heading and its lines."""
         rows: list[str] = []
         for item in items:
             if isinstance(item, Said):
                 rows.append(self._line(item))
+            elif isinstance(item, Update):
+                if item.members:
+                    names = _operator(",").join(map(self, item.members))
+                    rows.append(_cells("", _row(_text("for\u00a0") + self(item.letter) + _operator("=") + names)))
+                rows += [self._line(said, inside=bool(item.members)) for said in item.lines]
             else:
                 rows += map(self._line, item.said_first)
                 values = _number(str(item.first)) + _operator("…") + _number(str(item.last))
@@ -53,7 +58,7 @@ class MathmlPrinter:
     def _line(self, said: Said, inside: bool = False) -> str:
         """One row per formula and fact; what is inside a rule is set back."""
         right = self(said.body) if said.body is not None else _number("0") + _text(f"\u2003({said.reason})")
-        row = _cells(self(said.target), (_INDENT if inside else "") + _operator("=") + right)
+        row = _cells(self(said.target), (_INDENT if inside else "") + _operator(said.sign) + right)
         return row + "".join(
             _cells("", _text("\u2003") + self(ident) + _text(f"\u00a0{words}")) for ident, words in said.facts
         )
@@ -132,6 +137,8 @@ class MathmlPrinter:
             case n.Fenced(inner, double):
                 bar = "‖" if double else "|"
                 return _between(bar, self(inner), bar), ATOM
+            case n.Inner(left, right):
+                return _between("⟨", _row(self(left) + _operator(",", "separator") + self(right)), "⟩"), ATOM
             case n.Summed(indices, body, True):
                 sign = _below(_name("mean"), "".join(indices))
                 return _row(sign + "<mo>&#x2061;</mo>" + _between("(", self(body), ")")), ATOM

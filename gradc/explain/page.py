@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gradc.explain.folding import Rule, Said, plain
+from gradc.explain.folding import Rule, Said, Update, plain
 from gradc.explain.layout import Layout
 from gradc.explain.text import TextPrinter
 
@@ -36,7 +36,8 @@ class Page:
         self.fold = fold and not lines and not identities
 
     def render(self, derivation: Derivation) -> str:
-        blocks = [self.forward(derivation), self.derivative(derivation), self.remarks(derivation)]
+        updates = [self._update(update) for update in derivation.updates]
+        blocks = [self.forward(derivation), self.derivative(derivation), *updates, self.remarks(derivation)]
         return "\n\n".join("\n".join(block) for block in blocks if block)
 
     def forward(self, derivation: Derivation) -> list[str]:
@@ -59,6 +60,13 @@ class Page:
             for row in (self._with_source(text, line, column), *self._facts(line.facts), *self._identities(line))
         ]
 
+    def _update(self, update: Update) -> list[str]:
+        """The lines of one step, under the names of the parameters that they are of."""
+        if not update.members:
+            return [self._line(said, "") for said in update.lines]
+        names = ", ".join(map(self.printer, update.members))
+        return [f"for {self.printer(update.letter)} = {names}:", *(self._line(said, INDENT) for said in update.lines)]
+
     def _item(self, item: Said | Rule) -> list[str]:
         if isinstance(item, Said):
             return self._rows(item, "")
@@ -80,7 +88,7 @@ class Page:
         return [self.printer.plain(f"  by {rule.name}: {rule.statement}") for rule in line.rules]
 
     def _line(self, said: Said, indent: str) -> str:
-        head = indent + self.printer(said.target) + " = "
+        head = indent + f"{self.printer(said.target)} {self.printer.plain(said.sign)} "
         if said.body is None:
             return f"{head}0   ({said.reason})"
         return self._broken(head, self.printer(said.body))

@@ -29,9 +29,11 @@ _ASCII = {
     "σ": "sigmoid", "Φ": "Phi", "φ": "phi", "logΓ": "lgamma", "ψ": "psi", "δ": "delta", "≠": "!=", "≤": "<=", "≥": ">=",
     "∂": "d", "Γ": "Gamma", "ζ": "zeta",
     "−": "-",
+    "←": "<-",
     "√": "sqrt ",
     "·": "*",
     "²": "^2", "ᵏ": "^k", "ᵀ": "^T", "½": "1/2", "Σ": "sum", "⊙": ".*", "⊘": "./", "⊗": "(x)", "𝟏": "1", "π": "pi",
+    "∧": "and", "∨": "or",
     "ⱼ": "_j",
 }  # fmt: skip
 
@@ -106,6 +108,9 @@ class TextPrinter:
             case n.Fenced(inner, double):
                 bar = self._pick("‖", "||") if double else "|"
                 return f"{bar}{self(inner)}{bar}", ATOM
+            case n.Inner(left, right):
+                pair = f"{self(left)}, {self(right)}"
+                return (f"inner({pair})" if self.ascii else f"⟨{pair}⟩"), ATOM
             case n.Summed(indices, body, True):
                 below = f"_{''.join(indices)}" if self.ascii and indices else self._below("".join(indices))
                 return f"mean{below}({self(body)})", ATOM
@@ -203,7 +208,7 @@ class TextPrinter:
 
     def _sum_sign(self, indices: tuple[str, ...]) -> str:
         if self.ascii:
-            return f"sum_{''.join(indices)} " if indices else "sum "
+            return f"sum_{''.join(map(in_ascii, indices))} " if indices else "sum "
         return "Σ" + (self._below("".join(indices)) + " " if indices else " ")
 
     def number(self, value: Number) -> tuple[str, int]:

@@ -18,6 +18,7 @@ from gradc.containers import leaves_of, tree_map
 from gradc.node import here
 from gradc.optim.adaptive import scale_by_rms
 from gradc.optim.clipping import add_decayed_weights, global_norm
+from gradc.optim.reading import told
 from gradc.optim.rules import (
     DType,
     EmptyState,
@@ -251,8 +252,8 @@ class ScheduleFree:
         if params is None:
             raise ValueError(f"{here()}: schedule_free needs the parameters: call update(grads, state, params)")
         s: ScheduleFreeState = opened(state, ScheduleFreeState, "schedule_free")
-        t, b1 = s.t + 1, number(self.b1)
-        rate = self.learning_rate(t) if callable(self.learning_rate) else self.learning_rate
+        t, b1 = s.t + 1, number(told("b1", self.b1))
+        rate = self.learning_rate(t) if callable(self.learning_rate) else told("learning_rate", self.learning_rate)
         most = gnp.maximum(s.max_lr, rate)
         weight = most**self.power
         weights = s.weight_sum + weight

@@ -15,6 +15,7 @@ from gradc import tree as trees
 from gradc.containers import leaves_of, tree_map
 from gradc.errors import ShapeError
 from gradc.node import here
+from gradc.optim.reading import joined
 from gradc.optim.rules import EmptyState, Optimizer, Tree, dot, global_norm, number, rule, times, total
 from gradc.optim.transforms import chain
 
@@ -31,7 +32,12 @@ def projected_gradient(optimizer: Optimizer, projection: Callable[[Tree], Tree])
 
 
 def _projected(projection: Callable[[Tree], Tree], g: Tree, p: Tree, s: EmptyState) -> tuple[Tree, EmptyState]:
-    return tree_map(lambda q, p: q - p, projection(tree_map(lambda p, u: p + u, p, g)), p), s
+    there = tree_map(lambda p, u: p + u, p, g)
+    projected = projection(there)
+    name = getattr(projection, "func", projection).__name__.strip("_")
+    for q in leaves_of(projected)[0]:
+        joined(q, name, leaves_of(there)[0])
+    return tree_map(lambda q, p: q - p, projected, p), s
 
 
 # -- boxes -------------------------------------------------------------------------------------------------------------

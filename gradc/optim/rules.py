@@ -23,6 +23,7 @@ from gradc.aval import NARROW, Aval, computed_in, is_float
 from gradc.containers import Structure, leaves_of, tree_map
 from gradc.errors import ShapeError
 from gradc.node import OPS, Node, here
+from gradc.optim.reading import joined, reading, told
 
 Tree = Any
 #: a hyperparameter: a number, or a function of the step number (0, 1, 2, …) that gives it
@@ -142,7 +143,7 @@ class Rule:
 
     def update(self, grads: Tree, state: Tree, params: Tree = None, **extra: Any) -> tuple[Tree, Tree]:
         """One step."""
-        if "params" in self.wants and params is None:
+        if "params" in self.wants and params is None and leaves_of(grads)[0]:
             raise ValueError(f"{here()}: {self.title} needs the parameters: call update(grads, state, params)")
         wanted = {name: self._wanted(name, extra) for name in self.wants if name != "params"}
         count, own = self._opened(state)
@@ -185,7 +186,7 @@ class Rule:
         updates, news = [], []
         for g, p, *old in zip(leaves, of_params, *columns, strict=True):
             here_now = self.state(**told, **dict(zip(fields, map(_wide_tree, old), strict=True)))
-            u, new = self._stepped(self.step(wide(g), None if p is None else wide(p), here_now, **given))
+            u, new = self._stepped(self._called(wide(g), None if p is None else wide(p), here_now, given))
             updates.append(u)
             news.append([_kept(getattr(new, name), before) for name, before in zip(fields, old, strict=True)])
         back = structure.of_arrays.unflatten
@@ -200,6 +201,13 @@ class Rule:
             raise ValueError(
                 f"{here()}: {self.title}: its state nests otherwise than the gradients, {structure}; use its own init"
             ) from None
+
+    def _called(self, g: Any, p: Any, s: Any, given: Mapping[str, Any]) -> Any:
+        """What the step returns; whoever reads along sees what it computed."""
+        reader = reading.get()
+        if reader is None:
+            return self.step(g, p, s, **given)
+        return reader.called(self.step, (g, p, s), given, self.state is EmptyState)
 
     def _stepped(self, result: Any) -> tuple[Any, Any]:
         """What the step returned; TypeError if it is no update and state."""
@@ -217,7 +225,7 @@ class Rule:
         old = {name: getattr(state, name) for name in fields}
         now = self.state(**told, **{name: _wide_tree(part) for name, part in old.items()})
         theirs = None if params is None else _wide_tree(params)
-        updates, new = self._stepped(self.step(_wide_tree(grads), theirs, now, **given))
+        updates, new = self._stepped(self._called(_wide_tree(grads), theirs, now, given))
         return updates, self.state(**counted, **{name: _kept(getattr(new, name), old[name]) for name in fields})
 
 
@@ -237,7 +245,7 @@ def _refuse_unless_number(name: str, value: Any) -> None:
 def _at(count: Any, name: str, value: Any) -> Any:
     """The value of a hyperparameter at a step, which behaves like a Python number."""
     if not callable(value):
-        return number(value)
+        return number(told(name, value))
     made = value(count)
     made = made if isinstance(made, (Node, int, float)) else gnp.asarray(made)
     _refuse_unless_number(name, made)
@@ -362,14 +370,16 @@ def updated(
 def total(terms: Iterable[Any]) -> Any:
     """A sum of scalars of any dtype, as a number."""
     summed: Any = 0.0
-    for term in terms:
+    every = list(terms)
+    for term in every:
         summed = summed + number(term)
-    return summed
+    return joined(summed, "total", every)
 
 
 def dot(one: Tree, two: Tree) -> Any:
     """Σ x·y over all elements of two trees, as a number."""
-    return total(gnp.sum(a * b) for a, b in zip(leaves_of(one)[0], leaves_of(two)[0], strict=True))
+    left, right = leaves_of(one)[0], leaves_of(two)[0]
+    return joined(total(gnp.sum(a * b) for a, b in zip(left, right, strict=True)), "dot", left, right)
 
 
 def norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -387,7 +397,8 @@ def joint_norm(norms: Sequence[Any]) -> Any:
 
 def global_norm(tree: Tree) -> Any:
     """√Σ x² over all leaves."""
-    return joint_norm([norm(wide(leaf)) for leaf in leaves_of(tree)[0]])
+    leaves = [wide(leaf) for leaf in leaves_of(tree)[0]]
+    return joined(joint_norm([norm(leaf) for leaf in leaves]), "norm", leaves)
 
 
 def times(tree: Tree, factor: Any) -> Tree:

@@ -17,6 +17,7 @@ import numpy as np
 import gradc.numpy as gnp
 from gradc.containers import leaves_of, one_level, tree_map
 from gradc.node import here
+from gradc.optim.reading import joined
 from gradc.optim.rules import (
     DType,
     Optimizer,
@@ -54,9 +55,10 @@ def _at_least_one(name: str, value: Any) -> None:
 def all_finite(tree: Tree) -> Any:
     """Whether no leaf has a NaN or an infinity."""
     flag: Any = np.bool_(True)
-    for leaf in leaves_of(tree)[0]:
+    leaves = leaves_of(tree)[0]
+    for leaf in leaves:
         flag = flag & gnp.all(gnp.isfinite(leaf))
-    return flag
+    return joined(flag, "finite", leaves)
 
 
 # -- accumulation ------------------------------------------------------------------------------------------------------
