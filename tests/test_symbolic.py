@@ -192,10 +192,10 @@ def test_float32_stays_float32():
 def test_a_function_without_an_op_is_named():
     tanh = OPS["tanh"]
     old = tanh.sympy
-    object.__setattr__(tanh, "sympy", lambda S, x: S.besselj(0, x))
+    object.__setattr__(tanh, "sympy", lambda S, x: S.airyai(x))
     try:
         x = leaf(Aval((), np.dtype(float)))
-        with pytest.raises(TraceError, match=r"tanh contains besselj"):
+        with pytest.raises(TraceError, match=r"tanh contains airyaiprime"):
             partials_at(apply(tanh, x), set(), {x})
     finally:
         object.__setattr__(tanh, "sympy", old)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradc.node import OPS
 from gradc.ops import (
     arithmetic,
+    bessel,
     contraction,
     control,
     counts,
@@ -35,6 +36,7 @@ __all__ = [
     "Op",
     "Sample",
     "arithmetic",
+    "bessel",
     "contraction",
     "control",
     "counts",

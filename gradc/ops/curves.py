@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 
@@ -164,31 +165,39 @@ def _asymptotic(mp: Any, order: Any, x: Any) -> list[Any] | None:
     return terms
 
 
-def _second_kind(mp: Any, order: Any, x: Any, sign: int) -> Any:
+def second_kind(mp: Any, order: Any, x: Any, sign: int) -> Any:
     """Y for sign −1, K for 1: by series of order 0 and 1 and the recurrence upwards where the order is whole."""
     if order != int(order):
         return mp.bessely(order, x) if sign < 0 else mp.besselk(order, x)
     with mp.extradps(10 + int(x)):
-        # A&S 9.1.11 and 9.6.11, in z = ±x²/4
-        z, logarithm = sign * x * x / 4, mp.log(x / 2) + mp.euler
-        term, harmonic, first, next_, k = mp.mpf(1), mp.mpf(0), mp.mpf(0), mp.mpf(0), 0
-        i0 = i1 = mp.mpf(0)
-        while k < x or abs(term) > mp.eps:
-            i0, i1 = i0 + term, i1 + term / (k + 1)
-            first += term * harmonic
-            next_ += term / (k + 1) * (2 * harmonic + mp.mpf(1) / (k + 1))
-            k += 1
-            harmonic += mp.mpf(1) / k
-            term *= z / k**2
-        i1 *= x / 2
-        before, here = first - logarithm * i0, 1 / x + sign * logarithm * i1 - sign * x / 4 * next_
-        if sign < 0:
-            before, here = -2 / mp.pi * before, -2 / mp.pi * here
+        before, here = _of_orders_0_and_1(mp, x, sign)
         if order == 0:
             return before
         for n in range(1, int(order)):
             before, here = here, 2 * n / x * here + sign * before
         return here
+
+
+def _of_orders_0_and_1(mp: Any, x: Any, sign: int) -> tuple[Any, Any]:
+    """Y or K by A&S 9.1.11 and 9.6.11 in z = ∓x²/4, in whole numbers of 2^−bits."""
+    bits = mp.prec + 2 * int(x) + 20
+    one = 1 << bits
+    z = int(mp.nint(mp.ldexp(x * x / 4, bits))) * sign
+    term, harmonic, first, second, i0, i1, k = one, 0, 0, 0, 0, 0, 0
+    while term:
+        next_ = term // (k + 1)
+        i0, i1 = i0 + term, i1 + next_
+        first += term * harmonic >> bits
+        second += next_ * (2 * harmonic + one // (k + 1)) >> bits
+        k += 1
+        harmonic += one // k
+        term = (term * z >> bits) // (k * k)
+        term = 0 if term == -1 else term
+    scale = mp.ldexp(1, -bits)
+    logarithm = mp.log(x / 2) + mp.euler
+    zeroth = first * scale - logarithm * (i0 * scale)
+    once = 1 / x + sign * (logarithm * (i1 * scale) * x / 2 - x / 4 * (second * scale))
+    return (zeroth, once) if sign > 0 else (-2 / mp.pi * zeroth, -2 / mp.pi * once)
 
 
 def _hankel(mp: Any, v: Any, order: Any, part: int) -> Any:
@@ -197,25 +206,29 @@ def _hankel(mp: Any, v: Any, order: Any, part: int) -> Any:
     terms = _asymptotic(mp, order, x)
     if terms is not None:
         return sum((-1) ** k * t for k, t in enumerate(terms[part::2])) * (x if part else 1)
+    return _turned_back(mp, x, order)[part]
+
+
+@lru_cache(1024)
+def _turned_back(mp: Any, x: Any, order: Any) -> tuple[Any, Any]:
+    """P and x·Q, of J and Y."""
     with mp.extradps(15):
         chi = x - (order / 2 + mp.mpf(1) / 4) * mp.pi
-        j, y = mp.besselj(order, x), _second_kind(mp, order, x, -1)
-        root = mp.sqrt(mp.pi * x / 2)
-        if part == 0:
-            return root * (j * mp.cos(chi) + y * mp.sin(chi))
-        return x * root * (y * mp.cos(chi) - j * mp.sin(chi))
+        j, y = mp.besselj(order, x), second_kind(mp, order, x, -1)
+        root, cosine, sine = mp.sqrt(mp.pi * x / 2), mp.cos(chi), mp.sin(chi)
+        return root * (j * cosine + y * sine), x * root * (y * cosine - j * sine)
 
 
 def _entire_y(mp: Any, x: Any, n: Any) -> Any:
     """(Yₙ − 2/π·log x·Jₙ)·(cx)ⁿ for whole n."""
     with mp.extradps(20):
-        return (_second_kind(mp, n, x, -1) - 2 / mp.pi * mp.log(x) * mp.besselj(n, x)) * _power(mp, x, n)
+        return (second_kind(mp, n, x, -1) - 2 / mp.pi * mp.log(x) * mp.besselj(n, x)) * _power(mp, x, n)
 
 
 def _entire_k(mp: Any, x: Any, n: Any) -> Any:
     """(Kₙ + (−1)ⁿ·log x·Iₙ)·(cx)ⁿ for whole n."""
     with mp.extradps(20):
-        return (_second_kind(mp, n, x, 1) + (-1) ** int(n) * mp.log(x) * mp.besseli(n, x)) * _power(mp, x, n)
+        return (second_kind(mp, n, x, 1) + (-1) ** int(n) * mp.log(x) * mp.besseli(n, x)) * _power(mp, x, n)
 
 
 def _far_i(mp: Any, v: Any, order: Any) -> Any:
@@ -230,7 +243,7 @@ def _far_k(mp: Any, v: Any, order: Any) -> Any:
     terms = _asymptotic(mp, order, x)
     if terms is not None:
         return mp.sqrt(mp.pi / 2) * sum(terms)
-    return mp.sqrt(x) * _second_kind(mp, order, x, 1) * mp.exp(x)
+    return mp.sqrt(x) * second_kind(mp, order, x, 1) * mp.exp(x)
 
 
 def _bessel(name: str, order: float) -> Curve:
@@ -248,11 +261,11 @@ def _bessel(name: str, order: float) -> Curve:
         return Curve(lambda mp, x, o: mp.besseli(o, x) / _power(mp, x, o), 0.0, 0.5, int(2 * end))
     if name == "y":
         return Curve(
-            lambda mp, x, o: _second_kind(mp, o, x, -1) * _power(mp, x, o), Y_START, 0.5, int(2 * (end - Y_START))
+            lambda mp, x, o: second_kind(mp, o, x, -1) * _power(mp, x, o), Y_START, 0.5, int(2 * (end - Y_START))
         )
     if name == "k":
         return Curve(
-            lambda mp, x, o: _second_kind(mp, o, x, 1) * mp.exp(x) * _power(mp, x, o),
+            lambda mp, x, o: second_kind(mp, o, x, 1) * mp.exp(x) * _power(mp, x, o),
             K_START,
             0.25,
             int(4 * (end - K_START)),
@@ -356,5 +369,7 @@ SHIPPED: list[tuple[Any, ...]] = [
     *(("integral_quotient", n, h) for n in range(4) for h in (0, 1)),
     *(("integral_moment", n) for n in range(4)),
     *((f"bessel_{x}", n) for x in ("j", "p", "q", "y", "ynear", "i", "ifar", "k", "kfar", "knear") for n in range(4)),
+    *((f"bessel_{x}", v) for x in ("j", "p", "q", "y", "i", "ifar", "k", "kfar") for v in (0.5, 1.5)),
+    *((f"bessel_{x}", v) for x in "ji" for v in (-0.5, -1.5)),
     *_elliptic_keys(),
 ]

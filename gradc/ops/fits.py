@@ -13,6 +13,7 @@ middle of the piece (Clenshaw, Chebyshev Series for Mathematical Functions, NPL 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,8 @@ from gradc.ops.written import Number
 #: nodes of the interpolation on one piece, decimal digits of the arithmetic, and the error of the polynomial
 NODES, DIGITS, ERROR = 24, 50, 2.0**-58
 FOLDER = Path(__file__).parent / "tables"
+#: a context of mpmath's has one precision
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +59,33 @@ def on(m: Any, v: Number, table: Table) -> Number:
 # -- fitting -----------------------------------------------------------------------------------------------------------
 
 
-def fitted(curve: Curve, *orders: float) -> Table:
-    """The table of a curve for these orders."""
+@cache
+def arithmetic() -> Any:
+    """A context of mpmath's of its own, in which curves are evaluated."""
     import mpmath
 
-    with mpmath.workdps(DIGITS):
-        angles = [mpmath.pi * (2 * j + 1) / (2 * NODES) for j in range(NODES)]
-        nodes = [mpmath.cos(a) / 2 for a in angles]
-        waves = [[mpmath.cos(k * a) for a in angles] for k in range(NODES)]
-        series = []
-        for j in range(curve.count):
-            values = [
-                curve.function(mpmath, curve.start + curve.step * (j + 0.5 + node), *map(mpmath.mpf, orders))
-                for node in nodes
-            ]
-            series.append([mpmath.fdot(values, wave) * 2 / NODES for wave in waves])
-        degree = max(map(_degree, series))
-        powers = [_powers(terms[: degree + 1]) for terms in series]
+    mp = mpmath.mp.clone()
+    mp.dps = DIGITS
+    return mp
+
+
+def fitted(curve: Curve, *orders: float) -> Table:
+    """The table of a curve for these orders."""
+    with _ONE_AT_A_TIME:
+        return _fitted(arithmetic(), curve, orders)
+
+
+def _fitted(mp: Any, curve: Curve, orders: Sequence[float]) -> Table:
+    angles = [mp.pi * (2 * j + 1) / (2 * NODES) for j in range(NODES)]
+    nodes = [mp.cos(a) / 2 for a in angles]
+    waves = [[mp.cos(k * a) for a in angles] for k in range(NODES)]
+    series = []
+    for j in range(curve.count):
+        points = [curve.start + curve.step * (j + 0.5 + node) for node in nodes]
+        values = [curve.function(mp, v, *map(mp.mpf, orders)) for v in points]
+        series.append([mp.fdot(values, wave) * 2 / NODES for wave in waves])
+    degree = max(map(_degree, series))
+    powers = [_powers(terms[: degree + 1]) for terms in series]
     return Table(curve.start, curve.step, tuple(tuple(map(float, row)) for row in zip(*powers, strict=True)))
 
 

@@ -13,11 +13,16 @@ import numpy as np
 
 from gradc.errors import TraceError
 from gradc.node import OPS, Node, as_node, describe, here
+from gradc.numpy.bessel import i0
 from gradc.numpy.public import Array, ArrayLike, function
+from gradc.ops.bessel import LARGEST_ORDER, bessel_i, bessel_j, bessel_k, bessel_y
 from gradc.ops.elementwise import apply
 from gradc.ops.integrals import expn_node
 
-__all__ = ["dawsn", "erfcx", "expn", "exprel", "shichi", "sici"]
+__all__ = [
+    "dawsn", "erfcx", "expn", "exprel", "i0", "i0e", "i1", "i1e", "iv", "ive", "j0", "j1", "jn", "jv", "k0", "k0e",
+    "k1", "k1e", "kn", "kv", "kve", "shichi", "sici", "y0", "y1", "yn", "yv",
+]  # fmt: skip
 
 
 def _order(value: Any, name: str) -> float:
@@ -75,3 +80,137 @@ def shichi(x: ArrayLike) -> tuple[Array, Array]:
 def exprel(x: ArrayLike) -> Array:
     """(eˣ − 1)/x, 1 at 0; smooth there, with all derivatives."""
     return apply(OPS["exprel"], as_node(x), n=0)
+
+
+# -- Bessel functions --------------------------------------------------------------------------------------------------
+
+
+def _bessel_order(v: Any, name: str) -> float:
+    order = _order(v, name)
+    if not abs(order) <= LARGEST_ORDER:
+        raise ValueError(f"{here()}: {name}: orders go from −{LARGEST_ORDER:g} to {LARGEST_ORDER:g}, got {order:g}")
+    return order
+
+
+def _whole_order(n: Any, name: str) -> float:
+    order = _bessel_order(n, name)
+    if order != int(order):
+        raise ValueError(f"{here()}: {name}: n must be a whole number, got {n}; {name[0]}v takes any")
+    return order
+
+
+@function("j0")
+def j0(x: ArrayLike) -> Array:
+    """Bessel's function of the first kind, of order 0."""
+    return bessel_j(0, as_node(x))
+
+
+@function("j1")
+def j1(x: ArrayLike) -> Array:
+    """Bessel's function of the first kind, of order 1."""
+    return bessel_j(1, as_node(x))
+
+
+@function("jv", "jn")
+def jv(v: float, x: ArrayLike) -> Array:
+    """Bessel's function of the first kind, of the static real order ``v``; `jn` is the same."""
+    return bessel_j(_bessel_order(v, "jv"), as_node(x))
+
+
+jn = jv
+
+
+@function("y0")
+def y0(x: ArrayLike) -> Array:
+    """Bessel's function of the second kind, of order 0."""
+    return bessel_y(0, as_node(x))
+
+
+@function("y1")
+def y1(x: ArrayLike) -> Array:
+    """Bessel's function of the second kind, of order 1."""
+    return bessel_y(1, as_node(x))
+
+
+@function("yn")
+def yn(n: int, x: ArrayLike) -> Array:
+    """Bessel's function of the second kind, of the static whole order ``n``."""
+    return bessel_y(_whole_order(n, "yn"), as_node(x))
+
+
+@function("yv")
+def yv(v: float, x: ArrayLike) -> Array:
+    """Bessel's function of the second kind, of the static real order ``v``."""
+    return bessel_y(_bessel_order(v, "yv"), as_node(x))
+
+
+@function("i0e")
+def i0e(x: ArrayLike) -> Array:
+    """e^−|x|·I₀(x)."""
+    return bessel_i(0, as_node(x), scaled=True)
+
+
+@function("i1")
+def i1(x: ArrayLike) -> Array:
+    """The modified Bessel function of the first kind and order 1."""
+    return bessel_i(1, as_node(x))
+
+
+@function("i1e")
+def i1e(x: ArrayLike) -> Array:
+    """e^−|x|·I₁(x)."""
+    return bessel_i(1, as_node(x), scaled=True)
+
+
+@function("iv")
+def iv(v: float, x: ArrayLike) -> Array:
+    """The modified Bessel function of the first kind, of the static real order ``v``."""
+    return bessel_i(_bessel_order(v, "iv"), as_node(x))
+
+
+@function("ive")
+def ive(v: float, x: ArrayLike) -> Array:
+    """e^−|x|·Iᵥ(x), of the static real order ``v``."""
+    return bessel_i(_bessel_order(v, "ive"), as_node(x), scaled=True)
+
+
+@function("k0")
+def k0(x: ArrayLike) -> Array:
+    """The modified Bessel function of the second kind and order 0."""
+    return bessel_k(0, as_node(x))
+
+
+@function("k0e")
+def k0e(x: ArrayLike) -> Array:
+    """eˣ·K₀(x)."""
+    return bessel_k(0, as_node(x), scaled=True)
+
+
+@function("k1")
+def k1(x: ArrayLike) -> Array:
+    """The modified Bessel function of the second kind and order 1."""
+    return bessel_k(1, as_node(x))
+
+
+@function("k1e")
+def k1e(x: ArrayLike) -> Array:
+    """eˣ·K₁(x)."""
+    return bessel_k(1, as_node(x), scaled=True)
+
+
+@function("kn")
+def kn(n: int, x: ArrayLike) -> Array:
+    """The modified Bessel function of the second kind, of the static whole order ``n``."""
+    return bessel_k(_whole_order(n, "kn"), as_node(x))
+
+
+@function("kv")
+def kv(v: float, x: ArrayLike) -> Array:
+    """The modified Bessel function of the second kind, of the static real order ``v``."""
+    return bessel_k(_bessel_order(v, "kv"), as_node(x))
+
+
+@function("kve")
+def kve(v: float, x: ArrayLike) -> Array:
+    """eˣ·Kᵥ(x), of the static real order ``v``."""
+    return bessel_k(_bessel_order(v, "kve"), as_node(x), scaled=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradc.errors import TraceError
 from gradc.node import OPS, Node, constant
+from gradc.ops.bessel import bessel_i, bessel_j, bessel_k, bessel_y
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.integrals import expn_node
 
@@ -165,6 +166,10 @@ class Reader:
     def _expint(self, expr: Any) -> Node:
         return expn_node(int(expr.args[0]), self.value(expr.args[1]))
 
+    def _bessel(self, expr: Any) -> Any:
+        of = {"besselj": bessel_j, "bessely": bessel_y, "besseli": bessel_i, "besselk": bessel_k}
+        return of[type(expr).__name__](float(expr.args[0]), self.value(expr.args[1]))
+
     def _polylog(self, expr: Any) -> Node:
         """Of orders 1 and 2."""
         order, rest = int(expr.args[0]), self.value(1 - expr.args[1])
@@ -182,6 +187,7 @@ _SPECIAL: dict[str, Callable[[Reader, Any], Any]] = {
     "polygamma": Reader._polygamma,
     "expint": Reader._expint,
     "polylog": Reader._polylog,
+    **dict.fromkeys(("besselj", "bessely", "besseli", "besselk"), Reader._bessel),
 }
 
 
