@@ -104,6 +104,15 @@ FUNCTIONS: dict[str, Function] = {
     "eˣ·K₁": Function(
         special.k1e, lambda x: second(1, 1)(x) * mpmath.exp(x), ((0, 20), (0, 300)), "bessel_k", {}
     ),
+    "K(m)": Function(special.ellipk, mpmath.ellipk, ((-3, 1), (-90, 0), (0.99, 1)), "elliptic_k", {"n": 0}),
+    "K(1 − p)": Function(
+        special.ellipkm1, lambda p: mpmath.ellipk(1 - p), ((0, 1), (0.5, 90)), "elliptic_km1", {"n": 0}
+    ),
+    "E(m)": Function(special.ellipe, mpmath.ellipe, ((-3, 1), (-90, 0), (0.99, 1)), "elliptic_e", {"n": 0}),
+    "K″": Function(
+        _derivative("elliptic_k", 2), lambda m: 9 * mpmath.pi / 64 * mpmath.hyp2f1(2.5, 2.5, 3, m), ((-3, 0.9),),
+        "elliptic_k", {"n": 2},
+    ),
     "sin x/x": Function(
         _derivative("wave_quotient", 0, hyperbolic=False), mpmath.sinc, ((-9, 9), (3, 90)), "wave_quotient",
         {"n": 0, "hyperbolic": False},
@@ -196,7 +205,9 @@ def _results(found: Any) -> list[Array]:
 
 NAMES = [
     "erfcx", "dawsn", "erfi", "ndtr", "log_ndtr", "expi", "exp1", "exprel", "spence", "sici", "shichi",
-    "j0", "j1", "y0", "y1", "i0", "i0e", "i1", "i1e", "k0", "k0e", "k1", "k1e"]  # fmt: skip
+    "j0", "j1", "y0", "y1", "i0", "i0e", "i1", "i1e", "k0", "k0e", "k1", "k1e",
+    "ellipk", "ellipkm1", "ellipe",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -303,6 +314,7 @@ def test_formulas_are_those_of_textbooks() -> None:
     x = np.array([0.3, 1.2])
     shown = {
         special.ndtr: ("Φ(x)", "φ(x)"), special.expi: ("Ei(x)", "exp(x) ⊘ x"), special.erfcx: ("erfcx(x)", "erfcx′(x)"),
+        special.ellipk: ("K(x)", "K′(x)"), special.ellipe: ("E(x)", "E′(x)"),
         special.exp1: ("E₁(x)", "−E₀(x)"), special.j0: ("J₀(x)", "−J₁(x)"), special.i0: ("I₀(x)", "I₁(x)"),
     }  # fmt: skip
     for f, (value, slope) in shown.items():

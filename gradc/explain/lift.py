@@ -267,6 +267,12 @@ def _growth_quotient(lifter: Lifter, node: Node, args: Args) -> Formula:
     return _over(args[0], "cosh" if node.attrs["even"] else "exp")
 
 
+def _elliptic_km1(lifter: Lifter, node: Node, args: Args) -> Formula:
+    """(−1)ⁿ·K⁽ⁿ⁾(1 − p)."""
+    value = apply("elliptic_k", (one_minus(args[0]),), node.shape, node.attrs, (), attrs_key(node))
+    return negative(value) if node.attrs["n"] % 2 else value
+
+
 def _log_quotient(lifter: Lifter, node: Node, args: Args) -> Formula:
     """log x/(x − 1); its derivatives have names of their own."""
     (x,) = args
@@ -445,6 +451,7 @@ FORMS: dict[str, Form] = {
     "growth_quotient": _growth_quotient,
     "cos_quotient": _for_floats(lambda x: _over(x, "cos")),
     "log_quotient": _log_quotient,
+    "elliptic_km1": _elliptic_km1,
     "tanh_slope": _for_floats(lambda x: one_minus(power(apply("tanh", (x,), x.shape), 2))),
     "gaussian": _gaussian,
     "lorentzian": _for_floats(lambda x: power(total(x.shape, (number(1, x.shape), power(x, 2))), -1)),

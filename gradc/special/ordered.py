@@ -20,8 +20,8 @@ from gradc.ops.elementwise import apply
 from gradc.ops.integrals import expn_node
 
 __all__ = [
-    "dawsn", "erfcx", "expn", "exprel", "i0", "i0e", "i1", "i1e", "iv", "ive", "j0", "j1", "jn", "jv", "k0", "k0e",
-    "k1", "k1e", "kn", "kv", "kve", "shichi", "sici", "y0", "y1", "yn", "yv",
+    "dawsn", "ellipe", "ellipk", "ellipkm1", "erfcx", "expn", "exprel", "i0", "i0e", "i1", "i1e", "iv", "ive", "j0",
+    "j1", "jn", "jv", "k0", "k0e", "k1", "k1e", "kn", "kv", "kve", "shichi", "sici", "y0", "y1", "yn", "yv",
 ]  # fmt: skip
 
 
@@ -214,3 +214,24 @@ def kv(v: float, x: ArrayLike) -> Array:
 def kve(v: float, x: ArrayLike) -> Array:
     """eˣ·Kᵥ(x), of the static real order ``v``."""
     return bessel_k(_bessel_order(v, "kve"), as_node(x), scaled=True)
+
+
+# -- complete elliptic integrals ---------------------------------------------------------------------------------------
+
+
+@function("ellipk")
+def ellipk(m: ArrayLike) -> Array:
+    """The complete elliptic integral of the first kind K(m), of the parameter m = k²; NaN for m > 1."""
+    return apply(OPS["elliptic_k"], as_node(m), n=0)
+
+
+@function("ellipkm1")
+def ellipkm1(p: ArrayLike) -> Array:
+    """K(1 − p), right where m = 1 − p is near 1."""
+    return apply(OPS["elliptic_km1"], as_node(p), n=0)
+
+
+@function("ellipe")
+def ellipe(m: ArrayLike) -> Array:
+    """The complete elliptic integral of the second kind E(m), of the parameter m = k²; NaN for m > 1."""
+    return apply(OPS["elliptic_e"], as_node(m), n=0)

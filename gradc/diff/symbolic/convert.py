@@ -170,6 +170,11 @@ class Reader:
         of = {"besselj": bessel_j, "bessely": bessel_y, "besseli": bessel_i, "besselk": bessel_k}
         return of[type(expr).__name__](float(expr.args[0]), self.value(expr.args[1]))
 
+    def _elliptic(self, expr: Any) -> Node:
+        """Complete integrals."""
+        (m,) = expr.args
+        return apply(OPS[type(expr).__name__], self.value(m), n=0)
+
     def _polylog(self, expr: Any) -> Node:
         """Of orders 1 and 2."""
         order, rest = int(expr.args[0]), self.value(1 - expr.args[1])
@@ -187,6 +192,8 @@ _SPECIAL: dict[str, Callable[[Reader, Any], Any]] = {
     "polygamma": Reader._polygamma,
     "expint": Reader._expint,
     "polylog": Reader._polylog,
+    "elliptic_k": Reader._elliptic,
+    "elliptic_e": Reader._elliptic,
     **dict.fromkeys(("besselj", "bessely", "besseli", "besselk"), Reader._bessel),
 }
 
