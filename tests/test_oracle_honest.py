@@ -510,3 +510,34 @@ def test_a_wrong_derivative_of_a_solution_is_found():
     assert check_gradients(right, 2.0).ok
     report = check_gradients(wrong, 2.0)
     assert not report.ok and report.first_wrong.op == "root"
+
+
+AT_A_POINT = {
+    "copysign": lambda x: np.copysign(x, x), "sign": lambda x: abs(x) * np.sign(x),
+    "branch": lambda x: np.where(x != 0, x, 0.0),
+}  # fmt: skip
+AROUND = {
+    "plain": lambda f, x: f(x), "call": lambda f, x: gc.checkpoint(f)(x),
+    "loop": lambda f, x: gc.fori_loop(0, 2, lambda i, c: np.tanh(f(c)), x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("f", AT_A_POINT)
+def test_what_is_so_at_a_point_and_on_neither_side_of_it_is_a_kink_in_bodies_too(f, around):
+    """x written by jumps and branches at 0: its declared derivative there is 0, that of differences 1."""
+    lines = Lines(
+        subject_of(gc.trace(lambda x: AROUND[around](AT_A_POINT[f], x).sum(), np.zeros(2)), [np.zeros(2)]), [0]
+    )
+    (at,) = lines.differences([{0: np.array([1.0, 0.5])}])
+    assert at.jump
+    assert np.isinf(at.error)
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_kinks_that_cancel_are_compared_at_the_point(around):
+    f = lambda x: np.maximum(x, 0) + np.minimum(x, 0)
+    lines = Lines(subject_of(gc.trace(lambda x: AROUND[around](f, x).sum(), np.zeros(2)), [np.zeros(2)]), [0])
+    (found,) = lines.differences([{0: np.array([1.0, 0.5])}])
+    np.testing.assert_allclose(found.value, 1.5)
+    assert not found.jump

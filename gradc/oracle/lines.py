@@ -24,10 +24,10 @@ from gradc.interpret import computed_from, evaluator, interpret
 from gradc.node import Node, as_node
 from gradc.ops.arithmetic import stop_gradient
 from gradc.ops.control import every_node
-from gradc.ops.record import Kind
+from gradc.ops.record import HOLDERS
 from gradc.oracle.bounds import bounded, is_long
 from gradc.oracle.compare import VAGUE
-from gradc.oracle.kinks import has_sides, same_side, sides
+from gradc.oracle.kinks import Inside, has_sides, is_jump, is_tie, left_alone, same_side, sides
 from gradc.oracle.witness import Subject
 from gradc.passes.inline import inline, write_out
 from gradc.passes.inside import apply
@@ -61,16 +61,6 @@ def _with_held(graph: Graph) -> Graph:
     return mapped(graph, rule)
 
 
-def _is_tie(node: Node, operands: Sequence[Array]) -> bool:
-    """Whether a truth value is one of equal numbers, or what is sought is found, at least at one element."""
-    if node.op.kind is Kind.SEARCH:
-        line, sought = operands
-        lead = line.ndim - 1
-        shown = line.reshape(*line.shape[:lead], *(1,) * (sought.ndim - lead), line.shape[lead])
-        return bool(np.any(shown == sought[..., None]))
-    return len(operands) == 2 and not node.aval.is_float and bool(np.any(operands[0] == operands[1]))
-
-
 class Lines:
     """Lines that move the inputs numbered ``moved``."""
 
@@ -88,7 +78,9 @@ class Lines:
             interpret(flat.outputs, values)
             moves = computed_from([graph.inputs[i] for i in moved], flat.nodes, lambda n: not n.op.stops) | moves
         self._kinked = [n for n in flat.nodes if n in moves and n in values and n.args and has_sides(n)]
-        self._ties = [n for n in self._kinked if _is_tie(n, [values[a] for a in n.args])]
+        self._ties = [n for n in self._kinked if is_tie(n, [values[a] for a in n.args])]
+        self._jumps = [n for n in self._kinked if is_jump(n, moves) and np.any(sides([n], values)[0] == 0)]
+        self._inside = Inside([n for n in flat.nodes if n in moves and n.op.kind in HOLDERS], values)
         weighted = [(y, subject.weights[y]) for y in graph.outputs if y in subject.weights]
         self._weighted = [(y, w) for y, w in weighted if y in moves]
         self._constant = sum(float(np.sum(w * values[y])) for y, w in weighted if y not in moves)
@@ -229,14 +221,20 @@ class Lines:
         return not all(np.all(same_side(a, b)) for a, b in zip(there, back, strict=True))
 
     def _alone(self, vector: Direction) -> bool:
-        """Whether a comparison that is a tie at the point says there what it says on neither side."""
-        if not self._ties:
+        """Whether a comparison that is a tie at the point says there what it says on neither side, or a jump is there
+        between its two sides; in bodies too.
+        """
+        if self._inside.alone(lambda t: self._values(t, vector), NEAR):
+            return True
+        special = [*self._ties, *self._jumps]
+        if not special:
             return False
-        there, here, back = (sides(self._ties, self._values(t, vector)) for t in (NEAR, 0.0, -NEAR))
-        return any(np.any(same_side(a, c) & ~same_side(a, b)) for a, b, c in zip(there, here, back, strict=True))
+        there, here, back = (sides(special, self._values(t, vector)) for t in (NEAR, 0.0, -NEAR))
+        jumps = [False] * len(self._ties) + [True] * len(self._jumps)
+        return any(left_alone(*parts) for parts in zip(there, here, back, jumps, strict=True))
 
     def _values(self, t: float, vector: Direction) -> dict[Node, Any]:
         inputs, arrays = self.subject.graph.inputs, self.subject.arrays
         known = {**self._held, **{inputs[i]: arrays[i] + t * vector[i] for i in self.moved}}
-        interpret([*(y for y, _ in self._weighted), *self._kinked], known)
+        interpret([*(y for y, _ in self._weighted), *self._kinked, *self._inside.operands], known)
         return known

@@ -245,7 +245,7 @@ NUMPY: dict[str, Any] = {
     ),
     "gc": _PLAIN,
     "nn": nn,
-    "special": _Outside(special, scipy.special, logsumexp=logsumexp),
+    "special": _Outside(special, scipy.special, logsumexp=logsumexp, comb=scipy.special.comb, perm=scipy.special.perm),
     "updated": updated,
 }
 
