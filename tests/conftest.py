@@ -4,6 +4,9 @@
     --nightly         also run tests marked `nightly`, and many more hypothesis examples with fresh seeds
     --costs[=FILE]    processor seconds by file at the end, and by test in FILE
 
+What is swept whole by night is sampled by day: parameters of tests marked `sampled`, and LLVM's effort
+(`most_code_is_made_quickly`). What is chosen depends on names and texts alone, so a red run is red for everybody.
+
 Start at the `golden` fixture.
 """
 
@@ -16,6 +19,7 @@ import os
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +82,30 @@ def every_schedule_is_verified() -> Iterator[None]:
         yield
 
 
+#: Of so many long modules one is made with LLVM's usual effort, by day; a shorter one always.
+USUAL_ONE_IN, LONG_TEXT = 8, 20_000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def most_code_is_made_quickly(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Most long modules are made at LLVM's lowest level, in a third of the time: by contract they compute the same
+    bits. Code that is written to files or read as text is not touched.
+    """
+    from gradc.runtime import load
+
+    whole = load.emit_object
+
+    def quick(engine: Any, text: str, cpu: str, features: str, level: int, seconds: dict[str, float]) -> bytes:
+        long = len(text) > LONG_TEXT and level == 2
+        low = long and zlib.crc32(text.encode()) % USUAL_ONE_IN > 0
+        return whole(engine, text, cpu, features, 0 if low else level, seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not pytestconfig.getoption("--nightly"):
+            patch.setattr(load, "emit_object", quick)
+        yield
+
+
 #: tests of what changes the structure of graphs: there the graphs behind each pass are verified, also outside `jit`
 STRUCTURAL = frozenset(("test_structured", "test_passes", "test_derivatives", "test_control_derivatives"))
 
@@ -106,6 +134,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _keep(config, items, lambda item: "golden" in getattr(item, "fixturenames", ()))
     if not config.getoption("--nightly"):
         _keep(config, items, lambda item: item.get_closest_marker("nightly") is None)
+        sample = _sample(items)
+        _keep(config, items, lambda item: item.get_closest_marker("sampled") is None or item.nodeid in sample)
     for item in items:
         if item.get_closest_marker("gpu") and not gpu_present():
             item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU on this machine"))
@@ -116,6 +146,28 @@ def _keep(config: pytest.Config, items: list[pytest.Item], wanted: Callable[[pyt
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if wanted(item)]
+
+
+def _sample(items: list[pytest.Item]) -> set[str]:
+    """Of each test marked `sampled(n, each=names)` one case in ``n``, at least one, and one of each value of the
+    parameters in ``each``: those whose names have the lowest checksums.
+    """
+    cases: dict[str, list[Any]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    chosen: set[str] = set()
+    for of_one_test in cases.values():
+        of_one_test.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
+        marker = of_one_test[0].get_closest_marker("sampled")
+        chosen |= {item.nodeid for item in of_one_test[: -(-len(of_one_test) // marker.args[0])]}
+        for name in marker.kwargs.get("each", ()):
+            have = {repr(item.callspec.params[name]) for item in of_one_test if item.nodeid in chosen}
+            for item in of_one_test:
+                if (value := repr(item.callspec.params[name])) not in have:
+                    have.add(value)
+                    chosen.add(item.nodeid)
+    return chosen
 
 
 @functools.cache

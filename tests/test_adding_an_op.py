@@ -66,6 +66,7 @@ def test_the_registry_walk_of_the_new_ops_is_green(copy):
     assert int(re.search(r"(\d+) passed", done.stdout).group(1)) >= 9 * len(NEW)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("facet", "missing"),
     [

@@ -129,7 +129,7 @@ STAGES = (
     "gradc.passes.PIPELINE", "gradc.passes.LOWERING", "gradc.passes.lowering", "gradc.schedule.schedule",
     "gradc.codegen.emit", "gradc.codegen.emit_kernel", "gradc.codegen.arena_bytes", "gradc.codegen.ptx",
     "gradc.runtime.load.assemble", "gradc.runtime.load.machine_code", "gradc.runtime.load.load_known",
-    "gradc.runtime.foreign",
+    "gradc.runtime.foreign", "gradc.runtime.assembler",
 )  # fmt: skip
 """What walks a stretch of that road: functions, the lists of passes that they run, or modules of nothing else."""
 
@@ -534,6 +534,7 @@ SOUND = {
     "codegen/emit.py": '"""Head."""',
     "runtime/load.py": '"""Head."""',
     "runtime/foreign.py": '"""Head."""',
+    "runtime/assembler.py": '"""Head."""',
     "ops/record.py": '"""Head."""\nimport numpy as np\nfrom gradc.node import OPS\n',
     "diff/symbolic.py": '"""Head."""\nfrom gradc.ops import record\ndef f():\n    import sympy\n    return sympy\n',
     "api.py": '"""Head."""\nfrom gradc.diff.symbolic import f\nfrom gradc.graph import Graph\n',

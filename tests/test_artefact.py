@@ -156,6 +156,7 @@ def test_no_architecture_ends_the_process(tmp_path, arch):
         assert [p.name for p in written] == ["step.o", "step.h"] and written[0].stat().st_size
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("suffix", [".h", ".ll"])
 def test_an_unknown_cpu_is_refused_where_llvm_writes_nothing(tmp_path, suffix):
     with pytest.raises(gc.CompileError, match="no CPU"):

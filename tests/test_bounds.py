@@ -21,6 +21,7 @@ from tests.test_pairs import FUNCTIONS, SHAPE
 from tests.test_verify_schedule import read_elsewhere, stored_elsewhere, with_work
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_programs_that_stay_inside_keep_their_bits(threads: int) -> None:
     x = np.random.default_rng(0).normal(size=SHAPE)

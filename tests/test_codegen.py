@@ -588,6 +588,7 @@ def tamed(x: Node) -> Node:
     return apply("remainder", x, full(x.shape, 7, "float64"))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", range(40))
 def test_random_programs(seed: int) -> None:
     graph, arrays = random_program(seed)

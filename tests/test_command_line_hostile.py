@@ -81,6 +81,7 @@ def test_an_interrupt_has_its_own_status_and_leaves_no_file(tmp_path: Path, caps
     assert [p.name for p in tmp_path.iterdir() if p.suffix != ".pyc" and p.is_file()] == ["model.py"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_full_disk_is_told(tmp_path: Path, unbuffered: str) -> None:
@@ -106,6 +107,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert (made.returncode, made.stderr) == (141, b"")
 
 
+@pytest.mark.sampled(4, each=("encoding",))
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 @pytest.mark.parametrize("command", ["explain", "check"])
 def test_every_terminal_can_show_it(tmp_path: Path, encoding: str, command: str) -> None:

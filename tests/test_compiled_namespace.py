@@ -475,6 +475,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+@pytest.mark.sampled(2, each=("text", "group"))
 @pytest.mark.parametrize(("text", "group"), CASES, ids=lambda value: value if len(value) < 60 else value[:57] + "...")
 def test_compiled_is_numpy(text, group):
     program, bound = _program(text, THEIRS), CASES[text, group]

@@ -217,6 +217,7 @@ def test_objdump_shows_the_python_file(tmp_path):
     assert f"test_debug_locations.py:{start + 1}" in out
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("triple", ["aarch64-unknown-linux-gnu", "wasm32-unknown-unknown", "x86_64-pc-windows-msvc"])
 def test_other_targets_take_debug_locations(tmp_path, triple):
     debug = gc.compile(CASES["rows"][0], *CASES["rows"][2], debug=True)

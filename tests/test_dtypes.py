@@ -91,6 +91,7 @@ def test_functions_of_one_array(name):
     walk(name, [[np.ones((2, 2) if name in ("trace", "tril") else 4, d)] for d in DTYPES])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", _named(2, TWO))
 def test_functions_of_two_arrays(name):
     shape = (2, 2) if name in ("matmul", "tensordot") else 3

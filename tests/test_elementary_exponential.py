@@ -113,6 +113,7 @@ def test_float32_functions_keep_their_bound_everywhere(name: str) -> None:
         check(kernel, name, UNARY[name][0], patterns.astype(np.uint32).view(np.float32))
 
 
+@pytest.mark.sampled(4, each=("name", "dtype", "lanes"))
 @pytest.mark.skipif("avx512" not in Target.host().extensions, reason="this CPU has no AVX-512 to ask for by name")
 @pytest.mark.parametrize("lanes", [1, 4, 16, 64])
 @pytest.mark.parametrize(("name", "dtype"), CASES)

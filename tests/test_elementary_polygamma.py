@@ -115,6 +115,7 @@ def test_positive_arguments_keep_the_bound(n: int, dtype: str) -> None:
         assert errors.max() <= polygamma.ulp(n), (x[errors.argmax()], errors.max())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", EACH_ORDER)
 def test_the_reflection_keeps_twice_the_bound(n: int, dtype: str) -> None:

@@ -106,6 +106,7 @@ def hardest(dtype: str) -> Array:
     return np.array([v for v in found if v < np.finfo(dtype).max], dtype)
 
 
+@pytest.mark.sampled(2, each=("dtype",))
 @pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_arguments_that_cancel_most(dtype: str, cpu: str | None) -> None:

@@ -121,6 +121,7 @@ SMOOTH_AT_0: dict[str, tuple[Function, tuple[float, float, float], float]] = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", SMOOTH_AT_0)
 def test_smooth_functions_of_kinks(name):
     f, (xx, xy, yy), xxy = SMOOTH_AT_0[name]

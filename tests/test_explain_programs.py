@@ -80,11 +80,13 @@ def check(program: Callable[..., Any], args: tuple[Any, ...]) -> None:
         np.testing.assert_allclose(mine, reference, rtol=0, atol=TOLERANCE * scale)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(25))
 def test_programs_of_numbers(seed: int) -> None:
     check(of_numbers(np.random.default_rng(seed)), (1.3, 0.7))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(60))
 def test_programs_of_matrices(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -53,6 +53,7 @@ def test_helping_threads_flush_too(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (shared(x) == 0).all() and (exact(x) > 0).all()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("triple", "word"),
     [

@@ -46,6 +46,7 @@ def test_the_derivative_reads_as_beside_the_function(row):
     assert printed(row) == row.derivative
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
 def test_five_methods_agree(row):
     report = gc.check_gradients(row.function, *given(row))
@@ -63,6 +64,7 @@ def test_the_displayed_formulas_are_the_derivative(row):
         np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE * max(1.0, float(np.max(np.abs(b)))))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("row", GRADIENTS, ids=lambda row: row.name)
 def test_simplified_or_not_it_is_one_derivative_at_extreme_numbers(row):
     """Where both are finite they differ by rounding, at most that of the largest number on the way."""

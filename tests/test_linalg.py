@@ -220,6 +220,7 @@ def test_symmetric_square_roots():
 FACTORISED = ["cholesky", "inv", "det", "slogdet", "qr", "eigh", "eigvalsh", "svd", "svdvals", "lu", "expm", "sqrtm"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", FACTORISED)
 @pytest.mark.parametrize("shape", [(0, 0), (1, 1), (0, 3, 3), (2, 0, 2, 2)])
 def test_no_matrices_and_matrices_of_nothing(name, shape):

@@ -84,6 +84,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+@pytest.mark.sampled(3, each=("text", "group"))
 @pytest.mark.parametrize(("text", "group"), CASES, ids=lambda value: value if len(value) < 60 else value[:57] + "...")
 def test_every_way_gives_what_numpy_gives(text, group):
     expected = _flat(_program(text, np)(*GROUPS[group]))
@@ -96,6 +97,7 @@ def test_every_way_gives_what_numpy_gives(text, group):
     same(ways["compiled"][text], expected, ulps)
 
 
+@pytest.mark.sampled(3, each=("text",))
 @pytest.mark.parametrize(("text", "group"), [case for case in CASES if case[1] in ("float64", "edges64", "whole8")])
 def test_numpys_own_names_find_ours(text, group):
     expected = _flat(_program(text, np)(*GROUPS[group]))

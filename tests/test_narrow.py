@@ -358,6 +358,7 @@ def _classifier(dtype):
     return loss, weights, x, y
 
 
+@pytest.mark.sampled(2)
 def test_gradients_of_a_network_are_within_the_rounding_of_its_nodes(dtype):
     """Compiled, against float64, each element within the bound of a running error analysis of the graph."""
     loss, weights, x, y = _classifier(dtype)
@@ -374,6 +375,7 @@ def test_gradients_of_a_network_are_within_the_rounding_of_its_nodes(dtype):
     assert gc.check_gradients(loss, weights, x, y).ok
 
 
+@pytest.mark.sampled(2, each=("dtype",))
 @pytest.mark.parametrize("master", [True, False])
 def test_a_training_step_is_that_of_float64(dtype, master):
     """Adam's first step from the same gradients: within an ulp of the weights, whose moments are float32 at least."""

@@ -331,11 +331,13 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("program", "arrays", "ulps"), CASES)
 def test_numpy_functions_on_traced_arrays(program, arrays, ulps):
     same(traced(program(np), *arrays), program(np)(*arrays), ulps)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("program", "arrays", "ulps"), CASES)
 def test_our_functions_traced_and_eager(program, arrays, ulps):
     expected = program(np)(*arrays)

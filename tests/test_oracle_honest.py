@@ -144,6 +144,7 @@ def counted(monkeypatch):
     counter.restore()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("model", MODELS, ids=lambda f: f.__name__)
 def test_a_check_of_a_loop_costs_at_most_twenty_gradients(model, counted):
     """Gradients by the interpreter, at any number of steps; besides, the gradient is compiled twice."""

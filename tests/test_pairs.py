@@ -123,6 +123,7 @@ def test_every_kind_of_op_is_among_the_functions() -> None:
     assert {n.op.kind for n in every_node(graph)} >= {op.kind for op in OPS.values()}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("part", range(4))
 def test_schedules_of_pairs(part: int) -> None:
     """A sample of all pairs, planned and proved; no code is made."""

@@ -120,6 +120,7 @@ def assert_equal(names: tuple[str, ...], what: str, got: Array, want: Array) -> 
 X = np.random.default_rng(1).normal(size=(2, 2)) / 2
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", range(4))
 def test_compositions(seed):
     for names in programs(20, seed):

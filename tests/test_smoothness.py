@@ -147,6 +147,7 @@ def test_one_vector_of_zeros_among_others():
 # -- large offsets and the ends of a dtype -----------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_softmax_does_not_see_a_common_offset(dtype, rows):
@@ -372,6 +373,7 @@ def test_sine_over_its_argument_needs_no_guard():
     hold([gc.hessian(f)(np.zeros(2)), gc.jit(gc.hessian(f))(np.zeros(2))], -np.eye(2) / 3)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("hyperbolic", [False, True])
 @pytest.mark.parametrize("k", range(8))
 def test_stumpffs_functions(k, hyperbolic):

@@ -145,6 +145,7 @@ def test_the_registry_has_singular_points():
     assert 0.0 in SINGULAR["sqrt"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("name", "between", "guard"), [p for k, p in enumerate(PAIRS) if k % 9 == 0])
 def test_guarded_rows_have_no_derivative(name, between, guard):
     hold(name, between, guard, 3)
@@ -156,6 +157,7 @@ def test_guarded_rows_have_no_derivative_of_third_order_either(name, between, gu
     hold(name, between, guard, 4)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("between", BETWEEN)
 def test_third_derivatives_beside_a_root(between):
     hold("sqrt", between, "where", 4)

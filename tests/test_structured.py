@@ -481,6 +481,7 @@ def deep(step: Callable[[Any], Any], depth: int) -> Callable[[Any], Any]:
     return repeated
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", DEEP)
 def test_derivatives_of_deep_programs_grow_with_their_depth(name):
     """A program twice as deep has twice the nodes: nothing is written out again for each step above it."""

@@ -132,6 +132,7 @@ PRODUCTS = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("form", ["NN", "TN", "NT", "TT", "epilogue", "transposed result"])
 @pytest.mark.parametrize("shape", PRODUCTS)
 def test_products_in_blocks(shape: tuple[int, int, int], form: str) -> None:
@@ -183,6 +184,7 @@ def test_the_work_is_really_shared(name: str) -> None:
     assert crew().forks > before
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @given(data=st.data())
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=30)

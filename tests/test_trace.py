@@ -293,6 +293,7 @@ def test_draws_are_noticed_wherever_the_generator_stands(name, monkeypatch):
     assert [w.category for w in told] == [gc.FrozenWarning] * draw
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("use", "draw"), [("", False), (".random()", True)])
 @pytest.mark.parametrize("module", ["random", "numpy.random"])
 def test_a_generator_that_is_loaded_while_tracing_is_fresh(module, use, draw):

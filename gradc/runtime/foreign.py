@@ -16,10 +16,9 @@ import sys
 from typing import Literal
 
 from gradc.errors import CompileError
-from gradc.runtime.load import machine_code, target_info
+from gradc.runtime import assembler
+from gradc.runtime.load import machine_code, refuse_what_gpus_lack, target_info
 
-_CHILD = "from gradc.runtime.foreign import serve; serve()"
-_REFUSED = 3  #: exit status of a child that says why in its own words
 _EMPTY = "define void @nothing() {\n  ret void\n}\n"
 _LISTED = re.compile(r"^  (\S+) +- ", re.MULTILINE)
 _UNKNOWN = re.compile(r"'\+?([^']*)' is not a recognized (processor|feature)")
@@ -32,11 +31,12 @@ def code_for(ir_text: str, triple: str, cpu: str, features: str, filetype: Liter
     """
     if _is_here(triple, cpu, features):
         return machine_code(ir_text, triple, cpu, features, filetype)
+    refuse_what_gpus_lack(ir_text, triple)
     answer = _ask(ir_text, triple, cpu, features, filetype)
     said = answer.stderr.decode(errors="replace")
     if unknown := _UNKNOWN.search(said):
         raise CompileError(_not_known(unknown[1], unknown[2], triple))
-    if answer.returncode == _REFUSED:
+    if answer.returncode == assembler.REFUSED:
         raise CompileError(answer.stdout.decode())
     if answer.returncode:
         raise CompileError(f"LLVM cannot generate this code for {' '.join((triple, cpu)).strip()}: {_last_words(said)}")
@@ -53,7 +53,7 @@ def _ask(*request: str) -> subprocess.CompletedProcess[bytes]:
     if not sys.executable:
         raise CompileError("this process knows no Python interpreter to generate code for other machines with")
     return subprocess.run(
-        [sys.executable, "-P", "-c", _CHILD],
+        [sys.executable, "-P", assembler.__file__],
         input=json.dumps(request).encode(),
         capture_output=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PYTHONWARNINGS": "ignore"},
@@ -83,17 +83,3 @@ def _last_words(said: str) -> str:
     reasons = [line for line in lines if "error" in line.lower() or "UNREACHABLE" in line or "Cannot select" in line]
     last = (reasons or lines or ["it ended without a word"])[-1]
     return re.sub(r" ?(at )?\S*/llvm/lib/\S+", "", last)[:200]
-
-
-def serve() -> None:
-    """What the child does: one request on standard input, the code on standard output."""
-    ir_text, triple, cpu, features, filetype = json.load(sys.stdin.buffer)
-    try:
-        made = machine_code(ir_text, triple, cpu, features, filetype)
-    except CompileError as error:
-        sys.stdout.write(str(error))
-        sys.exit(_REFUSED)
-    except RuntimeError as error:
-        sys.stdout.write(f"LLVM writes no {filetype} for {triple}: {error}")
-        sys.exit(_REFUSED)
-    sys.stdout.buffer.write(made)

@@ -29,6 +29,7 @@ import llvmlite.binding as llvm
 
 from gradc.errors import CompileError
 from gradc.process import in_child, in_llvm, later_in_llvm, once
+from gradc.runtime import assembler
 from gradc.runtime import cache as disk
 
 #: Families of LLVM intrinsics that GPUs have code for.  Of others (exp, log, pow, sin …) some make instruction
@@ -141,9 +142,7 @@ class _Engine:
     """What LLVM needs once per process: its targets registered, the host described, the linker at hand."""
 
     def __init__(self) -> None:
-        llvm.initialize_all_targets()
-        llvm.initialize_all_asmprinters()
-        llvm.initialize_native_asmparser()
+        assembler.register_targets()
         self.windows = os.name == "nt"
         self._linker: _Linker | None = None
         with self.machine(llvm.get_host_cpu_name(), "", 2) as machine:
@@ -324,22 +323,11 @@ def emit_object(
 
 
 def _parse(ir_text: str, machine: llvm.TargetMachine, triple: str, held: ExitStack) -> llvm.ModuleRef:
-    """The verified module, which lives until ``held`` ends, and its context a little longer.
-
-    Its data layout stands before the first instruction, which takes its alignments from it.
-    """
-    head = ""
-    if "target datalayout" not in ir_text:
-        head += f'target datalayout = "{machine.target_data}"\n'
-    if "target triple" not in ir_text:
-        head += f'target triple = "{machine.triple or triple}"\n'
-    context = held.enter_context(llvm.create_context())
+    """`assembler.parse`, whose RefusedError is a CompileError."""
     try:
-        module = held.enter_context(llvm.parse_assembly(head + ir_text, context))
-        module.verify()
-    except RuntimeError as error:
-        raise CompileError(f"LLVM rejects the generated module: {str(error).strip()}") from error
-    return module
+        return assembler.parse(ir_text, machine, triple, held)
+    except assembler.RefusedError as error:
+        raise CompileError(str(error)) from error.__cause__
 
 
 def _link(
@@ -369,7 +357,10 @@ def _link(
     return mapped
 
 
-def _refuse_what_gpus_lack(ir_text: str, triple: str) -> None:
+def refuse_what_gpus_lack(ir_text: str, triple: str) -> None:
+    """CompileError for an intrinsic that would make LLVM end the process for a GPU."""
+    if not triple.startswith(("nvptx", "amdgcn")):
+        return
     for name in dict.fromkeys(_INTRINSIC.findall(ir_text)):
         if not _KNOWN_ON_GPUS.match(name):
             raise CompileError(f"llvm.{name} has no code on {triple}: lower it to arithmetic before emitting")
@@ -388,22 +379,12 @@ def machine_code(
     The code is position independent.  Raises CompileError for an unknown triple or invalid IR.
     """
     _get_engine()
-    if triple.startswith(("nvptx", "amdgcn")):
-        _refuse_what_gpus_lack(ir_text, triple)
+    refuse_what_gpus_lack(ir_text, triple)
 
     def make() -> bytes:
         try:
-            target = llvm.Target.from_triple(triple)
-        except RuntimeError as error:
-            raise CompileError(f"LLVM has no target {triple!r:.80}: {str(error).strip():.160}") from error
-        with ExitStack() as held:
-            machine = held.enter_context(
-                target.create_target_machine(
-                    cpu=cpu, features=features, opt=opt_level, reloc="pic", codemodel="default"
-                )
-            )
-            module = _parse(ir_text, machine, triple, held)
-            made: bytes = machine.emit_assembly(module).encode() if filetype == "asm" else machine.emit_object(module)
-        return made
+            return assembler.machine_code(ir_text, triple, cpu, features, filetype, opt_level)
+        except assembler.RefusedError as error:
+            raise CompileError(str(error)) from error.__cause__
 
     return in_llvm(make)

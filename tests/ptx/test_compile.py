@@ -60,6 +60,7 @@ def test_the_text_and_the_plan_need_no_gpu(tmp_path):
 OTHERS = [pytest.param(arch, marks=pytest.mark.nightly) for arch in ("sm_86", "sm_89", "sm_100")]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_90", "sm_120", *OTHERS])
 def test_training_steps_assemble_for_every_architecture(arch):
     """Adam on two layers: products with epilogues, reductions, gathers and scatters; nothing spills."""

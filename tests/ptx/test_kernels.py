@@ -237,6 +237,7 @@ def test_scatter_adds_in_order_and_reports_what_is_out_of_range():
 SIZES = [(17, 33, 19), (64, 64, 8), (1, 1, 1), (130, 10, 20), (3, 5, 2000), (1, 40, 70), (40, 1, 70)]
 
 
+@pytest.mark.sampled(4, each=("transposed",))
 @pytest.mark.parametrize(("dtype", "arch"), [(np.float32, "sm_75"), (np.float32, "sm_90"), (np.float64, "sm_90")])
 @pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
 def test_products_of_every_layout(transposed, dtype, arch):
@@ -269,6 +270,7 @@ TILES = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("shape", "transposed"), TILES)
 def test_tf32_products_of_every_layout_and_tile(monkeypatch, shape, transposed):
     """Operands lose at most 2⁻¹¹ of themselves, products and sums at most 2⁻²² of a product each."""
@@ -317,6 +319,7 @@ def test_tf32_is_for_float32_products_that_fill_a_fragment():
     assert title(16, 16, 16, np.float64) == title(7, 16, 16) == title(16, 7, 16) == title(16, 16, 7) == ["product"]
 
 
+@pytest.mark.sampled(4, each=("name",))
 @pytest.mark.parametrize(
     ("dtype", "arch", "name"),
     [
@@ -384,6 +387,7 @@ def test_batches_and_integers():
     np.testing.assert_array_equal(second, c @ d)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("m", "n", "k", "batch", "dtype", "precision"),
     [
@@ -440,6 +444,7 @@ def test_epilogues_are_part_of_the_product(m, n, k, precision):
     assert (np.abs(squared - value**2) <= (2 * np.abs(value) + bound) * bound + 2.0**-23 * value**2).all()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("arch", EACH_ARCH)
 def test_large_narrow_products_spill_nothing(arch):
     specs = [gc.spec((n, n), np.dtype(dtype)) for n in (4096, 4095) for dtype in ("bfloat16", "float16")]
@@ -449,6 +454,7 @@ def test_large_narrow_products_spill_nothing(arch):
     assert all(x.shared_bytes <= 99 * 1024 for x in exe.plan.launches)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("precision", ["ieee", "tf32"])
 @pytest.mark.parametrize("arch", EACH_ARCH)
 def test_large_products_spill_nothing(arch, precision):
@@ -465,6 +471,7 @@ def test_large_products_spill_nothing(arch, precision):
     assert all(u.spilled == 0 and u.shared <= 48 * 1024 and u.registers <= 255 for u in usages.values()), usages
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("arch", "precision"), [("sm_75", "ieee"), ("sm_90", "ieee"), ("sm_90", "tf32")])
 def test_convolutions_read_their_windows_where_they_lie(arch, precision):
     """Forward and both derivatives, by `correlation`: no window is copied."""
@@ -506,6 +513,7 @@ def in_place_of_the_first(rows: int, n: int) -> Iterator[tuple[Node, list[Node]]
     yield apply("tanh", a) + apply("contract", np.exp(a), w, left=(0, 1), right=(1, 2), out=(0, 2)), [a, w]
 
 
+@pytest.mark.sampled(3, each=("n", "rows"))
 @pytest.mark.parametrize("rows", [1, 7, 33])
 @pytest.mark.parametrize("n", [1, 3, 40])
 def test_what_is_written_in_place_has_been_read_by_all(rows, n):

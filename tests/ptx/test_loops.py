@@ -63,6 +63,7 @@ def test_the_gradient_of_a_recurrence(driver):
     agree(gc.grad(loss, (0, 1, 2)), normal(8), normal(4, 8), normal(8, 8), rtol=1e-4)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("steps", [0, 1, 4, 5])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_carries_that_change_places_and_counted_steps(driver, steps, reverse):
@@ -89,6 +90,7 @@ def test_loops_inside_loops(driver):
     assert "\n  3 times:\n" in str(exe.plan) and "\n    3 times:\n" in str(exe.plan)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("scale", [0.01, 1.0, 3.0])
 @pytest.mark.parametrize("most", [None, 4, 5])
 def test_loops_with_a_condition_stop_where_it_says(driver, scale, most):

@@ -39,6 +39,7 @@ def test_device_is_numpy(name):
         _hold_against_numpy(case, node, got)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", _daily([n for n in COMPUTED if n not in BITWISE | LOGICAL]))
 def test_narrow_floats_on_the_device_are_the_cpus(name):
     """Bit for bit, but for sums: those are in float32 in another order, and round to the same number or a neighbour."""
@@ -57,6 +58,7 @@ def test_narrow_floats_on_the_device_are_the_cpus(name):
 NIGHTLY = [pytest.param(arch, marks=pytest.mark.nightly) for arch in ("sm_80", "sm_86", "sm_89", "sm_100")]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("arch", ["sm_75", "sm_90", "sm_120", *NIGHTLY])
 def test_one_sample_of_every_op_assembles(arch):
     _assemble_all([_compiled_cases(OPS[name], np.float32)[:1] for name in COMPUTED], arch)
