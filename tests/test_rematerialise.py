@@ -129,6 +129,23 @@ def test_a_step_keeps_its_budget_and_its_bits():
             np.testing.assert_array_equal(a, b)
 
 
+def test_the_models_own_state_flows_beside_a_budget():
+    def loss(p: Any, s: Any, x: Any) -> Any:
+        states = []
+        for w, own in zip(p, s, strict=True):
+            x, new = gc.nn.running_batch_norm(gc.nn.gelu(x @ w), own)
+            states.append(new)
+        return np.mean(x**4), states
+
+    p, x, optimizer = [normal(8, 8) for _ in range(8)], normal(256, 8), gc.optim.sgd(0.1)
+    s = [gc.nn.batch_norm_state(8, np.float32) for _ in p]
+    steps = [gc.train_step(loss, optimizer, has_state=True, memory=m) for m in (None, "180KB")]
+    one, other = (gc.tree.leaves(step(p, optimizer.init(p), s, x)) for step in steps)
+    assert "computed again" in steps[1].lower(p, optimizer.init(p), s, x).stats["notes"][0]
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_budget_that_no_cut_keeps_is_refused_and_the_least_is_named():
     p, x = [normal(8, 8) for _ in range(6)], normal(64, 8)
     optimizer = gc.optim.sgd(0.1)
@@ -147,4 +164,4 @@ def test_what_is_no_size_is_refused(given):
     [(7, 7), ("12MB", 12e6), ("12 MB", 12e6), ("1.5KiB", 1536), ("2K", 2048), ("3G", 3 * 2**30), ("64", 64)],
 )
 def test_sizes_are_read(given, size):
-    assert Budget.of(given, "f").bytes == size
+    assert Budget.of(given, 2, "f").bytes == size

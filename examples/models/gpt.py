@@ -1,9 +1,8 @@
-"""A GPT: a decoder-only transformer (Radford et al. 2019) that learns to sort digits, and writes with a key-value cache.
+"""A GPT: a decoder-only transformer (Radford et al. 2019) that learns to sort digits, and writes with a cache.
 
 Training is one native function a step, and generation another: a `gc.scan` that keeps keys and values of all layers
 and draws each token by temperature, top-k and top-p.  Run: python -m examples.models.gpt
 """
-
 from __future__ import annotations
 
 from functools import partial
@@ -13,9 +12,7 @@ import numpy as np
 import gradc as gc
 from gradc import nn, optim
 
-DIGITS, LENGTH, CONTEXT = 5, 6, 12
-WIDTH, HEADS, LAYERS = 48, 3, 2
-STEPS, BATCH = 400, 64
+DIGITS, LENGTH, CONTEXT, WIDTH, HEADS, LAYERS, STEPS, BATCH = 5, 6, 12, 48, 3, 2, 400, 64
 
 
 def initial(key):
@@ -56,7 +53,6 @@ def block(p, x, past=None, place=None):
 
 
 def logits(p, tokens):
-    """Of the token after each of (batch, length)."""
     x = p["tokens"][tokens] + p["places"][: tokens.shape[-1]]
     for layer in p["blocks"]:
         x, _ = block(layer, x)
@@ -74,14 +70,13 @@ def drawn(key, z, temperature, top_k, top_p):
     z = np.where(z >= np.sort(z)[-top_k], z / temperature, -np.inf)
     ordered = np.sort(z)[::-1]
     before = np.cumsum(nn.softmax(ordered, -1)) - nn.softmax(ordered, -1)
-    least = np.min(np.where(before < top_p, ordered, np.inf))
-    return gc.random.categorical(key, np.where(z >= least, z, -np.inf))
+    return gc.random.categorical(key, np.where(z >= np.where(before < top_p, ordered, np.inf).min(), z, -np.inf))
 
 
 def generated(p, key, prompt, temperature=1.0, top_k=DIGITS, top_p=1.0):
     """``prompt`` and what follows it, up to the context."""
     empty = np.zeros((HEADS, CONTEXT, WIDTH // HEADS), np.float32)
-    given = np.concatenate([prompt, np.zeros(CONTEXT - len(prompt), prompt.dtype)])
+    given = gc.numpy.asarray(np.concatenate([prompt, np.zeros(CONTEXT - len(prompt), prompt.dtype)]))
 
     def step(carry, place):
         past, token = carry
@@ -99,7 +94,6 @@ def generated(p, key, prompt, temperature=1.0, top_k=DIGITS, top_p=1.0):
 
 
 def sequences(random, count):
-    """Digits, and the same digits in order."""
     digits = random.integers(0, DIGITS, (count, LENGTH))
     return np.concatenate([digits, np.sort(digits)], axis=1)
 
@@ -117,7 +111,7 @@ def main(steps=STEPS):
     write = gc.jit(partial(generated, temperature=0.5, top_k=3, top_p=0.9))
     found = np.array([write(params, gc.random.fold_in(key, k), row[:LENGTH]) for k, row in enumerate(tests)])
     print("\n".join(f"{row[:LENGTH]} → {row[LENGTH:]}" for row in found[:3]))
-    share = float(np.mean((found == tests).all(axis=1)))
+    share = np.mean((found == tests).all(axis=1))
     print(f"loss {history[0]:.3f} → {history[-1]:.4f}; {share:.0%} of 200 rows sorted right")
     return params, history, share
 

@@ -199,7 +199,9 @@ class Jitted(Dispatched):
         donated = donation(graph, chosen, args, kwargs) if self.donate else {}
         budget = self.options.budget
         if budget is not None:
-            budget = replace(budget, turn=_place_of_loss(graph))
+            assert graph.out_tree is not None
+            turn = graph.out_tree.unflatten(range(len(graph.outputs)))[budget.result]
+            budget = replace(budget, turn=turn)
         return replace(self.options, donate=donated, budget=budget)
 
     def _pin(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -327,12 +329,6 @@ def _as_argument(leaf: Any) -> Any:
 def _leaf_key(leaf: Any) -> Hashable:
     aval = aval_of(leaf)
     return (aval.shape, aval.dtype, True) if aval.weak else (aval.shape, aval.dtype)
-
-
-def _place_of_loss(graph: Graph) -> int:
-    """The flat output of a training step that is its loss: the third of its results."""
-    assert graph.out_tree is not None
-    return int(graph.out_tree.unflatten(range(len(graph.outputs)))[2])
 
 
 def donation(graph: Graph, arguments: Sequence[int], args: Any, kwargs: Any) -> dict[int, int]:
@@ -492,9 +488,9 @@ def train_step(
     title_of(loss, "train_step")
     step = Step(loss, optim.Optimizer(*optimizer), has_aux, has_state)
     own = OwnMemory() if donate else None
-    budget = None if memory is None else Budget.of(memory, "train_step")
-    given = {"threads": threads, "memory": own, "budget": budget}
     updated = (0, 1, 2) if has_state else (0, 1)
+    budget = None if memory is None else Budget.of(memory, len(updated), "train_step")
+    given = {"threads": threads, "memory": own, "budget": budget}
     return Jitted(step, (), updated if donate else (), _options(verify=verify, **given))
 
 

@@ -24,13 +24,16 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 @dataclass(frozen=True)
 class Budget:
-    """At most ``bytes`` of scratch; the flat output ``turn`` is the loss, which ends the forward pass."""
+    """At most ``bytes`` of scratch; result number ``result``, which is the flat output ``turn``, is the loss, which
+    ends the forward pass.
+    """
 
     bytes: int
+    result: int
     turn: int = -1
 
     @classmethod
-    def of(cls, given: Any, whose: str) -> Budget:
+    def of(cls, given: Any, result: int, whose: str) -> Budget:
         """From a number of bytes or words such as "12MB" or "64 KiB"; TypeError and ValueError for anything else."""
         if isinstance(given, bool) or not isinstance(given, int | str):
             raise TypeError(f"{here()}: {whose}: memory={given!r:.60}: expected bytes, or words such as '12MB'")
@@ -45,7 +48,7 @@ class Budget:
             size = float(match[1]) * unit
         if size < 1:
             raise ValueError(f"{here()}: {whose}: memory={given!r:.60}: expected at least one byte")
-        return cls(int(size))
+        return cls(int(size), result)
 
 
 def fitted(graph: Graph, budget: Budget, arena_of: Callable[[Graph, int], int]) -> Graph:

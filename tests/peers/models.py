@@ -1,0 +1,134 @@
+"""Run the models of examples/models in PyTorch, and store what they give: ``python -m tests.peers.models``.
+
+Needs torch, which the tests do not: they read `models.npz`.  For each model: its loss at the weights and batch of
+`MODELS`, in float64, and for every array of parameters in order the norm of its gradient and its product with `probe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gradc as gc
+from examples.models import gpt, lenet, resnet
+
+FILE = Path(__file__).with_suffix(".npz")
+Case = tuple[Any, tuple[Any, ...], Callable[..., Any]]
+
+
+def probe(shape: tuple[int, ...]) -> Any:
+    """Numbers between −1 and 1 that look like noise and are the same everywhere."""
+    return np.sin(12.9898 * np.arange(1.0, 1.0 + np.prod(shape, dtype=int)) ** 1.3).reshape(shape)
+
+
+def weights(initial: Any) -> Any:
+    """Parameters of the structure of ``initial``, in float64, large enough for every path to count."""
+    count = 0
+
+    def like(x: Any) -> Any:
+        nonlocal count
+        count += 1
+        near = 1.0 if np.all(x == 1) else 0.0
+        return near + probe((*x.shape, count))[..., -1] * (0.3 if near else 1.5 / np.sqrt(max(1, x.shape[-1])))
+
+    return gc.tree.map(like, initial)
+
+
+def images(count: int) -> Any:
+    return gc.data.digits().images[:count].reshape(-1, 1, 8, 8).astype(np.float64)
+
+
+def digits(count: int) -> Any:
+    """Rows for `gpt`: digits, and the same digits in order."""
+    rows = np.floor(np.abs(probe((count, gpt.LENGTH))) * gpt.DIGITS).astype(np.int64)
+    return np.concatenate([rows, np.sort(rows)], axis=1)
+
+
+def labels(count: int) -> Any:
+    return gc.data.digits().labels[:count]
+
+
+def cases() -> dict[str, Case]:
+    """Parameters, a batch, and gradc's loss of both, by model."""
+    key = gc.random.key(0)
+    res, seen = resnet.initial(key)
+    seen = gc.tree.map(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, seen)
+    return {
+        "gpt": (weights(gpt.initial(key)), (digits(4),), gpt.loss),
+        "lenet": (weights(lenet.initial(key)), (images(6), labels(6)), lenet.loss),
+        "resnet": (weights(res), (images(6), labels(6)), lambda p, x, y: resnet.loss(p, seen, x, y)[0]),
+    }
+
+
+# -- the same in PyTorch -----------------------------------------------------------------------------------------------
+
+
+def torch_gpt(p: Any, tokens: Any) -> Any:
+    from torch.nn import functional as f
+
+    def block(q: Any, x: Any) -> Any:
+        h = f.layer_norm(x, (gpt.WIDTH,), **q["norm1"])
+        heads = [part.unflatten(-1, (gpt.HEADS, -1)).transpose(1, 2) for part in (h @ q["qkv"]).chunk(3, -1)]
+        x = x + f.scaled_dot_product_attention(*heads, is_causal=True).transpose(1, 2).flatten(2) @ q["out"]
+        return x + f.gelu(f.layer_norm(x, (gpt.WIDTH,), **q["norm2"]) @ q["up"], approximate="tanh") @ q["down"]
+
+    given = tokens[:, :-1]
+    x = f.embedding(given, p["tokens"]) + p["places"][: given.shape[1]]
+    for q in p["blocks"]:
+        x = block(q, x)
+    z = f.layer_norm(x, (gpt.WIDTH,), **p["norm"]) @ p["tokens"].T
+    return f.cross_entropy(z[:, gpt.LENGTH - 1 :].flatten(0, 1), tokens[:, gpt.LENGTH :].flatten())
+
+
+def torch_lenet(p: Any, x: Any, y: Any) -> Any:
+    import torch
+    from torch.nn import functional as f
+
+    for name in ("conv1", "conv2"):
+        x = f.avg_pool2d(torch.tanh(f.conv2d(x, p[name]["W"], p[name]["b"], padding=1)), 2)
+    x = x.flatten(1)
+    for name in ("dense1", "dense2"):
+        x = torch.tanh(f.linear(x, p[name]["W"], p[name]["b"]))
+    return f.cross_entropy(f.linear(x, p["dense3"]["W"], p["dense3"]["b"]), y)
+
+
+def torch_resnet(p: Any, x: Any, y: Any) -> Any:
+    from torch.nn import functional as f
+
+    def normed(q: Any, x: Any) -> Any:
+        return f.batch_norm(x, None, None, q["weight"], q["bias"], training=True)
+
+    x = f.relu(normed(p["norm"], f.conv2d(x, p["stem"], padding=1)))
+    for q in p["blocks"]:
+        stride = 2 if "skip" in q else 1
+        h = f.relu(normed(q["norm1"], f.conv2d(x, q["conv1"], stride=stride, padding=1)))
+        h = normed(q["norm2"], f.conv2d(h, q["conv2"], padding=1))
+        x = f.relu(h + (f.conv2d(x, q["skip"], stride=2) if stride == 2 else x))
+    return f.cross_entropy(f.linear(x.mean((2, 3)), p["dense"]), y, label_smoothing=0.1)
+
+
+TORCH: dict[str, Callable[..., Any]] = {"gpt": torch_gpt, "lenet": torch_lenet, "resnet": torch_resnet}
+
+
+def summary(loss: Any, gradients: Any) -> Any:
+    """The loss, then norm and product with `probe` of each gradient."""
+    parts = [np.array([np.linalg.norm(g), np.vdot(g, probe(g.shape))]) for g in map(np.asarray, gradients)]
+    return np.concatenate([[float(loss)], *parts])
+
+
+def of_torch(name: str) -> Any:
+    import torch
+
+    p, batch, _ = cases()[name]
+    leaves = gc.tree.map(lambda x: torch.tensor(x, requires_grad=True), p)
+    loss = TORCH[name](leaves, *map(torch.as_tensor, batch))
+    loss.backward()
+    return summary(loss.detach(), [x.grad for x in gc.tree.leaves(leaves)])
+
+
+if __name__ == "__main__":
+    np.savez(FILE, **{name: of_torch(name) for name in TORCH})
+    print(f"wrote {FILE.name}: {', '.join(TORCH)}")
