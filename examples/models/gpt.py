@@ -36,7 +36,6 @@ def normed(p, x):
 
 
 def by_head(x):
-    """(…, length, width) → (…, heads, length, width/heads)."""
     return np.swapaxes(x.reshape(*x.shape[:-1], HEADS, WIDTH // HEADS), -3, -2)
 
 
