@@ -27,6 +27,30 @@ ARRAYS: dict[str, Array] = {
     "b4": _normal(4),
     "M4": _normal(4),
     "V4": np.abs(_normal(4)) + 0.2,
+    "q4": _normal(2, 4, 3, 2),
+    "k4": _normal(2, 2, 5, 2),
+    "u4": _normal(2, 2, 5, 3),
+    "a5": _normal(3, 5),
+    "SEEN": np.array([[True, False, True, True, False], [False] * 5, [True] * 5]),
+    "w64": _normal(6, 4),
+    "I1": np.array([0, 5, 2, 2, 3, 1]),
+    "I2": np.array([[0, 5, 2], [2, 3, 1]]),
+    "OFF": np.array([0, 2, 2, 5]),
+    "s6": _normal(6),
+    "w345": _normal(3, 4, 5),
+    "x5": _normal(3, 5),
+    "b3": _normal(3),
+    "i1": _normal(2, 4, 7),
+    "i2": _normal(2, 4, 5, 6),
+    "i3": _normal(1, 2, 4, 3, 4),
+    "c1": _normal(4, 2, 3),
+    "c2": _normal(6, 4, 3, 2),
+    "d2": _normal(4, 1, 3, 3),
+    "c3": _normal(2, 2, 2, 2, 3),
+    "t1": _normal(4, 3, 3),
+    "t2": _normal(4, 3, 2, 3),
+    "t3": _normal(2, 1, 2, 2, 2),
+    "b6": _normal(6),
 }
 
 NORMS = [
@@ -51,6 +75,62 @@ NORMS = [
     "F.normalize(x2, p=3.0, dim=-1)",
 ]
 
-FAMILIES: dict[str, list[str]] = {"norms": NORMS}
+ATTENTION = [
+    "F.scaled_dot_product_attention(q4, q4, q4)",
+    "F.scaled_dot_product_attention(q4, q4, q4, is_causal=True, scale=0.3)",
+    "F.scaled_dot_product_attention(q4, k4, u4, enable_gqa=True)",
+    "F.scaled_dot_product_attention(q4, k4, u4, SEEN, enable_gqa=True)",
+    "F.scaled_dot_product_attention(q4, k4, u4, a5, enable_gqa=True)",
+    "F.bilinear(x1, x5, w345, b3)",
+    "F.embedding(I2, w64, padding_idx=2)",
+    "F.embedding_bag(I2, w64)",
+    "F.embedding_bag(I1, w64, OFF, mode='sum', per_sample_weights=s6)",
+    "F.embedding_bag(I1, w64, OFF, padding_idx=2)",
+    "F.embedding_bag(I2, w64, mode='max', padding_idx=-4)",
+]
+
+CONVOLUTIONS = [
+    "F.conv1d(i1, c1, b4, stride=2, padding=1, groups=2)",
+    "F.conv1d(i1, c1, padding='same', dilation=2, groups=2)",
+    "F.conv2d(i2, c2, b6, stride=(2, 1), padding=(1, 0))",
+    "F.conv2d(i2, d2, padding='same', groups=4)",
+    "F.conv3d(i3, c3, stride=(1, 2, 1), padding=1)",
+    "F.conv3d(i3, c3, dilation=(2, 1, 1), padding='valid')",
+    "F.conv_transpose1d(i1, t1, b3, stride=2, padding=1, output_padding=1)",
+    "F.conv_transpose1d(i1, t1, stride=1, output_padding=1, dilation=2, groups=2)",
+    "F.conv_transpose2d(i2, t2, b3, stride=(2, 1), padding=(0, 1))",
+    "F.conv_transpose2d(i2, t2, b6, stride=2, groups=2, dilation=(1, 2), output_padding=1)",
+    "F.conv_transpose3d(i3, t3, stride=2, padding=1, output_padding=(1, 0, 1))",
+]
+
+POOLS = [
+    "F.max_pool1d(i1, 3, 2, 1)",
+    "F.max_pool2d(i2, (2, 3), (2, 1), (1, 1), ceil_mode=True)",
+    "F.max_pool2d(i2, 2, 3, dilation=(2, 1), ceil_mode=True, return_indices=True)",
+    "F.max_pool3d(i3, 2, 1, 1, dilation=(1, 2, 1), return_indices=True)",
+    "F.avg_pool1d(i1, 3, 2, 1)",
+    "F.avg_pool1d(i1, 2, ceil_mode=True)",
+    "F.avg_pool2d(i2, (3, 2), 2, (1, 1), True)",
+    "F.avg_pool2d(i2, 3, 2, 1, True, False)",
+    "F.avg_pool2d(i2, 2, divisor_override=3)",
+    "F.avg_pool3d(i3, 2, 2, 1, ceil_mode=True, count_include_pad=False)",
+    "F.lp_pool1d(i1, 2, 3, 2)",
+    "F.lp_pool2d(i2, 4, 2, ceil_mode=True)",
+    "F.lp_pool3d(i3, 2, 2)",
+    "F.adaptive_avg_pool1d(i1, 3)",
+    "F.adaptive_avg_pool2d(i2, (3, None))",
+    "F.adaptive_avg_pool2d(i2, 1)",
+    "F.adaptive_avg_pool3d(i3, (2, 3, 3))",
+    "F.adaptive_max_pool1d(i1, 2)",
+    "F.adaptive_max_pool2d(i2, (1, 4))",
+    "F.adaptive_max_pool3d(i3, (2, 2, 2))",
+]
+
+FAMILIES: dict[str, list[str]] = {
+    "norms": NORMS,
+    "attention": ATTENTION,
+    "convolutions": CONVOLUTIONS,
+    "pools": POOLS,
+}
 #: text of a program: up to which derivative it is compared
 CASES: dict[str, int] = {text: 2 for family in FAMILIES.values() for text in family}

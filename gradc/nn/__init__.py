@@ -1,8 +1,9 @@
 """Neural-network functions, pure and traced: names, arguments, layouts and meaning of torch.nn.functional.
 
 Outside a trace they take and give NumPy arrays.  `activations`, `gated` and `sampled` hold activations, `losses`,
-`margins`, `similarity`, `segmentation` and `sequences` losses, `init` first values of parameters; `attention`,
-`convolution`, `layers` and `regularisation` one group of layers each.
+`margins`, `similarity`, `segmentation` and `sequences` losses, `init` first values of parameters; `attention` and
+`heads`, `positions`, `convolution`, `pooling`, `normalisation`, `connections`, `layers` and `regularisation` one group
+of layers each.
 """
 
 # Each module lists in `__all__` what it gives to this namespace.
@@ -15,11 +16,14 @@ from gradc.nn import (
     connections,
     convolution,
     gated,
+    heads,
     layers,
     losses,
     margins,
     mixing,
     normalisation,
+    pooling,
+    positions,
     regularisation,
     sampled,
     segmentation,
@@ -32,11 +36,14 @@ from gradc.nn.attention import *
 from gradc.nn.connections import *
 from gradc.nn.convolution import *
 from gradc.nn.gated import *
+from gradc.nn.heads import *
 from gradc.nn.layers import *
 from gradc.nn.losses import *
 from gradc.nn.margins import *
 from gradc.nn.mixing import *
 from gradc.nn.normalisation import *
+from gradc.nn.pooling import *
+from gradc.nn.positions import *
 from gradc.nn.regularisation import *
 from gradc.nn.sampled import *
 from gradc.nn.segmentation import *
@@ -50,11 +57,14 @@ __all__ += attention.__all__
 __all__ += connections.__all__
 __all__ += convolution.__all__
 __all__ += gated.__all__
+__all__ += heads.__all__
 __all__ += layers.__all__
 __all__ += losses.__all__
 __all__ += margins.__all__
 __all__ += mixing.__all__
 __all__ += normalisation.__all__
+__all__ += pooling.__all__
+__all__ += positions.__all__
 __all__ += regularisation.__all__
 __all__ += sampled.__all__
 __all__ += segmentation.__all__

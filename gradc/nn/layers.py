@@ -12,12 +12,12 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.errors import DTypeError, ShapeError, TraceError
-from gradc.node import FUNCTIONS, as_node, describe, here, static_int
+from gradc.node import FUNCTIONS, Node, as_node, describe, here, static_int
 from gradc.numpy.public import Array, ArrayLike, function
 from gradc.ops.elementwise import cast
-from gradc.ops.leaves import iota
+from gradc.ops.leaves import full, iota
 
-__all__ = ["embedding", "linear", "one_hot"]
+__all__ = ["bilinear", "embedding", "embedding_bag", "linear", "one_hot"]
 
 
 @function("nn.linear")
@@ -33,10 +33,88 @@ def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike = None) -> Array
     return product if bias is None else product + bias
 
 
+@function("nn.bilinear")
+def bilinear(input1: ArrayLike, input2: ArrayLike, weight: ArrayLike, bias: ArrayLike = None) -> Array:
+    """x₁ᵀ·Wₖ·x₂ + bₖ for each output k: inputs (…, in1) and (…, in2), weight (out, in1, in2), bias (out,)."""
+    one, two, w = as_node(input1), as_node(input2), as_node(weight)
+    if min(one.ndim, two.ndim) < 1 or w.ndim != 3 or (one.shape[-1], two.shape[-1]) != w.shape[1:]:
+        raise ShapeError(
+            f"{here()}: bilinear: inputs (…, in1) and (…, in2) need weight (out, in1, in2).\n"
+            f"  operands: {describe(one)}; {describe(two)}; {describe(w)}"
+        )
+    result = FUNCTIONS["einsum"]("...i,oij,...j->...o", one, w, two)
+    return result if bias is None else result + bias
+
+
 @function("nn.embedding")
-def embedding(input: ArrayLike, weight: ArrayLike) -> Array:
-    """The rows of weight (count, width) at the integers of input (…): result (…, width)."""
-    return FUNCTIONS["take"](weight, as_node(input), axis=0)
+def embedding(input: ArrayLike, weight: ArrayLike, padding_idx: int | None = None) -> Array:
+    """The rows of weight (count, width) at the integers of input (…): result (…, width).
+
+    The row ``padding_idx`` gets no derivative; a negative one counts from the end.
+    """
+    at, rows = as_node(input), as_node(weight)
+    found = FUNCTIONS["take"](rows, at, axis=0)
+    if padding_idx is None:
+        return found
+    is_padding = FUNCTIONS["expand_dims"](at == _padding("embedding", padding_idx, rows), -1)
+    return gnp.where(is_padding, FUNCTIONS["stop_gradient"](found), found)
+
+
+@function("nn.embedding_bag", singular="shared by the largest of a bag")
+def embedding_bag(
+    input: ArrayLike, weight: ArrayLike, offsets: ArrayLike = None, *, mode: str = "mean",
+    per_sample_weights: ArrayLike = None, include_last_offset: bool = False, padding_idx: int | None = None,
+) -> Array:  # fmt: skip
+    """Sum, mean or maximum of the rows that each bag names: weight (count, width) gives (bags, width).
+
+    ``input`` (bags, n), or all bags one after another (n,) with ``offsets`` (bags,), where each begins; with
+    ``include_last_offset`` they end with n.  ``per_sample_weights``, of the shape of input, multiply the rows of a sum.
+    Entries equal to ``padding_idx`` do not count.  Of an empty bag everything is 0.
+    """
+    at, rows = as_node(input), as_node(weight)
+    _check_bags(at, rows, offsets, mode, per_sample_weights)
+    found = FUNCTIONS["take"](rows, at, axis=0)
+    if per_sample_weights is not None:
+        found = found * FUNCTIONS["expand_dims"](as_node(per_sample_weights), -1)
+    counts = at >= 0 if padding_idx is None else at != _padding("embedding_bag", padding_idx, rows)
+    found = gnp.where(FUNCTIONS["expand_dims"](counts, -1), found, -np.inf if mode == "max" else 0.0)
+    number = cast(counts, rows.dtype)
+    if offsets is None:
+        total = gnp.max(found, axis=1, initial=-np.inf) if mode == "max" else gnp.sum(found, axis=1)
+        number = gnp.sum(number, axis=1)
+    else:
+        starts = as_node(offsets)[:-1] if include_last_offset else as_node(offsets)
+        bag = gnp.searchsorted(starts, iota(at.shape), side="right") - 1
+        shape = (starts.shape[0], rows.shape[1])
+        begin = full(shape, -np.inf if mode == "max" else 0.0, found.dtype)
+        total = begin.at[bag].max(found) if mode == "max" else begin.at[bag].add(found)
+        number = full(shape[:1], 0.0, rows.dtype).at[bag].add(number)
+    number = FUNCTIONS["expand_dims"](number, -1)
+    if mode == "max":
+        return gnp.where(number > 0, total, 0.0)
+    return total / gnp.maximum(number, 1.0) if mode == "mean" else total
+
+
+def _check_bags(at: Node, rows: Node, offsets: ArrayLike, mode: str, shares: ArrayLike) -> None:
+    if at.dtype.kind not in "iu" or at.ndim != (2 if offsets is None else 1) or rows.ndim != 2:
+        raise ShapeError(
+            f"{here()}: embedding_bag: input is integers (bags, n), or (n,) with offsets (bags,); weight (count, "
+            f"width).\n  operands: {describe(at)}; {describe(rows)}"
+        )
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError(f"{here()}: embedding_bag: mode must be 'sum', 'mean' or 'max', got {mode!r:.40}")
+    if shares is not None and (mode != "sum" or as_node(shares).shape != at.shape):
+        raise ShapeError(
+            f"{here()}: embedding_bag: per_sample_weights must have the shape {at.shape} of input and need mode='sum', "
+            f"got {as_node(shares).shape} and {mode!r}"
+        )
+
+
+def _padding(name: str, padding_idx: Any, rows: Node) -> int:
+    place, count = static_int(padding_idx, "padding_idx"), rows.shape[0]
+    if not -count <= place < count:
+        raise ValueError(f"{here()}: {name}: padding_idx must be one of the {count} rows, got {padding_idx!r}")
+    return place % count
 
 
 @function("nn.one_hot")

@@ -257,9 +257,7 @@ def _instance_norm(x: Node, *, axes: Shape, eps: float) -> Node:
 
 
 @function("nn.local_response_norm")
-def local_response_norm(
-    input: ArrayLike, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-) -> Array:
+def local_response_norm(input: ArrayLike, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Array:
     """x/(k + alpha·mean of x² over ``size`` neighbouring channels)^beta, of (N, C, …) (Krizhevsky et al. 2012).
 
     Channels beyond the first and the last count as zeros; ⌊size/2⌋ of the neighbours stand before.
