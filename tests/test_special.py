@@ -119,6 +119,15 @@ def test_scipys_functions_that_are_no_ufuncs_name_the_one_to_call(call, words):
         gc.grad(call)(np.array([4.0, 2.0]))
 
 
+@pytest.mark.parametrize("name", ["boxcox", "huber", "rel_entr", "binom", "xlogy"])
+def test_truth_and_whole_numbers_beside_a_python_float_are_float64(name):
+    """NumPy's promotion: a float is of another kind than they, and its dtype that of Python."""
+    f = getattr(special, name)
+    for dtype in (bool, np.int8):
+        assert f(np.ones(2, dtype), 0.5).dtype == np.arctan2(np.ones(2, dtype), 0.5).dtype == np.float64
+    assert f(np.ones(2, np.float16), 0.5).dtype == f(np.ones(2, bool), np.ones(2, bool)).dtype == np.float16
+
+
 @pytest.mark.parametrize("name", ["rel_entr", "kl_div", "xlogy", "xlog1py", "huber", "pseudo_huber"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_function_of_narrow_floats_and_python_numbers_stays_narrow(name, dtype):

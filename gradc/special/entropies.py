@@ -12,7 +12,7 @@ from typing import Any
 from gradc.node import FUNCTIONS, OPS, Node, as_node
 from gradc.numpy.public import Array, ArrayLike, function
 from gradc.numpy.reductions import inexact
-from gradc.ops.elementwise import apply, cast
+from gradc.ops.elementwise import apply, cast, loop_dtypes
 
 __all__ = [
     "huber", "kl_div", "loggamma", "ndtri", "pseudo_huber", "rel_entr", "xlog1py",
@@ -26,13 +26,12 @@ def where(mask: Any, x: Any, y: Any) -> Node:
 
 
 def pair(x: ArrayLike, y: ArrayLike) -> tuple[Node, Node]:
-    """Both as floats; a Python number takes the dtype of the other."""
+    """Both in the dtype in which NumPy computes functions of floats; two Python numbers stay what they are."""
     a, b = as_node(x), as_node(y)
-    if a.aval.weak and not b.aval.weak:
-        return cast(a, inexact(b).dtype), inexact(b)
-    if b.aval.weak and not a.aval.weak:
-        return inexact(a), cast(b, inexact(a).dtype)
-    return inexact(a), inexact(b)
+    if a.aval.weak and b.aval.weak:
+        return inexact(a), inexact(b)
+    *_, dtype = loop_dtypes("arctan2", (a.aval, b.aval))
+    return cast(a, dtype), cast(b, dtype)
 
 
 @function("xlog1py", singular="log(1 + y) in x, also at x = 0; 0 in y at x = 0, y = −1")

@@ -202,7 +202,10 @@ def _narrow(f: Any) -> Any:
         kinds = [kind for kind in kinds if kind.kind in "fiub"]
         if not kinds or isinstance(result, Node):
             return result
-        dtype = np.result_type(*(np.sqrt(np.zeros((), kind)).dtype for kind in kinds))
+        numbers = [type(a) for a in flat(args) if type(a) in (int, float)]
+        weak = {kind.kind for kind in kinds} <= set("biu" if float in numbers else "b")
+        known = [np.sqrt(np.zeros((), kind)).dtype for kind in kinds]
+        dtype = np.result_type(*known, *([np.float64] if numbers and weak else []))
         if isinstance(result, tuple):
             return tuple(x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in result)
         return np.asarray(result).astype(dtype)
