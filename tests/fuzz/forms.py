@@ -55,7 +55,7 @@ def function_named(scope: Scope, path: str) -> bool:
     """A call of one function; a list or a tuple that it returns gives one of its elements."""
     text = call(scope, ENTRIES[path])
     if ENTRIES[path].name in ("split", "array_split", "hsplit", "vsplit", "dsplit", "unstack", "meshgrid", "divmod",
-                              "broadcast_arrays", "frexp", "modf", "histogram", "histogram2d",
+                              "broadcast_arrays", "frexp", "modf", "histogram", "histogram2d", "sici", "shichi",
                               "histogramdd"):  # fmt: skip
         text += "[0]"
     if ENTRIES[path].name.startswith("atleast") and ", " in text:
