@@ -15,6 +15,8 @@ import pytest
 import gradc as gc
 import gradc.numpy as gnp
 from gradc.codegen.elementary.stumpff import switch
+from gradc.codegen.gemm.plan import STREAMED_BYTES, _dot_plan
+from gradc.codegen.gemm.problem import Gemm
 from gradc.codegen.ir import Function, Module, const
 from gradc.codegen.memory import load
 from gradc.codegen.target import Target
@@ -27,16 +29,19 @@ from gradc.diff.symbolic import symbolic_pull_back
 from gradc.graph import Graph
 from gradc.interpret import interpret
 from gradc.node import OPS, Node, constant
+from gradc.ops.algorithm import Algorithm
 from gradc.ops.control import item
 from gradc.ops.leaves import iota
 from gradc.ops.record import Kind
 from gradc.ops.rounding import largest_error
+from gradc.optim.clipping import per_example_global_norm_clip, unitwise_norm
 from gradc.passes import LOWERING, PIPELINE, run_passes, simplify
 from gradc.schedule import schedule
 from gradc.schedule.affine import Affine, Var
-from gradc.schedule.factor import Factor
+from gradc.schedule.factor import ALWAYS_ASIDE, MOST_ASIDE, MOST_ROTATED, Factor, matrices_aside
 from gradc.schedule.fuse import Cluster, in_order
 from gradc.schedule.partition import cost
+from gradc.schedule.product import _overlaps, _Strided
 from gradc.schedule.rows import cost_inside
 from gradc.schedule.split import work_seconds
 from gradc.schedule.verify.accesses import Access
@@ -183,3 +188,55 @@ def test_one_lane_is_loaded_without_a_mask():
     load(f, "%p", "float64", 1, const(True, "bool"))
     f.finish()
     assert "load double, ptr %p" in str(module) and "masked" not in str(module)
+
+
+def test_an_operand_whose_elements_are_shown_more_than_once_overlaps():
+    """Sliding windows and repeated axes do; rows that lie apart, and a label of extent one, do not."""
+    sizes: Any = SimpleNamespace(sizes={0: 4, 1: 3, 2: 1})
+
+    def overlaps(strides: dict[int, int], labels: tuple[int, ...]) -> bool:
+        return _overlaps(_Strided(0, 0, strides, "float64"), labels, sizes)
+
+    assert overlaps({0: 1, 1: 1}, (0, 1)) and overlaps({0: 1}, (0, 1)) and overlaps({1: 1}, (0, 1))
+    assert not overlaps({0: 3, 1: 1}, (0, 1)) and not overlaps({0: -3, 1: -1}, (0, 1))
+    assert not overlaps({0: 1}, (0, 2)) and not overlaps({0: 1, 2: 7}, (0,))
+
+
+def test_matrices_are_done_side_by_side_where_that_pays():
+    """Two at least, of few rows: those by rotations of fewer; and, unless they are tiny, half a vector of them."""
+
+    def aside(algorithm: Algorithm, batch: int, n: int) -> int:
+        return matrices_aside(algorithm, batch, [(n, n)], 8)
+
+    assert [aside(Algorithm.CHOLESKY, batch, ALWAYS_ASIDE) for batch in (1, 2, 4)] == [1, 8, 8]
+    assert [aside(Algorithm.CHOLESKY, batch, ALWAYS_ASIDE + 1) for batch in (1, 3, 4, 100)] == [1, 1, 8, 8]
+    assert [aside(Algorithm.CHOLESKY, 8, n) for n in (MOST_ASIDE, MOST_ASIDE + 1)] == [8, 1]
+    assert [aside(Algorithm.EIGH, 8, n) for n in (MOST_ROTATED, MOST_ROTATED + 1)] == [8, 1]
+
+
+def test_inner_products_cost_more_once_their_operands_leave_the_first_cache():
+    """The bound itself is still inside."""
+
+    def per_step(k: int) -> float:
+        plan = _dot_plan(Gemm(4, 64, k, "float64", (k, 1), (1, k), (64, 1)), 8, 32)
+        return plan.cost / (k + 8 * 4)
+
+    plan = _dot_plan(Gemm(4, 64, 64, "float64", (64, 1), (1, 64), (64, 1)), 8, 32)
+    bound = STREAMED_BYTES // 8 // (plan.rows + plan.vectors)
+    assert (plan.rows + plan.vectors) * 8 * bound == STREAMED_BYTES
+    assert per_step(bound + 8) > 1.4 * per_step(bound) > 1.3 * per_step(bound - 8)
+
+
+def test_units_of_a_weight_are_along_its_first_axes():
+    """A column of a matrix, a filter of a kernel (axes in front of the last one); a vector is one unit."""
+    x = np.arange(1.0, 13.0)
+    for shape, axes in (((12,), None), ((1, 12), None), ((3, 4), 0), ((2, 3, 2), 0), ((2, 3, 2, 1), (0, 1, 2))):
+        found = unitwise_norm(x.reshape(shape))
+        np.testing.assert_allclose(found, np.sqrt(np.square(x.reshape(shape)).sum(axes, keepdims=True)), rtol=1e-14)
+
+
+def test_examples_are_counted_where_their_gradient_was_clipped():
+    gradients = np.diag([0.5, 1.0, 2.0, 3.0])
+    total, count = per_example_global_norm_clip([gradients], 1.0)
+    np.testing.assert_allclose(total[0], [0.5, 1.0, 1.0, 1.0])
+    assert count == 2

@@ -78,7 +78,8 @@ class Range:
     def inverse(self) -> Range:
         """1/x, which is 0 only where x is infinite."""
         hazard = max(self.hazard, Hazard.ARITHMETIC) if self.zeros is Zeros.NEVER else Hazard.POLE
-        zeros = Zeros.NEVER if self.hazard <= Hazard.NAN else Zeros.SATURATED
+        never_infinite = self.hazard <= Hazard.NAN or self.size().hi < INF
+        zeros = Zeros.NEVER if never_infinite else Zeros.SATURATED
         if self.lo > 0 or self.hi < 0:
             return Range(1 / self.hi, 1 / self.lo, hazard, zeros)
         return Range(0.0 if self.lo == 0 else -INF, 0.0 if self.hi == 0 else INF, hazard, zeros)

@@ -84,7 +84,7 @@ class Atoms:
         if made_by(node, "where") and (ball := _ball_of(v)) is not None:
             kinked = Kinked(self._around(*ball))
             return self.viewed(kinked, lambda seen: shown_as(seen, node.shape))
-        if range_of(v).zeros is Zeros.NEVER or range_of(v).lo > 0:
+        if range_of(v).zeros is Zeros.NEVER:
             return None
         return Kinked({self._root(v, made_by(node, "sqrt")): 1.0})
 

@@ -122,9 +122,7 @@ CASES: dict[str, Case] = {
     "nadam": _same(lambda o: o.nadam(0.05)),
     "nadamw": _same(lambda o: o.nadamw(0.05, weight_decay=0.1)),
     "amsgrad": _same(lambda o: o.amsgrad(0.05, b2=0.9)),
-    "amsgrad, raw": _same(
-        lambda o: o.amsgrad(0.05, b2=0.9, bias_correction_mu=False, bias_correction_nu=False)
-    ),
+    "amsgrad, raw": _same(lambda o: o.amsgrad(0.05, b2=0.9, bias_correction_mu=False, bias_correction_nu=False)),
     "adamax": _same(lambda o: o.adamax(0.05)),
     "adamaxw": _same(lambda o: o.adamaxw(0.05, weight_decay=0.1)),
     "radam": _same(lambda o: o.radam(0.05)),
@@ -144,7 +142,11 @@ CASES: dict[str, Case] = {
     "adafactor": _same(lambda o: o.adafactor(0.05, min_dim_size_to_factor=3)),
     "adafactor, plain": _same(
         lambda o: o.adafactor(
-            0.05, momentum=0.9, dtype_momentum=np.float64, weight_decay_rate=0.01, multiply_by_parameter_scale=False,
+            0.05,
+            momentum=0.9,
+            dtype_momentum=np.float64,
+            weight_decay_rate=0.01,
+            multiply_by_parameter_scale=False,
             clipping_threshold=None,
         )
     ),
@@ -156,6 +158,33 @@ CASES: dict[str, Case] = {
     "lbfgs": Case(
         lambda o: o.lbfgs(0.05, 4, False, linesearch=False), optax=lambda o: o.lbfgs(0.05, 4, False, linesearch=None)
     ),
+    # -- what stands beside a root: with its usual size it is lost in rounding
+    "adagrad, large eps": _same(lambda o: o.adagrad(0.2, eps=0.3)),
+    "adadelta, large eps": _same(lambda o: o.adadelta(1.0, 0.8, 0.02)),
+    "nadam, large eps": _same(lambda o: o.nadam(0.05, 0.8, 0.95, 0.2, 0.01)),
+    "amsgrad, large eps": _same(lambda o: o.amsgrad(0.05, 0.8, 0.95, 0.2, 0.03)),
+    "adamax, large eps": _same(lambda o: o.adamax(0.05, 0.8, 0.9, 0.2)),
+    "radam, large eps": _same(lambda o: o.radam(0.05, 0.8, 0.95, 0.2, 0.03)),
+    "adabelief, large eps": _same(lambda o: o.adabelief(0.05, 0.8, 0.95, 0.2, 0.03)),
+    "yogi, large eps": _same(lambda o: o.yogi(0.05, 0.8, 0.95, 0.2)),
+    "adan, large eps": _same(lambda o: o.adan(0.05, 0.9, 0.8, 0.95, 0.2, 0.03)),
+    "novograd, large eps": _same(lambda o: o.novograd(0.05, 0.8, 0.5, 0.2, 0.03, 0.1)),
+    "lamb, large eps": _same(lambda o: o.lamb(0.02, 0.8, 0.95, 0.2, 0.03)),
+    "lars, large eps": _same(lambda o: o.lars(0.5, 0.1, trust_coefficient=0.1, eps=0.2)),
+    "sm3, large eps": _same(
+        lambda o: o.partition(
+            {"one": o.chain(o.scale_by_sm3(0.8, 0.9, 0.2), o.scale(-0.1)), "two": o.sgd(0.1)}, NO_SCALAR
+        )
+    ),
+    "prodigy, large eps": Case(
+        lambda o: o.prodigy(1.0, (0.8, 0.95), eps=0.2, estim_lr0=0.1, weight_decay=0.1),
+        optax=lambda o: o.contrib.prodigy(1.0, (0.8, 0.95), eps=0.2, estim_lr0=0.1, weight_decay=0.1),
+    ),
+    "dadapt_adamw, large eps": Case(
+        lambda o: o.dadapt_adamw(1.0, (0.8, 0.95), eps=0.2, estim_lr0=0.1, weight_decay=0.1),
+        optax=lambda o: o.contrib.dadapt_adamw(1.0, (0.8, 0.95), eps=0.2, estim_lr0=0.1, weight_decay=0.1),
+    ),
+    "muon, large eps": Case(lambda o: o.muon(0.05, eps=0.2), optax=lambda o: o.contrib.muon(0.05, eps=0.2)),
     # -- optax.contrib
     "differentially_private_aggregate": Case(
         lambda o: o.chain(o.stateless(_of_examples), o.differentially_private_aggregate(0.7, 0.3, 5), o.sgd(0.1)),
@@ -249,7 +278,8 @@ CASES: dict[str, Case] = {
     "selective_transform": _same(lambda o: o.selective_transform(o.adamw(0.05), freeze_mask=MASK)),
     "apply_every": _same(lambda o: o.chain(o.sgd(0.05, 0.9), o.apply_every(4))),
     "MultiSteps": Case(
-        lambda o: o.MultiSteps(o.adam(0.1), 4), optax=lambda o: o.MultiSteps(o.adam(0.1), 4).gradient_transformation(),
+        lambda o: o.MultiSteps(o.adam(0.1), 4),
+        optax=lambda o: o.MultiSteps(o.adam(0.1), 4).gradient_transformation(),
         rtol=SINGLE,  # it accumulates in float32
     ),
     "MultiSteps, sums": Case(
