@@ -115,6 +115,29 @@ def test_the_update_of(name: str, golden: Any) -> None:
     golden(f"step_{name}.txt", the_step(str(gc.explain(step, params, optimizer.init(params)))) + "\n")
 
 
+#: optimizers that look at all parameters as one vector
+OF_VECTORS = {
+    "newton": "newton(damping=0.01)",
+    "newton_plain": "newton(lr, linesearch=False)",
+    "gauss_newton": "gauss_newton()",
+    "levenberg_marquardt": "levenberg_marquardt()",
+    "bfgs": "bfgs()",
+    "lbfgs_zoom": 'lbfgs(memory_size=1, linesearch="zoom")',
+}
+
+
+def misfit(w: Any, X: Any, y: Any) -> Any:
+    return X @ w - y
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_the_update_of_a_vector_by(name: str, golden: Any) -> None:
+    optimizer, w = eval(OF_VECTORS[name], NAMES), np.ones(3)
+    step = gc.train_step(optim.sum_of_squares(misfit), optimizer)
+    text = str(gc.explain(step, w, optimizer.init(w), np.ones((5, 3)), np.ones(5)))
+    golden(f"step_{name}.txt", the_step(text) + "\n")
+
+
 class Read(Evaluator):
     """Values of formulas, and of norms and products over all parameters, where there is one."""
 
@@ -238,6 +261,8 @@ def test_a_step_that_returns_parameters_alone_is_explained() -> None:
     step = gc.train_step(half_square, optimizer)
     assert "∂W" in str(gc.explain(lambda params: step(params, state)[0], params))
     assert "∂w" in str(gc.explain(lambda w: w - 0.1 * gc.grad(lambda w: np.sum(w**2))(w), np.ones(3)))
+    stateful = gc.train_step(lambda w, s: (np.sum(w**2) * s, s + 1), optim.sgd(0.5), has_state=True)
+    assert "w ← w − ηg" in str(gc.explain(stateful, np.ones(3), ((),), np.ones(())))
     with_aux = gc.train_step(lambda w: (np.sum(w**2), w), optim.sgd(0.5), has_aux=True)
     assert "w ← w − ηg" in str(gc.explain(with_aux, np.ones(3), ((),)))
 

@@ -33,9 +33,11 @@ from gradc.machines.options import Options, OwnMemory
 from gradc.machines.table import machine_for
 from gradc.node import Node, as_node, describe, here
 from gradc.ops.control import own_size
+from gradc.ops.elementwise import cast
 from gradc.passes import cse
 from gradc.process import load_module
 from gradc.trace import argument_names, aval_of, called, function_name, open_traces, run, trace
+from gradc.tree import ravel
 
 if TYPE_CHECKING:
     from gradc.api.executable import Executable
@@ -508,8 +510,11 @@ class Step:
     def __call__(self, params: Any, state: Any, *batch: Any) -> Any:
         value, grads = self.value_and_gradient(state, params, batch)
         loss = value[0] if self.has_more else value
-        value_fn, grad_fn = functools.partial(self.loss_at, batch), functools.partial(self.gradient_at, batch)
-        more = {"value": loss, "grad": grads, "value_fn": value_fn, "grad_fn": grad_fn}
+        elsewhere: dict[str, Callable[..., Any]] = {
+            "value_fn": self.loss_at, "grad_fn": self.gradient_at, "hessian_fn": self.hessian_at,
+            "residual_fn": self.residuals_at, "line_search": self.line_search,
+        }  # fmt: skip
+        more = {"value": loss, "grad": grads} | {k: functools.partial(f, batch) for k, f in elsewhere.items()}
         more |= {"scaled": True} if self.scaled else {}
         from gradc.optim.rules import updated
         from gradc.optim.transforms import apply_updates
@@ -541,7 +546,7 @@ class Step:
     @property
     def alone(self) -> Callable[..., Any]:
         """The loss by itself, under the names of its own signature."""
-        if not self.has_aux:
+        if not self.has_more:
             return self.loss
 
         @functools.wraps(self.loss)
@@ -558,6 +563,48 @@ class Step:
     def gradient_at(self, batch: tuple[Any, ...], params: Any) -> Any:
         """The gradient at other parameters on the same batch, for optimizers that ask for ``grad_fn``."""
         return self.value_of(params, *batch)[1]
+
+    def hessian_at(self, batch: tuple[Any, ...], params: Any) -> Any:
+        """The Hessian at other parameters, over all of them as one vector, for who asks for ``hessian_fn``."""
+        from gradc.api.jacobian import hessian
+
+        vector, back = ravel(params)
+        return hessian(lambda x: self.loss_at(batch, back(x)))(vector)
+
+    def residuals_at(self, batch: tuple[Any, ...], params: Any) -> tuple[Any, Any]:
+        """The residuals of a sum of squares at other parameters, and their Jacobian, for ``residual_fn``."""
+        from gradc.api.jacobian import jacobian
+
+        residuals = getattr(self.loss, "residuals", None)
+        if residuals is None:
+            raise TypeError(
+                f"{here()}: {self.__name__}: Gauss–Newton steps read residuals: the loss is "
+                "gc.optim.sum_of_squares(residuals)"
+            )
+        vector, back = ravel(params)
+
+        def flat(x: Any) -> Any:
+            return ravel(residuals(back(x), *batch))[0]
+
+        return flat(vector), jacobian(flat)(vector)
+
+    def line_search(
+        self, batch: tuple[Any, ...], params: Any, value: Any, grads: Any, direction: Any, first: Any, curvature: float
+    ) -> Any:
+        """How far to go along a direction by the strong Wolfe conditions, 0 where they are not met."""
+        from gradc.solve.line_search import strong_wolfe
+
+        x, back = ravel(params)
+
+        def value_and_gradient(x: Any) -> tuple[Any, Any]:
+            at = back(x)
+            value, gradient = self.value_of(at, *batch)
+            return (value[0] if self.has_more else value), ravel(gradient)[0]
+
+        one = cast(as_node(first), x.dtype)
+        found = strong_wolfe(value_and_gradient, x, value, ravel(grads)[0], ravel(direction)[0], one, curvature)
+        return found.size * found.done
+
 
 
 def _same_kind(title: str, before: Any, after: Any) -> Any:

@@ -12,6 +12,7 @@ from gradc.containers import flatten
 from gradc.diff.derived import derived_of
 from gradc.explain import Question, traced
 from gradc.node import here
+from gradc.trace import trace
 
 if TYPE_CHECKING:
     from gradc.api.explanation import Explanation
@@ -93,7 +94,9 @@ def explained_step(step: Step, *args: Any) -> Explanation:
     loss = next((t.of for t in targets if isinstance(t, Derivative) and t.of is not None), Ident("L"))
     parts = [part for line in found.lines for part in (line.target, line.layout) if part is not None]
     taken = {name for part in parts for name in names_in(part)}
-    updates, legend = explained_steps(step.optimizer, params, state, ordered, loss, taken)
+    residuals = getattr(step.loss, "residuals", None)
+    count = 0 if residuals is None else sum(y.aval.size for y in trace(residuals, params, *batch).outputs)
+    updates, legend = explained_steps(step.optimizer, params, state, ordered, loss, taken, count)
     return replace(found, updates=updates, legend=(*found.legend, *legend))
 
 

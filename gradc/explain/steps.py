@@ -84,22 +84,25 @@ class Place:
 
 
 def explained_steps(
-    optimizer: Optimizer, params: Any, state: Any, names: Sequence[str], loss: Layout, taken: set[Ident]
-) -> tuple[tuple[Update, ...], tuple[tuple[Layout, str | Layout], ...]]:
+    optimizer: Optimizer, params: Any, state: Any, names: Sequence[str], loss: Layout, taken: set[Ident],
+    residuals: int = 0,
+) -> tuple[tuple[Update, ...], tuple[tuple[Layout, str | Layout], ...]]:  # fmt: skip
     """The updates of a step, and what their letters stand for.
 
     ``names`` are those of the parameters, in order; ``loss`` is what the loss is called; idents in ``taken`` mean
-    something else already.
+    something else already; ``residuals`` is the number of those that a sum of squares has.
     """
-    return Steps(optimizer, params, state, names, loss, taken).explained()
+    return Steps(optimizer, params, state, names, loss, taken, residuals).explained()
 
 
 class Steps:
     """One update, traced, and the lines of each parameter."""
 
     def __init__(
-        self, optimizer: Optimizer, params: Any, state: Any, names: Sequence[str], loss: Layout, taken: set[Ident]
-    ):
+        self, optimizer: Optimizer, params: Any, state: Any, names: Sequence[str], loss: Layout, taken: set[Ident],
+        residuals: int = 0,
+    ):  # fmt: skip
+        self.residuals = residuals
         self.optimizer, self.names, self.loss, self.taken = optimizer, list(names), loss, taken
         leaves, paths, structure = flatten(params)
         self.avals = [aval_of(x) for x in leaves]
@@ -137,7 +140,10 @@ class Steps:
             self.found = iter(found)
             held = [t - 1 if i in self.counts else s for i, s in enumerate(state)]
             p, g = self.structure.unflatten(params), self.structure.unflatten(grads)
-            extra = {"value": value, "grad": g, "value_fn": self._loss_at, "grad_fn": self._gradient_at}
+            extra = {
+                "value": value, "grad": g, "value_fn": self._loss_at, "grad_fn": self._gradient_at,
+                "hessian_fn": self._hessian_at, "residual_fn": self._residuals_at, "line_search": self._line_search,
+            } | ({"scaled": True} if hasattr(self.optimizer.update, "differentiated") else {})  # fmt: skip
             token = reading.set(self.reader)
             try:
                 updates, after = updated(self.optimizer, g, self.nesting.unflatten(held), p, extra)
@@ -159,6 +165,21 @@ class Steps:
     def _gradient_at(self, params: Any) -> Any:
         places = leaves_of(params)[0]
         return self.structure.unflatten(self._leaf("gradient at", places, a) for a in self.avals)
+
+    def _hessian_at(self, params: Any) -> Node:
+        size = sum(a.size for a in self.avals)
+        return self._leaf("hessian at", leaves_of(params)[0], Aval((size, size), np.dtype(np.float64)))
+
+    def _residuals_at(self, params: Any) -> tuple[Node, Node]:
+        places, size = leaves_of(params)[0], sum(a.size for a in self.avals)
+        return (
+            self._leaf("residuals at", places, Aval((self.residuals,), np.dtype(np.float64))),
+            self._leaf("residual slopes at", places, Aval((self.residuals, size), np.dtype(np.float64))),
+        )
+
+    def _line_search(self, params: Any, value: Any, grads: Any, direction: Any, first: Any, curvature: float) -> Node:
+        """How far a line search goes: a leaf that says along what."""
+        return self._leaf("step along", leaves_of(direction)[0], Aval((), np.dtype(np.float64)))
 
     def _leaf(self, name: str, places: Sequence[Any], aval: Aval) -> Node:
         known = next(self.found, None)
@@ -236,7 +257,11 @@ class Lines:
                 continue
             mine = place.owner in (None, me)
             name = OWN_NAMES.get(place.name, place.name)
-            symbol = self._leaf(node, LETTERS.get(name, name) if mine else f"{name}_{steps.names[place.owner or 0]}")
+            old = Ident(steps.letter.name, "old")
+            free = mine and place.name == "p_old" and not steps.letter.below and old not in self.used
+            ident = old if free else None
+            wish = LETTERS.get(name, name) if mine else f"{name}_{steps.names[place.owner or 0]}"
+            symbol = self._leaf(node, wish, ident)
             if place.owner is not None and mine:
                 self.owned.append(symbol)
             if mine and node.dtype.kind != "u" and _bare(steps.new_state[i]) is not node:
@@ -473,6 +498,14 @@ def _joint_layout(x: Layout, alone: bool) -> Layout:
             return replace(x, name="L")
         case "gradient at":
             return replace(x, name="∇L")
+        case "hessian at":
+            return replace(x, name="∇²L")
+        case "residuals at":
+            return replace(x, name="r")
+        case "residual slopes at":
+            return replace(x, name="∂r/∂θ")
+        case "step along":
+            return replace(x, name="line_search")
         case "finite":
             return replace(x, options=() if alone else ("for all θ",))
         case _:

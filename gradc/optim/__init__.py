@@ -32,6 +32,7 @@ from gradc.optim import (
     quasi_newton,
     rules,
     schedules,
+    second_order,
     transforms,
     wrappers,
 )
@@ -48,6 +49,7 @@ from gradc.optim.projections import *
 from gradc.optim.quasi_newton import *
 from gradc.optim.rules import *
 from gradc.optim.schedules import *
+from gradc.optim.second_order import *
 from gradc.optim.transforms import *
 from gradc.optim.wrappers import *
 
@@ -65,5 +67,6 @@ __all__ += projections.__all__
 __all__ += quasi_newton.__all__
 __all__ += rules.__all__
 __all__ += schedules.__all__
+__all__ += second_order.__all__
 __all__ += transforms.__all__
 __all__ += wrappers.__all__

@@ -14,7 +14,7 @@ import numpy as np
 import gradc.numpy as gnp
 from gradc.containers import leaves_of, tree_map
 from gradc.node import here
-from gradc.optim.rules import Optimizer, Scalar, Tree, copied, dot, filled, global_norm, number, rule, select
+from gradc.optim.rules import Optimizer, Scalar, Tree, copied, dot, filled, global_norm, number, rule, select, times
 from gradc.optim.transforms import chain, scale, scale_by_learning_rate
 
 
@@ -27,7 +27,8 @@ class LbfgsState(NamedTuple):
     rho: Any  #: 1/⟨y, d⟩ of each, 0 where there is none yet
 
 
-def _like(value: float, params: Tree) -> Tree:
+def like_parameters(value: float, params: Tree) -> Tree:
+    """A tree like ``params`` of one value."""
     leaves, structure = leaves_of(params)
     return structure.of_arrays.unflatten(filled(p, value) for p in leaves)
 
@@ -39,7 +40,7 @@ def _copies(params: Tree) -> Tree:
 
 def _rows(size: int, params: Tree) -> Tree:
     """``size`` rows of zeros for each parameter."""
-    return tree_map(lambda z: gnp.zeros((size, *gnp.shape(z)), gnp.result_type(z)), _like(0.0, params))
+    return tree_map(lambda z: gnp.zeros((size, *gnp.shape(z)), gnp.result_type(z)), like_parameters(0.0, params))
 
 
 def _numbers(shape: tuple[int, ...], value: float, params: Tree) -> Any:
@@ -58,7 +59,7 @@ def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> Op
     """
     _refuse_memory(memory_size)
     rows = partial(_rows, memory_size)
-    start = {"p_old": partial(_like, 0.0), "g_old": partial(_like, 0.0), "d": rows, "y": rows,
+    start = {"p_old": partial(like_parameters, 0.0), "g_old": partial(like_parameters, 0.0), "d": rows, "y": rows,
              "rho": partial(_numbers, (memory_size,), 0.0)}  # fmt: skip
     return rule(
         _lbfgs, LbfgsState, whole=True, start=start, wants=("params",), scaled=scale_init_precond, m=memory_size
@@ -119,7 +120,7 @@ def lbfgs(
     learning_rate: Scalar | None = None,
     memory_size: int = 10,
     scale_init_precond: bool = True,
-    linesearch: bool = True,
+    linesearch: bool | str = True,
     slope_rtol: Scalar = 1e-4,
     curv_rtol: Scalar = 0.9,
     approx_dec_rtol: Scalar = 1e-6,
@@ -134,6 +135,11 @@ def lbfgs(
     stands in the compiled step.  Wants ``value``, which gc.train_step gives.  ``learning_rate``: how far a first trial
     goes, by default 1.
 
+    With ``linesearch="zoom"`` each call is one whole step: a line search within it finds one that meets the strong
+    conditions of Wolfe, with at most ``curv_rtol`` of the slope left (Nocedal & Wright 2006, algorithms 7.5, 3.5 and
+    3.6); ``learning_rate``, by default 1, is tried first, and where no step is found, none is taken.  Wants
+    ``line_search``, too.  ``slope_rtol`` and ``approx_dec_rtol`` have no part in it.
+
     Without ``linesearch`` this is optax's with ``linesearch=None``: every step is taken, times ``learning_rate``.
     """
     _refuse_memory(memory_size)
@@ -141,9 +147,21 @@ def lbfgs(
         base = scale(-1.0) if learning_rate is None else scale_by_learning_rate(learning_rate)
         return chain(scale_by_lbfgs(memory_size, scale_init_precond), base)
     rows = partial(_rows, memory_size)
+    if linesearch == "zoom":
+        if callable(curv_rtol) or not 0 < curv_rtol < 1:
+            raise ValueError(f"{here()}: curv_rtol is a number between 0 and 1, got {curv_rtol!r:.60}")
+        begin = {"p_old": partial(like_parameters, 0.0), "g_old": partial(like_parameters, 0.0), "d": rows, "y": rows,
+                 "rho": partial(_numbers, (memory_size,), 0.0)}  # fmt: skip
+        return rule(
+            partial(_zoomed, memory_size, scale_init_precond, curv_rtol), LbfgsState, whole=True, start=begin,
+            wants=("params", "value", "line_search"), first=1.0 if learning_rate is None else learning_rate,
+        )  # fmt: skip
+    if linesearch is not True:
+        raise ValueError(f"{here()}: linesearch is True, False or 'zoom', got {linesearch!r:.60}")
     start = {
-        "p_old": _copies, "g_old": partial(_like, 0.0), "d": rows, "y": rows,
-        "rho": partial(_numbers, (memory_size,), 0.0), "u": partial(_like, 0.0), "step": partial(_numbers, (), 0.0),
+        "p_old": _copies, "g_old": partial(like_parameters, 0.0), "d": rows, "y": rows,
+        "rho": partial(_numbers, (memory_size,), 0.0), "u": partial(like_parameters, 0.0),
+        "step": partial(_numbers, (), 0.0),
         "low": partial(_numbers, (), 0.0), "high": partial(_numbers, (), np.inf), "f": partial(_numbers, (), 0.0),
         "slope": partial(_numbers, (), 0.0),
     }  # fmt: skip
@@ -152,6 +170,18 @@ def lbfgs(
         scaled=scale_init_precond, first=1.0 if learning_rate is None else learning_rate, c1=slope_rtol, c2=curv_rtol,
         c3=approx_dec_rtol,
     )  # fmt: skip
+
+
+def _zoomed(
+    m: int, scaled: bool, curvature: float, g: Tree, p: Tree, s: LbfgsState, first: Any, value: Any, line_search: Any
+) -> tuple[Tree, LbfgsState]:
+    way, change = tree_map(lambda a, b: a - b, p, s.p_old), tree_map(lambda a, b: a - b, g, s.g_old)
+    begins = s.t == 1
+    known = remembered(s, g, p, ~gnp.asarray(begins) & (dot(way, change) > 0))
+    scale = initial_scale(_row(known.d, m - 1), _row(known.y, m - 1), g, begins) if scaled else 1.0
+    d = tree_map(lambda x: -x, inverse_hessian_times(g, known, scale, m))
+    alpha = number(line_search(p, value, g, d, first, curvature))
+    return times(d, alpha), known._replace(p_old=p, g_old=g)
 
 
 class TrialState(NamedTuple):

@@ -1,0 +1,233 @@
+"""Steps from second derivatives: Newton, Gauss–Newton, Levenberg–Marquardt, and BFGS.
+
+Each call of ``update`` is one whole step.  What a step asks of the loss elsewhere than at the parameters it is given by
+`gc.train_step`, as keywords of ``update``: ``value_fn(params)``, the loss; ``hessian_fn(params)``, its Hessian over all
+parameters as one vector; ``residual_fn(params)``, the residuals of a `sum_of_squares` and their Jacobian;
+``line_search(params, value, grads, direction, first, curvature)``, how far to go along a direction.  All of them are
+compiled into the step.  Vectors have the order of ``gc.tree.ravel``.  Letters: g gradient, p parameter, H Hessian, B
+its inverse, J Jacobian of the residuals r, d direction.  Start reading at `newton`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import gradc.numpy as gnp
+from gradc import tree as trees
+from gradc.containers import leaves_of, tree_map
+from gradc.node import here
+from gradc.optim.quasi_newton import like_parameters
+from gradc.optim.rules import EmptyState, Optimizer, Scalar, Tree, number, rule, select, times
+
+#: an eigenvalue of a Hessian counts as at least this part of the largest one
+LEAST_CURVATURE = 1e-12
+#: a line search leaves at most this part of the slope
+CURVATURE = 0.9
+
+
+# -- Newton ------------------------------------------------------------------------------------------------------------
+
+
+def newton(learning_rate: Scalar = 1.0, damping: Scalar = 0.0, linesearch: bool = True) -> Optimizer:
+    """Newton's method: p ← p − η·H⁻¹g, for few parameters and full batches (Nocedal & Wright 2006, §3.4).
+
+    Of each eigenvalue of the Hessian its size is taken, plus ``damping``: so the step leads downhill where the loss is
+    not convex, too, and away from saddles (Dauphin et al. 2014).  With ``linesearch`` η satisfies the strong conditions
+    of Wolfe, 1 is tried first, and where no step does, none is taken; else η is ``learning_rate``.  Memory and time are
+    those of the eigenvalues of a matrix of all parameters.
+    """
+    wants = ("params", "hessian_fn") + (("value", "line_search") if linesearch else ())
+    step = _newton_searched if linesearch else _newton
+    numbers: dict[str, Any] = {"damping": damping} | ({} if linesearch else {"learning_rate": learning_rate})
+    return rule(step, EmptyState, whole=True, wants=wants, **numbers)
+
+
+def _downhill(g: Tree, H: Any, damping: Any) -> Tree:
+    """−|H|⁻¹g."""
+    vector, back = trees.ravel(g)
+    sizes, v = gnp.linalg.eigh(H)
+    sizes = gnp.abs(sizes)
+    bend = gnp.maximum(sizes, LEAST_CURVATURE * gnp.max(sizes)) + damping
+    return back(-(v @ ((v.T @ vector) / bend)))
+
+
+def _newton(
+    g: Tree, p: Tree, s: EmptyState, damping: Any, learning_rate: Any, hessian_fn: Any
+) -> tuple[Tree, EmptyState]:
+    H = hessian_fn(p)
+    return times(_downhill(g, H, damping), learning_rate), s
+
+
+def _newton_searched(
+    g: Tree, p: Tree, s: EmptyState, damping: Any, hessian_fn: Any, value: Any, line_search: Any
+) -> tuple[Tree, EmptyState]:
+    H = hessian_fn(p)
+    d = _downhill(g, H, damping)
+    alpha = number(line_search(p, value, g, d, 1.0, CURVATURE))
+    return times(d, alpha), s
+
+
+# -- sums of squares ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SumOfSquares:
+    """The loss that `sum_of_squares` makes."""
+
+    residuals: Callable[..., Any]
+
+    def __call__(self, params: Tree, *batch: Any) -> Any:
+        return 0.5 * sum(gnp.sum(gnp.square(r)) for r in leaves_of(self.residuals(params, *batch))[0])
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """Whose signature it has."""
+        return self.residuals
+
+    @property
+    def __name__(self) -> str:
+        return f"{getattr(self.residuals, '__name__', 'residuals')}_squared"
+
+
+def sum_of_squares(residuals: Callable[..., Any]) -> SumOfSquares:
+    """The loss ½‖r‖² of ``residuals(params, *batch)``, an array or a tree of arrays.
+
+    `gauss_newton` and `levenberg_marquardt` read the residuals and their Jacobian off it.
+    """
+    if not callable(residuals):
+        raise TypeError(f"{here()}: sum_of_squares takes a function of the parameters, got {residuals!r:.60}")
+    return SumOfSquares(residuals)
+
+
+def gauss_newton(learning_rate: Scalar = 1.0, damping: Scalar = 0.0, linesearch: bool = True) -> Optimizer:
+    """Gauss–Newton steps for `sum_of_squares`: p ← p − η·(JᵀJ + damping·I)⁻¹Jᵀr (Nocedal & Wright 2006, §10.3).
+
+    η as in `newton`.  Where JᵀJ + damping·I is singular the step is not finite: more residuals, or damping, help.
+    """
+    wants = ("params", "residual_fn") + (("value", "line_search") if linesearch else ())
+    step = _gauss_newton_searched if linesearch else _gauss_newton
+    numbers: dict[str, Any] = {"damping": damping} | ({} if linesearch else {"learning_rate": learning_rate})
+    return rule(step, EmptyState, whole=True, wants=wants, **numbers)
+
+
+def _normal(g: Tree, r: Any, J: Any, damping: Any) -> Tree:
+    """−(JᵀJ + damping·I)⁻¹Jᵀr."""
+    d = gnp.linalg.solve(J.T @ J + damping * gnp.eye(J.shape[1], dtype=J.dtype), J.T @ r)
+    return trees.ravel(g)[1](-d)
+
+
+def _gauss_newton(
+    g: Tree, p: Tree, s: EmptyState, damping: Any, learning_rate: Any, residual_fn: Any
+) -> tuple[Tree, EmptyState]:
+    r, J = residual_fn(p)
+    return times(_normal(g, r, J, damping), learning_rate), s
+
+
+def _gauss_newton_searched(
+    g: Tree, p: Tree, s: EmptyState, damping: Any, residual_fn: Any, value: Any, line_search: Any
+) -> tuple[Tree, EmptyState]:
+    r, J = residual_fn(p)
+    d = _normal(g, r, J, damping)
+    alpha = number(line_search(p, value, g, d, 1.0, CURVATURE))
+    return times(d, alpha), s
+
+
+class MarquardtState(NamedTuple):
+    t: Any  #: steps tried
+    mu: Any  #: the damping of the next step
+    nu: Any  #: what it grows by if that fails
+
+
+def levenberg_marquardt(tau: Scalar = 1e-3) -> Optimizer:
+    """Gauss–Newton steps for `sum_of_squares` with the damping of Marquardt (1963), controlled as by Nielsen (1999).
+
+    d = −(JᵀJ + μI)⁻¹Jᵀr; the gain ρ = (F(p) − F(p + d))/(½dᵀ(μd − Jᵀr)) decides: above 0 the step is taken, and
+    μ ← μ·max(⅓, 1 − (2ρ − 1)³), ν ← 2; else μ ← μν, ν ← 2ν, and the parameters stay.  The first μ is ``tau`` times the
+    largest element of the diagonal of JᵀJ.  (Madsen, Nielsen & Tingleff 2004, algorithm 3.16.)
+    """
+    return rule(
+        _marquardt, MarquardtState, whole=True, start={"mu": _nought, "nu": _two},
+        wants=("params", "value", "value_fn", "residual_fn"), tau=tau,
+    )  # fmt: skip
+
+
+def _nought(params: Tree) -> Any:
+    return np.zeros(())
+
+
+def _two(params: Tree) -> Any:
+    return np.full((), 2.0)
+
+
+def _marquardt(
+    g: Tree, p: Tree, s: MarquardtState, tau: Any, value: Any, value_fn: Any, residual_fn: Any
+) -> tuple[Tree, MarquardtState]:
+    r, J = residual_fn(p)
+    A, b = J.T @ J, J.T @ r
+    mu = gnp.where(s.t == 1, tau * gnp.max(gnp.diagonal(A)), s.mu)
+    d = -gnp.linalg.solve(A + mu * gnp.eye(J.shape[1], dtype=J.dtype), b)
+    u = trees.ravel(g)[1](d)
+    fell = value - value_fn(tree_map(lambda p, u: p + u, p, u))
+    gain = fell / (0.5 * d @ (mu * d - b))
+    taken = gain > 0
+    factor = gnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
+    after = s._replace(mu=gnp.where(taken, mu * factor, mu * s.nu), nu=gnp.where(taken, 2.0, 2 * s.nu))
+    return select(taken, u, tree_map(gnp.zeros_like, u)), after
+
+
+# -- quasi-Newton ------------------------------------------------------------------------------------------------------
+
+
+class BfgsState(NamedTuple):
+    t: Any  #: steps taken
+    p_old: Tree  #: the last parameters
+    g_old: Tree  #: the last gradients
+    B: Any  #: the inverse of the Hessian, as far as it is known, over all parameters as one vector
+
+
+def bfgs(scale_init_precond: bool = True) -> Optimizer:
+    """BFGS with a line search within each step (Nocedal & Wright 2006, algorithm 6.1), for full batches.
+
+    B ← (I − ρsyᵀ)B(I − ρysᵀ) + ρssᵀ with the last step s, the change y of the gradient over it, and ρ = 1/sᵀy, where
+    that is positive; B begins as I, and with ``scale_init_precond`` as sᵀy/yᵀy·I before its first update, (6.20).
+    Steps along −Bg satisfy the strong conditions of Wolfe; where none does, no step is taken and B begins anew.
+    """
+    start = {"p_old": partial(like_parameters, 0.0), "g_old": partial(like_parameters, 0.0), "B": _unit}
+    return rule(
+        _bfgs, BfgsState, whole=True, start=start, wants=("params", "value", "line_search"), scaled=scale_init_precond
+    )
+
+
+def _unit(params: Tree) -> Any:
+    vector = trees.ravel(like_parameters(0.0, params))[0]
+    return np.eye(gnp.shape(vector)[0], dtype=gnp.result_type(vector))
+
+
+def _bfgs(
+    g: Tree, p: Tree, s: BfgsState, scaled: bool, value: Any, line_search: Any
+) -> tuple[Tree, BfgsState]:
+    vector, back = trees.ravel(g)
+    way = trees.ravel(p)[0] - trees.ravel(s.p_old)[0]
+    y = vector - trees.ravel(s.g_old)[0]
+    unit = gnp.eye(vector.shape[0], dtype=vector.dtype)
+    bend, moved = way @ y, (s.t > 1) & gnp.any(way != 0)
+    convex = moved & (bend > 0)
+    B = s.B
+    if scaled:
+        begins = convex & gnp.all(B == unit)
+        B = gnp.where(begins, bend / gnp.where(begins, y @ y, 1.0), 1.0) * B
+    rho = 1 / gnp.where(convex, bend, 1.0)
+    left = unit - rho * gnp.outer(way, y)
+    B = gnp.where(convex, left @ B @ left.T + rho * gnp.outer(way, way), B)
+    B = gnp.where((s.t > 1) & ~moved, unit, B)
+    d = back(-(B @ vector))
+    alpha = number(line_search(p, value, g, d, 1.0, CURVATURE))
+    return times(d, alpha), BfgsState(s.t, p, g, B)
+
+
+__all__ = ["bfgs", "gauss_newton", "levenberg_marquardt", "newton", "sum_of_squares"]

@@ -1,0 +1,226 @@
+"""Newton, Gauss–Newton, Levenberg–Marquardt, BFGS and L-BFGS with a line search inside, held against their formulas.
+
+Formulas are written here in plain NumPy on derivatives that are written out by hand.  Line searches are held against
+what they promise, the strong conditions of Wolfe at each step, and directions against what the way walked so far says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradc as gc
+from gradc import optim
+
+STEPS = 50
+TIMES = np.linspace(0.0, 2.0, 12)
+SEEN = 1.5 * np.exp(-0.8 * TIMES) + 0.05 * np.cos(9 * TIMES)
+START = {"a": np.array([1.3, -0.6]), "b": np.array(0.1)}
+
+
+def vector(p: Any) -> Any:
+    return np.concatenate([p["a"], [p["b"]]])
+
+
+def residuals(p: Any) -> Any:
+    times, seen = TIMES.astype(p["b"].dtype), SEEN.astype(p["b"].dtype)
+    return p["a"][0] * np.exp(p["a"][1] * times) + p["b"] - seen
+
+
+def by_hand(x: Any) -> tuple[Any, Any, Any]:
+    """Residuals, their Jacobian, and the Hessian of half the sum of their squares."""
+    e = np.exp(x[1] * TIMES)
+    r = x[0] * e + x[2] - SEEN
+    J = np.stack([e, x[0] * TIMES * e, np.ones_like(e)], axis=1)
+    H = J.T @ J
+    H[0, 1] += r @ (TIMES * e)
+    H[1, 0] += r @ (TIMES * e)
+    H[1, 1] += r @ (x[0] * TIMES**2 * e)
+    return r, J, H
+
+
+loss = optim.sum_of_squares(residuals)
+
+
+def walk(optimizer: Any, steps: int, f: Callable[..., Any] = loss, start: Any = START) -> tuple[list[Any], Any]:
+    """The points of a walk, and the last state."""
+    step = gc.train_step(f, optimizer)
+    p, state, points = start, optimizer.init(start), [start]
+    for _ in range(steps):
+        p, state, _ = step(p, state)
+        points.append(gc.tree.map(np.copy, p))
+    return points, state
+
+
+def stepped(direction: Callable[[Any], Any], steps: int) -> list[Any]:
+    x = [vector(START)]
+    for _ in range(steps):
+        x.append(x[-1] + direction(x[-1]))
+    return x
+
+
+def newton(x: Any, damping: float) -> Any:
+    r, J, H = by_hand(x)
+    sizes, v = np.linalg.eigh(H)
+    return -v @ ((v.T @ (J.T @ r)) / (np.abs(sizes) + damping))
+
+
+def gauss_newton(x: Any, damping: float) -> Any:
+    r, J, _ = by_hand(x)
+    return -np.linalg.solve(J.T @ J + damping * np.eye(3), J.T @ r)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "direction"),
+    [
+        (optim.newton(linesearch=False), lambda x: newton(x, 0.0)),
+        (optim.newton(0.5, damping=0.3, linesearch=False), lambda x: 0.5 * newton(x, 0.3)),
+        (optim.gauss_newton(linesearch=False), lambda x: gauss_newton(x, 0.0)),
+        (optim.gauss_newton(0.25, damping=0.1, linesearch=False), lambda x: 0.25 * gauss_newton(x, 0.1)),
+    ],
+    ids=["newton", "damped newton", "gauss newton", "damped gauss newton"],
+)
+def test_steps_are_those_of_the_formula(optimizer: Any, direction: Any) -> None:
+    points, _ = walk(optimizer, STEPS)
+    np.testing.assert_allclose([vector(p) for p in points], stepped(direction, STEPS), rtol=1e-9)
+
+
+def test_marquardt_walks_as_nielsen_says() -> None:
+    """Up to where losses differ by rounding alone, which then decides."""
+    x, mu, nu, expected, known = vector(START), 0.0, 2.0, [], []
+    for t in range(STEPS):
+        r, J, _ = by_hand(x)
+        A, b = J.T @ J, J.T @ r
+        mu = 1e-3 * A.diagonal().max() if t == 0 else mu
+        d = -np.linalg.solve(A + mu * np.eye(3), b)
+        after = by_hand(x + d)[0]
+        fell = 0.5 * r @ r - 0.5 * after @ after
+        if abs(fell) < 1e-10 * (r @ r):
+            break
+        gain = fell / (0.5 * d @ (mu * d - b))
+        x, mu, nu = (x + d, mu * max(1 / 3, 1 - (2 * gain - 1) ** 3), 2.0) if gain > 0 else (x, mu * nu, 2 * nu)
+        expected.append(x)
+        known.append(mu)
+    assert len(expected) >= 5
+    points, _ = walk(optim.levenberg_marquardt(), STEPS)
+    found = [vector(p) for p in points[1:]]
+    np.testing.assert_allclose(found[: len(expected)], expected, rtol=1e-9)
+    r, J, _ = by_hand(found[-1])
+    assert np.abs(J.T @ r).max() < 1e-7
+
+
+def valley(p: Any) -> Any:
+    return 100 * (p[1] - p[0] ** 2) ** 2 + (1 - p[0]) ** 2
+
+
+def valley_slope(x: Any) -> Any:
+    return np.array([-400 * x[0] * (x[1] - x[0] ** 2) - 2 * (1 - x[0]), 200 * (x[1] - x[0] ** 2)])
+
+
+def wolfe(points: list[Any], first: int = 0) -> None:
+    """Both strong conditions hold at each step, up to where values differ by rounding alone."""
+    for x, after in zip(points[first:], points[first + 1 :], strict=False):
+        s, fell = after - x, valley(x) - valley(after)
+        slope, left = valley_slope(x) @ s, valley_slope(after) @ s
+        if valley(x) < 1e-12:
+            return
+        assert fell >= -1e-4 * slope - 1e-14 * valley(x)
+        assert abs(left) <= 0.9 * abs(slope) * (1 + 1e-9)
+
+
+def same_way(step: Any, direction: Any) -> None:
+    np.testing.assert_allclose(step / np.linalg.norm(step), direction / np.linalg.norm(direction), atol=1e-6)
+
+
+def test_bfgs_goes_along_what_it_knows_and_keeps_the_conditions_of_wolfe() -> None:
+    points, _ = walk(optim.bfgs(), STEPS, valley, np.array([-1.2, 1.0]))
+    wolfe(points)
+    B = np.eye(2)
+    for k in range(20):
+        g = valley_slope(points[k])
+        if k:
+            s, y = points[k] - points[k - 1], g - valley_slope(points[k - 1])
+            assert s @ y > 0
+            B = B * (s @ y / (y @ y)) if k == 1 else B
+            left = np.eye(2) - np.outer(s, y) / (s @ y)
+            B = left @ B @ left.T + np.outer(s, s) / (s @ y)
+        same_way(points[k + 1] - points[k], -B @ g)
+    np.testing.assert_allclose(points[-1], 1.0, rtol=1e-8)
+
+
+def test_lbfgs_zooms_in_each_step() -> None:
+    m = 3
+    points, _ = walk(optim.lbfgs(memory_size=m, linesearch="zoom"), STEPS, valley, np.array([-1.2, 1.0]))
+    wolfe(points)
+    for k in range(20):
+        q = g = valley_slope(points[k])
+        pairs = [(points[i + 1] - points[i], valley_slope(points[i + 1]) - valley_slope(points[i]))
+                 for i in range(max(0, k - m), k)]  # fmt: skip
+        parts = []
+        for s, y in reversed(pairs):
+            parts.append(s @ q / (s @ y))
+            q = q - parts[-1] * y
+        if pairs:
+            s, y = pairs[-1]
+            q = q * (s @ y) / (y @ y)
+        for (s, y), part in zip(pairs, reversed(parts), strict=True):
+            q = q + (part - y @ q / (s @ y)) * s
+        same_way(points[k + 1] - points[k], -q)
+        assert g @ q > 0
+    np.testing.assert_allclose(points[-1], 1.0, rtol=1e-6)
+
+
+def test_newton_with_a_line_search_leaves_a_saddle_and_reaches_the_minimum() -> None:
+    points, _ = walk(optim.newton(), STEPS, valley, np.array([-1.2, 1.0]))
+    wolfe(points)
+    np.testing.assert_allclose(points[-1], 1.0, rtol=1e-12)
+
+    def saddle(p: Any) -> Any:
+        return np.sum(p["x"] ** 2) + 0.25 * p["y"] ** 4 - 0.5 * p["y"] ** 2
+
+    start = {"x": np.ones((2, 2)), "y": np.array(0.01)}
+    points, _ = walk(optim.newton(), 20, saddle, start)
+    np.testing.assert_allclose(points[-1]["y"], 1.0, rtol=1e-12)
+    np.testing.assert_allclose(points[-1]["x"], 0.0, atol=1e-12)
+
+
+MADE = {
+    "newton": optim.newton(), "newton without search": optim.newton(0.5, 0.1, linesearch=False), "bfgs": optim.bfgs(),
+    "lbfgs": optim.lbfgs(memory_size=2, linesearch="zoom"), "gauss newton": optim.gauss_newton(damping=0.01),
+    "levenberg marquardt": optim.levenberg_marquardt(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_compiled_steps_are_those_of_the_interpreter_and_keep_dtypes(name: str) -> None:
+    optimizer = MADE[name]
+    step = gc.train_step(loss, optimizer, donate=False)
+    p, state = START, optimizer.init(START)
+    for _ in range(3):
+        here = gc.trace(step.function, p, state).evaluate(*gc.tree.leaves((p, state)))
+        p, state, value = step(p, state)
+        for a, b in zip(gc.tree.leaves((p, state, value)), here, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    narrow = gc.tree.map(np.float32, START)
+    before = optimizer.init(narrow)
+    after, then, _ = step(narrow, before)
+    kinds = [x.dtype for x in gc.tree.leaves((after, then))]
+    assert kinds == [np.asarray(x).dtype for x in gc.tree.leaves((narrow, before))]
+    assert all(np.isfinite(x).all() for x in gc.tree.leaves(after))
+
+
+def test_what_cannot_be_is_refused() -> None:
+    p = np.ones(2)
+    with pytest.raises(TypeError, match=r"the loss is gc\.optim\.sum_of_squares\(residuals\)"):
+        gc.train_step(valley, optim.gauss_newton())(p, optim.EmptyState())
+    with pytest.raises(ValueError, match="newton searched needs hessian_fn"):
+        optim.newton().update(p, optim.EmptyState(), p)
+    with pytest.raises(TypeError, match="sum_of_squares takes a function of the parameters, got 3"):
+        optim.sum_of_squares(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="linesearch is True, False or 'zoom', got 'backtracking'"):
+        optim.lbfgs(linesearch="backtracking")
+    with pytest.raises(ValueError, match="curv_rtol is a number between 0 and 1, got 1"):
+        optim.lbfgs(linesearch="zoom", curv_rtol=1.5)
