@@ -6,8 +6,9 @@ arrays whose names are small letters.  No package but NumPy is needed.  Start re
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -251,6 +252,17 @@ def names_in(text: str, arrays: Mapping[str, Array] = ARRAYS) -> list[str]:
     """The arrays that a program reads, in the order of ``arrays``."""
     words = set(re.findall(r"(?<![\w.'])[A-Za-z]\w*", text)) - {"lambda"}
     return [name for name in arrays if name in words and not (name in "st" and "lambda" in text)]
+
+
+@functools.cache
+def _code(text: str) -> Any:
+    return compile(text, text, "eval")
+
+
+def program(text: str, space: Any, arrays: Mapping[str, Array] = ARRAYS) -> Callable[..., Any]:
+    """A program over the functions of ``space``, as a function of those of ``arrays`` that it reads."""
+    names = names_in(text, arrays)
+    return lambda *values: eval(_code(text), {"F": space, **dict(zip(names, values, strict=True))})
 
 
 def differentiated(names: list[str]) -> list[str]:

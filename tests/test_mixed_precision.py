@@ -235,3 +235,16 @@ def test_mixup_refuses_what_has_no_mean():
     ):
         with pytest.raises(error, match=text):
             nn.mixup(np.ones((2, 3)), target, alpha, key=key)
+
+
+def test_a_models_own_state_flows_beside_the_scale():
+    def loss(w: Any, seen: Any, x: Any) -> Any:
+        y = x @ w
+        return np.mean(y), 0.5 * seen + 0.5 * np.mean(y)
+
+    optimizer = gc.mixed_precision("float16", scale=256.0)(optim.sgd(0.1))
+    step = gc.train_step(loss, optimizer, has_state=True)
+    w = np.ones(2, "f4")
+    w, state, seen, value = step(w, optimizer.init(w), np.zeros((), "f4"), np.ones((4, 2), "f4"))
+    assert (value, seen, state.good_steps) == (2, 1, 1) and seen.dtype == np.float32
+    np.testing.assert_allclose(w, 0.9, rtol=2.0**-11)

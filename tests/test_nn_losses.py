@@ -17,6 +17,7 @@ import gradc as gc
 from gradc import nn
 from gradc.errors import DTypeError, ShapeError
 from tests.namespace_harness import leaf, same, traced
+from tests.nn_cases import ACTIVATIONS, ARRAYS, CTC, LOSSES, names_in, program
 
 RNG = np.random.default_rng(5)
 X, Z = 2 * RNG.standard_normal((3, 4)), 2 * RNG.standard_normal((3, 4))
@@ -339,3 +340,24 @@ def test_bad_arguments_are_named_with_line_and_remedy(program, error, text):
     with pytest.raises(error, match=text) as caught:
         program(leaf(X, "z"))
     assert f"{__file__}:{program.__code__.co_firstlineno}" in str(caught.value)
+
+
+# -- narrow floats -----------------------------------------------------------------------------------------------------
+
+NARROW = {"bfloat16": gc.numpy.bfloat16, "float16": np.float16}
+
+
+@pytest.mark.parametrize("dtype", NARROW.values(), ids=NARROW)
+def test_of_narrow_floats_all_is_computed_in_float32_and_rounded_once(dtype):
+    texts = (*ACTIVATIONS, *LOSSES, *CTC)
+    programs = {text: ([ARRAYS[n] for n in names_in(text)], program(text, nn)) for text in texts}
+    programs |= {name: (list(arrays), f) for name, (f, arrays, _) in FORMULAS.items() if f.__name__ in nn.__all__}
+    for text, (arrays, f) in programs.items():
+        if "log_softmax" in text or "** 2" in text:
+            continue  # not one function of the namespace
+        floats = [np.asarray(a).dtype == np.float64 for a in arrays]
+        given = [a.astype(dtype) if is_float else a for a, is_float in zip(arrays, floats, strict=True)]
+        wide = [g.astype(np.float32) if is_float else g for g, is_float in zip(given, floats, strict=True)]
+        found = np.asarray(f(*given))
+        assert found.dtype == dtype, text
+        np.testing.assert_array_equal(found, np.asarray(f(*wide)).astype(dtype), err_msg=text)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import gradc as gc
-from tests.nn_cases import ARRAYS, CASES, CTC, differentiated, names_in, weights
+from tests.nn_cases import ARRAYS, CASES, CTC, differentiated, names_in, program, weights
 from tests.torch_vectors import FILE
 
 EXPECTED = json.loads(FILE.read_text())
@@ -27,20 +27,9 @@ COARSE = {
 }
 
 
-@functools.cache
-def _code(text: str) -> Any:
-    return compile(text, text, "eval")
-
-
-def _program(text: str) -> Callable[..., Any]:
-    """The program as a function of the arrays that it reads."""
-    names = names_in(text)
-    return lambda *arrays: eval(_code(text), {"F": gc.nn, **dict(zip(names, arrays, strict=True))})
-
-
 def _results(text: str) -> Callable[..., dict[str, Any]]:
     """Value, gradient of a weighted sum of it, and gradient of a weighted sum of that gradient."""
-    f, names = _program(text), names_in(text)
+    f, names = program(text, gc.nn), names_in(text)
     free = tuple(names.index(name) for name in differentiated(names))
 
     def weighed(parts: Any, which: int) -> Any:
@@ -103,7 +92,7 @@ def test_interpreted(text):
 
 @pytest.mark.parametrize("text", _cases(8))
 def test_under_vmap_and_in_a_scan(text):
-    f, names = _program(text), names_in(text)
+    f, names = program(text, gc.nn), names_in(text)
     free = differentiated(names)
     rows = {name: np.stack([ARRAYS[name], 0.75 * ARRAYS[name]]) for name in free}
 
@@ -125,7 +114,7 @@ def test_under_vmap_and_in_a_scan(text):
 
 @pytest.mark.parametrize("text", [p for p in _cases(16) if CASES[p.values[0]] == 2 or p.values[0] in CTC])
 def test_all_derivations_agree(text):
-    f, names = _program(text), names_in(text)
+    f, names = program(text, gc.nn), names_in(text)
     fixed = {name: ARRAYS[name] for name in names if name not in differentiated(names)}
 
     def total(**free: Any) -> Any:

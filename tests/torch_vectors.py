@@ -17,12 +17,12 @@ FILE = Path(__file__).with_name("torch_nn.json")
 def _made(text: str, order: int) -> dict[str, Any]:
     """The value, the gradient of a weighted sum of it, and the gradient of a weighted sum of that gradient."""
     import torch
-    from nn_cases import ARRAYS, differentiated, names_in, weights  # type: ignore[import-not-found]
+    from nn_cases import ARRAYS, differentiated, names_in, program, weights  # type: ignore[import-not-found]
 
     names = names_in(text)
     arrays = {name: torch.tensor(ARRAYS[name]) for name in names}
     free = [arrays[name].requires_grad_() for name in differentiated(names)]
-    value = eval(text, {"F": torch.nn.functional, **arrays})
+    value = program(text, torch.nn.functional)(*arrays.values())
 
     def told(tensors: Any) -> list[Any]:
         return [t.detach().numpy(force=True).tolist() for t in tensors]

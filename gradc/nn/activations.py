@@ -53,13 +53,13 @@ def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> A
     return gnp.where(x <= min_val, min_val, gnp.where(x >= max_val, max_val, x))
 
 
-@function("nn.hardsigmoid", singular="0 at a bound")
+@function("nn.hardsigmoid", singular="0 at a bound", wide=True)
 def hardsigmoid(input: ArrayLike) -> Array:
     """relu6(x + 3)/6."""
     return relu6(_lifted(input) + 3.0) / 6.0
 
 
-@function("nn.hardswish", singular="the slope outside at a bound")
+@function("nn.hardswish", singular="the slope outside at a bound", wide=True)
 def hardswish(input: ArrayLike) -> Array:
     """x·relu6(x + 3)/6 (Howard et al. 2019)."""
     x = _lifted(input)
@@ -123,7 +123,7 @@ def _elu(x: Node, alpha: Node) -> Node:
     return gnp.where(x > 0, x, alpha * gnp.expm1(below))
 
 
-@function("nn.celu")
+@function("nn.celu", wide=True)
 def celu(input: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
     """max(x, 0) + min(0, α(e^(x/α) − 1)) (Barron 2017)."""
     x = _lifted(input)
@@ -131,7 +131,7 @@ def celu(input: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
     return gnp.where(x > 0, x, alpha * gnp.expm1(below / alpha))
 
 
-@function("nn.selu")
+@function("nn.selu", wide=True)
 def selu(input: ArrayLike) -> Array:
     """Scaled elu with the self-normalising constants of Klambauer et al. 2017."""
     return 1.0507009873554805 * _elu(_lifted(input), as_node(1.6732632423543772))
@@ -155,7 +155,7 @@ def tanh(input: ArrayLike) -> Array:
     return apply(OPS["tanh"], _lifted(input))
 
 
-@function("nn.softplus")
+@function("nn.softplus", wide=True)
 def softplus(input: ArrayLike, beta: ArrayLike = 1.0, threshold: ArrayLike = None) -> Array:
     """log(1 + e^(βx))/β, and x itself where βx > ``threshold``.
 
@@ -170,7 +170,7 @@ def softplus(input: ArrayLike, beta: ArrayLike = 1.0, threshold: ArrayLike = Non
     return y if threshold is None else gnp.where(x * beta > threshold, x, y)
 
 
-@function("nn.softsign")
+@function("nn.softsign", wide=True)
 def softsign(input: ArrayLike) -> Array:
     """x/(1 + |x|)."""
     x = _lifted(input)
@@ -192,14 +192,14 @@ def hardshrink(input: ArrayLike, lambd: ArrayLike = 0.5) -> Array:
     return gnp.where(abs(x) <= width, 0.0, x)
 
 
-@function("nn.softshrink", singular="0 at a bound")
+@function("nn.softshrink", singular="0 at a bound", wide=True)
 def softshrink(input: ArrayLike, lambd: ArrayLike = 0.5) -> Array:
     """x − lambd where x > ``lambd``, x + lambd where x < −``lambd``, else 0: the proximal step of lambd·|x|."""
     x, width = _lifted(input), _width("softshrink", lambd)
     return gnp.where(abs(x) <= width, 0.0, x - width * gnp.sign(x))
 
 
-@function("nn.tanhshrink")
+@function("nn.tanhshrink", wide=True)
 def tanhshrink(input: ArrayLike) -> Array:
     """x − tanh x."""
     x = _lifted(input)

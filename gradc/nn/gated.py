@@ -19,25 +19,25 @@ from gradc.numpy.reductions import inexact, reduced
 __all__ = ["geglu", "glu", "maxout", "reglu", "swiglu"]
 
 
-@function("nn.glu")
+@function("nn.glu", wide=True)
 def glu(input: ArrayLike, dim: int = -1) -> Array:
     """a·sigmoid(b) of the halves (a, b) of the input along ``dim`` (Dauphin et al. 2017)."""
     return _gated("glu", input, dim, FUNCTIONS["nn.sigmoid"])
 
 
-@function("nn.reglu", singular="0 where the gate is 0")
+@function("nn.reglu", singular="0 where the gate is 0", wide=True)
 def reglu(input: ArrayLike, dim: int = -1) -> Array:
     """a·relu(b) of the halves (a, b) of the input along ``dim`` (Shazeer 2020)."""
     return _gated("reglu", input, dim, FUNCTIONS["nn.relu"])
 
 
-@function("nn.geglu")
+@function("nn.geglu", wide=True)
 def geglu(input: ArrayLike, dim: int = -1, approximate: str = "none") -> Array:
     """a·gelu(b) of the halves (a, b) of the input along ``dim`` (Shazeer 2020); ``approximate`` as in `gelu`."""
     return _gated("geglu", input, dim, lambda b: FUNCTIONS["nn.gelu"](b, approximate))
 
 
-@function("nn.swiglu")
+@function("nn.swiglu", wide=True)
 def swiglu(input: ArrayLike, dim: int = -1) -> Array:
     """a·silu(b) of the halves (a, b) of the input along ``dim`` (Shazeer 2020)."""
     return _gated("swiglu", input, dim, FUNCTIONS["nn.silu"])

@@ -228,7 +228,7 @@ def _logistic_loss(z: Node, y: Node, positive: Node, *weight: Node, reduction: s
     return reduced_loss(_times(loss, weight), reduction)
 
 
-@function("nn.kl_div")
+@function("nn.kl_div", wide=True)
 def kl_div(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", log_target: Any = False) -> Array:
     """The terms y·(log y − input) of the divergence, for log-probabilities; "batchmean" divides by the first extent."""
     x, y = pair("kl_div", input, target)
@@ -246,7 +246,7 @@ def _kl_div(x: Node, y: Node, *, reduction: str, log_target: bool) -> Node:
     return reduced_loss(apply(OPS["xlogy"], y, y) - y * x, reduction)
 
 
-@function("nn.poisson_nll_loss")
+@function("nn.poisson_nll_loss", wide=True)
 def poisson_nll_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -269,7 +269,7 @@ def poisson_nll_loss(
     return reduced_loss(loss, reduction)
 
 
-@function("nn.gaussian_nll_loss", singular="that at eps where the variance is smaller")
+@function("nn.gaussian_nll_loss", singular="that at eps where the variance is smaller", wide=True)
 def gaussian_nll_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -302,7 +302,7 @@ def gaussian_nll_loss(
 # -- distances --------------------------------------------------------------------------------------------------------
 
 
-@function("nn.mse_loss")
+@function("nn.mse_loss", wide=True)
 def mse_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", weight: ArrayLike = None) -> Array:
     """(input − target)²; with ``weight`` of the same shape "mean" is Σ w·l/Σ w."""
     x, y = pair("mse_loss", input, target)
@@ -316,7 +316,7 @@ def _mse_loss(x: Node, y: Node, *, reduction: str) -> Node:
     return reduced_loss(apply(OPS["square"], x - y), reduction)
 
 
-@function("nn.l1_loss", singular="0 where prediction and target are equal")
+@function("nn.l1_loss", singular="0 where prediction and target are equal", wide=True)
 def l1_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", weight: ArrayLike = None) -> Array:
     """|input − target|; with ``weight`` of the same shape "mean" is Σ w·l/Σ w."""
     x, y = pair("l1_loss", input, target)
@@ -330,7 +330,7 @@ def _l1_loss(x: Node, y: Node, *, reduction: str) -> Node:
     return reduced_loss(abs(x - y), reduction)
 
 
-@function("nn.huber_loss")
+@function("nn.huber_loss", wide=True)
 def huber_loss(
     input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", delta: float = 1.0, weight: ArrayLike = None
 ) -> Array:
@@ -353,7 +353,7 @@ def _huber_loss(x: Node, y: Node, *, reduction: str, delta: float) -> Node:
     return reduced_loss(gnp.where(size <= delta, 0.5 * d * d, delta * (size - 0.5 * delta)), reduction)
 
 
-@function("nn.smooth_l1_loss")
+@function("nn.smooth_l1_loss", wide=True)
 def smooth_l1_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", beta: float = 1.0) -> Array:
     """`huber_loss` divided by ``beta``; |input − target| for beta = 0 (Girshick 2015)."""
     x, y = pair("smooth_l1_loss", input, target)
@@ -382,7 +382,7 @@ def _log_cosh_loss(x: Node, y: Node, *, reduction: str) -> Node:
     return reduced_loss(gnp.where(size < 1, small, large), reduction)
 
 
-@function("nn.quantile_loss", singular="that of a prediction too large where prediction and target are equal")
+@function("nn.quantile_loss", singular="that of a prediction too large where both are equal", wide=True)
 def quantile_loss(input: ArrayLike, target: ArrayLike, q: ArrayLike = 0.5, *, reduction: str = "mean") -> Array:
     """The pinball loss max(q·d, (q − 1)·d), d = target − input: least at the q-quantile (Koenker & Bassett 1978).
 

@@ -25,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@function("nn.hinge_loss", singular="0 at the margin")
+@function("nn.hinge_loss", singular="0 at the margin", wide=True)
 def hinge_loss(
     input: ArrayLike, target: ArrayLike, *, margin: ArrayLike = 1.0, squared: bool = False, reduction: str = "mean"
 ) -> Array:
@@ -38,14 +38,14 @@ def hinge_loss(
     return reduced_loss(apply(OPS["square"], loss) if squared else loss, reduction)
 
 
-@function("nn.soft_margin_loss")
+@function("nn.soft_margin_loss", wide=True)
 def soft_margin_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean") -> Array:
     """log(1 + exp(−target·input)) for targets −1 and 1, without overflow."""
     x, _ = pair("soft_margin_loss", input, target)
     return reduced_loss(apply(OPS["softplus"], -(signs("soft_margin_loss", target) * x)), reduction)
 
 
-@function("nn.hinge_embedding_loss", singular="0 at the margin")
+@function("nn.hinge_embedding_loss", singular="0 at the margin", wide=True)
 def hinge_embedding_loss(
     input: ArrayLike, target: ArrayLike, *, margin: ArrayLike = 1.0, reduction: str = "mean"
 ) -> Array:
@@ -55,7 +55,7 @@ def hinge_embedding_loss(
     return reduced_loss(gnp.where(y == 1, x, apply(OPS["relu"], margin - x)), reduction)
 
 
-@function("nn.margin_ranking_loss", singular="the slope inside at the margin")
+@function("nn.margin_ranking_loss", singular="the slope inside at the margin", wide=True)
 def margin_ranking_loss(
     input1: ArrayLike, input2: ArrayLike, target: ArrayLike, *, margin: ArrayLike = 0.0, reduction: str = "mean"
 ) -> Array:
@@ -67,7 +67,7 @@ def margin_ranking_loss(
     return reduced_loss(above_zero(margin - y * (one - two)), reduction)
 
 
-@function("nn.multi_margin_loss", singular="0 at the margin")
+@function("nn.multi_margin_loss", singular="0 at the margin", wide=True)
 def multi_margin_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -95,7 +95,7 @@ def multi_margin_loss(
     return reduced_loss(loss, reduction)
 
 
-@function("nn.multilabel_margin_loss", singular="0 at the margin")
+@function("nn.multilabel_margin_loss", singular="0 at the margin", wide=True)
 def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean") -> Array:
     """Σ_{i, j} max(0, 1 − x[jᵗʰ label] + x[i])/C over the labels of an example and the classes i that are none of them.
 
@@ -113,7 +113,7 @@ def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, *, reduction: st
     return reduced_loss(gnp.sum(terms, axis=(-2, -1)) / float(count), reduction)
 
 
-@function("nn.multilabel_soft_margin_loss")
+@function("nn.multilabel_soft_margin_loss", wide=True)
 def multilabel_soft_margin_loss(
     input: ArrayLike, target: ArrayLike, weight: ArrayLike = None, *, reduction: str = "mean"
 ) -> Array:

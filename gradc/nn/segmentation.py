@@ -20,7 +20,7 @@ from gradc.random.arguments import known_number
 __all__ = ["dice_loss", "focal_loss", "sigmoid_focal_loss"]
 
 
-@function("nn.sigmoid_focal_loss")
+@function("nn.sigmoid_focal_loss", wide=True)
 def sigmoid_focal_loss(
     inputs: ArrayLike, targets: ArrayLike, alpha: float = 0.25, gamma: float = 2.0, reduction: str = "none"
 ) -> Array:
@@ -41,7 +41,7 @@ def sigmoid_focal_loss(
     return reduced_loss(loss, reduction)
 
 
-@function("nn.focal_loss")
+@function("nn.focal_loss", wide=True)
 def focal_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -87,7 +87,7 @@ def _check_gamma(name: str, gamma: Any) -> None:
         raise ValueError(f"{here()}: {name}: gamma must be at least 0, got {known}")
 
 
-@function("nn.dice_loss")
+@function("nn.dice_loss", wide=True)
 def dice_loss(
     input: ArrayLike,
     target: ArrayLike,

@@ -28,7 +28,7 @@ __all__ = ["causal_lm_loss", "ctc_loss"]
 _INT = np.dtype(np.int64)
 
 
-@function("nn.ctc_loss", singular="0 where no alignment fits")
+@function("nn.ctc_loss", singular="0 where no alignment fits", wide=True)
 def ctc_loss(
     log_probs: ArrayLike,
     targets: ArrayLike,
@@ -190,7 +190,7 @@ def _log_of_sum(*terms: Node) -> Node:
 # -- next tokens -------------------------------------------------------------------------------------------------------
 
 
-@function("nn.causal_lm_loss")
+@function("nn.causal_lm_loss", wide=True)
 def causal_lm_loss(
     logits: ArrayLike,
     tokens: ArrayLike,

@@ -24,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@function("nn.cosine_similarity")
+@function("nn.cosine_similarity", wide=True)
 def cosine_similarity(x1: ArrayLike, x2: ArrayLike, dim: int = 1, eps: float = 1e-8) -> Array:
     """x₁·x₂/(max(‖x₁‖, eps)·max(‖x₂‖, eps)) along ``dim`` of the broadcast operands."""
     one, two = gnp.broadcast_arrays(inexact(as_node(x1)), inexact(as_node(x2)))
@@ -33,7 +33,7 @@ def cosine_similarity(x1: ArrayLike, x2: ArrayLike, dim: int = 1, eps: float = 1
     return gnp.sum((one / sizes[0]) * (two / sizes[1]), axis=axis)
 
 
-@function("nn.pairwise_distance")
+@function("nn.pairwise_distance", wide=True)
 def pairwise_distance(x1: ArrayLike, x2: ArrayLike, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Array:
     """‖x₁ − x₂ + eps‖ₚ along the last axis of the broadcast operands."""
     one, two = inexact(as_node(x1)), inexact(as_node(x2))
@@ -42,7 +42,7 @@ def pairwise_distance(x1: ArrayLike, x2: ArrayLike, p: float = 2.0, eps: float =
     return gnp.linalg.vector_norm(one - two + eps, axis=-1, ord=p, keepdims=bool(keepdim))
 
 
-@function("nn.pdist")
+@function("nn.pdist", wide=True)
 def pdist(input: ArrayLike, p: float = 2.0) -> Array:
     """‖xᵢ − xⱼ‖ₚ for all i < j of the rows of input (N, d): N(N − 1)/2 numbers, row by row as in SciPy."""
     x = inexact(as_node(input))
@@ -53,7 +53,7 @@ def pdist(input: ArrayLike, p: float = 2.0) -> Array:
     return gnp.linalg.vector_norm(difference, axis=-1, ord=p)
 
 
-@function("nn.cosine_embedding_loss", singular="the slope inside at the margin")
+@function("nn.cosine_embedding_loss", singular="the slope inside at the margin", wide=True)
 def cosine_embedding_loss(
     input1: ArrayLike, input2: ArrayLike, target: ArrayLike, *, margin: ArrayLike = 0.0, reduction: str = "mean"
 ) -> Array:
@@ -72,7 +72,7 @@ def cosine_embedding_loss(
     return reduced_loss(gnp.where(y == 1, 1.0 - cosine, above_zero(cosine - margin)), reduction)
 
 
-@function("nn.triplet_margin_loss", singular="the slope inside at the margin")
+@function("nn.triplet_margin_loss", singular="the slope inside at the margin", wide=True)
 def triplet_margin_loss(
     anchor: ArrayLike,
     positive: ArrayLike,
@@ -95,7 +95,7 @@ def triplet_margin_loss(
     return _triplet("triplet_margin_loss", anchor, positive, negative, distance, margin, swap, reduction)
 
 
-@function("nn.triplet_margin_with_distance_loss", singular="the slope inside at the margin")
+@function("nn.triplet_margin_with_distance_loss", singular="the slope inside at the margin", wide=True)
 def triplet_margin_with_distance_loss(
     anchor: ArrayLike,
     positive: ArrayLike,
@@ -133,7 +133,7 @@ def _triplet(
     return reduced_loss(above_zero(as_node(distance(a, p) - far + margin)), reduction)
 
 
-@function("nn.info_nce_loss")
+@function("nn.info_nce_loss", wide=True)
 def info_nce_loss(
     query: ArrayLike,
     positive: ArrayLike,

@@ -19,7 +19,7 @@ import numpy as np
 from gradc.aval import FLOAT32, NARROW, computed_in, promoted
 from gradc.errors import TraceError
 from gradc.interpret import interpret
-from gradc.node import FUNCTIONS, Label, Node, here
+from gradc.node import FUNCTIONS, Label, Node, as_node, here
 from gradc.numpy.concrete import known
 from gradc.ops.arguments import refuse_unless_harmless
 from gradc.ops.elementwise import cast as as_dtype
@@ -38,23 +38,24 @@ Axes: TypeAlias = Any
 CONVENTIONS: dict[str, str] = {}
 
 
-def function(*names: str, singular: str = "") -> Callable[[F], F]:
+def function(*names: str, singular: str = "", wide: bool = False) -> Callable[[F], F]:
     """Enter a function over Nodes in `FUNCTIONS` under NumPy's ``names`` and return its public form.
 
-    ``singular`` says what its derivative is at singular points, as `Op.singular` does of an op.
+    ``singular`` says what its derivative is at singular points, as `Op.singular` does of an op.  ``wide``: of narrow
+    floats it is computed in float32 and rounded once, as a `composite` is.
     """
     if singular:
         CONVENTIONS[names[0]] = singular
 
     def decorate(traced: F) -> F:
-        entry = _entry(traced, names[0])
+        entry = _entry(traced, names[0], wide)
         FUNCTIONS.update(dict.fromkeys(names, entry))
         return public(entry)
 
     return decorate
 
 
-def _entry(traced: F, name: str) -> F:
+def _entry(traced: F, name: str, wide: bool) -> F:
     """``traced``, telling in gradc's words when an argument of the NumPy function is not supported."""
     code = traced.__code__
     accepted = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
@@ -67,9 +68,24 @@ def _entry(traced: F, name: str) -> F:
             args = args[:most]
         for key in kwargs.keys() - accepted:
             refuse_unless_harmless(name, key, kwargs.pop(key), accepted)
-        return traced(*args, **kwargs)
+        return _rounded_once(traced, args, kwargs) if wide else traced(*args, **kwargs)
 
     return cast(F, entry)
+
+
+def _rounded_once(traced: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What ``traced`` makes of arrays among its arguments, narrow floats as float32, in the dtype that they meet in."""
+    arrays = [as_node(x) for x in (*args, *kwargs.values()) if isinstance(x, (Node, np.ndarray, np.generic))]
+    if not any(x.dtype in NARROW for x in arrays):
+        return traced(*args, **kwargs)
+    joint = promoted(*[x.dtype for x in arrays if x.aval.is_float and not x.aval.weak])
+
+    def widened(x: Any) -> Any:
+        is_narrow = isinstance(x, (Node, np.ndarray, np.generic)) and as_node(x).dtype in NARROW
+        return as_dtype(as_node(x), FLOAT32) if is_narrow else x
+
+    result = traced(*map(widened, args), **{name: widened(x) for name, x in kwargs.items()})
+    return as_dtype(result, joint) if result.dtype == computed_in(joint) else result
 
 
 @functools.cache
