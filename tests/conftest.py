@@ -27,8 +27,6 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.costs import Costs
-
 GOLDEN = Path(__file__).parent / "golden"
 
 # Deterministic on purpose: a red run is red for whoever repeats it. Randomness belongs to the nightly run.
@@ -52,6 +50,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if (listed := config.getoption("--costs")) is not None:
+        from tests.costs import Costs
+
         config.pluginmanager.register(Costs(listed), "costs")
     if not config.getoption("--hypothesis-profile", default=None):
         hypothesis.settings.load_profile("nightly" if config.getoption("--nightly") else "ci")

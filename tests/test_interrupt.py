@@ -197,6 +197,7 @@ STAGES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 MOST = 2**26
 
 
+@pytest.mark.sampled(2, each=("how",))
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("how", LONG)
 def test_work_that_takes_long_looks_often_and_ends_soon(how: str, threads: int) -> None:
@@ -209,6 +210,7 @@ def test_work_that_takes_long_looks_often_and_ends_soon(how: str, threads: int) 
     assert not any(np.any(x) for x in args[:1])
 
 
+@pytest.mark.sampled(2, each=("how",))
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("how", STAGES)
 def test_work_in_stages_looks_often_in_each_and_ends_soon(how: str, threads: int) -> None:
