@@ -225,6 +225,7 @@ def test_superpose_and_fold_add_where_pieces_overlap() -> None:
 # -- reductions --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64", "uint8", "bool"])
 @pytest.mark.parametrize("name", ["sum", "prod", "max", "min", "any", "all"])
 def test_reductions_over_every_choice_of_axes(name: str, dtype: str) -> None:

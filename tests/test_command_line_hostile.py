@@ -27,6 +27,7 @@ def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["json", "random", "struct", "copy"])
 def test_a_file_named_like_a_library_shadows_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.py").write_text("def f(x=1.0): return x * 2\n")

@@ -87,6 +87,7 @@ def integers(node: Node) -> Any:
     return RNG.integers(-4, 5, node.shape).astype(node.dtype)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("build", [forward, by_kernel])
 @pytest.mark.parametrize(("dtype", "first"), [("float32", 0), ("float64", 1)])

@@ -272,6 +272,7 @@ def test_lane_count_and_fp_mode_do_not_change_a_bit(name: str, dtype: str) -> No
     assert identical(compile_unary(name, dtype, FULL_LANES[dtype], fp="fast")(x), full)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "arity"), [*[(n, 1) for n in UNARY], ("pow", 2), ("hypot", 2), ("logaddexp", 2)])
 def test_ptx_needs_no_library(name: str, arity: int, dtype: str, tmp_path: Any) -> None:

@@ -63,6 +63,7 @@ def seconds(f: Function, x: Any) -> list[Any]:
     return [gc.grad(along)(x), gc.grad(lambda v: gc.grad(f)(v) @ ones)(x), gc.hvp(f, (x,), (ones,))[0], compiled(x)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("second", ["|−2t|", "max(t, 0) − min(t, 0)", "‖t·w‖", "hypot(3t, −4t)", "|t| in a view"])
 def test_products_of_two_ways_to_write_one_kink(second):
     b, d = SIZES[second]

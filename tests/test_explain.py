@@ -343,6 +343,7 @@ def visible(text: str) -> str:
     return re.sub(r"[\s()/·_^\u2061\u2062|]", "", plain.replace("ᵀ", "T").replace("½", "1⁄2").replace("⁄", ""))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", MODELS)
 def test_mathml_is_well_formed(name: str) -> None:
     derivation = derive(MODELS[name])

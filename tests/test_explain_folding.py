@@ -255,6 +255,7 @@ def test_calls_and_steps_of_two() -> None:
     assert rule.expanded() == [plain(row) for row in rows]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", MODELS)
 def test_rules_stand_for_the_lines(name: str) -> None:
     model = MODELS[name]

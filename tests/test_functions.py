@@ -90,6 +90,7 @@ def test_forty_functions_deep_cost_forty_bodies(way: str) -> None:
     assert large - middle <= 4 * (middle - small)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in ("value", "reverse", "jvp", "vmap")])
 def test_no_derivative_writes_all_calls_out(way: str) -> None:
     """What a call keeps for its derivative is bounded, and so is what one more function adds; written out, 2¹⁶ calls

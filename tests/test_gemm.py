@@ -124,6 +124,7 @@ def test_any_product(case: tuple[np.ndarray, np.ndarray, np.ndarray, bool, float
 BLOCKED = [(130, 200, 1200), (700, 40, 420), (17, 1030, 700), (64, 40, 2600)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_products_in_blocks(dtype: str) -> None:
     rng = np.random.default_rng(1)
@@ -349,6 +350,7 @@ EPILOGUE_CASES = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("batch", [(), (3,)])
 @pytest.mark.parametrize("accumulate", [False, True])
 def test_epilogue_sees_every_final_element_once(batch: tuple[int, ...], accumulate: bool) -> None:

@@ -200,6 +200,7 @@ LIMITED: dict[str, tuple[optim.Optimizer, float]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("size", [np.float32(1e25), np.float64(1e200), np.float32(np.inf), np.float64(np.inf)])
 @pytest.mark.parametrize("name", LIMITED)

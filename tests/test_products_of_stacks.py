@@ -189,6 +189,7 @@ BLOCKS: dict[str, tuple[Step, Array]] = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks(name):
     f, x = BLOCKS[name]

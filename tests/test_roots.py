@@ -81,6 +81,7 @@ def test_what_a_tangent_solver_closes_over_is_read_and_cancels() -> None:
 # -- root --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_system_in_a_tree(method: str) -> None:
     def solution(p: Any) -> Any:

@@ -326,6 +326,7 @@ def taylor(f: Any, order: int) -> Any:
     return np.array(result.subs(dict.fromkeys(x, 0)).tolist(), float)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", KINKS)
 def test_a_kink_inside_a_smooth_function_is_not_one_of_it(name):
     f, polynomial = KINKS[name]

@@ -109,6 +109,7 @@ def hold(f: Program, order: str, jit: bool) -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_interpreted(name):
     for order in orders(PROGRAMS[name]):

@@ -49,6 +49,7 @@ def is_halved(f: Callable[..., Any], *args: Any) -> bool:
     return ABOVE in str(gc.compile(f, *args).schedule)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", HALVED)
 def test_half_is_computed_and_mirrored(name: str, dtype: str) -> None:
