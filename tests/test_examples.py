@@ -21,7 +21,6 @@ from examples import (
     read_the_gradient,
     rosenbrock_scipy,
     support_vector_machine,
-    vae_digits,
 )
 from gradc import data
 
@@ -42,7 +41,6 @@ def test_every_example_is_run_here():
         "read_the_gradient",
         "rosenbrock_scipy",
         "support_vector_machine",
-        "vae_digits",
     }
 
 
@@ -171,12 +169,3 @@ def test_a_gaussian_process_is_the_filter_of_its_kernel(capsys):
     np.testing.assert_allclose(-found.fun * len(years), total, rtol=1e-9)
     np.testing.assert_allclose(mean[-2:] - p["mean"], level * keep ** np.array([9.0, 19.0]), rtol=1e-7)
     assert (np.diff(deviation[-3:]) > 0).all() and deviation[-1] < np.sqrt(spread)
-
-
-def test_an_autoencoder_learns_to_draw(capsys):
-    """A code of eight numbers leaves less than a third of the pixels' variance, and the bound rises by a third."""
-    history, missed = vae_digits.main(epochs=15)
-    assert history[-1] < 28.0 < 40.0 < history[0]
-    assert missed < data.digits().images.var() / 3
-    said = capsys.readouterr().out
-    assert "∂L/∂μ = μ" in said and "∂L/∂s = ½(exp(s) − 1)" in said

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gradc as gc
-from examples.models import gpt, lenet, resnet
+from examples.models import encoder, gpt, lenet, resnet, vae
 from tests.peers import models
 
 FOLDER = Path(models.__file__).parent.parent.parent / "examples" / "models"
@@ -59,3 +59,16 @@ def test_lenet_reads_digits():
 
 def test_a_residual_network_reads_digits():
     assert resnet.main(epochs=8)[2] >= 0.98
+
+
+def test_an_encoder_reads_digits():
+    assert encoder.main(epochs=20)[1] >= 0.96
+
+
+def test_an_autoencoder_learns_to_draw(capsys):
+    """A code of eight numbers leaves less than a third of the pixels' variance, and the bound rises by a third."""
+    history, missed = vae.main(epochs=15)
+    assert history[-1] < 28.0 < 40.0 < history[0]
+    assert missed < gc.data.digits().images.var() / 3
+    said = capsys.readouterr().out
+    assert "∂L/∂μ = μ" in said and "∂L/∂s = ½(exp(s) − 1)" in said

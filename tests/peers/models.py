@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import gradc as gc
-from examples.models import gpt, lenet, resnet
+from examples.models import encoder, gpt, lenet, resnet, vae
 
 FILE = Path(__file__).with_suffix(".npz")
 Case = tuple[Any, tuple[Any, ...], Callable[..., Any]]
@@ -41,6 +41,11 @@ def images(count: int) -> Any:
     return gc.data.digits().images[:count].reshape(-1, 1, 8, 8).astype(np.float64)
 
 
+def noise(count: int) -> Any:
+    """What `vae` draws for so many images."""
+    return gc.random.normal(gc.random.key(0), (count, vae.CODE), np.float64)
+
+
 def digits(count: int) -> Any:
     """Rows for `gpt`: digits, and the same digits in order."""
     rows = np.floor(np.abs(probe((count, gpt.LENGTH))) * gpt.DIGITS).astype(np.int64)
@@ -56,14 +61,49 @@ def cases() -> dict[str, Case]:
     key = gc.random.key(0)
     res, seen = resnet.initial(key)
     seen = gc.tree.map(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, seen)
+    flat = images(6).reshape(6, -1)
     return {
+        "encoder": (weights(encoder.initial(key)), (flat, labels(6)), encoder.loss),
         "gpt": (weights(gpt.initial(key)), (digits(4),), gpt.loss),
         "lenet": (weights(lenet.initial(key)), (images(6), labels(6)), lenet.loss),
         "resnet": (weights(res), (images(6), labels(6)), lambda p, x, y: resnet.loss(p, seen, x, y)[0]),
+        "vae": (weights(vae.initial(key)), (flat, noise(6)), lambda p, x, _: vae.loss(p, key, x)),
     }
 
 
 # -- the same in PyTorch -----------------------------------------------------------------------------------------------
+
+
+def torch_encoder(p: Any, x: Any, y: Any) -> Any:
+    from torch.nn import functional as f
+
+    def dense(q: Any, x: Any) -> Any:
+        return f.linear(x, q["W"].T, q["b"])
+
+    def normed(q: Any, x: Any) -> Any:
+        return f.layer_norm(x, (encoder.WIDTH,), **q)
+
+    x = x.reshape(-1, 4, 2, 4, 2).transpose(2, 3).reshape(-1, encoder.PATCHES, 4)
+    x = dense(p["patch"], x) + p["places"]
+    for q in p["blocks"]:
+        parts = dense(q["qkv"], normed(q["norm1"], x)).chunk(3, -1)
+        heads = [part.unflatten(-1, (encoder.HEADS, -1)).transpose(1, 2) for part in parts]
+        x = x + dense(q["out"], f.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
+        x = x + dense(q["down"], f.gelu(dense(q["up"], normed(q["norm2"], x))))
+    return f.cross_entropy(dense(p["head"], normed(p["norm"], x).mean(1)), y)
+
+
+def torch_vae(p: Any, x: Any, ε: Any) -> Any:
+    import torch
+    from torch.nn import functional as f
+
+    def dense(q: Any, x: Any) -> Any:
+        return f.linear(x, q["W"].T, q["b"])
+
+    μ, s = dense(p["code"], torch.tanh(dense(p["enter"], x))).chunk(2, -1)
+    z = dense(p["image"], torch.tanh(dense(p["leave"], μ + torch.exp(s / 2) * ε)))
+    missed = f.binary_cross_entropy_with_logits(z, x, reduction="sum")
+    return (missed + 0.5 * (μ**2 + s.exp() - 1 - s).sum()) / len(x)
 
 
 def torch_gpt(p: Any, tokens: Any) -> Any:
@@ -110,7 +150,9 @@ def torch_resnet(p: Any, x: Any, y: Any) -> Any:
     return f.cross_entropy(f.linear(x.mean((2, 3)), p["dense"]), y, label_smoothing=0.1)
 
 
-TORCH: dict[str, Callable[..., Any]] = {"gpt": torch_gpt, "lenet": torch_lenet, "resnet": torch_resnet}
+TORCH: dict[str, Callable[..., Any]] = {
+    "encoder": torch_encoder, "gpt": torch_gpt, "lenet": torch_lenet, "resnet": torch_resnet, "vae": torch_vae,
+}  # fmt: skip
 
 
 def summary(loss: Any, gradients: Any) -> Any:

@@ -2,7 +2,7 @@
 
 The encoder gives the mean and the logarithmic variance of a code z, the decoder the grey of each pixel; the code
 z = μ + e^(s/2)·ε is drawn inside the compiled step, from a key that changes with each batch.  The Kullback–Leibler
-divergence of the code, and its gradient, are printed as the paper has them.  Run: python examples/vae_digits.py
+divergence of the code, and its gradient, are printed as the paper has them.  Run: python -m examples.models.vae
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def divergence(μ, s):
 def loss(p, key, x):
     """The negative evidence lower bound in nats an image."""
     μ, s = encoded(p, x)
-    z = μ + np.exp(s / 2) * gc.random.normal(key, μ.shape, np.float32)
+    z = μ + np.exp(s / 2) * gc.random.normal(key, μ.shape, μ.dtype)
     missed = gc.nn.binary_cross_entropy_with_logits(decoded(p, z), x, reduction="sum")
     return (missed + divergence(μ, s)) / len(x)
 
