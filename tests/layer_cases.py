@@ -1,8 +1,10 @@
 """Layers that PyTorch and gradc run alike, and their arguments: `torch_layers.py` stores what PyTorch makes of them.
 
-A program is text over F, torch.nn.functional or gc.nn, and over arrays by name; derivatives are taken in the floating
-arrays whose names are small letters.  Of each result stands one number in the file, a weighted sum of its elements with
-weights that are all different.  No package but NumPy is needed.  Start reading at `FAMILIES`.
+A program is text over F, torch.nn.functional or gc.nn, over T, torch or gc.nn, and over arrays by name; derivatives are
+taken in the floating arrays whose names are small letters.  Of each result stands one number in the file, a weighted
+sum of its elements with weights that are all different.  No package but NumPy is needed.
+
+Start reading at `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -51,6 +53,22 @@ ARRAYS: dict[str, Array] = {
     "t2": _normal(4, 3, 2, 3),
     "t3": _normal(2, 1, 2, 2, 2),
     "b6": _normal(6),
+    "xt": _normal(4, 2, 3),
+    "xb": _normal(2, 4, 3),
+    "h1": _normal(1, 2, 2),
+    "cc": _normal(1, 2, 2),
+    "h4": _normal(4, 2, 2),
+    "hc": _normal(4, 2, 2),
+    "h0": _normal(2, 2),
+    "k0": _normal(2, 2),
+    "x0": _normal(2, 3),
+    **{f"r{gates}{part}": _normal(gates * 2, *width) / 2 for gates in (1, 3, 4)
+       for part, width in (("i", (3,)), ("h", (2,)), ("b", ()), ("c", ()))},
+    **{f"e{k}{part}": _normal(8, *width) / 2 for k in range(4)
+       for part, width in (("i", (3 if k < 2 else 4,)), ("h", (2,)), ("b", ()), ("c", ()))},
+    "uf": _normal(2, 8, 12),
+    "ps": _normal(2, 8, 2, 3),
+    "pu": _normal(1, 2, 4, 6),
 }
 
 NORMS = [
@@ -126,11 +144,52 @@ POOLS = [
     "F.adaptive_max_pool3d(i3, (2, 2, 2))",
 ]
 
+_STACK = ", ".join(f"e{k}{part}" for k in range(4) for part in "ihbc")
+RECURRENT = [
+    "T.rnn_tanh_cell(x0, h0, r1i, r1h, r1b, r1c)",
+    "T.rnn_relu_cell(x0, h0, r1i, r1h)",
+    "T.gru_cell(x0, h0, r3i, r3h, r3b, r3c)",
+    "T.lstm_cell(x0, (h0, k0), r4i, r4h, r4b, r4c)",
+    "T.rnn_tanh(xt, h1, [r1i, r1h, r1b, r1c], True, 1, 0.0, False, False, False)",
+    "T.rnn_relu(xb, h1, [r1i, r1h], False, 1, 0.0, False, False, True)",
+    "T.gru(xt, h1, [r3i, r3h, r3b, r3c], True, 1, 0.0, False, False, False)",
+    "T.lstm(xb, (h1, cc), [r4i, r4h, r4b, r4c], True, 1, 0.0, False, False, True)",
+    f"T.lstm(xt, (h4, hc), [{_STACK}], True, 2, 0.0, False, True, False)",
+]
+
+RESAMPLING = [
+    "F.pad(i2, (1, 2, 0, 1))",
+    "F.pad(i1, (2, -1), value=1.5)",
+    "F.pad(i1, (2, 3), mode='reflect')",
+    "F.pad(i2, (2, 0, 1, 7), mode='replicate')",
+    "F.pad(i2, (1, 6, 5, 2), mode='circular')",
+    "F.unfold(i2, (2, 3), padding=(1, 0), stride=(2, 1))",
+    "F.unfold(i2, 2, dilation=(1, 2), stride=2)",
+    "F.fold(uf, (4, 5), 2)",
+    "F.fold(uf, (5, 5), (2, 2), padding=(1, 1), stride=(2, 1), dilation=(1, 3))",
+    "F.pixel_shuffle(ps, 2)",
+    "F.pixel_unshuffle(pu, 2)",
+    "F.channel_shuffle(i2, 2)",
+    "F.interpolate(i1, size=5)",
+    "F.interpolate(i2, scale_factor=(1.5, 2.3))",
+    "F.interpolate(i3, size=(3, 5, 2), mode='nearest-exact')",
+    "F.interpolate(i1, size=10, mode='linear', align_corners=True)",
+    "F.interpolate(i1, scale_factor=0.6, mode='linear')",
+    "F.interpolate(i2, size=(7, 4), mode='bilinear', align_corners=False)",
+    "F.interpolate(i2, size=(1, 9), mode='bilinear', align_corners=True)",
+    "F.interpolate(i2, scale_factor=1.7, mode='bicubic')",
+    "F.interpolate(i2, size=(3, 8), mode='bicubic', align_corners=True)",
+    "F.interpolate(i3, size=(5, 2, 4), mode='trilinear')",
+    "F.interpolate(i2, size=(2, 5), mode='area')",
+]
+
 FAMILIES: dict[str, list[str]] = {
     "norms": NORMS,
     "attention": ATTENTION,
     "convolutions": CONVOLUTIONS,
     "pools": POOLS,
+    "recurrent": RECURRENT,
+    "resampling": RESAMPLING,
 }
 #: text of a program: up to which derivative it is compared
 CASES: dict[str, int] = {text: 2 for family in FAMILIES.values() for text in family}

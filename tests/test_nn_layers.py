@@ -28,7 +28,7 @@ ULPS = {"value": 256, "gradient": 1024, "second": 4096}
 def _program(text: str) -> Callable[..., Any]:
     """The program as a function of the arrays that it reads."""
     names, code = names_in(text, ARRAYS), compile(text, text, "eval")
-    return lambda *arrays: eval(code, {"F": gc.nn, **dict(zip(names, arrays, strict=True))})
+    return lambda *arrays: eval(code, {"F": gc.nn, "T": gc.nn, **dict(zip(names, arrays, strict=True))})
 
 
 def _parts(value: Any) -> tuple[Any, ...]:

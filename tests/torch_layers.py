@@ -37,7 +37,7 @@ def _made(text: str, order: int) -> dict[str, Any]:
         found = torch.autograd.grad(total, free, create_graph=order > 1, allow_unused=True)
         return [torch.zeros_like(x) if g is None else g for x, g in zip(free, found, strict=True)]
 
-    value = eval(text, {"F": torch.nn.functional, **arrays})
+    value = eval(text, {"F": torch.nn.functional, "T": torch, **arrays})
     parts = value if isinstance(value, tuple) else (value,)
     result: dict[str, Any] = {"shapes": [list(t.shape) for t in parts], "value": told(parts)}
     parts = [t for t in parts if t.is_floating_point()]

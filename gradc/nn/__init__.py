@@ -2,8 +2,8 @@
 
 Outside a trace they take and give NumPy arrays.  `activations`, `gated` and `sampled` hold activations, `losses`,
 `margins`, `similarity`, `segmentation` and `sequences` losses, `init` first values of parameters; `attention` and
-`heads`, `positions`, `convolution`, `pooling`, `normalisation`, `connections`, `layers` and `regularisation` one group
-of layers each.
+`heads`, `positions`, `recurrent`, `convolution`, `pooling`, `resampling`, `normalisation`, `connections`, `layers` and
+`regularisation` one group of layers each.
 """
 
 # Each module lists in `__all__` what it gives to this namespace.
@@ -24,7 +24,9 @@ from gradc.nn import (
     normalisation,
     pooling,
     positions,
+    recurrent,
     regularisation,
+    resampling,
     sampled,
     segmentation,
     sequences,
@@ -44,7 +46,9 @@ from gradc.nn.mixing import *
 from gradc.nn.normalisation import *
 from gradc.nn.pooling import *
 from gradc.nn.positions import *
+from gradc.nn.recurrent import *
 from gradc.nn.regularisation import *
+from gradc.nn.resampling import *
 from gradc.nn.sampled import *
 from gradc.nn.segmentation import *
 from gradc.nn.sequences import *
@@ -65,7 +69,9 @@ __all__ += mixing.__all__
 __all__ += normalisation.__all__
 __all__ += pooling.__all__
 __all__ += positions.__all__
+__all__ += recurrent.__all__
 __all__ += regularisation.__all__
+__all__ += resampling.__all__
 __all__ += sampled.__all__
 __all__ += segmentation.__all__
 __all__ += sequences.__all__
