@@ -83,6 +83,12 @@ FUNCTIONS: dict[str, Function] = {
     "hyperbolic cosine": Function(
         lambda x: special.shichi(x)[1], mpmath.chi, ((0, 10), (5, 700)), "hyperbolic_cosine_integral"
     ),
+    "S": Function(lambda x: special.fresnel(x)[0], mpmath.fresnels, ((-5, 5), (3, 90)), "fresnels"),
+    "C": Function(lambda x: special.fresnel(x)[1], mpmath.fresnelc, ((-5, 5), (3, 90)), "fresnelc"),
+    "sin(πx²/2)": Function(
+        lambda x: apply(OPS["quadratic_wave"], x, quarters=0), lambda x: mpmath.sinpi(x * x / 2), ((-9, 9), (3, 1e7)),
+        "quadratic_wave", {"quarters": 0},
+    ),
     "exprel": Function(special.exprel, lambda x: mpmath.expm1(x) / x, ((-50, 50), (-1, 1)), "exprel", {"n": 0}),
     "spence": Function(
         special.spence, lambda x: mpmath.re(mpmath.polylog(2, 1 - x)), ((0, 3), (1, 90)), "spence"
@@ -204,7 +210,7 @@ def _results(found: Any) -> list[Array]:
 
 
 NAMES = [
-    "erfcx", "dawsn", "erfi", "ndtr", "log_ndtr", "expi", "exp1", "exprel", "spence", "sici", "shichi",
+    "erfcx", "dawsn", "erfi", "ndtr", "log_ndtr", "expi", "exp1", "exprel", "spence", "sici", "shichi", "fresnel",
     "j0", "j1", "y0", "y1", "i0", "i0e", "i1", "i1e", "k0", "k0e", "k1", "k1e",
     "ellipk", "ellipkm1", "ellipe",
 ]  # fmt: skip

@@ -108,6 +108,17 @@ def _auxiliary(mp: Any, x: Any, power: int) -> Any:
         return x * x * (rest * mp.sin(x) - mp.ci(x) * mp.cos(x))
 
 
+def _fresnel(mp: Any, v: Any, part: int) -> Any:
+    """πx·f, or π²x³·g, of A&S 7.3.9 and 7.3.10 in v = (end/x)²."""
+    x = FRESNEL_END / mp.sqrt(v)
+    with mp.extradps(20):
+        s, c = mp.mpf(1) / 2 - mp.fresnels(x), mp.mpf(1) / 2 - mp.fresnelc(x)
+        sine, cosine = mp.sin(mp.pi * x * x / 2), mp.cos(mp.pi * x * x / 2)
+        if part == 0:
+            return mp.pi * x * (s * cosine - c * sine)
+        return mp.pi**2 * x**3 * (c * cosine + s * sine)
+
+
 def _quotient(mp: Any, x: Any, n: Any, hyperbolic: Any) -> Any:
     """dⁿ/dxⁿ of sin x/x or sinh x/x, over x for odd n: a series in x²."""
     n, sign = int(n), 1 if hyperbolic else -1
@@ -319,6 +330,10 @@ _CURVES: dict[str, Curve] = {
     "integral_logquotient": Curve(_log_quotient, 0.5, 0.125, 12),
     "integral_logquotientfar": Curve(_log_quotient, 2.0, 0.5, 20),
     "integral_spence": Curve(_dilogarithm_quotient, 0.5, 0.125, 12),
+    "integral_fresnels": Curve(lambda mp, x: mp.fresnels(x) / x**3, 0.0, 0.25, 16),
+    "integral_fresnelc": Curve(lambda mp, x: mp.fresnelc(x) / x, 0.0, 0.25, 16),
+    "integral_fresnelf": Curve(lambda mp, v: _fresnel(mp, v, 0), 0.0, 1 / 16, 16),
+    "integral_fresnelg": Curve(lambda mp, v: _fresnel(mp, v, 1), 0.0, 1 / 16, 16),
     "elliptic_f": Curve(_hypergeometric, 0.5, 0.125, 12),
     "elliptic_a": Curve(_regular, 0.0, 0.125, 4),
     "elliptic_b": Curve(_logarithmic, 0.0, 0.125, 4),

@@ -20,8 +20,9 @@ from gradc.ops.elementwise import apply
 from gradc.ops.integrals import expn_node
 
 __all__ = [
-    "dawsn", "ellipe", "ellipk", "ellipkm1", "erfcx", "expn", "exprel", "i0", "i0e", "i1", "i1e", "iv", "ive", "j0",
-    "j1", "jn", "jv", "k0", "k0e", "k1", "k1e", "kn", "kv", "kve", "shichi", "sici", "y0", "y1", "yn", "yv",
+    "dawsn", "ellipe", "ellipk", "ellipkm1", "erfcx", "expn", "exprel", "fresnel", "i0", "i0e", "i1", "i1e", "iv",
+    "ive", "j0", "j1", "jn", "jv", "k0", "k0e", "k1", "k1e", "kn", "kv", "kve", "shichi", "sici", "y0", "y1",
+    "yn", "yv",
 ]  # fmt: skip
 
 
@@ -74,6 +75,13 @@ def shichi(x: ArrayLike) -> tuple[Array, Array]:
     """The hyperbolic sine and cosine integral, Shi(x) and Chi(x); Chi of a negative number is that of its size."""
     node = as_node(x)
     return apply(OPS["hyperbolic_sine_integral"], node), apply(OPS["hyperbolic_cosine_integral"], node)
+
+
+@function("fresnel")
+def fresnel(z: ArrayLike) -> tuple[Array, Array]:
+    """Fresnel's integrals S(z) and C(z), of sin(πt²/2) and cos(πt²/2) from 0 to a real z."""
+    node = as_node(z)
+    return apply(OPS["fresnels"], node), apply(OPS["fresnelc"], node)
 
 
 @function("exprel")
