@@ -368,6 +368,16 @@ SPECIALS = [
         bound=FORMULA),
     row("sp.ndtr(x); sp.huber(1.0, x); sp.pseudo_huber(1.5, x); sp.xlog1py(x, abs(x))", *FLOATS, bound=FORMULA),
     row("sp.loggamma(x)", "positive", bound=FORMULA),
+    row("sp.erfcx(x); sp.dawsn(x); sp.erfi(x); sp.log_ndtr(x); sp.exprel(x); sp.ellipe(-x); sp.ellipk(-x)", *FLOATS[:2],
+        bound=FORMULA),
+    row("sp.expi(x); sp.exp1(x); sp.expn(2, x); sp.spence(x); sp.sici(x); sp.shichi(x); sp.fresnel(x); sp.ellipk(-x)",
+        "positive", bound=FORMULA),
+    row("sp.j0(x); sp.j1(x); sp.jn(2, x); sp.jv(0.5, x); sp.y0(x); sp.y1(x); sp.yn(2, x); sp.yv(0.5, x)", "positive",
+        bound=FORMULA),
+    row("sp.i0(x); sp.i0e(x); sp.i1(x); sp.i1e(x); sp.iv(2, x); sp.ive(0.5, x); sp.ellipkm1(x)", "positive",
+        bound=FORMULA),
+    row("sp.k0(x); sp.k0e(x); sp.k1(x); sp.k1e(x); sp.kn(2, x); sp.kv(0.5, x); sp.kve(0.5, x)", "positive",
+        bound=FORMULA),
     row("sp.polygamma(0, x); sp.polygamma(1, x); sp.polygamma(3, x)", "positive", bound=FORMULA),
 ]  # fmt: skip
 

@@ -108,7 +108,7 @@ def cases() -> Iterator[Case]:
         elif op.name == "polygamma":
             yield from (case for n in (1, 2, 3) for case in promoted(op, {"n": n}))
         else:
-            yield from promoted(op, {})
+            yield from promoted(op, op.samples[0].attrs if op.samples else {})
 
 
 def promoted(op: Op, attrs: Mapping[str, Any]) -> Iterator[Case]:
@@ -202,6 +202,11 @@ def worst(case: Case, got: Array, args: list[Array]) -> tuple[float, int]:
             unit = np.spacing(np.max(np.abs([*args, got]), axis=0).astype(case.result))
             absolute = np.abs(got - want) / unit
         errors = np.where(np.isfinite(absolute), absolute, errors)
+    elif case.op.scale is not None and case.op.name not in RELATIVE_FROM:
+        with np.errstate(all="ignore"):
+            terms = case.op.scale(*[x.astype(float) for x in args], **case.attrs)
+            absolute = np.abs(got - want) / np.spacing((np.abs(want) + terms).astype(case.result))
+        errors = np.where(absolute < errors, absolute, errors)
     k = int(errors.argmax())
     return float(errors[k]) - case.bound - slack, k
 
