@@ -190,7 +190,8 @@ def test_a_row_of_attention_without_keys_poisons_no_other_row(masked):
     def loss(q: Any, k: Any, v: Any, m: Any = mask) -> Any:
         return (attention(q, k, v, m)[:, ::2] ** 2).sum()
 
-    assert np.isnan(attention(q, k, v, mask)[0, 1]).all()
+    empty = attention(q, k, v, mask)[0, 1]
+    assert np.isnan(empty).all() if masked == "added to scores of the user's" else not empty.any()
     wanted = gc.grad(lambda q, k, v: (attention(q[:, ::2], k, v, mask[::2]) ** 2).sum(), argnums=(0, 1, 2))(q, k, v)
     given = (q, k, v, mask) if masked == "handed in" else (q, k, v)
     slopes = gc.grad(loss, argnums=(0, 1, 2))

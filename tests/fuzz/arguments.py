@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz.language import Array, literal
+from tests.fuzz.layers import LAYERS
 from tests.fuzz.scope import NotThisTimeError, Scope, is_float
 from tests.fuzz.surface import Entry
 from tests.fuzz.written import FIRST, LOSSES, RANDOM, WRITTEN
@@ -542,7 +543,7 @@ def _definite(call: str) -> Callable[[Scope], str]:
 
 
 WHOLE: dict[str, Callable[[Scope], str]] = {
-    **WRITTEN, **RANDOM, **LOSSES, **FIRST,
+    **WRITTEN, **RANDOM, **LOSSES, **FIRST, **LAYERS,
     "gnp.linalg.cholesky": _definite("gnp.linalg.cholesky({a})"), "gnp.linalg.inv": _definite("gnp.linalg.inv({a})"),
     "gnp.linalg.solve": _definite("gnp.linalg.solve({a}, {b})"), "gnp.linalg.det": _definite("gnp.linalg.det({a})"),
     "gnp.linalg.slogdet": _definite("gnp.linalg.slogdet({a})[1]"), "gnp.linalg.qr": _definite("gnp.linalg.qr({a})[1]"),

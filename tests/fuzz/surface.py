@@ -45,6 +45,9 @@ LEFT_OUT: dict[str, str] = {
     "Node.to_device": "the array itself",
     **dict.fromkeys(("Node.item", "Node.sort", "Node.tolist", "gnp.linalg.eig", "gnp.linalg.eigvals"), REFUSED),
     **dict.fromkeys(("nn.init.calculate_gain", "nn.init.deepnorm_scales", "nn.init.fans"), NOTHING_TRACED),
+    **dict.fromkeys(
+        ("nn.alibi_slopes", "nn.batch_norm_state", "nn.key_value_cache"), NOTHING_TRACED),
+    "nn.spectral_norm_state": "a draw that begins a search; tests/test_nn_states.py",
     "Node.rebuilt": "the compiler's, not the user's",
 }  # fmt: skip
 #: names of the package that are tools around programs, not parts of one
