@@ -167,7 +167,7 @@ def test_what_is_printed_is_what_happens(name: str) -> None:
         u, state = optim_update(optimizer, p * np.array([1.0, 3.0]), state, p)
         p = optim.apply_updates(p, u)
     g = p * np.array([1.0, 3.0])
-    steps = Steps(optimizer, p, state, ["w"], Ident("L"), set())
+    steps = Steps(optimizer, p, state, [("w", Ident("w"))], Ident("L"), set())
     lines = Lines(steps, 0)
     lines.said()
     held = leaves_of(state)[0]
@@ -221,6 +221,32 @@ def test_numbers_and_arrays_have_one_rule() -> None:
                       optimizer.init(params))  # fmt: skip
     assert str(text).count("for θ = a, b, c:") == 1
     assert "  θ ← θ − η(m̂/(√v̂ + ε) + λθ)" in str(text).splitlines()
+
+
+def test_layers_are_written_as_in_the_gradient() -> None:
+    layers = [{"W": np.ones((3, 2)), "b": np.ones(2)}, {"W": np.ones((2, 2)), "b": np.ones(2)}]
+
+    def loss(p: Any, x: Any) -> Any:
+        return np.sum((np.tanh(x @ p[0]["W"] + p[0]["b"]) @ p[1]["W"] + p[1]["b"]) ** 2)
+
+    text = str(gc.explain(gc.train_step(loss, optim.sgd(0.5)), layers, ((),), np.ones((4, 3))))
+    assert "for θ = W₀, b₀, W₁, b₁:" in text
+    assert "∂L/∂W₀" in text
+
+
+def test_narrow_parameters_have_the_same_rule() -> None:
+    w, optimizer = np.ones(3, np.float16), optim.adamw(1e-3)
+    text = str(gc.explain(gc.train_step(lambda w: np.sum(w**2), optimizer), w, optimizer.init(w)))
+    assert [line for line in text.splitlines() if "←" in line] == [
+        "m ← β₁m + (1 − β₁)g", "v ← β₂v + (1 − β₂)g²", "w ← w − η(m̂/(√v̂ + ε) + λw)",
+    ]  # fmt: skip
+
+
+def test_the_scale_of_mixed_precision_is_a_part_of_the_gradient() -> None:
+    w, optimizer = np.ones(3, np.float32), gc.mixed_precision("float16")(optim.sgd(0.5))
+    text = str(gc.explain(gc.train_step(lambda w: np.sum(w**2), optimizer), w, optimizer.init(w)))
+    assert "g = scale·∂L/∂w" in text
+    assert "finite(g/scale)" in text.split("w ← w")[1]
 
 
 def test_names_of_the_loss_stay_its_own() -> None:

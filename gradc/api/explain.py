@@ -88,10 +88,11 @@ def explained_step(step: Step, *args: Any) -> Explanation:
         raise TypeError(f"{here()}: a training step takes parameters, a state and the batch, got {len(args)} arguments")
     params, state, *batch = args
     found = explain(step.alone, params, *batch)
-    targets = [line.target for line in found.lines if line.kind == "gradient"]
+    targets = {line.name: line.target for line in found.lines if line.kind == "gradient"}
     leaves, _, _ = flatten(params)
-    ordered = [found.traced.names[x] for x in found.traced.inputs[: len(leaves)]]
-    loss = next((t.of for t in targets if isinstance(t, Derivative) and t.of is not None), Ident("L"))
+    called = [found.traced.names[x] for x in found.traced.inputs[: len(leaves)]]
+    ordered = [(name, t.by if isinstance(t := targets.get(name), Derivative) else Ident(name)) for name in called]
+    loss = next((t.of for t in targets.values() if isinstance(t, Derivative) and t.of is not None), Ident("L"))
     parts = [part for line in found.lines for part in (line.target, line.layout) if part is not None]
     taken = {name for part in parts for name in names_in(part)}
     residuals = getattr(step.loss, "residuals", None)

@@ -58,6 +58,8 @@ from gradc.trace import aval_of, trace
 
 #: how the parameter, its gradient and the number of the step are called before letters are chosen
 PARAMETER, GRADIENT, COUNT, LOSS = "theta", "g", "t", "L"
+#: by what mixed precision scales the loss, in its state
+SCALE = "scale"
 #: what rules and their states call the parameter
 OWN_NAMES = {"p": PARAMETER, "p_old": f"{PARAMETER}_old"}
 #: notation beside that of forward lines: a step is read, not derived
@@ -84,13 +86,13 @@ class Place:
 
 
 def explained_steps(
-    optimizer: Optimizer, params: Any, state: Any, names: Sequence[str], loss: Layout, taken: set[Ident],
-    residuals: int = 0,
+    optimizer: Optimizer, params: Any, state: Any, names: Sequence[tuple[str, Layout]], loss: Layout,
+    taken: set[Ident], residuals: int = 0,
 ) -> tuple[tuple[Update, ...], tuple[tuple[Layout, str | Layout], ...]]:  # fmt: skip
     """The updates of a step, and what their letters stand for.
 
-    ``names`` are those of the parameters, in order; ``loss`` is what the loss is called; idents in ``taken`` mean
-    something else already; ``residuals`` is the number of those that a sum of squares has.
+    ``names`` are those of the parameters, in order, and how they are written; ``loss`` is what the loss is called;
+    idents in ``taken`` mean something else already; ``residuals`` is the number of those that a sum of squares has.
     """
     return Steps(optimizer, params, state, names, loss, taken, residuals).explained()
 
@@ -99,11 +101,12 @@ class Steps:
     """One update, traced, and the lines of each parameter."""
 
     def __init__(
-        self, optimizer: Optimizer, params: Any, state: Any, names: Sequence[str], loss: Layout, taken: set[Ident],
-        residuals: int = 0,
+        self, optimizer: Optimizer, params: Any, state: Any, names: Sequence[tuple[str, Layout]], loss: Layout,
+        taken: set[Ident], residuals: int = 0,
     ):  # fmt: skip
-        self.residuals = residuals
-        self.optimizer, self.names, self.loss, self.taken = optimizer, list(names), loss, taken
+        self.residuals, self.scaled = residuals, hasattr(optimizer.update, "differentiated")
+        self.optimizer, self.loss, self.taken = optimizer, loss, taken
+        self.names, self.written = [name for name, _ in names], [shown for _, shown in names]
         leaves, paths, structure = flatten(params)
         self.avals = [aval_of(x) for x in leaves]
         self.state = [aval_of(x) for x in leaves_of(state)[0]]
@@ -143,7 +146,7 @@ class Steps:
             extra = {
                 "value": value, "grad": g, "value_fn": self._loss_at, "grad_fn": self._gradient_at,
                 "hessian_fn": self._hessian_at, "residual_fn": self._residuals_at, "line_search": self._line_search,
-            } | ({"scaled": True} if hasattr(self.optimizer.update, "differentiated") else {})  # fmt: skip
+            } | ({"scaled": True} if self.scaled else {})  # fmt: skip
             token = reading.set(self.reader)
             try:
                 updates, after = updated(self.optimizer, g, self.nesting.unflatten(held), p, extra)
@@ -205,7 +208,7 @@ class Steps:
             legend |= lines.legend()
         alone = len(self.avals) == 1
         updates = tuple(
-            Update(self.letter, () if alone else tuple(written(self.names[i]) for i in members), said)
+            Update(self.letter, () if alone else tuple(self.written[i] for i in members), said)
             for said, members in groups.items()
         )
         return updates, tuple(legend.items())
@@ -214,7 +217,8 @@ class Steps:
     def letter(self) -> Ident:
         """How a parameter is written: by its own name if there is no other."""
         if len(self.avals) == 1:
-            return in_greek(written(self.names[0]))
+            alone = self.written[0]
+            return alone if isinstance(alone, Ident) else written(self.names[0])
         return next(x for x in (Ident("θ"), Ident("ϑ"), Ident("θ", "p")) if x not in self.taken)
 
 
@@ -380,8 +384,13 @@ class Lines:
         bodies = {name: elementwise(notation.layout(self.meanings[name]), alone, known, mine) for name in order}
         lines = [Said(self.idents[name], x, sign="←" if name in news else "=") for name, x in bodies.items()]
         if any(GRADIENT in x.symbols for x in self.meanings.values()):
-            lines.insert(0, Said(self.idents[GRADIENT], Derivative(self.steps.loss, self.steps.letter)))
+            lines.insert(0, Said(self.idents[GRADIENT], self._gradient()))
         return lines + [Said(self.idents[old], self.idents[f"new {old}"], sign="←") for old in primed]
+
+    def _gradient(self) -> Layout:
+        """What the optimizer is given: the gradient of the loss, or of the scaled one of mixed precision."""
+        plain = Derivative(self.steps.loss, self.steps.letter)
+        return Juxtaposed((self.idents[SCALE], plain)) if self.steps.scaled and SCALE in self.idents else plain
 
     @property
     def _overwritten(self) -> list[str]:
