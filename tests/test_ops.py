@@ -52,6 +52,7 @@ ALL = sorted(set(OPS) - WITH_BODIES)
 COMPUTED = [name for name in ALL if name not in ("input", "constant")]
 #: ops whose derivatives in a parameter SymPy has not; see tests/test_random_rejection.py and tests/test_gammas.py
 PARAMETRIC = {
+    "beta_moment", "betainc", "betaincc", "betainccinv", "betaincinv",
     "gamma_moment", "gammainc", "gammaincc", "gammainccinv", "gammaincinv", "hurwitz_zeta", "riemann_zeta",
     "zeta_derivative", "zetac",
 }
@@ -68,7 +69,8 @@ WITHOUT_SYMPY = {
     **dict.fromkeys(("threefry", "fraction", "normal_of_bits"), "bits of integers"),
     **dict.fromkeys(("gamma_draw", "poisson_draw", "binomial_draw"), "draws by rejection"),
     "gamma_moment": "an integral without a closed derivative in SymPy; see tests/test_random_rejection.py",
-    **dict.fromkeys(("gammaincinv", "gammainccinv"), "an inverse that SymPy has no name for; see tests/test_gammas.py"),
+    "beta_moment": "SymPy knows no derivative in the shapes; see tests/test_incomplete.py",
+    **dict.fromkeys(("gammaincinv", "gammainccinv", "betaincinv", "betainccinv"), "an inverse SymPy has no name for"),
     "zeta_derivative": "SymPy knows no derivative in the exponent; see tests/test_gammas.py",
     **dict.fromkeys(LOGICAL, "boolean operands"),
     **dict.fromkeys(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"), "a predicate"),

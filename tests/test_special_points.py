@@ -43,7 +43,7 @@ REFERENCES: dict[str, Any] = {
 #: ops that are made of several Γ, or of ζ
 OF_GAMMAS = {
     "beta", "betaln", "poch", "binom", "hurwitz_zeta", "zetac", "riemann_zeta", "gammainc", "gammaincc",
-    "gamma_density",
+    "gamma_density", "beta_density", "betainc", "betaincc",
 }  # fmt: skip
 
 

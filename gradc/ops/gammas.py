@@ -34,11 +34,10 @@ from gradc.ops.two_parts import (
     negative,
     pick,
     single,
-    sum_of,
     times,
     value,
 )
-from gradc.ops.written import Mask, Number, evaluated, polynomial
+from gradc.ops.written import Mask, Number, evaluated, polynomial, sum_of
 
 INF, NAN = math.inf, math.nan
 #: (Γ(2 + e) − 1)/e for |e| ≤ 1/2; error 2⁻⁶³ of the function
@@ -92,6 +91,18 @@ def stirling_rest(y: Number) -> Number:
     """log Γ(y) − (y − ½)·log y + y − log √2π for y >= `HIGH`."""
     inverse = 1.0 / y
     return inverse * polynomial(inverse * inverse, STIRLING)
+
+
+def stirling_step(g: Number, s: Number) -> Number:
+    """`stirling_rest` of g + s less that of g, by the divided difference: accurate for small s, too."""
+    far, here = 1.0 / (g + s), 1.0 / g
+    above, below = far * far, here * here
+    value, slope = STIRLING[0] * below + STIRLING[1], far * 0.0 + STIRLING[0]
+    for c in STIRLING[2:]:
+        slope, value = slope * above + value, value * below + c
+    # u·p(u²): here·p(here²) and far·p(far²), with p(far²) = value + (far² − here²)·slope
+    apart = -s * far * here
+    return apart * (value + (far * (far + here)) * slope)
 
 
 def _gamma_low(m: Any, x: Pair) -> tuple[Pair, Number]:
@@ -256,7 +267,7 @@ def log_rising(m: Any, g: Pair, s: Pair) -> Pair:
     total = add(mul(m, s, log(m, g)), negative(mul(m, g, excess)))
     bent = add(ratio, negative(excess))  # log(1 + s/g)
     total = add(total, mul(m, add(s, constant(m, (-0.5, 0.0), s[0])), bent))
-    return add(total, single(m, stirling_rest(g[0] + s[0]) - stirling_rest(g[0])))
+    return add(total, single(m, stirling_step(g[0], s[0])))
 
 
 def _in_order(m: Any, a: Pair, b: Pair) -> tuple[Pair, Pair, Mask]:

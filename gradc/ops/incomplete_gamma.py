@@ -43,11 +43,10 @@ from gradc.ops.two_parts import (
     log,
     log1p_excess,
     single,
-    sum_of,
     times,
     value,
 )
-from gradc.ops.written import Mask, Number, evaluated, polynomial
+from gradc.ops.written import Mask, Number, evaluated, polynomial, sum_of
 
 INF, NAN = math.inf, math.nan
 ROOT_TAU = math.sqrt(2 * math.pi)

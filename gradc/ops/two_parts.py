@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from gradc.ops.written import Number, polynomial
+from gradc.ops.written import Number, polynomial, sum_of
 
 Pair = tuple[Number, Number]
 
@@ -23,13 +23,6 @@ Pair = tuple[Number, Number]
 LN2 = (0.6931471805599453, 2.3190468138462996e-17)
 PI = (3.141592653589793, 1.2246467991473532e-16)
 LOG_ROOT_TAU = (0.9189385332046728, -3.878294158067242e-17)
-
-
-def sum_of(a: Number, b: Number) -> Pair:
-    """a + b exactly."""
-    total = a + b
-    other = total - a
-    return total, (a - (total - other)) + (b - other)
 
 
 def near(head: Number, rest: Number) -> Pair:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from gradc.node import OPS
+
 #: an array of float64, or the lanes of one in code
 Number = Any
 #: an array of bool, or the lanes of one
@@ -65,6 +67,10 @@ class Arrays:
 
     def log1p(self, x: Number) -> Number:
         return np.log1p(x)
+
+    def polygamma(self, x: Number, n: int) -> Number:
+        """ψ and its derivatives."""
+        return OPS["polygamma"].evaluate(x, n=n) if n else OPS["digamma"].evaluate(x)
 
     def copysign(self, x: Number, sign: Number) -> Number:
         return np.copysign(x, sign)
@@ -122,8 +128,19 @@ class Arrays:
         return values
 
     def total(self, rows: Sequence[Sequence[float]], term: Callable[..., Number], like: Number) -> Number:
-        """The sum of ``term(*row)`` over rows of constants."""
-        return sum((term(*row) for row in rows), self.constant(0.0, like))
+        """The sum of ``term(*row)`` over rows of constants, with what rounding takes from it (Knuth)."""
+        total = lost = self.constant(0.0, like)
+        for row in rows:
+            total, rest = sum_of(total, term(*row))
+            lost = lost + rest
+        return total + lost
+
+
+def sum_of(a: Number, b: Number) -> tuple[Number, Number]:
+    """a + b, and what rounding took from it (Knuth, The Art of Computer Programming 2, 4.2.2)."""
+    total = a + b
+    other = total - a
+    return total, (a - (total - other)) + (b - other)
 
 
 def _head(x: Number) -> Number:

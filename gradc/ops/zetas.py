@@ -20,8 +20,8 @@ from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.gammas import gamma_of_positive, is_odd, is_whole, scaled, sine_of_pi, where
 from gradc.ops.ranges import Hazard, Range
 from gradc.ops.record import Sample
-from gradc.ops.two_parts import Pair, add, constant, div, exp, log, mul, negative, single, sum_of, times, value
-from gradc.ops.written import Number, evaluated, polynomial
+from gradc.ops.two_parts import Pair, add, constant, div, exp, log, mul, negative, single, times, value
+from gradc.ops.written import Number, evaluated, polynomial, sum_of
 
 INF, NAN = math.inf, math.nan
 #: how many terms are added one by one; how many Bernoulli numbers B₂ₖ/(2k)! correct the integral behind them

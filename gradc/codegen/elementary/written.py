@@ -14,7 +14,8 @@ from gradc.codegen.ir import Function, Lanes, Scalar, Value
 
 if TYPE_CHECKING:
     from gradc.codegen.builder import Builder
-from gradc.ops.written import Algorithm
+from gradc.node import OPS
+from gradc.ops.written import Algorithm, sum_of
 
 
 class Lane:
@@ -140,6 +141,11 @@ class LaneMachine:
     def log1p(self, x: Lane) -> Lane:
         return self._of(self.b.log1p(x.value))
 
+    def polygamma(self, x: Lane, n: int) -> Lane:
+        lower = OPS["polygamma" if n else "digamma"].lower
+        assert lower is not None
+        return self._of(lower(self.b, x.value, **({"n": n} if n else {})))
+
     def copysign(self, x: Lane | Scalar, sign: Lane) -> Lane:
         return self._of(self.b.copysign(self._lane(x), sign.value))
 
@@ -231,13 +237,14 @@ class LaneMachine:
     def total(self, rows: Sequence[Sequence[float]], term: Callable[..., Lane], like: Lane) -> Lane:
         f = self.b.f
         tables = [f.module.table(tuple(column), "float64") for column in zip(*rows, strict=True)]
-        with f.loop(0, len(rows), carry=[self.b.const(0.0, "float64")]) as loop:
+        with f.loop(0, len(rows), carry=[self.b.const(0.0, "float64")] * 2) as loop:
             entries = []
             for table in tables:
                 place = f.let(f"getelementptr double, ptr {table}, i64 {loop.index.ref}")
                 entries.append(self._of(self.b.splat(Value(f.let(f"load double, ptr {place}"), "float64"))))
-            loop.next = [self.b.add(loop.carry[0], term(*entries).value)]
-        return self._of(loop.result[0])
+            total, rest = sum_of(self._of(loop.carry[0]), term(*entries))
+            loop.next = [total.value, self.b.add(loop.carry[1], rest.value)]
+        return self._of(self.b.add(*loop.result))
 
 
 class Written(Lanes):
