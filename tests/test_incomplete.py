@@ -99,7 +99,7 @@ def beta_places(n: int, r: np.random.Generator) -> list[Array]:
     triples = [
         (*r.uniform(0.01, 19, (2, 2 * n)), r.uniform(0, 1, 2 * n)),
         (*10.0 ** r.uniform(-8, 0, (2, n)), r.uniform(0, 1, n)),
-        (10.0 ** r.uniform(-4, 1.2, n), 10.0 ** r.uniform(1, 4, n), 10.0 ** r.uniform(-6, 0, n)),
+        (10.0 ** r.uniform(-4, 1.2, n), 10.0 ** r.uniform(1, 2.5, n), 10.0 ** r.uniform(-6, 0, n)),
         (a, b, np.clip(mean + 2 * r.normal(size=n) * np.sqrt(mean * (1 - mean) / (a + b)), 0.001, 0.999)),
         (*r.uniform(20, 300, (2, n)), r.uniform(0.01, 0.99, n)),
     ]
