@@ -14,7 +14,6 @@ from gradc.codegen.ir import Function, Lanes, Scalar, Value
 
 if TYPE_CHECKING:
     from gradc.codegen.builder import Builder
-from gradc.node import OPS
 from gradc.ops.written import Algorithm, sum_of
 
 
@@ -142,9 +141,7 @@ class LaneMachine:
         return self._of(self.b.log1p(x.value))
 
     def polygamma(self, x: Lane, n: int) -> Lane:
-        lower = OPS["polygamma" if n else "digamma"].lower
-        assert lower is not None
-        return self._of(lower(self.b, x.value, **({"n": n} if n else {})))
+        return self._of(self.b.polygamma(x.value, n) if n else self.b.digamma(x.value))
 
     def copysign(self, x: Lane | Scalar, sign: Lane) -> Lane:
         return self._of(self.b.copysign(self._lane(x), sign.value))
