@@ -24,6 +24,7 @@ from gradc.passes import LOWERING, PIPELINE, run_passes
 from gradc.schedule import Schedule, schedule
 from gradc.schedule.bodies import Choice, Repeat
 from gradc.schedule.duration import seconds_of
+from gradc.schedule.factor import _FLOPS
 from gradc.schedule.kernel import Buffer, Correlation, Kernel, Load, Nest, Split, Staged, Tiled, Work
 from gradc.schedule.lanes import flops
 from gradc.schedule.partition import MAX_DEPTH, segments, stored_nodes
@@ -99,6 +100,13 @@ def test_how_threads_share_products(golden):
                 cuts = (_cut(way, threads, wanted) for threads, wanted in ((2, 8), (3, 12), (8, 8)))
                 lines.append(f"{way.m}x{way.n}x{way.k} {batch}: {', '.join(cuts)}")
     golden("plans_cuts.txt", "\n".join(lines))
+
+
+def test_what_factorisations_cost(golden):
+    """Of matrices all of whose sides differ, and square ones."""
+    shapes = [[(n, m) for n, m in rows] for rows in (((9, 5), (7, 4), (3, 2)), ((5, 9), (4, 7)), ((6, 6), (6, 6)))]
+    lines = [f"{a.name.lower()}: {', '.join(f'{count(s):.6g}' for s in shapes)}" for a, count in _FLOPS.items()]
+    golden("plans_factorisations.txt", "\n".join(lines))
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 3, 8, 64])

@@ -55,6 +55,18 @@ REUSED: dict[str, Callable[..., Any]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "now"),
+    [
+        ("drawn after it was split", "split", "drawn with"), ("split after it was drawn with", "drawn with", "split"),
+        ("split twice", "split", "split again"), ("the same row of a split", "drawn with", "drawn with"),
+    ],
+)  # fmt: skip
+def test_what_became_of_a_key_is_told(name, before, now):
+    (text,) = _told(REUSED[name])
+    assert f"this key was {before} at " in text and f"already, and is {now} here" in text
+
+
 @pytest.mark.parametrize("name", REUSED)
 def test_a_key_is_one_key_however_it_is_reached(name):
     assert len(_told(REUSED[name])) == 1

@@ -38,6 +38,7 @@ from gradc.optim.clipping import per_example_global_norm_clip, unitwise_norm
 from gradc.passes import LOWERING, PIPELINE, run_passes, simplify
 from gradc.schedule import schedule
 from gradc.schedule.affine import Affine, Var
+from gradc.schedule.bodies import Repeat
 from gradc.schedule.factor import ALWAYS_ASIDE, MOST_ASIDE, MOST_ROTATED, Factor, matrices_aside
 from gradc.schedule.fuse import Cluster, in_order
 from gradc.schedule.partition import cost
@@ -240,3 +241,36 @@ def test_examples_are_counted_where_their_gradient_was_clipped():
     total, count = per_example_global_norm_clip([gradients], 1.0)
     np.testing.assert_allclose(total[0], [0.5, 1.0, 1.0, 1.0])
     assert count == 2
+
+
+def test_integers_of_an_empty_range_that_is_known_at_run_time_are_its_start():
+    draw = gc.jit(lambda low, high: gc.random.randint(gc.random.key(0), (4,), low, high))
+    for low, high in ((3, 3), (3, -2)):
+        np.testing.assert_array_equal(draw(np.int64(low), np.int64(high)), np.full(4, 3))
+
+
+def test_adagrad_leaves_what_has_had_no_gradient():
+    """Also without what its root usually keeps from 0; and a sum of squares of 1 is a number like any other."""
+    optimizer = gc.optim.adagrad(0.5, initial_accumulator_value=0.0, eps=0.0)
+    p = np.zeros(3)
+    updates, _ = optimizer.update(np.array([0.0, 1.0, 2.0]), optimizer.init(p), p)
+    np.testing.assert_allclose(updates, [0.0, -0.5, -0.5])
+
+
+def test_a_loop_costs_what_its_body_and_its_condition_cost():
+    """Once where the condition decides how often, and as often as the body runs otherwise."""
+
+    def repeat(f: Any) -> Repeat:
+        graph = run_passes(gc.trace(f, gc.spec((3,))), (*PIPELINE, *LOWERING))
+        plan = schedule(graph, target=Target.of("x86_64-unknown-linux-gnu", "x86-64-v3", ""))
+        return next(w for k in plan.kernels for w in k.work if isinstance(w, Repeat))
+
+    searched = repeat(lambda x: gc.while_loop(lambda x: np.sum(x * x) < 9.0, lambda x: 1.5 * x, x))
+    assert searched.again is not None and searched.again.flops >= 6
+    counted = repeat(lambda x: gc.fori_loop(0, 700, lambda _, x: x * np.sum(x), x))
+    for name in ("flops", "bytes"):
+        body, again = (getattr(part, name) for part in (searched.body, searched.again))
+        assert getattr(searched, name) == body + again
+        assert getattr(counted, name) == 700 * getattr(counted.body, name) > 0
+    assert searched.operations == searched.body.operations + searched.again.operations
+    assert counted.operations == counted.body.operations > 0

@@ -150,6 +150,7 @@ CASES: dict[str, Case] = {
             clipping_threshold=None,
         )
     ),
+    "adafactor, offset": _same(lambda o: o.adafactor(0.05, min_dim_size_to_factor=3, decay_offset=-6)),
     "adafactor, no rate": _same(lambda o: o.adafactor(min_dim_size_to_factor=2)),
     "polyak_sgd": _same(lambda o: o.polyak_sgd(0.1, f_min=-3.0, eps=1e-3), value=True),
     "noisy_sgd": _same(lambda o: o.noisy_sgd(0.05, key=3)),
