@@ -1,4 +1,4 @@
-"""Recurrent language models (Mikolov et al. 2010): an LSTM or a GRU reads numbers in words, letter by letter, and writes.
+"""Recurrent language models (Mikolov et al. 2010): an LSTM or a GRU reads numbers in words by letters, and writes.
 
 The text is endless: random numbers below a thousand, spelled out, one a line.  States flow from batch to batch, and
 gradients stop there (truncated back-propagation through time).  Run: python -m examples.models.language
@@ -11,10 +11,12 @@ import numpy as np
 import gradc as gc
 from gradc import nn, optim
 
-ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-ONES = (ONES + "eighteen nineteen").split()
-TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
-LETTERS = "\n -" + "".join(sorted(set("".join(ONES + TENS[2:] + ["hundred", "and"]))))
+ONES = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
+TENS = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+LETTERS = "\n -" + "".join(sorted(set("".join(ONES + TENS + ["hundred", "and"]))))
 WIDTH, BATCH, LENGTH, STEPS = 64, 32, 40, 400
 GATES = {"lstm": 4, "gru": 3}
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import gradc as gc
-from examples.models import encoder, gpt, lenet, resnet, vae
+from examples.models import encoder, gpt, language, lenet, resnet, unet, vae
 
 FILE = Path(__file__).with_suffix(".npz")
 Case = tuple[Any, tuple[Any, ...], Callable[..., Any]]
@@ -41,6 +41,14 @@ def images(count: int) -> Any:
     return gc.data.digits().images[:count].reshape(-1, 1, 8, 8).astype(np.float64)
 
 
+def letters(time: int, batch: int) -> Any:
+    return np.floor(np.abs(probe((time, batch))) * len(language.LETTERS)).astype(np.int64)
+
+
+def of_text(kind: str, batch: int) -> Callable[..., Any]:
+    return lambda p, text: language.loss(p, language.begun(kind, batch), text)[0]
+
+
 def noise(count: int) -> Any:
     """What `vae` draws for so many images."""
     return gc.random.normal(gc.random.key(0), (count, vae.CODE), np.float64)
@@ -65,8 +73,11 @@ def cases() -> dict[str, Case]:
     return {
         "encoder": (weights(encoder.initial(key)), (flat, labels(6)), encoder.loss),
         "gpt": (weights(gpt.initial(key)), (digits(4),), gpt.loss),
+        "language, gru": (weights(language.initial(key, "gru")), (letters(9, 3),), of_text("gru", 3)),
+        "language, lstm": (weights(language.initial(key, "lstm")), (letters(9, 3),), of_text("lstm", 3)),
         "lenet": (weights(lenet.initial(key)), (images(6), labels(6)), lenet.loss),
         "resnet": (weights(res), (images(6), labels(6)), lambda p, x, y: resnet.loss(p, seen, x, y)[0]),
+        "unet": (weights(unet.initial(key)), (images(4)[::-1].copy(), images(4)), unet.loss),
         "vae": (weights(vae.initial(key)), (flat, noise(6)), lambda p, x, _: vae.loss(p, key, x)),
     }
 
@@ -91,6 +102,42 @@ def torch_encoder(p: Any, x: Any, y: Any) -> Any:
         x = x + dense(q["out"], f.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
         x = x + dense(q["down"], f.gelu(dense(q["up"], normed(q["norm2"], x))))
     return f.cross_entropy(dense(p["head"], normed(p["norm"], x).mean(1)), y)
+
+
+def torch_language(p: Any, text: Any) -> Any:
+    from torch.nn import functional as f
+
+    return f.cross_entropy((_recurrent(p, f.embedding(text[:-1], p["letters"])) @ p["out"].T).flatten(0, 1),
+                           text[1:].flatten())  # fmt: skip
+
+
+def _recurrent(p: Any, x: Any) -> Any:
+    import torch
+
+    zeros = torch.zeros(1, x.shape[1], language.WIDTH, dtype=x.dtype)
+    options = (True, 1, 0.0, True, False, False)
+    if len(p["cell"][2]) == 4 * language.WIDTH:
+        return torch.lstm(x, (zeros, zeros), p["cell"], *options)[0]
+    return torch.gru(x, zeros, p["cell"], *options)[0]
+
+
+def torch_unet(p: Any, x: Any, y: Any) -> Any:
+    import torch
+    from torch.nn import functional as f
+
+    def doubled(level: Any, x: Any) -> Any:
+        for q in level:
+            x = f.relu(f.conv2d(x, q["W"], q["b"], padding=1))
+        return x
+
+    seen = [doubled(p["down"][0], x)]
+    for level in p["down"][1:]:
+        seen.append(doubled(level, f.max_pool2d(seen[-1], 2)))
+    x = seen.pop()
+    for level in p["up"]:
+        x = f.conv_transpose2d(x, level["grow"]["W"], level["grow"]["b"], stride=2)
+        x = doubled(level["convs"], torch.cat([seen.pop(), x], 1))
+    return f.mse_loss(f.conv2d(x, p["last"]["W"], p["last"]["b"]), y)
 
 
 def torch_vae(p: Any, x: Any, ε: Any) -> Any:
@@ -151,7 +198,8 @@ def torch_resnet(p: Any, x: Any, y: Any) -> Any:
 
 
 TORCH: dict[str, Callable[..., Any]] = {
-    "encoder": torch_encoder, "gpt": torch_gpt, "lenet": torch_lenet, "resnet": torch_resnet, "vae": torch_vae,
+    "encoder": torch_encoder, "gpt": torch_gpt, "language, gru": torch_language, "language, lstm": torch_language,
+    "lenet": torch_lenet, "resnet": torch_resnet, "unet": torch_unet, "vae": torch_vae,
 }  # fmt: skip
 
 
