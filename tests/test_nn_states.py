@@ -183,3 +183,17 @@ def test_what_is_refused_says_why(error, text, program):
         program(X[0])
     with pytest.raises(error, match=text):
         gc.trace(program, X[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("batch_norm", lambda x: nn.batch_norm(x, training=True)),
+        ("layer_norm", lambda x: nn.layer_norm(x, 3)),
+        ("rms_norm", lambda x: nn.rms_norm(x, 3)),
+    ],
+)
+def test_formulas_say_the_norm_by_its_name(name, layer):
+    assert str(gc.explain(layer, X[0])).startswith(f"Y = {name}(x, ")
+    assert str(gc.explain(lambda x: nn.group_norm(x, 1), X[0])).startswith("Y = group_norm(x, ")
+    assert "x̂" in str(gc.explain(gc.grad(lambda x: np.sum(np.tanh(layer(x)))), X[0]))
