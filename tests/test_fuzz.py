@@ -176,12 +176,13 @@ def test_what_has_no_derivative_is_told_from_products_with_zero(f, cancels):
     assert is_singular(graph.outputs, values) == cancels
 
 
-def test_what_is_computed_of_arrays_in_the_text_has_the_bound_that_it_has_of_inputs():
-    """erfcinv of a constant is computed as the program is traced, and rounded otherwise than SciPy's."""
-    text = "special.erfcinv(1.0 + 0.81 * np.tanh(special.pseudo_huber(1.0, np.array([-0.93, 0.5, 0.4], np.float64))))"
-    assert one("value", Subjects(replace(of_one(text, X), arrays={}))) is None
-    wrong = of_one(text + " * (1 + 1e-13)", X, plain=text)
-    assert one("value", Subjects(replace(wrong, arrays={}))) is not None
+def test_every_call_reads_a_value_of_the_program():
+    """What is computed outside a trace has no error bound that its difference from SciPy could be held against."""
+    for path in ("special.huber", "gc.random.orthogonal", "nn.init.normal"):
+        for seed in range(5):
+            made = program_of(path, seed)
+            assert made is not None
+            assert all(s.reads() for s in made.statements)
 
 
 def test_fourth_derivatives_are_asked_where_there_is_no_kink():

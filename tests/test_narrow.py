@@ -15,6 +15,7 @@ import pytest
 
 import gradc as gc
 import gradc.numpy as gnp
+from gradc import special
 from gradc.aval import NARROW, is_float, promoted
 from gradc.cli import main
 from gradc.codegen import emit
@@ -499,3 +500,13 @@ def test_random_widths_of_products(dtype):
                 half = float(gnp.finfo(got.dtype).eps) / 2
                 bound = k * 2.0**-24 * size * (1 + half) + half * np.abs(exact)
                 assert np.all(np.abs(got.astype(float) - exact) <= bound)
+
+
+def test_the_sign_of_a_half_that_was_a_float64_is_copied_without_another_rounding():
+    """LLVM reads through both roundings to the sign, and then rounds a float64 to float16 by a function it has not."""
+
+    def body(i, c):
+        return gc.cond(c > 0, lambda p: gnp.sin(p), lambda p: gnp.tanh(special.sici(0.3 + abs(c))[1]), c)
+
+    f, x = (lambda x: gc.fori_loop(0, 3, body, x)), np.float16(-1.0)
+    np.testing.assert_allclose(gc.jit(f)(x), gc.trace(f, x).evaluate(x), rtol=2e-3)

@@ -193,6 +193,7 @@ class Function:
         """``params`` are (IR type with attributes, name without %)."""
         self.module, self.name, self.result, self.attrs = module, name, result, attrs
         self.params = list(params)
+        self.rounds_halves = False  #: whether numbers were rounded to float16 by the target's instruction
         self.who = "0"  #: which thread of a crew runs this; 0: the caller
         self.place: dict[str, int] = {}  #: what the instructions being emitted stand for
         self._mark = ""
@@ -458,6 +459,7 @@ class Lanes:
     def half_rounded(self, x: Value) -> Value:
         """The bits of float32 ``x`` as float16 rounds it; below 2⁻¹⁴ the spacing is that of float32 around ½."""
         if "half" in self.f.module.extensions:
+            self.f.rounds_halves = True
             return self.bitcast(self.extended(self.truncated(x)), "uint32")
         bits = self.bitcast(x, "uint32")
         size = self.and_(bits, 0x7FFFFFFF)
@@ -585,6 +587,9 @@ class Lanes:
 
     def copysign(self, x: Value | Scalar, sign: Value) -> Value:
         a, s = self.lift(x, sign)
+        if self.f.rounds_halves and a.dtype == "float32":  # LLVM would take the sign of a float64 behind s
+            size, bit = self.and_(self.bitcast(a, "uint32"), 0x7FFFFFFF), self.and_(self.bitcast(s, "uint32"), 1 << 31)
+            return self.bitcast(self.or_(size, bit), "float32")
         return self._intrinsic("copysign", a, [a, s])
 
     # -- comparison, selection, bits -------------------------------------------------------------------------------

@@ -329,6 +329,8 @@ def _array_problem(alone: Alone) -> str:
 
     if sum(v.size for v in alone.values) > SYMBOLS or not all(np.all(np.isfinite(v)) for v in alone.values):
         return ""
+    if not np.all(np.isfinite(alone.value)):  # the logarithm of the sum of no element
+        return ""
     objects = [np.vectorize(sympy.Float, otypes=[object])(v) if is_float(v.dtype) else v for v in alone.values]
     assert alone.op.sympy is not None
     found = alone.op.sympy(sympy, *objects, **applied(alone.copy).attrs)

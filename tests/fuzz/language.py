@@ -19,8 +19,6 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 #: the forms that are derivatives, and of which order
 ORDERS = {**dict.fromkeys(("grad", "value_and_grad", "jvp", "vjp", "jacobian"), 1), "hvp": 2, "hessian": 2}
-#: an array of floats as `literal` writes it
-FLOATS = re.compile(r"np\.array\([^()]*, np\.float(?:64|32|16)\)")
 NAME = re.compile(r"\b[xvp]\d+\b")
 
 
@@ -143,25 +141,6 @@ class Program:
         """How many derivatives the program takes of one another."""
         return max((s.order() for s in self.statements), default=0)
 
-    def with_literals_given(self) -> Program:
-        """The same program, with the arrays of floats that stand in its text as inputs."""
-        arrays = dict(self.arrays)
-
-        def named(text: str) -> str:
-            def name(match: re.Match[str]) -> str:
-                return _kept(arrays, eval(match.group(), {"np": np}))
-
-            return FLOATS.sub(name, text)
-
-        def given(s: Statement) -> Statement:
-            bodies = tuple(
-                replace(b, statements=tuple(map(given, b.statements)), result=named(b.result)) for b in s.bodies
-            )
-            return replace(s, text=named(s.text), plain=None, bodies=bodies)
-
-        statements = tuple(map(given, self.statements))
-        return replace(self, arrays=arrays, statements=statements, made={})
-
     def pruned(self) -> Program:
         """Without statements and inputs that no output reads."""
         needed = set(self.outputs)
@@ -172,13 +151,6 @@ class Program:
                 needed |= statement.reads()
         arrays = {k: a for k, a in self.arrays.items() if k in needed}
         return replace(self, arrays=arrays, statements=tuple(reversed(kept)))
-
-
-def _kept(arrays: dict[str, Array], value: Array) -> str:
-    """A new name of an input, which is ``value``."""
-    name = next(f"x{k}" for k in range(9000, 10_000) if f"x{k}" not in arrays)
-    arrays[name] = value
-    return name
 
 
 def bindings(source: str, namespace: Mapping[str, Any], title: str = "<fuzz>") -> dict[str, Any]:

@@ -8,6 +8,7 @@ Start reading at `NUMPY`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +38,8 @@ class _Outside:
         for other in self._others:
             if hasattr(other, name):
                 found = getattr(other, name)
-                return _narrow(found) if other in (scipy.special, scipy.linalg) else found
+                own = getattr(self._own, name, None)
+                return _narrow(found, own) if other in (scipy.special, scipy.linalg) else found
         return getattr(self._own, name)
 
 
@@ -191,10 +193,12 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> Any:
     return result
 
 
-def _narrow(f: Any) -> Any:
+def _narrow(f: Any, own: Any) -> Any:
     """A function of SciPy in the dtype in which NumPy's own compute of such operands: SciPy widens some, and counts
-    Python numbers among them.
+    Python numbers among them.  An order that is static in gradc's ``own`` function is no operand.
     """
+    parameters = inspect.signature(own).parameters.values() if callable(own) else ()
+    static = {k for k, p in enumerate(parameters) if p.annotation == "int"}
 
     def computed(*args: Any, **kwargs: Any) -> Any:
         result = f(*args, **kwargs)
@@ -202,7 +206,7 @@ def _narrow(f: Any) -> Any:
         kinds = [kind for kind in kinds if kind.kind in "fiub"]
         if not kinds or isinstance(result, Node):
             return result
-        numbers = [type(a) for a in flat(args) if type(a) in (int, float)]
+        numbers = [type(a) for k, a in enumerate(args) if k not in static and type(a) in (int, float)]
         weak = {kind.kind for kind in kinds} <= set("biu" if float in numbers else "b")
         known = [np.sqrt(np.zeros((), kind)).dtype for kind in kinds]
         dtype = np.result_type(*known, *([np.float64] if numbers and weak else []))

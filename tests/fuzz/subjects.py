@@ -110,6 +110,20 @@ class Subjects:
         return any(may_kink(node) for node in every_node(self.graph))
 
     @functools.cached_property
+    def at_special_point(self) -> bool:
+        """Whether a first operand is, somewhere, at a point where the record of its op declares the derivative."""
+        found = False
+
+        def settle(node: Node, operands: Sequence[Array], value: Array) -> Array:
+            nonlocal found
+            points = {p[0] if isinstance(p, tuple) else p for p in node.op.special}
+            found = found or any(bool(np.any(operands[0] == p)) for p in points)
+            return value
+
+        Walk(settle)(self.wide.graph.outputs, self.wide.values)
+        return found
+
+    @functools.cached_property
     def pushed(self) -> Number:
         """⟨ct, J t⟩ by forward mode."""
         wide = self.wide
