@@ -1,7 +1,8 @@
 """Write the generated pages of docs/: ``python docs/generate.py`` (or ``make docs``).
 
 ``names.md`` lists the public names, ``rooms.svg`` draws who imports whom.
-``ops.md`` is the registry as tables, ``tour.md`` one function at every stage, ``gallery.md`` derivatives as they print.
+``ops.md`` is the registry as tables, ``tour.md`` one function at every stage, ``gallery.md`` derivatives as they print,
+``textbook.md`` 115 items of the textbook with programs.
 `tests/test_docs.py` regenerates them and compares, so none can drift.  The tour compiles for one fixed CPU (x86-64-v3),
 so that it reads the same everywhere.
 """
@@ -34,6 +35,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # for examples.gallery, which is no part of the package
 
 from docs.drawing import rooms_map  # noqa: E402
+from docs.textbook import textbook_page  # noqa: E402
 from docs.updates import updates_page  # noqa: E402
 from examples.gallery import GALLERY  # noqa: E402
 from examples.gallery.row import Row  # noqa: E402
@@ -328,6 +330,7 @@ PAGES = {
     "ops.md": ops_page,
     "tour.md": tour_page,
     "gallery.md": gallery_page,
+    "textbook.md": textbook_page,
     "update-rules.md": updates_page,
     "rooms.svg": rooms_map,
 }
