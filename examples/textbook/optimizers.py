@@ -378,8 +378,8 @@ def langevin():
 
 
 @entry(
-    Says(25, "L-BFGS in two loops", "d = −H·g with H from the last pairs (s, y)", verdict=Verdict.WORSE, lines="d = −Hg",
-         why="the two loops are written out pair by pair, with guards for the first step"),
+    Says(25, "L-BFGS in two loops", "d = −H·g with H from the last pairs (s, y)", "d = −Hg", Verdict.WORSE,
+         "the two loops are written out pair by pair, with guards for the first step"),
     way="program",
     reference=lambda: np.linalg.lstsq(X, Y, rcond=None)[0],
     within=1e-6,  # a gradient of 10⁻⁸ over the least eigenvalue of XᵀX/n, about 0.1
