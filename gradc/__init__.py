@@ -49,6 +49,7 @@ from gradc.version import __version__
 
 if TYPE_CHECKING:
     from gradc import linalg, optim, random, scipy, sparse
+    from gradc.api.curvature import Curvature, fisher, gauss_newton
     from gradc.api.executable import Executable
     from gradc.api.precision import MixedPrecision, MixedPrecisionState, mixed_precision
     from gradc.explain import Derivation
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 #: Names that are loaded on first use, by the module that holds them: together they would take three times as long as
 #: ``import gradc``.
 _LATER = {
+    **dict.fromkeys(("Curvature", "fisher", "gauss_newton"), "gradc.api.curvature"),
     **dict.fromkeys(("Derivation",), "gradc.explain"),
     **dict.fromkeys(("Executable",), "gradc.api.executable"),
     **dict.fromkeys(("MixedPrecision", "MixedPrecisionState", "mixed_precision"), "gradc.api.precision"),
@@ -102,6 +104,7 @@ __all__ = [
     "ArtefactWarning",
     "CacheWarning",
     "CompileError",
+    "Curvature",
     "CustomDerivative",
     "DTypeError",
     "Derivation",
@@ -140,8 +143,10 @@ __all__ = [
     "custom_root",
     "data",
     "explain",
+    "fisher",
     "fixed_point",
     "fori_loop",
+    "gauss_newton",
     "grad",
     "hessian",
     "hvp",
