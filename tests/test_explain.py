@@ -404,3 +404,35 @@ def test_a_deep_network_is_a_page() -> None:
     text = str(explain(deep, square_layers(12), normal(5, 8), LABELS))
     assert "δ = (p − onehot(y))/n" in text
     assert len(text.splitlines()) < 25
+
+
+def test_a_named_value_that_was_made_stable_keeps_its_name_in_the_gradient():
+    """log(a) of a sigmoid a becomes a softplus, but a stays a: the error of a neuron is a − y."""
+
+    def loss(w, b, x, y):
+        a = 1 / (1 + np.exp(-(w * x + b)))
+        L = -(y * np.log(a) + (1 - y) * np.log(1 - a))
+        return L
+
+    text = str(gc.explain(loss, 0.5, 0.1, 2.0, 1.0, argnums=(0, 1)))
+    assert "∂L/∂w = x(a − y)\n∂L/∂b = a − y\n" in text
+
+
+def test_a_cotangent_that_is_a_derivative_itself_has_a_name():
+    """δ₁ is read by ∂L/∂W₁ and is ∂L/∂b₁; nothing else reads it."""
+
+    def loss(W1, b1, W2, x):
+        z1 = W1 @ x + b1
+        h1 = np.maximum(z1, 0)
+        L = 0.5 * np.sum((W2 @ h1) ** 2)
+        return L
+
+    shapes = (4, 3), (4,), (2, 4), (3,)
+    text = str(gc.explain(loss, *map(gc.spec, shapes), argnums=(0, 1)))
+    assert "∂L/∂W₁ = δ₁xᵀ\n∂L/∂b₁ = δ₁\n" in text
+
+
+def test_half_the_square_of_two_elements_is_no_mean():
+    """A ½ is what the user wrote; the count of a mean of two is n."""
+    assert str(gc.explain(lambda w: 0.5 * np.sum(w**2), np.ones(2), argnums=())) == "L = ½‖w‖²"
+    assert str(gc.explain(lambda w: np.mean(w**2), np.ones(2), argnums=())).startswith("L = ‖w‖²/n\n")

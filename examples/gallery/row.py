@@ -25,9 +25,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Row:
     """``function`` of ``args``; ``derivative`` is what ``gradc.explain`` must print below the forward quantities.
 
-    An argument is a `gradc.spec`, filled with normal numbers, a pair (spec, how to fill it) or a value.  ``of`` says
-    with respect to which arguments; ``about`` names the source of the formula; ``kind`` is what is derived: a gradient
-    (or vector–Jacobian product), a Jacobian or Hessian as a matrix, or the product of a Hessian with a direction.
+    An argument is a `gradc.spec`, filled with normal numbers, a pair (spec, how to fill it), a value, a dict of
+    arguments, or a list of layers: pairs of weights and biases.  ``of`` says with respect to which arguments; ``about``
+    names the source of the formula; ``kind`` is what is derived: a gradient (or vector–Jacobian product), a Jacobian or
+    Hessian as a matrix, or the product of a Hessian with a direction.
     """
 
     function: Callable[..., Any]
@@ -69,6 +70,8 @@ class Rows(list[Row]):
 def _filled(argument: Any, rng: np.random.Generator) -> Any:
     if isinstance(argument, dict):
         return {name: _filled(a, rng) for name, a in argument.items()}
+    if isinstance(argument, list):
+        return [(_filled(weights, rng), _filled(biases, rng)) for weights, biases in argument]
     if isinstance(argument, Aval):
         return rng.normal(size=argument.shape)
     if isinstance(argument, tuple):

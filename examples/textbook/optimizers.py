@@ -186,7 +186,7 @@ def penalised(w, t, state):
 
 @entry(
     Says(37, "L1: the sign of the weights beside the gradient", "L₁ = L + λΣ|wᵢ|, ∇L₁ = ∇L + λ sign w",
-         "w ← w − η(g + λ·sign(w))", Verdict.WORSE, "λ is called penalty"),
+         "w ← w − η(g + λ·sign(w))"),
     way="program",
     reference=lambda: descended(penalised),
 )  # fmt: skip

@@ -223,7 +223,7 @@ class Deriver:
         way = [n for n in order if n in active]
         found = dict(zip(way, pull_back(outputs, way, self.cotangents), strict=True))
         present = [n for n in way if found.get(n) is not None]
-        names = {**self.marked.names, **self.stable.names}  # what stabilise made superfluous keeps its name
+        names = {**self._superfluous(), **self.stable.names}
         named = [n for n in topological([*names]) if n in names]
         leaves = [
             *self.primal.inputs,
@@ -244,6 +244,17 @@ class Deriver:
         by_forward = dict(zip(present, pulled, strict=True))
         belongs = self._owners(graph, forward, pulled)
         return graph, [by_forward.get(x) for x in self.wanted], belongs
+
+    def _superfluous(self) -> dict[Node, str]:
+        """What the user named and the stable function does without, itself in its stable form: 1/(1 + exp(−x)) is σ(x)
+        in the gradient of its logarithm, too.
+        """
+        known = set(self.stable.names.values())
+        left = {node: name for node, name in self.marked.names.items() if name not in known}
+        if not left:
+            return {}
+        alone = run_passes(self.marked.replace(outputs=tuple(left)), FORWARD)
+        return dict(zip(alone.outputs, left.values(), strict=True))
 
     def _results(self) -> list[Aval]:
         return [w.aval for w in self.wanted]

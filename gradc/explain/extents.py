@@ -3,7 +3,7 @@
 Enters: a traced graph.  Leaves: the same graph with the count of each mean as a leaf of its own, so that
 differentiation and constant folding keep it apart from other numbers and the formula says 1/n, not 0.000556.
 Invariant: only a divisor (or factor) of a sum is replaced, and only where it is the number of summed elements or the
-extent of a summed axis.
+extent of a summed axis.  A 2 is a number that the user wrote unless a mean was asked for: ½‖w‖² of two elements is not.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def _count(node: Node, args: tuple[Node, ...], i: int) -> int | None:
     summed = _summed_extents(args[1 - i])
     if summed is None or (node.op.name == "divide" and number != size):
         return None
-    return size if size in (prod(summed), *(s for s in summed if s >= SMALLEST)) and size > 1 else None
+    least = 2 if node.label is not None and node.label.name == "mean" else SMALLEST
+    return size if size in (prod(summed), *(s for s in summed if s >= SMALLEST)) and size >= least else None
 
 
 def _summed_extents(node: Node) -> Shape | None:

@@ -98,7 +98,8 @@ class Quantities:
                 if node.op.kind is not Kind.INPUT:
                     self._know_forward(node)
             elif uses[node] or node in self.wanted:
-                self._name_if_worth_it(node, uses[node])
+                shown = node in self.wanted and node.shape != ()  # a derivative by itself: δ₁ is ∂L/∂b₁, too
+                self._name_if_worth_it(node, uses[node] + shown)
 
     def _know_forward(self, node: Node) -> None:
         """A name of the user's; one that is a number times another quantity is written out instead."""

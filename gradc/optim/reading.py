@@ -24,7 +24,7 @@ from gradc.node import Node, constant
 LETTERS = {
     "learning_rate": "eta", "step_size": "eta", "b1": "beta1", "b2": "beta2", "b3": "beta3", "decay": "beta",
     "momentum": "beta", "eps": "epsilon", "eps_root": "epsilon0", "weight_decay": "lambda", "lambd": "lambda",
-    "min_norm": "epsilon",
+    "penalty": "lambda", "l1": "lambda1", "l2": "lambda2", "min_norm": "epsilon",
 }  # fmt: skip
 
 #: what a rule takes that makes a step of a gradient
