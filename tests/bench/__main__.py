@@ -35,6 +35,7 @@ FAMILIES = {
     "networks": "Training steps of fully connected networks",
     "convnet": "Training step of a convolutional network",
     "transformer": "Training step of a transformer",
+    "models": "Training steps of a residual and a recurrent network",
     "rosenbrock": "Rosenbrock's valley",
     "mechanism": "A scalar-heavy expression: seven links",
     "per_example": "Per-example gradients",

@@ -107,11 +107,12 @@ def torch_encoder(p: Any, x: Any, y: Any) -> Any:
 def torch_language(p: Any, text: Any) -> Any:
     from torch.nn import functional as f
 
-    return f.cross_entropy((_recurrent(p, f.embedding(text[:-1], p["letters"])) @ p["out"].T).flatten(0, 1),
+    return f.cross_entropy((recurrent(p, f.embedding(text[:-1], p["letters"])) @ p["out"].T).flatten(0, 1),
                            text[1:].flatten())  # fmt: skip
 
 
-def _recurrent(p: Any, x: Any) -> Any:
+def recurrent(p: Any, x: Any) -> Any:
+    """The outputs of the LSTM or GRU of `language`, whose states begin at 0."""
     import torch
 
     zeros = torch.zeros(1, x.shape[1], language.WIDTH, dtype=x.dtype)
