@@ -82,6 +82,14 @@ def _norm(x: Any) -> Any:
     return np.linalg.norm(x, axis=1, keepdims=True)
 
 
+def _contrast(a: Any, b: Any) -> Any:
+    return (a - b) / (a + b)
+
+
+def _coth(a: Any, b: Any) -> Any:
+    return (a + b) / (a - b)
+
+
 def _softmax(top: Any, bottom: Any) -> Any:
     return top / np.sum(bottom, axis=1, keepdims=True)
 
@@ -112,6 +120,10 @@ NEAR: dict[str, Callable[[Any, Any], Any]] = {
     "exp / (1 + another exp)": lambda x, y: np.exp(x) / (1 + np.exp(y)),
     "exp / (2 + exp)": lambda x, y: np.exp(x) / (2 + np.exp(x)),
     "tanh / (1 + tanh)": lambda x, y: np.tanh(x) / (1 + np.tanh(x)),
+    "tanh upside down": lambda x, y: _coth(np.exp(x), np.exp(-x)),
+    "tanh of two arrays": lambda x, y: _contrast(np.exp(x), np.exp(-y)),
+    "tanh of another function": lambda x, y: _contrast(np.sin(x), np.sin(-x)),
+    "sinh of x / cosh of y": lambda x, y: (np.exp(x) - np.exp(-x)) / (np.exp(y) + np.exp(-y)),
     "2 / √x": lambda x, y: 2 / np.sqrt(x),
     "1 / ∛x": lambda x, y: 1 / np.cbrt(x),
     "2 − sigmoid": lambda x, y: 2 - _sigmoid(x),

@@ -69,12 +69,18 @@ def test_unsafe_identities_are_left_alone():
     assert ops(graph).count("multiply") == 1 and ops(graph).count("add") == 2
 
 
+def _contrast(a, b):
+    return (a - b) / (b + a)
+
+
 STABLE = [
     (lambda x: np.log(np.exp(x) / np.sum(np.exp(x))), "logsumexp", 1000.0),
     (lambda x: np.log(np.sum(np.exp(x))), "logsumexp", 1000.0),
     (lambda x: np.log1p(np.exp(x)), "softplus", 1000.0),
     (lambda x: np.log(1 + np.exp(x)), "softplus", 1000.0),
     (lambda x: 1 / (1 + np.exp(-x)), "sigmoid", -1000.0),
+    (lambda x: _contrast(np.exp(x), np.exp(-x)), "tanh", 1000.0),
+    (lambda x: _contrast(np.exp(-x), np.exp(x)), "tanh", 1000.0),
     (lambda x: 1 - gc.nn.sigmoid(x), "sigmoid", 40.0),
     (lambda x: np.log(gc.nn.sigmoid(x)), "softplus", -1000.0),
     (lambda x: np.exp(x) - 1, "expm1", 1e-20),

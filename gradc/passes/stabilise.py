@@ -169,6 +169,19 @@ def exp_over_one_plus_exp(node: Node) -> Node | None:
     return None
 
 
+def tanh_quotient(node: Node) -> Node | None:
+    """(exp(x) − exp(−x)) / (exp(x) + exp(−x)) became tanh(x)."""
+    top, bottom = node.args
+    if not (made_by(top, "subtract") and made_by(bottom, "add") and all(made_by(e, "exp") for e in top.args)):
+        return None
+    rising, falling = top.args
+    if not any(e is rising and f is falling for e, f in (bottom.args, bottom.args[::-1])):
+        return None
+    x, y = rising.args[0], falling.args[0]
+    opposite = (made_by(y, "negative") and y.args[0] is x) or (made_by(x, "negative") and x.args[0] is y)
+    return call("tanh", x) if opposite else None
+
+
 def one_over_sqrt(node: Node) -> Node | None:
     """1 / √x became rsqrt(x)."""
     top, bottom = node.args
@@ -210,7 +223,7 @@ _STABLE: dict[str, tuple[Rule, ...]] = {
         log_of_view,
     ),
     "log1p": (log1p_of_exp, log1p_of_minus_sigmoid),
-    "divide": (softmax_quotient, logistic_quotient, exp_over_one_plus_exp, one_over_sqrt),
+    "divide": (softmax_quotient, logistic_quotient, exp_over_one_plus_exp, tanh_quotient, one_over_sqrt),
     "subtract": (one_minus_sigmoid, exp_minus_one, difference_from_logsumexp),
     "sqrt": (root_of_square, root_of_sum_of_squares),
 }  # fmt: skip
