@@ -21,7 +21,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
                                    "rmsprop(lr, centered=True)", "adam(lr)", "adamw(lr)", "nadam(lr)",
                                    "amsgrad(lr)", "adamax(lr)", "radam(lr)", "adabelief(lr)", "yogi(lr)", "lion(lr)",
                                    "adan(lr)"),
-    "Along curvature": ("lbfgs(memory_size=1)", "shampoo(lr)", "soap(lr)", "muon(lr)"),
+    "Along curvature": ("lbfgs(memory_size=1)", "kfac(lr)", "shampoo(lr)", "soap(lr)", "muon(lr)"),
     "With a rate of their own": ("prodigy()", "dadapt_adamw()", "polyak_sgd(lr)", "schedule_free_sgd(lr)"),
     "Layer by layer": ("novograd(lr)", "lars(lr, 1e-4)", "lamb(lr, weight_decay=0.01)", "fromage(lr)"),
     "Constraints and penalties": ("add_decayed_weights(0.1)", "add_l1(0.1)", "proximal_l1(0.1, lr)", "clip(0.5)",

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from gradc import linalg, optim, random, scipy, sparse
     from gradc.api.curvature import Curvature, fisher, gauss_newton
     from gradc.api.executable import Executable
+    from gradc.api.kronecker import KroneckerFactors, kfac_factors
     from gradc.api.precision import MixedPrecision, MixedPrecisionState, mixed_precision
     from gradc.explain import Derivation
     from gradc.oracle import Report, check_gradients
@@ -76,6 +77,7 @@ _LATER = {
     **dict.fromkeys(("Curvature", "fisher", "gauss_newton"), "gradc.api.curvature"),
     **dict.fromkeys(("Derivation",), "gradc.explain"),
     **dict.fromkeys(("Executable",), "gradc.api.executable"),
+    **dict.fromkeys(("KroneckerFactors", "kfac_factors"), "gradc.api.kronecker"),
     **dict.fromkeys(("MixedPrecision", "MixedPrecisionState", "mixed_precision"), "gradc.api.precision"),
     **dict.fromkeys(("Report", "check_gradients"), "gradc.oracle"),
     **dict.fromkeys(("sparse_hessian", "sparse_jacobian"), "gradc.sparse"),
@@ -118,6 +120,7 @@ __all__ = [
     "Integration",
     "Jitted",
     "KeyReuseWarning",
+    "KroneckerFactors",
     "LinAlgError",
     "LinearSolution",
     "Minimum",
@@ -153,6 +156,7 @@ __all__ = [
     "jacobian",
     "jit",
     "jvp",
+    "kfac_factors",
     "linalg",
     "linear_solve",
     "minimize",

@@ -120,5 +120,5 @@ def test_the_page_on_optimizers_knows_their_names():
     text = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
     called = set(re.findall(r"`(\w+)\(", text)) | set(re.findall(r"`(\w+)`", text))
     unknown = {n for n in called if re.fullmatch(r"[a-z_0-9]+", n)} - set(gradc.optim.__all__)
-    of_the_loss = {"value", "value_fn", "grad_fn", "hessian_fn", "residual_fn", "line_search"}
+    of_the_loss = {"value", "value_fn", "grad_fn", "hessian_fn", "residual_fn", "factors_fn", "line_search"}
     assert unknown <= {"init", "update", "t", "transforms", "hyperparameters"} | of_the_loss, unknown

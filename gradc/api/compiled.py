@@ -513,6 +513,7 @@ class Step:
         elsewhere: dict[str, Callable[..., Any]] = {
             "value_fn": self.loss_at, "grad_fn": self.gradient_at, "hessian_fn": self.hessian_at,
             "residual_fn": self.residuals_at, "line_search": self.line_search,
+            "factors_fn": functools.partial(self.factors_at, params),
         }  # fmt: skip
         more = {"value": loss, "grad": grads} | {k: functools.partial(f, batch) for k, f in elsewhere.items()}
         more |= {"scaled": True} if self.scaled else {}
@@ -588,6 +589,21 @@ class Step:
 
         return flat(vector), jacobian(flat)(vector)
 
+    def factors_at(self, now: Any, batch: tuple[Any, ...], params: Any, examples: int | None = None) -> Any:
+        """The Kronecker factors at other parameters, for ``factors_fn``; where ``params`` has None the parameter stays
+        as it is ``now`` and has no factors.
+        """
+        from gradc.api.kronecker import kfac_factors
+
+        leaves, structure = leaves_of(now)
+
+        def loss(params: Any, *batch: Any) -> Any:
+            given = structure.parts_of(params)
+            whole = structure.unflatten(x if p is None else p for p, x in zip(given, leaves, strict=True))
+            return self.loss_at(batch, whole)
+
+        return kfac_factors(loss, examples)(params, *batch)
+
     def line_search(
         self, batch: tuple[Any, ...], params: Any, value: Any, grads: Any, direction: Any, first: Any, curvature: float
     ) -> Any:
@@ -604,7 +620,6 @@ class Step:
         one = cast(as_node(first), x.dtype)
         found = strong_wolfe(value_and_gradient, x, value, ravel(grads)[0], ravel(direction)[0], one, curvature)
         return found.size * found.done
-
 
 
 def _same_kind(title: str, before: Any, after: Any) -> Any:

@@ -110,7 +110,7 @@ def arrays_of(args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
     return leaves_of((tuple(args), kwargs))[0]
 
 
-def _scalar_output(graph: Graph, has_aux: bool, whose: str) -> Node:
+def refuse_unless_scalar(graph: Graph, has_aux: bool, whose: str) -> Node:
     first = graph.outputs[0]
     if has_aux and not _is_pair(graph.out_tree):
         raise TypeError(f"{here()}: has_aux=True: {graph.title} must return a pair (loss, aux)")
@@ -160,7 +160,7 @@ class ValueAndGradient(Transform):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         wanted, graph, inputs = with_respect_to(self.function, args, kwargs, self.argnums, self.title)
-        _scalar_output(graph, self.has_aux, "a gradient")
+        refuse_unless_scalar(graph, self.has_aux, "a gradient")
         values, gradients = _METHODS[self.method](graph, inputs, arrays_of(args, kwargs))
         assert graph.out_tree is not None
         return graph.out_tree.unflatten(values), wanted.nest(gradients)
@@ -302,7 +302,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     (array([6., 0., 0.]),)
     """
     pushed = _Pushed.of("hvp", f, primals, tangents)
-    _scalar_output(pushed.graph, False, "hvp")
+    refuse_unless_scalar(pushed.graph, False, "hvp")
     floats = [x for x in pushed.graph.inputs if x.aval.is_float]
     whole = gradient_graph(pushed.graph, floats)
     gradient = run_passes(whole.replace(outputs=whole.outputs[1:]), SMOOTH)

@@ -11,6 +11,7 @@ the new value is x′ until the end.  Start reading at `Steps`.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, fields, replace
@@ -20,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import Aval
-from gradc.containers import flatten, leaves_of, one_level
+from gradc.containers import flatten, leaves_of, one_level, tree_map
+from gradc.diff.kronecker import Factored
 from gradc.explain.folding import Said, Update
 from gradc.explain.formula import Apply, Formula, Symbol, number, value_of
 from gradc.explain.layout import (
@@ -146,6 +148,7 @@ class Steps:
             extra = {
                 "value": value, "grad": g, "value_fn": self._loss_at, "grad_fn": self._gradient_at,
                 "hessian_fn": self._hessian_at, "residual_fn": self._residuals_at, "line_search": self._line_search,
+                "factors_fn": self._factors_at,
             } | ({"scaled": True} if self.scaled else {})  # fmt: skip
             token = reading.set(self.reader)
             try:
@@ -179,6 +182,20 @@ class Steps:
             self._leaf("residuals at", places, Aval((self.residuals,), np.dtype(np.float64))),
             self._leaf("residual slopes at", places, Aval((self.residuals, size), np.dtype(np.float64))),
         )
+
+    def _factors_at(self, params: Any, examples: int | None = None) -> Any:
+        """Kronecker factors, over the first axis of a parameter and over the others: leaves that say of what."""
+        places = leaves_of(params)[0]
+
+        def factored(p: Any) -> Factored:
+            first, others = (p.shape[0], math.prod(p.shape[1:])) if p.shape else (1, 1)
+            one, two = (
+                self._leaf(f"{which} factor at", places, Aval((n, n), np.dtype(np.float64)))
+                for which, n in (("first", first), ("other", others))
+            )
+            return Factored(one, two, (0,)) if p.shape else Factored(two, one, ())
+
+        return tree_map(factored, params)
 
     def _line_search(self, params: Any, value: Any, grads: Any, direction: Any, first: Any, curvature: float) -> Node:
         """How far a line search goes: a leaf that says along what."""
@@ -513,6 +530,10 @@ def _joint_layout(x: Layout, alone: bool) -> Layout:
             return replace(x, name="r")
         case "residual slopes at":
             return replace(x, name="∂r/∂θ")
+        case "first factor at":
+            return replace(x, name="factor_1")
+        case "other factor at":
+            return replace(x, name="factor_2")
         case "step along":
             return replace(x, name="line_search")
         case "finite":

@@ -23,6 +23,7 @@ from gradc.optim import (
     automatic,
     clipping,
     descent,
+    kronecker,
     layerwise,
     masking,
     noise,
@@ -40,6 +41,7 @@ from gradc.optim.adaptive import *
 from gradc.optim.automatic import *
 from gradc.optim.clipping import *
 from gradc.optim.descent import *
+from gradc.optim.kronecker import *
 from gradc.optim.layerwise import *
 from gradc.optim.masking import *
 from gradc.optim.noise import *
@@ -58,6 +60,7 @@ __all__ += adaptive.__all__
 __all__ += automatic.__all__
 __all__ += clipping.__all__
 __all__ += descent.__all__
+__all__ += kronecker.__all__
 __all__ += layerwise.__all__
 __all__ += masking.__all__
 __all__ += noise.__all__

@@ -47,7 +47,8 @@ def _power(matrix: Any, exponent: float, least: Any) -> Any:
     return (vectors * gnp.maximum(values, least) ** exponent) @ vectors.T
 
 
-def _refuse_size(name: str, value: Any) -> None:
+def refuse_size(name: str, value: Any) -> None:
+    """ValueError for what is no whole number from 1 on."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{here()}: {name} is a whole number from 1 on, got {value!r:.60}")
 
@@ -63,7 +64,7 @@ def scale_by_shampoo(b2: Scalar = 1.0, eps: float = 1e-4, max_dim: int = 1024) -
     ``b2`` < 1 makes running means of the sums.  Axes longer than ``max_dim`` have none; where no axis has one the rule
     is AdaGrad.  The roots come from eigenvalues, at least ``eps`` each, that are computed at every step.
     """
-    _refuse_size("max_dim", max_dim)
+    refuse_size("max_dim", max_dim)
     return rule(
         _shampoo, ShampooState, start={"c": partial(_identities, max_dim, eps), "v": eps}, b2=b2, eps=eps, most=max_dim
     )
@@ -121,8 +122,8 @@ def scale_by_soap(
     and every ``precondition_frequency`` steps.  ``shampoo_beta``: the decay of c, by default ``b2``.  Axes longer than
     ``max_precond_dim`` are not turned, nor is the axis of a vector.
     """
-    _refuse_size("precondition_frequency", precondition_frequency)
-    _refuse_size("max_precond_dim", max_precond_dim)
+    refuse_size("precondition_frequency", precondition_frequency)
+    refuse_size("max_precond_dim", max_precond_dim)
     start = {"c": partial(_turned, max_precond_dim, 0.0), "q": partial(_turned, max_precond_dim, 1.0)}
     return rule(
         _soap, SoapState, start=start, b1=b1, b2=b2, b3=b2 if shampoo_beta is None else shampoo_beta, eps=eps,
