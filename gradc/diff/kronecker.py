@@ -89,7 +89,7 @@ def _uses(param: Node, name: str, order: Sequence[Node], active: set[Node]) -> l
             shown[node] = shown[held[0]]
         elif node.op.permutes:
             shown[node] = tuple(shown[held[0]][a] for a in node.attrs["axes"])
-        elif node.op is OPS["reshape"] and _wide(node) == _wide(held[0]):
+        elif node.op.regroups and _wide(node) == _wide(held[0]):
             axes = iter(k for k, n in zip(shown[held[0]], held[0].shape, strict=True) if n != 1)
             shown[node] = tuple(None if n == 1 else next(axes) for n in node.shape)
         elif node.op.repeats and param.ndim < 2:

@@ -138,6 +138,7 @@ class Op:
     source: Callable[..., list[Piece]] | None = None
     repeats: bool = False  #: of a view: operand axis k is axis axes[k], repeated where it is 1 long and along the rest
     permutes: bool = False  #: of a view: axis k is operand axis axes[k]
+    regroups: bool = False  #: of a view: all elements of the operand in their order, under other axes
     boxes: Callable[[Node], Boxes] | None = None  #: of a fold: where each operand lies in the result, see `Boxes`
     terms: Callable[[Node], int] | None = None  #: of a fold: of how many elements one is the sum, at most
     range: Callable[..., Range] | None = None  #: None: any value, infinite and NaN too

@@ -114,6 +114,7 @@ view(
     "reshape",
     infer=_reshape_infer,
     numpy=lambda x, shape: np.reshape(x, shape),
+    regroups=True,
     source=lambda index, x, shape: [Piece(0, unravel(linear_index(index, shape), x.shape))],
     transpose=lambda ct, node, i: np.reshape(ct, node.args[0].shape),
     shifted=lambda size, a: {"shape": (size, *a["shape"])},
