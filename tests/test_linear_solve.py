@@ -264,5 +264,7 @@ def test_formulas_say_what_is_solved_and_not_how() -> None:
     assert "(xᵀx + λI)⁻¹xᵀy" in str(gc.explain(ridge, np.ones((6, N)), np.ones(6), 0.1, argnums=1))
     assert "1/(2root(a, 1))" in str(gc.explain(lambda a: gc.root(lambda x: x * x - a, 1.0).x, 2.0))
     assert "/(1 + ta)" in str(gc.explain(lambda a: gc.fixed_point(lambda x: np.cos(a * x), 1.0).x, 2.0))
+    chosen = gc.explain(lambda a: np.where(gc.root(lambda x: x * x - a, 1.0).x == 3.0, a, np.nan), 9.0)
+    assert "root(a, 1) = 3" in str(chosen)  # the user's own condition is no failure
     assert "= −0.25/root(a, 1)³" in str(gc.explain(gc.grad(lambda a: gc.root(lambda x: x * x - a, 1.0).x), 2.0))
     assert "A⁻¹" in str(gc.explain(gc.jacobian(lambda b, A: gc.linear_solve(A, b, "gmres").x), B, ANY))

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from gradc.errors import CompileError
 from gradc.graph import Graph
 from gradc.node import here
@@ -35,13 +37,13 @@ class Budget:
     @classmethod
     def of(cls, given: Any, result: int, whose: str) -> Budget:
         """From a number of bytes or words such as "12MB" or "64 KiB"; TypeError and ValueError for anything else."""
-        if isinstance(given, bool) or not isinstance(given, int | str):
+        if isinstance(given, bool) or not isinstance(given, int | np.integer | str):
             raise TypeError(f"{here()}: {whose}: memory={given!r:.60}: expected bytes, or words such as '12MB'")
-        if isinstance(given, int):
+        if not isinstance(given, str):
             size = float(given)
         else:
             match = _SIZE.fullmatch(given)
-            unit = _UNITS.get(match[2]) if match else None
+            unit = _UNITS.get(match[2].upper().replace("I", "i")) if match else None
             if match is None or unit is None:
                 known = ", ".join(u for u in _UNITS if u)
                 raise ValueError(f"{here()}: {whose}: memory={given!r:.60}: expected a number with one of {known}")
@@ -72,7 +74,7 @@ def fitted(graph: Graph, budget: Budget, arena_of: Callable[[Graph, int], int]) 
         tried.append((arena, choice.graph))
     least, whole = (shown(arena_of(g, sys.maxsize)) for g in (min(tried, key=lambda t: t[0])[1], graph))
     raise CompileError(
-        f"{graph.title}: memory={shown(budget.bytes)} is too little: the least scratch that was found is "
+        f"{here()}: {graph.title}: memory={shown(budget.bytes)} is too little: the least scratch that was found is "
         f"{least}, with parts of the forward pass computed again, and {whole} with none.\n"
         "  Allow more, or take smaller batches and accumulate their gradients (gc.optim.MultiSteps)."
     )

@@ -23,8 +23,8 @@ from gradc.passes.rules import mapped
 
 #: kinds that are cheap to compute again: their cost is that of reading their operands
 CHEAP = (Kind.ELEMENTWISE, Kind.REDUCE, Kind.VIEW)
-#: in how many segments the forward pass is divided, one after another until the memory suffices
-SEGMENTS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+#: how many segments more the forward pass is divided in each time, until the memory suffices
+GROWTH = 1.25
 #: around each place where segments should meet, the part of a segment in which the smallest cut is looked for
 WINDOW = 0.5
 
@@ -45,12 +45,12 @@ def rematerialised(graph: Graph, turn: Node) -> Iterator[Rematerialised]:
     cheap = forward.cheap_cut()
     if cheap is not None:
         yield forward.again(cheap, forward.by_distance(), "what is cheap is computed again")
-    for count in SEGMENTS:
+    count = 2
+    while count <= len(forward.read):
         parts = forward.segments(count)
-        if parts is None:
-            return
-        kept, part_of = parts
-        yield forward.again(kept, part_of, f"the forward pass is computed again in {count} segments")
+        if parts is not None:
+            yield forward.again(*parts, f"the forward pass is computed again in {count} segments")
+        count = max(count + 1, int(count * GROWTH))
 
 
 class _Forward:
@@ -67,6 +67,10 @@ class _Forward:
         self.inside = frozenset(self.order)
         self.valued = [n for n in self.order if n.op.kind is not Kind.VIEW]
         self.number = {n: k for k, n in enumerate(self.valued)}  # a flow's nodes are a value's number, before and after
+        self._shown: dict[Node, tuple[Node, ...]] = {}  # what each view of the forward pass shows
+        for node in self.order:
+            if node.op.kind is Kind.VIEW:
+                self._shown[node] = self._sources(node)
         self.sources = {n: self._sources(n) for n in self.valued}
         self.place = self._places()
         outside = [n for n in graph.nodes if n not in inside]
@@ -76,14 +80,9 @@ class _Forward:
     def _sources(self, node: Node) -> tuple[Node, ...]:
         """The values of the forward pass that ``node`` reads, through whatever views."""
         found: dict[Node, None] = {}
-        pending = list(node.args)
-        while pending:
-            x = pending.pop()
+        for x in node.args:
             if x in self.inside:
-                if x.op.kind is Kind.VIEW:
-                    pending += x.args
-                else:
-                    found[x] = None
+                found.update(dict.fromkeys(self._shown.get(x, (x,))))
         return tuple(found)
 
     def _places(self) -> dict[Node, int]:

@@ -14,7 +14,7 @@ from gradc.graph import Graph
 from gradc.node import FUNCTIONS, OPS, Node
 from gradc.ops.contraction import guarded
 from gradc.ops.elementwise import apply, broadcast_to, cast
-from gradc.ops.implicit import implicit_rule_of
+from gradc.ops.implicit import LinearRule, implicit_rule_of
 from gradc.ops.leaves import full
 from gradc.ops.ranges import Hazard, Zeros, is_zero, range_of
 from gradc.ops.record import Kind
@@ -54,14 +54,22 @@ def unless_failed(node: Node) -> Node | None:
 
 
 def _is_success(mask: Node) -> bool:
-    """Whether a mask asks how a search ended: its status, or whether what it found is finite."""
+    """Whether a mask asks how a search ended: whether its status is 0, or the solution of a system finite."""
     mask = _unmoved(mask)
-    return mask.op.name in ("equal", "isfinite") and any(map(_is_of_a_search, mask.args))
+    if mask.op.name == "isfinite":
+        return _result_of_a_search(mask.args[0], solution=True)
+    zero = mask.op.name == "equal" and _is(mask.args[1], 0)
+    return zero and _result_of_a_search(mask.args[0], solution=False)
 
 
-def _is_of_a_search(node: Node) -> bool:
+def _result_of_a_search(node: Node, solution: bool) -> bool:
+    """Whether a node is part of the ``solution`` of a linear system, or what a search tells besides."""
     node = _unmoved(node)
-    return node.op.kind is Kind.ITEM and implicit_rule_of(node.args[0]) is not None
+    rule = implicit_rule_of(node.args[0]) if node.op.kind is Kind.ITEM else None
+    if rule is None:
+        return False
+    found = node.attrs["index"] < rule.count
+    return found is solution and (isinstance(rule, LinearRule) or not solution)
 
 
 def _unmoved(node: Node) -> Node:
