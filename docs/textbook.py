@@ -30,7 +30,8 @@ BESIDE: dict[str, tuple[str, ...]] = {
     "one example, a mini-batch or all": ("optim.multi_steps", "train_step"),
     "four ways to differentiate": ("grad", "check_gradients"),
     "static graphs": ("trace", "compile"),
-    "curvature in layers: Shampoo, SOAP, Muon": ("optim.shampoo", "optim.soap", "optim.muon"),
+    "natural gradients and curvature in layers":
+        ("fisher", "gauss_newton", "optim.shampoo", "optim.soap", "optim.muon"),
     "data, tensor and pipeline parallelism; synchronous, asynchronous and local updates": (),
     "what a training run says of its health": (),
     "pipelines of data": (),
