@@ -149,6 +149,26 @@ def test_narrow_floats_have_float32_factors_and_what_the_loss_reads_not_is_zero(
     np.testing.assert_array_equal(found.G, np.zeros((2, 2)))
 
 
+def test_axes_of_one_element():
+    w, b, v, c = RNG.normal(size=(1, 3)), np.array([0.5]), RNG.normal(size=(1, 1, 2, 2)), np.array([-0.5])
+    x, image = RNG.normal(size=(N, 3)), RNG.normal(size=(N, 1, 2, 2))
+
+    def forward(p, x, image):
+        z = x @ p[0].reshape(3) + p[1]
+        y = gc.nn.conv2d(image, p[2], p[3]).reshape(N)
+        return 0.5 * np.sum((z + y) ** 2) / N
+
+    g = x @ w[0] + 0.5 + image.reshape(N, 4) @ v.reshape(4) - 0.5
+    found = gc.kfac_factors(forward)((w, b, v, c), x, image)
+    G = [[np.sum(g**2) / N]]
+    check(found[0], second(x) / N, G, (1,))
+    check(found[1], [[1.0]], G, ())
+    check(found[2], second(image.reshape(N, 4)) / N, G, (1, 2, 3))
+    check(found[3], [[1.0]], G, ())
+    shown = gc.kfac_factors(lambda b, x: 0.5 * np.mean((x + b) ** 2))(b, x)  # one number for rows and columns
+    check(shown, [[1.0]], [[np.mean((x + b) ** 2)]], ())
+
+
 REFUSED = [
     ("by gather", lambda e, x: np.mean(e[(x[:, 0] > 0).astype(int)] ** 2)),
     (r"by \w+; .*gc\.optim\.add_decayed_weights", lambda w, x: np.mean((x @ w) ** 2) + 0.1 * np.sum(w**2)),

@@ -93,7 +93,7 @@ def _uses(param: Node, name: str, order: Sequence[Node], active: set[Node]) -> l
             axes = iter(k for k, n in zip(shown[held[0]], held[0].shape, strict=True) if n != 1)
             shown[node] = tuple(None if n == 1 else next(axes) for n in node.shape)
         elif node.op.repeats and param.ndim < 2:
-            uses.append(_of_rows(node, held[0], shown[held[0]], name))
+            uses.append(_of_rows(node, held[0], shown[held[0]]))
         elif node.op.kind is Kind.CONTRACT and len(held) == 1:
             uses.append(_of_product(node, shown, name))
         else:
@@ -124,14 +124,12 @@ def _refused(name: str, node: Node, why: str) -> TraceError:
     return TraceError(f"{node.where or here()}: kfac_factors: {name} is used {why}")
 
 
-def _of_rows(node: Node, shown: Node, axes: Shown, name: str) -> _Use:
+def _of_rows(node: Node, shown: Node, axes: Shown) -> _Use:
     """A vector shown to each row: a bias, or a scale; its derivative by each row is one of the whole row."""
     out = [-1 - k for k in range(node.ndim)]
     for mine, theirs in enumerate(node.attrs["axes"]):
         if (axis := axes[mine]) is not None and shown.shape[mine] == node.shape[theirs]:
             out[theirs] = axis
-        elif axis is not None:
-            raise _refused(name, node, "with one element for many; give it the shape of what it is added to")
     return _Use(node, tuple(out), None, (), ())
 
 
@@ -183,7 +181,11 @@ def _factored(param: Node, name: str, uses: Sequence[_Use], cotangents: Mapping[
 
 
 def _moment(x: Node, labels: Labels, axes: tuple[int, ...], others: Labels) -> Node:
-    """Σ x·xᵀ over rows, as a matrix over ``axes``; what only x has is summed first, unless it is a row."""
+    """Σ x·xᵀ over rows, as a matrix over ``axes``; what only x has is summed first, unless it is a row.
+
+    Axes that x lacks have one element.
+    """
+    axes = tuple(k for k in axes if k in labels)
     alone = tuple(a for a, k in enumerate(labels) if k < 0 and others and k not in others)
     if alone:
         x, labels = OPS["sum"].make((x,), axes=alone), tuple(k for k in labels if k >= 0 or k in others)
