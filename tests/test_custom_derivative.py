@@ -568,3 +568,14 @@ def test_a_rule_that_calls_its_own_function_goes_with_it(monkeypatch: pytest.Mon
     assert derived() == pytest.approx(np.e)
     garbage.collect()
     assert made and not any(r() is not None for r in made)
+
+
+def test_a_rule_is_linear_through_products_with_the_zeros_of_a_loop() -> None:
+    """A tangent that every step replaces by 0 is 0, and a product of matrices with it adds nothing."""
+
+    def stepped(x: Any) -> Any:
+        return gc.fori_loop(0, 3, lambda i, c: np.tanh(np.floor(2.7 * c)), x) @ x
+
+    f = gc.custom_derivative(stepped, jvp=lambda p, t: gc.jvp(stepped, p, t))
+    x = np.array([[1.01, 0.24], [0.11, 1.25]])
+    np.testing.assert_allclose(gc.grad(lambda x: f(x).sum())(x), gc.grad(lambda x: stepped(x).sum())(x), rtol=1e-15)

@@ -136,3 +136,8 @@ def test_a_function_of_narrow_floats_and_python_numbers_stays_narrow(name, dtype
     assert {f(x, 0.0).dtype, f(2.0, x).dtype, f(x, x).dtype} == {np.dtype(dtype)}
     want = getattr(scipy.special, name)(x.astype(float), 2.0)
     np.testing.assert_allclose(f(x, 2.0).astype(float), want, rtol=4 * np.finfo(dtype).eps)
+
+
+def test_zeta_is_not_blamed_for_what_sympy_has_no_word_for():
+    report = gc.check_gradients(lambda x: gc.fori_loop(0, 2, lambda i, c: special.zeta(1.5 + abs(c)), x), 0.84)
+    assert report.ok, report

@@ -98,10 +98,15 @@ def _transpose(ct: Node, node: Node, i: int) -> Node:
 
 
 def _range(node: Node, x: Range, y: Range) -> Range:
-    """A contraction lies between its result and the user's data, and keeps zeros where a whole row of them was."""
+    """A contraction lies between its result and the user's data, and keeps zeros where a whole row of them was.
+
+    Products with nothing but zeros are 0 wherever they are numbers.
+    """
     worst = max(x.hazard, y.hazard)
     hazard = Hazard.ARITHMETIC if worst <= Hazard.DATA else worst
     zeros = min(max(x.zeros, y.zeros, Zeros.POSSIBLE), Zeros.MASKED)
+    if x.lo == x.hi == 0 or y.lo == y.hi == 0:
+        return bounded(0.0, 0.0, hazard, zeros)
     return bounded(0.0 if x.lo >= 0 and y.lo >= 0 else -math.inf, math.inf, hazard, zeros)
 
 

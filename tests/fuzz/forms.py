@@ -64,7 +64,9 @@ def function_named(scope: Scope, path: str) -> bool:
         text += "[0]"
     method = ENTRIES[path].name
     plain = re.sub(rf"(\w+)\.{method}\(", rf"gnp.{method}(\1, ", text) if path in BY_FUNCTION else None
-    return _take(scope, text, path, plain)
+    if _take(scope, text, path, plain):
+        return True
+    return scope.gave_several and _take(scope, f"{text}[{scope.number(0, 1)}]", path, plain)
 
 
 def operator(scope: Scope) -> bool:

@@ -252,7 +252,9 @@ NUMPY: dict[str, Any] = {
     ),
     "gc": _PLAIN,
     "nn": nn,
-    "special": _Outside(special, scipy.special, logsumexp=logsumexp, comb=scipy.special.comb, perm=scipy.special.perm),
+    "special": _Outside(
+        special, scipy.special, logsumexp=logsumexp, i0=i0, comb=scipy.special.comb, perm=scipy.special.perm
+    ),
     "updated": updated,
 }
 

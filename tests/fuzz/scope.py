@@ -49,6 +49,7 @@ class Scope:
     statements: list[Statement] = field(default_factory=list)
     counter: Iterator[int] = field(default_factory=lambda: itertools.count())
     depth: int = 0
+    gave_several: bool = False  #: whether the last statement that was run gave a tuple for a name
 
     def chance(self, p: float) -> bool:
         return bool(self.random.random() < p)
@@ -98,7 +99,8 @@ class Scope:
         source = "\n".join(statement.lines(reference=True))
         try:
             bound = quietly(bindings, source, {**NUMPY, **self.values})
-            return [np.asarray(bound[t]) for t in statement.targets]
+            self.gave_several = isinstance(bound[statement.targets[0]], tuple)
+            return None if self.gave_several else [np.asarray(bound[t]) for t in statement.targets]
         except Exception:  # NumPy refuses this proposal: another one is drawn
             return None
 

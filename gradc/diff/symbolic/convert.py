@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.errors import TraceError
+from gradc.diff.symbolic.written_out import NoDefinitionError
 from gradc.node import OPS, Node, constant
 from gradc.ops.bessel import bessel_i, bessel_j, bessel_k, bessel_y
 from gradc.ops.elementwise import apply, cast
@@ -75,7 +75,9 @@ class Reader:
     def _function(self, name: str, expr: Any) -> Node:
         op = OPS.get(_RENAMED.get(name, name))
         if op is None or not getattr(expr, "is_Function", False):
-            raise TraceError(f"the SymPy derivative of {self._of} contains {name}, for which there is no op: {expr}")
+            raise NoDefinitionError(
+                f"the SymPy derivative of {self._of} contains {name}, for which there is no op: {expr}"
+            )
         operands = [self.value(a) for a in expr.args]
         result = operands[0] if len(operands) == 1 else None
         if result is not None or op.name not in ("maximum", "minimum"):
