@@ -7,13 +7,14 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import pytest
 import sympy
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 
 import gradc as gc
 from gradc.aval import Aval
 from gradc.diff.modes import pull_back
 from gradc.diff.symbolic import symbolic_pull_back
 from gradc.diff.symbolic.fragments import LARGEST, fragment_at, interior_nodes, meaning_of, partials_at
+from gradc.diff.symbolic.written_out import NotWrittenError
 from gradc.errors import TraceError
 from gradc.graph import Graph
 from gradc.interpret import interpret, topological
@@ -97,7 +98,10 @@ def test_the_guard_of_that_test_works():
 @given(programs(steps=True, most_ops=8, scalar=True))
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=60)
 def test_random_programs(program):
-    agree(program, ("symbolic", "reverse"))
+    try:
+        agree(program, ("symbolic", "reverse"))
+    except NotWrittenError:  # an op by which SymPy has no derivative
+        reject()
 
 
 def test_the_work_grows_with_the_length_of_a_dag():
