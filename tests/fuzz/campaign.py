@@ -131,7 +131,8 @@ class Campaign:
             except RefusedError as refusal:
                 self.refused[_without_numbers(str(refusal))] += 1
                 continue
-            self.asked.update(name for name in oracles if applies(name, s))
+            if failure is None or failure.oracle != "trace":
+                self.asked.update(name for name in oracles if applies(name, s))
             if failure is None:
                 made, failure = _natives([name for name in oracles if name in NATIVE], s)
                 natives += [(number, name, s, native) for name, native in made.items()]
