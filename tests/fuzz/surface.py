@@ -58,7 +58,7 @@ AROUND = {
     "numpy": "by its names", "nn": "by its names",
     "random": "by its names", "linalg": "by its names",
     "special": "by its names", "jit": "a form of `control`", "tree": "containers of arrays",
-    **dict.fromkeys(("gauss_newton", "fisher", "kfac_factors"), "give operators or factors of them; tests/test_curvature.py"),
+    **dict.fromkeys(("gauss_newton", "fisher", "kfac_factors"), "operators; tests/test_curvature.py"),
     "data": "arrays that never change", "mixed_precision": "changes dtypes on purpose; tests/test_mixed_precision.py",
     "scipy": "works on values, not in programs",
     **dict.fromkeys(("sparse", "sparse_hessian", "sparse_jacobian"), "give SciPy's matrices; tests/test_sparse.py"),
