@@ -379,6 +379,14 @@ SPECIALS = [
     row("sp.k0(x); sp.k0e(x); sp.k1(x); sp.k1e(x); sp.kn(2, x); sp.kv(0.5, x); sp.kve(0.5, x)", "positive",
         bound=FORMULA),
     row("sp.polygamma(0, x); sp.polygamma(1, x); sp.polygamma(3, x)", "positive", bound=FORMULA),
+    row("sp.boxcox(x, y); sp.boxcox1p(x, y); sp.inv_boxcox(x, y); sp.inv_boxcox1p(x, y); sp.multigammaln(x + 1.0, 2)",
+        "positive", "probability", bound=FORMULA),
+    row("sp.zeta(x + 1.5); sp.zeta(x + 1.5, y)", "positive", "positive32", bound=FORMULA),
+    row("sp.comb(x + y, y); sp.perm(x + y, y)", "positive", bound=FORMULA),
+    row("sp.comb(abs(x), 2.0, repetition=True); sp.comb(x, y); sp.perm(x, y)", "float64", bound=FORMULA),
+    row("sp.factorial(x)", "positive", "int64", bound=FORMULA),
+    row("sp.factorial2(x)", "int64", bound=FORMULA),
+    row("sp.gammasgn(x)", *FLOATS, "hostile64"),
 ]  # fmt: skip
 
 ACTIVATIONS = (

@@ -156,6 +156,7 @@ def check(dtype: str, count: int) -> None:
         assert errors.max() <= bound, (name, x[errors.argmax()], errors.max())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_values_keep_their_bounds(dtype: str) -> None:
     check(dtype, 25)
@@ -216,6 +217,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_scipys_own_function_and_its_values_at_the_ends(name: str) -> None:
     theirs, mine = getattr(scipy.special, name), getattr(special, name)
@@ -237,6 +239,7 @@ def test_orders_of_expn() -> None:
         gc.grad(lambda n: special.expn(n, 2.0))(2.0)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["jv", "yv", "iv", "ive", "kv", "kve"])
 def test_bessel_functions_of_any_order(name: str) -> None:
     """Whole and half orders of either sign; SciPy's own errors are larger."""

@@ -95,7 +95,7 @@ def test_the_guard_of_that_test_works():
         gradients(pull_back, ZOO["product"], X)
 
 
-@given(programs(steps=True, most_ops=8, scalar=True))
+@given(programs(steps=True, most_ops=8, scalar=True, symbolic=True))
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=60)
 def test_random_programs(program):
     try:

@@ -366,7 +366,7 @@ def _poch(m: Any, x: Number, n: Number) -> Number:
 
 def _rising_parts(m: Any, start: Pair, end: Pair, step: Pair) -> tuple[Pair, Number]:
     """Γ(end)/Γ(start) = p·2ᵏ, neither being a pole; ``step`` is the difference."""
-    up = end[0] >= start[0]
+    up = step[0] >= 0.0
     low = pick(m, up, start, end)
     large = low[0] >= HIGH
     half = constant(m, (1.5, 0.0), low[0])

@@ -31,6 +31,7 @@ from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.gammas import HIGH, beta_parts, gamma_near_two, log_rising, stirling_rest
 from gradc.ops.ranges import Range
 from gradc.ops.two_parts import (
+    ROOT_TAU,
     Pair,
     add,
     constant,
@@ -43,13 +44,13 @@ from gradc.ops.two_parts import (
     negative,
     pick,
     single,
+    square_root,
     times,
     value,
 )
 from gradc.ops.written import Mask, Number, evaluated, polynomial, sum_of
 
 INF, NAN = math.inf, math.nan
-ROOT_TAU = math.sqrt(2 * math.pi)
 LARGE, SMALL = 20.0, 0.6
 FRACTION, SMALL_SERIES = 200, 60
 EPSILON = 2.0**-55
@@ -87,8 +88,10 @@ def density_parts(m: Any, a: Number, b: Number, x: Pair, y: Pair) -> tuple[Pair,
         both = first + second
         total = add(total, single(m, stirling_rest(both) - stirling_rest(first) - stirling_rest(second)))
         q, i = exp(m, total)
-        root = m.sqrt(m.where(first < second, first * (second / both), second * (first / both)))
-        return [value(m, q) * (root / ROOT_TAU), a * 0.0, i]
+        small, large = m.where(first < second, first, second), m.where(first < second, second, first)
+        spread = times(m, div(m, single(m, large), sum_of(large, small)), small)
+        found = mul(m, q, div(m, square_root(m, spread), constant(m, ROOT_TAU, a)))
+        return [found[0], found[1], i]
 
     c, d, e = m.choose_all(close, near, [far[0], far[1], k - j])
     return (c, d), e

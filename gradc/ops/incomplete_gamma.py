@@ -35,6 +35,7 @@ from gradc.ops.elementwise import apply, elementwise
 from gradc.ops.gammas import HIGH, gamma_near_two, gamma_of_positive, stirling_rest
 from gradc.ops.ranges import Range
 from gradc.ops.two_parts import (
+    ROOT_TAU,
     Pair,
     add,
     constant,
@@ -42,14 +43,15 @@ from gradc.ops.two_parts import (
     exp,
     log,
     log1p_excess,
+    mul,
     single,
+    square_root,
     times,
     value,
 )
 from gradc.ops.written import Mask, Number, evaluated, polynomial, sum_of
 
 INF, NAN = math.inf, math.nan
-ROOT_TAU = math.sqrt(2 * math.pi)
 #: (1 + 2z)·e^(z²)·erfc z in (z − 3)/(z + 3) + 3/43 for 0 <= z <= 40; error 2⁻⁶⁰
 ERFCX = (
     3.000561916767595e-10, 7.576641474974981e-10, -2.0999205661209293e-09, -8.25129988018629e-09,
@@ -112,8 +114,9 @@ def density_parts(m: Any, a: Number, x: Number) -> tuple[Pair, Number]:
         excess = log1p_excess(m, div(m, sum_of(place, -large), single(m, large)))
         total = add(times(m, excess, -large), single(m, -stirling_rest(large)))
         q, i = exp(m, total)
-        root = m.sqrt(large) * ROOT_TAU
-        return [value(m, q) / root, x * 0.0, i]
+        root = mul(m, square_root(m, single(m, large)), constant(m, ROOT_TAU, large))
+        found = div(m, q, root)
+        return [found[0], found[1], i]
 
     a_part, b_part, c_part = m.choose_all(~low, far, [near[0], near[1], k - j])
     return (a_part, b_part), c_part
@@ -218,7 +221,7 @@ def _tail(m: Any, a: Number, eta: Number) -> Number:
         bend = polynomial(eta, row[::-1])
         total = bend if total is None else total * inverse + bend
     assert total is not None
-    rest = total / (m.sqrt(a) * ROOT_TAU)
+    rest = total / (m.sqrt(a) * ROOT_TAU[0])
     return 0.5 * scaled_erfc(m, m.abs(eta) * m.sqrt(0.5 * a)) + m.where(eta < 0.0, -rest, rest)
 
 

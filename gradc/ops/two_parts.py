@@ -23,6 +23,8 @@ Pair = tuple[Number, Number]
 LN2 = (0.6931471805599453, 2.3190468138462996e-17)
 PI = (3.141592653589793, 1.2246467991473532e-16)
 LOG_ROOT_TAU = (0.9189385332046728, -3.878294158067242e-17)
+#: √2π
+ROOT_TAU = (2.5066282746310007, -1.8328579980459167e-16)
 
 
 def near(head: Number, rest: Number) -> Pair:
@@ -62,6 +64,13 @@ def div(m: Any, x: Pair, y: Pair) -> Pair:
     head, rest = m.product(q, y[0])
     left = ((x[0] - head) - rest) + (x[1] - q * y[1])
     return near(q, left / y[0])
+
+
+def square_root(m: Any, x: Pair) -> Pair:
+    """√x for positive x: a step of Newton's method."""
+    root = m.sqrt(x[0])
+    head, rest = m.product(root, root)
+    return near(root, (((x[0] - head) - rest) + x[1]) / (2.0 * root))
 
 
 def constant(m: Any, value: Sequence[float], like: Number) -> Pair:

@@ -136,7 +136,7 @@ def _zetac(m: Any, s: Number) -> Number:
     found = m.where(middle, value(m, between), found)
 
     def mirrored() -> Number:
-        return _reflected(m, m.where((s < -0.5) & (s > -1e6), s, -1.0)) - 1.0
+        return _reflected(m, m.where((s < -0.5) & (s > -INF), s, -1.0)) - 1.0
 
     found = m.choose(s < -0.5, mirrored, found)
     found = m.where(s == 1.0, INF, m.where(s == INF, 0.0, found))
@@ -151,8 +151,17 @@ def _between(m: Any, s: Number) -> Pair:
     return add(div(m, one, sum_of(s, m.constant(-1.0, s))), smooth)
 
 
-def _reflected(m: Any, s: Number) -> Number:
-    """ζ(s) = 2·(2π)⁻ᵗ·sin(πs/2)·Γ(t)·ζ(t) with t = 1 − s, for s < −½."""
+def _reflected(m: Any, given: Number) -> Number:
+    """ζ(s) = 2·(2π)⁻ᵗ·sin(πs/2)·Γ(t)·ζ(t) with t = 1 − s, for s < −½; of even numbers 0, else infinite below −10⁶."""
+    far = given < -1e6
+    half = given * 0.5
+    s = m.where(far, -1.0, given)
+    found = _mirrored(m, s)
+    signed = m.where(is_odd(m, m.floor(half)), -INF, m.constant(INF, s))
+    return m.where(far, m.where(is_whole(m, half), 0.0, signed), found)
+
+
+def _mirrored(m: Any, s: Number) -> Number:
     t = sum_of(m.constant(1.0, s), -s)
     power, k = exp(m, negative(mul(m, t, constant(m, LOG_TAU, s))))
     p, j = gamma_of_positive(m, t)
@@ -166,7 +175,7 @@ def _zeta(m: Any, s: Number) -> Number:
     found = 1.0 + _zetac(m, m.where(s < 1.0, 2.0, s))
     found = m.where(middle, value(m, _between(m, m.where(middle, s, 0.5))), found)
     low = (s < -0.5) & (s > -INF)
-    return m.choose(low, lambda: _reflected(m, m.where(low & (s > -1e6), s, -1.0)), m.where(s == -INF, NAN, found))
+    return m.choose(low, lambda: _reflected(m, m.where(low, s, -1.0)), m.where(s == -INF, NAN, found))
 
 
 def _of_exponent(y: Node, s: Range, q: Range) -> Range:

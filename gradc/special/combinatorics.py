@@ -100,18 +100,19 @@ def factorial(n: ArrayLike, exact: bool = False) -> Array:
 
 @function("special.factorial2")
 def factorial2(n: ArrayLike, exact: bool = False) -> Array:
-    """n‼ = n·(n − 2)·(n − 4)⋯ of whole numbers, 1 for −1 and 0, else 0 below.
+    """n‼ = n·(n − 2)·(n − 4)⋯ of whole numbers, 1 for 0 and 0 below.
 
     It is 2^(n/2)·Γ(n/2 + 1), times √(2/π) for odd n.
     """
     _refuse_exact("factorial2", exact)
     z = inexact(as_node(n))
-    inside = where(z >= -1, z, 0.0)
+    inside = where(z >= 0, z, 0.0)
     half = 0.5 * inside
     odd = apply(OPS["floor"], half) != half
     found = apply(OPS["gamma"], half + 1) * apply(OPS["exp2"], half) * where(odd, math.sqrt(2 / math.pi), 1.0)
     whole = where(found < 2.0**45, apply(OPS["rint"], found), found)
-    return where(z >= -1, where(inside == apply(OPS["floor"], inside), _same_slope(whole, found), found), 0.0 * z)
+    counted = where(inside == apply(OPS["floor"], inside), _same_slope(whole, found), found)
+    return where(z >= 0, counted, where(z < 0, 0.0, z))
 
 
 def _same_slope(value: Node, smooth: Node) -> Node:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gradc.aval import finfo
 from gradc.node import FUNCTIONS, OPS, Node, as_node
 from gradc.numpy.public import Array, ArrayLike, function
 from gradc.numpy.reductions import inexact
@@ -46,7 +47,12 @@ def rel_entr(x: ArrayLike, y: ArrayLike) -> Array:
     """x·log(x/y) for positive x and y, 0 for x = 0 <= y, else ∞."""
     a, b = pair(x, y)
     inside = (a > 0) & (b > 0)
-    value = a * apply(OPS["log"], where(inside, a, 1.0) / where(inside, b, 1.0))
+    above, below = where(inside, a, 1.0), where(inside, b, 1.0)
+    ratio = above / below
+    normal = (ratio >= finfo(ratio.dtype).smallest_normal) & (ratio < math.inf)
+    # a quotient that overflows or is subnormal has its digits in the logarithms
+    apart = apply(OPS["log"], above) - apply(OPS["log"], below)
+    value = a * where(normal, apply(OPS["log"], where(normal, ratio, 1.0)), apart)
     outside = where((a == 0) & (b >= 0), 0.0, where((a != a) | (b != b), math.nan, math.inf))
     return where(inside, value, cast(outside, value.dtype))
 

@@ -35,12 +35,12 @@ def _raised(logarithm: Node, power: Node) -> Node:
     near = (apply(OPS["absolute"], z) < reach) | (power == 0)
     close = where(near, z, 0.0)
     far = apply(OPS["expm1"], where(near, 1.0, z)) / where(near, 1.0, power)
-    return where(near, logarithm * _series(close, coefficients), far)
+    return where(power != power, power, where(near, logarithm * _series(close, coefficients), far))
 
 
 def _exponent(y: Node, power: Node) -> Node:
     """log(1 + λ·y)/λ, and y for λ = 0."""
-    z = y * power
+    z = apply(OPS["strong_multiply"], y, power, left=False)
     reach, coefficients = _LOG1P
     near = apply(OPS["absolute"], z) < reach
     close = where(near, z, 0.0)

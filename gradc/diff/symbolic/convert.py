@@ -177,6 +177,27 @@ class Reader:
         (m,) = expr.args
         return apply(OPS[type(expr).__name__], self.value(m), n=0)
 
+    def _zeta(self, expr: Any) -> Node:
+        """Riemann's of one operand, Hurwitz' of two."""
+        operands = [self.value(a) for a in expr.args]
+        return apply(OPS["riemann_zeta" if len(operands) == 1 else "hurwitz_zeta"], *operands)
+
+    def _derivative(self, expr: Any) -> Node:
+        """Of Hurwitz' zeta function in the exponent; SymPy leaves others standing too, for which there is no op."""
+        return self._derivative_at(expr, expr, {})
+
+    def _substituted(self, expr: Any) -> Node:
+        """A derivative that SymPy takes in a symbol of its own and then puts an operand in place of."""
+        return self._derivative_at(expr, expr.expr, dict(zip(expr.variables, expr.point, strict=True)))
+
+    def _derivative_at(self, expr: Any, derivative: Any, place: dict[Any, Any]) -> Node:
+        function = getattr(derivative, "expr", None)
+        if type(function).__name__ == "zeta" and len(function.args) == 2:
+            ((by, count), *others), operands = derivative.variable_count, [place.get(a, a) for a in function.args]
+            if not others and by == function.args[0]:
+                return apply(OPS["zeta_derivative"], *map(self.value, operands), n=int(count))
+        return self._function(type(expr).__name__, expr)
+
     def _polylog(self, expr: Any) -> Node:
         """Of orders 1 and 2."""
         order, rest = int(expr.args[0]), self.value(1 - expr.args[1])
@@ -194,6 +215,9 @@ _SPECIAL: dict[str, Callable[[Reader, Any], Any]] = {
     "polygamma": Reader._polygamma,
     "expint": Reader._expint,
     "polylog": Reader._polylog,
+    "zeta": Reader._zeta,
+    "Derivative": Reader._derivative,
+    "Subs": Reader._substituted,
     "elliptic_k": Reader._elliptic,
     "elliptic_e": Reader._elliptic,
     **dict.fromkeys(("besselj", "bessely", "besseli", "besselk"), Reader._bessel),
