@@ -191,7 +191,7 @@ class Reader:
         return self._derivative_at(expr, expr.expr, dict(zip(expr.variables, expr.point, strict=True)))
 
     def _derivative_at(self, expr: Any, derivative: Any, place: dict[Any, Any]) -> Node:
-        function = getattr(derivative, "expr", None)
+        function: Any = getattr(derivative, "expr", None)
         if type(function).__name__ == "zeta" and len(function.args) == 2:
             ((by, count), *others), operands = derivative.variable_count, [place.get(a, a) for a in function.args]
             if not others and by == function.args[0]:
