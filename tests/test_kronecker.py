@@ -62,6 +62,20 @@ def test_of_a_bias_it_is_the_second_moment_of_the_gradients_of_single_examples()
         np.testing.assert_allclose(found[name].G, each[name].T @ each[name] / N, **NEAR)
 
 
+def test_with_targets_of_the_model_it_is_the_fisher_matrix():
+    """Of one example, in expectation over its targets: the blocks of the last layer, whose a no target moves."""
+    model = lambda p, x, *target: np.tanh(x @ p["w"]) @ p["v"].T + p["c"]
+    p, x = {"w": MLP["w"], "v": MLP["v"], "c": np.zeros(2)}, X[:1]
+    of = gc.jit(gc.kfac_factors(lambda p, x, y: gc.nn.cross_entropy(model(p, x), y)))
+    logits = np.asarray(model(p, x))[0]
+    chances = np.exp(logits) / np.exp(logits).sum()
+    every = [of(p, x, np.array([y])) for y in range(2)]
+    fisher = gc.fisher(model, "categorical")(p, x)
+    for name, block in (("v", fisher.block("v").reshape(8, 8)), ("c", fisher.block("c"))):
+        G = sum(chance * found[name].G for chance, found in zip(chances, every, strict=True))
+        np.testing.assert_allclose(np.kron(G, every[0][name].A), block, **NEAR)
+
+
 def test_one_example_is_exact():
     """A ⊗ G is ggᵀ of the one gradient there is."""
     p = {"w": MLP["w"], "v": MLP["v"]}
