@@ -6,7 +6,10 @@ Derivatives, batching and special points are walked in test_ops.py and test_spec
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -258,6 +261,43 @@ def test_orders_are_numbers_within_bounds() -> None:
             f(65, 2.0)
     with pytest.raises(ValueError, match=r"yn: n must be a whole number, got 0\.5; yv takes any"):
         special.yn(0.5, 2.0)
+
+
+def test_an_order_beside_a_shipped_one_has_a_table_of_its_own() -> None:
+    assert len({key_of("bessel_j", [v]) for v in (1.5, np.nextafter(1.5, 2), np.nextafter(1.5, 1), 1.5000001)}) == 4
+    assert key_of("bessel_j", [-0.0]) == key_of("bessel_j", [0])
+    beside = float(np.nextafter(0.5, 1))
+    assert table("bessel_p", beside) is not table("bessel_p", 0.5)
+    with mpmath.workdps(30):
+        for f, exact, v in ((special.jv, mpmath.besselj, 1.5000001), (special.iv, mpmath.besseli, beside)):
+            want = float(exact(mpmath.mpf(v), 2))
+            assert abs(float(f(v, 2.0)) - want) <= 4 * np.spacing(want)
+
+
+def test_threads_that_ask_for_one_new_order_share_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are past the cache before one has the lock."""
+    fits = importlib.import_module("gradc.ops.fits")
+    lock, barrier, made = threading.Lock(), threading.Barrier(4), []
+
+    class Together:
+        def __enter__(self) -> None:
+            barrier.wait(30)
+            lock.acquire()
+
+        def __exit__(self, *error: object) -> None:
+            lock.release()
+
+    def fit(mp: Any, curve: Any, orders: Any) -> Any:
+        made.append(orders)
+        return table("integral_moment", 0)
+
+    monkeypatch.setattr(fits, "_ONE_AT_A_TIME", Together())
+    monkeypatch.setattr(fits, "_fitted", fit)
+    monkeypatch.setattr(fits, "_MADE", {})
+    ask = fits.table.__wrapped__  # no answer stays in the process
+    with ThreadPoolExecutor(4) as pool:
+        found = [f.result() for f in [pool.submit(ask, "integral_moment", 777.0) for _ in range(4)]]
+    assert made == [(777.0,)] and all(t is found[0] for t in found)
 
 
 def test_an_order_that_is_not_shipped_is_fitted() -> None:

@@ -171,6 +171,9 @@ def test_counts_are_whole_numbers_and_scipys():
     np.testing.assert_array_equal(gc.jit(special.factorial)(m), scipy.special.factorial(m))
     exact = [scipy.special.factorial2(int(v), exact=True) for v in m]
     np.testing.assert_array_equal(gc.jit(special.factorial2)(m), exact)
+    ends = np.array([300.0, 301.0, 302.0, INF, -2.0, -INF, np.nan])
+    want = [float(scipy.special.factorial2(300, exact=True)), INF, INF, INF, 0.0, 0.0, np.nan]
+    np.testing.assert_allclose(gc.jit(special.factorial2)(ends), want, rtol=1e-15)
     with pytest.raises(ValueError, match=r"scipy\.special\.comb"):
         special.comb(5, 2, exact=True)
     with pytest.raises(ValueError, match="d must be >= 1"):

@@ -505,6 +505,23 @@ def test_an_integration_is_checked_at_the_price_of_its_steps():
     assert report.ok and "symbolic left out" in str(report) and "steps that loops may take" in str(report)
 
 
+BEYOND_SYMPY = {
+    "gammainc": lambda p: gc.special.gammainc(p, 3.0).sum(),
+    "gammaincc": lambda p: gc.special.gammaincc(p, 3.0).sum(),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND_SYMPY)
+def test_a_derivative_that_ops_cannot_write_is_left_out_and_no_fault(name):
+    """SymPy has none, or one of functions that gradc does not have; a wrong rule is found all the same."""
+    report = check_gradients(BEYOND_SYMPY[name], np.array([1.3, 2.2]))
+    assert report.ok and f"symbolic left out: the SymPy derivative of {name} contains" in str(report)
+    right = OPS[name].partials
+    wrong = lambda y, *args, **attrs: tuple(p * 1.01 for p in right(y, *args, **attrs))
+    with planted(name, partials=wrong):
+        must_name(check_gradients(BEYOND_SYMPY[name], np.array([1.3, 2.2])), name, "rule", "partials")
+
+
 def test_a_wrong_derivative_of_a_solution_is_found():
     right = lambda a: gc.root(lambda x: x * x - a, 1.0, tangent_solve=lambda g, b: b / g(1.0)).x
     wrong = lambda a: gc.root(lambda x: x * x - a, 1.0, tangent_solve=lambda g, b: 1.01 * b / g(1.0)).x

@@ -116,8 +116,8 @@ def factorial2(n: ArrayLike, exact: bool = False) -> Array:
 
 
 def _same_slope(value: Node, smooth: Node) -> Node:
-    """``value`` with the derivatives of ``smooth``, from which it differs by rounding alone."""
-    return smooth + OPS["stop_gradient"].make((value - smooth,))
+    """``value`` with the derivatives of ``smooth``, from which it differs by rounding alone; both may be infinite."""
+    return smooth + OPS["stop_gradient"].make((where(value == smooth, 0.0, value - smooth),))
 
 
 @function("special.zeta")

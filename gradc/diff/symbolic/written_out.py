@@ -33,7 +33,8 @@ class TooLongError(NotWrittenError):
 
 
 class NoDefinitionError(NotWrittenError):
-    """Because an op is no formula of its operands: an eigenvalue, an integral without a closed form."""
+    """Because an op, or its derivative, is no formula of its operands that ops can write: an eigenvalue, an integral
+    without a closed form, a function that SymPy names and gradc does not have."""
 
 
 def written_out(outputs: Sequence[Node], keep: Sequence[Node]) -> list[Node]:
