@@ -148,6 +148,8 @@ def test_float32_stays_float32(f):
 
 def test_one_hot():
     same(traced(lambda y: nn.one_hot(y, 5), Y), np.eye(5, dtype=np.int64)[Y])
+    for labels in (np.array([3, 250], np.uint8), np.array([3, 127], np.int8)):
+        same(traced(lambda y: nn.one_hot(y, 300), labels), np.eye(300, dtype=np.int64)[labels])
     same(nn.one_hot([2, 0]), np.array([[0, 0, 1], [1, 0, 0]]))
     same(traced(lambda y: nn.one_hot(y, 5, dtype="float32"), Y3), np.eye(5, dtype="f4")[Y3])
 

@@ -205,6 +205,15 @@ REFUSED = {
     "padding_idx": (ValueError, "one of the 5 rows", lambda x: nn.embedding(np.array([1]), x[0], padding_idx=5)),
     "bags": (ShapeError, "with offsets", lambda x: nn.embedding_bag(np.array([1]), x[0])),
     "mode of bags": (ValueError, "'sum', 'mean' or 'max'", lambda x: nn.embedding_bag([[1]], x[0], mode="min")),
+    "a label that is no class": (IndexError, r"a label must be one of the classes 0 … 2, got 3", lambda x: nn.one_hot(
+        [0, 3], 3)),
+    "a negative label": (IndexError, r"classes 0 … 2, got -1", lambda x: nn.one_hot([-1], 3)),
+    "entry of a bag": (IndexError, r"one of the rows 0 … 4, got -1", lambda x: nn.embedding_bag([[-1]], x[0])),
+    "entries before all bags": (ValueError, "must begin with 0", lambda x: nn.embedding_bag([1, 2], x[0], [1, 2])),
+    "bags in disorder": (ValueError, "not decrease", lambda x: nn.embedding_bag([1, 2], x[0], [0, 2, 1])),
+    "bags beyond the entries": (ValueError, "at most 2", lambda x: nn.embedding_bag([1, 2], x[0], [0, 3])),
+    "an end alone": (ShapeError, "at least 2 integers", lambda x: nn.embedding_bag(
+        [1, 2], x[0], [0], include_last_offset=True)),
     "weights of bags": (ShapeError, "mode='sum'", lambda x: nn.embedding_bag(
         [[1]], x[0], per_sample_weights=np.ones((1, 1)))),
     "bilinear": (ShapeError, r"weight \(out, in1, in2\)", lambda x: nn.bilinear(x, x, np.ones((8, 8)))),

@@ -147,6 +147,21 @@ def test_pools_of_integers_and_of_one_image():
     same(nn.max_pool2d(np.zeros((1, 1, 2, 2), np.uint8), 2, 1, 1), np.zeros((1, 1, 3, 3), np.uint8))
 
 
+def test_padding_is_never_what_a_max_pool_finds():
+    """Neither named by an index, nor given a share of the derivative where an image is −∞ itself."""
+    low = np.array([[-np.inf, -np.inf, -np.inf, 1]])
+    lines = [(low, [0, 0, 3, 3]), (np.array([[-128, -128, 5, 1]], np.int8), [0, 2, 2, 2]),
+             (np.zeros((1, 4), bool), [0, 0, 1, 2]), (np.array([[1, np.nan, 0, 2]]), [1, 1, 1, 3])]  # fmt: skip
+    for x, expected in lines:
+        for pool in (
+            nn.max_pool1d,
+            lambda *a, **k: nn.max_pool2d(a[0][:, None], *[(1, n) for n in a[1:3]], (0, 1), **k),
+        ):
+            assert np.ravel(pool(x, 3, 1, 1, return_indices=True)[1]).tolist() == expected
+    found = gc.jit(gc.grad(lambda x: np.sum(nn.max_pool1d(x, 3, 1, 1))))(low)
+    same(found, np.array([[1 / 2 + 1 / 3, 1 / 2 + 1 / 3, 1 / 3, 2]]), ULPS)
+
+
 # -- attention ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("shapes", [((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 6)), ((5, 4), (5, 4), (5, 4))])
 def test_attention(shapes):

@@ -130,3 +130,29 @@ def test_all_derivations_agree(text):
 
     report = gc.check_gradients(functools.partial(of), **{name: ARRAYS[name] for name in differentiated(names)})
     assert report.ok, str(report)
+
+
+def test_entries_outside_of_every_bag_count_to_none():
+    """Of offsets that are traced, too; PyTorch's values."""
+    rows = np.arange(8.0).reshape(4, 2)
+    entries = np.array([3, 0, 2, 1])
+
+    def of(offsets: Any) -> Any:
+        bags = [nn.embedding_bag(entries, rows, offsets, mode=m, include_last_offset=True) for m in ("sum", "max")]
+        return *bags, nn.embedding_bag(entries, rows, offsets)
+
+    nn = gc.nn
+    for found in (of(np.array([0, 1, 2])), gc.jit(of)(np.array([0, 1, 2]))):
+        np.testing.assert_array_equal(found[0], [[6, 7], [0, 1]])
+        np.testing.assert_array_equal(found[1], [[6, 7], [0, 1]])
+        np.testing.assert_array_equal(found[2], [[6, 7], [0, 1], [3, 4]])
+    after = gc.jit(of)(np.array([2, 3, 3]))
+    np.testing.assert_array_equal(after[0], [[4, 5], [0, 0]])
+
+
+def test_a_padding_row_is_one_however_it_is_counted():
+    rows = np.ones((300, 1))
+    for at in (np.array([-1, 2]), np.array([299, 2]), np.array([-1, 2], np.int8)):
+        for index in (-1, 299):
+            slope = gc.grad(lambda w, at=at, i=index: np.sum(gc.nn.embedding(at, w, padding_idx=i)))(rows)
+            assert np.flatnonzero(slope).tolist() == [2]

@@ -279,6 +279,21 @@ def test_a_negative_class_is_no_class(name, how):
             run(X, np.array([0, wrong, 1]))
 
 
+def test_a_traced_class_that_is_none_is_told_with_the_range():
+    with pytest.raises(IndexError, match=r"-1 as a signed integer, is out of range 0 … 3"):
+        gc.grad(nn.cross_entropy)(X, np.array([0, -1, 1]))
+
+
+def test_narrow_classes_are_those_of_int64():
+    classes, scores = np.array([0, 2, 1], np.uint8), np.arange(300.0) % 7
+    for loss in (nn.cross_entropy, nn.nll_loss, nn.focal_loss):
+        assert loss(X, classes, ignore_index=-100) == loss(X, classes.astype(int))
+    assert nn.causal_lm_loss(X, classes, ignore_index=-100) == nn.causal_lm_loss(X, classes)
+    labels = np.full(300, -1, np.int8)
+    labels[0] = 3
+    assert nn.multilabel_margin_loss(scores, labels) == nn.multilabel_margin_loss(scores, labels.astype(int))
+
+
 BAD: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda z: nn.mse_loss(z, z, reduction="avg"), ValueError, "reduction must be 'mean', 'sum' or 'none', got 'avg'"),
     (lambda z: nn.kl_div(z, z, reduction="avg"), ValueError, "'batchmean', 'mean', 'sum' or 'none', got 'avg'"),
@@ -289,6 +304,15 @@ BAD: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
         IndexError,
         r"classes 0 … 3, got -\d; give ignore_index=-\d to leave it out",
     ),
+    *[
+        (lambda z, w=w: nn.cross_entropy(z, Y, w), ShapeError, r"weight must have shape \(4,\), one per class")
+        for w in (W[:2], np.ones(5), np.ones((4, 3)))
+    ],
+    (lambda z: nn.cross_entropy(z, Y * 1.0), DTypeError, r"need .astype\(int\)"),
+    (lambda z: nn.cross_entropy(z, None), DTypeError, "cross_entropy: target must be an array, got None"),
+    (lambda z: nn.linear(z, None), DTypeError, "linear: weight must be an array, got None"),
+    (lambda z: nn.dropout(z, 0.5, key=None), DTypeError, "dropout: key must be an array, got None"),
+    (lambda z: nn.multilabel_margin_loss(z[0], [4, -1, 0, 0]), IndexError, "−1 or one of the classes 0 … 3, got 4"),
     (lambda z: nn.mse_loss(z, z, weight=W), ShapeError, r"weight must have the shape \(3, 4\) of the input"),
     (lambda z: nn.pdist(z[0]), ShapeError, r"input must be \(N, d\)"),
     (lambda z: nn.huber_loss(z, z, delta=0.0), ValueError, "delta must be positive, got 0.0"),

@@ -94,6 +94,8 @@ REFUSED = {
     "lengths": (DTypeError, "lengths must be 3 integers", lambda: nn.gru(X, ONE, G, lengths=np.ones(3))),
     "cell": (ShapeError, "needs states", lambda: nn.gru_cell(X[0], ONE[0, :2], G[0], G[1])),
     "pad": (ShapeError, "two numbers for each", lambda: nn.pad(PAIR, (1, 2, 3))),
+    "more taken than there is": (ShapeError, "more from axis 3 than its extent 4", lambda: nn.pad(PAIR, (0, -5))),
+    "more taken at both ends": (ShapeError, "more from axis 2", lambda: nn.pad(PAIR, (0, 0, -3, -2))),
     "mode of pad": (ValueError, "'replicate'", lambda: nn.pad(PAIR, (1, 2), mode="edge")),
     "reflected too far": (ShapeError, "adds 0 to 3", lambda: nn.pad(PAIR, (4, 0), mode="reflect")),
     "value of pad": (ValueError, "belongs to", lambda: nn.pad(PAIR, (1, 0), mode="reflect", value=1.0)),

@@ -103,7 +103,7 @@ def _convolved(
     strides, dilations = (extents(name, k, v, rank, 1) for k, v in (("stride", stride), ("dilation", dilation)))
     sizes = w.shape[2:]
     seen = windows(
-        name, padded(images, _padding(name, padding, sizes, strides, dilations), 0), sizes, strides, dilations
+        name, padded(name, images, _padding(name, padding, sizes, strides, dilations), 0), sizes, strides, dilations
     )
     y = _with_bias(name, _correlated(seen, w, groups, rank), bias, rank)
     return y if x.ndim == rank + 2 else gnp.reshape(y, y.shape[1:])
@@ -151,7 +151,7 @@ def _transposed(
         strides=strides, dilations=dilations,
     )  # fmt: skip
     widths: Widths = tuple((-p, m - p) for p, m in zip(around, more, strict=True))
-    y = _with_bias(name, padded(made, widths, 0), bias, rank)
+    y = _with_bias(name, padded(name, made, widths, 0), bias, rank)
     return y if x.ndim == rank + 2 else gnp.reshape(y, y.shape[1:])
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.errors import DTypeError, ShapeError, TraceError
+from gradc.nn.terms import as_index, check_classes, known_value
 from gradc.node import FUNCTIONS, Node, as_node, describe, here, static_int
 from gradc.numpy.public import Array, ArrayLike, function
 from gradc.ops.elementwise import cast
@@ -56,7 +57,9 @@ def embedding(input: ArrayLike, weight: ArrayLike, padding_idx: int | None = Non
     found = FUNCTIONS["take"](rows, at, axis=0)
     if padding_idx is None:
         return found
-    is_padding = FUNCTIONS["expand_dims"](at == _padding("embedding", padding_idx, rows), -1)
+    place = cast(at, np.int64)
+    row = gnp.where(place < 0, place + rows.shape[0], place)
+    is_padding = FUNCTIONS["expand_dims"](row == _padding("embedding", padding_idx, rows), -1)
     return gnp.where(is_padding, FUNCTIONS["stop_gradient"](found), found)
 
 
@@ -67,25 +70,29 @@ def embedding_bag(
 ) -> Array:  # fmt: skip
     """Sum, mean or maximum of the rows that each bag names: weight (count, width) gives (bags, width).
 
-    ``input`` (bags, n), or all bags one after another (n,) with ``offsets`` (bags,), where each begins; with
-    ``include_last_offset`` they end with n.  ``per_sample_weights``, of the shape of input, multiply the rows of a sum.
-    Entries equal to ``padding_idx`` do not count.  Of an empty bag everything is 0.
+    ``input`` (bags, n), or all bags one after another (n,) with ``offsets`` (bags,), where each begins, the first with
+    0; with ``include_last_offset`` one more says where the last bag ends, and what follows is in none.
+    ``per_sample_weights``, of the shape of input, multiply the rows of a sum.  Entries equal to ``padding_idx`` do not
+    count.  Of an empty bag everything is 0.  A negative entry is no row, and not counted from the end (IndexingError).
     """
     at, rows = as_node(input), as_node(weight)
     _check_bags(at, rows, offsets, mode, per_sample_weights)
-    found = FUNCTIONS["take"](rows, at, axis=0)
+    at = cast(at, np.int64)
+    check_classes("embedding_bag", at, rows.shape[0], what="an entry of input must be one of the rows")
+    found = FUNCTIONS["take"](rows, as_index(at), axis=0)
     if per_sample_weights is not None:
         found = found * FUNCTIONS["expand_dims"](as_node(per_sample_weights), -1)
     counts = at >= 0 if padding_idx is None else at != _padding("embedding_bag", padding_idx, rows)
+    if offsets is not None:
+        bag, bags, inside = _bags(as_node(offsets), at, include_last_offset)
+        counts = counts & inside
     found = gnp.where(FUNCTIONS["expand_dims"](counts, -1), found, -np.inf if mode == "max" else 0.0)
     number = cast(counts, rows.dtype)
     if offsets is None:
         total = gnp.max(found, axis=1, initial=-np.inf) if mode == "max" else gnp.sum(found, axis=1)
         number = gnp.sum(number, axis=1)
     else:
-        starts = as_node(offsets)[:-1] if include_last_offset else as_node(offsets)
-        bag = gnp.searchsorted(starts, iota(at.shape), side="right") - 1
-        shape = (starts.shape[0], rows.shape[1])
+        shape = (bags, rows.shape[1])
         begin = full(shape, -np.inf if mode == "max" else 0.0, found.dtype)
         total = begin.at[bag].max(found) if mode == "max" else begin.at[bag].add(found)
         number = full(shape[:1], 0.0, rows.dtype).at[bag].add(number)
@@ -110,6 +117,29 @@ def _check_bags(at: Node, rows: Node, offsets: ArrayLike, mode: str, shares: Arr
         )
 
 
+def _bags(offsets: Node, at: Node, closed: bool) -> tuple[Any, int, Any]:
+    """The bag of each entry, how many bags there are, and which entries are in one; the others stand in the first."""
+    least = 2 if closed else 1
+    if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or offsets.shape[0] < least:
+        raise ShapeError(
+            f"{here()}: embedding_bag: offsets must be at least {least} integers in one axis"
+            f"{', the last of which ends the last bag' if closed else ''}, got {describe(offsets)}"
+        )
+    offsets = cast(offsets, np.int64)
+    known = known_value(offsets)
+    if known is not None and (known[0] != 0 or np.any(np.diff(known) < 0) or known[-1] > at.shape[0]):
+        raise ValueError(
+            f"{here()}: embedding_bag: offsets must begin with 0, not decrease, and be at most {at.shape[0]}, the "
+            f"number of entries; got {known.tolist()!r:.60}"
+        )
+    starts, entry = offsets[:-1] if closed else offsets, iota(at.shape)
+    bag = gnp.searchsorted(starts, entry, side="right") - 1
+    inside = bag >= 0
+    if closed:
+        inside = inside & (entry < offsets[-1])
+    return gnp.where(inside, bag, 0), starts.shape[0], inside
+
+
 def _padding(name: str, padding_idx: Any, rows: Node) -> int:
     place, count = static_int(padding_idx, "padding_idx"), rows.shape[0]
     if not -count <= place < count:
@@ -121,15 +151,18 @@ def _padding(name: str, padding_idx: Any, rows: Node) -> int:
 def one_hot(labels: ArrayLike, num_classes: int = -1, *, dtype: Any = np.int64) -> Array:
     """1 at the position that each label names, else 0: labels (…) to (…, num_classes), int64 unless ``dtype`` is given.
 
-    ``num_classes`` -1, one more than the largest label, needs constant labels (TraceError otherwise).
+    ``num_classes`` -1, one more than the largest label, needs constant labels (TraceError otherwise).  A label that is
+    no class is an IndexingError where labels are known; of traced ones its row is 0.
     """
     node = as_node(labels)
     if node.dtype.kind not in "iu":
         raise DTypeError(f"{here()}: one_hot: labels must be integers, got {describe(node)}")
     count = static_int(num_classes, "num_classes")
     if count < 0:
-        if node.op.name != "constant":
+        known = known_value(node)
+        if known is None:
             raise TraceError(f"{here()}: one_hot: give num_classes; {describe(node)} has no values while tracing")
-        count = int(node.attrs["value"].max(initial=-1)) + 1
-    shape = (*node.shape, count)
-    return cast(FUNCTIONS["expand_dims"](node, -1) == iota(shape, node.ndim, node.dtype), dtype)
+        count = int(np.max(known, initial=-1)) + 1
+    check_classes("one_hot", node, count, what="a label must be one of the classes")
+    labels, shape = cast(node, np.int64), (*node.shape, count)
+    return cast(FUNCTIONS["expand_dims"](labels, -1) == iota(shape, node.ndim), dtype)

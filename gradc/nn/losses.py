@@ -14,7 +14,7 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.errors import DTypeError, ShapeError
-from gradc.nn.terms import as_index, check_classes, check_positive, pair, reduced_loss, weighted_loss
+from gradc.nn.terms import as_index, check_classes, check_positive, class_weights, pair, reduced_loss, weighted_loss
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here
 from gradc.numpy.public import Array, ArrayLike, composite, function
 from gradc.numpy.reductions import inexact, reduced
@@ -52,20 +52,20 @@ def cross_entropy(
     z, y = inexact(as_node(input)), as_node(target)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{here()}: cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
-    operands = (z, y) if weight is None else (z, y, cast(as_node(weight), z.dtype))
-    if y.aval.is_float or (y.shape == z.shape and y.ndim):
+    given = _given_weights("cross_entropy", weight, z)
+    if (y.aval.is_float and y.shape != _without_classes(z)) or (y.shape == z.shape and y.ndim):
         if ignore_index is not None:
             raise ValueError(
                 f"{here()}: cross_entropy: ignore_index={ignore_index} needs integer targets of classes; of class "
                 f"probabilities, make those of an example 0 to ignore it.\n  operand: {describe(y)}"
             )
         pair("cross_entropy with class probabilities", z, y)
-        return _soft_cross_entropy(*operands, reduction=reduction, label_smoothing=label_smoothing)
-    _check_classes("cross_entropy", z, y, ignore_index)
+        return _soft_cross_entropy(z, y, *given, reduction=reduction, label_smoothing=label_smoothing)
+    y = _checked_classes("cross_entropy", z, y, ignore_index)
     if weight is None and ignore_index is None:
         return _cross_entropy(z, y, reduction=reduction, label_smoothing=label_smoothing)
     return _weighted_cross_entropy(
-        *operands, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
+        z, y, *given, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
     )
 
 
@@ -73,16 +73,32 @@ def _class_axis(z: Node) -> int:
     return 1 if z.ndim > 1 else 0
 
 
-def _check_classes(name: str, z: Node, y: Node, ignored: int | None) -> None:
+def _without_classes(z: Node) -> tuple[int, ...]:
     axis = _class_axis(z)
+    return z.shape[:axis] + z.shape[axis + 1 :]
+
+
+def _checked_classes(name: str, z: Node, y: Node, ignored: int | None) -> Node:
+    """Classes as int64, in which ``ignored`` can be said whatever integers they were."""
     if y.dtype.kind not in "iu":
-        raise DTypeError(f"{here()}: {name}: targets must be integer classes or class probabilities, got {describe(y)}")
-    if z.ndim == 0 or y.shape != z.shape[:axis] + z.shape[axis + 1 :]:
+        remedy = "; classes that are floats need .astype(int)" if y.aval.is_float else ""
+        raise DTypeError(
+            f"{here()}: {name}: targets must be integer classes or class probabilities, got {describe(y)}{remedy}"
+        )
+    if z.ndim == 0 or y.shape != _without_classes(z):
         raise ShapeError(
             f"{here()}: {name}: input {z.shape} is (N, C, …), so integer targets must be "
-            f"{z.shape[:axis] + z.shape[axis + 1 :]}, got {y.shape}.\n  operands: {describe(z)}; {describe(y)}"
+            f"{_without_classes(z)}, got {y.shape}.\n  operands: {describe(z)}; {describe(y)}"
         )
-    check_classes(name, y, z.shape[axis], ignored)
+    check_classes(name, y, z.shape[_class_axis(z)], ignored, ignorable=True)
+    return cast(y, np.int64)
+
+
+def _given_weights(name: str, weight: ArrayLike, z: Node) -> tuple[Node, ...]:
+    """Class weights as floats of the logits' dtype, if there are any."""
+    if weight is None:
+        return ()
+    return (cast(class_weights(name, weight, z.shape[_class_axis(z)] if z.ndim else 0), z.dtype),)
 
 
 def _picked(z: Node, y: Node) -> Node:
@@ -121,8 +137,6 @@ def _soft_cross_entropy(z: Node, p: Node, *weight: Node, reduction: str, label_s
 def _per_class(weight: Node, z: Node) -> Node:
     """Class weights shown along the class axis of ``z``."""
     axis = _class_axis(z)
-    if weight.shape != (z.shape[axis],):
-        raise ShapeError(f"{here()}: weight must have shape ({z.shape[axis]},), one per class, got {describe(weight)}")
     return gnp.reshape(weight, [-1 if k == axis else 1 for k in range(z.ndim)])
 
 
@@ -162,10 +176,8 @@ def nll_loss(
 ) -> Array:
     """−input at the target class: log-probabilities (N, C, …) or (C,), integer targets, as in `cross_entropy`."""
     x, y = inexact(as_node(input)), as_node(target)
-    _check_classes("nll_loss", x, y, ignore_index)
-    given = () if weight is None else (cast(as_node(weight), x.dtype),)
-    for w in given:
-        _per_class(w, x)
+    y = _checked_classes("nll_loss", x, y, ignore_index)
+    given = _given_weights("nll_loss", weight, x)
     return _nll_loss(x, y, *given, ignore_index=ignore_index, reduction=reduction)
 
 

@@ -102,7 +102,8 @@ def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, *, reduction: st
     Scores (N, C) or (C,); target of that shape: the classes of each example, then −1; what follows a −1 does not count.
     """
     x, y = _scores("multilabel_margin_loss", input, target, one_each=False)
-    count = x.shape[-1]
+    count, y = x.shape[-1], cast(y, np.int64)
+    check_classes("multilabel_margin_loss", y, count, -1, what="a target must be −1 or one of the classes")
     valid = gnp.cumprod(cast(y >= 0, np.int64), axis=-1) == 1
     labels = gnp.where(valid, y, 0)
     classes = iota((*y.shape, count), y.ndim, labels.dtype)  # (…, label, class)

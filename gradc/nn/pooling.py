@@ -20,6 +20,7 @@ from gradc.node import Node, as_node, constant, describe, here, static_int
 from gradc.numpy.public import Array, ArrayLike, function
 from gradc.numpy.reductions import inexact, reduced
 from gradc.numpy.shapes import taken
+from gradc.ops.elementwise import cast
 from gradc.ops.leaves import iota
 from gradc.random.arguments import known_number
 
@@ -77,17 +78,38 @@ def _max_pooled(
     dilations = extents(name, "dilation", dilation, rank, 1)
     lowest = -np.inf if x.aval.is_float else np.iinfo(x.dtype).min if x.dtype.kind in "iu" else False
     widths = _widths(images.shape[2:], sizes, strides, around, dilations, ceil_mode)
-    seen = windows(name, padded(images, widths, lowest), sizes, strides, dilations)
-    y = _like(x, reduced("max", seen, tuple(range(rank + 2, 2 * rank + 2))), rank)
+    seen = windows(name, padded(name, images, widths, lowest), sizes, strides, dilations)
+    y: Any = reduced("max", seen, tuple(range(rank + 2, 2 * rank + 2)))
+    space = [_in_image(n, count, *one) for n, count, *one in
+             zip(images.shape[2:], seen.shape[2:], sizes, strides, around, dilations, strict=False)]  # fmt: skip
+    whole = all(one.all() for one in space)
+    top = y
+    if not whole and x.aval.is_float:
+        shares = reduce(np.multiply.outer, [one.shape[1] / np.maximum(one.sum(1), 1) for one in space])
+        y = y * gnp.where(y == lowest, constant(shares.astype(x.dtype)), constant(np.ones((), x.dtype)))
     if not return_indices:
-        return y
-    found = gnp.argmax(gnp.reshape(seen, (*seen.shape[: rank + 2], -1)), axis=-1)
+        return _like(x, y, rank)
+    candidates = seen
+    if not whole:
+        best = gnp.reshape(top, (*top.shape, *[1] * rank))
+        hit = (seen == best) | (seen != seen) if x.aval.is_float else seen == best
+        for k, one in enumerate(space):
+            axes = [n if a in (k + 2, k + 2 + rank) else 1 for a, n in enumerate(seen.shape)]
+            hit = hit & constant(one.reshape(axes))
+        candidates = cast(hit, np.int8)
+    found = gnp.argmax(gnp.reshape(candidates, (*seen.shape[: rank + 2], -1)), axis=-1)
     inside = np.unravel_index(np.arange(math.prod(sizes)), sizes)
     place: Any = 0
     for k, extent in enumerate(images.shape[2:]):
         start = iota(seen.shape[: rank + 2], k + 2) * strides[k] - around[k]
         place = place * extent + start + gnp.take(constant(inside[k] * dilations[k]), found)
-    return y, _like(x, place, rank)
+    return _like(x, y, rank), _like(x, place, rank)
+
+
+def _in_image(extent: int, count: int, size: int, stride: int, around: int, dilation: int) -> Any:
+    """Along one axis, whether an element of a window (places, size) is one of the image."""
+    at = np.arange(count)[:, None] * stride - around + np.arange(size) * dilation
+    return (at >= 0) & (at < extent)
 
 
 # -- means -------------------------------------------------------------------------------------------------------------
@@ -137,7 +159,7 @@ def _avg_pooled(
     sizes, strides, around = _arguments(name, rank, kernel_size, stride, padding)
     space, ones = images.shape[2:], (1,) * rank
     widths = _widths(space, sizes, strides, around, ones, ceil_mode)
-    seen = windows(name, padded(images, widths, 0), sizes, strides, ones)
+    seen = windows(name, padded(name, images, widths, 0), sizes, strides, ones)
     total: Any = reduced("sum", seen, tuple(range(rank + 2, 2 * rank + 2)))
     if divisor is not None:
         if not static_int(divisor, "divisor_override"):

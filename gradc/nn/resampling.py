@@ -42,9 +42,7 @@ def pad(input: ArrayLike, pad: Any, mode: str = "constant", value: Any = None) -
         raise ValueError(f"{here()}: nn.pad: mode must be one of {', '.join(map(repr, _MODES))}, got {mode!r:.40}")
     pairs = [(0, 0)] * (x.ndim - len(given) // 2) + [(a, b) for a, b in zip(given[-2::-2], given[::-2], strict=True)]
     if mode == "constant":
-        kept = x[tuple(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(pairs, x.shape, strict=True))]
-        added = [(max(a, 0), max(b, 0)) for a, b in pairs]
-        return FUNCTIONS["pad"](kept, added, constant_values=0 if value is None else value)
+        return padded("nn.pad", x, tuple(pairs), 0 if value is None else value)
     if value is not None:
         raise ValueError(f'{here()}: nn.pad: value= belongs to mode="constant", not to {mode!r}')
     for axis, (both, n) in enumerate(zip(pairs, x.shape, strict=True)):
@@ -68,7 +66,7 @@ def unfold(input: ArrayLike, kernel_size: Any, dilation: Any = 1, padding: Any =
         raise ShapeError(f"{here()}: unfold: images are (n, c, h, w) or (c, h, w), got {describe(x)}")
     images = x if x.ndim == 4 else FUNCTIONS["expand_dims"](x, 0)
     sizes, dilations, around, strides = _window("unfold", kernel_size, dilation, padding, stride)
-    seen = windows("unfold", padded(images, tuple((p, p) for p in around), 0), sizes, strides, dilations)
+    seen = windows("unfold", padded("unfold", images, tuple((p, p) for p in around), 0), sizes, strides, dilations)
     columns = gnp.transpose(seen, (0, 1, 4, 5, 2, 3))
     y = gnp.reshape(columns, (seen.shape[0], seen.shape[1] * math.prod(sizes), seen.shape[2] * seen.shape[3]))
     return y if x.ndim == 4 else gnp.reshape(y, y.shape[1:])
@@ -97,7 +95,7 @@ def fold(
         (gnp.transpose(split, (0, 1, 4, 5, 2, 3)),), shape=(n, split.shape[1], *whole), axes=(2, 3), sizes=sizes,
         strides=strides, dilations=dilations,
     )  # fmt: skip
-    y: Any = padded(made, tuple((-p, -p) for p in around), 0)
+    y: Any = padded("fold", made, tuple((-p, -p) for p in around), 0)
     return y if x.ndim == 3 else gnp.reshape(y, y.shape[1:])
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import gradc.numpy as gnp
 from gradc.errors import ShapeError
 from gradc.nn.terms import class_weights, pair, reduced_loss
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here
 from gradc.numpy.axes import axes_of
 from gradc.numpy.public import Array, ArrayLike, function
-from gradc.ops.elementwise import apply
+from gradc.ops.elementwise import apply, cast
 from gradc.random.arguments import known_number
 
 __all__ = ["dice_loss", "focal_loss", "sigmoid_focal_loss"]
@@ -64,6 +66,7 @@ def focal_loss(
     y = as_node(target)
     if y.aval.is_float or y.shape != loss.shape:
         raise ShapeError(f"{here()}: focal_loss: targets must be integer classes {loss.shape}, got {describe(y)}")
+    y = cast(y, np.int64)  # of narrow integers ignore_index may be none
     if weight is not None:
         logits = as_node(input)
         given = class_weights("focal_loss", weight, logits.shape[1 if logits.ndim > 1 else 0])

@@ -14,14 +14,13 @@ import gradc.numpy as gnp
 from gradc.aval import Aval
 from gradc.errors import DTypeError, ShapeError
 from gradc.graph import Graph
-from gradc.nn.terms import as_index, reduced_loss
+from gradc.nn.terms import as_index, known_value, reduced_loss
 from gradc.node import FUNCTIONS, Node, as_node, describe, here, static_int
-from gradc.numpy.public import Array, ArrayLike, composite, evaluated, function
+from gradc.numpy.public import Array, ArrayLike, composite, function
 from gradc.numpy.reductions import inexact
 from gradc.ops.control import Loop, inner_leaf, item
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full, iota
-from gradc.ops.record import Kind
 
 __all__ = ["causal_lm_loss", "ctc_loss"]
 
@@ -89,7 +88,7 @@ def _label_rows(labels: Node, lengths: Node, count: int, single: bool) -> Node:
         raise ShapeError(f"{here()}: ctc_loss: targets must be ({count}, S), or have one axis, got {describe(labels)}")
     if single:
         return gnp.reshape(cast(labels, _INT), (1, -1))
-    known = _value(lengths)
+    known = known_value(lengths)
     longest = labels.shape[0] if known is None else int(known.max(initial=0))
     if not labels.shape[0] or not longest:
         return full((count, 0), 0, _INT)
@@ -97,28 +96,14 @@ def _label_rows(labels: Node, lengths: Node, count: int, single: bool) -> Node:
     return gnp.take(cast(labels, _INT), gnp.minimum(place, labels.shape[0] - 1))
 
 
-def _value(node: Node) -> Any:
-    """The values of a Node that are known while tracing, or None."""
-    pending, seen = [node], set()
-    while pending:
-        n = pending.pop()
-        if n in seen:
-            continue
-        seen.add(n)
-        if not n.args and n.op.kind is not Kind.CONSTANT:
-            return None
-        pending.extend(n.args)
-    return evaluated(node)
-
-
 def _check_known(rows: Node, lengths: list[Node], x: Node, blank: int) -> None:
     """ValueError for lengths and labels that are known and cannot be."""
     steps, _, classes = x.shape
     for what, node, most in (("input_lengths", lengths[0], steps), ("target_lengths", lengths[1], rows.shape[1])):
-        value = _value(node)
+        value = known_value(node)
         if value is not None and not np.all((value >= 0) & (value <= most)):
             raise ValueError(f"{here()}: ctc_loss: {what} must lie in [0, {most}], got {value.tolist()!r:.60}")
-    value, count = _value(rows), _value(lengths[1])
+    value, count = known_value(rows), known_value(lengths[1])
     if value is None or count is None:
         return
     used = value[np.arange(value.shape[1]) < count[:, None]]
@@ -211,6 +196,7 @@ def causal_lm_loss(
     z, y = inexact(as_node(logits)), as_node(tokens)
     if y.dtype.kind not in "iu":
         raise DTypeError(f"{here()}: causal_lm_loss: tokens must be integers, got {describe(y)}")
+    y = cast(y, _INT)  # of narrow integers ignore_index may be none
     if z.ndim < 2 or y.shape != z.shape[:-1]:
         raise ShapeError(
             f"{here()}: causal_lm_loss: logits (…, T, V) need tokens (…, T).\n  operands: {describe(z)}; {describe(y)}"

@@ -42,16 +42,25 @@ def extents(name: str, argument: str, value: Any, rank: int, least: int) -> Exte
     return found
 
 
-def padded(images: Node, widths: Widths, fill: Any) -> Node:
-    """``images`` with (before, after) of ``fill`` at each axis of space; less than none takes away."""
+def padded(name: str, x: Node, widths: Widths, fill: Any) -> Node:
+    """``x`` with (before, after) of ``fill`` at each of its last axes; less than none takes away.
+
+    ShapeError for more taken from an axis than it has.
+    """
     if not any(n for pair in widths for n in pair):
-        return images
-    parts = tuple(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(widths, images.shape[2:], strict=True))
-    kept: Node = images[(slice(None), slice(None), *parts)] if min(map(min, widths)) < 0 else images
+        return x
+    lead = x.ndim - len(widths)
+    for axis, ((a, b), n) in enumerate(zip(widths, x.shape[lead:], strict=True), lead):
+        if max(-a, 0) + max(-b, 0) > n:
+            raise ShapeError(
+                f"{here()}: {name}: {(a, b)} takes more from axis {axis} than its extent {n}.\n  operand: {describe(x)}"
+            )
+    parts = tuple(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(widths, x.shape[lead:], strict=True))
+    kept: Node = x[(*[slice(None)] * lead, *parts)] if min(map(min, widths)) < 0 else x
     added = [(max(a, 0), max(b, 0)) for a, b in widths]
     if not any(n for pair in added for n in pair):
         return kept
-    result: Node = gnp.pad(kept, ((0, 0), (0, 0), *added), constant_values=fill)
+    result: Node = gnp.pad(kept, (*[(0, 0)] * lead, *added), constant_values=fill)
     return result
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import gradc.numpy as gnp
 from gradc.errors import IndexingError, ShapeError
 from gradc.node import FUNCTIONS, Node, as_node, describe, here
-from gradc.numpy.public import ArrayLike
+from gradc.numpy.public import ArrayLike, evaluated
 from gradc.numpy.reductions import inexact
 from gradc.ops.elementwise import cast
 from gradc.ops.record import Kind
@@ -84,18 +84,37 @@ def class_weights(name: str, weight: ArrayLike, count: int) -> Node:
     return w
 
 
-def check_classes(name: str, classes: Node, count: int, ignored: int | None = None) -> None:
-    """IndexingError for known classes that are none of 0 … count − 1, nor ``ignored``."""
-    if classes.op.kind is not Kind.CONSTANT:
+def known_value(node: Node) -> Any:
+    """The values of a Node that constants alone make, known while tracing; None of any other."""
+    pending, seen = [node], set()
+    while pending:
+        n = pending.pop()
+        if n in seen:
+            continue
+        seen.add(n)
+        if not n.args and n.op.kind is not Kind.CONSTANT:
+            return None
+        pending.extend(n.args)
+    return evaluated(node)
+
+
+def check_classes(
+    name: str, classes: Node, count: int, ignored: int | None = None, *, what: str = "a target must be one of the "
+    "classes", ignorable: bool = False,
+) -> None:  # fmt: skip
+    """IndexingError for known classes that are none of 0 … count − 1, nor ``ignored``.
+
+    ``what`` begins the message; with ``ignorable`` the remedy for a negative one is ignore_index.
+    """
+    known = known_value(classes)
+    if known is None:
         return
-    values = classes.attrs["value"]
+    values = np.asarray(known)
     wrong = ((values < 0) | (values >= count)) & (values != ignored)
     if wrong.any():
         first = values[wrong][0]
-        remedy = f"; give ignore_index={first} to leave it out" if first < 0 and name != "multi_margin_loss" else ""
-        raise IndexingError(
-            f"{here()}: {name}: a target must be one of the classes 0 … {count - 1}, got {first}{remedy}"
-        )
+        remedy = f"; give ignore_index={first} to leave it out" if first < 0 and ignorable else ""
+        raise IndexingError(f"{here()}: {name}: {what} 0 … {count - 1}, got {first}{remedy}")
 
 
 def as_index(classes: Node) -> Node:

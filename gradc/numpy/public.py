@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import numpy as np
 
 from gradc.aval import FLOAT32, NARROW, computed_in, promoted
-from gradc.errors import TraceError
+from gradc.errors import DTypeError, TraceError
 from gradc.interpret import interpret
 from gradc.node import FUNCTIONS, Label, Node, as_node, here
 from gradc.numpy.concrete import known
@@ -60,6 +60,7 @@ def _entry(traced: F, name: str, wide: bool) -> F:
     code = traced.__code__
     accepted = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     most = sys.maxsize if code.co_flags & inspect.CO_VARARGS else code.co_argcount
+    needed = _needed_arrays(traced)
 
     @functools.wraps(traced)
     def entry(*args: Any, **kwargs: Any) -> Any:
@@ -68,9 +69,24 @@ def _entry(traced: F, name: str, wide: bool) -> F:
             args = args[:most]
         for key in kwargs.keys() - accepted:
             refuse_unless_harmless(name, key, kwargs.pop(key), accepted)
-        return _rounded_once(traced, args, kwargs) if wide else traced(*args, **kwargs)
+        try:
+            return _rounded_once(traced, args, kwargs) if wide else traced(*args, **kwargs)
+        except DTypeError:
+            given = dict(zip(code.co_varnames, args, strict=False)) | kwargs
+            missing = next((k for k in needed if k in given and given[k] is None), None)
+            if missing is None:
+                raise
+            raise DTypeError(f"{here()}: {name}: {missing} must be an array, got None") from None
 
     return cast(F, entry)
+
+
+def _needed_arrays(traced: Callable[..., Any]) -> tuple[str, ...]:
+    """The parameters of a function that are arrays and have no default."""
+    return tuple(
+        p.name for p in inspect.signature(traced).parameters.values()
+        if p.annotation in ("ArrayLike", ArrayLike) and p.default is p.empty and p.kind is not p.VAR_POSITIONAL
+    )  # fmt: skip
 
 
 def _rounded_once(traced: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

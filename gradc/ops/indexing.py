@@ -76,10 +76,14 @@ def _gather_batch(node: Node, args: Sequence[Node], batched: Sequence[bool], siz
     return node.op.make((args[0], count, *indices), axes=(0, *(a + 1 for a in axes)))
 
 
-def _in_range(indices: Sequence[Array]) -> tuple[Array, ...]:
+def _in_range(indices: Sequence[Array], extents: Shape) -> tuple[Array, ...]:
     """Indices for NumPy, which takes the upper half of uint64 for negative numbers: those are out of range."""
-    most = np.iinfo(np.int64).max
-    return tuple(np.minimum(i, most).astype(np.int64) if i.dtype == np.uint64 else i for i in indices)
+    for i, n in zip(indices, extents, strict=False):
+        if i.dtype == np.uint64 and np.any(wrong := i > np.iinfo(np.int64).max):
+            first = i[wrong][0]
+            signed = first.astype(np.int64)
+            raise IndexError(f"index {first}, {signed} as a signed integer, is out of range 0 … {n - 1}")
+    return tuple(i.astype(np.int64) if i.dtype == np.uint64 else i for i in indices)
 
 
 _INDEX = ("float", "index:3")
@@ -88,7 +92,7 @@ register(
         name="gather",
         kind=Kind.GATHER,
         infer=_gather_infer,
-        numpy=lambda x, *indices, axes: _front(x, axes)[_in_range(indices)],
+        numpy=lambda x, *indices, axes: (front := _front(x, axes))[_in_range(indices, front.shape)],
         sympy=lambda S, x, *indices, axes: _front(x, axes)[tuple(indices)],
         transpose=_gather_transpose,
         range=lambda node, x, *indices: x,
@@ -115,9 +119,9 @@ def _scatter_numpy(x: Array, v: Array, *indices: Array, axes: Shape, how: str) -
     out = np.array(x)
     front = _front(out, axes)  # a view: writing it writes out
     if how == "set":
-        front[_in_range(indices)] = v
+        front[_in_range(indices, front.shape)] = v
     else:
-        _COMBINE[how].at(front, _in_range(indices), v)
+        _COMBINE[how].at(front, _in_range(indices, front.shape), v)
     return out
 
 
