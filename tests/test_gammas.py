@@ -230,6 +230,7 @@ def test_far_from_zero_values_are_those_of_the_reflection():
     np.testing.assert_array_equal(special.zeta(s), [0, 0, -INF, INF])
     np.testing.assert_array_equal(special.zetac(s), [-1, -1, -INF, INF])
     np.testing.assert_allclose(special.poch([1e300, 1e20], [-1.0, 2.0]), [1e-300, 1e40], rtol=1e-12)
+    np.testing.assert_array_equal(special.binom([0.0, 10.0, 5.0], [1e300, 1e300, 1e17]), [0, 0, 0])
 
 
 def test_the_slope_of_zeta_in_all_of_its_ranges():

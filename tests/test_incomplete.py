@@ -11,6 +11,7 @@ import pytest
 import scipy.special
 
 import gradc as gc
+from gradc import special
 from gradc.node import OPS
 from gradc.ops import incomplete_gamma
 from gradc.oracle.rules import derivative_faults
@@ -246,6 +247,23 @@ def test_how_i_moves_with_its_shapes():
             with mpmath.workdps(40):
                 exact = mpmath.diff(beta_lower, tuple(map(mpmath.mpf, point)), (i, j, 0))
             assert abs(found - exact) <= 1e-12, (k, point, found, exact)
+
+
+def test_derivatives_at_the_ends():
+    """To second order, those of polynomials times e⁻ˣ, and of polynomials; nothing moves there with the shape."""
+    place, shape = np.array([0.0, INF]), np.array([2.5, 2.5])
+    slope = gc.grad(special.gammainc, argnums=1)
+    bend = gc.vmap(gc.grad(slope, argnums=1))
+    np.testing.assert_array_equal(bend(np.array([1.0, 2, 3, 4, 1.5]), np.zeros(5)), [-1, 1, 0, 0, INF])
+    np.testing.assert_array_equal(gc.vmap(gc.grad(special.gammainc))(shape, place), [0, 0])
+    np.testing.assert_array_equal(gc.vmap(gc.grad(slope))(shape, place), [0, 0])
+    third = gc.grad(gc.grad(slope, argnums=1), argnums=1)
+    np.testing.assert_array_equal([third(a, 0.0) for a in (2.0, 3.0)], [-2, 1])
+    ends = np.array([0.0, 1.0])
+    bend = gc.vmap(gc.grad(gc.grad(special.betainc, argnums=2), argnums=2), in_axes=(None, None, 0))
+    np.testing.assert_allclose(bend(1.0, 2.0, ends), [-2, -2], rtol=1e-14)
+    np.testing.assert_allclose(bend(2.0, 2.0, ends), [6, -6], rtol=1e-14)
+    np.testing.assert_allclose(bend(3.0, 1.0, ends), [0, 6], rtol=1e-14)
 
 
 @pytest.mark.sampled(3)

@@ -75,6 +75,11 @@ def is_odd(m: Any, whole: Number) -> Mask:
     return m.floor(half) != half
 
 
+def is_pole(m: Any, x: Pair) -> Mask:
+    """Whether Γ has a pole at a number of two parts."""
+    return (x[0] <= 0.0) & is_whole(m, x[0]) & is_whole(m, x[1])
+
+
 # -- Γ in parts --------------------------------------------------------------------------------------------------------
 
 
@@ -312,7 +317,7 @@ def _beta_of(m: Any, a: Number, b: Number) -> tuple[Pair, Number, Number, Mask, 
     sign = m.where((first & is_odd(m, b)) | (second & is_odd(m, x)), -1.0, m.constant(1.0, x))
     infinite = ((x <= 0.0) & is_whole(m, x)) | ((y <= 0.0) & is_whole(m, y))
     both = sum_of(x, y)
-    nothing = ((both[0] <= 0.0) & is_whole(m, both[0]) & (both[1] == 0.0)) | (x == INF) | (y == INF)
+    nothing = is_pole(m, both) | (x == INF) | (y == INF)
     plain = infinite | nothing | (x != x) | (y != y)
     x, y = (m.where(plain, 1.5, v) for v in (x, y))
     p, k = beta_parts(m, single(m, x), single(m, y), sum_of(x, y))
@@ -344,8 +349,7 @@ def _betaln(m: Any, a: Number, b: Number) -> Number:
 
 def _poch(m: Any, x: Number, n: Number) -> Number:
     both = sum_of(x, n)
-    exact = both[1] == 0.0
-    below, above = (x <= 0.0) & is_whole(m, x), (both[0] <= 0.0) & is_whole(m, both[0]) & exact
+    below, above = (x <= 0.0) & is_whole(m, x), is_pole(m, both)
     # Γ(x + n)/Γ(x) = (−1)ⁿ·Γ(1 − x)/Γ(1 − x − n)
     turned = below & above
     start = pick(m, turned, add(constant(m, (1.0, 0.0), x), negative(both)), single(m, x))
@@ -393,7 +397,7 @@ def _binom(m: Any, n: Number, k: Number) -> Number:
     total, top, rest = sum_of(n, m.constant(1.0, n)), sum_of(k, m.constant(1.0, k)), sum_of(n, -k)
     rest = add(rest, one)
     undefined = (n < 0.0) & is_whole(m, n)
-    nothing = ((top[0] <= 0.0) & is_whole(m, k)) | ((rest[0] <= 0.0) & is_whole(m, rest[0]) & (rest[1] == 0.0))
+    nothing = ((top[0] <= 0.0) & is_whole(m, k)) | is_pole(m, rest)
     nothing = nothing & ~undefined
     odd = nothing | undefined | ~(m.abs(n) < INF) | ~(m.abs(k) < INF)
     usual = [pick(m, odd, c, v) for v, c in ((top, one), (rest, one), (total, one))]

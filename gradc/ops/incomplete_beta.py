@@ -28,7 +28,7 @@ import numpy as np
 
 from gradc.node import OPS, Node
 from gradc.ops.elementwise import apply, elementwise
-from gradc.ops.gammas import HIGH, beta_parts, gamma_near_two, log_rising, stirling_rest
+from gradc.ops.gammas import HIGH, beta_parts, gamma_near_two, log_rising, stirling_rest, where
 from gradc.ops.ranges import Range
 from gradc.ops.two_parts import (
     ROOT_TAU,
@@ -343,9 +343,21 @@ def _psi(x: Node) -> Node:
 
 
 def _density_slopes(y: Node, a: Node, b: Node, x: Node) -> tuple[Node, Node, Node]:
-    both = _psi(a + b)
-    in_shapes = y * (np.log(x) - _psi(a) + both), y * (np.log1p(-x) - _psi(b) + both)
-    return *in_shapes, y * ((a - 1) / x - (b - 1) / (1 - x))
+    """y times differences of logarithms and ψ, 0 where y is; at an end a term of the slope is another density there."""
+    both, start, end = _psi(a + b), x == 0, x == 1
+    bends = np.log(x) - _psi(a) + both, np.log1p(-x) - _psi(b) + both
+    in_shapes = [apply(OPS["strong_multiply"], y, bend, right=False) for bend in bends]
+    left, right = start & (a > 1), end & (b > 1)
+    first = apply(beta_density, where(left, a - 1, 1.0), where(left, b, 1.0), x)
+    second = apply(beta_density, where(right, a, 1.0), where(right, b - 1, 1.0), x)
+    rising = where(start, _at_end(a, b, first), y * ((a - 1) / where(start, 1.0, x)))
+    falling = where(end, _at_end(b, a, second), y * ((b - 1) / where(end, 1.0, 1 - x)))
+    return in_shapes[0], in_shapes[1], rising - falling
+
+
+def _at_end(a: Node, b: Node, density: Node) -> Node:
+    """(a − 1)·x^(a − 2)·(1 − x)^(b − 1)/B(a, b) for x → 0, of the density for a − 1."""
+    return where(a > 1, (a + b - 1) * density, where(a < 1, -INF, 0.0))
 
 
 def _slopes(a: Node, b: Node, x: Node) -> tuple[Node, Node, Node]:

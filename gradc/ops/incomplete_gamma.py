@@ -32,7 +32,7 @@ import numpy as np
 
 from gradc.node import OPS, Node
 from gradc.ops.elementwise import apply, elementwise
-from gradc.ops.gammas import HIGH, gamma_near_two, gamma_of_positive, stirling_rest
+from gradc.ops.gammas import HIGH, gamma_near_two, gamma_of_positive, stirling_rest, where
 from gradc.ops.ranges import Range
 from gradc.ops.two_parts import (
     ROOT_TAU,
@@ -346,9 +346,21 @@ def _moved(a: Node, x: Node) -> Node:
 
 
 def _slopes(a: Node, x: Node) -> tuple[Node, Node]:
-    """∂P/∂a and ∂P/∂x."""
+    """∂P/∂a, which is 0 at both ends, and ∂P/∂x."""
     density = apply(gamma_density, a, x)
-    return -_moved(a, x) * (x * density), density
+    within = (x > 0) & (x < INF)
+    inside = where(within, x, 1.0)
+    return where(within, -_moved(a, inside) * (inside * density), 0.0), density
+
+
+def _density_slopes(y: Node, a: Node, x: Node) -> tuple[Node, Node]:
+    """y·(log x − ψ(a)) and y·((a − 1)/x − 1), which is the difference of two densities where x is 0."""
+    start = x == 0
+    by_shape = apply(OPS["strong_multiply"], y, np.log(x) - _psi(a), right=False)
+    away = y * ((a - 1) / where(start, 1.0, x))
+    lower = apply(gamma_density, where(start & (a > 1), a - 1, 1.0), x)
+    there = where(a > 1, lower, where(a < 1, -INF, 0.0))
+    return by_shape, where(start, there, away) - where(start & (a < 1), 0.0, y)
 
 
 def _negative_slopes(a: Node, x: Node) -> tuple[Node, Node]:
@@ -377,7 +389,7 @@ gamma_density = elementwise(
     lambda a, x: evaluated(_density, a, x),
     like=np.logaddexp,
     sympy=lambda S, a, x: x ** (a - 1) * S.exp(-x) / S.gamma(a),
-    partials=lambda y, a, x: (y * (np.log(x) - _psi(a)), y * ((a - 1) / x) - y),
+    partials=_density_slopes,
     lower=lambda b, a, x: b.called(_density, a, x),
     cost=1000.0,
     ulp=(0.51, 2.5),
