@@ -212,6 +212,104 @@ def test_compiled_steps_are_those_of_the_interpreter_and_keep_dtypes(name: str) 
     assert all(np.isfinite(x).all() for x in gc.tree.leaves(after))
 
 
+SEARCHED = {
+    "newton": optim.newton(), "bfgs": optim.bfgs(), "lbfgs": optim.lbfgs(linesearch="zoom"),
+    "gauss newton": optim.gauss_newton(), "levenberg marquardt": optim.levenberg_marquardt(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["newton", "bfgs", "lbfgs", "newton without search"])
+def test_where_there_is_no_step_none_is_taken(name: str) -> None:
+    def odd(p: Any) -> Any:
+        return np.sum(p["linear"]) + np.sum(p["flat"] ** 4) + np.sum(np.log(p["log"]))
+
+    for start in (
+        {"linear": np.ones(2), "flat": np.zeros(0), "log": np.zeros(0)},
+        {"linear": np.zeros(0), "flat": np.zeros(2), "log": np.zeros(0)},
+        {"linear": np.zeros(0), "flat": np.zeros(0), "log": np.array([-1.0, 2.0])},
+    ):
+        points, _ = walk({**SEARCHED, "newton without search": optim.newton(linesearch=False)}[name], 2, odd, start)
+        still = start if "without" not in name or not start["log"].size else gc.tree.map(np.zeros_like, start)
+        for a, b in zip(gc.tree.leaves(points[-1]), gc.tree.leaves(still), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_newton_does_not_drift_where_the_hessian_is_singular(dtype: str) -> None:
+    """Probabilities do not change when all logits rise together, so the mean of the logits has no slope."""
+    x = np.array([[0.5, -1.0], [1.5, 0.3], [-0.7, 0.8], [0.1, 0.4]], dtype)
+    y = np.eye(3, dtype=dtype)[[0, 1, 2, 0]]
+
+    def entropy(w: Any) -> Any:
+        z = x @ w
+        apart = w - np.mean(w, 1)[:, None]
+        return np.mean(np.log(np.sum(np.exp(z), 1)) - np.sum(z * y, 1)) + 0.01 * np.sum(apart**2)
+
+    start = np.array([[0.2, -0.1, 0.1], [0.0, 0.1, 0.05]], dtype)
+    points, _ = walk(optim.newton(), 25, entropy, start)
+    np.testing.assert_allclose(points[-1].mean(1), start.mean(1), atol=100 * np.finfo(dtype).eps)
+    assert entropy(points[-1]) < entropy(start)
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+@pytest.mark.parametrize("kinds", [("float32", "float64"), ("float64", "float32"), ("bfloat16", "bfloat16")])
+def test_losses_do_not_rise_in_any_dtype(name: str, kinds: tuple[str, str]) -> None:
+    of_params, of_batch = map(gc.numpy.dtype, kinds)
+    step = gc.train_step(optim.sum_of_squares(lambda p, x: x * p - 1), SEARCHED[name])
+    p, x = np.array([2.3, -0.7]).astype(of_params), np.array([0.3, 1.7]).astype(of_batch)
+    state, losses = SEARCHED[name].init(p), []
+    for _ in range(8):
+        p, state, value = step(p, state, x)
+        losses.append(float(value))
+    assert p.dtype == of_params
+    assert losses == sorted(losses, reverse=True) or max(np.diff(losses)) < 1e-6
+    assert losses[-1] < 1e-2 * losses[0]
+
+
+PARTLY = {
+    "sam": optim.sam(optim.sgd(0.1), optim.chain(optim.normalize(), optim.sgd(0.05)), opaque_mode=True), **SEARCHED
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTLY)
+def test_a_part_of_the_parameters_walks_as_it_does_alone(name: str) -> None:
+    start = {"a": [np.array(0.3)], "n": np.array([1.0, 2.0]), "s": np.array([0.5, 3.0])}
+
+    def rest(p: Any) -> Any:
+        return p["n"] * p["s"] - 1 + p["a"][0] + 0.1 * p["n"] ** 2
+
+    rule = PARTLY[name]
+    labels = {"a": "held", "n": "moved", "s": "held"}
+    parts = optim.partition({"moved": rule, "held": optim.set_to_zero()}, labels)
+    both = optim.chain(optim.masked(rule, {"a": False, "n": True, "s": False}),
+                       optim.freeze({"a": True, "n": False, "s": True}))  # fmt: skip
+    alone = walk(rule, 3, optim.sum_of_squares(lambda n: rest({**start, "n": n})), start["n"])[0]
+    for made in (parts, both):
+        points = walk(made, 3, optim.sum_of_squares(rest), start)[0]
+        np.testing.assert_allclose([p["n"] for p in points], alone, rtol=1e-12)
+        np.testing.assert_array_equal(points[-1]["s"], start["s"])
+
+
+def test_marquardt_rests_at_an_optimum_and_goes_on_from_there() -> None:
+    optimizer = optim.levenberg_marquardt()
+    step = gc.train_step(optim.sum_of_squares(lambda p, y: p**2 - y), optimizer)
+    p, state = np.array([1.5, 0.5]), optimizer.init(np.ones(2))
+    for seen, steps in ((np.array([4.0, 9.0]), 100), (np.array([1.0, 16.0]), 20)):
+        for _ in range(steps):
+            p, state, _ = step(p, state, seen)
+        np.testing.assert_allclose(p, np.sqrt(seen), rtol=1e-12)
+
+
+def test_residuals_without_slopes_move_nothing() -> None:
+    for residuals in (lambda p: 0 * p + 1, lambda p: p[:0]):
+        for optimizer in (optim.levenberg_marquardt(), optim.gauss_newton(), optim.gauss_newton(linesearch=False)):
+            points, _ = walk(optimizer, 2, optim.sum_of_squares(residuals), np.ones(2))
+            np.testing.assert_array_equal(points[-1], 1.0)
+    both = optim.sum_of_squares(lambda p: np.stack([p[0] + p[1] - 3, 2 * (p[0] + p[1] - 3)]))
+    points, _ = walk(optim.gauss_newton(linesearch=False), 1, both, np.zeros(2))
+    np.testing.assert_allclose(points[-1], 1.5, rtol=1e-12)
+
+
 def test_what_cannot_be_is_refused() -> None:
     p = np.ones(2)
     with pytest.raises(TypeError, match=r"the loss is gc\.optim\.sum_of_squares\(residuals\)"):

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+import gradc.numpy as gnp
 from gradc.api.collector import collecting_later
 from gradc.api.derivatives import title_of, value_and_grad
 from gradc.api.dispatched import Dispatched
 from gradc.api.transform import name_to_travel_by
 from gradc.api.versions import Key, Versions
-from gradc.aval import Aval, is_number
-from gradc.containers import Pinned, flatten, leaves_of, path_text
+from gradc.aval import Aval, computed_in, is_number
+from gradc.containers import Pinned, flatten, leaves_of, path_text, tree_map
 from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph
 from gradc.machines.budget import Budget
@@ -511,11 +512,12 @@ class Step:
         value, grads = self.value_and_gradient(state, params, batch)
         loss = value[0] if self.has_more else value
         elsewhere: dict[str, Callable[..., Any]] = {
-            "value_fn": self.loss_at, "grad_fn": self.gradient_at, "hessian_fn": self.hessian_at,
-            "residual_fn": self.residuals_at, "line_search": self.line_search,
+            "grad_fn": self.gradient_at, "hessian_fn": self.hessian_at, "residual_fn": self.residuals_at,
             "factors_fn": functools.partial(self.factors_at, params),
         }  # fmt: skip
         more = {"value": loss, "grad": grads} | {k: functools.partial(f, batch) for k, f in elsewhere.items()}
+        as_stored: dict[str, Callable[..., Any]] = {"value_fn": self.loss_as_stored, "line_search": self.line_search}
+        more |= {k: functools.partial(f, params, batch) for k, f in as_stored.items()}
         more |= {"scaled": True} if self.scaled else {}
         from gradc.optim.rules import updated
         from gradc.optim.transforms import apply_updates
@@ -556,8 +558,12 @@ class Step:
 
         return alone
 
+    def loss_as_stored(self, stored: Any, batch: tuple[Any, ...], params: Any) -> Any:
+        """The loss of other parameters in the dtypes of the stored ones, for optimizers that ask for ``value_fn``."""
+        return self.loss_at(batch, _in_dtypes_of(stored, params))
+
     def loss_at(self, batch: tuple[Any, ...], params: Any) -> Any:
-        """The loss of other parameters on the same batch, for optimizers that ask for ``value_fn``."""
+        """The loss of other parameters on the same batch."""
         value = self.loss(params, *batch)
         return value[0] if self.has_more else value
 
@@ -605,22 +611,37 @@ class Step:
         return kfac_factors(loss, examples)(params, *batch)
 
     def line_search(
-        self, batch: tuple[Any, ...], params: Any, value: Any, grads: Any, direction: Any, first: Any, curvature: float
-    ) -> Any:
-        """How far to go along a direction by the strong Wolfe conditions, 0 where they are not met."""
+        self, stored: Any, batch: tuple[Any, ...], params: Any, value: Any, grads: Any, direction: Any, first: Any,
+        curvature: float,
+    ) -> Any:  # fmt: skip
+        """How far to go along a direction by the strong Wolfe conditions, 0 where they are not met.
+
+        Losses and slopes are those of parameters as they will be stored, rounded to their dtypes.
+        """
+        from gradc.optim.rules import number, times
+        from gradc.optim.transforms import apply_updates
         from gradc.solve.line_search import strong_wolfe
 
-        x, back = ravel(params)
+        begin, way = _in_dtypes_of(stored, params), ravel(direction)[0]
+        wide = computed_in(np.result_type(as_node(value).dtype, way.dtype))
+        way = cast(way, wide)
 
-        def value_and_gradient(x: Any) -> tuple[Any, Any]:
-            at = back(x)
-            value, gradient = self.value_of(at, *batch)
-            return (value[0] if self.has_more else value), ravel(gradient)[0]
+        def slope(gradient: Any) -> Any:
+            return gnp.reshape(gnp.dot(cast(ravel(gradient)[0], wide), way), (1,))
 
-        one = cast(as_node(first), x.dtype)
-        found = strong_wolfe(value_and_gradient, x, value, ravel(grads)[0], ravel(direction)[0], one, curvature)
-        return found.size * found.done
+        def value_and_slope(size: Any) -> tuple[Any, Any]:
+            value, gradient = self.value_of(apply_updates(begin, times(direction, number(size[0]))), *batch)
+            return cast(as_node(value[0] if self.has_more else value), wide), slope(gradient)
 
+        zero, one = np.zeros(1, wide), np.ones(1, wide)
+        level, first = cast(as_node(value), wide), cast(as_node(first), wide)
+        found = strong_wolfe(value_and_slope, as_node(zero), level, slope(grads), as_node(one), first, curvature)
+        return gnp.where(found.done, found.size, 0.0)
+
+
+def _in_dtypes_of(stored: Any, params: Any) -> Any:
+    """Parameters in the dtypes of those that are stored."""
+    return tree_map(lambda p, s: gnp.astype(p, gnp.result_type(s)), params, stored)
 
 def _same_kind(title: str, before: Any, after: Any) -> Any:
     """``after``, a model's new state; TypeError unless it has the structure, shapes and dtypes of the one before."""

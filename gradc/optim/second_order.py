@@ -19,13 +19,13 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc import tree as trees
+from gradc.aval import finfo
 from gradc.containers import leaves_of, tree_map
 from gradc.node import here
-from gradc.optim.quasi_newton import like_parameters
+from gradc.optim.quasi_newton import along, like_parameters
+from gradc.optim.reading import reading
 from gradc.optim.rules import EmptyState, Optimizer, Scalar, Tree, number, rule, select, times
 
-#: an eigenvalue of a Hessian counts as at least this part of the largest one
-LEAST_CURVATURE = 1e-12
 #: a line search leaves at most this part of the slope
 CURVATURE = 0.9
 
@@ -37,9 +37,11 @@ def newton(learning_rate: Scalar = 1.0, damping: Scalar = 0.0, linesearch: bool 
     """Newton's method: p ← p − η·H⁻¹g, for few parameters and full batches (Nocedal & Wright 2006, §3.4).
 
     Of each eigenvalue of the Hessian its size is taken, plus ``damping``: so the step leads downhill where the loss is
-    not convex, too, and away from saddles (Dauphin et al. 2014).  With ``linesearch`` η satisfies the strong conditions
-    of Wolfe, 1 is tried first, and where no step does, none is taken; else η is ``learning_rate``.  Memory and time are
-    those of the eigenvalues of a matrix of all parameters.
+    not convex, too, and away from saddles (Dauphin et al. 2014).  One that is rounding alone, below n·ε of the largest
+    for n parameters, says nothing and counts as the largest; where all are 0, and no damping, or where the Hessian is
+    not finite, no step is taken.  With ``linesearch`` η satisfies the strong conditions of Wolfe, 1 is tried first, and
+    where no step does, none is taken; else η is ``learning_rate``.  Memory and time are those of the eigenvalues of a
+    matrix of all parameters.
     """
     wants = ("params", "hessian_fn") + (("value", "line_search") if linesearch else ())
     step = _newton_searched if linesearch else _newton
@@ -50,10 +52,28 @@ def newton(learning_rate: Scalar = 1.0, damping: Scalar = 0.0, linesearch: bool 
 def _downhill(g: Tree, H: Any, damping: Any) -> Tree:
     """−|H|⁻¹g."""
     vector, back = trees.ravel(g)
-    sizes, v = gnp.linalg.eigh(H)
+    if reading.get() is not None:
+        sizes, v = gnp.linalg.eigh(H)
+        return back(-(v @ ((v.T @ vector) / (gnp.abs(sizes) + damping))))
+    return back(-_solved(H, vector, damping))
+
+
+def _solved(A: Any, b: Any, damping: Any) -> Any:
+    """(|A| + damping·I)⁻¹b of a symmetric matrix, where eigenvalues that are rounding alone count as the largest.
+
+    0 where A is nothing but zeros and there is no damping, and where something is not finite.
+    """
+    if not A.shape[0]:
+        return b
+    if reading.get() is not None:  # who reads is told the formula, without what is done about rounding
+        return gnp.linalg.solve(A + damping * gnp.eye(A.shape[0], dtype=A.dtype), b)
+    finite = gnp.all(gnp.isfinite(A)) & gnp.all(gnp.isfinite(b))
+    sizes, v = gnp.linalg.eigh(gnp.where(finite, A, 0.0))
     sizes = gnp.abs(sizes)
-    bend = gnp.maximum(sizes, LEAST_CURVATURE * gnp.max(sizes)) + damping
-    return back(-(v @ ((v.T @ vector) / bend)))
+    most, least = gnp.max(sizes), A.shape[0] * float(finfo(A.dtype).eps)
+    bend = gnp.where(sizes + damping > least * most, sizes + damping, most)
+    usable = finite & (bend > 0)
+    return v @ gnp.where(usable, (v.T @ gnp.where(finite, b, 0.0)) / gnp.where(usable, bend, 1.0), 0.0)
 
 
 def _newton(
@@ -69,7 +89,7 @@ def _newton_searched(
     H = hessian_fn(p)
     d = _downhill(g, H, damping)
     alpha = number(line_search(p, value, g, d, 1.0, CURVATURE))
-    return times(d, alpha), s
+    return along(d, alpha), s
 
 
 # -- sums of squares ---------------------------------------------------------------------------------------------------
@@ -107,7 +127,7 @@ def sum_of_squares(residuals: Callable[..., Any]) -> SumOfSquares:
 def gauss_newton(learning_rate: Scalar = 1.0, damping: Scalar = 0.0, linesearch: bool = True) -> Optimizer:
     """Gauss–Newton steps for `sum_of_squares`: p ← p − η·(JᵀJ + damping·I)⁻¹Jᵀr (Nocedal & Wright 2006, §10.3).
 
-    η as in `newton`.  Where JᵀJ + damping·I is singular the step is not finite: more residuals, or damping, help.
+    η, and what counts as rounding, as in `newton`: where JᵀJ + damping·I is singular it is the step of least length.
     """
     wants = ("params", "residual_fn") + (("value", "line_search") if linesearch else ())
     step = _gauss_newton_searched if linesearch else _gauss_newton
@@ -117,8 +137,7 @@ def gauss_newton(learning_rate: Scalar = 1.0, damping: Scalar = 0.0, linesearch:
 
 def _normal(g: Tree, r: Any, J: Any, damping: Any) -> Tree:
     """−(JᵀJ + damping·I)⁻¹Jᵀr."""
-    d = gnp.linalg.solve(J.T @ J + damping * gnp.eye(J.shape[1], dtype=J.dtype), J.T @ r)
-    return trees.ravel(g)[1](-d)
+    return trees.ravel(g)[1](-_solved(J.T @ J, J.T @ r, damping))
 
 
 def _gauss_newton(
@@ -134,12 +153,12 @@ def _gauss_newton_searched(
     r, J = residual_fn(p)
     d = _normal(g, r, J, damping)
     alpha = number(line_search(p, value, g, d, 1.0, CURVATURE))
-    return times(d, alpha), s
+    return along(d, alpha), s
 
 
 class MarquardtState(NamedTuple):
     t: Any  #: steps tried
-    mu: Any  #: the damping of the next step
+    mu: Any  #: the damping of the next step; 0 where it begins anew
     nu: Any  #: what it grows by if that fails
 
 
@@ -148,7 +167,8 @@ def levenberg_marquardt(tau: Scalar = 1e-3) -> Optimizer:
 
     d = −(JᵀJ + μI)⁻¹Jᵀr; the gain ρ = (F(p) − F(p + d))/(½dᵀ(μd − Jᵀr)) decides: above 0 the step is taken, and
     μ ← μ·max(⅓, 1 − (2ρ − 1)³), ν ← 2; else μ ← μν, ν ← 2ν, and the parameters stay.  The first μ is ``tau`` times the
-    largest element of the diagonal of JᵀJ.  (Madsen, Nielsen & Tingleff 2004, algorithm 3.16.)
+    largest element of the diagonal of JᵀJ.  (Madsen, Nielsen & Tingleff 2004, algorithm 3.16.)  Where d is too short to
+    move the parameters they stay, and μ begins anew: of another batch the next step is a first one.
     """
     return rule(
         _marquardt, MarquardtState, whole=True, start={"mu": _nought, "nu": _two},
@@ -169,14 +189,21 @@ def _marquardt(
 ) -> tuple[Tree, MarquardtState]:
     r, J = residual_fn(p)
     A, b = J.T @ J, J.T @ r
-    mu = gnp.where(s.t == 1, tau * gnp.max(gnp.diagonal(A)), s.mu)
-    d = -gnp.linalg.solve(A + mu * gnp.eye(J.shape[1], dtype=J.dtype), b)
+    most = gnp.max(gnp.diagonal(A)) if A.shape[0] else 0.0
+    begins = ~((s.mu > 0) & gnp.isfinite(s.mu))
+    mu = gnp.where(begins, tau * most, gnp.maximum(s.mu, float(finfo(A.dtype).eps) * most))
+    d = -_solved(A, b, number(mu))
     u = trees.ravel(g)[1](d)
     fell = value - value_fn(tree_map(lambda p, u: p + u, p, u))
-    gain = fell / (0.5 * d @ (mu * d - b))
-    taken = gain > 0
+    promised = 0.5 * d @ (mu * d - b)
+    moves = (promised > 0) & ~gnp.all(trees.ravel(p)[0] + d == trees.ravel(p)[0])
+    gain = fell / gnp.where(moves, promised, 1.0)
+    taken = moves & (gain > 0)
+    nu = gnp.where(begins, 2.0, s.nu)
     factor = gnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
-    after = s._replace(mu=gnp.where(taken, mu * factor, mu * s.nu), nu=gnp.where(taken, 2.0, 2 * s.nu))
+    after = s._replace(
+        mu=gnp.where(moves, gnp.where(taken, mu * factor, mu * nu), 0.0), nu=gnp.where(taken | ~moves, 2.0, 2 * nu)
+    )
     return select(taken, u, tree_map(gnp.zeros_like, u)), after
 
 
@@ -227,7 +254,7 @@ def _bfgs(
     B = gnp.where((s.t > 1) & ~moved, unit, B)
     d = back(-(B @ vector))
     alpha = number(line_search(p, value, g, d, 1.0, CURVATURE))
-    return times(d, alpha), BfgsState(s.t, p, g, B)
+    return along(d, alpha), BfgsState(s.t, p, g, B)
 
 
 __all__ = ["bfgs", "gauss_newton", "levenberg_marquardt", "newton", "sum_of_squares"]
