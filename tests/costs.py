@@ -23,6 +23,8 @@ class Costs:
     """A plugin of the process that prints and of each worker: the one sums up what the others have measured."""
 
     def __init__(self, listed: str) -> None:
+        if listed and (Path(listed).is_dir() or listed.partition("::")[0].endswith(".py")):
+            raise pytest.UsageError(f"--costs={listed}: that is what to test, not where to write")
         self.listed = listed
         self.last = 0.0
         self.tests: Counter[str] = Counter()
