@@ -31,7 +31,7 @@ BESIDE: dict[str, tuple[str, ...]] = {
     "four ways to differentiate": ("grad", "check_gradients"),
     "static graphs": ("trace", "compile"),
     "natural gradients and curvature in layers":
-        ("fisher", "gauss_newton", "optim.shampoo", "optim.soap", "optim.muon"),
+        ("fisher", "gauss_newton", "optim.kfac", "optim.shampoo", "optim.soap", "optim.muon"),
     "data, tensor and pipeline parallelism; synchronous, asynchronous and local updates": (),
     "what a training run says of its health": (),
     "pipelines of data": (),
