@@ -214,6 +214,10 @@ REFUSED = {
     "bags beyond the entries": (ValueError, "at most 2", lambda x: nn.embedding_bag([1, 2], x[0], [0, 3])),
     "an end alone": (ShapeError, "at least 2 integers", lambda x: nn.embedding_bag(
         [1, 2], x[0], [0], include_last_offset=True)),
+    "a mask of integers": (DTypeError, r"attn_mask must be bool.*write .astype\(bool\)", lambda x:
+        nn.scaled_dot_product_attention(x, x, x, np.ones((4, 4), int))),
+    "a mask of integers for heads": (DTypeError, "attn_mask must be bool", lambda x: nn.multi_head_attention(
+        x, x, x, np.ones((24, 8)), None, WO, None, 4, attn_mask=np.ones((5, 5), int), is_causal=True)),
     "weights of bags": (ShapeError, "mode='sum'", lambda x: nn.embedding_bag(
         [[1]], x[0], per_sample_weights=np.ones((1, 1)))),
     "bilinear": (ShapeError, r"weight \(out, in1, in2\)", lambda x: nn.bilinear(x, x, np.ones((8, 8)))),

@@ -143,6 +143,9 @@ def test_pools(images, size, stride, padding):
 def test_pools_of_integers_and_of_one_image():
     x = RNG.integers(-9, 9, (3, 4, 4))
     same(nn.max_pool2d(x, 2), x.reshape(3, 2, 2, 2, 2).max((2, 4)))
+    for size in (4, 2):
+        found = nn.adaptive_avg_pool2d(x, size)
+        same(found, x.reshape(3, size, 4 // size, size, 4 // size).mean((2, 4)), ULPS)
     same(nn.avg_pool2d(x, 2), x.reshape(3, 2, 2, 2, 2).mean((2, 4)), ULPS)
     same(nn.max_pool2d(np.zeros((1, 1, 2, 2), np.uint8), 2, 1, 1), np.zeros((1, 1, 3, 3), np.uint8))
 

@@ -92,6 +92,13 @@ REFUSED = {
     "pair": (TypeError, r"the pair \(h, c\)", lambda: nn.lstm(X, ONE, G)),
     "no step": (ShapeError, "T > 0", lambda: nn.gru(X[:0], ONE, G)),
     "lengths": (DTypeError, "lengths must be 3 integers", lambda: nn.gru(X, ONE, G, lengths=np.ones(3))),
+    "shape of lengths": (ShapeError, r"lengths must be \(3,\)", lambda: nn.gru(X, ONE, G, lengths=[1, 2])),
+    "lengths out of range": (
+        ValueError,
+        r"lengths must lie in \[0, 5\], got \[1, 7, 2\]",
+        lambda: nn.gru(X, ONE, G, lengths=[1, 7, 2]),
+    ),
+    "negative lengths": (ValueError, "lengths must lie in", lambda: nn.gru(X, ONE, G, lengths=[1, -3, 2])),
     "cell": (ShapeError, "needs states", lambda: nn.gru_cell(X[0], ONE[0, :2], G[0], G[1])),
     "pad": (ShapeError, "two numbers for each", lambda: nn.pad(PAIR, (1, 2, 3))),
     "more taken than there is": (ShapeError, "more from axis 3 than its extent 4", lambda: nn.pad(PAIR, (0, -5))),

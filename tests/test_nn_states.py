@@ -157,7 +157,12 @@ REFUSED = {
                                    lambda x: nn.batch_norm(x, np.zeros(3), np.ones(2))),
     "weight": (ShapeError, r"weight must be \(3,\)", lambda x: nn.batch_norm(x, weight=np.ones(8), training=True)),
     "one value": (ShapeError, "one value per channel", lambda x: nn.batch_norm(x[:1], training=True)),
-    "eps": (ValueError, "eps must be positive", lambda x: nn.group_norm(x, 1, eps=0.0)),
+    **{
+        f"eps of {f.__name__}": (ValueError, f"eps must be .* 0, got {e}", lambda x, f=f, e=e, a=a: f(x, *a, eps=e))
+        for e, f, *a in ((-1.0, nn.layer_norm, 3), (np.nan, nn.rms_norm, 3), (-1, nn.group_norm, 1), (-1, nn.normalize))
+    },
+    "momentum": (ValueError, r"momentum must be in \[0, 1\], or None, got 1.5",
+                 lambda x: nn.running_batch_norm(x, nn.batch_norm_state(3), momentum=1.5)),
     "groups": (ShapeError, "num_groups must divide the 3 channels", lambda x: nn.group_norm(x, 2)),
     "no channels": (ShapeError, r"input is \(N, C, …\)", lambda x: nn.group_norm(x[0], 1)),
     "instance": (ShapeError, "more than one value", lambda x: nn.instance_norm(x)),

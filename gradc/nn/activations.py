@@ -26,6 +26,9 @@ __all__ = [
     "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold",
 ]  # fmt: skip
 
+#: λ and α of Klambauer et al. 2017
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
 
 def _lifted(x: ArrayLike) -> Node:
     return inexact(as_node(x))
@@ -134,7 +137,7 @@ def celu(input: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
 @function("nn.selu", wide=True)
 def selu(input: ArrayLike) -> Array:
     """Scaled elu with the self-normalising constants of Klambauer et al. 2017."""
-    return 1.0507009873554805 * _elu(_lifted(input), as_node(1.6732632423543772))
+    return SELU_SCALE * _elu(_lifted(input), as_node(SELU_ALPHA))
 
 
 @function("nn.sigmoid")

@@ -46,6 +46,8 @@ def scaled_dot_product_attention(
         raise TraceError(f"{here()}: scaled_dot_product_attention takes attn_mask or is_causal, not both")
     factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     mask = constant(np.tri(q.shape[-2], k.shape[-2], dtype=bool)) if is_causal else attn_mask
+    if mask is not None:
+        mask = mask_of("scaled_dot_product_attention", mask)
     heads = q.shape[:-2]
     if enable_gqa:
         q, k, v, mask = _grouped(q, k, v, mask)
@@ -55,6 +57,17 @@ def scaled_dot_product_attention(
         shares = FUNCTIONS["nn.dropout"](shares, dropout_p, dropout_key)
     result = FUNCTIONS["matmul"](shares, v)
     return gnp.reshape(result, (*heads, *result.shape[-2:])) if enable_gqa else result
+
+
+def mask_of(name: str, attn_mask: ArrayLike) -> Node:
+    """A mask as a Node; DTypeError unless it is bool or floats, for integers could be meant as either."""
+    mask = as_node(attn_mask)
+    if mask.dtype != bool and not mask.aval.is_float:
+        raise DTypeError(
+            f"{here()}: {name}: attn_mask must be bool, True for what is seen, or floats that are added to the scores, "
+            f"got {describe(mask)}; write .astype(bool) or .astype(float)"
+        )
+    return mask
 
 
 def _masked_softmax(scores: Any, mask: Node, causal: bool) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.errors import ShapeError, TraceError
+from gradc.nn.attention import mask_of
 from gradc.node import FUNCTIONS, Node, as_node, describe, here, static_int
 from gradc.numpy.public import Array, ArrayLike, evaluated, is_traced
 from gradc.numpy.reductions import inexact
@@ -146,7 +147,7 @@ def _joint(mask: Any, attn_mask: ArrayLike, key_mask: ArrayLike, k: Node) -> Any
         mask = counts if mask is None else mask & counts
     if attn_mask is None:
         return mask
-    node = as_node(attn_mask)
+    node = mask_of("nn.multi_head_attention", attn_mask)
     if mask is None:
         return node
     return node & mask if node.dtype == bool else gnp.where(mask, node, -np.inf)

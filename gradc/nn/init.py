@@ -17,6 +17,7 @@ import gradc.numpy as gnp
 from gradc import random
 from gradc.aval import Shape
 from gradc.errors import ShapeError
+from gradc.nn.terms import check_not_negative
 from gradc.node import here
 from gradc.numpy.axes import shape_of
 from gradc.numpy.public import Array, ArrayLike
@@ -86,13 +87,16 @@ def dirac(shape: Any, groups: int = 1, dtype: Any = None) -> Array:
 
 
 def uniform(key: ArrayLike, shape: Any, a: ArrayLike = 0.0, b: ArrayLike = 1.0, dtype: Any = None) -> Array:
-    """Numbers uniform on [a, b)."""
+    """Numbers uniform on [a, b); ValueError for known a > b."""
+    low, high = known_number(a), known_number(b)
+    if low is not None and high is not None and not low <= high:
+        raise ValueError(f"{here()}: nn.init.uniform: a must be at most b, got a={low}, b={high}")
     return random.uniform(key, shape_of(shape), dtype, a, b)
 
 
 def normal(key: ArrayLike, shape: Any, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, dtype: Any = None) -> Array:
     """Normal numbers of this mean and standard deviation."""
-    _not_negative("normal", std=std)
+    check_not_negative("nn.init.normal", std=std)
     return random.normal(key, shape_of(shape), float_dtype(dtype, "nn.init.normal")) * std + mean
 
 
@@ -174,7 +178,7 @@ def variance_scaling(
     name = "nn.init.variance_scaling"
     one_of(mode, ("fan_in", "fan_out", "fan_avg"), "mode", name)
     one_of(distribution, ("normal", "truncated_normal", "uniform"), "distribution", name)
-    _not_negative("variance_scaling", scale=scale)
+    check_not_negative("nn.init.variance_scaling", scale=scale)
     counts = fans(shape)
     fan = {"fan_in": counts.fan_in, "fan_out": counts.fan_out, "fan_avg": sum(counts) / 2}[mode]
     target, extents = float_dtype(dtype, name), shape_of(shape)
@@ -324,10 +328,3 @@ def _of_rank(name: str, shape: Any, ranks: tuple[int, ...]) -> Shape:
         wanted = " or ".join(map(str, ranks))
         raise ShapeError(f"{here()}: nn.init.{name}: the shape must have {wanted} axes, got {extents}")
     return extents
-
-
-def _not_negative(name: str, **numbers: Any) -> None:
-    for what, value in numbers.items():
-        known = known_number(value)
-        if known is not None and not known >= 0:
-            raise ValueError(f"{here()}: nn.init.{name}: {what} must not be negative, got {known}")

@@ -14,7 +14,17 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.errors import DTypeError, ShapeError
-from gradc.nn.terms import as_index, check_classes, check_positive, class_weights, pair, reduced_loss, weighted_loss
+from gradc.nn.terms import (
+    as_index,
+    check_classes,
+    check_not_negative,
+    check_positive,
+    class_weights,
+    known_value,
+    pair,
+    reduced_loss,
+    weighted_loss,
+)  # fmt: skip
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here
 from gradc.numpy.public import Array, ArrayLike, composite, function
 from gradc.numpy.reductions import inexact, reduced
@@ -272,6 +282,7 @@ def poisson_nll_loss(
 
     ``full`` adds Stirling's formula for log target!, y·log y − y + ½·log 2πy, for targets y above 1.
     """
+    check_not_negative("poisson_nll_loss", eps=eps)
     x, y = pair("poisson_nll_loss", input, target)
     loss = gnp.exp(x) - y * x if log_input else x - y * gnp.log(x + eps)
     if full:
@@ -306,6 +317,9 @@ def gaussian_nll_loss(
             f"{here()}: gaussian_nll_loss: var must have the shape {x.shape} of the input or {x.shape[:-1]}, or be a "
             f"number.\n  operands: {describe(x)}; {describe(given)}"
         )
+    known = known_value(given)
+    if known is not None and np.any(known < 0):
+        raise ValueError(f"{here()}: gaussian_nll_loss: var must not be negative, got {np.min(known)}")
     v = gnp.where(given < eps, eps + (given - FUNCTIONS["stop_gradient"](given)), given)
     loss = 0.5 * (gnp.log(v) + (x - y) * (x - y) / v)
     return reduced_loss(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)

@@ -15,13 +15,13 @@ import numpy as np
 import gradc.numpy as gnp
 from gradc.aval import Shape, finfo
 from gradc.errors import ShapeError, TraceError
-from gradc.nn.terms import check_positive
+from gradc.nn.terms import check_not_negative
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here, static_int
 from gradc.numpy.axes import axes_of, axis_of, shape_of
 from gradc.numpy.public import Array, ArrayLike, Axes, composite, evaluated, function, is_traced
 from gradc.numpy.reductions import inexact, reduced
 from gradc.ops.elementwise import apply, cast
-from gradc.random.arguments import float_dtype
+from gradc.random.arguments import float_dtype, known_number
 from gradc.random.continuous import normal_of
 from gradc.random.keys import words_of
 
@@ -61,6 +61,7 @@ def batch_norm(
 
     ``training=True``: μ and σ² are those of the batch, σ² the biased one; else the running statistics.  Statistics that
     move are `running_batch_norm`'s: here ``training=True`` takes none (TraceError), for nothing is changed in place.
+    ``momentum`` stands in PyTorch's place and does nothing here.
     """
     x = _with_channels("batch_norm", input)
     if training and not (running_mean is None and running_var is None):
@@ -68,7 +69,7 @@ def batch_norm(
             f"{here()}: batch_norm: training=True changes no running statistics in place.\n  Call "
             "nn.running_batch_norm(x, state, …), which returns the new ones, or leave running_mean and running_var out."
         )
-    check_positive("batch_norm", eps=eps)
+    check_not_negative("batch_norm", eps=eps)
     if training:
         return _affine("batch_norm", _of_batch("batch_norm", x, eps), weight, bias)
     if running_mean is None or running_var is None:
@@ -98,7 +99,9 @@ def running_batch_norm(
             f"{here()}: running_batch_norm: state must be a BatchNormState, which nn.batch_norm_state(channels) makes, "
             f"got {type(given).__name__}"
         )
-    state = BatchNormState(*state)
+    state, share = BatchNormState(*state), known_number(momentum)
+    if share is not None and not 0 <= share <= 1:
+        raise ValueError(f"{here()}: running_batch_norm: momentum must be in [0, 1], or None, got {share}")
     entry = FUNCTIONS["nn.batch_norm"]
     if training:
         y = entry(input, weight=weight, bias=bias, training=True, eps=eps)
@@ -167,6 +170,7 @@ def layer_norm(
 ) -> Array:
     """(x − mean)/√(var + eps)·weight + bias over the last axes, of shape ``normalized_shape`` (Ba et al. 2016)."""
     x = inexact(as_node(input))
+    check_not_negative("layer_norm", eps=eps)
     y = _layer_norm(x, axes=_last_axes("layer_norm", x, normalized_shape), eps=eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
@@ -181,6 +185,7 @@ def _layer_norm(x: Node, *, axes: Shape, eps: float) -> Node:
 def rms_norm(input: ArrayLike, normalized_shape: Any, weight: ArrayLike = None, eps: Any = None) -> Array:
     """x/√(mean x² + eps)·weight over the last axes (Zhang & Sennrich 2019); ``eps`` defaults to the dtype's epsilon."""
     x = inexact(as_node(input))
+    check_not_negative("rms_norm", eps=eps)
     small = float(finfo(x.dtype).eps) if eps is None else eps
     y = _rms_norm(x, axes=_last_axes("rms_norm", x, normalized_shape), eps=small)
     return y if weight is None else y * weight
@@ -212,7 +217,7 @@ def group_norm(
         raise ShapeError(
             f"{here()}: group_norm: num_groups must divide the {x.shape[1]} channels of {describe(x)}, got {groups}"
         )
-    check_positive("group_norm", eps=eps)
+    check_not_negative("group_norm", eps=eps)
     split = gnp.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
     y = gnp.reshape(_group_norm(split, axes=tuple(range(2, split.ndim)), eps=eps), x.shape)
     return _affine("group_norm", y, weight, bias)
@@ -231,10 +236,11 @@ def instance_norm(
     """(x − mean)/√(var + eps) over each channel of each example of (N, C, …), then (C,) weight and bias.
 
     ``use_input_stats=False``: by running_mean and running_var (C,) (Ulyanov et al. 2016).  With the input's own
-    statistics it takes no running ones (TraceError), for nothing is changed in place.
+    statistics it takes no running ones (TraceError), for nothing is changed in place.  ``momentum`` stands in PyTorch's
+    place and does nothing.
     """
     x = _with_channels("instance_norm", input)
-    check_positive("instance_norm", eps=eps)
+    check_not_negative("instance_norm", eps=eps)
     if not use_input_stats:
         if running_mean is None or running_var is None:
             raise TraceError(f"{here()}: instance_norm: use_input_stats=False needs running_mean and running_var")
@@ -276,6 +282,7 @@ def local_response_norm(input: ArrayLike, size: int, alpha: float = 1e-4, beta: 
 def normalize(input: ArrayLike, p: float = 2.0, dim: Axes = 1, eps: float = 1e-12) -> Array:
     """x / max(‖x‖ₚ, eps) along ``dim``."""
     x = inexact(as_node(input))
+    check_not_negative("normalize", eps=eps)
     if p == 2:
         size = reduced("norm", x, axes_of(dim, x), True)
     else:
@@ -335,6 +342,7 @@ def spectral_norm(
             f"{here()}: spectral_norm: state must be a SpectralNormState, which nn.spectral_norm_state(weight, key) "
             f"makes, got {type(given).__name__}"
         )
+    check_not_negative("spectral_norm", eps=eps)
     w, (u, v) = inexact(as_node(weight)), (as_node(part) for part in state)
     axis, steps = axis_of(dim, w), static_int(n_power_iterations, "n_power_iterations")
     rows: Any = gnp.reshape(gnp.moveaxis(w, axis, 0), (w.shape[axis], -1))

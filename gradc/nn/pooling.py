@@ -214,7 +214,7 @@ def _lp_pooled(name: str, rank: int, input: ArrayLike, p: Any, kernel_size: Any,
 @function("nn.adaptive_avg_pool1d")
 def adaptive_avg_pool1d(input: ArrayLike, output_size: Any) -> Array:
     """Means of ``output_size`` parts of (…, l); arguments as of `adaptive_avg_pool2d`."""
-    return _adaptive("adaptive_avg_pool1d", 1, input, output_size, _mean_of_part)
+    return _adaptive("adaptive_avg_pool1d", 1, inexact(as_node(input)), output_size, _mean_of_part)
 
 
 @function("nn.adaptive_avg_pool2d")
@@ -223,13 +223,13 @@ def adaptive_avg_pool2d(input: ArrayLike, output_size: Any) -> Array:
 
     ``output_size`` is an int or a pair, None for an axis that stays; 1 is global pooling.
     """
-    return _adaptive("adaptive_avg_pool2d", 2, input, output_size, _mean_of_part)
+    return _adaptive("adaptive_avg_pool2d", 2, inexact(as_node(input)), output_size, _mean_of_part)
 
 
 @function("nn.adaptive_avg_pool3d")
 def adaptive_avg_pool3d(input: ArrayLike, output_size: Any) -> Array:
     """Means of parts of (…, d, h, w); arguments as of `adaptive_avg_pool2d`."""
-    return _adaptive("adaptive_avg_pool3d", 3, input, output_size, _mean_of_part)
+    return _adaptive("adaptive_avg_pool3d", 3, inexact(as_node(input)), output_size, _mean_of_part)
 
 
 @function("nn.adaptive_max_pool1d", singular=_SHARED)
@@ -280,7 +280,7 @@ def _parts(x: Node, axis: int, starts: Any, ends: Any) -> tuple[Any, Any]:
 
 
 def _mean_of_part(x: Node, axis: int, starts: Any, ends: Any) -> Any:
-    seen, counts = _parts(inexact(x), axis, starts, ends)
+    seen, counts = _parts(x, axis, starts, ends)
     if counts.all():
         return gnp.mean(seen, axis=axis + 1)
     behind = (1,) * (x.ndim - axis - 1)

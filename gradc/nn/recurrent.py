@@ -16,6 +16,7 @@ import gradc.numpy as gnp
 from gradc.aval import Aval, promoted
 from gradc.errors import DTypeError, ShapeError, TraceError
 from gradc.graph import Graph
+from gradc.nn.terms import known_value
 from gradc.node import FUNCTIONS, Node, as_node, describe, here, static_int
 from gradc.numpy.public import Array, ArrayLike, function
 from gradc.numpy.reductions import inexact
@@ -230,8 +231,13 @@ def _valid(name: str, x: Node, lengths: ArrayLike) -> Any:
     if lengths is None:
         return None
     counts = as_node(lengths)
-    if counts.dtype.kind not in "iu" or counts.shape != x.shape[1:2]:
+    if counts.dtype.kind not in "iu":
         raise DTypeError(f"{here()}: {name}: lengths must be {x.shape[1]} integers, got {describe(counts)}")
+    if counts.shape != x.shape[1:2]:
+        raise ShapeError(f"{here()}: {name}: lengths must be ({x.shape[1]},), one each, got {describe(counts)}")
+    known = known_value(counts)
+    if known is not None and not np.all((known >= 0) & (known <= x.shape[0])):
+        raise ValueError(f"{here()}: {name}: lengths must lie in [0, {x.shape[0]}], got {known.tolist()!r:.60}")
     return gnp.expand_dims(iota(x.shape[:2]) < cast(counts, np.int64), -1)
 
 

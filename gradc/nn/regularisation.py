@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from gradc.aval import FLOAT32, Shape
 from gradc.errors import ShapeError
+from gradc.nn.activations import SELU_ALPHA, SELU_SCALE
 from gradc.node import FUNCTIONS, Label, Node, as_node, describe, here
 from gradc.numpy.public import Array, ArrayLike, function
 from gradc.numpy.reductions import inexact
@@ -21,7 +22,7 @@ from gradc.random.keys import words_of
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]
 
 #: what selu tends to at −∞: −λ·α
-_SELU_FLOOR = -1.0507009873554804934193349852946 * 1.6732632423543772848170429916717
+_SELU_FLOOR = -SELU_SCALE * SELU_ALPHA
 
 
 @function("nn.dropout")

@@ -12,7 +12,7 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.errors import ShapeError
-from gradc.nn.terms import class_weights, pair, reduced_loss
+from gradc.nn.terms import check_not_negative, class_weights, pair, reduced_loss
 from gradc.node import FUNCTIONS, OPS, Node, as_node, describe, here
 from gradc.numpy.axes import axes_of
 from gradc.numpy.public import Array, ArrayLike, function
@@ -32,7 +32,7 @@ def sigmoid_focal_loss(
     α_t is ``alpha`` for 1 and 1 − alpha for 0; a negative ``alpha`` is none.  Name and defaults are torchvision's.
     """
     z, y = pair("sigmoid_focal_loss", inputs, targets)
-    _check_gamma("sigmoid_focal_loss", gamma)
+    check_not_negative("sigmoid_focal_loss", gamma=gamma)
     share = known_number(alpha)
     if share is not None and share > 1:
         raise ValueError(f"{here()}: sigmoid_focal_loss: alpha must be at most 1, or negative for none, got {share}")
@@ -59,7 +59,7 @@ def focal_loss(
     ``weight`` (C,) weights the classes.  "mean" divides by the number of examples, without those that are ignored; not
     by their weights.
     """
-    _check_gamma("focal_loss", gamma)
+    check_not_negative("focal_loss", gamma=gamma)
     cross_entropy = FUNCTIONS["nn.cross_entropy"]
     plain: Node = cross_entropy(input, target, ignore_index=ignore_index, reduction="none")
     loss = plain * _power(-gnp.expm1(-plain), gamma)
@@ -82,12 +82,6 @@ def _power(x: Node, gamma: Any) -> Node:
     if known == 0:
         return gnp.ones_like(x)
     return apply(OPS["square"], x) if known == 2 else x**gamma
-
-
-def _check_gamma(name: str, gamma: Any) -> None:
-    known = known_number(gamma)
-    if known is not None and known < 0:
-        raise ValueError(f"{here()}: {name}: gamma must be at least 0, got {known}")
 
 
 @function("nn.dice_loss", wide=True)

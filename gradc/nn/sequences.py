@@ -42,7 +42,8 @@ def ctc_loss(
     ``log_probs`` (T, N, C), or (T, C) of one example; ``targets`` (N, S), padded, or one sequence after another in one
     axis; lengths (N,), or () of one example.  An alignment gives a label or ``blank`` at each step; repeats and then
     blanks are dropped.  "mean" divides each loss by its target length (at least 1) first.  Where no alignment fits, the
-    loss is +∞, 0 with ``zero_infinity``.
+    loss is +∞, 0 with ``zero_infinity``.  Lengths beyond the data and labels that are none are a ValueError where they
+    are known, as arrays are that a traced function holds; of traced ones, more steps than T count as T.
 
     The derivative is that in ``log_probs`` as they are; PyTorch's is the one of logits behind them, and differs unless
     a log_softmax stands before.  The recursion over time is one compiled loop in log space.
@@ -90,6 +91,11 @@ def _label_rows(labels: Node, lengths: Node, count: int, single: bool) -> Node:
         return gnp.reshape(cast(labels, _INT), (1, -1))
     known = known_value(lengths)
     longest = labels.shape[0] if known is None else int(known.max(initial=0))
+    if known is not None and known.sum() > labels.shape[0]:
+        raise ValueError(
+            f"{here()}: ctc_loss: target_lengths sum to {known.sum()}, more than the {labels.shape[0]} targets that "
+            f"stand one after another.\n  operand: {describe(labels)}"
+        )
     if not labels.shape[0] or not longest:
         return full((count, 0), 0, _INT)
     place = gnp.expand_dims(gnp.cumsum(lengths) - lengths, -1) + iota((count, longest), 1)

@@ -12,7 +12,7 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.errors import ShapeError
-from gradc.nn.terms import above_zero, check_positive, reduced_loss, signs
+from gradc.nn.terms import above_zero, check_not_negative, check_positive, reduced_loss, signs
 from gradc.node import FUNCTIONS, Node, as_node, describe, here
 from gradc.numpy.axes import axis_of
 from gradc.numpy.public import Array, ArrayLike, function
@@ -29,6 +29,7 @@ def cosine_similarity(x1: ArrayLike, x2: ArrayLike, dim: int = 1, eps: float = 1
     """x₁·x₂/(max(‖x₁‖, eps)·max(‖x₂‖, eps)) along ``dim`` of the broadcast operands."""
     one, two = gnp.broadcast_arrays(inexact(as_node(x1)), inexact(as_node(x2)))
     axis = axis_of(dim, one)
+    check_not_negative("cosine_similarity", eps=eps)
     sizes = [gnp.maximum(gnp.linalg.vector_norm(x, axis=axis, keepdims=True), eps) for x in (one, two)]
     return gnp.sum((one / sizes[0]) * (two / sizes[1]), axis=axis)
 

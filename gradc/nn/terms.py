@@ -76,6 +76,14 @@ def check_positive(name: str, **numbers: Any) -> None:
             raise ValueError(f"{here()}: {name}: {what} must be positive, got {known}")
 
 
+def check_not_negative(name: str, **numbers: Any) -> None:
+    """ValueError for numbers that are known and negative or NaN."""
+    for what, value in numbers.items():
+        known = known_number(value)
+        if known is not None and not known >= 0:
+            raise ValueError(f"{here()}: {name}: {what} must be at least 0, got {known}")
+
+
 def class_weights(name: str, weight: ArrayLike, count: int) -> Node:
     """Weights of classes; ShapeError unless there is one for each."""
     w = as_node(weight)
@@ -92,7 +100,7 @@ def known_value(node: Node) -> Any:
         if n in seen:
             continue
         seen.add(n)
-        if not n.args and n.op.kind is not Kind.CONSTANT:
+        if n.op.kind is Kind.INPUT:
             return None
         pending.extend(n.args)
     return evaluated(node)
