@@ -25,6 +25,7 @@ from gradc.node import OPS
 from gradc.ops.curves import SHIPPED, curve, second_kind
 from gradc.ops.elementwise import apply
 from gradc.ops.fits import arithmetic, fitted, key_of, on, table
+from gradc.ops.integrals import _uniform_terms
 from gradc.ops.written import Arrays
 from tests.elementary_harness import Array, extended, ulp_errors
 
@@ -243,6 +244,36 @@ def test_orders_of_expn() -> None:
 
 
 @pytest.mark.sampled(2)
+def _continued(n: int, x: float) -> Any:
+    """Eₙ(x) by its continued fraction (A&S 5.1.22, contracted), for x >= ½."""
+    v, tail = mpmath.mpf(x), mpmath.mpf(0)
+    for k in range(max(400, int(2000 / x)), 0, -1):
+        tail = k * (n + k - 1) / (v + n + 2 * k - tail)
+    return mpmath.exp(-v) / (v + n - tail)
+
+
+def test_large_orders_of_expn_keep_the_bound_without_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("gradc.ops.integrals"), "table", None)
+    x, orders = np.array([0.5, 1.0, 3.3, 9.0, 16.55, 43.4, 100.0, 600.0]), (30, 31, 40, 57, 200, 1000, 2**53)
+    found = gc.jit(lambda x: [special.expn(n, x) for n in orders])(x)
+    bound = OPS["expn"].bound("float64")
+    assert bound == 4
+    for n, got in zip(orders, found, strict=True):
+        with mpmath.workdps(30):
+            assert ulp_errors(got, extended([_continued(n, v) for v in x]), "float64").max() <= bound, n
+    ends = gc.jit(lambda x: special.expn(200, x))(np.array([0.0, INF, -1.0, np.nan]))
+    np.testing.assert_array_equal(ends, [1 / 199, 0.0, np.nan, np.nan])
+    for n in (2**53 + 2, 10**400):
+        with pytest.raises(ValueError, match=r"n goes up to 2\*\*53"):
+            special.expn(n, 1.0)
+
+
+def test_terms_of_large_orders_have_the_size_that_ends_their_sum() -> None:
+    t = [mpmath.mpf(k) / 64 for k in range(65)]
+    for k, terms in enumerate(_uniform_terms(17)):
+        assert max(abs(mpmath.polyval(terms[::-1], v)) for v in t) <= max(1, mpmath.factorial(k) / 3**k)
+
+
 @pytest.mark.parametrize("name", ["jv", "yv", "iv", "ive", "kv", "kve"])
 def test_bessel_functions_of_any_order(name: str) -> None:
     """Whole and half orders of either sign; SciPy's own errors are larger."""

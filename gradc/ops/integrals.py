@@ -7,13 +7,15 @@ there.  Near zeros of Ei the error is relative, too; near those of the cosine in
 large as that of their terms.
 Start reading at `_expi`.
 
-References: Abramowitz & Stegun, Handbook of Mathematical Functions, 5.1, 5.2, 27.7.
+References: Abramowitz & Stegun, Handbook of Mathematical Functions, 5.1, 5.2, 27.7; DLMF 8.20(ii) for large orders.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,10 +27,13 @@ from gradc.ops.error_functions import derivative_of
 from gradc.ops.fits import on, table
 from gradc.ops.ranges import INF, Hazard, Range, bounded
 from gradc.ops.record import Sample
-from gradc.ops.written import Number, evaluated, grown
+from gradc.ops.written import Number, evaluated, grown, polynomial
 
 EULER = 0.5772156649015329
 POSITIVE = ((0.3, 4.0),)
+#: from this order on Eₙ is its asymptotic form for large orders, and nothing is fitted; beyond the other one orders
+#: are no longer told apart
+LARGE_ORDER, LARGEST_EXPN = 30, 2**53
 
 
 def _of_positive(y: Node, x: Range) -> Range:
@@ -100,9 +105,50 @@ exp1 = elementwise(
 )
 
 
+@cache
+def _uniform_terms(count: int) -> tuple[tuple[int, ...], ...]:
+    """Aₖ(λ)/(1 + λ)²ᵏ of DLMF 8.20.4 for k < ``count`` as polynomials in t = 1/(1 + λ), the lowest power first."""
+    numerator, found = [1], []
+    for k in range(count):
+        terms = [0] * (2 * k + 1)
+        for j, c in enumerate(numerator):  # λʲ = (1 − t)ʲ/tʲ
+            for i in range(j + 1):
+                terms[2 * k - j + i] += (-1) ** i * math.comb(j, i) * c
+        found.append(tuple(terms))
+        following = [0] * (len(numerator) + 1)
+        for j, c in enumerate(numerator):  # (1 − 2kλ)·Aₖ + λ(λ + 1)·Aₖ′
+            following[j] += (1 + j) * c
+            following[j + 1] += (j - 2 * k) * c
+        numerator = following
+    return tuple(found)
+
+
+@cache
+def _uniform_series(n: int) -> tuple[float, ...]:
+    """Σ Aₖ/(1 + λ)²ᵏ/nᵏ as one polynomial in t, the highest power first.
+
+    In 0 <= t <= 1 the terms stay below k!/3ᵏ or 1; the sum ends before the first one that is below 2⁻⁵⁸ by that.
+    """
+    count = next(k for k in range(1, n) if max(math.factorial(k), 3**k) << 58 < (3 * n) ** k)
+    total = [Fraction(0)] * (2 * count - 1)
+    for k, terms in enumerate(_uniform_terms(count)):
+        for j, c in enumerate(terms):
+            total[j] += Fraction(c, n**k)
+    return tuple(map(float, reversed(total)))
+
+
+def _expn_of_large_order(m: Any, x: Number, n: int) -> Number:
+    """DLMF 8.20.2 in λ = x/n: e⁻ˣ/(x + n)·Σ Aₖ/(1 + λ)²ᵏ/nᵏ, uniformly in x >= 0."""
+    sum_ = x + float(n)
+    value = m.exp(-x) / sum_ * polynomial(n / sum_, _uniform_series(n))
+    return m.where(x >= 0.0, m.where(x == 0.0, 1 / (n - 1), value), math.nan)
+
+
 def _expn(m: Any, x: Number, n: int) -> Number:
     if n == 1:
         return _exp1(m, x)
+    if n >= LARGE_ORDER:
+        return _expn_of_large_order(m, x, n)
     inverse = 1.0 / x
     far = m.exp(-x) * inverse
     if n == 0:
@@ -130,7 +176,7 @@ expn = elementwise(
     domain=POSITIVE,
     special={0.0: -INF, INF: 0.0},
     public=False,
-    doc="The exponential integral Eₙ(x) = ∫ e⁻ˣᵗ/tⁿ dt from 1 to ∞; n >= 0 is static.",
+    doc="The exponential integral Eₙ(x) = ∫ e⁻ˣᵗ/tⁿ dt from 1 to ∞; n from 0 to 2⁵³ is static.",
 )
 
 

@@ -6,6 +6,7 @@ number known while tracing; a traced one is refused by name, for nothing is know
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -17,7 +18,7 @@ from gradc.numpy.bessel import i0
 from gradc.numpy.public import Array, ArrayLike, function
 from gradc.ops.bessel import LARGEST_ORDER, bessel_i, bessel_j, bessel_k, bessel_y
 from gradc.ops.elementwise import apply
-from gradc.ops.integrals import expn_node
+from gradc.ops.integrals import LARGEST_EXPN, expn_node
 
 __all__ = [
     "dawsn", "ellipe", "ellipk", "ellipkm1", "erfcx", "expn", "exprel", "fresnel", "i0", "i0e", "i1", "i1e", "iv",
@@ -36,6 +37,8 @@ def _order(value: Any, name: str) -> float:
         )
     try:
         return float(operator.index(value)) if not isinstance(value, float) else value
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
     except TypeError:
         if isinstance(value, np.floating) or (isinstance(value, np.ndarray) and value.ndim == 0):
             return float(value)
@@ -56,9 +59,11 @@ def dawsn(x: ArrayLike) -> Array:
 
 @function("expn")
 def expn(n: int, x: ArrayLike) -> Array:
-    """The exponential integral Eₙ(x) = ∫ e⁻ˣᵗ/tⁿ dt from 1 to ∞; ``n`` is a static integer >= 0."""
+    """The exponential integral Eₙ(x) = ∫ e⁻ˣᵗ/tⁿ dt from 1 to ∞; ``n`` is a static integer from 0 to 2⁵³."""
     order = _order(n, "expn")
-    if order < 0 or order != int(order):
+    if order > LARGEST_EXPN:
+        raise ValueError(f"{here()}: expn: n goes up to 2**53, where floats begin to skip whole numbers; got {order:g}")
+    if not (order >= 0 and order % 1 == 0):
         raise ValueError(f"{here()}: expn: n must be a whole number >= 0, got {n}")
     return expn_node(int(order), as_node(x))
 
