@@ -248,3 +248,36 @@ def test_a_models_own_state_flows_beside_the_scale():
     w, state, seen, value = step(w, optimizer.init(w), np.zeros((), "f4"), np.ones((4, 2), "f4"))
     assert (value, seen, state.good_steps) == (2, 1, 1) and seen.dtype == np.float32
     np.testing.assert_allclose(w, 0.9, rtol=2.0**-11)
+
+
+def test_a_scale_has_a_least_value_from_which_training_goes_on() -> None:
+    optimizer = gc.mixed_precision("float16", backoff_factor=1e-3)(optim.sgd(0.1))
+    step = gc.train_step(lambda w, x: ((w * x) ** 2).sum(), optimizer)
+    w = np.ones(2, "float32")
+    state = optimizer.init(w)
+    for _ in range(150):
+        w, state, _ = step(w, state, np.full(2, np.nan, "float32"))
+    assert float(state.scale) == 2.0**-14
+    w, state, _ = step(w, state, np.ones(2, "float32"))
+    np.testing.assert_allclose(w, 0.8, rtol=1e-6)
+
+
+def test_what_a_step_cannot_do_with_a_loss_is_said_in_its_terms() -> None:
+    w, mixed = np.ones(2, "float32"), gc.mixed_precision("bfloat16")
+    marquardt, plain = mixed(optim.levenberg_marquardt()), optim.sgd(0.1)
+    with pytest.raises(TypeError, match=r"without gc\.mixed_precision around it"):
+        gc.train_step(optim.sum_of_squares(lambda w: w - 1), marquardt)(w, marquardt.init(w))
+
+    def loss(p: Any, m: Any, x: Any) -> Any:
+        return ((p * m - x) ** 2).sum()
+
+    for optimizer in (plain, mixed(plain)):
+        state = optimizer.init(w)
+        with pytest.raises(TypeError, match=r"has_state=True: loss must return a pair \(loss, model_state\)"):
+            gc.train_step(loss, optimizer, has_state=True)(w, state, w, w)
+        with pytest.raises(TypeError, match=r"has_state=True, has_aux=True: .*\(loss, \(model_state, aux\)\)"):
+            gc.train_step(loss, optimizer, has_state=True, has_aux=True)(w, state, w, w)
+    with pytest.raises(TypeError, match=r"loss_step was given 3 arguments; .*'x'\.\n  Call step\(params, state, \*b"):
+        gc.train_step(loss, plain)(w, w, w)
+    with pytest.raises(TypeError, match=r"loss_step was given 1 argument; .*\n  Call step\(params, state, model_st"):
+        gc.train_step(loss, plain, has_state=True)(w)

@@ -415,3 +415,20 @@ def test_updates_of_single_precision_stay_single() -> None:
         assert {str(a.dtype) for a in gc.tree.leaves(found[name][0])} == {"float32"}, name
         kept = [a.dtype for a in gc.tree.leaves(found[name][1])]
         assert kept == [x.dtype for x in _leaves(MADE[name].init(params))], name
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: optim.adamw(0.1, b1=1), "b1 must be at least 0 and below 1, got 1"),
+        (lambda: optim.adamw(0.1, b2=2.0), "b2 must be at least 0 and below 1, got 2.0"),
+        (lambda: optim.adamw(0.1, eps=-1), "eps must be at least 0, got -1"),
+        (lambda: optim.adamw(0.1, weight_decay=np.nan), "weight_decay must be a number, got nan"),
+        (lambda: optim.sgd(np.nan), "learning_rate must be at least 0, got nan"),
+        (lambda: optim.lion(-1e-3), "learning_rate must be at least 0, got -0.001"),
+        (lambda: optim.params_ema(2.0), "decay must be at least 0 and at most 1, got 2.0"),
+    ],
+)
+def test_a_known_number_out_of_its_range_is_refused(made: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        made()

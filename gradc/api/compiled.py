@@ -21,12 +21,13 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.api.collector import collecting_later
-from gradc.api.derivatives import title_of, value_and_grad
+from gradc.api.derivatives import ValueAndGradient, title_of, value_and_grad
 from gradc.api.dispatched import Dispatched
+from gradc.api.step_arguments import ABSENT, PAIRS, refuse_other_arguments, same_kind
 from gradc.api.transform import name_to_travel_by
 from gradc.api.versions import Key, Versions
 from gradc.aval import Aval, computed_in, is_number
-from gradc.containers import Pinned, flatten, leaves_of, path_text, tree_map
+from gradc.containers import Pinned, flatten, leaves_of, tree_map
 from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph
 from gradc.machines.budget import Budget
@@ -505,10 +506,11 @@ class Step:
         self.loss = optimizer.update.loss_of(loss) if self.scaled else loss  # type: ignore[attr-defined]
         self.optimizer, self.has_aux, self.has_state = optimizer, has_aux, has_state
         self.has_more = has_aux or has_state  #: whether the loss returns a pair
-        self.value_of = value_and_grad(self.loss, 0, self.has_more)
+        self.value_of = ValueAndGradient(self.loss, 0, self.has_more, "reverse", PAIRS[has_state, has_aux])
         self.__name__ = f"{function_name(loss)}_step"
 
-    def __call__(self, params: Any, state: Any, *batch: Any) -> Any:
+    def __call__(self, params: Any = ABSENT, state: Any = ABSENT, *batch: Any) -> Any:
+        refuse_other_arguments(self.__name__, self.loss, self.has_state, params, state, batch)
         value, grads = self.value_and_gradient(state, params, batch)
         loss = value[0] if self.has_more else value
         elsewhere: dict[str, Callable[..., Any]] = {
@@ -530,12 +532,12 @@ class Step:
         if not self.has_state:
             return tuple(value) if self.has_aux else (value,)
         if not self.has_aux:
-            return _same_kind(self.__name__, batch[0], value[1]), value[0]
+            return same_kind(self.__name__, batch[0], value[1]), value[0]
         if not isinstance(value[1], tuple | list) or len(value[1]) != 2:
             raise TypeError(
                 f"{here()}: {self.__name__}: with has_state and has_aux the loss returns (loss, (model_state, aux))"
             )
-        return _same_kind(self.__name__, batch[0], value[1][0]), value[0], value[1][1]
+        return same_kind(self.__name__, batch[0], value[1][0]), value[0], value[1][1]
 
     def value_and_gradient(self, state: Any, params: Any, batch: tuple[Any, ...]) -> tuple[Any, Any]:
         """What the loss returns, and the gradient that the optimizer asks for: its own, or that of a scaled loss."""
@@ -544,6 +546,9 @@ class Step:
             return result
         scaled = self.optimizer.update.differentiated(self.loss, state)  # type: ignore[attr-defined]
         (_, value), grads = value_and_grad(scaled, 0, True)(params, *batch)
+        if self.has_more and (not isinstance(value, tuple) or len(value) != 2):
+            said, _, wanted = PAIRS[self.has_state, self.has_aux].partition(": ")
+            raise TypeError(f"{here()}: {said}: {function_name(self.loss)} must return a pair {wanted}")
         return value, grads
 
     @property
@@ -583,6 +588,12 @@ class Step:
         from gradc.api.jacobian import jacobian
 
         residuals = getattr(self.loss, "residuals", None)
+        if residuals is None and self.scaled:
+            raise TypeError(
+                f"{here()}: {self.__name__}: Gauss–Newton steps read residuals off the loss, and mixed precision gives "
+                "them another: one with its products in 16 bits.\n  Give gc.train_step the optimizer without "
+                "gc.mixed_precision around it."
+            )
         if residuals is None:
             raise TypeError(
                 f"{here()}: {self.__name__}: Gauss–Newton steps read residuals: the loss is "
@@ -642,26 +653,5 @@ class Step:
 def _in_dtypes_of(stored: Any, params: Any) -> Any:
     """Parameters in the dtypes of those that are stored."""
     return tree_map(lambda p, s: gnp.astype(p, gnp.result_type(s)), params, stored)
-
-def _same_kind(title: str, before: Any, after: Any) -> Any:
-    """``after``, a model's new state; TypeError unless it has the structure, shapes and dtypes of the one before."""
-    (old, paths, first), (new, new_paths, second) = flatten(before), flatten(after)
-    if first != second:
-        lost = [f"model_state{path_text(p)}" for p in paths if p not in new_paths]
-        added = [f"model_state{path_text(p)}" for p in new_paths if p not in paths]
-        found = "; ".join(f"{what} {', '.join(names)}" for what, names in (("lacks", lost), ("adds", added)) if names)
-        raise TypeError(
-            f"{here()}: {title}: has_state: the model state that the loss returns must have the structure of the "
-            f"one it was given{': it ' + found if found else ''}"
-        )
-    for x, y, path in zip(old, new, paths, strict=True):
-        was, now = as_node(x).aval, as_node(y).aval
-        if (was.shape, was.dtype) != (now.shape, now.dtype):
-            raise TypeError(
-                f"{here()}: {title}: has_state: model_state{path_text(path)} was {was} and becomes {now}; it must keep "
-                "its shape and dtype"
-            )
-    return after
-
 
 __all__ = ["Jitted", "compile", "jit", "train_step"]

@@ -110,10 +110,13 @@ def arrays_of(args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
     return leaves_of((tuple(args), kwargs))[0]
 
 
-def refuse_unless_scalar(graph: Graph, has_aux: bool, whose: str) -> Node:
+def refuse_unless_scalar(
+    graph: Graph, has_aux: bool, whose: str, pair: str = "has_aux=True: (loss, aux)"
+) -> Node:
     first = graph.outputs[0]
     if has_aux and not _is_pair(graph.out_tree):
-        raise TypeError(f"{here()}: has_aux=True: {graph.title} must return a pair (loss, aux)")
+        said, _, wanted = pair.partition(": ")
+        raise TypeError(f"{here()}: {said}: {graph.title} must return a pair {wanted}")
     count = 1 if has_aux else len(graph.outputs)
     if count != 1 or first.shape != () or not first.aval.is_float:
         shown = ", ".join(str(y.aval) for y in graph.outputs)
@@ -152,15 +155,18 @@ def value_and_grad(
 
 
 class ValueAndGradient(Transform):
-    """See `value_and_grad`."""
+    """See `value_and_grad`; ``pair``: what says that the function returns a pair, and which."""
 
-    def __init__(self, f: Callable[..., Any], argnums: ArgNums, has_aux: bool, method: Method):
-        super().__init__(f, argnums, has_aux, method)
-        self.argnums, self.has_aux, self.method = argnums, has_aux, method
+    def __init__(
+        self, f: Callable[..., Any], argnums: ArgNums, has_aux: bool, method: Method,
+        pair: str = "has_aux=True: (loss, aux)",
+    ):  # fmt: skip
+        super().__init__(f, argnums, has_aux, method, pair)
+        self.argnums, self.has_aux, self.method, self.pair = argnums, has_aux, method, pair
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         wanted, graph, inputs = with_respect_to(self.function, args, kwargs, self.argnums, self.title)
-        refuse_unless_scalar(graph, self.has_aux, "a gradient")
+        refuse_unless_scalar(graph, self.has_aux, "a gradient", self.pair)
         values, gradients = _METHODS[self.method](graph, inputs, arrays_of(args, kwargs))
         assert graph.out_tree is not None
         return graph.out_tree.unflatten(values), wanted.nest(gradients)

@@ -33,6 +33,8 @@ from gradc.trace import run, trace
 
 #: the first scale of a dtype whose gradients can underflow; bfloat16 has float32's range
 _FIRST_SCALE = {"float16": 2.0**16}
+#: what a dynamic scale does not fall below, the least normal number of float16: gradients times less are lost
+LEAST_SCALE = 2.0**-14
 
 
 class MixedPrecisionState(NamedTuple):
@@ -62,9 +64,10 @@ def mixed_precision(
 
     The loss is multiplied by ``scale`` before its gradient is taken, the gradient divided by it before the optimizer
     sees it.  ``dynamic``: a step with an infinite or NaN gradient is left out and multiplies the scale by
-    ``backoff_factor``; after ``growth_interval`` good steps it is multiplied by ``growth_factor``.  float16 begins at
-    2¹⁶ and is dynamic; bfloat16, whose range is float32's, has the scale 1 and leaves nothing out, unless told
-    otherwise.  The state says scale, good steps since it changed, and steps left out.
+    ``backoff_factor``, down to 2⁻¹⁴ or to ``scale``, if that is less; after ``growth_interval`` good steps it is
+    multiplied by ``growth_factor``.  float16 begins at 2¹⁶ and is dynamic; bfloat16, whose range is float32's, has the
+    scale 1 and leaves nothing out, unless told otherwise.  The state says scale, good steps since it changed, and steps
+    left out.
 
     >>> import gradc as gc, numpy as np
     >>> optimizer = gc.mixed_precision("float16", scale=1024.0)(gc.optim.sgd(0.1))
@@ -202,10 +205,11 @@ class ScaledUpdate:
         if not self.mixed.dynamic:
             return updates, s._replace(good_steps=s.good_steps + 1, inner=inner)
         finite = all_finite(grads)
+        least = min(LEAST_SCALE, self.mixed.scale)
         grown = s.good_steps + 1 >= self.mixed.growth_interval
         after = gnp.where(grown, s.scale * self.mixed.growth_factor, s.scale)
         return tree_map(lambda u: gnp.where(finite, u, 0.0), updates), MixedPrecisionState(
-            gnp.where(finite, after, s.scale * self.mixed.backoff_factor),
+            gnp.where(finite, after, gnp.maximum(s.scale * self.mixed.backoff_factor, least)),
             gnp.where(finite & ~grown, s.good_steps + 1, 0),
             gnp.where(finite, s.skipped, s.skipped + 1),
             select(finite, inner, s.inner),

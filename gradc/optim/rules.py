@@ -11,6 +11,7 @@ functions it is made of stand at the top of a module.  Start reading at `rule`; 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -88,6 +89,7 @@ def rule(
         raise TypeError(f"{here()}: the state of a rule is a class of named tuples, got {state!r:.60}")
     for name, value in hyperparameters.items():
         _refuse_unless_number(name, value)
+        _refuse_outside(name, value, "t" in _fields(state))
     kept = {name: dtype for name, dtype in (dtypes or {}).items() if dtype is not None}
     made = Rule(step, state, dict(start or {}), whole, tuple(wants), kept, hyperparameters)
     return Optimizer(made.init, made.update)
@@ -240,6 +242,31 @@ def _refuse_unless_number(name: str, value: Any) -> None:
         raise TypeError(f"{here()}: {words} is a number or a function of the step, got {value!r:.60}")
     if not callable(value) and gnp.ndim(value) != 0:
         raise ShapeError(f"{here()}: {words} is a number or a function of the step, got shape {gnp.shape(value)}")
+
+
+#: from where to where known numbers of these names lie, both ends included
+_RANGES = dict.fromkeys(("b1", "b2", "b3", "decay"), (0.0, 1.0)) | dict.fromkeys(
+    ("learning_rate", "eps", "eps_root"), (0.0, math.inf)
+)
+#: but 1 for these where steps are counted: such rules divide by 1 − bᵗ
+_BELOW = frozenset({"b1", "b2", "b3"})
+
+
+def _refuse_outside(name: str, value: Any, counts: bool) -> None:
+    """ValueError for a known number that no rule can go on with."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return
+    least, most = _RANGES.get(name, (-math.inf, math.inf))
+    below = counts and name in _BELOW
+    if least <= value <= most and not (below and value == most):
+        return
+    if name not in _RANGES:
+        allowed = "a number"
+    elif most == math.inf:
+        allowed = f"at least {least:g}"
+    else:
+        allowed = f"at least {least:g} and {'below' if below else 'at most'} {most:g}"
+    raise ValueError(f"{here()}: {name} must be {allowed}, got {value!r:.60}")
 
 
 def _at(count: Any, name: str, value: Any) -> Any:
