@@ -18,7 +18,7 @@ from gradc.oracle.rules import derivative_faults
 from tests.elementary_harness import Array, ptx_of
 from tests.lowering_harness import lowering_text
 from tests.op_cases import cases
-from tests.written_harness import hold, plain, single
+from tests.written_harness import errors, exactly, hold, jitted, plain, single
 
 INF, NAN = np.inf, np.nan
 ORDINARY, MANY = 60, 2000
@@ -237,6 +237,22 @@ def test_the_slope_of_zeta_in_all_of_its_ranges():
     s = np.array([-7.3, -1.0, -0.26, -0.2, 0.0, 0.6, 1.5, 4.0])
     exact = [float(mpmath.zeta(v, 1, 1)) for v in s]
     np.testing.assert_allclose(gc.grad(lambda s: special.zeta(s).sum())(s), exact, rtol=1e-13)
+
+
+def test_beta_and_binomials_far_to_the_left():
+    """Where Γ of large negative numbers would cancel; within the stated bounds, of every kind of reflection."""
+    pairs = [(-1234.5, 2.25), (-1e5 - 0.25, 3.5), (-1500.25, -1000.5), (-1e8 + 0.25, 1e8 + 3), (-3e9 - 0.25, -0.125)]
+    tops = [(-0.5, 1e10), (1.5, 1e10), (1e4, 2e4 + 0.5), (-1e10 - 0.5, 3.0)]
+    for name, exact, rows in (
+        ("betaln", lambda a, b: mpmath.log(abs(mpmath.beta(a, b))), pairs),
+        ("beta", mpmath.beta, pairs[:2] + pairs[3:]),
+        ("binom", mpmath.binomial, tops),
+    ):
+        columns = list(np.array(rows).T)
+        want = exactly(exact, columns, 60)
+        for got in (OPS[name].evaluate(*columns), jitted(name, columns)):
+            assert errors(name, got, want, columns, "float64").max() <= OPS[name].bound("float64")
+    np.testing.assert_allclose(special.binom([-0.5], [1e300]), [1e-150 / np.sqrt(np.pi)], rtol=1e-12)
 
 
 def test_box_and_coxs_transform_is_smooth_at_zero():

@@ -150,8 +150,8 @@ def gamma_of_positive(m: Any, x: Pair) -> tuple[Pair, Number]:
 
 def sine_of_pi(m: Any, x: Pair) -> Pair:
     """sin πx in two parts."""
-    n = m.rint(x[0])
-    turn = sum_of(x[0] - n, x[1])
+    n, whole = m.rint(x[0]), m.rint(x[1])
+    turn = sum_of(x[0] - n, x[1] - whole)
     size = pick(m, turn[0] < 0.0, negative(turn), turn)
     steep = size[0] <= 0.25
     half = add(constant(m, (0.5, 0.0), n), negative(size))
@@ -161,7 +161,7 @@ def sine_of_pi(m: Any, x: Pair) -> Pair:
     sine = mul(m, z, add(one, single(m, square * polynomial(square, _SINE))))
     cosine = add(one, single(m, square * polynomial(square, _COSINE)))
     found = pick(m, steep, sine, cosine)
-    return pick(m, is_odd(m, n) != (turn[0] < 0.0), negative(found), found)
+    return pick(m, is_odd(m, n) != (is_odd(m, whole) != (turn[0] < 0.0)), negative(found), found)
 
 
 def gamma_parts(m: Any, x: Pair) -> tuple[Pair, Number]:
@@ -301,6 +301,40 @@ def beta_parts(m: Any, a: Pair, b: Pair, both: Pair) -> tuple[Pair, Number]:
     return (x, y), z
 
 
+#: below, B is taken of positive numbers, by reflection: logarithms of Γ of large numbers would cancel
+LEFT = -1e3
+
+
+def beta_anywhere(m: Any, a: Pair, b: Pair, both: Pair) -> tuple[Pair, Number]:
+    """`beta_parts`, far to the left by reflection of each Γ of a negative number.
+
+    With s the smaller operand, g the larger one and u = s + g, each B below being of positive numbers:
+    B(g, 1 − u)·sin πu/sin πs for g > 0 > u, π/(sin πs·g·B(u, 1 − s)) for u > 0, and
+    π·sin πu/(sin πs·sin πg·(1 − u)·B(1 − s, 1 − g)) for g < 0.
+    """
+    swap = a[0] > b[0]
+    s, g = pick(m, swap, b, a), pick(m, swap, a, b)
+    far, second, above = s[0] < LEFT, g[0] < 0.0, both[0] > 0.0
+    one = constant(m, (1.0, 0.0), s[0])
+    from_s, from_g, from_both = (add(one, negative(x)) for x in (s, g, both))
+    first = pick(m, second, from_g, pick(m, above, both, g))
+    other = pick(m, second | above, from_s, from_both)
+    total = pick(m, second, add(one, from_both), pick(m, above, add(one, g), from_s))
+    p, k = beta_parts(m, pick(m, far, first, a), pick(m, far, other, b), pick(m, far, total, both))
+
+    def reflected() -> list[Number]:
+        sine, sine_of_both = sine_of_pi(m, s), sine_of_pi(m, pick(m, above, one, both))
+        direct = div(m, mul(m, p, sine_of_both), sine)
+        below = pick(m, second, mul(m, sine_of_pi(m, g), from_both), g)
+        above_it = mul(m, constant(m, PI, s[0]), pick(m, second, sine_of_both, one))
+        inverted = div(m, above_it, mul(m, mul(m, sine, below), p))
+        found = pick(m, second | above, inverted, direct)
+        return [found[0], found[1], m.where(second | above, -k, k)]
+
+    x, y, z = m.choose_all(far, reflected, [p[0], p[1], k])
+    return (x, y), z
+
+
 def _at_poles(m: Any, a: Number, b: Number) -> tuple[Number, Mask]:
     """Where a is a pole of Γ but the limit of B(a, b) along a exists: (−1)ᵇ·B(1 − a − b, b).  What stands for a there,
     and where that is."""
@@ -320,7 +354,7 @@ def _beta_of(m: Any, a: Number, b: Number) -> tuple[Pair, Number, Number, Mask, 
     nothing = is_pole(m, both) | (x == INF) | (y == INF)
     plain = infinite | nothing | (x != x) | (y != y)
     x, y = (m.where(plain, 1.5, v) for v in (x, y))
-    p, k = beta_parts(m, single(m, x), single(m, y), sum_of(x, y))
+    p, k = beta_anywhere(m, single(m, x), single(m, y), sum_of(x, y))
     return p, k, sign, infinite, nothing & ~infinite
 
 
@@ -402,7 +436,7 @@ def _binom(m: Any, n: Number, k: Number) -> Number:
     odd = nothing | undefined | ~(m.abs(n) < INF) | ~(m.abs(k) < INF)
     usual = [pick(m, odd, c, v) for v, c in ((top, one), (rest, one), (total, one))]
     both = pick(m, odd, constant(m, (2.0, 0.0), n), add(total, one))
-    p, e = beta_parts(m, usual[0], usual[1], both)
+    p, e = beta_anywhere(m, usual[0], usual[1], both)
     found = scaled(m, div(m, one, mul(m, p, usual[2])), -e)
     whole = is_whole(m, n) & is_whole(m, k) & (m.abs(found) < EXACT)
     found = m.where(nothing, 0.0, m.where(whole, m.rint(found), found))
