@@ -206,3 +206,7 @@ __all__ = [
     "structure",
     "unflatten",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

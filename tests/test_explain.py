@@ -6,6 +6,7 @@ random inputs against reverse mode on the function as the user wrote it.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable
@@ -436,3 +437,17 @@ def test_half_the_square_of_two_elements_is_no_mean():
     """A ½ is what the user wrote; the count of a mean of two is n."""
     assert str(gc.explain(lambda w: 0.5 * np.sum(w**2), np.ones(2), argnums=())) == "L = ½‖w‖²"
     assert str(gc.explain(lambda w: np.mean(w**2), np.ones(2), argnums=())).startswith("L = ‖w‖²/n\n")
+
+
+def test_constants_of_narrow_dtypes_are_those_that_were_meant() -> None:
+    """The nearest float32 to a fraction, a short decimal or √2 is read as that, and formulas are those of float64."""
+    from gradc.explain.lift import exact
+
+    known = [1 / 3, -2 / 3, 0.1, 0.999, 1e-8, 0.044715, 1 / 784, 0.5**0.5, 2**0.5, (2 * math.pi) ** -0.5, math.log(2)]
+    assert [float(exact(np.float32(x), np.dtype(np.float32))) for x in known] == known
+    assert float(exact(np.float32(1.2345673), np.dtype(np.float32))) == 1.2345673
+    texts = {
+        str(gc.explain(lambda x, w: np.sum(gc.nn.gelu(x @ w.T)), np.ones((3, 4), dtype), np.ones((2, 4), dtype)))
+        for dtype in (np.float32, np.float64)
+    }
+    assert len(texts) == 1 and "φ(xwᵀ)" in texts.pop()

@@ -612,3 +612,10 @@ def test_known_arrays_take_traced_indices_and_refuse_traced_values():
 
     with pytest.raises(TraceError, match=rf"{__file__}:\d+: item assignment(.|\n)*z = z\.at"):
         gc.jit(assign)(1.0)
+
+
+def test_namespaces_list_what_they_give() -> None:
+    """`dir` shows public names, none of what a module itself imports."""
+    for module in (gc, gc.nn, gc.nn.init, gc.special, gc.optim, gc.linalg, gc.random, gc.sparse, gc.tree, gc.data):
+        assert set(dir(module)) - {"init"} == set(module.__all__), module.__name__
+        assert all(hasattr(module, name) for name in dir(module))

@@ -6,7 +6,9 @@ are printed, give the numbers of its update.
 
 from __future__ import annotations
 
+import cProfile
 import re
+import sys
 from functools import partial
 from typing import Any
 
@@ -291,6 +293,56 @@ def test_a_step_that_returns_parameters_alone_is_explained() -> None:
     assert "w ← w − ηg" in str(gc.explain(stateful, np.ones(3), ((),), np.ones(())))
     with_aux = gc.train_step(lambda w: (np.sum(w**2), w), optim.sgd(0.5), has_aux=True)
     assert "w ← w − ηg" in str(gc.explain(with_aux, np.ones(3), ((),)))
+
+
+def test_a_profiler_counts_on_while_a_step_is_explained() -> None:
+    """Neither one written in C, whose object is no function, nor one written in Python is taken off."""
+    w, optimizer = np.ones(3), optim.adam(1e-3)
+    step, state = gc.train_step(lambda w: np.sum(w**2), optimizer), optimizer.init(w)
+    plain, profile, seen = str(gc.explain(step, w, state)), cProfile.Profile(), []
+    assert profile.runcall(lambda: str(gc.explain(step, w, state))) == plain
+    assert {"_adam", "said"} <= {getattr(x.code, "co_name", "") for x in profile.getstats()}
+
+    def look(frame: Any, event: str, arg: Any) -> None:
+        seen.append(frame.f_code.co_name)
+
+    sys.setprofile(look)
+    try:
+        assert str(gc.explain(step, w, state)) == plain
+        assert sys.getprofile() is look
+    finally:
+        sys.setprofile(None)
+    assert {"_adam", "said"} <= set(seen)
+
+
+def test_an_axis_of_length_1_is_no_reason_for_a_block_of_its_own() -> None:
+    params = {"W": np.ones((2, 1, 3, 3)), "V": np.ones((1, 2, 1)), "b": np.ones(2)}
+    optimizer = optim.adam(1e-3)
+    step = gc.train_step(lambda p: sum(np.sum(x**2) for x in p.values()), optimizer)
+    text = str(gc.explain(step, params, optimizer.init(params)))
+    assert "for θ = V, W, b:" in text and "∂L/∂W = 2W" in text and "[" not in text, text
+
+
+def test_a_number_is_called_as_it_was_given() -> None:
+    for optimizer, name in ((optim.sgd(0.1, momentum=0.8), "momentum"), (optim.momentum(0.1, decay=0.8), "decay")):
+        step = gc.train_step(lambda w: np.sum(w**2), optimizer)
+        assert f"β = 0.8, {name}\n" in str(gc.explain(step, np.ones(3), optimizer.init(np.ones(3))))
+
+
+def test_naming_takes_as_long_for_each_parameter_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizer, made, counts = optim.adam(1e-3), Lines._leaf, []
+    step = gc.train_step(lambda p: sum(np.sum(x**2) for x in p), optimizer)
+
+    def counted(*args: Any) -> str:
+        counts[-1] += 1
+        return made(*args)
+
+    monkeypatch.setattr(Lines, "_leaf", counted)
+    for n in (2, 4, 6):
+        params = [np.ones(3)] * n
+        counts.append(0)
+        gc.explain(step, params, optimizer.init(params))
+    assert counts[2] - counts[1] == counts[1] - counts[0]
 
 
 def test_reading_leaves_the_compiled_step_as_it_is() -> None:

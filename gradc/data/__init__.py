@@ -111,3 +111,7 @@ def _read(name: str) -> tuple[tuple[str, ...], Features]:
     text = gzip.decompress(resources.files(__name__).joinpath(name).read_bytes()).decode("ascii")
     header, *rows = text.splitlines()
     return tuple(header.split(",")), np.loadtxt(rows, delimiter=",", dtype=np.float64)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

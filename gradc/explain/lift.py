@@ -12,7 +12,8 @@ import math
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from itertools import count
+from functools import cache
+from itertools import count, permutations
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,9 @@ Args = Sequence[Formula]
 
 #: a decimal with a larger denominator than this is shown as it is, not as a quotient
 LARGEST_DENOMINATOR = 10**5
+#: numerator times denominator of a fraction that a number of few digits is taken for first of all
+SIMPLEST = 100
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 class Lifter:
@@ -143,12 +147,54 @@ def result_of(node: Node, operands: Args) -> Formula:
 
 
 def exact(value: Any, dtype: np.dtype[Any]) -> Number:
-    """The number that was meant: the simple fraction within two roundings of ``value``, else ``value``."""
+    """The number that was meant: the simple fraction within two roundings of ``value``, else ``value``.
+
+    A dtype narrower than float64 has a fraction near any number: there, what is the nearest to a very simple fraction,
+    to √2, 1/√(2π) and their like, to a short decimal or to a fraction of few digits is those.
+    """
     if not np.isfinite(value):
         return float(value)
+    if is_float(dtype) and dtype.itemsize < FLOAT64.itemsize:
+        return _meant(np.asarray(value, dtype))
     near = Fraction(float(value)).limit_denominator(LARGEST_DENOMINATOR)
     spacing = float(np.spacing(np.abs(np.asarray(value, dtype)))) if is_float(dtype) else 0.0
     return near if abs(float(near) - float(value)) <= 2 * spacing else float(value)
+
+
+def _meant(value: np.ndarray[Any, Any]) -> Number:
+    """What a number of few digits is the nearest to, the simplest first; else its shortest decimal."""
+    known, digits = float(value), str(value[()])
+
+    def fraction(size: int) -> Fraction | None:
+        near = Fraction(known).limit_denominator(size)
+        is_simple = abs(near.numerator) * near.denominator <= size
+        return near if is_simple and float(np.asarray(float(near), value.dtype)) == known else None
+
+    simple = fraction(SIMPLEST)
+    if simple is not None:
+        return simple
+    meant = _irrational(value.dtype).get(abs(known))
+    if meant is not None:
+        return math.copysign(meant, known)
+    decimal = Fraction(digits)
+    if decimal.denominator <= LARGEST_DENOMINATOR or len(digits.partition("e")[0].strip("-0.").replace(".", "")) <= 6:
+        return decimal if decimal.denominator <= LARGEST_DENOMINATOR else float(digits)
+    of_few_digits = fraction(LARGEST_DENOMINATOR)
+    return float(digits) if of_few_digits is None else of_few_digits
+
+
+@cache
+def _irrational(dtype: np.dtype[Any]) -> dict[float, float]:
+    """Numbers that formulas are full of, by what they are in a dtype; none that is also a short decimal or fraction."""
+    if dtype.itemsize < FLOAT32.itemsize:
+        return {}  # too few digits to tell
+    rational = {a / b for a, b in permutations(range(1, 9), 2)} | {1.0}
+    roots = {math.sqrt(x) for x in rational}
+    found = {x * math.pi**p for x in roots for p in (-0.5, 0.0, 0.5)}
+    found |= {x * math.pi**p for x in rational for p in (-1, 1)}
+    found |= {math.log(2), math.log(3), math.log(10), 1 / math.log(2), 1 / math.log(10), math.e}
+    found |= {math.log(2 * math.pi), 0.5 * math.log(2 * math.pi), math.log(math.pi)}
+    return {float(np.asarray(x, dtype)): x for x in found - rational}
 
 
 # -- leaves ------------------------------------------------------------------------------------------------------------

@@ -200,7 +200,7 @@ class Notation:
             return kronecker
         found = None if self.strict else self._correlation(x, factors) or self._axis_sum(x, factors, mean=False)
         if found is None and (x.ndim <= 2 or not self.strict):
-            found = Matrices.of(self.power, x, factors, strict=self.strict)
+            found = Matrices.of(self.power, x, factors if self.strict else _one_by_one(x, factors), strict=self.strict)
         return found if found is not None else self._with_indices(x, factors)
 
     def _kronecker(self, x: Product, factors: Sequence[Factor]) -> Layout | None:
@@ -289,6 +289,18 @@ def _parted(x: Product) -> tuple[list[Factor], list[Factor]]:
     """The scalar factors of a product, and the others."""
     scalars = [f for f in x.factors if all(k == UNIT for k in f.labels)]
     return scalars, [f for f in x.factors if not all(k == UNIT for k in f.labels)]
+
+
+def _one_by_one(x: Product, factors: Sequence[Factor]) -> Sequence[Factor]:
+    """Factors that are multiplied element by element as if no axis had length 1: such an axis is no reason for indices.
+
+    Where all others are in their places, each factor gets a label for every axis, whether or not it has those of
+    length 1.
+    """
+    longer = tuple(a for a, n in enumerate(x.shape) if n != 1)
+    if x.ndim <= 2 or any(tuple(k for k in f.labels if k != UNIT) != longer for f in factors):
+        return factors
+    return [Factor(f.base, tuple(range(x.ndim)), f.exponent) for f in factors]
 
 
 def _along(x: Product, size: int) -> list[frozenset[int]]:

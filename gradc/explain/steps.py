@@ -210,7 +210,7 @@ class Steps:
 
     def _counts_on(self, i: int) -> bool:
         """Whether a counter is one more after the step, whatever else happens."""
-        lines = Lines(self, 0)
+        lines = Lines(self, 0, whole=True)
         return lines.lifter.formula(self.new_state[i]) == lines.lifter.formula(self.count)
 
     # -- lines ---------------------------------------------------------------------------------------------------------
@@ -240,9 +240,9 @@ class Steps:
 
 
 class Lines:
-    """The lines of one parameter."""
+    """The lines of one parameter; with ``whole``, what they do not read has a name, too."""
 
-    def __init__(self, steps: Steps, number: int):
+    def __init__(self, steps: Steps, number: int, whole: bool = False):
         self.steps, self.number = steps, number
         self.reader = steps.reader
         self.idents: dict[str, Ident] = {}  #: how each symbol is written
@@ -254,20 +254,22 @@ class Lines:
         self.symbols: dict[Node, Symbol] = {}
         self.assigned: dict[Node, str] = {}  #: new values, and the symbols of the old ones
         self.targets: dict[str, Node] = {}  #: all of them, by those symbols
-        self._name_leaves()
-        self.lifter = Lifter(self.symbols, Simplifier(Names({}, {}), STEP_RULES), {}, composites=True)
         self.order = self._order()
+        self._name_leaves(None if whole else set(self.order))
+        self.lifter = Lifter(self.symbols, Simplifier(Names({}, {}), STEP_RULES), {}, composites=True)
         self._name_parts()
 
     # -- what there is -------------------------------------------------------------------------------------------------
 
-    def _name_leaves(self) -> None:
+    def _name_leaves(self, read: Set[Node] | None) -> None:
+        """Name what the parameter has, and of what others have as much as is ``read`` (None: all)."""
         steps, me = self.steps, self.number
         self._leaf(steps.params[me], PARAMETER, steps.letter)
         self._leaf(steps.grads[me], GRADIENT)
         for j, name in enumerate(steps.names):
-            if j != me:
+            if j != me and (read is None or steps.params[j] in read):
                 self._leaf(steps.params[j], name, written(name))
+            if j != me and (read is None or steps.grads[j] in read):
                 self._leaf(steps.grads[j], f"{GRADIENT}_{name}", Ident(GRADIENT, name))
         self._leaf(steps.count, COUNT)
         self._leaf(steps.value, LOSS, steps.loss if isinstance(steps.loss, Ident) else None)
@@ -277,6 +279,8 @@ class Lines:
             if i in steps.counts:
                 continue
             mine = place.owner in (None, me)
+            if not mine and read is not None and node not in read:
+                continue
             name = OWN_NAMES.get(place.name, place.name)
             old = Ident(steps.letter.name, "old")
             free = mine and place.name == "p_old" and not steps.letter.below and old not in self.used

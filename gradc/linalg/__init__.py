@@ -23,3 +23,7 @@ __all__ += _numpy.__all__
 __all__ += functions.__all__
 __all__ += patterns.__all__
 __all__ += systems.__all__
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

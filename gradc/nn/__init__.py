@@ -80,3 +80,7 @@ __all__ += similarity.__all__
 _OF_RECORDS = published("nn")
 __all__ += list(_OF_RECORDS)
 globals().update(_OF_RECORDS)
+
+
+def __dir__() -> list[str]:
+    return sorted((*__all__, "init"))

@@ -328,3 +328,7 @@ def _of_rank(name: str, shape: Any, ranks: tuple[int, ...]) -> Shape:
         wanted = " or ".join(map(str, ranks))
         raise ShapeError(f"{here()}: nn.init.{name}: the shape must have {wanted} axes, got {extents}")
     return extents
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

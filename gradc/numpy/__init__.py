@@ -73,3 +73,7 @@ __array_api_version__ = "2025.12"
 _OF_RECORDS = published("numpy")
 __all__ += list(_OF_RECORDS)
 globals().update(_OF_RECORDS)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -73,3 +73,7 @@ __all__ += schedules.__all__
 __all__ += second_order.__all__
 __all__ += transforms.__all__
 __all__ += wrappers.__all__
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

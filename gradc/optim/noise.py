@@ -16,7 +16,7 @@ from gradc.containers import leaves_of
 from gradc.node import here
 from gradc.optim.clipping import per_example_global_norm_clip
 from gradc.optim.descent import trace
-from gradc.optim.rules import Optimizer, Scalar, Tree, number, rule
+from gradc.optim.rules import Optimizer, Scalar, Tree, given_as, number, rule
 from gradc.optim.transforms import chain, scale_by_learning_rate
 
 #: an integer, or a key of `gradc.random`
@@ -131,7 +131,7 @@ def dpsgd(
     """Gradient descent of `differentially_private_aggregate`, optionally with momentum."""
     parts = [differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed=seed)]
     if momentum is not None:
-        parts.append(trace(momentum, nesterov))
+        parts.append(given_as(trace(momentum, nesterov), decay="momentum"))
     return chain(*parts, scale_by_learning_rate(learning_rate))
 
 

@@ -48,7 +48,7 @@ from gradc.optim.layerwise import (
     scale_by_trust_ratio,
 )
 from gradc.optim.masking import Mask, masked, partition
-from gradc.optim.rules import DType, Optimizer, Scalar, Schedule, Tree, is_zero
+from gradc.optim.rules import DType, Optimizer, Scalar, Schedule, Tree, given_as, is_zero
 from gradc.optim.transforms import chain, scale, scale_by_learning_rate, scale_by_sign, with_state_dtype
 
 # -- along a running sum -----------------------------------------------------------------------------------------------
@@ -76,12 +76,12 @@ def sgd(
         along = ema(momentum, False, accumulator_dtype)
     else:
         along = trace(momentum, nesterov, accumulator_dtype, dampening=dampening)
-    return chain(along, scale_by_learning_rate(learning_rate))
+    return chain(given_as(along, decay="momentum"), scale_by_learning_rate(learning_rate))
 
 
 def momentum(learning_rate: Schedule, decay: Scalar = 0.9, nesterov: bool = False) -> Optimizer:
     """`sgd` with momentum ``decay``."""
-    return sgd(learning_rate, decay, nesterov)
+    return chain(trace(decay, nesterov), scale_by_learning_rate(learning_rate))
 
 
 def nesterov(learning_rate: Schedule, momentum: Scalar = 0.9) -> Optimizer:
@@ -100,7 +100,8 @@ def sign_sgd(learning_rate: Schedule) -> Optimizer:
 
 def signum(learning_rate: Schedule, beta: Scalar = 0.9, accumulator_dtype: DType = None) -> Optimizer:
     """p ← p − lr·sign(m) with the running mean m of gradients (Bernstein et al. 2018)."""
-    return chain(ema(beta, False, accumulator_dtype), scale_by_sign(), scale_by_learning_rate(learning_rate))
+    along = given_as(ema(beta, False, accumulator_dtype), decay="beta")
+    return chain(along, scale_by_sign(), scale_by_learning_rate(learning_rate))
 
 
 def optimistic_gradient_descent(learning_rate: Schedule, alpha: Scalar = 1.0, beta: Scalar = 1.0) -> Optimizer:
@@ -205,7 +206,7 @@ def rmsprop(
     by = scale_by_stddev if centered else scale_by_rms
     made = [by(decay, eps, initial_scale, eps_in_sqrt, bias_correction), scale_by_learning_rate(learning_rate)]
     if momentum is not None:
-        made.append(trace(momentum, nesterov))
+        made.append(given_as(trace(momentum, nesterov), decay="momentum"))
     return with_state_dtype(chain(*made), state_dtype)
 
 
@@ -454,7 +455,7 @@ def lars(
         add_decayed_weights(weight_decay, weight_decay_mask),
         masked(scale_by_trust_ratio(trust_coefficient=trust_coefficient, eps=eps), trust_ratio_mask),
         scale_by_learning_rate(learning_rate),
-        trace(momentum, nesterov),
+        given_as(trace(momentum, nesterov), decay="momentum"),
     )
 
 
@@ -527,7 +528,7 @@ def adafactor(
     if multiply_by_parameter_scale:
         parts.append(scale_by_param_block_rms())
     if momentum is not None:
-        parts.append(ema(momentum, False, dtype_momentum))
+        parts.append(given_as(ema(momentum, False, dtype_momentum), decay="momentum"))
     if weight_decay_rate is not None:
         parts.append(add_decayed_weights(weight_decay_rate, weight_decay_mask))
     return chain(*parts, scale(-1.0))

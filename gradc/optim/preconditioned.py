@@ -16,7 +16,7 @@ from gradc.node import here
 from gradc.optim.clipping import add_decayed_weights
 from gradc.optim.descent import trace
 from gradc.optim.masking import Mask
-from gradc.optim.rules import Optimizer, Scalar, Tree, bias_correction, is_zero, rule, scalar_like
+from gradc.optim.rules import Optimizer, Scalar, Tree, bias_correction, given_as, is_zero, rule, scalar_like
 from gradc.optim.transforms import chain, scale_by_learning_rate
 
 
@@ -96,7 +96,7 @@ def shampoo(
     """AdaGrad with a full matrix for each axis of a parameter (Gupta, Koren & Singer 2018); see `scale_by_shampoo`."""
     parts = [scale_by_shampoo(b2, eps, max_dim)]
     if not is_zero(momentum):
-        parts.append(trace(momentum))
+        parts.append(given_as(trace(momentum), decay="momentum"))
     return chain(*parts, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))
 
 

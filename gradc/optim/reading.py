@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gradc.containers import Structure, leaves_of
-from gradc.node import Node, constant
+from gradc.node import Node, Watcher, constant, watching
 
 #: how papers write what arguments are called here
 LETTERS = {
@@ -88,7 +88,7 @@ class Reader:
             return []
         try:
             leaves, structure = leaves_of(value)
-        except Exception:  # a local variable may be anything
+        except TypeError:  # parts of the variable cannot be compared: it is nested as no parameters are
             return []
         return leaves if structure == self.structure else []
 
@@ -110,25 +110,44 @@ def joined(node: Any, name: str, *trees: Sequence[Any]) -> Any:
     return node
 
 
+@dataclass(eq=False)
+class _Caller:
+    """Keeps the outermost frame of ``code`` above the first node that is made, for what ``watcher`` is told, too.
+
+    A frame that is kept holds its variables as they are when it returns: no profiler or debugger is in the way.
+    """
+
+    code: CodeType | None
+    root: FrameType
+    watcher: Watcher | None
+    found: FrameType | None = None
+
+    def look(self, frame: FrameType) -> None:
+        if self.found is None:
+            above: FrameType | None = sys._getframe()
+            while above is not None and above is not self.root:
+                self.found = above if above.f_code is self.code else self.found
+                above = above.f_back
+        if self.watcher is not None:
+            self.watcher.look(frame)
+
+
 def _with_locals(
     step: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
-    """What a call returns, and the variables of its outermost frame at the end but for those of enclosing functions."""
-    code: CodeType | None = getattr(_bare(step), "__code__", None)
-    held: dict[str, Any] = {}
-    before = sys.getprofile()
+    """What a call returns, and the variables of its outermost frame at the end but for those of enclosing functions.
 
-    def look(frame: FrameType, event: str, arg: Any) -> None:
-        if event == "return" and frame.f_code is code:
-            held.clear()
-            held.update({k: v for k, v in frame.f_locals.items() if k not in frame.f_code.co_freevars})
-
-    sys.setprofile(look)
+    A call that makes no node computes nothing: it has none.
+    """
+    caller = _Caller(getattr(_bare(step), "__code__", None), sys._getframe(), watching.get())
+    token = watching.set(caller)
     try:
         result = step(*args, **given)
     finally:
-        sys.setprofile(before)
-    return result, held
+        watching.reset(token)
+    if caller.found is None:
+        return result, {}
+    return result, {k: v for k, v in caller.found.f_locals.items() if k not in caller.found.f_code.co_freevars}
 
 
 def _bare(step: Any) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -106,6 +106,8 @@ class Rule:
     wants: tuple[str, ...]
     dtypes: Mapping[str, DType]
     hyperparameters: Mapping[str, Any]
+    #: what hyperparameters are called where the user gave them, if not as here
+    outer: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -149,7 +151,8 @@ class Rule:
             raise ValueError(f"{here()}: {self.title} needs the parameters: call update(grads, state, params)")
         wanted = {name: self._wanted(name, extra) for name in self.wants if name != "params"}
         count, own = self._opened(state)
-        given = {name: _at(count, name, value) for name, value in self.hyperparameters.items()} | wanted
+        numbers = self.hyperparameters.items()
+        given = {name: _at(count, self.outer.get(name, name), value) for name, value in numbers} | wanted
         with np.errstate(all="ignore"):  # numbers that are no longer finite are data, as they are when compiled
             stepped = self._whole(grads, own, params, given) if self.whole else self._each(grads, own, params, given)
         updates, new = stepped
@@ -234,6 +237,13 @@ class Rule:
 def _fields(kind: Any) -> tuple[str, ...]:
     """The names of the fields of a named tuple."""
     return kind._fields
+
+
+def given_as(made: Optimizer, **outer: str) -> Optimizer:
+    """An optimizer of `rule` whose hyperparameters the user gave by other names: ``decay="momentum"``."""
+    own: Rule = made.update.__self__  # type: ignore[attr-defined]
+    renamed = replace(own, outer={**own.outer, **outer})
+    return Optimizer(renamed.init, renamed.update)
 
 
 def _refuse_unless_number(name: str, value: Any) -> None:

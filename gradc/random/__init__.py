@@ -22,3 +22,7 @@ __all__ += continuous.__all__
 __all__ += discrete.__all__
 __all__ += matrices.__all__
 __all__ += rejection.__all__
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

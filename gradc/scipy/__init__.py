@@ -12,3 +12,7 @@ from gradc.scipy.integration import quad, solve_ivp
 from gradc.scipy.optimization import least_squares, minimize, root
 
 __all__ = ["least_squares", "minimize", "quad", "root", "solve_ivp"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -21,3 +21,7 @@ __all__ = [
     "sparse_hessian",
     "sparse_jacobian",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

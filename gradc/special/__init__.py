@@ -109,3 +109,7 @@ __all__ += power_transforms.__all__
 _OF_RECORDS = published("special")
 __all__ += list(_OF_RECORDS)
 globals().update(_OF_RECORDS)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
