@@ -24,7 +24,7 @@ from gradc.oracle.blame import derivative_findings, pass_findings, record_findin
 from gradc.oracle.compare import SMALL, Estimate, Probes, Row, Verdict, compare, pairs
 from gradc.oracle.estimates import CompileGraph
 from gradc.oracle.kernels import kernel_findings, truncation_findings
-from gradc.oracle.matrices import DenseError, by_jacobian, curvature
+from gradc.oracle.matrices import DenseError, by_jacobian, curvature, refuse_dear_columns
 from gradc.oracle.nearby import special_points_nearby
 from gradc.oracle.polish import searches
 from gradc.oracle.report import Finding, Report
@@ -125,6 +125,7 @@ def _curvature_rows(
     if second is None:
         return []
     try:
+        refuse_dear_columns(second)
         structured = by_jacobian(second)  # first, for it says at once where it is too large
     except DenseError as error:
         left_out.append(f"hessian left out: {error}")

@@ -2,8 +2,8 @@
 
 Enters: a `Subject`.  Leaves: an `Estimate`: the whole Jacobian, by rules for structure that no other method uses,
 contracted with the weights of the outputs; and the subject whose gradient is a Hessian times a vector.
-Invariant: a Jacobian is written out only where it has at most `MOST_ENTRIES` and takes at most `MOST_WORK`, and no loop
-makes it dense; where not, the report says so.
+Invariant: a Jacobian is written out only where it has at most `MOST_ENTRIES`, takes at most `MOST_WORK` to derive and
+at most `MOST_ELEMENTS` to evaluate, and no loop makes it dense; where not, the report says so.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from gradc.diff.structured import jacobian_blocks
 from gradc.graph import Graph
+from gradc.interpret import topological
 from gradc.node import Node
 from gradc.oracle.bounds import Bounded, bounded, loops
 from gradc.oracle.compare import Estimate, Slope
@@ -28,13 +29,15 @@ Array = np.ndarray[Any, Any]
 #: elements of a Jacobian that is written out whole
 MOST_ENTRIES = 1 << 14
 
-
 #: operations of the graph times columns of the Jacobian
 MOST_WORK = 1 << 15
 
+#: elements of all arrays that are evaluated on the way to a Jacobian, or to its columns one by one
+MOST_ELEMENTS = 1 << 23
+
 
 class DenseError(Exception):
-    """The Jacobian has more entries than are written out, or no structure."""
+    """The Jacobian has more entries than are written out, takes too much to evaluate, or has no structure."""
 
 
 def by_jacobian(subject: Subject) -> Estimate:
@@ -52,10 +55,23 @@ def by_jacobian(subject: Subject) -> Estimate:
         raise DenseError(f"{len(subject.graph.nodes)} operations times {columns} columns are more than {MOST_WORK}")
     graph = subject.graph.replace(outputs=outputs, in_tree=None, out_tree=None)
     blocks = jacobian_blocks(graph, subject.leaves, _simplified, lanes=True)
-    found = bounded([b for row in blocks for b in row if b is not None], subject.values)
+    wanted = [b for row in blocks for b in row if b is not None]
+    _refuse_dear("the Jacobian", sum(n.size for n in topological(wanted, subject.values)))
+    found = bounded(wanted, subject.values)
     weights = [n * subject.weights[y] for y, n in repeats.items()]
     slopes = [_slope(x, weights, [row[k] for row in blocks], found) for k, x in enumerate(subject.leaves)]
     return Estimate("jacobian", tuple(slopes), tuple(x.dtype for x in subject.leaves))
+
+
+def refuse_dear_columns(subject: Subject) -> None:
+    """DenseError where forward mode, which moves one element of the inputs at a time, evaluates too many elements."""
+    columns = sum(x.size for x in subject.leaves)
+    _refuse_dear("forward mode in all directions", columns * sum(n.size for n in subject.graph.nodes))
+
+
+def _refuse_dear(what: str, elements: int) -> None:
+    if elements > MOST_ELEMENTS:
+        raise DenseError(f"{what} evaluates arrays of {elements:,} elements in all, more than {MOST_ELEMENTS:,}")
 
 
 def _simplified(graph: Graph) -> Graph:
