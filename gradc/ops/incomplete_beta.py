@@ -357,7 +357,7 @@ def _density_slopes(y: Node, a: Node, b: Node, x: Node) -> tuple[Node, Node, Nod
 
 def _at_end(a: Node, b: Node, density: Node) -> Node:
     """(a − 1)·x^(a − 2)·(1 − x)^(b − 1)/B(a, b) for x → 0, of the density for a − 1."""
-    return where(a > 1, (a + b - 1) * density, where(a < 1, -INF, 0.0))
+    return where(a > 1, (a + b - 1) * density, where(a < 1, -INF, where(a == 1, 0.0, a)))
 
 
 def _slopes(a: Node, b: Node, x: Node) -> tuple[Node, Node, Node]:

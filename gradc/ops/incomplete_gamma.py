@@ -359,7 +359,7 @@ def _density_slopes(y: Node, a: Node, x: Node) -> tuple[Node, Node]:
     by_shape = apply(OPS["strong_multiply"], y, np.log(x) - _psi(a), right=False)
     away = y * ((a - 1) / where(start, 1.0, x))
     lower = apply(gamma_density, where(start & (a > 1), a - 1, 1.0), x)
-    there = where(a > 1, lower, where(a < 1, -INF, 0.0))
+    there = where(a > 1, lower, where(a < 1, -INF, where(a == 1, 0.0, a)))
     return by_shape, where(start, there, away) - where(start & (a < 1), 0.0, y)
 
 
