@@ -164,7 +164,8 @@ def test_losses_are_finite_where_the_textbook_is_not():
 
 ERRORS: list[tuple[Callable[[Node], Any], type[Exception], str]] = [
     (lambda z: nn.cross_entropy(z, np.zeros(5, int)), ShapeError, r"integer targets must be \(6,\), got \(5,\)"),
-    (lambda z: nn.cross_entropy(z, np.zeros(6)), ShapeError, "must have one shape"),
+    (lambda z: nn.cross_entropy(z, np.zeros((6, 4))), ShapeError, "must have one shape"),
+    (lambda z: nn.cross_entropy(z, np.zeros(6)), DTypeError, r"need \.astype\(int\)"),
     (lambda z: nn.cross_entropy(z, np.zeros(6, bool)), DTypeError, "integer classes"),
     (lambda z: nn.cross_entropy(z, Y, reduction="average"), ValueError, "'mean', 'sum' or 'none'"),
     (lambda z: nn.mse_loss(z, z[:, 0]), ShapeError, r"input \(6, 5\) and target \(6,\)"),
