@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,7 @@ import scipy.special as scipy_special
 import gradc as gc
 from gradc.numpy import factoring, solving
 from gradc.ops import OPS
+from tests import layer_cases
 from tests.compiled_graph import same_bits
 from tests.elementary_harness import ULP, extended, ulp_errors
 from tests.name_rows import CASES as LESS_COMMON
@@ -444,12 +446,20 @@ def _public_names() -> Iterator[str]:
     written = {"numpy": "np", "special": "sp", "linalg": "np.linalg"}
     walked = {op.public for op in OPS.values()} | {f"linalg.{n}" for n in (*factoring.__all__, *solving.__all__)}
     for home, namespace in spaces.items():
-        yield from (f"{written.get(home, home)}.{n}" for n in namespace.__all__ if f"{home}.{n}" not in walked)
+        functions = [n for n in namespace.__all__ if not isinstance(getattr(namespace, n), type) or home == "numpy"]
+        yield from (f"{written.get(home, home)}.{n}" for n in functions if f"{home}.{n}" not in walked)
+
+
+def _layers() -> Iterator[str]:
+    """The programs of layers, which `test_nn_layers.py` compiles, and the text of the files that test the others so."""
+    yield from (re.sub(r"\b[FT]\.", "nn.", text) for text in layer_cases.CASES)
+    for name in ("nn_attention", "nn_recurrent", "nn_states", "nn"):
+        yield (Path(__file__).parent / f"test_{name}.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", sorted(_public_names()))
 def test_every_public_name_has_a_case(name):
-    texts = [text for text, _ in (*CASES, *LESS_COMMON)] + list(OWN)
+    texts = [text for text, _ in (*CASES, *LESS_COMMON)] + list(OWN) + [*_layers()]
     assert any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts), f"no row of ROWS uses {name}"
 
 

@@ -274,9 +274,42 @@ def test_a_nan_that_is_chosen_comes_out_of_the_gradient_too(f):
     assert np.isnan(gc.jvp(lambda x: f(np.sqrt(x)), (-1.0,), (1.0,))[1])
 
 
+def _windows(rank: int) -> tuple[int, ...]:
+    """An image of two elements along its last axis."""
+    return (1, 1, *[1] * (rank - 1), 2)
+
+
 ZERO, ONES = np.zeros(2), np.ones(2)
 #: of every function that declares a convention: a function of an array, the point, and the gradient declared there
 COMPOSITES: dict[str, list[tuple[Any, Any, Any]]] = {
+    **{
+        f"nn.{kind}max_pool{rank}d": [(
+            lambda x, kind=kind, rank=rank: getattr(gc.nn, f"{kind}max_pool{rank}d")(
+                x.reshape(_windows(rank)), 1 if kind else _windows(rank)[2:]
+            ).sum(),
+            ONES, [0.5, 0.5],
+        )]
+        for kind in ("", "adaptive_") for rank in (1, 2, 3)
+    },
+    **{
+        f"nn.lp_pool{rank}d": [(
+            lambda x, rank=rank, p=p: getattr(gc.nn, f"lp_pool{rank}d")(
+                x.reshape(_windows(rank)), p, _windows(rank)[2:]
+            ).sum(),
+            ZERO, [0, 0],
+        ) for p in (2.0, 3.0)]
+        for rank in (1, 2, 3)
+    },
+    "nn.embedding_bag": [(
+        lambda x: gc.nn.embedding_bag(np.array([[0, 1]]), x.reshape(2, 1), mode="max").sum(), ONES, [0.5, 0.5]
+    )],
+    "nn.rnn_relu_cell": [(
+        lambda x: gc.nn.rnn_relu_cell(x[:1, None], x[1:, None], np.eye(1), np.eye(1)).sum(), ZERO, [0, 0]
+    )],
+    "nn.rnn_relu": [(
+        lambda x: gc.nn.rnn_relu(x[:1, None, None], x[1:, None, None], [np.eye(1), np.eye(1)], False)[0].sum(),
+        ZERO, [0, 0],
+    )],
     "fabs": [(lambda x: gnp.fabs(x).sum(), ZERO, [0, 0])],
     "clip": [(lambda x: np.clip(x, -1.0, 1.0).sum(), [-1.0, 1.0], [0.5, 0.5])],
     "fmax": [(lambda x: np.fmax(x[0], x[1]), ONES, [0.5, 0.5])],

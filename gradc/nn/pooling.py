@@ -176,7 +176,7 @@ def _avg_pooled(
     return _like(x, total / constant(whole.astype(x.dtype)), rank)
 
 
-@function("nn.lp_pool1d", singular="not finite where a window is 0")
+@function("nn.lp_pool1d", singular="0 where a window is 0")
 def lp_pool1d(
     input: ArrayLike, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Array:
@@ -184,7 +184,7 @@ def lp_pool1d(
     return _lp_pooled("lp_pool1d", 1, input, norm_type, kernel_size, stride, ceil_mode)
 
 
-@function("nn.lp_pool2d", singular="not finite where a window is 0")
+@function("nn.lp_pool2d", singular="0 where a window is 0")
 def lp_pool2d(
     input: ArrayLike, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Array:
@@ -192,7 +192,7 @@ def lp_pool2d(
     return _lp_pooled("lp_pool2d", 2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
-@function("nn.lp_pool3d", singular="not finite where a window is 0")
+@function("nn.lp_pool3d", singular="0 where a window is 0")
 def lp_pool3d(
     input: ArrayLike, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Array:
