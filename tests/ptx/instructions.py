@@ -421,8 +421,13 @@ def _ld(c: _Context) -> Action:
     outs = [c.target(t) for t in _parts(c.x.operands[0])]
     space, width = _space(c), c.dtype.itemsize
     if space == "param":
-        name = c.x.operands[1].strip("[]")
-        return lambda g, f, m: outs[0](g, f, f.params[name], m)
+        names = _param_elements(c.x.operands[1], len(outs), width)
+
+        def take(g: Any, f: Any, m: Any) -> None:
+            for write, name in zip(outs, names, strict=True):
+                write(g, f, f.params[name], m)
+
+        return take
     at, dtype, total = c.address(c.x.operands[1]), c.dtype, width * len(outs)
 
     def run(g: Any, f: Any, m: Any) -> None:
@@ -438,11 +443,12 @@ def _st(c: _Context) -> Action:
     space, width = _space(c), c.dtype.itemsize
     reads = [c.source(t, UNSIGNED[width]) for t in _parts(c.x.operands[1])]
     if space == "param":
-        name = c.x.operands[0].strip("[]")
+        names = _param_elements(c.x.operands[0], len(reads), width)
 
         def pass_on(g: Any, f: Any, m: Any) -> None:
-            value, old = reads[0](g, f), f.params.get(name)
-            f.params[name] = value if m is None or old is None else np.where(m, value, old)
+            for read, name in zip(reads, names, strict=True):
+                value, old = read(g, f), f.params.get(name)
+                f.params[name] = value if m is None or old is None else np.where(m, value, old)
 
         return pass_on
     at, total = c.address(c.x.operands[0]), width * len(reads)
@@ -454,6 +460,17 @@ def _st(c: _Context) -> Action:
             g.store(space, base + np.uint64(k * width), read(g, f), m, c.x)
 
     return run
+
+
+def _param_elements(text: str, count: int, width: int) -> list[str]:
+    """The names of ``count`` elements from [name] or [name+offset] on: a parameter of several has one for each."""
+    name, _, offset = text.strip("[]").partition("+")
+    return [name + f"+{at}" * (at > 0) for at in range(int(offset or 0), int(offset or 0) + count * width, width)]
+
+
+def _renamed(values: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """The elements of parameter ``old``, as those of ``new``."""
+    return {new + key[len(old) :]: v for key, v in values.items() if key == old or key.startswith(f"{old}+")}
 
 
 def _aligned(address: Array, width: int, mask: Any, grid: Any, what: Instruction) -> None:
@@ -604,10 +621,12 @@ def _call(c: _Context) -> Action:
     given = _names(operands[1]) if len(operands) > 1 else []
 
     def run(g: Any, f: Any, m: Any) -> None:
-        passed = {name: f.params[arg] for (_, name), arg in zip(callee.params, given, strict=True)}
+        passed: dict[str, Any] = {}
+        for (_, name), arg in zip(callee.params, given, strict=True):
+            passed |= _renamed(f.params, arg, name)
         after = g.call(f, callee, passed, m)
         for name, (_, inner) in zip(results, callee.results, strict=True):
-            f.params[name] = after[inner]
+            f.params |= _renamed(after, inner, name)
 
     return run
 

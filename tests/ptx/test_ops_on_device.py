@@ -22,13 +22,17 @@ from tests.test_ops import _compiled_cases, _hold_against_numpy
 COMPUTED = [name for name in EVERY if name not in ON_CPUS_ALONE]
 
 
+#: the cost of an op beyond which simulating it takes seconds
+LONG = 300
+
+
 def _daily(names, kept=()):
-    """Each name; of whole matrices, which take thousands of instructions to simulate, all but ``kept`` nightly."""
-    slow = [n for n in names if (OPS[n].kind is Kind.WHOLE or n == "gamma_moment") and n not in kept]
+    """Each name; of long algorithms, which take thousands of instructions to simulate, all but ``kept`` nightly."""
+    slow = [n for n in names if (OPS[n].kind is Kind.WHOLE or (OPS[n].cost or 0) > LONG) and n not in kept]
     return [pytest.param(n, marks=pytest.mark.nightly if n in slow else ()) for n in names]
 
 
-@pytest.mark.parametrize("name", _daily(COMPUTED, ("cholesky", "triangular_solve", "solve")))
+@pytest.mark.parametrize("name", _daily(COMPUTED, ("cholesky", "triangular_solve", "solve", "rgamma")))
 def test_device_is_numpy(name):
     """All samples of an op in both dtypes, and IEEE's special values, in one module."""
     applied = [c for dtype in (np.float64, np.float32) for c in _compiled_cases(OPS[name], dtype)]
