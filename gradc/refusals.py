@@ -160,7 +160,8 @@ def unsupported(at: str, name: str, known: Iterable[str]) -> TraceError:
     if name in ON_PURPOSE:
         reason, remedy = ON_PURPOSE[name]
         return TraceError(f"{at}: np.{name} is refused: {reason}.\n  {remedy}")
-    near = get_close_matches(name.split(".")[-1], [k for k in known if k.isidentifier()], n=3, cutoff=0.8)
+    words = [k for k in known if k.isidentifier() and len(k) > 2]
+    near = get_close_matches(name.split(".")[-1], words, n=3, cutoff=0.8)
     hint = f"Nearest supported: {', '.join(near)}." if near else "See docs/ops.md for what is supported."
     return TraceError(f"{at}: np.{name} cannot be traced by gradc.\n  {hint}")
 

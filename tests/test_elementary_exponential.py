@@ -15,6 +15,7 @@ import pytest
 from gradc.codegen.builder import Builder
 from gradc.codegen.elementary import exponential, power
 from gradc.codegen.target import Target
+from gradc.node import OPS
 from tests.elementary_harness import (
     FULL_LANES,
     PLAIN,
@@ -390,7 +391,7 @@ def test_heads_are_short_and_sum_with_their_tails_to_the_constant() -> None:
 # -- the bounds and the measure --------------------------------------------------------------------------------------
 def test_every_bound_belongs_to_a_method() -> None:
     for name, bounds in ULP.items():
-        assert callable(getattr(Builder, name, None)), name
+        assert callable(getattr(Builder, name, None)) or OPS[name].lower is not None, name
         assert set(bounds) == set(DTYPES), name
 
 
