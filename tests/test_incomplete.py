@@ -308,3 +308,16 @@ def test_temmes_coefficients_are_the_published_ones():
     """The first of each order, as in table 1 of DiDonato and Morris (ACM TOMS 12, 1986)."""
     first = [row[0] for row in incomplete_gamma.temme_coefficients()[:4]]
     np.testing.assert_allclose(first, [-1 / 3, -1 / 540, 25 / 6048, 101 / 155520], rtol=1e-15)
+
+
+def test_slopes_in_small_shapes_do_not_cancel():
+    """I(a, 1, x) = xᵃ and 1 − I(1, b, x) = (1 − x)ᵇ: their derivatives in the shape are those times a logarithm."""
+    shapes = np.array([1e-300, 1e-20, 1e-10, 1e-3, 0.3, 0.99, 1.0, 2.5])[:, None]
+    places = np.array([1e-300, 1e-30, 1e-11, 1e-4, 0.2, 0.499, 0.7])[None]
+    s, x = (np.ascontiguousarray(v) for v in np.broadcast_arrays(shapes, places))
+    ones = np.ones_like(s)
+    for log, power, slope in (
+        (np.log(x), x**s, OPS["beta_moment"].evaluate(s, ones, x, i=1, j=0)),
+        (np.log1p(-x), (1 - x) ** s, -OPS["beta_moment"].evaluate(ones, s, x, i=0, j=1)),
+    ):
+        assert (np.abs(slope - power * log) < 1e-12 * np.maximum(1, np.abs(log))).all()

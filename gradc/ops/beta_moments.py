@@ -25,6 +25,9 @@ from gradc.ops.written import Number, evaluated
 Factor = tuple[str, int]
 Terms = dict[tuple[Factor, ...], float]
 
+#: so near an end the integral from there to the other takes more nodes than there are
+CLOSE = 1e-3
+
 
 def _slope(factor: Factor, by: str) -> list[tuple[float, Factor]]:
     """The derivative of a factor in the shape ``by``."""
@@ -64,12 +67,21 @@ def bell(i: int, j: int, factor: Callable[[Factor], Any]) -> Any:
 
 def _moment(m: Any, a: Number, b: Number, x: Number, i: int, j: int) -> Number:
     """The integral of Bᵢⱼ·f from 0 to x, or less that from x to 1: on the side of x where the mean is not, in the
-    variable and with the exponent of `gradc.ops.incomplete_beta`."""
+    variable and with the exponent of `gradc.ops.incomplete_beta`.
+
+    On that side ψ of a shape below 1 would cancel: there I(a, b, x) = I(a + 1, b, x) + xᵃyᵇ/(a·B(a, b)) (DLMF 8.17.20),
+    of which both parts are differentiated.  So it is close to 0, for the other side then spans too many octaves.
+    """
     inside = (a > 0.0) & (a < math.inf) & (b > 0.0) & (b < math.inf) & (x > 0.0) & (x < 1.0)
     a, b = m.where(inside, a, 1.0), m.where(inside, b, 1.0)
     place = single(m, m.where(inside, x, 0.5))
     rest = add(constant(m, (1.0, 0.0), a), negative(place))
     swapped = value(m, add(times(m, rest, a), negative(times(m, place, b)))) < 0.0
+    at_zero = (a < 1.0) & (place[0] < CLOSE) & (place[0] * (a + b + 1.0) < a + 1.0)
+    at_one = (b < 1.0) & (rest[0] < CLOSE) & (rest[0] * (a + b + 1.0) < b + 1.0)
+    swapped = (swapped & ~at_zero) | at_one
+    below, whole = m.where(swapped, b, a) < 1.0, a + b
+    a, b = m.where(below & ~swapped, a + 1.0, a), m.where(below & swapped, b + 1.0, b)
     first, second = m.where(swapped, b, a), m.where(swapped, a, b)
     near, far = pick(m, swapped, rest, place), pick(m, swapped, place, rest)
     p, k = density_parts(m, first, second, near, far)
@@ -78,7 +90,16 @@ def _moment(m: Any, a: Number, b: Number, x: Number, i: int, j: int) -> Number:
     root = m.sqrt(first + second * odds * odds)
     unit = 1.0 / (slope + m.where(root < first, root, first))
     known = {(of, n): m.polygamma(v, n) for of, v in (("a", a), ("b", b), ("c", a + b)) for n in range(i + j)}
-    logarithm = m.log(near[0])
+    logarithm, far_logarithm = m.log(near[0]), m.where(near[0] < 0.5, m.log1p(-near[0]), m.log(far[0]))
+
+    def shifted(f: Factor) -> Number:
+        """Of xᵃyᵇ/(a·B(a, b)): ψ⁽ⁿ⁾ of a + b is that of a + b + 1 less a power."""
+        of, n = f
+        power = (-1) ** n * math.factorial(n) / math.prod([whole] * (n + 1))
+        if n:
+            return known[f] - power if of == "c" else known[f]
+        here, there = (logarithm, far_logarithm) if of == "a" else (far_logarithm, logarithm)
+        return m.where(swapped, there, here) - known[of, 0] + known["c", 0] - power
 
     def term(node: Number, weight: Number) -> Number:
         s = unit * node
@@ -94,6 +115,9 @@ def _moment(m: Any, a: Number, b: Number, x: Number, i: int, j: int) -> Number:
         return weight * m.exp(-exponent) / (far[0] + near[0] * e) * bell(i, j, factor)
 
     found = unit * m.total(nodes(), term, x) * m.ldexp(value(m, p), k)
+    lift = m.where(near[0] < 2.0**-900, 200.0, 0.0)  # 1/x may not be infinite
+    part = m.ldexp(value(m, p) / m.ldexp(near[0], lift), k + lift) / whole
+    found = m.where(below, found + bell(i, j, shifted) * part, found)
     found = m.where(swapped, -found, found)
     edge = m.where((x == 0.0) | (x == 1.0), 0.0, m.constant(math.nan, x))
     return m.where(inside, found, edge)
