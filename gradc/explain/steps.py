@@ -75,6 +75,11 @@ LONG = 12
 JOINT = ("composite", "joint")
 #: how the labels of random draws begin
 DRAWN = "random."
+#: what a rule asks of the loss elsewhere, by the name of its composite: how it is written
+ELSEWHERE = {
+    "loss at": "L", "gradient at": "∇L", "hessian at": "∇²L", "residuals at": "r", "residual slopes at": "∂r/∂θ",
+    "first factor at": "factor_1", "other factor at": "factor_2", "step along": "line_search",
+}  # fmt: skip
 
 Path = tuple[Any, ...]
 
@@ -524,26 +529,10 @@ def _joint_layout(x: Layout, alone: bool) -> Layout:
             return inner if alone else summed(inner)
         case "total":
             return x.args[0] if alone else summed(x.args[0])
-        case "loss at":
-            return replace(x, name="L")
-        case "gradient at":
-            return replace(x, name="∇L")
-        case "hessian at":
-            return replace(x, name="∇²L")
-        case "residuals at":
-            return replace(x, name="r")
-        case "residual slopes at":
-            return replace(x, name="∂r/∂θ")
-        case "first factor at":
-            return replace(x, name="factor_1")
-        case "other factor at":
-            return replace(x, name="factor_2")
-        case "step along":
-            return replace(x, name="line_search")
         case "finite":
             return replace(x, options=() if alone else ("for all θ",))
         case _:
-            return x
+            return replace(x, name=ELSEWHERE[x.name]) if x.name in ELSEWHERE else x
 
 
 def _is_plain(x: Layout) -> bool:

@@ -24,7 +24,7 @@ from gradc.containers import leaves_of, tree_map
 from gradc.node import here
 from gradc.optim.quasi_newton import along, like_parameters
 from gradc.optim.reading import reading
-from gradc.optim.rules import EmptyState, Optimizer, Scalar, Tree, number, rule, select, times
+from gradc.optim.rules import EmptyState, Optimizer, Scalar, Tree, number, rule, scalar, select, times
 
 #: a line search leaves at most this part of the slope
 CURVATURE = 0.9
@@ -171,17 +171,9 @@ def levenberg_marquardt(tau: Scalar = 1e-3) -> Optimizer:
     move the parameters they stay, and μ begins anew: of another batch the next step is a first one.
     """
     return rule(
-        _marquardt, MarquardtState, whole=True, start={"mu": _nought, "nu": _two},
+        _marquardt, MarquardtState, whole=True, start={"mu": partial(scalar, 0.0), "nu": partial(scalar, 2.0)},
         wants=("params", "value", "value_fn", "residual_fn"), tau=tau,
     )  # fmt: skip
-
-
-def _nought(params: Tree) -> Any:
-    return np.zeros(())
-
-
-def _two(params: Tree) -> Any:
-    return np.full((), 2.0)
 
 
 def _marquardt(
