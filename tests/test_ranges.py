@@ -21,7 +21,7 @@ from gradc.ops.record import Kind
 from tests.op_cases import ATTRS, BITWISE, LOGICAL, OPERANDS, operand_count
 
 RANGED = [
-    name for name, op in OPS.items()
+    name for name, op in sorted(OPS.items())
     if op.kind is Kind.ELEMENTWISE and op.range is not None and name not in {*BITWISE, *LOGICAL, "cast"}
     and "uint32" not in OPERANDS.get(name, ())  # any bits: tests/test_random.py
 ]  # fmt: skip
