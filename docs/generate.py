@@ -292,7 +292,7 @@ def names_page() -> str:
     for title, module in (("gc", gc), ("gc.tree", gc.tree), ("gc.nn", gc.nn), ("gc.nn.init", gc.nn.init),
                           ("gc.optim", gc.optim), ("gc.linalg", gc.linalg), ("gc.random", gc.random),
                           ("gc.special", gc.special), ("gc.sparse", gc.sparse), ("gc.scipy", gc.scipy),
-                          ("gc.data", gc.data)):  # fmt: skip
+                          ("gc.data", gc.data), ("gc.training", gc.training)):  # fmt: skip
         text += [f"## {title}\n", "| name | what |", "| --- | --- |"]
         for name in sorted(module.__all__, key=lambda n: (n[0].isupper(), n)):
             if callable(value := getattr(module, name)):

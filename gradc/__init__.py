@@ -48,7 +48,7 @@ from gradc.trace import spec, trace
 from gradc.version import __version__
 
 if TYPE_CHECKING:
-    from gradc import linalg, optim, random, scipy, sparse
+    from gradc import linalg, optim, random, scipy, sparse, training
     from gradc.api.curvature import Curvature, fisher, gauss_newton
     from gradc.api.executable import Executable
     from gradc.api.kronecker import KroneckerFactors, kfac_factors
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         root,
     )
     from gradc.sparse import sparse_hessian, sparse_jacobian
+    from gradc.training import History
 
 #: Names that are loaded on first use, by the module that holds them: together they would take three times as long as
 #: ``import gradc``.
@@ -79,6 +80,7 @@ _LATER = {
     **dict.fromkeys(("Executable",), "gradc.api.executable"),
     **dict.fromkeys(("KroneckerFactors", "kfac_factors"), "gradc.api.kronecker"),
     **dict.fromkeys(("MixedPrecision", "MixedPrecisionState", "mixed_precision"), "gradc.api.precision"),
+    **dict.fromkeys(("History",), "gradc.training"),
     **dict.fromkeys(("Report", "check_gradients"), "gradc.oracle"),
     **dict.fromkeys(("sparse_hessian", "sparse_jacobian"), "gradc.sparse"),
     **dict.fromkeys(
@@ -86,7 +88,7 @@ _LATER = {
          "fixed_point", "linear_solve", "minimize", "odeint", "root"), "gradc.solve"),
 }  # fmt: skip
 #: Namespaces that are loaded on first use.
-_SPACES = ("data", "linalg", "optim", "random", "scipy", "sparse")
+_SPACES = ("data", "linalg", "optim", "random", "scipy", "sparse", "training")
 
 
 def __getattr__(name: str) -> Any:
@@ -116,6 +118,7 @@ __all__ = [
     "FrozenWarning",
     "GradcError",
     "Graph",
+    "History",
     "IndexingError",
     "Integration",
     "Jitted",
@@ -177,6 +180,7 @@ __all__ = [
     "stop_gradient",
     "trace",
     "train_step",
+    "training",
     "tree",
     "value_and_grad",
     "vjp",

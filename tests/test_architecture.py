@@ -54,7 +54,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("machines",),
     ("explorer",),
-    ("api", "solve", "sparse", "scipy", "oracle", "cli", "__main__", "__init__"),
+    ("api", "solve", "sparse", "scipy", "oracle", "training", "cli", "__main__", "__init__"),
 )
 """Top to bottom, the modules and packages of each room. A room may import itself and the rooms above it."""
 
@@ -114,7 +114,9 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "sympy": ("diff.symbolic*", "explain", "oracle"),
     "llvmlite": ("codegen", "runtime"),
     "scipy": ("sparse", "scipy", "numpy.sparse"),
-    "rich": ("cli",),
+    "rich": ("cli", "training"),
+    "pandas": ("training.history",),
+    "tensorboardX": ("training.tensorboard",),
     "cuda": ("runtime.cuda",),
 }
 """Who may import what from outside; everything else from outside is refused."""
