@@ -315,6 +315,7 @@ def rewrite_nodes(order: Iterable[Node], rule: Rewrite, changed: dict[Node, Node
     A node whose operands stayed is shown to the rule with its own ``args``, the very tuple.
     """
     moved = changed.keys()
+    relabelled: dict[Node, Node] = {}
     for node in order:
         args = node.args
         if not moved.isdisjoint(args):
@@ -327,7 +328,10 @@ def rewrite_nodes(order: Iterable[Node], rule: Rewrite, changed: dict[Node, Node
         elif replacement is node:
             continue
         elif replacement.label is not None and replacement.label is node.label:
-            replacement = replacement.rebuilt(replacement.args, _relabel(node.label, changed))
+            bare = replacement
+            replacement = relabelled[bare] = bare.rebuilt(bare.args, _relabel(node.label, changed))
+        else:
+            replacement = relabelled.get(replacement, replacement)
         changed[node] = replacement
 
 

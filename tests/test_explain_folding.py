@@ -110,6 +110,25 @@ def test_a_transformer_is_about_a_page(golden: Callable[[str, str], None]) -> No
     golden("explain_fold_transformer.txt", str(derivation))
 
 
+def test_names_that_clash_with_weights_of_a_list_leave_them_their_place() -> None:
+    """q is h₀Q₀ in the function and a key of the list: the weights are ps[l].q, and layers fold all the same."""
+
+    def attention(ps, x):
+        for p in ps:
+            q, k, v = x @ p["q"], x @ p["k"], x @ p["v"]
+            x = x + nn.softmax(q @ k.T) @ v
+        return (x**2).sum()
+
+    ps = [{key: normal(4, 4) for key in "qkv"} for _ in range(5)]
+    derivation = gc.explain(attention, ps, normal(3, 4))
+    printed = str(derivation)
+    for line in ("  qₗ = xₗ·ps[l].q", "  pₗ₊₁ = softmax(qₗkₗᵀ)", "  ∂L/∂ps[l].q = xₗᵀ", "∂L/∂ps[0].v = xᵀ"):
+        assert line in printed, printed
+    assert len(printed.splitlines()) < 35
+    assert "dL/dps[l].q" in derivation.text(ascii=True) and r"\mathrm{ps[l].q}" in derivation.latex()
+    assert "ps[l].q" in derivation.mathml() and "ps[2].q" in derivation.text(fold=False)
+
+
 def test_more_layers_do_not_print_more() -> None:
     few, many = (str(check(gc.explain(transformer, *transformer_args(blocks)))) for blocks in (4, 5))
     assert len(few.splitlines()) == len(many.splitlines())

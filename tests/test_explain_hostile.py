@@ -107,7 +107,7 @@ def test_names_of_the_derivation_give_way_to_the_users() -> None:
         return nn.softmax(G * δ) + n * p
 
     printed = text(clash, x, x, x, x, argnums=(0, 1, 2, 3))
-    assert "p₂ = softmax(G ⊙ δ)" in printed and "∂p = G₂ ⊙ n" in printed and "G₂ is the cotangent of Y" in printed
+    assert "t = softmax(G ⊙ δ)" in printed and "∂p = G₂ ⊙ n" in printed and "G₂ is the cotangent of Y" in printed
 
 
 def test_a_sigma_beside_a_sigmoid_keeps_its_name() -> None:

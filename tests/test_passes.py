@@ -34,6 +34,18 @@ def test_cse_merges_equal_work_and_keeps_signed_zeros_apart():
     assert ops(graph).count("sin") == 1 and ops(graph).count("multiply") == 3
 
 
+def test_cse_merges_composites_whose_operands_are_merged():
+    """What bears a label is rebuilt once, however many nodes become it: softmaxes of x + x are of the first x + x."""
+
+    def twice(x):
+        return (x + x) * gc.nn.softmax(x + x) * gc.nn.softmax(x + x)
+
+    graph = cse(gc.trace(twice, gc.spec((3,))))
+    assert ops(graph).count("exp") == 1
+    assert [n.label.name for n in graph.nodes if n.label is not None and n.op.name == "exp"] == ["softmax"]
+    assert len({id(n) for n in graph.nodes}) == len({(n.op, n.args, str(n.attrs)) for n in graph.nodes})
+
+
 def test_fold_computes_constants():
     graph = fold(gc.trace(lambda x: x * np.sqrt(gc.numpy.asarray(2.0) * 8.0), 1.0))
     assert ops(graph) == ["multiply"]

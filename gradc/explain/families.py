@@ -3,7 +3,7 @@
 Enters: the names of a graph's inputs, such as ``params[3].W``, and the variables that held them.  Leaves: for each such
 input a short `Ident`, W₃, and what the letter stands for.
 Invariant: an input is shortened only if its row has at least two members, all called the same, and no other name is
-written that way.  Start reading at `families`.
+written that way; else its row is known by its place, params[3].W.  Start reading at `families`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,23 @@ _LAST_KEY = re.compile(r"(?:^|\.)([^\W\d]\w*)(?:\[\d+\])?$")
 
 @dataclass(frozen=True)
 class Family:
-    """The inputs ``place`` with a number for l, written as ``ident`` with that number."""
+    """The inputs ``place`` with a number for l, written as ``ident`` with that number.
+
+    Where the letter says something else, too, they are written as their place.
+    """
 
     place: str  #: where the user finds a member, for example ``params[l].W``
     ident: Ident
     members: Mapping[int, str]  #: the name of each input by its number
 
+    @property
+    def by_place(self) -> bool:
+        """Whether members are written as the user finds them."""
+        return self.ident.name == self.place
+
     def member(self, number: int) -> Ident:
         """How the input with that number is written."""
-        if self.ident.below:
+        if self.ident.below or self.by_place:
             return replace(self.ident, index=number)
         return replace(self.ident, below=str(number))
 
@@ -50,7 +58,8 @@ def families(inputs: Mapping[str, str], written: Mapping[str, Ident], taken: set
     for family in found:
         for number in family.members:
             alike[family.member(number)].append(family)
-    return [f for f in found if all(len(alike[f.member(k)]) == 1 and f.member(k) not in taken for k in f.members)]
+    own = [all(len(alike[f.member(k)]) == 1 and f.member(k) not in taken for k in f.members) for f in found]
+    return [f if alone else replace(f, ident=Ident(f.place)) for f, alone in zip(found, own, strict=True)]
 
 
 def letters(inputs: Mapping[str, str]) -> set[str]:

@@ -146,12 +146,14 @@ class LatexPrinter:
 
     def _ident(self, x: n.Ident, number: str = "") -> str:
         """A name; ``number`` stands in the place of its own."""
-        below, above = (x.below, number or str(x.index)) if x.index is not None else (number or x.below, "")
+        name, below, above = n.scripts(x, number)
         sub = below if number or len(below) == 1 or below.isdecimal() else rf"\mathrm{{{_escaped(below)}}}"
-        return _name(x.name) + (f"_{{{sub}}}" if below else "") + (f"^{{({above})}}" if above else "")
+        return _name(name) + (f"_{{{sub}}}" if below else "") + (f"^{{({above})}}" if above else "")
 
     def _running(self, x: n.Running, first: n.Ident | n.Literal) -> str:
-        number = x.number.replace("l", r"\ell ").replace("−", "-").strip()
+        number = x.number.replace("−", "-")
+        if not isinstance(first, n.Ident) or n.PLACE not in first.name:
+            number = number.replace("l", r"\ell ").strip()
         return self._ident(first, number) if isinstance(first, n.Ident) else number
 
     def _below_script(self, x: Layout) -> str:

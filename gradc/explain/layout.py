@@ -10,6 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from gradc.explain.formula import Formula, Number
 
+#: where a name that tells the place of a list's element has the number of the element
+PLACE = "[l]"
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -20,11 +23,22 @@ class Layout:
 
 @dataclass(frozen=True)
 class Ident(Layout):
-    """A name, with what stands below it, and its place in a row of equals: above in brackets if below is taken."""
+    """A name, with what stands below it, and its place in a row of equals: above in brackets if below is taken.
+
+    A name with a `PLACE`, ``params[l].W``, has its index there.
+    """
 
     name: str
     below: str = ""
     index: int | None = None
+
+
+def scripts(x: Ident, number: str = "") -> tuple[str, str, str]:
+    """A name as it is written, what stands below it and what above it; ``number`` is in the place of its own."""
+    if x.index is None:
+        return x.name, number or x.below, ""
+    number = number or str(x.index)
+    return (x.name.replace(PLACE, f"[{number}]"), "", "") if PLACE in x.name else (x.name, x.below, number)
 
 
 @dataclass(frozen=True)

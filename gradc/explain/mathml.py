@@ -251,15 +251,15 @@ def _name(name: str) -> str:
 
 def _ident(x: n.Ident, number: str = "") -> str:
     """A name; ``number`` stands in the place of its own."""
-    below, above = (x.below, number or str(x.index)) if x.index is not None else (number or x.below, "")
+    name, below, above = n.scripts(x, number)
     if not below:
-        return f"<msup>{_name(x.name)}{_in_brackets(above)}</msup>" if above else _name(x.name)
+        return f"<msup>{_name(name)}{_in_brackets(above)}</msup>" if above else _name(name)
     lower = (
         _number(below) if below.isdecimal() else _term(below) if number and not above else f"<mi>{escape(below)}</mi>"
     )
     if above:
-        return f"<msubsup>{_name(x.name)}{lower}{_in_brackets(above)}</msubsup>"
-    return f"<msub>{_name(x.name)}{lower}</msub>"
+        return f"<msubsup>{_name(name)}{lower}{_in_brackets(above)}</msubsup>"
+    return f"<msub>{_name(name)}{lower}</msub>"
 
 
 def _in_brackets(number: str) -> str:

@@ -27,6 +27,8 @@ from gradc.ops.record import Kind
 PART = "part "
 #: letters for unnamed parts, in the order in which they are taken
 LETTERS = ("t", "s", "v", "q", "u", "r", "w", "a", "c", "e")
+#: the letter of unnamed probabilities
+SOFTMAX = "p"
 #: quantities with a number that have several unnamed parts give each its own letter from so many on
 SHORTEST_ROW = 3
 
@@ -119,7 +121,8 @@ class Naming:
         self._settle_parts(graph, {**parts, **second}, nearest)
 
     def _settle_parts(self, graph: Graph, parts: Mapping[str, tuple[str, Node]], nearest: Mapping[Node, str]) -> None:
-        hats = {name: hat for name, (_, node) in parts.items() if (hat := self._hat(graph, node)) is not None}
+        of = {name: node for name, (letter, node) in parts.items() if letter != SOFTMAX}
+        hats = {name: hat for name, node in of.items() if (hat := self._hat(graph, node)) is not None}
         if len(set(hats.values())) == len(hats):
             self.idents |= hats
             parts = {name: part for name, part in parts.items() if name not in hats}
@@ -232,7 +235,7 @@ class Naming:
     def _places(self) -> list[tuple[Layout, str | Layout]]:
         """What the letters of rows of inputs stand for; rows that share a list on one line."""
         lists: dict[str, list[Layout]] = {}
-        for family in self.families:
+        for family in (f for f in self.families if not f.by_place):
             head, _, key = family.place.partition("[l]")
             shown = Running(family.member(0), 1, 0)
             own = bool(key) and written(key.removeprefix(".")) == family.ident
@@ -297,4 +300,4 @@ def _below(letter: str, owner: Ident, number: int | None, by_number: bool) -> Id
     return Ident(letter, name, number)
 
 
-__all__ = ["Naming", "written"]
+__all__ = ["SOFTMAX", "Naming", "written"]

@@ -17,7 +17,7 @@ from gradc.explain.extents import Extents
 from gradc.explain.formula import Apply, Formula, Symbol, power, rebuilt, split, value_of
 from gradc.explain.lift import Lifter
 from gradc.explain.matching import Names, single_base
-from gradc.explain.naming import Naming
+from gradc.explain.naming import SOFTMAX, Naming
 from gradc.explain.rules import Fact, Simplifier
 from gradc.graph import Graph
 from gradc.interpret import topological
@@ -128,7 +128,7 @@ class Quantities:
         if owner is None and not standard and self._name_root(node, x):
             return
         if _is_softmax(x):
-            name = self.naming.fresh("p")
+            name = self.naming.part(node, SOFTMAX)
         elif owner is not None:
             name = self.naming.delta(self.graph, owner)
             self.deltas[name] = owner

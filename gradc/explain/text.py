@@ -137,8 +137,8 @@ class TextPrinter:
 
     def ident(self, x: n.Ident, number: str = "") -> str:
         """A name with its subscript and its place in a row; ``number`` stands in the place of its own."""
-        below, above = (x.below, number or str(x.index)) if x.index is not None else (number or x.below, "")
-        name = in_ascii(x.name) if self.ascii else x.name
+        name, below, above = n.scripts(x, number)
+        name = in_ascii(name) if self.ascii else name
         name = self.plain(name) + self._subscript(below, running=bool(number and not above))
         return name + self._raised(f"({above})") if above else name
 
