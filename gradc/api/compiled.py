@@ -10,7 +10,6 @@ which call each other n deep cost n bodies; one that is called at a single place
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -20,9 +19,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 import gradc.numpy as gnp
+from gradc.api.chosen import Names, chosen
 from gradc.api.collector import collecting_later
 from gradc.api.derivatives import ValueAndGradient, title_of, value_and_grad
 from gradc.api.dispatched import Dispatched
+from gradc.api.measures import Measures, measures_of, measuring
 from gradc.api.step_arguments import ABSENT, PAIRS, refuse_other_arguments, same_kind
 from gradc.api.transform import name_to_travel_by
 from gradc.api.versions import Key, Versions
@@ -55,7 +56,6 @@ FEWEST_SHARED = 64
 #: jitted functions that are being traced, each with what it is traced for
 _running: ContextVar[frozenset[tuple[int, Hashable]]] = ContextVar("gradc_jitted_traces", default=frozenset())
 
-Names = int | str | Sequence[int | str]
 _ARRAY = {np.ndarray}
 
 
@@ -66,8 +66,8 @@ class Jitted(Dispatched):
         functools.update_wrapper(self, f, updated=())
         self.function = f
         self.title = function_name(f)
-        self.static = _resolve(f, static, "static")
-        self.donate = _resolve(f, donate, "donate")
+        self.static = chosen(f, static, "static")
+        self.donate = chosen(f, donate, "donate")
         self.options = options or Options()
         if both := {*self.static.positions, *self.static.names} & {*self.donate.positions, *self.donate.names}:
             shared = min(both, key=str)
@@ -255,62 +255,6 @@ class _Inlined:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """Arguments chosen for an option, however they are passed: by these positions or by these names."""
-
-    positions: frozenset[int]
-    names: frozenset[str]
-
-    def __bool__(self) -> bool:
-        return bool(self.positions or self.names)
-
-    @property
-    def given(self) -> tuple[int | str, ...]:
-        """As one would write the option."""
-        return (*sorted(self.positions), *sorted(self.names))
-
-
-def _resolve(f: Callable[..., Any], given: Names, option: str) -> Chosen:
-    items = list(given) if isinstance(given, (list, tuple, set, frozenset)) else [given]
-    names = tuple(i for i in items if isinstance(i, str))
-    positions = tuple(i for i in items if isinstance(i, int) and not isinstance(i, bool))
-    if len(names) + len(positions) != len(items) or any(p < 0 for p in positions):
-        raise TypeError(f"{here()}: {option}={given!r}: expected argument positions (0, 1, …) or names")
-    signature = _signature(f)
-    if names and signature is None:
-        raise TypeError(f"{here()}: {option}={given!r}: {function_name(f)} has no readable signature; use positions")
-    for name in names:
-        if signature is not None and name not in signature.parameters:
-            known = ", ".join(signature.parameters)
-            raise TypeError(f"{here()}: {option}: {function_name(f)} has no parameter {name!r}; it has {known}")
-    if signature is None:
-        return Chosen(frozenset(positions), frozenset(names))
-    return _both_ways(list(signature.parameters.values()), positions, names, f"{here()}: {option}: {function_name(f)}")
-
-
-def _both_ways(
-    parameters: Sequence[inspect.Parameter], positions: Sequence[int], names: Sequence[str], whose: str
-) -> Chosen:
-    """Positions with the names of their parameters, and the reverse."""
-    order = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if not any(p.kind is p.VAR_POSITIONAL for p in parameters) and any(i >= len(order) for i in positions):
-        raise TypeError(
-            f"{whose} takes {len(order)} positional arguments; there is no {max(positions)}, counted from 0"
-        )
-    return Chosen(
-        frozenset([*positions, *(order.index(n) for n in names if n in order)]),
-        frozenset([*names, *(order[i] for i in positions if i < len(order))]),
-    )
-
-
-def _signature(f: Callable[..., Any]) -> inspect.Signature | None:
-    try:
-        return inspect.signature(f)
-    except (TypeError, ValueError):
-        return None
-
-
 def _unpin(value: Any) -> Any:
     return value.value if isinstance(value, Pinned) else value
 
@@ -460,6 +404,7 @@ def train_step(
     verify: str = "",
     memory: int | str | None = None,
     has_state: bool = False,
+    measure: str | Sequence[str] = (),
 ) -> Jitted:
     """One training step as one native function: ``step(params, state, *batch) -> (params, state, loss)``.
 
@@ -471,6 +416,10 @@ def train_step(
     ``(scalar, (model_state, aux))`` with ``has_aux``, and the step is
     ``step(params, state, model_state, *batch) -> (params, state, model_state, loss)``, with aux behind.  The new model
     state has the structure, shapes and dtypes of the old one, TypeError otherwise.
+
+    ``measure``: numbers that the step returns beside all else, as a dict that comes last: "gradient_norm", the norm of
+    the gradient over all parameters before the optimizer sees it, and "learning_rate", at which the step was taken (see
+    `gradc.optim.reading.Rates`).  The dict has no rate where the optimizer has none.
 
     With ``donate`` the step updates params and states in place, and returns the same arrays again, but only those that
     it returned before: arrays of yours are copied the first time and never written into, and so are views of results
@@ -490,7 +439,9 @@ def train_step(
     if not isinstance(made, tuple) or len(made) != 2:
         raise TypeError(f"{here()}: train_step expects an optimizer such as gc.optim.adam(1e-3), got {optimizer!r:.60}")
     title_of(loss, "train_step")
-    step = Step(loss, optim.Optimizer(*optimizer), has_aux, has_state)
+    wanted = measures_of(measure)
+    kind: Any = functools.partial(MeasuredStep, wanted) if wanted else Step
+    step = kind(loss, optim.Optimizer(*optimizer), has_aux, has_state)
     own = OwnMemory() if donate else None
     updated = (0, 1, 2) if has_state else (0, 1)
     budget = None if memory is None else Budget.of(memory, len(updated), "train_step")
@@ -648,6 +599,25 @@ class Step:
         level, first = cast(as_node(value), wide), cast(as_node(first), wide)
         found = strong_wolfe(value_and_slope, as_node(zero), level, slope(grads), as_node(one), first, curvature)
         return gnp.where(found.done, found.size, 0.0)
+
+
+class MeasuredStep(Step):
+    """A step that also returns numbers by name."""
+
+    def __init__(self, measure: tuple[str, ...], *given: Any):
+        super().__init__(*given)
+        self.measure = measure
+
+    def __call__(self, params: Any = ABSENT, state: Any = ABSENT, *batch: Any) -> Any:
+        measures = Measures(self.measure)
+        with measures:
+            results = super().__call__(params, state, *batch)
+        return (*results, measures.numbers())
+
+    def value_and_gradient(self, state: Any, params: Any, batch: tuple[Any, ...]) -> tuple[Any, Any]:
+        value, grads = super().value_and_gradient(state, params, batch)
+        measuring(grads, state.scale if self.scaled else None)
+        return value, grads
 
 
 def _in_dtypes_of(stored: Any, params: Any) -> Any:

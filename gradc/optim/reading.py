@@ -102,6 +102,50 @@ def told(name: str, value: Any) -> Any:
     return value if reader is None else reader.number(name, value)
 
 
+class Rates:
+    """Collects the learning rates of an update while it is traced or run, and what scales all of it.
+
+    Where several rules take a rate, each that differs counts, in their order: a rule with a rate of its own for some of
+    the parameters is one of `partition`.  A rate that `reduce_on_plateau` scales is noted as scaled.
+    """
+
+    def __init__(self) -> None:
+        self.given: list[Any] = []  #: what rules were told, a number or a function of the step
+        self.values: list[Any] = []  #: what that is at this step
+        self.scales: list[Any] = []
+
+    @property
+    def listens(self) -> bool:
+        """Whether what is computed now is to be noted."""
+        return True
+
+    def found(self) -> list[Any]:
+        """The rates of this step."""
+        return [math.prod(self.scales, start=value) for value in self.values]
+
+
+rates: ContextVar[Rates | None] = ContextVar("gradc_rates", default=None)
+
+
+def note_rate(told: Any, value: Any) -> None:
+    """A rule goes on with the learning rate ``value``; it was told a number, or a function of the step."""
+    noted = rates.get()
+    if noted is not None and noted.listens and not any(told is x or _same_number(told, x) for x in noted.given):
+        noted.given.append(told)
+        noted.values.append(value)
+
+
+def note_scale(value: Any) -> None:
+    """All updates are multiplied by ``value``."""
+    noted = rates.get()
+    if noted is not None and noted.listens:
+        noted.scales.append(value)
+
+
+def _same_number(one: Any, two: Any) -> bool:
+    return isinstance(one, (int, float)) and isinstance(two, (int, float)) and one == two
+
+
 def joined(node: Any, name: str, *trees: Sequence[Any]) -> Any:
     """``node``, which is a norm or a product over all leaves of ``trees`` together."""
     reader = reading.get()
@@ -156,4 +200,4 @@ def _bare(step: Any) -> Any:
     return step
 
 
-__all__ = ["LETTERS", "Reader", "joined", "reading", "told"]
+__all__ = ["LETTERS", "Rates", "Reader", "joined", "note_rate", "note_scale", "rates", "reading", "told"]

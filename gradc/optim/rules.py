@@ -24,7 +24,7 @@ from gradc.aval import NARROW, Aval, computed_in, is_float
 from gradc.containers import Structure, leaves_of, tree_map
 from gradc.errors import ShapeError
 from gradc.node import OPS, Node, here
-from gradc.optim.reading import joined, reading, told
+from gradc.optim.reading import joined, note_rate, reading, told
 
 Tree = Any
 #: a hyperparameter: a number, or a function of the step number (0, 1, 2, …) that gives it
@@ -153,6 +153,8 @@ class Rule:
         count, own = self._opened(state)
         numbers = self.hyperparameters.items()
         given = {name: _at(count, self.outer.get(name, name), value) for name, value in numbers} | wanted
+        if "learning_rate" in given:
+            note_rate(self.hyperparameters["learning_rate"], given["learning_rate"])
         with np.errstate(all="ignore"):  # numbers that are no longer finite are data, as they are when compiled
             stepped = self._whole(grads, own, params, given) if self.whole else self._each(grads, own, params, given)
         updates, new = stepped

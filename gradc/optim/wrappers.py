@@ -17,7 +17,7 @@ import numpy as np
 import gradc.numpy as gnp
 from gradc.containers import leaves_of, one_level, tree_map
 from gradc.node import here
-from gradc.optim.reading import joined
+from gradc.optim.reading import joined, note_scale
 from gradc.optim.rules import (
     DType,
     Optimizer,
@@ -585,6 +585,7 @@ def _plateau(
         gnp.where(compared, 0.0, mean),
     )
     by = number(after.scale)
+    note_scale(by)
     return tree_map(lambda g: g * by, g), after
 
 
