@@ -1,8 +1,9 @@
-"""Three small real data sets, shipped inside the package so that the examples and the tests need no network.
+"""Data for training runs: batches of arrays of any size, parts, scales, sequences; and three small real data sets.
 
-Enters: nothing. Leaves: fresh NumPy arrays in a named tuple, the same on every machine. The files beside this one are
-gzipped CSV with a header line; each has a README that names its source, its licence and what was changed.
-Start at `digits`.
+Enters: trees of arrays, memory maps, tables. Leaves: batches and trees of NumPy arrays; start at `batches`.
+The data sets are shipped inside the package so that the examples and the tests need no network: fresh NumPy arrays in a
+named tuple, the same on every machine. The files beside this one are gzipped CSV with a header line; each has a README
+that names its source, its licence and what was changed. Start at `digits`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["BreastCancer", "Digits", "Nile", "breast_cancer", "digits", "nile"]
+from gradc.data.examples import columns
+from gradc.data.minibatches import Batches, batches
+from gradc.data.parts import kfold, split
+from gradc.data.scaling import Normalisation, normalise
+from gradc.data.sequences import Buckets, Padded, bucket, one_hot, pad, windows
+from gradc.data.source import Source
+
+__all__ = [
+    "Batches", "BreastCancer", "Buckets", "Digits", "Nile", "Normalisation", "Padded", "Source", "batches",
+    "breast_cancer", "bucket", "columns", "digits", "kfold", "nile", "normalise", "one_hot", "pad", "split", "windows",
+]  # fmt: skip
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 Features = np.ndarray[Any, np.dtype[np.float64]]
