@@ -192,45 +192,68 @@ def exact_enough(case: Case, args: list[Array]) -> tuple[Array, float]:
     return want, 0.0 if WIDER else NUMPY_ULP
 
 
-def worst(case: Case, got: Array, args: list[Array]) -> tuple[float, int]:
-    """(by how much the bound is exceeded, where); for logaddexp, which may cancel, in units of the largest number."""
-    assert case.bound is not None
-    want, slack = exact_enough(case, args)
-    errors = ulp_errors(got, want, case.result)
-    if case.op.name == "logaddexp":
+@dataclass(frozen=True)
+class Reference:
+    """What a case must give for ``args``: equal bits without a bound, else ``want``, known to ``slack`` units."""
+
+    case: Case
+    args: list[Array]
+    want: Array
+    slack: float
+    #: the terms that may cancel, where the op names them
+    terms: Array | None
+
+    @classmethod
+    def of(cls, case: Case, args: list[Array]) -> Reference:
+        if case.bound is None:
+            return cls(case, args, np.asarray(case.op.evaluate(*args, **case.attrs)), 0.0, None)
+        want, slack = exact_enough(case, args)
+        terms = None
+        if case.op.scale is not None and case.op.name not in ("logaddexp", *RELATIVE_FROM):
+            with np.errstate(all="ignore"):
+                terms = case.op.scale(*[x.astype(float) for x in args], **case.attrs)
+        return cls(case, args, want, slack, terms)
+
+    def worst(self, got: Array) -> tuple[float, int]:
+        """(how far beyond the bound, where); of logaddexp, which may cancel, in units of the largest number."""
+        case, want = self.case, self.want
+        assert case.bound is not None
+        errors = ulp_errors(got, want, case.result)
         with np.errstate(all="ignore"):
-            unit = np.spacing(np.max(np.abs([*args, got]), axis=0).astype(case.result))
-            absolute = np.abs(got - want) / unit
-        errors = np.where(np.isfinite(absolute), absolute, errors)
-    elif case.op.scale is not None and case.op.name not in RELATIVE_FROM:
-        with np.errstate(all="ignore"):
-            terms = case.op.scale(*[x.astype(float) for x in args], **case.attrs)
-            absolute = np.abs(got - want) / np.spacing((np.abs(want) + terms).astype(case.result))
-        errors = np.where(absolute < errors, absolute, errors)
-    k = int(errors.argmax())
-    return float(errors[k]) - case.bound - slack, k
+            if case.op.name == "logaddexp":
+                unit = np.spacing(np.max(np.abs([*self.args, got]), axis=0).astype(case.result))
+                absolute = np.abs(got - want) / unit
+                errors = np.where(np.isfinite(absolute), absolute, errors)
+            elif self.terms is not None:
+                absolute = np.abs(got - want) / np.spacing((np.abs(want) + self.terms).astype(case.result))
+                errors = np.where(absolute < errors, absolute, errors)
+        k = int(errors.argmax())
+        return float(errors[k]) - case.bound - self.slack, k
+
+    def check(self, got: Array, lanes: int) -> None:
+        case, args, want = self.case, self.args, self.want
+        if case.bound is not None:
+            excess, k = self.worst(got)
+            assert excess <= 0, (lanes, [x[k] for x in args], got[k], excess)
+            return
+        assert want.dtype == case.result
+        same = identical(got, want)
+        if case.op.name in TIES_OF_ZEROS:
+            same |= (got == 0) & (want == 0)
+        k = int(same.argmin())
+        assert same.all(), (lanes, [x[k] for x in args], got[k], want[k])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_lowering_computes_what_the_reference_says(case: Case) -> None:
     args = operands(case)
     assert len(args[0]) >= (2 if case.dtypes[0] == "bool" else 40)
+    reference = Reference.of(case, args)
     native = min(HOST.lanes(dtype) for dtype in (*case.dtypes, case.result))
     for lanes in (1, native):
         compiled = compile_lowering(lambda b, *xs: case.op.lower(b, *xs, **case.attrs), case.dtypes, lanes)
         assert compiled.result == case.result
-        got = compiled(*args)
-        if case.bound is None:
-            want = np.asarray(case.op.evaluate(*args, **case.attrs))
-            assert want.dtype == case.result
-            same = identical(got, want)
-            if case.op.name in TIES_OF_ZEROS:
-                same |= (got == 0) & (want == 0)
-            k = int(same.argmin())
-            assert same.all(), (lanes, [x[k] for x in args], got[k], want[k])
-        else:
-            excess, k = worst(case, got, args)
-            assert excess <= 0, (lanes, [x[k] for x in args], got[k], excess)
+        reference.check(compiled(*args), lanes)
 
 
 def test_every_elementwise_op_has_cases_in_both_floats_or_in_none() -> None:

@@ -62,7 +62,7 @@ def _erfcx(m: Any, x: Number, n: int) -> Number:
     value = _right(m, size, n)
     value = -value if n % 2 else value
 
-    def left() -> Number:
+    def left(x: Number, size: Number, value: Number) -> Number:
         *lower, highest = _hermite(n)
         power = m.constant(highest, x)
         for c in reversed(lower):
@@ -70,7 +70,7 @@ def _erfcx(m: Any, x: Number, n: int) -> Number:
         grown = power * _exp_square(m, size, 1.0) * 2.0
         return -grown - m.abs(value) if n % 2 else grown - value
 
-    return m.choose(x < 0.0, left, value)
+    return m.choose(x < 0.0, left, value, [x, size, value])
 
 
 def _hermite(n: int) -> list[float]:

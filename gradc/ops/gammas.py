@@ -138,13 +138,13 @@ def gamma_of_positive(m: Any, x: Pair) -> tuple[Pair, Number]:
     low = x[0] < HIGH
     usual = pick(m, low, x, constant(m, (2.0, 0.0), x[0]))
     p, k = _gamma_low(m, usual)
-    two = constant(m, (2.0 * HIGH, 0.0), x[0])
 
-    def far() -> list[Number]:
+    def far(x: Pair, low: Mask) -> list[Number]:
+        two = constant(m, (2.0 * HIGH, 0.0), x[0])
         q, exponent = exp(m, log_gamma_high(m, pick(m, low, two, x)))
         return [q[0], q[1], exponent]
 
-    a, b, c = m.choose_all(~low, far, [p[0], p[1], k])
+    a, b, c = m.choose_all(~low, far, [p[0], p[1], k], [x, low])
     return (a, b), c
 
 
@@ -170,7 +170,7 @@ def gamma_parts(m: Any, x: Pair) -> tuple[Pair, Number]:
     y = pick(m, left, negative(x), x)
     p, k = gamma_of_positive(m, y)
 
-    def reflected() -> list[Number]:
+    def reflected(y: Pair, p: Pair, k: Number) -> list[Number]:
         tiny = y[0] < TINY
         one = constant(m, (1.0, 0.0), k)
         over = mul(m, div(m, sine_of_pi(m, y), constant(m, PI, k)), mul(m, y, p))
@@ -179,7 +179,7 @@ def gamma_parts(m: Any, x: Pair) -> tuple[Pair, Number]:
         q = negative(div(m, one, over))
         return [q[0], q[1], m.where(tiny, k, -k)]
 
-    a, b, c = m.choose_all(left, reflected, [p[0], p[1], k])
+    a, b, c = m.choose_all(left, reflected, [p[0], p[1], k], [y, p, k])
     return (a, b), c
 
 
@@ -289,7 +289,7 @@ def beta_parts(m: Any, a: Pair, b: Pair, both: Pair) -> tuple[Pair, Number]:
     (r, j) = gamma_parts(m, pick(m, large, constant(m, (1.5, 0.0), s[0]), both))
     small = div(m, mul(m, p, q), r)
 
-    def together() -> list[Number]:
+    def together(s: Pair, g: Pair, p: Pair, k: Number, large: Mask) -> list[Number]:
         rising = log_rising(
             m, pick(m, large, g, constant(m, (HIGH, 0.0), s[0])), pick(m, large, s, single(m, s[0] * 0.0 + 1.0))
         )
@@ -297,7 +297,7 @@ def beta_parts(m: Any, a: Pair, b: Pair, both: Pair) -> tuple[Pair, Number]:
         found = mul(m, p, e)
         return [found[0], found[1], k + exponent]
 
-    x, y, z = m.choose_all(large, together, [small[0], small[1], k + i - j])
+    x, y, z = m.choose_all(large, together, [small[0], small[1], k + i - j], [s, g, p, k, large])
     return (x, y), z
 
 
@@ -322,7 +322,9 @@ def beta_anywhere(m: Any, a: Pair, b: Pair, both: Pair) -> tuple[Pair, Number]:
     total = pick(m, second, add(one, from_both), pick(m, above, add(one, g), from_s))
     p, k = beta_parts(m, pick(m, far, first, a), pick(m, far, other, b), pick(m, far, total, both))
 
-    def reflected() -> list[Number]:
+    def reflected(
+        s: Pair, g: Pair, both: Pair, from_both: Pair, one: Pair, p: Pair, k: Number, second: Mask, above: Mask
+    ) -> list[Number]:
         sine, sine_of_both = sine_of_pi(m, s), sine_of_pi(m, pick(m, above, one, both))
         direct = div(m, mul(m, p, sine_of_both), sine)
         below = pick(m, second, mul(m, sine_of_pi(m, g), from_both), g)
@@ -331,7 +333,8 @@ def beta_anywhere(m: Any, a: Pair, b: Pair, both: Pair) -> tuple[Pair, Number]:
         found = pick(m, second | above, inverted, direct)
         return [found[0], found[1], m.where(second | above, -k, k)]
 
-    x, y, z = m.choose_all(far, reflected, [p[0], p[1], k])
+    given = [s, g, both, from_both, one, p, k, second, above]
+    x, y, z = m.choose_all(far, reflected, [p[0], p[1], k], given)
     return (x, y), z
 
 
@@ -412,13 +415,13 @@ def _rising_parts(m: Any, start: Pair, end: Pair, step: Pair) -> tuple[Pair, Num
     q, j = gamma_parts(m, pick(m, large, half, start))
     small = div(m, p, q)
 
-    def together() -> list[Number]:
+    def together(step: Pair, low: Pair, up: Mask, large: Mask) -> list[Number]:
         length = pick(m, step[0] < 0.0, negative(step), step)
         rising = log_rising(m, pick(m, large, low, constant(m, (HIGH, 0.0), low[0])), length)
         e, exponent = exp(m, pick(m, up, rising, negative(rising)))
         return [e[0], e[1], exponent]
 
-    x, y, z = m.choose_all(large, together, [small[0], small[1], k - j])
+    x, y, z = m.choose_all(large, together, [small[0], small[1], k - j], [step, low, up, large])
     return (x, y), z
 
 

@@ -80,7 +80,7 @@ def density_parts(m: Any, a: Number, b: Number, x: Pair, y: Pair) -> tuple[Pair,
     whole, j = beta_parts(m, single(m, shape), single(m, other), sum_of(shape, other))
     far = div(m, p, whole)
 
-    def near() -> list[Number]:
+    def near(a: Number, b: Number, left: Pair, right: Pair, close: Mask) -> list[Number]:
         nothing = constant(m, (0.0, 0.0), a)
         first, second = m.where(close, a, HIGH), m.where(close, b, HIGH)
         total = times(m, log1p_excess(m, pick(m, close, left, nothing)), -first)
@@ -93,7 +93,7 @@ def density_parts(m: Any, a: Number, b: Number, x: Pair, y: Pair) -> tuple[Pair,
         found = mul(m, q, div(m, square_root(m, spread), constant(m, ROOT_TAU, a)))
         return [found[0], found[1], i]
 
-    c, d, e = m.choose_all(close, near, [far[0], far[1], k - j])
+    c, d, e = m.choose_all(close, near, [far[0], far[1], k - j], [a, b, left, right, close])
     return (c, d), e
 
 
@@ -104,28 +104,29 @@ def _log_share(m: Any, x: Pair, y: Pair) -> Pair:
 
 def _fraction(m: Any, given: Sequence[Number], where: Mask) -> Number:
     """I·B/(x^a·y^b) for a, b, x, y and λ = ay − bx, by Steed's method."""
-    a, b, x, y, from_mean = given
 
-    def denominator(n: Number) -> Number:
-        bent = (a + n) / (a + 2.0 * n + 1.0) * (from_mean + 1.0 + n * (1.0 + y))
-        return n + n * (b - n) * x / (a + 2.0 * n - 1.0) + bent
-
-    def step(n: Number, d: Number, change: Number, total: Number, rest: Number) -> list[Number]:
+    def step(
+        n: Number, d: Number, change: Number, total: Number, rest: Number,
+        a: Number, b: Number, x: Number, y: Number, from_mean: Number,
+    ) -> list[Number]:  # fmt: skip
         over = a + (2.0 * n - 1.0)
         numerator = ((a + (n - 1.0)) / over) * ((a + b + (n - 1.0)) / over) * n * (b - n) * x * x
-        beneath = denominator(n)
+        bent = (a + n) / (a + 2.0 * n + 1.0) * (from_mean + 1.0 + n * (1.0 + y))
+        beneath = n + n * (b - n) * x / (a + 2.0 * n - 1.0) + bent
         d = 1.0 / (numerator * d + beneath)
         change = (beneath * d - 1.0) * change
         total, lost = sum_of(total, change)
         return [d, change, total, rest + lost]
 
+    a, _, x, _, from_mean = given
     start = (a + 1.0) / (a * (from_mean + 1.0))
     found = m.iterate(
         FRACTION,
         [start, start, start, x * 0.0],
         step,
-        lambda d, change, total, rest: m.abs(change) > EPSILON * total,
+        lambda d, change, total, *rest: m.abs(change) > EPSILON * total,
         where,
+        given,
     )
     return found[2] + found[3]
 
@@ -172,11 +173,11 @@ def lower_tail(m: Any, a: Number, b: Number, x: Pair, y: Pair, where: Mask) -> N
     usual = [m.where(large, c, v) for v, c in ((a, 1.0), (b, 1.0), (x[0], 0.5), (y[0], 0.5), (from_mean, 0.0))]
     found = _fraction(m, usual, where & ~large)
 
-    def integrated() -> Number:
-        wide = ((a, LARGE), (b, LARGE), (x[0], 0.5), (y[0], 0.5), (from_mean, 0.0))
+    def integrated(large: Mask, *numbers: Number) -> Number:
+        wide = zip(numbers, (LARGE, LARGE, 0.5, 0.5, 0.0), strict=True)
         return _integral(m, *[m.where(large, v, c) for v, c in wide])
 
-    found = m.choose(large, integrated, found)
+    found = m.choose(large, integrated, found, [large, a, b, x[0], y[0], from_mean])
     return m.ldexp(value(m, times(m, p, found)), k)
 
 
@@ -184,22 +185,23 @@ def _log_rising_of_small(m: Any, b: Number, a: Number) -> Pair:
     """log(Γ(a + b)/Γ(b)) for a up to about 2, relative to itself: from b + 10 on by Stirling's series."""
     far = log_rising(m, sum_of(b, m.constant(10.0, b)), single(m, a))
 
-    def step(n: Number, total: Number) -> list[Number]:
+    def step(n: Number, total: Number, b: Number, a: Number) -> list[Number]:
         return [total - m.log1p(a / (b + (n - 1.0)))]
 
-    steps = m.iterate(10, [b * 0.0], step, lambda t: b == b, b == b)
+    steps = m.iterate(10, [b * 0.0], step, lambda t, b, a: b == b, b == b, [b, a])
     return add(far, single(m, steps[0]))
 
 
 def _complement(m: Any, a: Number, b: Number, x: Number, where: Mask) -> Number:
     """1 − I for small x, b·x and a."""
 
-    def step(n: Number, power: Number, total: Number) -> list[Number]:
+    def step(n: Number, power: Number, total: Number, a: Number, b: Number, x: Number) -> list[Number]:
         power = power * ((n - b) * x / n)
         return [power, total + power / (a + n)]
 
     zero = x * 0.0
-    _, total = m.iterate(SMALL_SERIES, [zero + 1.0, zero], step, lambda p, t: m.abs(p) > EPSILON * x, where)
+    begun = [zero + 1.0, zero]
+    _, total = m.iterate(SMALL_SERIES, begun, step, lambda p, t, a, b, x: m.abs(p) > EPSILON * x, where, [a, b, x])
     low = a < 0.5
     e = m.where(low, a, a - 1.0)
     grown = value(m, add(gamma_near_two(m, single(m, e)), constant(m, (-1.0, 0.0), a)))
@@ -223,7 +225,7 @@ def both_parts(m: Any, a: Number, b: Number, x: Pair, y: Pair) -> tuple[Number, 
     crowded = ~special & (tail > 0.55) & (near[0] <= 0.5) & (second * near[0] <= SMALL) & (first <= 2.0)
     shape, other = m.where(crowded, first, second), m.where(crowded, second, first)
     place, either = m.where(crowded, near[0], far[0]), special | crowded
-    found = m.choose(either, lambda: _special(m, shape, other, place, either), tail)
+    found = m.choose(either, lambda *given: _special(m, *given), tail, [shape, other, place, either])
     tail = m.where(crowded, 1.0 - found, found)
     rest = m.where(crowded, found, 1.0 - tail)
     return m.where(swapped, rest, tail), m.where(swapped, tail, rest)
@@ -280,9 +282,11 @@ STEPS = 59
 def _inverse(m: Any, a: Number, b: Number, goal: Number) -> Number:
     """The odds x/(1 − x) with I = ``goal`` <= ½, by Newton's method on its logarithm in the logarithm of the odds, in
     which it is concave."""
-    one = constant(m, (1.0, 0.0), a)
 
-    def step(n: Number, odds: Number, low: Number, high: Number, moved: Number) -> list[Number]:
+    def step(
+        n: Number, odds: Number, low: Number, high: Number, moved: Number, a: Number, b: Number, goal: Number
+    ) -> list[Number]:
+        one = constant(m, (1.0, 0.0), a)
         whole = sum_of(m.constant(1.0, odds), odds)
         x, y = div(m, single(m, odds), whole), div(m, one, whole)
         found, _ = both_parts(m, a, b, x, y)
@@ -307,7 +311,8 @@ def _inverse(m: Any, a: Number, b: Number, goal: Number) -> Number:
     start = m.where((first < 0.1) & (first < 0.3 * mean), first, m.where((a > 0.5) & (b > 0.5), middle, mean))
     least, most = m.constant(1e-300, a), m.constant(1e300, a)
     begun = m.where((start > 1e-300) & (start < 1e300), start, m.where(start < 1.0, 2e-300, 1e299))
-    done = m.iterate(STEPS, [begun, least, most, a * 0.0 + 1.0], step, lambda x, low, high, moved: moved > 3e-9, a == a)
+    carry = [begun, least, most, a * 0.0 + 1.0]
+    done = m.iterate(STEPS, carry, step, lambda x, low, high, moved, *given: moved > 3e-9, a == a, [a, b, goal])
     return m.where(first < 1e-290, first, done[0])
 
 

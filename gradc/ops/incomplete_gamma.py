@@ -108,7 +108,7 @@ def density_parts(m: Any, a: Number, x: Number) -> tuple[Pair, Number]:
     whole, j = gamma_of_positive(m, sum_of(m.constant(1.0, shape), shape))
     near = div(m, p, whole)
 
-    def far() -> list[Number]:
+    def far(a: Number, x: Number, low: Mask) -> list[Number]:
         large = m.where(low, HIGH, a)
         place = m.where(low, HIGH, x)
         excess = log1p_excess(m, div(m, sum_of(place, -large), single(m, large)))
@@ -118,29 +118,28 @@ def density_parts(m: Any, a: Number, x: Number) -> tuple[Pair, Number]:
         found = div(m, q, root)
         return [found[0], found[1], i]
 
-    a_part, b_part, c_part = m.choose_all(~low, far, [near[0], near[1], k - j])
+    a_part, b_part, c_part = m.choose_all(~low, far, [near[0], near[1], k - j], [a, x, low])
     return (a_part, b_part), c_part
 
 
 def _series(m: Any, a: Number, x: Number, where: Mask) -> Number:
     """Σ xⁿ/((a + 1)⋯(a + n))."""
 
-    def step(n: Number, term: Number, total: Number, rest: Number) -> list[Number]:
+    def step(n: Number, term: Number, total: Number, rest: Number, a: Number, x: Number) -> list[Number]:
         term = term * (x / (a + n))
         total, lost = sum_of(total, term)
         return [term, total, rest + lost]
 
     one = m.constant(1.0, x)
-    _, total, rest = m.iterate(
-        SERIES, [one, one, x * 0.0], step, lambda term, total, rest: term > EPSILON * total, where
-    )
+    carry = [one, one, x * 0.0]
+    _, total, rest = m.iterate(SERIES, carry, step, lambda term, total, *rest: term > EPSILON * total, where, [a, x])
     return total + rest
 
 
 def _fraction(m: Any, a: Number, x: Number, where: Mask) -> Number:
     """Γ(a, x)·eˣ/x^a = 1/(x + 1 − a − 1·(1 − a)/(x + 3 − a − 2·(2 − a)/(x + 5 − a − …))), by Steed's method."""
 
-    def step(n: Number, d: Number, change: Number, total: Number, rest: Number) -> list[Number]:
+    def step(n: Number, d: Number, change: Number, total: Number, rest: Number, a: Number, x: Number) -> list[Number]:
         numerator, denominator = n * (a - n), (x - a) + (2.0 * n + 1.0)
         d = 1.0 / (numerator * d + denominator)
         change = (denominator * d - 1.0) * change
@@ -152,8 +151,9 @@ def _fraction(m: Any, a: Number, x: Number, where: Mask) -> Number:
         FRACTION,
         [start, start, start, x * 0.0],
         step,
-        lambda d, change, total, rest: m.abs(change) > EPSILON * total,
+        lambda d, change, total, *rest: m.abs(change) > EPSILON * total,
         where,
+        [a, x],
     )
     return found[2] + found[3]
 
@@ -161,12 +161,13 @@ def _fraction(m: Any, a: Number, x: Number, where: Mask) -> Number:
 def _small_upper(m: Any, a: Number, x: Number, where: Mask) -> Number:
     """Q for small x and a: −(e^u − 1) − a·e^u·Σ (−x)ⁿ/(n!(a + n)) with u = a·log x − log Γ(1 + a)."""
 
-    def step(n: Number, power: Number, total: Number) -> list[Number]:
+    def step(n: Number, power: Number, total: Number, a: Number, x: Number) -> list[Number]:
         power = power * (-x / n)
         return [power, total + power / (a + n)]
 
     zero = x * 0.0
-    _, total = m.iterate(SMALL_SERIES, [zero + 1.0, zero], step, lambda p, t: m.abs(p) > EPSILON * x, where)
+    begun = [zero + 1.0, zero]
+    _, total = m.iterate(SMALL_SERIES, begun, step, lambda p, t, a, x: m.abs(p) > EPSILON * x, where, [a, x])
     low = a < 0.5
     e = m.where(low, a, a - 1.0)
     grown = value(m, add(gamma_near_two(m, single(m, e)), constant(m, (-1.0, 0.0), a)))
@@ -188,18 +189,18 @@ def both_parts(m: Any, a: Number, x: Number) -> tuple[Number, Number]:
     upper = ~uniform & ~lower
     shape, place = m.where(uniform, 1.0, a), m.where(uniform, 1.0, x)
 
-    def by_series() -> list[Number]:
+    def by_series(p: Pair, k: Number, shape: Number, place: Number, lower: Mask) -> list[Number]:
         found = m.ldexp(value(m, times(m, p, _series(m, shape, place, lower))), k)
         return [found, 1.0 - found]
 
-    def by_fraction() -> list[Number]:
+    def by_fraction(p: Pair, k: Number, shape: Number, place: Number, upper: Mask) -> list[Number]:
         found = m.ldexp(value(m, times(m, p, _fraction(m, shape, place, upper) * shape)), k)
         return [1.0 - found, found]
 
-    def by_difference() -> Number:
+    def by_difference(a: Number, x: Number, small: Mask) -> Number:
         return _small_upper(m, m.where(small, a, 0.1), m.where(small, x, 0.1), small)
 
-    def by_expansion() -> list[Number]:
+    def by_expansion(a: Number, x: Number, excess: Pair, eta: Number, uniform: Mask) -> list[Number]:
         signed = m.where(x < a, -eta, eta)
         e, j = exp(m, times(m, excess, -m.where(uniform, a, 1.0)))
         size = _tail(m, m.where(uniform, a, UNIFORM), m.where(uniform, signed, 0.0))
@@ -207,10 +208,10 @@ def both_parts(m: Any, a: Number, x: Number) -> tuple[Number, Number]:
         return [m.where(x < a, found, 1.0 - found), m.where(x < a, 1.0 - found, found)]
 
     nothing = [x * 0.0, x * 0.0]
-    found = m.choose_all(lower, by_series, nothing)
-    found = m.choose_all(upper, by_fraction, found)
-    found = m.choose_all(uniform, by_expansion, found)
-    return found[0], m.choose(small, by_difference, found[1])
+    found = m.choose_all(lower, by_series, nothing, [p, k, shape, place, lower])
+    found = m.choose_all(upper, by_fraction, found, [p, k, shape, place, upper])
+    found = m.choose_all(uniform, by_expansion, found, [a, x, excess, eta, uniform])
+    return found[0], m.choose(small, by_difference, found[1], [a, x, small])
 
 
 def _tail(m: Any, a: Number, eta: Number) -> Number:
@@ -289,7 +290,9 @@ def _inverse(m: Any, a: Number, p: Number, q: Number) -> Number:
     lower = p < q
     goal = m.where(lower, p, q)
 
-    def step(n: Number, x: Number, low: Number, high: Number, moved: Number) -> list[Number]:
+    def step(
+        n: Number, x: Number, low: Number, high: Number, moved: Number, a: Number, goal: Number, lower: Mask
+    ) -> list[Number]:
         below, above = both_parts(m, a, x)
         found = m.where(lower, below, above)
         r, k = density_parts(m, a, x)
@@ -310,7 +313,8 @@ def _inverse(m: Any, a: Number, p: Number, q: Number) -> Number:
     least, most = m.constant(5e-324, a), m.constant(1.7e308, a)
     rough = start_of(m, a, p, q)
     first = m.where((rough > 1e-300) & (rough < 1e300), rough, m.where(rough < 1.0, 1e-300, 1e300))
-    done = m.iterate(STEPS, [first, least, most, a * 0.0 + 1.0], step, lambda x, low, high, moved: moved > 3e-9, a == a)
+    carry = [first, least, most, a * 0.0 + 1.0]
+    done = m.iterate(STEPS, carry, step, lambda x, low, high, moved, *given: moved > 3e-9, a == a, [a, goal, lower])
     return m.where(rough > 1e-300, done[0], rough)  # where the series is its first term
 
 

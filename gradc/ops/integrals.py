@@ -65,7 +65,7 @@ def _ei(m: Any, x: Number) -> Number:
 def _expi(m: Any, x: Number) -> Number:
     size = m.abs(x)
     right = _ei(m, size)
-    value = m.choose(x < 0.0, lambda: -_e1(m, size), right)
+    value = m.choose(x < 0.0, lambda size: -_e1(m, size), right, [size])
     return m.where(x == x, value, x)
 
 

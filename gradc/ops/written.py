@@ -3,8 +3,9 @@
 Enters: a function of a machine ``m`` and of numbers, in float64: operators, comparisons and the methods of `Arrays`.
 Leaves: arrays here; in code the same text is emitted by `gradc.codegen.elementary.written`, whose machine has the same
 methods.  Invariant: float32 is computed in float64 and rounded once; a number that is done waits while others iterate,
-so that nobody's value depends on its neighbours.  Start reading at `evaluated`, then at an algorithm, say
-`gradc.ops.gammas.gamma_parts`.
+so that nobody's value depends on its neighbours.  What works on a part of the numbers (`Arrays.choose`,
+`Arrays.iterate`) names all those that it reads, and here gets that part of them alone.  Start reading at `evaluated`,
+then at an algorithm, say `gradc.ops.gammas.gamma_parts`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from gradc.node import OPS
 Number = Any
 #: an array of bool, or the lanes of one
 Mask = Any
+#: what work on a part of the numbers reads: a number, a mask, or a number in two parts (`gradc.ops.two_parts`)
+Given = Any
 #: ``algorithm(m, *numbers, **attrs)``
 Algorithm = Callable[..., Number]
 
@@ -34,15 +37,21 @@ class Arrays:
     def where(self, mask: Mask, x: Number | float, y: Number | float) -> Number:
         return np.where(mask, x, y)
 
-    def choose(self, mask: Mask, rare: Callable[[], Number], usual: Number) -> Number:
-        """``rare()`` where ``mask`` holds, not computed where it holds nowhere."""
-        return np.where(mask, rare(), usual) if np.any(mask) else usual
+    def choose(self, mask: Mask, rare: Callable[..., Number], usual: Number, given: Sequence[Given]) -> Number:
+        """``rare(*given)`` where ``mask`` holds, not computed elsewhere: it reads no other numbers."""
+        return self.choose_all(mask, lambda *numbers: [rare(*numbers)], [usual], given)[0]
 
-    def choose_all(self, mask: Mask, rare: Callable[[], Sequence[Number]], usual: Sequence[Number]) -> list[Number]:
+    def choose_all(
+        self, mask: Mask, rare: Callable[..., Sequence[Number]], usual: Sequence[Number], given: Sequence[Given]
+    ) -> list[Number]:
         """`choose` of several numbers at once."""
-        if not np.any(mask):
+        at = np.flatnonzero(mask)
+        if not at.size:
             return list(usual)
-        return [np.where(mask, new, old) for new, old in zip(rare(), usual, strict=True)]
+        found = [np.array(old) for old in usual]
+        for to, new in zip(found, rare(*_taken(given, at)), strict=True):
+            to[at] = new
+        return found
 
     def abs(self, x: Number) -> Number:
         return np.abs(x)
@@ -117,14 +126,22 @@ class Arrays:
         step: Callable[..., Sequence[Number]],
         going: Callable[..., Mask],
         start: Mask,
+        given: Sequence[Given],
     ) -> list[Number]:
-        """``carry = step(k, *carry)`` for k = 1 … ``limit`` where ``start`` holds, as long as ``going(*carry)``."""
-        values, live, k = list(carry), np.asarray(start), 1.0
-        while k <= limit and np.any(live):
-            found = step(k, *values)
-            values = [np.where(live, new, old) for new, old in zip(found, values, strict=True)]
-            live = live & going(*values)
+        """``carry = step(k, *carry, *given)`` for k = 1 … ``limit`` where ``start`` holds, as long as ``going(*carry,
+        *given)``: neither reads other numbers."""
+        values, at, k = [np.array(x) for x in carry], np.flatnonzero(start), 1.0
+        live, numbers = _taken(values, at), _taken(given, at)
+        while k <= limit and at.size:
+            live = [np.broadcast_to(x, at.shape) for x in step(k, *live, *numbers)]
+            more = np.flatnonzero(going(*live, *numbers))
+            if more.size < at.size:
+                for to, found in zip(values, live, strict=True):
+                    to[at] = found
+                at, live, numbers = at[more], _taken(live, more), _taken(numbers, more)
             k += 1.0
+        for to, found in zip(values, live, strict=True):
+            to[at] = found
         return values
 
     def total(self, rows: Sequence[Sequence[float]], term: Callable[..., Number], like: Number) -> Number:
@@ -134,6 +151,11 @@ class Arrays:
             total, rest = sum_of(total, term(*row))
             lost = lost + rest
         return total + lost
+
+
+def _taken(given: Sequence[Given], at: np.ndarray[Any, Any]) -> list[Given]:
+    """Of each array, and of those of a pair, the numbers at some places."""
+    return [tuple(part[at] for part in x) if isinstance(x, tuple) else x[at] for x in given]
 
 
 def sum_of(a: Number, b: Number) -> tuple[Number, Number]:

@@ -21,7 +21,7 @@ from gradc.ops.gammas import gamma_of_positive, is_odd, is_whole, scaled, sine_o
 from gradc.ops.ranges import Hazard, Range
 from gradc.ops.record import Sample
 from gradc.ops.two_parts import Pair, add, constant, div, exp, log, mul, negative, single, times, value
-from gradc.ops.written import Number, evaluated, polynomial, sum_of
+from gradc.ops.written import Mask, Number, evaluated, polynomial, sum_of
 
 INF, NAN = math.inf, math.nan
 #: how many terms are added one by one; how many Bernoulli numbers B₂ₖ/(2k)! correct the integral behind them
@@ -56,7 +56,7 @@ def _power(m: Any, base: Pair, s: Number) -> Number:
 def series(m: Any, s: Number, q: Number, n: int) -> Number:
     """∂ⁿ/∂sⁿ of Σ (q + k)⁻ˢ for q > 0, by the formula of Euler and Maclaurin from q + `HEAD` on."""
 
-    def term(k: Number, total: Number) -> list[Number]:
+    def term(k: Number, total: Number, s: Number, q: Number, everywhere: Mask) -> list[Number]:
         base = sum_of(q, HEAD - k)
         power = _power(m, base, s)
         for _ in range(n):
@@ -68,7 +68,7 @@ def series(m: Any, s: Number, q: Number, n: int) -> Number:
     size = _power(m, w, s)
     rest = size * _behind(m, s, w[0], n)
     rest = m.where(size == 0.0, 0.0, rest)
-    return m.iterate(HEAD, [rest], term, lambda total: everywhere, everywhere)[0]
+    return m.iterate(HEAD, [rest], term, lambda total, *given: given[-1], everywhere, [s, q, everywhere])[0]
 
 
 def _behind(m: Any, s: Number, w: Number, n: int) -> Number:
@@ -112,12 +112,12 @@ def _hurwitz(m: Any, s: Number, q: Number, n: int = 0) -> Number:
     above = m.where(left, m.where(whole, 1.0, place - first), place)
     found = series(m, exponent, m.where(above == 0.0, 1.0, above), n)
 
-    def below() -> Number:
+    def below(found: Number, exponent: Number, place: Number, first: Number, left: Mask, whole: Mask) -> Number:
         near_zero = m.where(left & ~whole, 1.0 - (place - first), 1.0)
         lower = series(m, exponent, near_zero, n) - series(m, exponent, m.where(left, 1.0 - place, 1.0), n)
         return found + m.where(is_odd(m, exponent), -lower, lower)
 
-    found = m.choose(left & ~whole, below, found)
+    found = m.choose(left & ~whole, below, found, [found, exponent, place, first, left, whole])
     found = m.where(left & ~is_whole(m, exponent), NAN, found)
     found = m.where((place <= 0.0) & whole, INF, found)
     far = m.where((s > 1.0) & (q == INF), 0.0, m.where(s == 1.0, INF, m.constant(NAN, s)))
@@ -135,10 +135,10 @@ def _zetac(m: Any, s: Number) -> Number:
     between = add(_between(m, m.where(middle, s, 0.5)), constant(m, (-1.0, 0.0), s))
     found = m.where(middle, value(m, between), found)
 
-    def mirrored() -> Number:
+    def mirrored(s: Number) -> Number:
         return _reflected(m, m.where((s < -0.5) & (s > -INF), s, -1.0)) - 1.0
 
-    found = m.choose(s < -0.5, mirrored, found)
+    found = m.choose(s < -0.5, mirrored, found, [s])
     found = m.where(s == 1.0, INF, m.where(s == INF, 0.0, found))
     return m.where((s == s) & (s > -INF), found, NAN)
 
@@ -175,7 +175,8 @@ def _zeta(m: Any, s: Number) -> Number:
     found = 1.0 + _zetac(m, m.where(s < 1.0, 2.0, s))
     found = m.where(middle, value(m, _between(m, m.where(middle, s, 0.5))), found)
     low = (s < -0.5) & (s > -INF)
-    return m.choose(low, lambda: _reflected(m, m.where(low, s, -1.0)), m.where(s == -INF, NAN, found))
+    found = m.where(s == -INF, NAN, found)
+    return m.choose(low, lambda s, low: _reflected(m, m.where(low, s, -1.0)), found, [s, low])
 
 
 def _of_exponent(y: Node, s: Range, q: Range) -> Range:

@@ -14,7 +14,7 @@ from gradc.codegen.ir import Function, Lanes, Scalar, Value
 
 if TYPE_CHECKING:
     from gradc.codegen.builder import Builder
-from gradc.ops.written import Algorithm, sum_of
+from gradc.ops.written import Algorithm, Given, sum_of
 
 
 class Lane:
@@ -106,13 +106,15 @@ class LaneMachine:
     def where(self, mask: Lane, x: Lane | Scalar, y: Lane | Scalar) -> Lane:
         return self._of(self.b.select(mask.value, self._lane(x), self._lane(y)))
 
-    def choose(self, mask: Lane, rare: Callable[[], Lane], usual: Lane) -> Lane:
-        return self.choose_all(mask, lambda: [rare()], [usual])[0]
+    def choose(self, mask: Lane, rare: Callable[..., Lane], usual: Lane, given: Sequence[Given]) -> Lane:
+        return self.choose_all(mask, lambda *numbers: [rare(*numbers)], [usual], given)[0]
 
-    def choose_all(self, mask: Lane, rare: Callable[[], Sequence[Lane]], usual: Sequence[Lane]) -> list[Lane]:
+    def choose_all(
+        self, mask: Lane, rare: Callable[..., Sequence[Lane]], usual: Sequence[Lane], given: Sequence[Given]
+    ) -> list[Lane]:
         values = [x.value for x in usual]
         with self.b.f.unless_rare(self.b.any(mask.value), values) as other:
-            pairs = zip(rare(), values, strict=True)
+            pairs = zip(rare(*given), values, strict=True)
             other.next = [self.b.select(mask.value, self._lane(new), old) for new, old in pairs]
         return [self._of(x) for x in other.result]
 
@@ -213,6 +215,7 @@ class LaneMachine:
         step: Callable[..., Sequence[Lane]],
         going: Callable[..., Lane],
         start: Lane,
+        given: Sequence[Given],
     ) -> list[Lane]:
         f, first = self.b.f, [*(x.value for x in carry), start.value]
 
@@ -224,11 +227,11 @@ class LaneMachine:
         with f.loop_while(more, first, start=1) as loop:
             *values, live = loop.carry
             k = self._of(self.b.splat(Lanes(f).convert(loop.index, "float64")))
-            found = step(k, *map(self._of, values))
+            found = step(k, *map(self._of, values), *given)
             kept = [
                 self.b.select(live, self._lane(new), old) for new, old in zip(found, values, strict=True)
             ]  # fmt: skip
-            loop.next = [*kept, self.b.and_(live, going(*map(self._of, kept)).value)]
+            loop.next = [*kept, self.b.and_(live, going(*map(self._of, kept), *given).value)]
         return [self._of(x) for x in loop.result[:-1]]
 
     def total(self, rows: Sequence[Sequence[float]], term: Callable[..., Lane], like: Lane) -> Lane:
