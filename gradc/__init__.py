@@ -34,6 +34,7 @@ from gradc.errors import (
     IndexingError,
     KeyReuseWarning,
     LinAlgError,
+    NumericalError,
     PromotionWarning,
     ShapeError,
     StorageError,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from gradc.api.kronecker import KroneckerFactors, kfac_factors
     from gradc.api.precision import MixedPrecision, MixedPrecisionState, mixed_precision
     from gradc.explain import Derivation
+    from gradc.health.trace import trace_nans
     from gradc.oracle import Report, check_gradients
     from gradc.solve import (
         FixedPoint,
@@ -78,6 +80,7 @@ _LATER = {
     **dict.fromkeys(("Curvature", "fisher", "gauss_newton"), "gradc.api.curvature"),
     **dict.fromkeys(("Derivation",), "gradc.explain"),
     **dict.fromkeys(("Executable",), "gradc.api.executable"),
+    **dict.fromkeys(("trace_nans",), "gradc.health.trace"),
     **dict.fromkeys(("KroneckerFactors", "kfac_factors"), "gradc.api.kronecker"),
     **dict.fromkeys(("MixedPrecision", "MixedPrecisionState", "mixed_precision"), "gradc.api.precision"),
     **dict.fromkeys(("History",), "gradc.training"),
@@ -130,6 +133,7 @@ __all__ = [
     "MixedPrecision",
     "MixedPrecisionState",
     "Node",
+    "NumericalError",
     "PromotionWarning",
     "Report",
     "Root",
@@ -179,6 +183,7 @@ __all__ = [
     "special",
     "stop_gradient",
     "trace",
+    "trace_nans",
     "train_step",
     "training",
     "tree",

@@ -77,6 +77,17 @@ class VerificationError(GradcError):
     """Compiled code that was compared with the interpreter and computes something else: a defect of gradc."""
 
 
+class NumericalError(GradcError, FloatingPointError):
+    """A result that holds a NaN, an infinity or a subnormal number, where ``check_nans=`` asks for none.
+
+    ``fault`` (a `gradc.health.Fault`) says where it began; None where that could not be found.
+    """
+
+    def __init__(self, message: str, fault: object = None):
+        super().__init__(message)
+        self.fault = fault
+
+
 class DeviceError(GradcError):
     """A GPU that is missing, too old, out of memory, or reported a failure of its own."""
 

@@ -69,6 +69,10 @@ def next_serial() -> int:
 _inherited: ContextVar[tuple[Where | None, int]] = ContextVar("gradc_inherited", default=(None, 0))
 
 
+#: the phase of nodes that are made where the user's own code stands, see `gradc.places.PHASES`
+made_in: ContextVar[str] = ContextVar("gradc_made_in", default="")
+
+
 class Watcher(Protocol):
     """Whoever wants to see the user's frames while they make nodes."""
 
@@ -100,7 +104,7 @@ def user_location(args: Sequence[Node] = ()) -> Where | None:
         watcher.look(frame)
     elif args and called_by_the_user():
         refuse_leaked(args)
-    return place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    return place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, made_in.get())
 
 
 class derived_from:  # noqa: N801 - used as a function; a class, for it is entered for every node of every pass

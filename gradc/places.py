@@ -13,7 +13,7 @@ import linecache
 import os
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import FrameType
 
@@ -39,6 +39,7 @@ class Where:
     file: str
     line: int
     function: str
+    phase: str = field(default="", compare=False)  #: of `PHASES`: for what it is computed
 
     def __str__(self) -> str:
         return f"{os.path.basename(self.file)}:{self.line}"
@@ -46,6 +47,15 @@ class Where:
 
 #: one object for each place: many nodes are made on one line
 place = cache(Where)
+#: for what a node is computed, in words, in the order in which that happens
+PHASES = {"": "forward pass", "tangent": "forward-mode derivative", "backward": "backward pass", "update": "update"}
+
+
+def in_phase(where: Where | None, phase: str) -> Where | None:
+    """The same place as that of a node which is computed in this phase; what has one keeps it."""
+    if where is None or where.phase or not phase:
+        return where
+    return place(where.file, where.line, where.function, phase)
 
 
 def is_user_code(frame: FrameType) -> bool:

@@ -32,9 +32,9 @@ from gradc.containers import Pinned, flatten, leaves_of, tree_map
 from gradc.errors import DTypeError, TraceError
 from gradc.graph import Graph
 from gradc.machines.budget import Budget
-from gradc.machines.options import Options, OwnMemory
+from gradc.machines.options import Options, OwnMemory, watched
 from gradc.machines.table import machine_for
-from gradc.node import Node, as_node, describe, here
+from gradc.node import Node, as_node, describe, here, made_in
 from gradc.ops.control import own_size
 from gradc.ops.elementwise import cast
 from gradc.passes import cse
@@ -123,6 +123,12 @@ class Jitted(Dispatched):
             graph = self._trace(args, kwargs)
             known = self._versions.keep(key, self._compile(graph, args, kwargs, perf_counter() - start))
         return known
+
+    def traced(self, *args: Any, **kwargs: Any) -> tuple[Graph, list[Any]]:
+        """The graph that a call with these arguments compiles, and its flat arguments."""
+        if self.static:
+            args, kwargs = self._pin(args, kwargs)
+        return self._trace(args, kwargs), leaves_of((args, kwargs))[0]
 
     def clear(self) -> None:
         """Forget every compiled version."""
@@ -320,6 +326,7 @@ def jit(
     verify: str = "",
     show: Sequence[str] | None = None,
     versions: int | None = None,
+    check_nans: bool | str | Sequence[str] = False,
 ) -> Any:
     """Compile ``f`` to one native function, lazily per shape.
 
@@ -342,7 +349,9 @@ def jit(
     not compared.  ``show``: stages to print to standard error while
     compiling, of "graph", "optimised", "schedule", "llvm", "asm" (default: GRADC_SHOW).  ``versions``: how many kinds
     of arguments the function stays compiled for (default: 128); of more, the least recently used version goes, and a
-    `VersionsWarning` names the argument that varies.  Usable as a decorator.
+    `VersionsWarning` names the argument that varies.  ``check_nans=True``: a result that holds a NaN raises
+    `NumericalError`, which says where the first NaN on the way to it was made, and of what (`gc.trace_nans`); or some
+    of "nan", "overflow" (an infinity) and "denormal" (a subnormal number).  Usable as a decorator.
 
     >>> import gradc as gc, numpy as np
     >>> gc.jit(lambda x: np.sin(x) * x)(np.arange(3.0)).shape
@@ -351,7 +360,7 @@ def jit(
     if f is None:
         return lambda inner: jit(
             inner, static=static, donate=donate, threads=threads, fp=fp, cpu=cpu, debug=debug, check=check,
-            verify=verify, show=show, versions=versions,
+            verify=verify, show=show, versions=versions, check_nans=check_nans,
         )  # fmt: skip
     if not callable(f):
         raise TypeError(f"{here()}: jit expects a function, got {type(f).__name__}")
@@ -359,7 +368,8 @@ def jit(
         "cpu": cpu, "threads": threads, "check": check, "versions": versions,
         "show": None if show is None else tuple(show),
     }  # fmt: skip
-    return Jitted(f, static, donate, _options(fp=fp, debug=debug, verify=verify, **given))
+    options = _options(fp=fp, debug=debug, verify=verify, watch=watched(check_nans), **given)
+    return Jitted(f, static, donate, options)
 
 
 def _options(**given: Any) -> Options:
@@ -379,6 +389,7 @@ def compile(
     precision: str = "ieee",
     debug: bool | str = False,
     verify: str = "",
+    check_nans: bool | str | Sequence[str] = False,
     **kwargs: Any,
 ) -> Executable:
     """Compile ``f`` ahead of time for arguments described by ``specs`` (arrays, numbers or `gradc.spec`); see `jit`.
@@ -390,7 +401,8 @@ def compile(
     Raises CompileError for an unknown target, and for a precision or an op that the target lacks.
     """
     given = {"threads": threads, "cpu": cpu, "target": target}
-    options = _options(fp=fp, precision=precision, debug=debug, verify=verify, **given)
+    watch = watched(check_nans)
+    options = _options(fp=fp, precision=precision, debug=debug, verify=verify, watch=watch, **given)
     machine_for(options)  # refuses what it does not know before anything is traced
     return Jitted(f, static, donate, options).lower(*specs, **kwargs)
 
@@ -405,6 +417,7 @@ def train_step(
     memory: int | str | None = None,
     has_state: bool = False,
     measure: str | Sequence[str] = (),
+    check_nans: bool | str | Sequence[str] = False,
 ) -> Jitted:
     """One training step as one native function: ``step(params, state, *batch) -> (params, state, loss)``.
 
@@ -426,6 +439,9 @@ def train_step(
     and arrays that stand at two places.  So go on with what comes back; to keep a snapshot of an earlier result, copy
     it: ``best = gc.tree.map(np.copy, params)``.
 
+    ``check_nans`` as in `jit`.  Then nothing is updated in place: a step whose results hold a NaN raises
+    `NumericalError` and the params and state that it was given are those before it.
+
     ``memory``: the most scratch memory that a call may take, in bytes or in words such as "12MB" or "64KiB"; the
     arguments and results lie outside of it.  Where what the backward pass reads of the forward pass takes more, parts
     of that are computed again: first what is cheap, then segments of the pass, cut where least crosses, as few as
@@ -442,11 +458,13 @@ def train_step(
     wanted = measures_of(measure)
     kind: Any = functools.partial(MeasuredStep, wanted) if wanted else Step
     step = kind(loss, optim.Optimizer(*optimizer), has_aux, has_state)
+    watch = watched(check_nans)
+    donate = donate and not watch
     own = OwnMemory() if donate else None
     updated = (0, 1, 2) if has_state else (0, 1)
     budget = None if memory is None else Budget.of(memory, len(updated), "train_step")
     given = {"threads": threads, "memory": own, "budget": budget}
-    return Jitted(step, (), updated if donate else (), _options(verify=verify, **given))
+    return Jitted(step, (), updated if donate else (), _options(verify=verify, watch=watch, **given))
 
 
 class Step:
@@ -475,8 +493,13 @@ class Step:
         from gradc.optim.rules import updated
         from gradc.optim.transforms import apply_updates
 
-        updates, new_state = updated(self.optimizer, grads, state, params, more)
-        return (apply_updates(params, updates), new_state, *self.results(value, batch))
+        token = made_in.set("update")
+        try:
+            updates, new_state = updated(self.optimizer, grads, state, params, more)
+            moved = apply_updates(params, updates)
+        finally:
+            made_in.reset(token)
+        return (moved, new_state, *self.results(value, batch))
 
     def results(self, value: Any, batch: tuple[Any, ...]) -> tuple[Any, ...]:
         """What the step returns of that which the loss returned: the model's new state, the loss, and aux."""

@@ -53,6 +53,7 @@ class Executable(Dispatched):
         self.source_graph = graph
         self.options = options
         self._stages = Stages(graph, options)
+        self._stages.examine = _examined
         if traced_seconds:
             self._stages.seconds["trace"] = traced_seconds
         self._compiled = self._stages.load()
@@ -304,6 +305,12 @@ class Stamp:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _read_stamp, (self.version,)
+
+
+def _examined(stages: Stages, status: int, arguments: Callable[[], list[Any]]) -> Exception:
+    from gradc.health.compiled import examined  # loads what looks for origins: only where there is something to find
+
+    return examined(stages, status, arguments)
 
 
 def _read_stamp(version: str) -> Stamp:

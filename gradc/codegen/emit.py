@@ -35,8 +35,10 @@ from gradc.codegen.ir import Function, Module
 from gradc.codegen.nest import emit_nest, emit_shared_nest
 from gradc.codegen.order import emit_search, emit_sort
 from gradc.codegen.poll import ask, looks, unless_stopped
+from gradc.codegen.results import look
 from gradc.codegen.status import HALF_WRITTEN, INTERRUPTED
 from gradc.codegen.target import Target
+from gradc.process import cached_property
 from gradc.schedule.bodies import Call, Choice, Repeat, every_part
 from gradc.schedule.duration import seconds_of
 from gradc.schedule.factor import Factor
@@ -78,13 +80,14 @@ def emit(
     clock: bool = False,
     polls: bool = False,
     check_bounds: bool = False,
+    watch: Sequence[str] = (),
 ) -> Module:
     """The module of a whole schedule; ``fp`` is "ieee", "contract" or "fast", which also flushes subnormal numbers.
 
     With ``debug`` each instruction carries the source line and the piece of a kernel that it comes from; with ``clock``
     the time is noted after each kernel.  Where it ``polls``, long loops look now and then whether to end (see
     `gradc.codegen.poll`), and after them the function ends if they did.  ``check_bounds``: accesses are checked, see
-    `gradc.codegen.bounds`.
+    `gradc.codegen.bounds`.  ``watch``: kinds of numbers of which results are told, see `gradc.codegen.results`.
     """
     module = Module(fp, debug, extensions=target.extensions, polls=polls)
     if check_bounds:
@@ -109,6 +112,7 @@ def emit(
                     main.call(function, [main.pointer(b) for b in kernel.slots])
                 else:
                     library.in_place(main, kernel, number)
+                main.look_at_results(number, watch)
                 main.may_end(number)
             main.note_times(number + 2)
         main.turn_back()
@@ -376,6 +380,18 @@ class _Main:
         if self.f.name in self._ending:
             self.f.branch("end")
             self.f.label("end")
+
+    def look_at_results(self, number: int, kinds: Sequence[str]) -> None:
+        """Report results that hold numbers of these kinds, of those that kernel ``number`` is the last one to write."""
+        for k, buffer in enumerate(self.schedule.outputs if kinds else ()):
+            if self._last_writers[buffer] == number:
+                b = self.schedule.buffers[buffer]
+                look(self.f, k, self.pointer(buffer), b.dtype, b.size, kinds)
+
+    @cached_property
+    def _last_writers(self) -> dict[int, int]:
+        """Buffer -> the last kernel that writes it."""
+        return {k.slots[s]: number for number, k in enumerate(self.schedule.kernels) for s in k.writes}
 
     def argument(self, array: str, position: int) -> str:
         """The pointer at ``position`` of an array of pointers."""

@@ -1,7 +1,7 @@
 """The status word of a call: nothing but what compiled code writes there and what Python reads.
 
-The kind of the first failure stands in the low byte, the number of its node, or kernel, in four bytes above, and above
-them, for what is done to each matrix of a batch, one more than the number of the matrix; 0: all went well.
+The kind of the first failure stands in the low byte, the number of its node, kernel or result in four bytes above, and
+above them, for what is done to each matrix of a batch, one more than the number of the matrix; 0: all went well.
 Code for CPUs and for GPUs writes the same word.  Start reading at `kind_of`.
 """
 
@@ -13,6 +13,10 @@ OUT_OF_RANGE, NEGATIVE_POWER = 1, 2
 OUT_OF_BOUNDS = 3
 #: Of a node, in one of its matrices: it is not positive definite; it is singular; iterations found no end.
 NOT_POSITIVE, SINGULAR, NO_CONVERGENCE = 4, 5, 6
+#: Of a result, by its number: it holds a NaN, an infinity, a subnormal number; see `gradc.codegen.results`.
+IS_NAN, IS_INFINITE, IS_SUBNORMAL = 7, 8, 9
+#: what ``check_nans=`` may ask for, in the order in which it is reported
+WATCHED = {"nan": IS_NAN, "overflow": IS_INFINITE, "denormal": IS_SUBNORMAL}
 #: Of no node: ended early before anything of a donated array was overwritten, or after; see `gradc.codegen.poll`.
 INTERRUPTED, HALF_WRITTEN = 254, 255
 #: Bits of the kind, and bits below the number of a matrix, which is told up to so many.

@@ -26,6 +26,7 @@ from gradc.ops.custom import BodyRule, DerivativeRule, rule_of
 from gradc.ops.implicit import ImplicitRule
 from gradc.ops.ranges import range_of
 from gradc.ops.record import HOLDERS, Kind, has_results
+from gradc.places import in_phase
 
 
 def push_forward(
@@ -43,7 +44,7 @@ def push_forward(
     for node in order:
         if node not in active or node in known:
             continue
-        with derived_from(node.where):
+        with derived_from(in_phase(node.where, "backward" if split else "tangent")):
             if node.op.kind in HOLDERS:
                 several[node] = _push_through_bodies(node, [known.get(a) for a in node.args], split)
             elif node.op.kind is Kind.ITEM:
@@ -119,14 +120,15 @@ def pull_back(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Seque
     at_results: dict[Node, dict[int, list[Node]]] = {}  # what reaches the results of nodes that have several
     for node in reversed(order):
         if node in at_results:
-            with derived_from(node.where):
+            with derived_from(in_phase(node.where, "backward")):
                 for arg, value in _pull_results(node, at_results.pop(node), active):
                     pending.setdefault(arg, []).append(value)
             continue
         received = pending.pop(node, None)
         if received is None:
             continue
-        with derived_from(node.where if node.args else received[0].where):  # a leaf has no line of its own
+        place = node.where if node.args else received[0].where  # a leaf has no line of its own
+        with derived_from(in_phase(place, "backward")):
             total = accumulate(received)
             if node in wanted:
                 results[node] = total

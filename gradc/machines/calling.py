@@ -5,12 +5,16 @@ Enters: the arguments of a call, or a status word.  Leaves: flat arrays, or an e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradc.aval import is_number, lost_meaning
 from gradc.codegen.status import (
+    IS_INFINITE,
+    IS_NAN,
+    IS_SUBNORMAL,
     NEGATIVE_POWER,
     NO_CONVERGENCE,
     NOT_POSITIVE,
@@ -21,13 +25,14 @@ from gradc.codegen.status import (
     kind_of,
     number_of,
 )
-from gradc.containers import leaves_of
+from gradc.containers import flatten, leaves_of, path_text
 from gradc.errors import (
     ArgumentDTypeError,
     ArgumentShapeError,
     CompileError,
     IndexingError,
     LinAlgError,
+    NumericalError,
     StorageError,
 )
 from gradc.graph import Graph
@@ -50,6 +55,11 @@ MATRICES = {
     SINGULAR: "singular; use lstsq or pinv, add a multiple of the identity, or ask for NaN with check=False",
     NO_CONVERGENCE: "not finite, so that no iteration on it converges; ask for NaN with check=False",
 }
+
+#: and those of a result: what it holds
+HELD = {IS_NAN: "NaN", IS_INFINITE: "an infinity", IS_SUBNORMAL: "a subnormal number"}
+#: of stages, a status word, and a function that copies the arguments of the call: the exception
+Examine = Callable[["Stages", int, Callable[[], list[Any]]], Exception]
 
 
 def flat_leaves(graph: Graph, args: Any, kwargs: Any) -> list[Any]:
@@ -89,6 +99,23 @@ def failure(stages: Stages, status: int) -> Exception:
     error = IndexingError if kind == OUT_OF_RANGE else CompileError
     operand = describe(node.args[0]) if node.args else str(node.aval)
     return error(f"{node.where}: {node.op.name} of {operand} in {title}: {words}")
+
+
+def unexamined(stages: Stages, status: int, arguments: Callable[[], list[Any]]) -> Exception:
+    """The exception for a result that holds what `Options.watch` asks for, where nobody looks for its origin."""
+    graph = stages.source
+    name, held = result_name(graph, number_of(status)), HELD[kind_of(status)]
+    return NumericalError(f"{here()}: {graph.title}: {name} holds {held}")
+
+
+def result_name(graph: Graph, j: int) -> str:
+    """Result ``j`` by the user's name, or by its place in what the function returns."""
+    name = graph.names.get(graph.outputs[j])
+    if graph.out_tree is None or graph.out_tree.is_leaf:
+        return name or "the result"
+    _, paths, _ = flatten(graph.out_tree.unflatten(range(len(graph.outputs))))
+    place = f"result{path_text(paths[j])}"
+    return f"{name} ({place})" if name else place
 
 
 def _matrix(node: Node, status: int) -> str:

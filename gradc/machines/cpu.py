@@ -65,7 +65,9 @@ class HostCpu:
 
     def emit(self, plan: Schedule, options: Options, locations: Locations | None) -> Code:
         checks = options.debug == "bounds"
-        module = emit(plan, self.widths, SYMBOL, options.fp, locations, polls=True, check_bounds=checks)
+        module = emit(
+            plan, self.widths, SYMBOL, options.fp, locations, polls=True, check_bounds=checks, watch=options.watch
+        )
         return self._code(module, plan)
 
     def emit_timed(self, plan: Schedule, options: Options) -> Code:
@@ -152,6 +154,7 @@ class HostCpu:
             seconds_estimate=record.seconds,
             refuse=partial(refusal, graph),
             alone=options.debug == "bounds",
+            examine=partial(stages.examine, stages),
         )
 
     # -- files ---------------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class ForeignCpu:
         return schedule(graph, donated=options.donate, target=self.widths)
 
     def emit(self, plan: Schedule, options: Options, locations: Locations | None) -> Code:
-        text = str(emit(plan, self.widths, self.symbol, options.fp, locations))
+        text = str(emit(plan, self.widths, self.symbol, options.fp, locations, watch=options.watch))
         return Code(text, self.symbol, arena_bytes(plan, self.widths))
 
     def assemble(self, code: Code, options: Options) -> str:

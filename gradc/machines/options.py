@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,16 @@ from gradc.runtime.threads import MOST_THREADS, default_threads, is_thread_count
 
 #: what ``show=`` and GRADC_SHOW can print while a function compiles
 STAGES = ("graph", "optimised", "lowered", "schedule", "llvm", "asm")
+
+#: what only `gc.trace_nans` finds: a result does not show it
+ALSO_TRACED = ("underflow",)
+
+
+def watched(given: bool | str | Iterable[str]) -> tuple[str, ...]:
+    """The kinds of numbers that ``check_nans=`` asks for."""
+    if isinstance(given, bool):
+        return ("nan",) if given else ()
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 class OwnMemory:
@@ -44,6 +54,7 @@ class Options:
     versions: int = 128  #: how many versions of a function stay compiled
     recall: bool = True  #: take what the disk knows of the whole graph, without running a stage
     check: bool = field(default_factory=lambda: os.environ.get("GRADC_CHECK") == "1")  #: verify between passes
+    watch: tuple[str, ...] = ()  #: kinds of numbers that no result may hold, names of `WATCHED`
     verify: str = ""  #: "first": the first call is compared with the interpreter
     debug: bool | str = False  #: carry the user's source lines into the generated code; "bounds": and check accesses
     show: tuple[str, ...] = field(default_factory=lambda: _stages(os.environ.get("GRADC_SHOW", "")))  #: printed stages
@@ -61,6 +72,7 @@ class Options:
             raise ValueError(f"{here()}: debug={self.debug!r}: expected False, True or 'bounds'")
         if self.debug == "bounds" and self.target != "cpu":
             raise ValueError(f"{here()}: debug='bounds' is for CPUs; on GPUs compute-sanitizer checks accesses")
+        self._check_watch()
         if not is_thread_count(self.threads):
             raise ValueError(
                 f"{here()}: threads={self.threads!r}: expected a whole number from 1 to {MOST_THREADS}, or None"
@@ -70,6 +82,23 @@ class Options:
         for stage in self.show:
             if stage not in STAGES:
                 raise ValueError(f"{here()}: show: unknown stage {stage!r}; expected some of {', '.join(STAGES)}")
+
+    def _check_watch(self) -> None:
+        if not self.watch:
+            return
+        from gradc.codegen.status import WATCHED  # and with it the compiler: only where it is asked for
+
+        for kind in self.watch:
+            if kind not in WATCHED:
+                known = ", ".join(map(repr, WATCHED))
+                hint = f"; gc.trace_nans(f, *args, kinds={kind!r}) finds it" if kind in ALSO_TRACED else ""
+                raise ValueError(f"{here()}: check_nans={kind!r}: expected True, or some of {known}{hint}")
+        if self.target != "cpu":
+            raise ValueError(
+                f"{here()}: check_nans is for CPUs; of what a GPU computes gc.trace_nans(f, *args) tells here"
+            )
+        if self.fp == "fast":
+            raise ValueError(f"{here()}: fp='fast' assumes that there is no NaN and no infinity; check_nans asks")
 
     @property
     def relaxed(self) -> str:

@@ -64,7 +64,8 @@ def graph_key(graph: Graph, options: Options) -> str | None:
 
 def _surroundings(options: Options) -> Iterator[bytes]:
     info = target_info()
-    yield repr((options.fp, options.cpu, options.threads, sorted(options.donate.items()), options.budget)).encode()
+    o = options
+    yield repr((o.fp, o.cpu, o.threads, sorted(o.donate.items()), o.budget, o.watch)).encode()
     yield repr((info.triple, info.cpu, sorted(info.features.items()))).encode()
     yield repr((info.llvm_version, info.llvmlite_version)).encode()
     yield repr((__version__, np.__version__, _state_of_the_compiler())).encode()

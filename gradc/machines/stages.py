@@ -13,6 +13,7 @@ from gradc.codegen.debug import Locations
 from gradc.errors import CompileError, NoCodeError
 from gradc.graph import Graph
 from gradc.machines.budget import fitted
+from gradc.machines.calling import Examine, unexamined
 from gradc.machines.machine import Code, Compiled, Machine
 from gradc.machines.options import STAGES, Options
 from gradc.machines.table import machine_for
@@ -37,6 +38,9 @@ class Stages:
         self.source, self.options = graph, options
         self.machine = machine_for(options) if machine is None else machine
         self.seconds: dict[str, float] = {}
+        #: makes the exception for a result that holds what the options watch for: of these stages, the status word,
+        #: and a function that copies the arguments of the call
+        self.examine: Examine = unexamined
 
     def on(self, machine: Machine) -> Stages:
         """The same graph on its way to another machine; they part after the lowered graph, or before it where one of

@@ -39,6 +39,7 @@ def step(S: Any, name: str) -> Any:
 # -- arithmetic --------------------------------------------------------------------------------------------------------
 add = elementwise(
     "add",
+    sign="+",
     sympy=lambda S, x, y: x + y,
     partials=lambda z, x, y: (1, 1),
     **LIGHT,
@@ -116,6 +117,7 @@ def _takes_off_the_top(node: Node) -> bool:
 
 subtract = elementwise(
     "subtract",
+    sign="−",
     sympy=lambda S, x, y: x - y,
     partials=lambda z, x, y: (1, -1),
     **LIGHT,
@@ -169,6 +171,7 @@ def _product(node: Node, x: Range, y: Range) -> Range:
 
 multiply = elementwise(
     "multiply",
+    sign="·",
     sympy=lambda S, x, y: x * y,
     partials=lambda z, x, y: (y, x),
     lower=lambda b, x, y: b.mul(x, y),
@@ -211,6 +214,7 @@ strong_multiply = elementwise(
 )
 divide = elementwise(
     "divide",
+    sign="/",
     sympy=lambda S, x, y: x / y,
     partials=lambda z, x, y: (1 / y, -z * (1 / y)),  # the reciprocal is one node for both, and for all quotients by y
     lower=lambda b, x, y: b.div(x, y),

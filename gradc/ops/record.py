@@ -164,6 +164,7 @@ class Op:
     side: Callable[..., Any] | None = None  #: ``side(value, *arrays, **attrs)``: on which side of each kink or jump
     exact: bool = False  #: the result is an operand, its negative, or a whole number near it: nothing is rounded
     title: str = ""  #: what formulas call its function, if not by its name: "σ"
+    sign: str = ""  #: of arithmetic: what is written between its operands
     relation: str = ""  #: of a comparison: the sign that formulas write between its operands
     domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),)  #: where the conformance test samples each operand
     samples: tuple[Sample, ...] = ()  #: of an elementwise op: its attributes, if it has some

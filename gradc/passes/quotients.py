@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradc.graph import Graph
-from gradc.node import Node
+from gradc.node import Node, derived_from
 from gradc.passes.rules import mapped
 from gradc.passes.simplify import over_reciprocal
 
@@ -18,6 +18,7 @@ def quotients(graph: Graph) -> Graph:
     def divided(node: Node, args: tuple[Node, ...]) -> Node | None:
         if node.op.name != "multiply" or any(len(graph.users[a]) > 1 or a in outputs for a in node.args if a.args):
             return None
-        return over_reciprocal(node if args is node.args else node.rebuilt(args, node.label))
+        with derived_from(node.where, node.replica):
+            return over_reciprocal(node if args is node.args else node.rebuilt(args, node.label))
 
     return mapped(graph, divided)

@@ -15,11 +15,12 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 
-from gradc.codegen.status import INTERRUPTED, kind_of
+from gradc.codegen.status import INTERRUPTED, WATCHED, kind_of
 from gradc.errors import StorageError
 from gradc.process import renewed
 from gradc.runtime.arena import (
@@ -80,11 +81,13 @@ class PortableCall:
         layout: LeaseLayout,
         refuse: Callable[[str], Exception],
         alone: bool,
+        examine: Callable[[int, Callable[[], list[Array]]], Exception] | None,
     ):
         self.address, self.inputs, self.outputs, self.donated = address, inputs, outputs, donated
         self.hidden, self.names, self.releases_gil, self.layout = hidden, names, releases_gil, layout
         self._describe, self._mismatch, self.refuse = describe, mismatch, refuse
         self._owner, self._runner = owner, runner()
+        self._examine = examine
         self.results_of = results_of
         self._run = (_RELEASING_GIL if releases_gil else _HOLDING_GIL)(self._runner.address)
         self._donor = {j: i for i, j in donated.items()}
@@ -207,9 +210,19 @@ class PortableCall:
         if status := lease.head[0]:
             self.fail(status, lease.address)
 
+    def _arguments(self, lease: int) -> list[Array]:
+        """Copies of the arguments of the call with the lease at this address, as they are now."""
+        pointers = (ctypes.c_void_p * len(self.inputs)).from_address(lease + self.layout.inputs_at)
+        return [
+            np.frombuffer(ctypes.string_at(p, s.nbytes) if s.nbytes else b"", s.dtype).reshape(s.shape).copy()
+            for p, s in zip(pointers, self.inputs, strict=True)
+        ]
+
     def fail(self, status: int, lease: int) -> NoReturn:
         """Raise what a non-zero status word means, of a call with the lease at this address."""
         if not is_stopped(lease):
+            if self._examine is not None and kind_of(status) in WATCHED.values():
+                raise self._examine(status, partial(self._arguments, lease))
             raise self._describe(status)
         try:
             reraise(lease)
@@ -263,6 +276,9 @@ class NativeFunction:
 
     A step that runs ``alone`` must not be called while it runs: its calls take turns, without the compiled entry.
 
+    ``examine(status, arguments)`` makes the exception for a result that must not be as it is; ``arguments()`` copies
+    the arguments of the call as they are then, donated ones overwritten.
+
     ``entry`` is the callable to keep for the shortest way in; calling the object itself goes there too.
     """
 
@@ -283,6 +299,7 @@ class NativeFunction:
         seconds_estimate: float = 0.0,
         fast: bool = True,
         alone: bool = False,
+        examine: Callable[[int, Callable[[], list[Array]]], Exception] | None = None,
         refuse: Callable[[str], Exception] = StorageError,
     ):
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
@@ -293,7 +310,7 @@ class NativeFunction:
         layout = LeaseLayout(len(self.inputs), len(self.hidden), len(self.outputs), arena_bytes)
         self.portable = PortableCall(
             address, self.inputs, self.outputs, self.donated, self.hidden, describe, mismatch, self.names, owner,
-            results_of, self.releases_gil, layout, refuse, alone,
+            results_of, self.releases_gil, layout, refuse, alone, examine,
         )  # fmt: skip
         self._entry = open_entry(_plan(self.portable)) if fast and not alone else None
         if self._entry is not None:

@@ -23,6 +23,7 @@ from gradc.ops.control import Loop, result_count
 from gradc.ops.elementwise import apply, cast
 from gradc.ops.leaves import full
 from gradc.ops.record import Kind
+from gradc.places import in_phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,14 @@ def _pull_back(
     wanted, results = set(inputs), dict[Node, Node]()
     for node in reversed(order):
         if node in several:
-            with derived_from(node.where):
+            with derived_from(in_phase(node.where, "backward")):
                 for arg, ct in _pull_results(node, several.pop(node), active):
                     pending.setdefault(arg, []).append(_Cotangent(ct))
             continue
         received = pending.pop(node, None)
         if received is None:
             continue
-        with derived_from(node.where):
+        with derived_from(in_phase(node.where, "backward")):
             whole = _sum(received)
             if node.op.kind is Kind.ITEM and node not in wanted:
                 several.setdefault(node.args[0], {})[node.attrs["index"]] = whole.settled()
@@ -164,7 +165,7 @@ def _defined(node: Node) -> Any:
 
 
 def _by_definition(node: Node, ct: _Cotangent, active: set[Node]) -> list[tuple[Node, _Cotangent]]:
-    with derived_from(node.where):
+    with derived_from(in_phase(node.where, "backward")):
         defined = _defined(node)
     return [(a, _Cotangent(v)) for a, v in _pull_definition(node, [defined], [ct.settled()], active)]
 
@@ -174,7 +175,7 @@ def _pull_definition(
 ) -> list[tuple[Node, Node]]:
     """Operands of ``node``, each with its cotangent, by what it is ``defined`` as."""
     args = list(dict.fromkeys(a for a in node.args if a in active))
-    with derived_from(node.where):
+    with derived_from(in_phase(node.where, "backward")):
         whole = written_out(defined, args)
     pulled = _pull_back(topological(whole, dict.fromkeys(args)), whole, args, cts)
     return [(a, v) for a, v in zip(args, pulled, strict=True) if v is not None]
