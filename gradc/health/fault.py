@@ -37,8 +37,8 @@ class Fault:
     ``step`` how many steps an optimizer had taken whose state is an argument, None without one; ``loops`` for each loop
     that the node is in its line and the step that it had come to, from the outermost one on; ``index`` the element of
     the node's value, ``value`` that element, ``elements`` how many are of the kind and reach a result; ``operands``
-    what it was made of, by name: for an elementwise op the elements at ``index``, else None for each; ``why`` says it in
-    words; ``cause`` is the Fault of the infinity that a NaN was made of, if it has an origin of its own.
+    what it was made of, by name: for an elementwise op the elements at ``index``, else None for each; ``why`` says it
+    in words; ``cause`` is the Fault of the infinity that a NaN was made of, if it has an origin of its own.
     """
 
     kind: str
