@@ -14,6 +14,7 @@ import pytest
 
 import gradc as gc
 from gradc import optim
+from gradc.solve import trust
 
 STEPS = 50
 TIMES = np.linspace(0.0, 2.0, 12)
@@ -187,7 +188,83 @@ def test_newton_with_a_line_search_leaves_a_saddle_and_reaches_the_minimum() -> 
     np.testing.assert_allclose(points[-1]["x"], 0.0, atol=1e-12)
 
 
+def ball(H: Any, g: Any, radius: float) -> Any:
+    """The least of gᵀd + ½dᵀHd in a ball by bisection of what is added to H."""
+    least = np.linalg.eigvalsh(H)[0]
+    d = lambda shift: -np.linalg.solve(H + shift * np.eye(len(g)), g)
+    if least > 0 and np.linalg.norm(d(0)) <= radius:
+        return d(0)
+    low, high = max(0, -least), max(0, -least) + np.linalg.norm(g) / radius
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.linalg.norm(d(middle)) > radius else (low, middle)
+    return d(high)
+
+
+def valley_bends(x: Any) -> Any:
+    return np.array([[1200 * x[0] ** 2 - 400 * x[1] + 2, -400 * x[0]], [-400 * x[0], 200]])
+
+
+def trusted(start: Any, radius: float) -> list[Any]:
+    """The walk of algorithm 4.1 down the valley, and whether each radius was that of the border."""
+    x, points = start, [start]
+    while valley(x) > 1e-12:
+        g, H = valley_slope(x), valley_bends(x)
+        d = ball(H, g, radius)
+        gain = (valley(x) - valley(x + d)) / -(g @ d + d @ H @ d / 2)
+        size = np.linalg.norm(d)
+        x = x + d if gain > 0.15 else x
+        at_border = size > radius * (1 - 1e-9)
+        radius = size / 4 if gain < 0.25 else 2 * radius if gain > 0.75 and at_border else radius
+        points.append(x)
+    return points
+
+
+def test_newton_in_a_trust_region_walks_as_the_book_says() -> None:
+    start = np.array([-1.2, 1.0])
+    expected = trusted(start, 0.3)
+    points, _ = walk(optim.newton(trust_region="exact", radius=0.3), STEPS, valley, start)
+    assert 10 < len(expected) < STEPS
+    np.testing.assert_allclose(points[: len(expected)], expected, rtol=1e-7)
+    np.testing.assert_allclose(points[-1], 1.0, rtol=1e-12)
+    points, _ = walk(optim.newton(trust_region="steihaug"), STEPS, valley, start)
+    np.testing.assert_allclose(points[-1], 1.0, rtol=1e-12)
+
+
+def test_the_model_is_least_in_its_ball() -> None:
+    """By what characterises it: (H + λI)d = −g, with H + λI nowhere bent downwards, and λ > 0 at the border alone."""
+    rng = np.random.default_rng(1)
+    least = gc.jit(lambda H, g, radius: trust.exact(H, g, radius))
+    n = 5
+    for case in range(24):
+        A = rng.standard_normal((n, n))
+        H = A + A.T if case % 2 else A @ A.T
+        sizes, v = np.linalg.eigh(H)
+        g = rng.standard_normal(n) * 10.0 ** rng.integers(-3, 4)
+        if case % 3 == 0:
+            g -= v[:, 0] * (v[:, 0] @ g) * (1 - 1e-9 * (case % 4 == 0))  # the hard case, or nearly
+        radius = 10.0 ** rng.integers(-3, 3)
+        d, promised, at_border = least(H, g, radius)
+        scale, size = np.abs(H).max(), np.linalg.norm(d)
+        shift = -(g + H @ d) @ d / (d @ d)
+        eps = 100 * n * np.finfo(float).eps * (scale + abs(shift))
+        assert size <= radius * (1 + 1e-13) and shift >= -eps and sizes[0] + shift >= -eps
+        assert at_border == (shift > eps) and (not at_border or size >= radius * (1 - 1e-11))
+        np.testing.assert_allclose(H @ d + shift * d, -g, atol=10 * eps * size + 1e-14 * np.abs(g).max())
+        np.testing.assert_allclose(promised, -(g @ d + d @ H @ d / 2), rtol=1e-9)
+    for g in (np.zeros(n), np.full(n, np.nan)):
+        d, promised, at_border = least(np.eye(n), g, 1.0)
+        assert not d.any() and promised == 0 and not at_border
+
+
+def test_a_trust_region_leaves_a_saddle_where_no_slope_tells_the_way() -> None:
+    points, _ = walk(optim.newton(trust_region="exact"), 20, lambda p: p[0] ** 2 + p[1] ** 4 / 4 - p[1] ** 2 / 2,
+                     np.array([1.0, 0.0]))  # fmt: skip
+    np.testing.assert_allclose(np.abs(points[-1]), [0.0, 1.0], atol=1e-12)
+
+
 MADE = {
+    "trust region": optim.newton(trust_region="exact"), "steihaug": optim.newton(trust_region="steihaug", radius=0.1),
     "newton": optim.newton(), "newton without search": optim.newton(0.5, 0.1, linesearch=False), "bfgs": optim.bfgs(),
     "lbfgs": optim.lbfgs(memory_size=2, linesearch="zoom"), "gauss newton": optim.gauss_newton(damping=0.01),
     "levenberg marquardt": optim.levenberg_marquardt(),
@@ -213,12 +290,13 @@ def test_compiled_steps_are_those_of_the_interpreter_and_keep_dtypes(name: str) 
 
 
 SEARCHED = {
+    "trust region": optim.newton(trust_region="exact"), "steihaug": optim.newton(trust_region="steihaug"),
     "newton": optim.newton(), "bfgs": optim.bfgs(), "lbfgs": optim.lbfgs(linesearch="zoom"),
     "gauss newton": optim.gauss_newton(), "levenberg marquardt": optim.levenberg_marquardt(),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["newton", "bfgs", "lbfgs", "newton without search"])
+@pytest.mark.parametrize("name", ["newton", "bfgs", "lbfgs", "newton without search", "trust region", "steihaug"])
 def test_where_there_is_no_step_none_is_taken(name: str) -> None:
     def odd(p: Any) -> Any:
         return np.sum(p["linear"]) + np.sum(p["flat"] ** 4) + np.sum(np.log(p["log"]))
@@ -228,6 +306,8 @@ def test_where_there_is_no_step_none_is_taken(name: str) -> None:
         {"linear": np.zeros(0), "flat": np.zeros(2), "log": np.zeros(0)},
         {"linear": np.zeros(0), "flat": np.zeros(0), "log": np.array([-1.0, 2.0])},
     ):
+        if start["linear"].size and name in ("trust region", "steihaug"):
+            continue  # down to the border
         points, _ = walk({**SEARCHED, "newton without search": optim.newton(linesearch=False)}[name], 2, odd, start)
         still = start if "without" not in name or not start["log"].size else gc.tree.map(np.zeros_like, start)
         for a, b in zip(gc.tree.leaves(points[-1]), gc.tree.leaves(still), strict=True):
@@ -322,3 +402,9 @@ def test_what_cannot_be_is_refused() -> None:
         optim.lbfgs(linesearch="backtracking")
     with pytest.raises(ValueError, match="curv_rtol is a number between 0 and 1, got 1"):
         optim.lbfgs(linesearch="zoom", curv_rtol=1.5)
+    with pytest.raises(ValueError, match="trust_region is 'exact' or 'steihaug', got True"):
+        optim.newton(trust_region=True)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="has no learning_rate and no damping"):
+        optim.newton(0.5, trust_region="exact")
+    with pytest.raises(ValueError, match="radius is a number above 0, got 0"):
+        optim.newton(trust_region="steihaug", radius=0)

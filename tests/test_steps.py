@@ -121,6 +121,8 @@ def test_the_update_of(name: str, golden: Any) -> None:
 OF_VECTORS = {
     "newton": "newton(damping=0.01)",
     "newton_plain": "newton(lr, linesearch=False)",
+    "newton_trusting": 'newton(trust_region="exact")',
+    "newton_truncated": 'newton(trust_region="steihaug")',
     "gauss_newton": "gauss_newton()",
     "levenberg_marquardt": "levenberg_marquardt()",
     "bfgs": "bfgs()",

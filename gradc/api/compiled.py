@@ -21,7 +21,7 @@ import numpy as np
 import gradc.numpy as gnp
 from gradc.api.chosen import Names, chosen
 from gradc.api.collector import collecting_later
-from gradc.api.derivatives import ValueAndGradient, title_of, value_and_grad
+from gradc.api.derivatives import ValueAndGradient, grad, jvp, title_of, value_and_grad
 from gradc.api.dispatched import Dispatched
 from gradc.api.measures import Measures, measures_of, measuring
 from gradc.api.step_arguments import ABSENT, PAIRS, refuse_other_arguments, same_kind
@@ -484,12 +484,13 @@ class Step:
         loss = value[0] if self.has_more else value
         elsewhere: dict[str, Callable[..., Any]] = {
             "grad_fn": self.gradient_at, "hessian_fn": self.hessian_at, "residual_fn": self.residuals_at,
-            "factors_fn": functools.partial(self.factors_at, params),
+            "factors_fn": functools.partial(self.factors_at, params), "hessian_product_fn": self.hessian_product_at,
         }  # fmt: skip
         more = {"value": loss, "grad": grads} | {k: functools.partial(f, batch) for k, f in elsewhere.items()}
         as_stored: dict[str, Callable[..., Any]] = {"value_fn": self.loss_as_stored, "line_search": self.line_search}
         more |= {k: functools.partial(f, params, batch) for k, f in as_stored.items()}
         more |= {"scaled": True} if self.scaled else {}
+        more["trust_step"] = self.trust_step
         from gradc.optim.rules import updated
         from gradc.optim.transforms import apply_updates
 
@@ -557,6 +558,12 @@ class Step:
         vector, back = ravel(params)
         return hessian(lambda x: self.loss_at(batch, back(x)))(vector)
 
+    def hessian_product_at(self, batch: tuple[Any, ...], params: Any, v: Any) -> Any:
+        """The Hessian at other parameters times a tree like them, for ``hessian_product_fn``: no matrix is built."""
+        start, back = ravel(params)
+        slope = grad(lambda x: self.loss_at(batch, back(x)))
+        return back(jvp(slope, (start,), (cast(as_node(ravel(v)[0]), start.dtype),))[1])
+
     def residuals_at(self, batch: tuple[Any, ...], params: Any) -> tuple[Any, Any]:
         """The residuals of a sum of squares at other parameters, and their Jacobian, for ``residual_fn``."""
         from gradc.api.jacobian import jacobian
@@ -622,6 +629,23 @@ class Step:
         level, first = cast(as_node(value), wide), cast(as_node(first), wide)
         found = strong_wolfe(value_and_slope, as_node(zero), level, slope(grads), as_node(one), first, curvature)
         return gnp.where(found.done, found.size, 0.0)
+
+    def trust_step(self, model: Any, grads: Any, radius: Any) -> tuple[Any, Any, Any]:
+        """Where gᵀd + ½dᵀHd is least in a ball, by how much it falls to there, and whether that is at the border.
+
+        ``model`` is H, a matrix whose eigenvalues are taken, or its product with a tree, for conjugate gradients.
+        """
+        from gradc.solve import trust
+
+        g, back = ravel(grads)
+        size = cast(as_node(radius), g.dtype)
+        if callable(model):
+            found = trust.truncated(
+                lambda v: cast(ravel(model(back(v)))[0], g.dtype), as_node(g), size, 20 * g.size
+            )
+        else:
+            found = trust.exact(cast(as_node(model), g.dtype), as_node(g), size)
+        return back(found.step), found.promised, found.at_border
 
 
 class MeasuredStep(Step):

@@ -57,6 +57,7 @@ from gradc.optim.reading import LETTERS, Reader, reading
 from gradc.optim.rules import Optimizer, updated
 from gradc.optim.transforms import apply_updates
 from gradc.trace import aval_of, trace
+from gradc.tree import ravel
 
 #: how the parameter, its gradient and the number of the step are called before letters are chosen
 PARAMETER, GRADIENT, COUNT, LOSS = "theta", "g", "t", "L"
@@ -79,6 +80,7 @@ DRAWN = "random."
 ELSEWHERE = {
     "loss at": "L", "gradient at": "∇L", "hessian at": "∇²L", "residuals at": "r", "residual slopes at": "∂r/∂θ",
     "first factor at": "factor_1", "other factor at": "factor_2", "step along": "line_search",
+    "least in ball": "trust_region", "fall in ball": "promised", "border of ball": "at_border",
 }  # fmt: skip
 
 Path = tuple[Any, ...]
@@ -153,7 +155,8 @@ class Steps:
             extra = {
                 "value": value, "grad": g, "value_fn": self._loss_at, "grad_fn": self._gradient_at,
                 "hessian_fn": self._hessian_at, "residual_fn": self._residuals_at, "line_search": self._line_search,
-                "factors_fn": self._factors_at,
+                "factors_fn": self._factors_at, "trust_step": self._trust_step,
+                "hessian_product_fn": self._hessian_product_at,
             } | ({"scaled": True} if self.scaled else {})  # fmt: skip
             token = reading.set(self.reader)
             try:
@@ -205,6 +208,28 @@ class Steps:
     def _line_search(self, params: Any, value: Any, grads: Any, direction: Any, first: Any, curvature: float) -> Node:
         """How far a line search goes: a leaf that says along what."""
         return self._leaf("step along", leaves_of(direction)[0], Aval((), np.dtype(np.float64)))
+
+    def _hessian_product_at(self, params: Any, v: Any) -> Any:
+        """The Hessian at other parameters times a tree like them; which Hessian it was is kept."""
+        self.multiplied = self._hessian_at(params)
+        vector, back = ravel(v)
+        return back(self.multiplied @ vector)
+
+    def _trust_step(self, model: Any, grads: Any, radius: Any) -> tuple[Any, Node, Node]:
+        """Where a model of the loss is least in a ball, by how much, and whether at its border: leaves that say so."""
+        if callable(model):
+            model(grads)
+        H = self.multiplied if callable(model) else model
+        (leaves, structure), number = leaves_of(grads), Aval((), np.dtype(np.float64))
+
+        def told(name: str, aval: Aval) -> Node:
+            node = self._leaf(name, leaves, aval)
+            self.reader.joint[node] = (name, tuple((H, g, radius) for g in leaves))
+            return node
+
+        d = [told("least in ball", aval_of(g)) for g in leaves]
+        border = told("border of ball", Aval((), np.dtype(bool)))
+        return structure.of_arrays.unflatten(d), told("fall in ball", number), border
 
     def _leaf(self, name: str, places: Sequence[Any], aval: Aval) -> Node:
         known = next(self.found, None)
@@ -349,7 +374,11 @@ class Lines:
         found = self.reader.joint.get(node)
         if found is None:
             return None
-        return found[1][self.number] if len(found[1]) == len(self.steps.avals) else None
+        if len(found[1]) == len(self.steps.avals):
+            return found[1][self.number]
+        if found[0] in ELSEWHERE:  # of some of the parameters
+            return tuple(dict.fromkeys(x for places in found[1] for x in places))
+        return None
 
     def _name_parts(self) -> None:
         """Which nodes get a line: new values, what rules named, and what goes on to other rules and is read twice."""

@@ -94,6 +94,7 @@ def _restricted(extra: Mapping[str, Any], grads: Tree, params: Tree, flags: list
         "grad": part.of, "value_fn": lambda f: partial(part.value, f),
         "grad_fn": lambda f: partial(part.gradient, f), "hessian_fn": lambda f: partial(part.hessian, f),
         "residual_fn": lambda f: partial(part.residuals, f), "line_search": lambda f: partial(part.line_search, f),
+        "hessian_product_fn": lambda f: partial(part.hessian_product, f),
     }  # fmt: skip
     return {k: x if x is None or k not in ways else ways[k](x) for k, x in extra.items()}
 
@@ -133,6 +134,11 @@ class Part:
     def hessian(self, f: Callable[..., Any], params: Tree) -> Any:
         """``hessian_fn`` of the part."""
         return f(self.filled(params, self.leaves))[self.places][:, self.places]
+
+    def hessian_product(self, f: Callable[..., Any], params: Tree, v: Tree) -> Tree:
+        """``hessian_product_fn`` of the part."""
+        still = [gnp.zeros_like(x) for x in self.leaves]
+        return self.of(f(self.filled(params, self.leaves), self.filled(v, still)))
 
     def residuals(self, f: Callable[..., Any], params: Tree) -> tuple[Any, Any]:
         """``residual_fn`` of the part."""

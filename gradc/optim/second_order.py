@@ -2,10 +2,12 @@
 
 Each call of ``update`` is one whole step.  What a step asks of the loss elsewhere than at the parameters it is given by
 `gc.train_step`, as keywords of ``update``: ``value_fn(params)``, the loss; ``hessian_fn(params)``, its Hessian over all
-parameters as one vector; ``residual_fn(params)``, the residuals of a `sum_of_squares` and their Jacobian;
-``line_search(params, value, grads, direction, first, curvature)``, how far to go along a direction.  All of them are
-compiled into the step.  Vectors have the order of ``gc.tree.ravel``.  Letters: g gradient, p parameter, H Hessian, B
-its inverse, J Jacobian of the residuals r, d direction.  Start reading at `newton`.
+parameters as one vector; ``hessian_product_fn(params, v)``, that times a tree v; ``residual_fn(params)``, the residuals
+of a `sum_of_squares` and their Jacobian; ``line_search(params, value, grads, direction, first, curvature)``, how far to
+go along a direction; ``trust_step(H, g, radius)``, where gᵀd + ½dᵀHd is least in a ball, what it promises, and whether
+that is at the border.  All of them are compiled into the step.  Vectors have the order of ``gc.tree.ravel``.  Letters:
+g gradient, p parameter, H Hessian, B its inverse, J Jacobian of the residuals r, d direction.  Start reading at
+`newton`.
 """
 
 from __future__ import annotations
@@ -24,16 +26,38 @@ from gradc.containers import leaves_of, tree_map
 from gradc.node import here
 from gradc.optim.quasi_newton import along, like_parameters
 from gradc.optim.reading import reading
-from gradc.optim.rules import EmptyState, Optimizer, Scalar, Tree, number, rule, scalar, select, times
+from gradc.optim.rules import (
+    EmptyState,
+    Optimizer,
+    Scalar,
+    Tree,
+    global_norm,
+    number,
+    plus,
+    rule,
+    scalar,
+    select,
+    times,
+)
 
 #: a line search leaves at most this part of the slope
 CURVATURE = 0.9
+#: a step in a trust region is taken if the loss falls by more than this part of what the model promises
+ACCEPTED = 0.15
+#: the widest trust region
+WIDEST = 1e8
 
 
 # -- Newton ------------------------------------------------------------------------------------------------------------
 
 
-def newton(learning_rate: Scalar = 1.0, damping: Scalar = 0.0, linesearch: bool = True) -> Optimizer:
+def newton(
+    learning_rate: Scalar = 1.0,
+    damping: Scalar = 0.0,
+    linesearch: bool = True,
+    trust_region: str | None = None,
+    radius: Scalar = 1.0,
+) -> Optimizer:
     """Newton's method: p ← p − η·H⁻¹g, for few parameters and full batches (Nocedal & Wright 2006, §3.4).
 
     Of each eigenvalue of the Hessian its size is taken, plus ``damping``: so the step leads downhill where the loss is
@@ -42,7 +66,17 @@ def newton(learning_rate: Scalar = 1.0, damping: Scalar = 0.0, linesearch: bool 
     not finite, no step is taken.  With ``linesearch`` η satisfies the strong conditions of Wolfe, 1 is tried first, and
     where no step does, none is taken; else η is ``learning_rate``.  Memory and time are those of the eigenvalues of a
     matrix of all parameters.
+
+    With ``trust_region`` there is no search: d is where the model gᵀd + ½dᵀHd of the loss is least in the ball ‖d‖ ≤ Δ
+    (Nocedal & Wright 2006, algorithm 4.1), whose first Δ is ``radius``.  The loss at p + d judges it: where it falls by
+    more than 0.15 of what the model promises the step is taken, below a quarter Δ ← ‖d‖/4, above three quarters at the
+    border Δ ← 2Δ; differences that are rounding alone count as falling.  "exact" finds d from the eigenvalues of the
+    Hessian, the hard case included (Moré & Sorensen 1983); "steihaug" by conjugate gradients that stop at the border or
+    where a curvature is negative (Steihaug 1983), from products with the Hessian alone: memory as for a few vectors, so
+    many parameters are fine.  Where d is too short to move the parameters they stay, and Δ begins anew.
     """
+    if trust_region is not None:
+        return _trusting(learning_rate, damping, trust_region, radius)
     wants = ("params", "hessian_fn") + (("value", "line_search") if linesearch else ())
     step = _newton_searched if linesearch else _newton
     numbers: dict[str, Any] = {"damping": damping} | ({} if linesearch else {"learning_rate": learning_rate})
@@ -90,6 +124,59 @@ def _newton_searched(
     d = _downhill(g, H, damping)
     alpha = number(line_search(p, value, g, d, 1.0, CURVATURE))
     return along(d, alpha), s
+
+
+class TrustState(NamedTuple):
+    t: Any  #: steps tried
+    radius: Any  #: how far the model of the loss is trusted in the next step; 0 where it begins anew
+
+
+def _trusting(learning_rate: Any, damping: Any, trust_region: Any, radius: Any) -> Optimizer:
+    """`newton` with a trust region."""
+    if trust_region not in ("exact", "steihaug"):
+        raise ValueError(f"{here()}: trust_region is 'exact' or 'steihaug', got {trust_region!r:.60}")
+    if callable(learning_rate) or learning_rate != 1 or callable(damping) or damping != 0:
+        raise ValueError(f"{here()}: newton with a trust region has no learning_rate and no damping: it has a radius")
+    if not callable(radius) and not (isinstance(radius, (int, float, np.number)) and 0 < radius < np.inf):
+        raise ValueError(f"{here()}: radius is a number above 0, got {radius!r:.60}")
+    of_model = "hessian_fn" if trust_region == "exact" else "hessian_product_fn"
+    return rule(
+        partial(_newton_trusted, of_model), TrustState, whole=True, start={"radius": partial(scalar, 0.0)},
+        wants=("params", "value", "value_fn", "trust_step", of_model), first=radius,
+    )  # fmt: skip
+
+
+def _newton_trusted(
+    of_model: str, g: Tree, p: Tree, s: TrustState, first: Any, value: Any, value_fn: Any, trust_step: Any,
+    **curvature: Any,
+) -> tuple[Tree, TrustState]:  # fmt: skip
+    H = curvature[of_model](p) if of_model == "hessian_fn" else partial(curvature[of_model], p)
+    Delta = number(gnp.where((s.radius > 0) & gnp.isfinite(s.radius), s.radius, first))
+    d, promised, at_border = trust_step(H, g, Delta)
+    fell = number(value) - number(value_fn(tree_map(lambda p, d: p + d, p, d)))
+    size, slack = number(global_norm(d)), _rounding(value, p)
+    gain = plus(fell, slack) / plus(number(promised), slack)
+    wider = gnp.where((gain > 0.75) & at_border, gnp.minimum(2 * Delta, WIDEST), Delta)
+    radius = _begun_anew(gnp.where(gain >= 0.25, wider, size / 4), p, d)
+    return select(gain > ACCEPTED, d, tree_map(gnp.zeros_like, d)), s._replace(radius=radius)
+
+
+def _rounding(value: Any, p: Tree) -> Any:
+    """By how much losses differ that are the same but for rounding; 0 for who reads the formula."""
+    if reading.get() is not None:
+        return 0.0
+    eps = max((float(finfo(gnp.result_type(x)).eps) for x in leaves_of(p)[0]), default=0.0)
+    return 10 * eps * gnp.maximum(1.0, gnp.abs(number(value)))
+
+
+def _begun_anew(radius: Any, p: Tree, d: Tree) -> Any:
+    """0 in place of a radius where d does not move p; who reads the formula is not told."""
+    if reading.get() is not None:
+        return radius
+    still: Any = True
+    for x, step in zip(leaves_of(p)[0], leaves_of(d)[0], strict=True):
+        still = still & gnp.all(x + step == x)
+    return gnp.where(still, 0.0, radius)
 
 
 # -- sums of squares ---------------------------------------------------------------------------------------------------
