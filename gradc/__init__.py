@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from gradc.api.executable import Executable
     from gradc.api.kronecker import KroneckerFactors, kfac_factors
     from gradc.api.precision import MixedPrecision, MixedPrecisionState, mixed_precision
+    from gradc.convergence import Landscape, landscape
     from gradc.explain import Derivation
     from gradc.health.trace import trace_nans
     from gradc.oracle import Report, check_gradients
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
 #: ``import gradc``.
 _LATER = {
     **dict.fromkeys(("Curvature", "fisher", "gauss_newton"), "gradc.api.curvature"),
+    **dict.fromkeys(("Landscape", "landscape"), "gradc.convergence"),
     **dict.fromkeys(("Derivation",), "gradc.explain"),
     **dict.fromkeys(("Executable",), "gradc.api.executable"),
     **dict.fromkeys(("trace_nans",), "gradc.health.trace"),
@@ -127,6 +129,7 @@ __all__ = [
     "Jitted",
     "KeyReuseWarning",
     "KroneckerFactors",
+    "Landscape",
     "LinAlgError",
     "LinearSolution",
     "Minimum",
@@ -164,6 +167,7 @@ __all__ = [
     "jit",
     "jvp",
     "kfac_factors",
+    "landscape",
     "linalg",
     "linear_solve",
     "minimize",
