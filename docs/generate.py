@@ -212,6 +212,12 @@ def tour_page() -> str:
         ("A function", "Ordinary NumPy.", block(SOURCE, "python")),
         ("trace: the graph", "`print(gc.trace(bump, x))`, where `x = gc.spec((1000,))`.", block(_clean(primal))),
         ("explain: the gradient as a formula", "`print(gc.explain(bump, x))`", block(_clean(gc.explain(bump, x)))),
+        (
+            "explain, one operation at a time",
+            '`print(gc.explain(bump, x, trace="reverse"))`: the adjoint of each value, and its number where it is one; '
+            '`trace="forward"` has tangents.  On the command line `gradc explain FILE:FUNC --trace reverse`.',
+            block(_clean(gc.explain(bump, x, trace="reverse"))),
+        ),
         ("differentiate: one graph", "`print(gc.trace(gc.value_and_grad(bump), x))`", block(_clean(both))),
         ("optimise", "Fold, simplify, merge equal work, stabilise, drop what is dead.", block(_clean(optimised))),
         ("prove", "`print(gc.check_gradients(bump, values))` ends with:", block(report.splitlines()[-1])),

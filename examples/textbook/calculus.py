@@ -111,34 +111,35 @@ def taylor():
 
 @entry(
     Says(103, "reverse mode, one adjoint for each value", "v̄ᵢ = Σⱼ v̄ⱼ·∂vⱼ/∂vᵢ",
-         "∂f/∂v₄ = 1\n∂f/∂x₁ = 1/x₁ + x₂\n∂f/∂x₂ = x₁ − cos(x₂)", Verdict.WORSE,
-         "the derivatives of the inputs alone: the adjoints on the way are not listed"),
-    args=(positive(), positive()),
-    of=(0, 1),
-    reference=lambda x1, x2: (1 / x1 + x2, x1 - np.cos(x2)),
+         "v̄₄ = L̄\nv̄₃ = −L̄\nx̄₁ = v̄₂x₂ + v̄₁/x₁"),
+    way="program",
+    reference=lambda: (1 / 2 + 5, 2 - np.cos(5)),
 )  # fmt: skip
-def reverse_mode(x1, x2):
-    v1 = np.log(x1)
-    v2 = x1 * x2
-    v3 = np.sin(x2)
-    v4 = v1 + v2
-    f = v4 - v3
-    return f
+def reverse_mode():
+    def f(x1, x2):
+        v1, v2, v3 = np.log(x1), x1 * x2, np.sin(x2)
+        v4 = v1 + v2
+        return v4 - v3
+
+    trace = gc.explain(f, 2.0, 5.0, argnums=(0, 1), trace="reverse")
+    adjoints = {row.name: row.numbers for row in trace.derivative}
+    return str(trace), (*adjoints["adjoint of x1"], *adjoints["adjoint of x2"])
 
 
 @entry(
     Says(104, "forward mode, one tangent for each value", "v̇ᵢ = Σⱼ v̇ⱼ·∂vᵢ/∂vⱼ",
-         "t = ẋ/x", Verdict.WORSE, "the tangent of a jvp is written with gradc's letters, without dots"),
-    args=(positive(), array()),
-    way="value",
-    reference=lambda x, t: t / x + t * np.exp(x),
+         "v̇₂ = ẋ₁x₂ + ẋ₂x₁\nv̇₄ = v̇₁ + v̇₂"),
+    way="program",
+    reference=lambda: (1 / 2 + 5, 2 - np.cos(5)),
 )  # fmt: skip
-def forward_mode(x, t):
-    def f(x):
-        return np.log(x) + np.exp(x)
+def forward_mode():
+    def f(x1, x2):
+        v1, v2, v3 = np.log(x1), x1 * x2, np.sin(x2)
+        v4 = v1 + v2
+        return v4 - v3
 
-    _, tangent = gc.jvp(f, (x,), (t,))
-    return tangent
+    trace = gc.explain(f, 2.0, 5.0, argnums=(0, 1), trace="forward")
+    return str(trace), trace.derivative[-1].numbers
 
 
 @entry(

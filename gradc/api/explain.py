@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from gradc.api.compiled import Step
 from gradc.aval import Aval
@@ -12,20 +12,42 @@ from gradc.containers import flatten
 from gradc.diff.derived import derived_of
 from gradc.explain import Question, traced
 from gradc.node import here
-from gradc.trace import trace
+from gradc.trace import trace as traced_alone
 
 if TYPE_CHECKING:
     from gradc.api.explanation import Explanation
+    from gradc.explain.traces import EvaluationTrace
 
 
+@overload
 def explain(
     f: Callable[..., Any],
     *args: Any,
     argnums: int | Sequence[int] = 0,
     order: int = 1,
     operator: bool = False,
+    trace: None = None,
     **kwargs: Any,
-) -> Explanation:
+) -> Explanation: ...
+@overload
+def explain(
+    f: Callable[..., Any],
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    order: int = 1,
+    operator: bool = False,
+    trace: Literal["reverse", "forward"],
+    **kwargs: Any,
+) -> EvaluationTrace: ...
+def explain(
+    f: Callable[..., Any],
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    order: int = 1,
+    operator: bool = False,
+    trace: Literal["reverse", "forward"] | None = None,
+    **kwargs: Any,
+) -> Explanation | EvaluationTrace:
     """The derivation of the gradient of ``f`` at the shapes and dtypes of the arguments.
 
     ``argnums`` says with respect to which positional arguments, as in `gradc.grad`; an argument may nest arrays in
@@ -41,6 +63,10 @@ def explain(
     Of a ``gc.train_step`` the loss is explained, its gradient, and the update: what becomes of the parameters θ and of
     the fields of the optimizer's state, one rule for all parameters that have the same, hyperparameters by name.  The
     arguments are those of the step: parameters, state, batch; ``.html(path)`` shows the loss and its gradient.
+
+    ``trace="reverse"`` or ``"forward"`` gives, in place of the gradient, the evaluation trace: the function one
+    operation at a time, v₁, v₂, …, and beside it the adjoints v̄ or the tangents v̇ that the mode computes, with the
+    numbers of scalars where arrays were given (Griewank and Walther, Evaluating Derivatives, 2008).
 
     Raises TraceError where ``f`` cannot be traced or an argument holds no arrays, ShapeError where a Hessian is asked
     of a function that is not scalar, ValueError for an order that there is not.
@@ -59,12 +85,14 @@ def explain(
     ∂²L/∂w² = ½(A + Aᵀ)
     """
     from gradc.api.explanation import Explanation
+    from gradc.explain.traces import evaluation_trace
 
     step = getattr(f, "function", None)
     if isinstance(step, Step):
-        if argnums != 0 or order != 1 or operator or kwargs:
+        if argnums != 0 or order != 1 or operator or trace is not None or kwargs:
             raise ValueError(
-                f"{here()}: of a training step the update is explained: leave out argnums, order, operator and keywords"
+                f"{here()}: of a training step the update is explained: leave out argnums, order, operator, trace and "
+                "keywords"
             )
         return explained_step(step, *args)
     derived = derived_of(f)
@@ -72,6 +100,12 @@ def explain(
     graph, wanted = traced(question.function, *args, argnums=question.argnums, **kwargs)
     leaves, _, _ = flatten((args, kwargs))
     arrays = tuple(None if isinstance(x, Aval) else x for x in leaves)
+    if trace is not None:
+        if trace not in ("reverse", "forward"):
+            raise ValueError(f"{here()}: trace={trace!r}: expected 'reverse' or 'forward'")
+        if question.matrix:
+            raise ValueError(f"{here()}: trace={trace!r} is of one function and its gradient: explain that function")
+        return evaluation_trace(graph, wanted, trace, arrays)
     derivation = question.answered(graph, wanted)
     if derived is not None and derived.remarks is not None:
         derivation = replace(derivation, remarks=tuple(derived.remarks(*args, **kwargs)))
@@ -96,7 +130,7 @@ def explained_step(step: Step, *args: Any) -> Explanation:
     parts = [part for line in found.lines for part in (line.target, line.layout) if part is not None]
     taken = {name for part in parts for name in names_in(part)}
     residuals = getattr(step.loss, "residuals", None)
-    count = 0 if residuals is None else sum(y.aval.size for y in trace(residuals, params, *batch).outputs)
+    count = 0 if residuals is None else sum(y.aval.size for y in traced_alone(residuals, params, *batch).outputs)
     updates, legend = explained_steps(step.optimizer, params, state, ordered, loss, taken, count)
     return replace(found, updates=updates, legend=(*found.legend, *legend))
 

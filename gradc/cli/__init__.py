@@ -127,8 +127,12 @@ def _explain(commands: Commands) -> None:
         "--html", metavar="OUT", help="as a page that links source, formulas, graph, kernels, LLVM IR and assembly"
     )
     parser.add_argument("--unfold", action="store_true", help="print each of several equal layers")
+    parser.add_argument("--wrt", metavar="NAMES", help="derive by these arguments, e.g. W,b (default: the first)")
     parser.add_argument("--order", type=int, choices=(1, 2), default=1, help="2: the Hessian (default: 1)")
     parser.add_argument("--operator", action="store_true", help="with --order 2: its product with a direction v")
+    parser.add_argument("--jacobian", action="store_true", help="the Jacobian as a matrix")
+    parser.add_argument("--trace", choices=("reverse", "forward"), help="one operation at a time, with v̄ or v̇")
+    parser.add_argument("--update", metavar="OPTIMIZER", help="a training step, e.g. adam or 'sgd(0.1, momentum=0.9)'")
     parser.add_argument("--rules", action="store_true", help="say by which identities each line was simplified")
     parser.set_defaults(run=_run_explain)
 
@@ -197,12 +201,13 @@ def _run_show(options: argparse.Namespace) -> int:
 
 
 def _run_explain(options: argparse.Namespace) -> int:
-    from gradc.cli.stages import explain, explore
+    from gradc.cli.explaining import Asked, explain, explore
 
+    chosen = (options.wrt, options.order, options.operator, options.jacobian, options.trace, options.update)
+    asked = Asked(*chosen)
     if options.html is not None:
-        return explore(options.function, options.arg, options.html, options.order, options.operator)
-    fold, form = not options.unfold, options.form or "text"
-    return explain(options.function, options.arg, form, fold, options.rules, options.order, options.operator)
+        return explore(options.function, options.arg, options.html, asked)
+    return explain(options.function, options.arg, asked, options.form or "text", not options.unfold, options.rules)
 
 
 def _run_check(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``gradc show``, ``explain``, ``check`` and ``compile``: one function at any stage."""
+"""``gradc show``, ``check`` and ``compile``: one function at any stage."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 from gradc.api.compiled import compile as compile_function
 from gradc.api.derivatives import value_and_grad
 from gradc.api.executable import Executable
-from gradc.api.explain import explain as explain_function
 from gradc.cli.loading import Loaded, load_function
-from gradc.cli.printing import can_print
 from gradc.cli.usage import UsageError
 from gradc.machines.options import Options
 from gradc.machines.stages import Stages
@@ -19,7 +17,7 @@ from gradc.oracle import check_gradients
 from gradc.trace import trace
 
 
-def _differentiable(loaded: Loaded) -> tuple[int, ...]:
+def differentiable(loaded: Loaded) -> tuple[int, ...]:
     """Positions of the arguments that hold floats only: what a gradient is taken with respect to."""
     from gradc.containers import leaves_of
     from gradc.trace import aval_of
@@ -36,7 +34,7 @@ def _differentiable(loaded: Loaded) -> tuple[int, ...]:
 
 def with_gradient(loaded: Loaded) -> Callable[..., Any]:
     """The function with its gradient by every argument that holds floats."""
-    return value_and_grad(loaded.function, _differentiable(loaded))
+    return value_and_grad(loaded.function, differentiable(loaded))
 
 
 def show(
@@ -98,52 +96,6 @@ def stats_text(executable: Executable) -> str:
 def _spread_over(stats: Mapping[str, Any]) -> str:
     count, what = (stats["launches"], "launch") if "launches" in stats else (stats["threads"], "thread")
     return f"{count} {what}" + ("es" if what == "launch" else "s") * (count != 1)
-
-
-def explain(
-    place: str,
-    given: Sequence[str],
-    form: str,
-    fold: bool,
-    rules: bool,
-    order: int = 1,
-    operator: bool = False,
-) -> int:
-    """Print the formulas of the gradient, or of the Hessian (``order`` 2), as text, ascii, latex or mathml.
-
-    Repeated layers are one rule if ``fold``; ``rules``: under each formula of a text the identities that it was
-    simplified by.  Where standard output lacks the signs of a text, it is printed in ASCII.
-    """
-    _refuse_operator_alone(order, operator)
-    loaded = load_function(place, given)
-    argnums = _differentiable(loaded)
-    derivation = explain_function(loaded.function, *loaded.specs(), argnums=argnums, order=order, operator=operator)
-    written: dict[str, Callable[[], str]] = {
-        "text": lambda: derivation.text(fold=fold, rules=rules),
-        "ascii": lambda: derivation.text(ascii=True, fold=fold, rules=rules),
-        "latex": lambda: derivation.latex(fold=fold),
-        "mathml": lambda: derivation.mathml(fold=fold),
-    }
-    print(written["ascii" if form == "text" and not can_print(written["text"]()) else form]())
-    return 0
-
-
-def explore(place: str, given: Sequence[str], output: str, order: int = 1, operator: bool = False) -> int:
-    """Write the explorer's page, with kernels timed on the example arguments; ``order`` and ``operator`` as for
-    `explain`.
-    """
-    _refuse_operator_alone(order, operator)
-    loaded = load_function(place, given)
-    argnums = _differentiable(loaded)
-    explanation = explain_function(loaded.function, *loaded.values(), argnums=argnums, order=order, operator=operator)
-    path = explanation.html(output)
-    print(f"wrote {path} ({path.stat().st_size:,} bytes)")
-    return 0
-
-
-def _refuse_operator_alone(order: int, operator: bool) -> None:
-    if operator and order != 2:
-        raise UsageError("--operator is the product of a Hessian with a direction: add --order 2")
 
 
 def check(place: str, given: Sequence[str]) -> int:

@@ -21,15 +21,15 @@ GREEK = dict(zip(_NAMES, _SIGNS, strict=True)) | dict.fromkeys(("lam", "lmbda", 
 NAMES = dict(zip(_SIGNS, _NAMES, strict=True))
 
 #: accents by the names that programmers write, x̂ for xhat
-ACCENTS = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303"}
+ACCENTS = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303", "dot": "\u0307"}
 HAT = ACCENTS["hat"]
 
 
 def split_accent(name: str) -> tuple[str, str]:
-    """A letter and the word for the accent on it, or the name and nothing."""
+    """A name and the word for the accent on it, or the name and nothing."""
     for word, accent in ACCENTS.items():
-        if len(name) == 2 and name[1] == accent:
-            return name[0], word
+        if len(name) > 1 and name[-1] == accent:
+            return name[:-1], word
     return name, ""
 
 

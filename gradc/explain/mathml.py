@@ -239,7 +239,7 @@ def _below(base: str, text: str) -> str:
     return f"<msub>{base}{_row(letters)}</msub>" if text else base
 
 
-_ACCENTS = {"hat": "^", "bar": "¯", "tilde": "~"}
+_ACCENTS = {"hat": "^", "bar": "¯", "tilde": "~", "dot": "˙"}
 
 
 def _name(name: str) -> str:

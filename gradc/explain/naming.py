@@ -251,7 +251,7 @@ def written(name: str) -> Ident:
 
     A number after both (W_Q_3) is the name's place in a row of equals.
     """
-    accented = re.fullmatch(r"([^\W\d_])_?(hat|bar|tilde)(_?\d+)?", name)
+    accented = re.fullmatch(r"([^\W\d_])_?(hat|bar|tilde|dot)(_?\d+)?", name)
     if accented:
         letter, accent, number = accented.groups()
         return Ident(letter + ACCENTS[accent], (number or "").strip("_"))
