@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import gradc as gc
-from examples.gallery.row import array, positive
+from examples.gallery.row import array
 from examples.textbook.item import Entries, Says, Verdict
 
 entry = Entries()
