@@ -74,6 +74,13 @@ def test_the_nile_is_the_published_series():
     assert (years[flow.argmin()], flow.min()) == (1913, 456) and (years[flow.argmax()], flow.max()) == (1879, 1370)
 
 
+def test_alice_is_the_whole_novel():
+    text = data.alice()
+    assert (len(text), len(set(text))) == (144_288, 69) and text.count("CHAPTER") == 12
+    assert text.startswith("CHAPTER I. Down the Rabbit-Hole\n\nAlice was beginning") and text.endswith("summer days.\n")
+    assert text.isascii() and "Gutenberg" not in text
+
+
 @pytest.mark.parametrize("load", [data.digits, data.breast_cancer, data.nile])
 def test_each_load_is_the_callers_own(load):
     first = load()
@@ -110,16 +117,17 @@ def test_split_refuses_an_empty_part(fraction):
 
 
 @pytest.mark.parametrize(
-    ("name", "doi", "licence"),
+    ("name", "kind", "source", "licence"),
     [
-        ("digits", "10.24432/C50P49", "CC BY 4.0"),
-        ("breast_cancer", "10.24432/C5DW2B", "CC BY 4.0"),
-        ("nile", "10.1093/biomet/65.2.243", "None is needed"),
+        ("digits", "csv", "10.24432/C50P49", "CC BY 4.0"),
+        ("breast_cancer", "csv", "10.24432/C5DW2B", "CC BY 4.0"),
+        ("nile", "csv", "10.1093/biomet/65.2.243", "None is needed"),
+        ("alice", "txt", "gutenberg.org/ebooks/11", "Public domain"),
     ],
 )
-def test_the_files_are_small_and_name_their_source_and_licence(name, doi, licence):
+def test_the_files_are_small_and_name_their_source_and_licence(name, kind, source, licence):
     here = resources.files("gradc.data")
-    assert len(here.joinpath(f"{name}.csv.gz").read_bytes()) < 100_000
+    assert len(here.joinpath(f"{name}.{kind}.gz").read_bytes()) < 100_000
     notice = here.joinpath(f"{name}.README").read_text(encoding="utf-8")
-    assert doi in notice
+    assert source in notice
     assert licence in notice

@@ -1,9 +1,9 @@
-"""Data for training runs: batches of arrays of any size, parts, scales, sequences; and three small real data sets.
+"""Data for training runs: batches of arrays of any size, parts, scales, sequences; and four small real data sets.
 
 Enters: trees of arrays, memory maps, tables. Leaves: batches and trees of NumPy arrays; start at `batches`.
 The data sets are shipped inside the package so that the examples and the tests need no network: fresh NumPy arrays in a
-named tuple, the same on every machine. The files beside this one are gzipped CSV with a header line; each has a README
-that names its source, its licence and what was changed. Start at `digits`.
+named tuple, the same on every machine. The files beside this one are gzipped CSV with a header line, or text; each has
+a README that names its source, its licence and what was changed. Start at `digits`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gradc.data.sequences import Buckets, Padded, bucket, one_hot, pad, windows
 from gradc.data.source import Source
 
 __all__ = [
-    "Batches", "BreastCancer", "Buckets", "Digits", "Nile", "Normalisation", "Padded", "Source", "batches",
+    "Batches", "BreastCancer", "Buckets", "Digits", "Nile", "Normalisation", "Padded", "Source", "alice", "batches",
     "breast_cancer", "bucket", "columns", "digits", "kfold", "nile", "normalise", "one_hot", "pad", "split", "windows",
 ]  # fmt: skip
 
@@ -100,6 +100,14 @@ def nile() -> Nile:
     return Nile(table[:, 0].astype(np.int64), np.ascontiguousarray(table[:, 1]))
 
 
+def alice() -> str:
+    """The text of Alice's Adventures in Wonderland, 144,288 characters of 69 kinds: something to learn a language from.
+
+    Source: Lewis Carroll (1865), Project Gutenberg eBook 11; in the public domain.
+    """
+    return _text("alice.txt.gz")
+
+
 def split_rows(count: int, seed: int, test_fraction: float) -> tuple[Numbers, Numbers]:
     """Row numbers (train, test) of a random split: disjoint, together all of 0..count-1, neither empty.
 
@@ -119,9 +127,13 @@ def split_rows(count: int, seed: int, test_fraction: float) -> tuple[Numbers, Nu
 
 def _read(name: str) -> tuple[tuple[str, ...], Features]:
     """The column names and the numbers of one bundled file."""
-    text = gzip.decompress(resources.files(__name__).joinpath(name).read_bytes()).decode("ascii")
-    header, *rows = text.splitlines()
+    header, *rows = _text(name).splitlines()
     return tuple(header.split(",")), np.loadtxt(rows, delimiter=",", dtype=np.float64)
+
+
+def _text(name: str) -> str:
+    """The text of one bundled file."""
+    return gzip.decompress(resources.files(__name__).joinpath(name).read_bytes()).decode("ascii")
 
 
 def __dir__() -> list[str]:
