@@ -157,6 +157,11 @@ def _called(function: Any, args: Any, chosen: Any, values: Any) -> Any:
     return function(*whole)
 
 
+def test_what_a_prompt_shows_is_the_formula():
+    found = gc.explain(lambda x: (x**2).sum(), np.ones(3))
+    assert repr(found) == str(found) == "L = ‖x‖²\n\n∂L/∂x = 2x"
+
+
 def test_numbers_of_a_trace_are_those_of_the_gradient():
     def f(x, y):
         a = np.exp(x) * y

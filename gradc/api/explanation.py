@@ -17,7 +17,7 @@ from gradc.node import Node
 from gradc.runtime.files import write_whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation(Derivation):
     """A `Derivation` and where it came from: the ``traced`` graph, the inputs ``wanted``, the given arrays, and the
     ``question`` that it answers.

@@ -153,6 +153,9 @@ class Derivation:
     def __str__(self) -> str:
         return self.text()
 
+    def __repr__(self) -> str:
+        return self.text()
+
     def _repr_latex_(self) -> str:
         return f"$${self.latex()}$$"
 
