@@ -28,6 +28,7 @@ from gradc.errors import (
     CacheWarning,
     CompileError,
     DeviceError,
+    DivergedError,
     DTypeError,
     FrozenWarning,
     GradcError,
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
         root,
     )
     from gradc.sparse import sparse_hessian, sparse_jacobian
-    from gradc.training import History
+    from gradc.training import History, Run, fit
 
 #: Names that are loaded on first use, by the module that holds them: together they would take three times as long as
 #: ``import gradc``.
@@ -85,7 +86,7 @@ _LATER = {
     **dict.fromkeys(("trace_nans",), "gradc.health.trace"),
     **dict.fromkeys(("KroneckerFactors", "kfac_factors"), "gradc.api.kronecker"),
     **dict.fromkeys(("MixedPrecision", "MixedPrecisionState", "mixed_precision"), "gradc.api.precision"),
-    **dict.fromkeys(("History",), "gradc.training"),
+    **dict.fromkeys(("History", "Run", "fit"), "gradc.training"),
     **dict.fromkeys(("Report", "check_gradients"), "gradc.oracle"),
     **dict.fromkeys(("sparse_hessian", "sparse_jacobian"), "gradc.sparse"),
     **dict.fromkeys(
@@ -118,6 +119,7 @@ __all__ = [
     "DTypeError",
     "Derivation",
     "DeviceError",
+    "DivergedError",
     "Executable",
     "FixedPoint",
     "FrozenWarning",
@@ -140,6 +142,7 @@ __all__ = [
     "PromotionWarning",
     "Report",
     "Root",
+    "Run",
     "ShapeError",
     "StorageError",
     "TraceError",
@@ -157,6 +160,7 @@ __all__ = [
     "data",
     "explain",
     "fisher",
+    "fit",
     "fixed_point",
     "fori_loop",
     "gauss_newton",

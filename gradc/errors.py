@@ -114,3 +114,11 @@ class FrozenWarning(UserWarning):
 
 class KeyReuseWarning(UserWarning):
     """A random key was used twice in one trace: both uses get the same numbers."""
+
+
+class DivergedError(GradcError, ArithmeticError):
+    """A training run whose parameters are no numbers any more; ``run`` is the run as it stands."""
+
+    def __init__(self, message: str, run: object = None):
+        super().__init__(message)
+        self.run = run

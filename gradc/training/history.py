@@ -106,6 +106,18 @@ class History:
         values = self.of(name)[1] if name in self._columns else np.zeros(0)
         return float(values[-1]) if values.size else math.nan
 
+    @property
+    def last_step(self) -> int:
+        """The step of the newest row, 0 where there is none."""
+        return self._steps[-1] if self._steps else 0
+
+    def newest(self) -> dict[str, float]:
+        """The newest row as a dict, without the numbers that it does not have."""
+        if not self._steps:
+            return {}
+        row = {name: self._columns[name][-1] for name in self.columns}
+        return {"step": self._steps[-1]} | {name: value for name, value in row.items() if not math.isnan(value)}
+
     def __contains__(self, name: object) -> bool:
         return name in self._columns
 

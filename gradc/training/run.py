@@ -1,0 +1,113 @@
+"""A training run: what it has learnt, what it measured, and where it stands.
+
+Leaves: `Run`, what `gradc.fit` returns and what callbacks are given.  Start reading there.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradc.training.history import History
+from gradc.tree import leaves
+from gradc.tree import map as tree_map
+
+
+@dataclass
+class Best:
+    """The parameters at the least validation loss, or at the best value of another column."""
+
+    column: str
+    mode: str
+    value: float
+    step: int
+    params: Any
+    model_state: Any = None
+
+    def beaten_by(self, value: float) -> bool:
+        """Whether ``value`` is better."""
+        return value < self.value if self.mode == "min" else value > self.value
+
+
+@dataclass
+class Run:
+    """What `gradc.fit` returns; callbacks see it while it goes on.
+
+    ``params``, ``state`` (the optimizer's) and ``model_state`` are those after ``step`` steps and ``epoch`` whole
+    epochs.  They are updated in place: to keep a snapshot, copy it.  ``loss`` and ``numbers`` are of the last step,
+    ``batch`` is what it was given, ``aux`` what the loss returned beside.  ``history`` is the table of all that was
+    measured, ``best`` the parameters of the best validation.  ``stopped`` says why it ended, "" otherwise.
+    """
+
+    params: Any
+    state: Any
+    model_state: Any = None
+    key: Any = None
+    optimizer: Any = None
+    history: History = field(default_factory=History)
+    step: int = 0
+    epoch: int = 0
+    loss: float = float("nan")
+    numbers: dict[str, float] = field(default_factory=dict)
+    batch: Any = None
+    aux: Any = None
+    best: Best | None = None
+    stopped: str = ""
+    seconds: float = 0.0  #: spent in `gradc.fit`, of all sessions of a resumed run
+    samples: int = 0  #: examples that steps were given
+    steps_planned: int | None = None
+    epochs_planned: int | None = None
+    steps_of_epoch: int | None = None
+
+    def stop(self, why: str) -> None:
+        """End the training after this step; ``why`` is reported."""
+        self.stopped = self.stopped or str(why) or "a callback stopped it"
+
+    @property
+    def steps_left(self) -> int | None:
+        """How many steps are left, None where nobody knows."""
+        planned = self.steps_planned
+        if self.epochs_planned is not None and self.steps_of_epoch is not None:
+            by_epochs = self.epochs_planned * self.steps_of_epoch
+            planned = by_epochs if planned is None else min(planned, by_epochs)
+        return None if planned is None else max(planned - self.step, 0)
+
+    @property
+    def samples_per_second(self) -> float:
+        """Examples trained on per second, validation and all else included."""
+        return self.samples / self.seconds if self.seconds > 0 else float("nan")
+
+    def plot(self, path: str | os.PathLike[str] | None = None, **options: Any) -> Any:
+        """The history as a picture; see `History.plot`."""
+        return self.history.plot(path, **options)
+
+    def __str__(self) -> str:
+        """A summary: how long, how far, and why it ended."""
+        count = sum(int(np.size(x)) for x in leaves(self.params))
+        lines = [
+            f"training run: {self.step:,} steps, {self.epoch:,} epochs, {self.seconds:.1f} s, "
+            f"{self.samples_per_second:,.0f} samples/s, {count:,} parameters"
+        ]
+        names = [n for n in self.history.columns if n not in ("seconds", "samples_per_second")]
+        width = max(map(len, names), default=0)
+        for name in names:
+            steps, values = self.history.of(name)
+            if len(values):
+                lines.append(f"  {name:<{width}}  {values[0]:.5g} → {values[-1]:.5g}  (at step {int(steps[-1]):,})")
+        if self.best is not None:
+            lines.append(f"best {self.best.column}: {self.best.value:.6g} at step {self.best.step:,}, in .best.params")
+        return "\n".join([*lines, f"ended: {self.stopped}"] if self.stopped else lines)
+
+    def __repr__(self) -> str:
+        return f"<run of {self.step:,} steps, {self.epoch:,} epochs, loss {self.loss:.5g}>"
+
+
+def snapshot(tree: Any) -> Any:
+    """A copy of the arrays of a tree, which the next step does not overwrite."""
+    return tree_map(np.array, tree)
+
+
+__all__ = ["Best", "Run", "snapshot"]
