@@ -69,6 +69,22 @@ ARRAYS: dict[str, Array] = {
     "uf": _normal(2, 8, 12),
     "ps": _normal(2, 8, 2, 3),
     "pu": _normal(1, 2, 4, 6),
+    "g2": _normal(2, 3, 4, 2),
+    "g3": _normal(1, 2, 3, 2, 3),
+    "m2": _normal(2, 2, 3),
+    "m3": _normal(1, 3, 4),
+    "p1": _normal(2, 4, 3),
+    "p2": _normal(2, 4, 2, 3),
+    "p3": _normal(1, 2, 2, 1, 2),
+    "U1": np.tile(np.array([1, 2, 5]), (2, 4, 1)),
+    "U2": np.array([[0, 3, 5], [13, 15, 22]]) + np.arange(8).reshape(2, 4, 1, 1) % 2,
+    "U3": np.array([[[0, 7]], [[12, 20]]]) + np.arange(2).reshape(1, 2, 1, 1, 1),
+    "v5": _normal(7, 4),
+    "b7": _normal(7),
+    "W7": np.abs(_normal(7)) + 0.1,
+    "Y7": np.array([6, 0, 3]),
+    "YI": np.array([2, -100, 3]),
+    "P7": np.abs(_normal(3, 7)) / 4,
 }
 
 NORMS = [
@@ -101,6 +117,9 @@ ATTENTION = [
     "F.scaled_dot_product_attention(q4, k4, u4, a5, enable_gqa=True)",
     "F.bilinear(x1, x5, w345, b3)",
     "F.embedding(I2, w64, padding_idx=2)",
+    "F.embedding(I2, w64, max_norm=1.5)",
+    "F.embedding(I2, w64, max_norm=1.0, norm_type=3.0, padding_idx=0)",
+    "F.embedding(I2, w64, scale_grad_by_freq=True)",
     "F.embedding_bag(I2, w64)",
     "F.embedding_bag(I1, w64, OFF, mode='sum', per_sample_weights=s6)",
     "F.embedding_bag(I1, w64, OFF, padding_idx=2)",
@@ -142,6 +161,19 @@ POOLS = [
     "F.adaptive_max_pool1d(i1, 2)",
     "F.adaptive_max_pool2d(i2, (1, 4))",
     "F.adaptive_max_pool3d(i3, (2, 2, 2))",
+    "F.max_unpool1d(p1, U1, 2)",
+    "F.max_unpool1d(p1, U1, 3, 2, 1, output_size=(2, 4, 6))",
+    "F.max_unpool2d(p2, U2, 2)",
+    "F.max_unpool2d(p2, U2, (2, 3), (2, 2), output_size=(5, 7))",
+    "F.max_unpool3d(p3, U3, (2, 2, 2))",
+]
+
+PROJECTED = [
+    "F.linear_cross_entropy(x1, v5, Y7)",
+    "F.linear_cross_entropy(x1, v5, Y7, linear_bias=b7, weight=W7, label_smoothing=0.2)",
+    "F.linear_cross_entropy(x1, v5, YI, linear_bias=b7, weight=W7, ignore_index=-100, reduction='sum')",
+    "F.linear_cross_entropy(x1, v5, Y7, label_smoothing=0.1, reduction='none')",
+    "F.linear_cross_entropy(x1, v5, P7, linear_bias=b7, weight=W7, label_smoothing=0.1)",
 ]
 
 _STACK = ", ".join(f"e{k}{part}" for k in range(4) for part in "ihbc")
@@ -183,7 +215,24 @@ RESAMPLING = [
     "F.interpolate(i2, size=(2, 5), mode='area')",
 ]
 
+SAMPLING = [
+    "F.affine_grid(m2, (2, 4, 3, 5), align_corners=False)",
+    "F.affine_grid(m2, (2, 4, 1, 5), align_corners=True)",
+    "F.affine_grid(m3, (1, 2, 2, 3, 4), align_corners=False)",
+    *(
+        f"F.grid_sample(i2, g2, mode='{mode}', padding_mode='{outside}', align_corners={corners})"
+        for mode in ("bilinear", "nearest", "bicubic")
+        for outside in ("zeros", "border", "reflection")
+        for corners in (True, False)
+    ),
+    "F.grid_sample(i3, g3, align_corners=False)",
+    "F.grid_sample(i3, g3, 'bilinear', 'reflection', True)",
+    "F.grid_sample(i3, g3, 'nearest', 'border', False)",
+]
+
 FAMILIES: dict[str, list[str]] = {
+    "projected": PROJECTED,
+    "sampling": SAMPLING,
     "norms": NORMS,
     "attention": ATTENTION,
     "convolutions": CONVOLUTIONS,

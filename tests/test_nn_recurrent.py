@@ -122,3 +122,36 @@ REFUSED = {
 def test_what_is_refused_says_why(error, text, program):
     with pytest.raises(error, match=text):
         program()
+
+
+def test_without_first_states_they_are_zeros_and_one_sequence_needs_no_batch():
+    x = RNG.standard_normal((4, 2, F))
+    layers = {"rnn_tanh": 1, "gru": 3, "lstm": 4}
+    params = {name: _weights(gates, 1, 2) for name, gates in layers.items()}
+
+    def everything(x):
+        found = {}
+        for name in layers:
+            f, zeros = getattr(nn, name), np.zeros((2, 2, H))
+            given = (zeros, zeros) if name == "lstm" else zeros
+            one = (zeros[:, 0], zeros[:, 0]) if name == "lstm" else zeros[:, 0]
+            found[name] = [
+                f(x, given, params[name], bidirectional=True), f(x, None, params[name], bidirectional=True),
+                f(x[:, 1], one, params[name], bidirectional=True, batch_first=True),
+                f(x[:, 1], None, params[name], bidirectional=True),
+            ]
+        return found
+
+    for whole, without, one, alone in gc.jit(everything)(x).values():
+        for a, b, c, d in zip(whole, without, one, alone, strict=True):
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_allclose(a[:, 1], c, rtol=1e-14)
+            np.testing.assert_array_equal(c, d)
+    own, zeros = params["lstm"][:4], np.zeros((2, H))
+    for a, b in zip(nn.lstm_cell(x[0], None, *own), nn.lstm_cell(x[0], (zeros, zeros), *own), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(
+        nn.gru_cell(x[0, 0], None, *params["gru"][:4]), nn.gru_cell(x[0, 0], zeros[0], *params["gru"][:4])
+    )
+    with pytest.raises(ShapeError, match="lengths are of a batch"):
+        nn.gru(x[:, 0], None, params["gru"][:4], lengths=np.array([3]))

@@ -1,9 +1,9 @@
 """Neural-network functions, pure and traced: names, arguments, layouts and meaning of torch.nn.functional.
 
 Outside a trace they take and give NumPy arrays.  `activations`, `gated` and `sampled` hold activations, `losses`,
-`margins`, `similarity`, `segmentation` and `sequences` losses, `init` first values of parameters; `attention` and
-`heads`, `positions`, `recurrent`, `convolution`, `pooling`, `resampling`, `normalisation`, `connections`, `layers` and
-`regularisation` one group of layers each.
+`margins`, `similarity`, `segmentation`, `sequences` and `projected` losses, `init` first values of parameters;
+`attention` and `heads`, `positions`, `recurrent`, `convolution`, `pooling`, `resampling`, `sampling`, `normalisation`,
+`connections`, `layers`, `mixing` and `regularisation` one group of layers each.
 """
 
 # Each module lists in `__all__` what it gives to this namespace.
@@ -24,10 +24,12 @@ from gradc.nn import (
     normalisation,
     pooling,
     positions,
+    projected,
     recurrent,
     regularisation,
     resampling,
     sampled,
+    sampling,
     segmentation,
     sequences,
     similarity,
@@ -46,10 +48,12 @@ from gradc.nn.mixing import *
 from gradc.nn.normalisation import *
 from gradc.nn.pooling import *
 from gradc.nn.positions import *
+from gradc.nn.projected import *
 from gradc.nn.recurrent import *
 from gradc.nn.regularisation import *
 from gradc.nn.resampling import *
 from gradc.nn.sampled import *
+from gradc.nn.sampling import *
 from gradc.nn.segmentation import *
 from gradc.nn.sequences import *
 from gradc.nn.similarity import *
@@ -69,10 +73,12 @@ __all__ += mixing.__all__
 __all__ += normalisation.__all__
 __all__ += pooling.__all__
 __all__ += positions.__all__
+__all__ += projected.__all__
 __all__ += recurrent.__all__
 __all__ += regularisation.__all__
 __all__ += resampling.__all__
 __all__ += sampled.__all__
+__all__ += sampling.__all__
 __all__ += segmentation.__all__
 __all__ += sequences.__all__
 __all__ += similarity.__all__

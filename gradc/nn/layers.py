@@ -12,9 +12,10 @@ import numpy as np
 
 import gradc.numpy as gnp
 from gradc.errors import DTypeError, ShapeError, TraceError
-from gradc.nn.terms import as_index, check_classes, known_value
+from gradc.nn.terms import as_index, check_classes, check_not_negative, check_positive, known_value
 from gradc.node import FUNCTIONS, Node, as_node, describe, here, static_int
 from gradc.numpy.public import Array, ArrayLike, function
+from gradc.numpy.reductions import inexact
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full, iota
 
@@ -48,19 +49,57 @@ def bilinear(input1: ArrayLike, input2: ArrayLike, weight: ArrayLike, bias: Arra
 
 
 @function("nn.embedding")
-def embedding(input: ArrayLike, weight: ArrayLike, padding_idx: int | None = None) -> Array:
+def embedding(
+    input: ArrayLike, weight: ArrayLike, padding_idx: int | None = None, max_norm: ArrayLike = None,
+    norm_type: float = 2.0, scale_grad_by_freq: bool = False,
+) -> Array:  # fmt: skip
     """The rows of weight (count, width) at the integers of input (…): result (…, width).
 
-    The row ``padding_idx`` gets no derivative; a negative one counts from the end.
+    The row ``padding_idx`` gets no derivative; a negative one counts from the end.  ``max_norm``: rows with a larger
+    ``norm_type``-norm are scaled to it, and the derivative is the one by the scaled row, as in PyTorch, which writes
+    that into the weight; here the weight stays as it is.  ``scale_grad_by_freq`` divides the derivative of a row by the
+    number of times that input names it.
     """
     at, rows = as_node(input), as_node(weight)
-    found = FUNCTIONS["take"](rows, at, axis=0)
-    if padding_idx is None:
+    found: Node = FUNCTIONS["take"](rows, at, axis=0)
+    if max_norm is not None:
+        found = _scaled_to(found, max_norm, norm_type)
+    if padding_idx is None and not scale_grad_by_freq:
         return found
     place = cast(at, np.int64)
     row = gnp.where(place < 0, place + rows.shape[0], place)
+    if scale_grad_by_freq:
+        still, share = FUNCTIONS["stop_gradient"](found), _shares(row, rows)
+        found = still + share * (found - still)
+    if padding_idx is None:
+        return found
     is_padding = FUNCTIONS["expand_dims"](row == _padding("embedding", padding_idx, rows), -1)
     return gnp.where(is_padding, FUNCTIONS["stop_gradient"](found), found)
+
+
+#: PyTorch's guard of the quotient by which a row is scaled
+_NORM_EPS = 1e-7
+
+
+def _scaled_to(found: Node, max_norm: ArrayLike, norm_type: float) -> Node:
+    """Rows no longer than ``max_norm``, with the derivative of what is added to each being none."""
+    check_positive("embedding", norm_type=norm_type)
+    check_not_negative("embedding", max_norm=max_norm)
+    rows = inexact(found)
+    still: Any = FUNCTIONS["stop_gradient"](rows)
+    size = gnp.linalg.vector_norm(still, ord=norm_type, axis=-1, keepdims=True)
+    limit = cast(as_node(max_norm), rows.dtype)
+    long = size > limit
+    scaled = still * gnp.where(long, limit / (size + _NORM_EPS), 1.0)
+    return gnp.where(long, scaled + (rows - still), rows)
+
+
+def _shares(row: Any, rows: Node) -> Any:
+    """One over the number of times that each entry's row is named."""
+    dtype = rows.dtype if rows.aval.is_float else np.dtype(np.float64)
+    counted = full(rows.shape[:1], 0.0, np.float64).at[gnp.reshape(row, (-1,))].add(1.0)
+    shares = cast(1 / gnp.maximum(counted, 1.0), dtype)
+    return FUNCTIONS["expand_dims"](FUNCTIONS["take"](shares, row, axis=0), -1)
 
 
 @function("nn.embedding_bag", singular="shared by the largest of a bag")

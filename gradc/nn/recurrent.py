@@ -22,7 +22,7 @@ from gradc.numpy.public import Array, ArrayLike, function
 from gradc.numpy.reductions import inexact
 from gradc.ops.control import Loop, inner_leaf, items
 from gradc.ops.elementwise import cast
-from gradc.ops.leaves import iota
+from gradc.ops.leaves import full, iota
 from gradc.random.arguments import known_number
 from gradc.random.keys import fold_in
 
@@ -39,7 +39,10 @@ Step = Callable[[Any, Any, Sequence[Any]], tuple[Any, ...]]
 def rnn_tanh_cell(
     input: ArrayLike, hx: ArrayLike, w_ih: ArrayLike, w_hh: ArrayLike, b_ih: ArrayLike = None, b_hh: ArrayLike = None
 ) -> Array:
-    """tanh(W·x + b + U·h + c): input (N, in) or (in,), hx (N, h) or (h,), w_ih (h, in), w_hh (h, h) (Elman 1990)."""
+    """tanh(W·x + b + U·h + c): input (N, in) or (in,), hx (N, h) or (h,), w_ih (h, in), w_hh (h, h) (Elman 1990).
+
+    Without hx (None) the state is 0.
+    """
     return _cell("rnn_tanh_cell", 1, _tanh_step, input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
 
@@ -68,7 +71,8 @@ def lstm_cell(
 ) -> tuple[Array, Array]:
     """(h′, c′): c′ = f·c + i·g, h′ = o·tanh c′ with gates i, f, g, o (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
 
-    input (N, in) or (in,), hx = (h, c) of (N, h) or (h,), w_ih (4h, in) and w_hh (4h, h) with rows i, f, g, o.
+    input (N, in) or (in,), hx = (h, c) of (N, h) or (h,), or None for zeros, w_ih (4h, in) and w_hh (4h, h) with rows
+    i, f, g, o.
     """
     h, c = _cell("lstm_cell", 4, _lstm_step, input, _pair("lstm_cell", hx), w_ih, w_hh, b_ih, b_hh)
     return h, c
@@ -78,7 +82,8 @@ def _cell(
     name: str, gates: int, step: Step, input: ArrayLike, states: Sequence[Any], w_ih: Any, w_hh: Any, b_ih: Any,
     b_hh: Any,
 ) -> tuple[Any, ...]:  # fmt: skip
-    x, before = as_node(input), [as_node(s) for s in states]
+    x = as_node(input)
+    before = [_first(s, (*x.shape[:-1], _width(w_hh)), (x, w_ih, w_hh)) for s in states]
     _check_weights(name, gates, x, before[0].shape[-1] if before[0].ndim else 0, as_node(w_ih), as_node(w_hh))
     if any(s.shape[:-1] != x.shape[:-1] or s.shape != before[0].shape for s in before):
         raise ShapeError(
@@ -146,7 +151,8 @@ def gru(
 ) -> tuple[Array, Array]:  # fmt: skip
     """`gru_cell` along sequences (T, N, in), (N, T, in) with ``batch_first``: outputs (T, N, D·h) and last states.
 
-    ``hx`` (num_layers·D, N, h) are the first states, D = 2 directions if ``bidirectional``, else 1.  ``params``: a list
+    ``hx`` (num_layers·D, N, h) are the first states, None for zeros, D = 2 directions if ``bidirectional``, else 1.  Of
+    one sequence (T, in) the axis N is nowhere: hx (num_layers·D, h), outputs (T, D·h).  ``params``: a list
     of w_ih, w_hh, and with ``has_biases`` b_ih, b_hh, for each layer and in it for each direction, PyTorch's order.
     ``lengths`` (N,): steps beyond its length change no state and give 0, as of PyTorch's packed sequences.  ``dropout``
     between layers, if ``train``, draws with ``dropout_key``.
@@ -162,7 +168,7 @@ def lstm(
     train: bool = False, bidirectional: bool = False, batch_first: bool = False, *, lengths: ArrayLike = None,
     dropout_key: ArrayLike = None,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """`lstm_cell` along sequences, ``hx`` = (h, c): (outputs, last h, last c); arguments as of `gru`."""
+    """`lstm_cell` along sequences, ``hx`` = (h, c) or None: (outputs, last h, last c); arguments as of `gru`."""
     options = (has_biases, num_layers, dropout, train, bidirectional, batch_first, lengths, dropout_key)
     y, (h, c) = _layers("lstm", 4, _lstm_step, input, _pair("lstm", hx), params, *options)
     return y, h, c
@@ -176,7 +182,14 @@ def _layers(
     """Layer upon layer, each in one direction or in both."""
     count, ways, each = static_int(num_layers, "num_layers"), 2 if bidirectional else 1, 4 if has_biases else 2
     x, weights = inexact(as_node(input)), [as_node(p) for p in params]
-    firsts = [as_node(s) for s in states]
+    alone = x.ndim == 2
+    if alone:
+        if lengths is not None:
+            raise ShapeError(f"{here()}: {name}: lengths are of a batch of sequences, got one, {describe(x)}")
+        x, batch_first = FUNCTIONS["expand_dims"](x, 1), False
+    batch = x.shape[0 if batch_first else 1] if x.ndim == 3 else 0
+    zeros = (count * ways, batch, _width(weights[1]) if len(weights) > 1 else 0)
+    firsts = [_first(s, zeros, (x, *weights), alone) for s in states]
     kind = promoted(*[a.dtype for a in (x, *weights, *firsts)])
     x, weights, firsts = cast(x, kind), [cast(p, kind) for p in weights], [cast(s, kind) for s in firsts]
     _check_sequences(name, x, firsts, len(weights), count * ways, each)
@@ -201,7 +214,10 @@ def _layers(
         y = outputs[0] if ways == 1 else gnp.concatenate(outputs, -1)
         if drops and layer + 1 < count:
             y = FUNCTIONS["nn.dropout"](y, dropout, fold_in(dropout_key, layer))
-    return gnp.swapaxes(y, 0, 1) if batch_first else y, [gnp.stack(part) for part in lasts]
+    found = [gnp.stack(part) for part in lasts]
+    if alone:
+        return gnp.squeeze(y, 1), [gnp.squeeze(last, 1) for last in found]
+    return gnp.swapaxes(y, 0, 1) if batch_first else y, found
 
 
 def _along(
@@ -244,7 +260,23 @@ def _valid(name: str, x: Node, lengths: ArrayLike) -> Any:
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 
+def _width(w_hh: Any) -> int:
+    """The width of a state that goes with the weights of its gates."""
+    shape: tuple[int, ...] = as_node(w_hh).shape
+    return shape[-1] if shape else 0
+
+
+def _first(state: Any, zeros: tuple[int, ...], of: Sequence[Any], alone: bool = False) -> Node:
+    """A first state, zeros of a shape where none is given; with a batch axis of one where it is ``alone``."""
+    if state is None:
+        return full(zeros, 0.0, promoted(*[inexact(as_node(a)).dtype for a in of]))
+    given = as_node(state)
+    return FUNCTIONS["expand_dims"](given, 1) if alone and given.ndim == 2 else given
+
+
 def _pair(name: str, hx: Any) -> tuple[Any, Any]:
+    if hx is None:
+        return None, None
     if not isinstance(hx, tuple | list) or len(hx) != 2:
         raise TypeError(f"{here()}: {name}: hx is the pair (h, c) of states, got {type(hx).__name__}")
     return hx[0], hx[1]
