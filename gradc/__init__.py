@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from gradc.api.executable import Executable
     from gradc.api.kronecker import KroneckerFactors, kfac_factors
     from gradc.api.precision import MixedPrecision, MixedPrecisionState, mixed_precision
-    from gradc.convergence import Landscape, landscape
+    from gradc.convergence import Diagnosis, Landscape, diagnose, landscape
     from gradc.explain import Derivation
     from gradc.health.trace import trace_nans
     from gradc.oracle import Report, check_gradients
@@ -80,7 +80,7 @@ if TYPE_CHECKING:
 #: ``import gradc``.
 _LATER = {
     **dict.fromkeys(("Curvature", "fisher", "gauss_newton"), "gradc.api.curvature"),
-    **dict.fromkeys(("Landscape", "landscape"), "gradc.convergence"),
+    **dict.fromkeys(("Diagnosis", "Landscape", "diagnose", "landscape"), "gradc.convergence"),
     **dict.fromkeys(("Derivation",), "gradc.explain"),
     **dict.fromkeys(("Executable",), "gradc.api.executable"),
     **dict.fromkeys(("trace_nans",), "gradc.health.trace"),
@@ -119,6 +119,7 @@ __all__ = [
     "DTypeError",
     "Derivation",
     "DeviceError",
+    "Diagnosis",
     "DivergedError",
     "Executable",
     "FixedPoint",
@@ -158,6 +159,7 @@ __all__ = [
     "custom_linear_solve",
     "custom_root",
     "data",
+    "diagnose",
     "explain",
     "fisher",
     "fit",

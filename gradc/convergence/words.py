@@ -20,9 +20,9 @@ def part_of(value: float) -> str:
 def table(rows: Sequence[tuple[str, str]]) -> list[str]:
     """Two columns, the first as wide as its longest entry."""
     width = max((len(name) for name, _ in rows), default=0)
-    return [f"  {name.ljust(width)}  {words}" for name, words in rows]
+    return [wrapped(f"  {name.ljust(width)}  {words}", width + 4) for name, words in rows]
 
 
-def wrapped(line: str) -> str:
+def wrapped(line: str, indent: int = 2) -> str:
     """A long line in rows of 120 characters, the later ones indented."""
-    return textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.fill(line, 120, subsequent_indent=" " * indent, break_on_hyphens=False)
