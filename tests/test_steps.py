@@ -359,3 +359,30 @@ def test_reading_leaves_the_compiled_step_as_it_is() -> None:
     before = str(gc.trace(update, w))
     gc.explain(gc.train_step(lambda w: np.sum(w**2), optimizer), w, state)
     assert str(gc.trace(update, w)) == before
+
+
+def test_a_model_state_is_assigned_what_the_loss_returns(golden: Any) -> None:
+    def loss(p: Any, stats: Any, x: Any, y: Any) -> Any:
+        h, stats = gc.nn.running_batch_norm(gc.nn.linear(x, p["w"]), stats, p["g"], p["b"])
+        return gc.nn.mse_loss(h, y), stats
+
+    p = {"w": np.ones((3, 5)), "g": np.ones(3), "b": np.zeros(3)}
+    optimizer = optim.sgd(lr)
+    step = gc.train_step(loss, optimizer, has_state=True)
+    args = (p, optimizer.init(p), gc.nn.batch_norm_state(3), np.ones((4, 5)), np.ones((4, 3)))
+    golden("step_model_state.txt", the_step(str(gc.explain(step, *args))) + "\n")
+
+
+def test_lines_of_a_model_state_read_what_their_names_stand_for() -> None:
+    """A value that another line reads is assigned at the end; one that stays has no line; aux is no state."""
+
+    def loss(w: Any, held: Any, x: Any) -> Any:
+        teacher = 0.9 * held["a"] + 0.1 * w
+        new = {"a": teacher, "b": held["a"] + 2 * held["b"], "c": held["c"], "d": teacher * held["d"]}
+        return np.sum((w - held["a"]) ** 2) * x, (new, held["a"])
+
+    optimizer, w = optim.sgd(lr), np.ones(3)
+    step = gc.train_step(loss, optimizer, has_state=True, has_aux=True)
+    text = str(gc.explain(step, w, optimizer.init(w), {k: np.ones(3) for k in "abcd"}, 1.0))
+    lines = [line for line in text.splitlines() if line.startswith((*"abcd", "teacher"))]
+    assert lines == ["teacher = 0.9a + 0.1w", "b ← a + 2b", "d ← teacher ⊙ d", "a ← teacher"], text

@@ -61,8 +61,9 @@ def explain(
     direction v.  Of two arguments each mixed block is shown once.
 
     Of a ``gc.train_step`` the loss is explained, its gradient, and the update: what becomes of the parameters θ and of
-    the fields of the optimizer's state, one rule for all parameters that have the same, hyperparameters by name.  The
-    arguments are those of the step: parameters, state, batch; ``.html(path)`` shows the loss and its gradient.
+    the fields of the optimizer's state, one rule for all parameters that have the same, hyperparameters by name, and
+    what becomes of the model's own state (``has_state``).  The arguments are those of the step: parameters, state,
+    batch; ``.html(path)`` shows the loss and its gradient.
 
     ``trace="reverse"`` or ``"forward"`` gives, in place of the gradient, the evaluation trace: the function one
     operation at a time, v₁, v₂, …, and beside it the adjoints v̄ or the tangents v̇ that the mode computes, with the
@@ -114,7 +115,8 @@ def explain(
 
 def explained_step(step: Step, *args: Any) -> Explanation:
     """The loss of a training step, its gradient, and what the optimizer makes of it."""
-    from gradc.explain.folding import names_in
+    from gradc.api.model_states import state_update
+    from gradc.explain.folding import names_in, plain
     from gradc.explain.layout import Derivative, Ident
     from gradc.explain.steps import explained_steps
 
@@ -132,6 +134,9 @@ def explained_step(step: Step, *args: Any) -> Explanation:
     residuals = getattr(step.loss, "residuals", None)
     count = 0 if residuals is None else sum(y.aval.size for y in traced_alone(residuals, params, *batch).outputs)
     updates, legend = explained_steps(step.optimizer, params, state, ordered, loss, taken, count)
+    if step.has_state:
+        own, more = state_update(step, args, [plain(line) for line in found.lines])
+        updates, legend = (*updates, *own), (*legend, *(entry for entry in more if entry not in found.legend))
     return replace(found, updates=updates, legend=(*found.legend, *legend))
 
 

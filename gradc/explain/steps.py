@@ -494,12 +494,12 @@ def elementwise(x: Layout, alone: bool, known: Set[Ident], mine: Set[Ident]) -> 
     What joins all parameters is a sum over θ, unless a parameter is ``alone``.  Factors made of hyperparameters, the
     ``known`` ones, come first, and those that are what a parameter has, ``mine``, last.
     """
-    x = _mapped(x, _logic)
+    x = mapped(x, _logic)
     x = _without_circles(x, known, mine) if all(map(_is_plain, _pieces(x))) else x
-    return _mapped(x, lambda piece: _joint_layout(piece, alone))
+    return mapped(x, lambda piece: _joint_layout(piece, alone))
 
 
-def _mapped(x: Layout, change: Callable[[Layout], Layout]) -> Layout:
+def mapped(x: Layout, change: Callable[[Layout], Layout]) -> Layout:
     """``change`` of each piece, from the inside out."""
     new: dict[str, Any] = {}
     for f in fields(x):
@@ -507,9 +507,9 @@ def _mapped(x: Layout, change: Callable[[Layout], Layout]) -> Layout:
         if f.name == "source":
             continue
         if isinstance(value, Layout):
-            new[f.name] = _mapped(value, change)
+            new[f.name] = mapped(value, change)
         elif isinstance(value, tuple) and any(isinstance(v, Layout) for v in value):
-            new[f.name] = tuple(_mapped(v, change) for v in value)
+            new[f.name] = tuple(mapped(v, change) for v in value)
     return change(replace(x, **new) if new else x)
 
 
@@ -520,7 +520,7 @@ def _pieces(x: Layout) -> list[Layout]:
         found.append(piece)
         return piece
 
-    _mapped(x, noted)
+    mapped(x, noted)
     return found
 
 
@@ -596,7 +596,7 @@ def _without_circles(x: Layout, known: Set[Ident], mine: Set[Ident]) -> Layout:
             case _:
                 return piece
 
-    return _mapped(x, change)
+    return mapped(x, change)
 
 
 # -- names of the state ------------------------------------------------------------------------------------------------
