@@ -98,7 +98,7 @@ class Batches(Source):
         end = min(begin + self.batch_size, self.examples)
         if self._word is None:
             return self._rows.take(slice(begin, end))
-        return self._rows.take(self._order_of(epoch)(np.arange(begin, end)))
+        return self._rows.take(self._order_of(epoch).between(begin, end))
 
     def _order_of(self, epoch: int) -> Order:
         known = self._order
