@@ -145,6 +145,8 @@ def as_arguments(batch: Any) -> tuple[Any, ...]:
 
 def size_of(batch: tuple[Any, ...]) -> int:
     """How many examples a batch has: the length of its first array."""
+    if batch and type(batch[0]) is np.ndarray and batch[0].ndim:
+        return len(batch[0])
     first = next((x for x in leaves_of(batch)[0] if np.ndim(x)), None)
     return 1 if first is None else int(np.shape(first)[0])
 

@@ -262,6 +262,8 @@ def _packed(values: Any) -> str:
 
 def _number(name: str, value: Any) -> float:
     """A number of a row."""
+    if type(value) is float:
+        return value
     try:
         if isinstance(value, str) or np.size(value) != 1:
             raise TypeError

@@ -199,7 +199,7 @@ class _Loop:
         run = self.run
         run.batch, run.numbers = group[-1], {k: v for k, v in numbers[-1].items() if k != "loss"}
         run.loss = numbers[-1]["loss"]
-        run.samples += sum(map(size_of, group))
+        run.samples += sum([size_of(batch) for batch in group])
         self._clock()
         for row in numbers:
             run.step += 1
