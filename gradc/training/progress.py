@@ -34,13 +34,14 @@ class Progress(Callback):
         self._bar: Any = None
         self._task: Any = None
         self._said = self._began = 0.0
-        self._samples = self._epoch = 0
+        self._samples = self._step = 0
+        self._first = True
 
     def on_begin(self, run: Run) -> None:
         """Open the bar."""
         file = self.file or sys.stderr
         self._began = self._said = perf_counter()
-        self._samples, self._epoch = run.samples, run.epoch
+        self._samples, self._step, self._first = run.samples, run.step, True
         kind = self.kind or ("bar" if getattr(file, "isatty", lambda: False)() else "lines")
         if run.step:
             self._print(f"resumed at step {run.step:,}, epoch {run.epoch:,}")
@@ -65,6 +66,8 @@ class Progress(Callback):
     def on_step(self, run: Run) -> None:
         """Move the bar on, or print a line if the last one was long ago."""
         now = perf_counter()
+        if self._first:  # the first call compiles, which says nothing of those after it
+            self._first, self._began, self._samples, self._step = False, now, run.samples, run.step
         if self._bar is not None:
             if now - self._said > _TENTH:
                 self._said = now
@@ -105,14 +108,16 @@ class Progress(Callback):
         return "  ".join([*parts, f"{self.rate(run):,.0f} samples/s"])
 
     def rate(self, run: Run) -> float:
-        """Examples per second since the run, or its resumption, began."""
+        """Examples per second since the first call of the step, which compiles it."""
+        if run.step == self._step:
+            return run.samples_per_second
         return (run.samples - self._samples) / max(perf_counter() - self._began, 1e-9)
 
     def _left(self, run: Run) -> str:
-        left, rate = run.steps_left, self.rate(run)
-        if not left or not rate or not run.samples:
+        left, taken = run.steps_left, run.step - self._step
+        if not left or not taken:
             return ""
-        seconds = left * run.samples / run.step / rate
+        seconds = left * (perf_counter() - self._began) / taken
         minutes, rest = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{rest:02} left" if hours else f"{minutes}:{rest:02} left"
