@@ -254,8 +254,9 @@ def gallery_page() -> str:
         "beside its function, and against symbolic, forward, reverse, finite-difference and compiled derivatives.\n",
         "∂L/∂x is the gradient of a scalar L; of an array Z with cotangent G, ∂x is the cotangent of x. A vector is a",
         "column; a matrix times or plus a vector scales or shifts each row; Σᵢ and meanᵢ run over the rows of a",
-        "matrix, Σⱼ and meanⱼ along each row; n is the number of averaged elements. corr(A, B) is Σₖ A[i + k]B[k],",
-        "flip is backwards along each axis.",
+        "matrix, Σⱼ, meanⱼ and varⱼ along each row, and lie where the rows were: in A ⊘ Σⱼ A each row has its sum;",
+        "u𝟏ᵀ repeats a column; n is the number of averaged elements. corr(A, B) is Σₖ A[i + k]B[k], flip is backwards",
+        "along each axis.",
         "∂p/∂z is a Jacobian, ∂²L/∂w² a Hessian (of two arguments each mixed block stands once), ∂²L/∂w²·v its product",
         "with a direction v; A ⊗ B has the element A[i, k]·B[j, l] at (i, j, k, l).\n",
     ]

@@ -280,7 +280,9 @@ class Deriver:
         notation = Notation(self.naming.idents, quantities.names.extents, self.strict)
         forward = self._forward_lines(quantities)
         shown = {name for name, _ in forward}
-        lines = [*self._laid_out(forward, "forward", Notation(self.naming.idents, quantities.names.extents), {})]
+        of_function = Notation(self.naming.idents, quantities.names.extents)
+        lines = self._laid_out(forward, "forward", of_function, {})
+        notation.lying |= of_function.lying
         lines += self._in_textbook_order(quantities, gradients, notation, shown)
         return Derivation(
             tuple(lines),
@@ -338,7 +340,7 @@ class Deriver:
                 kind,
                 self.naming.idents[name],
                 x,
-                notation.layout(x),
+                notation.line(name, x),
                 name,
                 x.where,
                 facts=self._declared(owed, name),

@@ -108,9 +108,10 @@ class LatexPrinter:
                 return f"{self._below_script(base)}^{{{self(exponent)}}}", POSTFIX
             case n.Root(inner):
                 return rf"\sqrt{{{self(inner)}}}", ATOM
-            case n.Call(name, args, options):
+            case n.Call(name, args, options, indices):
+                below = f"_{{{','.join(indices)}}}" if indices else ""
                 inside = ", ".join([*(self(a) for a in args), *(rf"\texttt{{{_words(o)}}}" for o in options)])
-                return rf"{self._function(name)}\left({inside}\right)", ATOM
+                return rf"{self._function(name)}{below}\left({inside}\right)", ATOM
             case n.Mask(condition):
                 return rf"\mathbf{{1}}\left[{self(condition)}\right]", ATOM
             case n.Relation(left, sign, right):

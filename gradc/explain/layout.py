@@ -26,11 +26,13 @@ class Ident(Layout):
     """A name, with what stands below it, and its place in a row of equals: above in brackets if below is taken.
 
     A name with a `PLACE`, ``params[l].W``, has its index there.
+    ``lies`` tells of a part that its own line says along which axis of a matrix it lies.
     """
 
     name: str
     below: str = ""
     index: int | None = None
+    lies: bool = field(default=False, compare=False, repr=False)
 
 
 def scripts(x: Ident, number: str = "") -> tuple[str, str, str]:
@@ -154,11 +156,15 @@ class Transposed(Layout):
 
 @dataclass(frozen=True)
 class Call(Layout):
-    """A function of arguments; ``options`` are written after them."""
+    """A function of arguments; ``options`` are written after them.
+
+    One that is taken along axes says them ``below`` its name, as a `Summed` does.
+    """
 
     name: str
     args: tuple[Layout, ...]
     options: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,10 @@ class MathmlPrinter:
                 return self._above(base, self(exponent)), POSTFIX
             case n.Root(inner):
                 return f"<msqrt>{self(inner)}</msqrt>", ATOM
-            case n.Call(name, args, options):
+            case n.Call(name, args, options, indices):
                 inside = _operator(",", "separator").join([*map(self, args), *map(_text, options)])
-                return _row(_name(name) + "<mo>&#x2061;</mo>" + _between("(", inside, ")")), ATOM
+                sign = _below(_name(name), "".join(indices))
+                return _row(sign + "<mo>&#x2061;</mo>" + _between("(", inside, ")")), ATOM
             case n.Mask(condition):
                 return _row(_number("1") + _between("[", self(condition), "]")), ATOM
             case n.Relation(left, sign, right):

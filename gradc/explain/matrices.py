@@ -9,7 +9,7 @@ matrix and a vector become a vector, two matrices a longer chain, two vectors an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from gradc.explain.formula import (
@@ -21,6 +21,7 @@ from gradc.explain.formula import (
     Number,
     Product,
     Sum,
+    Symbol,
     is_unit,
     magnitude,
     varying_axes,
@@ -45,6 +46,7 @@ from gradc.explain.layout import (
     Summed,
     Transposed,
 )
+from gradc.explain.naming import PART
 
 #: how a base to a power > 0 is laid out
 Power = Callable[[Formula, Number], Layout]
@@ -385,10 +387,10 @@ class Matrices:
 
 
 def _is_column(f: Factor) -> bool:
-    """Whether a vector is written with columns (n, 1), so that it broadcasts as it stands."""
+    """Whether a vector is written with columns (n, 1) that the user named, so that it broadcasts as it stands."""
     base = f.base
-    if base.ndim == 2 and base.shape[1] == 1:
-        return True
+    if isinstance(base, Symbol):
+        return base.ndim == 2 and base.shape[1] == 1 and not base.name.startswith(PART)
     if isinstance(base, Product):
         return all(_is_column(g) for g in base.factors if 0 in g.labels) and not base.summed
     if isinstance(base, Sum):
@@ -403,15 +405,44 @@ def _is_column(f: Factor) -> bool:
 def says_axis(x: Layout) -> bool:
     """Whether ``x`` says itself along which axis it lies: it is made of a sum over the other."""
     match x:
-        case Summed(indices):
+        case Summed(indices) | Call(below=indices):
             return bool(indices)
+        case Ident():
+            return x.lies
         case Quotient(top):
             return says_axis(top)
         case Root(inner) | Raised(inner) | Minus(inner):
             return says_axis(inner)
-        case Juxtaposed(parts) | Plus(parts):
+        case Juxtaposed(parts):
             return any(map(says_axis, parts))
+        case Plus(parts):
+            arrays = [part for part in parts if not _is_number(part)]
+            return bool(arrays) and all(map(says_axis, arrays))
     return False
+
+
+def with_repeated_columns(terms: Sequence[Layout]) -> tuple[Layout, ...]:
+    """The terms of a matrix, of which none is one: where some are columns and some rows, columns show that they repeat.
+
+    v − Σⱼ A would be the difference of two vectors.
+    """
+    along = [varying_axes(t.source) if t.source is not None else frozenset((0, 1)) for t in terms]
+    if any(len(axes) > 1 for axes in along) or not {0, 1} <= frozenset().union(*along):
+        return tuple(terms)
+    return tuple(_shown_again(t) if 0 in axes else t for t, axes in zip(terms, along, strict=True))
+
+
+def _shown_again(x: Layout) -> Layout:
+    if isinstance(x, Minus):
+        return replace(x, inner=_shown_again(x.inner))
+    if isinstance(x, Juxtaposed) and x.items[-1] == Transposed(Ones()):
+        return x
+    return replace(_repeated(x), source=x.source)
+
+
+def _is_number(x: Layout) -> bool:
+    """Whether ``x`` is the same along all axes."""
+    return isinstance(x, Num) or (x.source is not None and not varying_axes(x.source))
 
 
 class NoMatrixFormError(Exception):

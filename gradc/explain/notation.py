@@ -57,7 +57,16 @@ from gradc.explain.layout import (
     Transposed,
 )
 from gradc.explain.letters import call_name, named_attributes
-from gradc.explain.matrices import INDEX_LETTERS, Matrices, quotient, side_by_side, transposes_last
+from gradc.explain.matrices import (
+    INDEX_LETTERS,
+    Matrices,
+    quotient,
+    says_axis,
+    side_by_side,
+    transposes_last,
+    with_repeated_columns,
+)
+from gradc.explain.naming import PART
 from gradc.node import OPS, Node
 from gradc.ops.control import bodies, result_count
 from gradc.ops.implicit import implicit_rule_of
@@ -76,11 +85,19 @@ class Notation:
     def __init__(self, idents: Mapping[str, Ident], extents: Mapping[str, int], strict: bool = False):
         self.idents, self.extents = idents, extents
         self.strict = strict
+        self.lying: set[str] = set()  #: parts whose lines say along which axis they lie
+
+    def line(self, name: str, meaning: Formula) -> Layout:
+        """The line that says what ``name`` is; what is laid out later knows it."""
+        found = self.layout(meaning)
+        if name.startswith(PART) and says_axis(found):
+            self.lying.add(name)
+        return found
 
     def layout(self, x: Formula) -> Layout:
         """The notation for ``x``."""
         if isinstance(x, Symbol):
-            return replace(self.idents.get(x.name) or Ident(x.name), source=x)
+            return replace(self.idents.get(x.name) or Ident(x.name), lies=x.name in self.lying, source=x)
         if isinstance(x, Product):
             return replace(self._product(x), source=x)
         if isinstance(x, Sum):
@@ -91,6 +108,8 @@ class Notation:
     def _sum(self, x: Sum) -> Layout:
         """Terms side by side; arrays that are written by their elements are added element by element."""
         terms = self._ordered(x.terms)
+        if x.ndim == 2 and not self.strict:
+            terms = with_repeated_columns(terms)
         if x.ndim == 2 and any(map(_has_unit, x.terms)):
             return Plus(tuple(map(_as_matrix, terms)))
         bodies = [t.inner if isinstance(t, Minus) else t for t in terms]
@@ -282,7 +301,13 @@ class Notation:
         op = OPS.get(x.name)
         if op is not None and op.relation:
             return Relation(args[0], op.relation, args[1])
-        return Call(call_name(x.name, x.attrs), args, _options(x))
+        return Call(call_name(x.name, x.attrs), args, _options(x), _along_which(x))
+
+
+def _along_which(x: Apply) -> tuple[str, ...]:
+    """The axes along which the user took a statistic of an array, if not along all."""
+    axes = x.attrs["axes"] if "keepdims" in x.attrs else ()
+    return tuple(INDEX_LETTERS[a] for a in axes) if len(axes) < x.args[0].ndim else ()
 
 
 def _parted(x: Product) -> tuple[list[Factor], list[Factor]]:
@@ -370,6 +395,8 @@ def _options(x: Apply) -> tuple[str, ...]:
     for key, value in x.attrs.items():
         if key in written or (key in ("strides", "dilations") and _goes_without_saying(value)):
             continue
+        if key == "axes" and "keepdims" in x.attrs:
+            continue  # they stand below the name
         if key in ("axis", "axes") and (value in (*assumed, None) or value == tuple(range(rank))):
             continue
         name = "axis" if key == "axes" else key

@@ -98,9 +98,9 @@ class TextPrinter:
             case n.Root(inner):
                 text = self(inner) if self.ascii else self.at_least(inner, ATOM)
                 return (f"sqrt({text})" if self.ascii else f"√{text}"), ATOM
-            case n.Call(name, args, options):
+            case n.Call(name, args, options, indices):
                 inside = ", ".join([*(self(a) for a in args), *(self.plain(o) for o in options)])
-                return f"{self.plain(name)}({inside})", ATOM
+                return f"{self.plain(name)}{self._along(indices)}({inside})", ATOM
             case n.Mask(condition):
                 return f"1[{self(condition)}]", ATOM
             case n.Relation(left, sign, right):
@@ -112,8 +112,7 @@ class TextPrinter:
                 pair = f"{self(left)}, {self(right)}"
                 return (f"inner({pair})" if self.ascii else f"⟨{pair}⟩"), ATOM
             case n.Summed(indices, body, True):
-                below = f"_{''.join(indices)}" if self.ascii and indices else self._below("".join(indices))
-                return f"mean{below}({self(body)})", ATOM
+                return f"mean{self._along(indices)}({self(body)})", ATOM
             case n.Summed(indices, body):
                 return self._sum_sign(indices) + self.at_least(body, SIDE if indices else POSTFIX), SIDE
             case n.Indexed(base, indices):
@@ -153,6 +152,10 @@ class TextPrinter:
 
     def _raised(self, text: str) -> str:
         return "^" + self.plain(text) if self.ascii else text.translate(_SUPERSCRIPTS)
+
+    def _along(self, indices: tuple[str, ...]) -> str:
+        """The axes that a function is taken along, behind its name."""
+        return f"_{''.join(indices)}" if self.ascii and indices else self._below("".join(indices))
 
     def _below(self, text: str) -> str:
         if not text:

@@ -1,0 +1,63 @@
+"""Programs whose derivatives were once printed so that they could be misread, one or two of each kind.
+
+Sizes differ from every number in a program and from each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import gradc as gc
+
+RANDOM = np.random.default_rng(20261201)
+KINDS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
+
+
+def normal(*shape: int) -> Any:
+    return RANDOM.normal(size=shape)
+
+
+def kind(*args: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Reads the decorated function of ``args``."""
+
+    def kept(function: Callable[..., Any]) -> Callable[..., Any]:
+        KINDS[function.__name__] = (function, args)
+        return function
+
+    return kept
+
+
+@kind(normal(7, 5))
+def variance_of_rows(X):
+    """A variance says along which axis it is taken."""
+    v = X.var(axis=1)
+    return np.sum(np.sin(v))
+
+
+@kind(normal(7, 5))
+def standardised(X):
+    """So does one that is nowhere named."""
+    return np.sum(np.tanh((X - X.mean(axis=1, keepdims=True)) / np.sqrt(X.var(axis=1, keepdims=True) + 1)))
+
+
+@kind(normal(7, 5), normal(5), normal(7))
+def row_beside_column(X, v, u):
+    """A row and a column of sums are no difference of vectors."""
+    return u @ (gc.nn.softmax(X) * X) @ v
+
+
+@kind(normal(7, 5), normal(7, 5))
+def divided_by_norms(A, B):
+    """A part that is a column says so where it is defined."""
+    C = np.exp(-A * A / 9) * B
+    D = B / np.sqrt((C**2).sum(axis=1, keepdims=True) + 1)
+    return np.sum(D**2)
+
+
+@kind(normal(2), normal(2))
+def half_over_two_elements(μ, s):
+    """½Σ over two elements is no mean."""
+    return 0.5 * np.sum(μ**2 + np.exp(2 * s) - 2 * s - 1)
