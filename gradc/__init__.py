@@ -56,8 +56,9 @@ if TYPE_CHECKING:
     from gradc.api.kronecker import KroneckerFactors, kfac_factors
     from gradc.api.precision import MixedPrecision, MixedPrecisionState, mixed_precision
     from gradc.convergence import Diagnosis, Landscape, diagnose, landscape
+    from gradc.diagnostics.report import HealthReport, health
+    from gradc.diagnostics.trace import trace_nans
     from gradc.explain import Derivation
-    from gradc.health.trace import trace_nans
     from gradc.oracle import Report, check_gradients
     from gradc.solve import (
         FixedPoint,
@@ -83,7 +84,8 @@ _LATER = {
     **dict.fromkeys(("Diagnosis", "Landscape", "diagnose", "landscape"), "gradc.convergence"),
     **dict.fromkeys(("Derivation",), "gradc.explain"),
     **dict.fromkeys(("Executable",), "gradc.api.executable"),
-    **dict.fromkeys(("trace_nans",), "gradc.health.trace"),
+    **dict.fromkeys(("HealthReport", "health"), "gradc.diagnostics.report"),
+    **dict.fromkeys(("trace_nans",), "gradc.diagnostics.trace"),
     **dict.fromkeys(("KroneckerFactors", "kfac_factors"), "gradc.api.kronecker"),
     **dict.fromkeys(("MixedPrecision", "MixedPrecisionState", "mixed_precision"), "gradc.api.precision"),
     **dict.fromkeys(("History", "Run", "fit"), "gradc.training"),
@@ -126,6 +128,7 @@ __all__ = [
     "FrozenWarning",
     "GradcError",
     "Graph",
+    "HealthReport",
     "History",
     "IndexingError",
     "Integration",
@@ -167,6 +170,7 @@ __all__ = [
     "fori_loop",
     "gauss_newton",
     "grad",
+    "health",
     "hessian",
     "hvp",
     "jacobian",

@@ -80,7 +80,7 @@ class VerificationError(GradcError):
 class NumericalError(GradcError, FloatingPointError):
     """A result that holds a NaN, an infinity or a subnormal number, where ``check_nans=`` asks for none.
 
-    ``fault`` (a `gradc.health.Fault`) says where it began; None where that could not be found.
+    ``fault`` (a `gradc.diagnostics.Fault`) says where it began; None where that could not be found.
     """
 
     def __init__(self, message: str, fault: object = None):

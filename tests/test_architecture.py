@@ -54,7 +54,19 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("machines",),
     ("explorer",),
-    ("api", "solve", "sparse", "scipy", "oracle", "training", "health", "convergence", "cli", "__main__", "__init__"),
+    (
+        "api",
+        "solve",
+        "sparse",
+        "scipy",
+        "oracle",
+        "training",
+        "diagnostics",
+        "convergence",
+        "cli",
+        "__main__",
+        "__init__",
+    ),
 )
 """Top to bottom, the modules and packages of each room. A room may import itself and the rooms above it."""
 

@@ -308,7 +308,9 @@ class Stamp:
 
 
 def _examined(stages: Stages, status: int, arguments: Callable[[], list[Any]]) -> Exception:
-    from gradc.health.compiled import examined  # loads what looks for origins: only where there is something to find
+    from gradc.diagnostics.compiled import (
+        examined,  # loads what looks for origins: only where there is something to find
+    )
 
     return examined(stages, status, arguments)
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradc.codegen.status import kind_of, number_of
+from gradc.diagnostics.fault import Fault, told
+from gradc.diagnostics.kinds import SEVERAL, kind_of_status
+from gradc.diagnostics.origin import origins
+from gradc.diagnostics.underflow import first_underflow
 from gradc.errors import GradcError, NumericalError
-from gradc.health.fault import Fault, told
-from gradc.health.kinds import SEVERAL, kind_of_status
-from gradc.health.origin import origins
-from gradc.health.underflow import first_underflow
 from gradc.machines.calling import result_name
 from gradc.machines.stages import Stages
 from gradc.node import here

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from gradc.diagnostics.kinds import shows
 from gradc.graph import Graph
-from gradc.health.kinds import shows
 from gradc.interpret import interpret
 from gradc.node import Node
 from gradc.ops.control import Loop, bodies

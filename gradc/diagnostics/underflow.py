@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import finfo
+from gradc.diagnostics.fault import in_wider
+from gradc.diagnostics.origin import Origin, in_order, valued
 from gradc.graph import Graph
-from gradc.health.fault import in_wider
-from gradc.health.origin import Origin, in_order, valued
 from gradc.node import Node
 from gradc.ops.control import Loop, bodies
 from gradc.ops.record import HOLDERS, Kind

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from gradc.aval import finfo
+from gradc.diagnostics.kinds import CALLED, shows
+from gradc.diagnostics.origin import Origin, cause, phase_of
 from gradc.graph import Graph
-from gradc.health.kinds import CALLED, shows
-from gradc.health.origin import Origin, cause, phase_of
 from gradc.node import Node
 from gradc.ops.control import every_body
 from gradc.ops.record import Kind

@@ -12,10 +12,10 @@ from typing import Any
 from gradc.api.compiled import Jitted
 from gradc.api.executable import Executable
 from gradc.containers import leaves_of
+from gradc.diagnostics.compiled import first_fault
+from gradc.diagnostics.fault import Fault
+from gradc.diagnostics.kinds import KINDS
 from gradc.graph import fit_argument
-from gradc.health.compiled import first_fault
-from gradc.health.fault import Fault
-from gradc.health.kinds import KINDS
 from gradc.machines.calling import flat_leaves
 from gradc.machines.options import Options
 from gradc.machines.stages import Stages

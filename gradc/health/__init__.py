@@ -1,5 +1,0 @@
-"""What goes wrong in numbers while a model trains, where, and why.
-
-`gradc.health.trace`: where the first NaN, infinity, subnormal or underflowed number came from.  Start reading at
-`gradc.health.origin`.
-"""
