@@ -185,3 +185,42 @@ def test_a_picture_is_svg(tmp_path):
 def test_a_loss_must_be_a_number():
     with pytest.raises(gc.ShapeError, match="health"):
         gc.health(lambda w: w * 2, np.ones(3))
+
+
+# -- while it trains ---------------------------------------------------------------------------------------------------
+def test_a_monitor_looks_every_so_many_steps_and_changes_nothing():
+    loss, p = model(gnp.tanh, 2)
+    said = []
+    monitor = gc.training.HealthMonitor(every=3, tell=said.append)
+
+    def trained(callbacks, steps_per_call=1):
+        return gc.fit(
+            loss, p, (X, Y), optimizer=gc.optim.adam(0.9), steps=7, epochs=7, log=False, callbacks=callbacks,
+            steps_per_call=steps_per_call,
+        )  # fmt: skip
+
+    run, plain = trained([monitor]), trained([])
+    for one, other in zip(gc.tree.leaves(run.params), gc.tree.leaves(plain.params), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert list(monitor.history.steps) == [1, 3, 6]
+    names = {q.name for q in monitor.report.parameters}
+    assert {f"gradient_norm {n}" for n in names} <= set(monitor.history.columns)
+    assert len([text for text in said if "one step moves" in text]) == 1
+    assert "<svg" in monitor.picture().svg
+
+
+def test_a_monitor_can_end_the_run():
+    loss, p = model(lambda z: z, 6, gain=4.0)
+    monitor = gc.training.HealthMonitor(stop_on="exploding", tell=None)
+    run = gc.fit(loss, p, (X, Y), optimizer=gc.optim.adam(1e-3), epochs=5, log=False, callbacks=[monitor])
+    assert run.step == 1 and run.stopped.startswith("exploding at step 1: the gradient explodes")
+
+
+def test_a_monitor_needs_a_loss():
+    for make in (lambda: gc.training.HealthMonitor(0), lambda: gc.training.HealthMonitor(stop_on="tired")):
+        with pytest.raises(ValueError, match="HealthMonitor"):
+            make()
+    with pytest.raises(ValueError, match="the loss of a step of your own is not known"):
+        gc.fit(
+            lambda p, s, x: (p, s, p.sum()), np.ones(2), X, state=(), log=False, callbacks=[gc.training.HealthMonitor()]
+        )

@@ -9,12 +9,15 @@ from __future__ import annotations
 from gradc.training.callbacks import Callback, EarlyStopping
 from gradc.training.history import History
 from gradc.training.loop import fit
+from gradc.training.monitor import HealthMonitor
 from gradc.training.picture import Picture
 from gradc.training.progress import Progress
 from gradc.training.run import Best, Run
 from gradc.training.tensorboard import TensorBoard
 
-__all__ = ["Best", "Callback", "EarlyStopping", "History", "Picture", "Progress", "Run", "TensorBoard", "fit"]
+__all__ = [
+    "Best", "Callback", "EarlyStopping", "HealthMonitor", "History", "Picture", "Progress", "Run", "TensorBoard", "fit",
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:

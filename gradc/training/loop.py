@@ -100,6 +100,7 @@ def fit(
     word = key_of(0) if key is None else key_of(key) if isinstance(key, int) else np.asarray(key)
     feed = feed_of(data, batch_size, word, shuffle, drop_last)
     run = Run(params, stepper.first_state(params) if state is None else state, model_state, word, stepper.optimizer)
+    run.loss_function, run.with_key = stepper.loss, with_key
     plan(run, feed, epochs, steps)
     evaluation = Evaluation(stepper.loss, validate, metrics, batch_size, with_key)
     monitor = (best, "min") if isinstance(best, str) else best

@@ -61,10 +61,18 @@ class Run:
     steps_planned: int | None = None
     epochs_planned: int | None = None
     steps_of_epoch: int | None = None
+    loss_function: Any = None  #: the loss alone; None where only a step is known
+    with_key: bool = False  #: whether it takes a key behind the batch
 
     def stop(self, why: str) -> None:
         """End the training after this step; ``why`` is reported."""
         self.stopped = self.stopped or str(why) or "a callback stopped it"
+
+    def loss_arguments(self) -> tuple[Any, ...]:
+        """The arguments of ``loss_function`` now, with the last batch; its key is the run's own."""
+        model_state = () if self.model_state is None else (self.model_state,)
+        batch = tuple(self.batch) if isinstance(self.batch, tuple | list) else (self.batch,)
+        return (self.params, *model_state, *batch, *((self.key,) if self.with_key else ()))
 
     @property
     def steps_left(self) -> int | None:
