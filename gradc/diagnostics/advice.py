@@ -22,7 +22,7 @@ WHOLE = 100.0
 EACH = 1.5
 #: Shares of dead units and of saturated elements that are worth a note.
 DEAD, SATURATED = 0.3, 0.5
-#: A step that moves a parameter by more than this part of its norm is large.
+#: A step that moves a weight (a bias may begin at 0) by more than this part of its norm is large.
 LARGE_STEP = 0.1
 #: A weight's standard deviation is far from its rule's beyond this factor.
 FAR = 2.0
@@ -195,7 +195,8 @@ def _others(found: Sequence[tuple[LayerHealth | ParameterHealth, float]], told: 
 def _of_parameters(found: Measured) -> Iterator[Note]:
     where = {x.name: x.where for x in found.layers}
     still = [(p, 0.0) for p in found.parameters if p.gradient == 0]
-    large = [(p, r) for p in found.parameters if p.value and (r := p.update_ratio or 0.0) > LARGE_STEP]
+    weights = [p for p in found.parameters if len(p.shape) > 1 and p.value]
+    large = [(p, r) for p in weights if (r := p.update_ratio or 0.0) > LARGE_STEP]
     if still:
         p = still[0][0]
         words = f"{p.name} gets no gradient at all on this batch"
