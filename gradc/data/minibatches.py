@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gradc.containers import tree_map
 from gradc.data.examples import Examples
 from gradc.data.order import Order, words_of
 from gradc.data.source import Source
@@ -99,6 +100,15 @@ class Batches(Source):
         if self._word is None:
             return self._rows.take(slice(begin, end))
         return self._rows.take(self._order_of(epoch).between(begin, end))
+
+    def together(self, epoch: int, batch: int, count: int) -> Any:
+        """Whole batches that follow each other, stacked: their rows are taken at once."""
+        begin, end = batch * self.batch_size, (batch + count) * self.batch_size
+        if end > self.examples:
+            return None
+        rows = slice(begin, end) if self._word is None else self._order_of(epoch).between(begin, end)
+        shape = count, self.batch_size
+        return tree_map(lambda x: x.reshape(shape + x.shape[1:]), self._rows.take(rows))
 
     def _order_of(self, epoch: int) -> Order:
         known = self._order

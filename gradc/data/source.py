@@ -72,15 +72,35 @@ class Source(ABC):
         return made
 
     # -- batches -------------------------------------------------------------------------------------------------------
+    def together(self, epoch: int, batch: int, count: int) -> Any:
+        """``count`` batches from ``batch`` on, stacked along a new first axis; None where they have different shapes,
+        or where that would be no faster than to make them one by one.
+        """
+        return None
+
+    def groups(self, count: int, most: int | None = None) -> Iterator[tuple[int, Any, list[Any]]]:
+        """The batches that are left of this epoch, at most ``most`` of them, up to ``count`` at a time.
+
+        Each group is ``(how many, their stack, [])``, or ``(how many, None, batches)``.
+        """
+        epoch, begin = self.epoch, self.batch
+        end = len(self) if most is None else min(len(self), begin + most)
+
+        def make(start: int) -> tuple[int, Any, list[Any]]:
+            stop = min(start + count, end)
+            stack = self.together(epoch, start, count) if 1 < count == stop - start else None
+            return stop - start, stack, [] if stack is not None else [self.made(epoch, k) for k in range(start, stop)]
+
+        starts = range(begin, end, count)
+        for start, group in zip(starts, ahead(make, starts, self.prefetch), strict=True):
+            stop = start + group[0]
+            self.epoch, self.batch = (epoch, stop) if stop < len(self) else (epoch + 1, 0)
+            yield group
+
     def rest(self) -> Iterator[Any]:
         """The batches that are left of this pass."""
-        epoch, numbers = self.epoch, range(self.batch, len(self))
-        making = (self.made(epoch, k) for k in numbers) if self.prefetch == 0 else ahead(
-            lambda k: self.made(epoch, k), numbers, self.prefetch
-        )  # fmt: skip
-        for k, made in zip(numbers, making, strict=True):
-            self.epoch, self.batch = (epoch, k + 1) if k + 1 < len(self) else (epoch + 1, 0)
-            yield made
+        for _, _, batches in self.groups(1):
+            yield batches[0]
 
     def __iter__(self) -> Iterator[Any]:
         every = self.epochs or 1
@@ -92,8 +112,11 @@ class Source(ABC):
 def ahead(make: Callable[[int], T], numbers: range, count: int) -> Iterator[T]:
     """``make(k)`` for each of ``numbers``, up to ``count`` of them made ahead by a thread; its errors arrive here.
 
-    Whoever stops early leaves no thread behind.
+    Whoever stops early leaves no thread behind; a count of 0 needs none.
     """
+    if count == 0:
+        yield from map(make, numbers)
+        return
     room, results = threading.Semaphore(count), SimpleQueue[tuple[Any, BaseException | None]]()
     stopped = threading.Event()
 

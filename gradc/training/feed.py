@@ -8,16 +8,56 @@ reading at `feed_of`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
-from dataclasses import is_dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
 
-from gradc.containers import leaves_of
+from gradc.containers import leaves_of, tree_map
 from gradc.data import Source, batches
 from gradc.data.examples import is_table
 from gradc.node import here
+
+
+@dataclass(frozen=True)
+class Group:
+    """Batches that are taken together: stacked along a first axis, or one by one."""
+
+    count: int
+    stack: tuple[Any, ...] | None
+    batches: tuple[tuple[Any, ...], ...] = ()
+
+    @classmethod
+    def of(cls, batches: Sequence[tuple[Any, ...]]) -> Group:
+        """Batches as a group, stacked if there are several and all have the same structure, shapes and dtypes."""
+        if len(batches) == 1 or not stackable(batches):
+            return cls(len(batches), None, tuple(batches))
+        columns = zip(*batches, strict=True)
+        return cls(len(batches), tuple(tree_map(lambda *parts: np.stack(parts), *column) for column in columns))
+
+    def batch(self, number: int) -> tuple[Any, ...]:
+        """One of them."""
+        if self.stack is None:
+            return self.batches[number]
+        made: tuple[Any, ...] = tree_map(lambda x: x[number], self.stack)
+        return made
+
+    @property
+    def samples(self) -> int:
+        """How many examples they have."""
+        if self.stack is not None:
+            return self.count * size_of(self.batch(0))
+        return sum([size_of(batch) for batch in self.batches])
+
+
+def stackable(batches: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether batches have one structure, and the same shapes and dtypes."""
+    kinds = []
+    for batch in batches:
+        leaves, structure = leaves_of(batch)
+        kinds.append((structure, [(np.shape(x), getattr(x, "dtype", type(x))) for x in leaves]))
+    return all(kind == kinds[0] for kind in kinds)
 
 
 class Feed:
@@ -63,19 +103,19 @@ class Feed:
             raise ValueError(f"gc.fit: the data has no batches: {self.data!r:.60}")
         self.epoch, self.batch = self.epoch + 1, 0
 
-    def groups(self, size: int, most: int | None) -> Iterator[list[tuple[Any, ...]]]:
+    def groups(self, size: int, most: int | None) -> Iterator[Group]:
         """Groups of ``size`` batches of this epoch, the last one smaller, up to ``most`` batches in all."""
         group: list[tuple[Any, ...]] = []
         for taken, batch in enumerate(self.rest(), 1):
             group.append(as_arguments(batch))
             full = most is not None and taken >= most
             if len(group) == size or full:
-                yield group
+                yield Group.of(group)
                 group = []
             if full:
                 return
         if group:
-            yield group
+            yield Group.of(group)
 
 
 class SourceFeed(Feed):
@@ -107,6 +147,14 @@ class SourceFeed(Feed):
     def rest(self) -> Iterator[Any]:
         """The batches that are left of this epoch."""
         yield from self.source.rest()
+
+    def groups(self, size: int, most: int | None) -> Iterator[Group]:
+        """Groups of batches, stacked by the source where it can."""
+        for count, stack, parts in self.source.groups(size, most):
+            if stack is None:
+                yield Group.of([as_arguments(part) for part in parts])
+            else:
+                yield Group(count, as_arguments(stack))
 
 
 def feed_of(data: Any, batch_size: Any, key: Any, shuffle: bool, drop_last: bool, who: str = "fit") -> Feed:
@@ -151,4 +199,4 @@ def size_of(batch: tuple[Any, ...]) -> int:
     return 1 if first is None else int(np.shape(first)[0])
 
 
-__all__ = ["Feed", "as_arguments", "feed_of", "size_of"]
+__all__ = ["Feed", "Group", "as_arguments", "feed_of", "size_of"]

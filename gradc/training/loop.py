@@ -23,7 +23,7 @@ from gradc.node import here
 from gradc.random import key as key_of
 from gradc.training.callbacks import Callback
 from gradc.training.evaluation import Evaluation
-from gradc.training.feed import Feed, feed_of, size_of
+from gradc.training.feed import Feed, Group, feed_of
 from gradc.training.progress import progress_of
 from gradc.training.resuming import INTERRUPTED, Keeper
 from gradc.training.run import Best, Run, snapshot
@@ -195,12 +195,12 @@ class _Loop:
         before, self.run.epoch = self.run.epoch, self.feed.passes - self._passed
         return self.run.epoch > before
 
-    def _after(self, group: list[tuple[Any, ...]], numbers: list[dict[str, float]]) -> None:
+    def _after(self, group: Group, numbers: list[dict[str, float]]) -> None:
         """Note what steps measured, and let callbacks look."""
         run = self.run
-        run.batch, run.numbers = group[-1], {k: v for k, v in numbers[-1].items() if k != "loss"}
+        run.batch, run.numbers = group.batch(-1), {k: v for k, v in numbers[-1].items() if k != "loss"}
         run.loss = numbers[-1]["loss"]
-        run.samples += sum([size_of(batch) for batch in group])
+        run.samples += group.samples
         self._clock()
         for row in numbers:
             run.step += 1

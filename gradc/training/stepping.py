@@ -14,12 +14,13 @@ import numpy as np
 from gradc.api.batched import vmap
 from gradc.api.compiled import Jitted, Step, jit, train_step
 from gradc.api.control import scan
-from gradc.containers import flatten, leaves_of, path_text, tree_map
+from gradc.containers import flatten, path_text
 from gradc.errors import DivergedError
 from gradc.node import here
 from gradc.optim import Optimizer
 from gradc.random import fold_in
 from gradc.trace import function_name
+from gradc.training.feed import Group
 from gradc.training.run import Run
 
 MEASURES = ("gradient_norm", "learning_rate")
@@ -68,26 +69,19 @@ class Stepper:
         assert self.optimizer is not None
         return self.optimizer.init(params)
 
-    def __call__(self, run: Run, batches: Sequence[tuple[Any, ...]]) -> list[dict[str, float]]:
-        """Take a step with each of ``batches``; the numbers of each, the loss among them."""
-        if self.many is not None and len(batches) == self.several and _stackable(batches):
-            given = self._given(run, batches)
-            stacked = tuple(tree_map(lambda *parts: np.stack(parts), *column) for column in zip(*given, strict=True))
-            results = self._called(self.many, run, stacked)
-            found = [_numbers(results, i) for i in range(len(batches))]
-        else:
-            found = []
-            for batch in self._given(run, batches):
-                found.append(_numbers(self._called(self.step, run, batch)))
-                run.step += 1
-            run.step -= len(batches)
+    def __call__(self, run: Run, group: Group) -> list[dict[str, float]]:
+        """Take a step with each batch of a group; the numbers of each, the loss among them."""
+        first = run.step
+        if self.many is not None and group.stack is not None and group.count == self.several:
+            keys = (np.stack([self._key(run.key, first + i) for i in range(group.count)]),) if self.with_key else ()
+            results = self._called(self.many, run, (*group.stack, *keys))
+            columns = {name: np.asarray(values, np.float64).tolist() for name, values in results}
+            return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        found = []
+        for i in range(group.count):
+            keys = (self._key(run.key, first + i),) if self.with_key else ()
+            found.append({k: float(v) for k, v in self._called(self.step, run, (*group.batch(i), *keys))})
         return found
-
-    def _given(self, run: Run, batches: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """The arguments of each step behind the states."""
-        if not self.with_key:
-            return list(batches)
-        return [(*batch, self._key(run.key, run.step + i)) for i, batch in enumerate(batches)]
 
     def _key(self, key: Any, step: int) -> Any:
         """The key of a step: `gradc.random.fold_in` of the run's key and the step's number."""
@@ -97,8 +91,8 @@ class Stepper:
             self._keys = block, np.asarray(vmap(fold_in, (None, 0))(key, numbers))
         return self._keys[1][at]
 
-    def _called(self, step: Callable[..., Any], run: Run, batch: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
-        """Call a step, keep the states that it returns, and return its loss and its numbers."""
+    def _called(self, step: Callable[..., Any], run: Run, batch: tuple[Any, ...]) -> list[tuple[str, Any]]:
+        """Call a step, keep the states that it returns, and return its loss and its numbers by name."""
         states = (run.params, run.state, run.model_state) if self.has_state else (run.params, run.state)
         try:
             results = step(*states, *batch)
@@ -120,8 +114,8 @@ class Stepper:
         numbers = dict(rest.pop()) if self.measures else {}
         if self.has_aux:
             run.aux = rest.pop()
-            numbers |= _numbers_of(run.aux)
-        return loss, numbers
+            numbers |= _numbers_of(run.aux, stacked=step is self.many)
+        return [("loss", loss), *numbers.items()]
 
 
 def stepper_of(
@@ -157,27 +151,11 @@ def stepper_of(
     )
 
 
-def _stackable(batches: Sequence[tuple[Any, ...]]) -> bool:
-    """Whether batches have one structure, and the same shapes and dtypes."""
-    kinds = []
-    for batch in batches:
-        leaves, structure = leaves_of(batch)
-        kinds.append((structure, [(np.shape(x), getattr(x, "dtype", type(x))) for x in leaves]))
-    return all(kind == kinds[0] for kind in kinds)
-
-
-def _numbers(results: tuple[Any, dict[str, Any]], at: int | None = None) -> dict[str, float]:
-    """The numbers of a step: of one, or of one of several that were taken together."""
-    loss, rest = results
-    found = {"loss": loss, **rest}
-    return {name: float(value if at is None else value[at]) for name, value in found.items()}
-
-
-def _numbers_of(aux: Any) -> dict[str, Any]:
-    """Those values of a dict that are single numbers, for the history."""
+def _numbers_of(aux: Any, stacked: bool) -> dict[str, Any]:
+    """Those values of a dict that are single numbers for a step, for the history."""
     if not isinstance(aux, dict):
         return {}
-    return {name: value for name, value in aux.items() if isinstance(name, str) and np.size(value) == 1}
+    return {name: value for name, value in aux.items() if isinstance(name, str) and np.ndim(value) == stacked}
 
 
 def refuse_unless_finite(run: Run, losses: Sequence[float], patience: int = 10) -> None:
