@@ -88,6 +88,14 @@ def test_a_kink_is_reported_and_its_error_covers_both_sides(f, at, jump):
     assert d.error >= jump / 2
 
 
+@pytest.mark.parametrize(("left", "right"), [(-2.0, -2.4), (1.0, 2.0), (0.0, -0.3)])
+def test_a_kink_is_still_there_where_rounding_drowns_it(left, right):
+    """The smallest steps cannot tell its sides apart, and are no better for that."""
+    d = derivative_along(lambda t: np.array(3.0) + t * np.where(t > 0, right, left), FIRST, noise=1e-15)
+    assert d.jump == pytest.approx(right - left, rel=1e-3)
+    assert abs(d.value - (left + right) / 2) <= d.error - abs(right - left) / 2
+
+
 @pytest.mark.parametrize("distance", [1e-2, 1e-3, 1e-4])
 def test_a_kink_beside_the_point_is_stepped_around(distance):
     d = difference_of(lambda a: np.maximum(a[0], 0), [np.array(distance)], 0)

@@ -110,6 +110,7 @@ def derivative_along(
     jumps: list[Array] = []
     apart: list[Array] = []
     limits: list[Array] = []
+    jump = np.zeros(middle.shape)
     h = step
     for level in range(LEVELS):
         with np.errstate(all="ignore"):
@@ -122,7 +123,7 @@ def derivative_along(
             gaps = _extrapolated(bent / h, jumps, RATIO)
             gone = _extrapolated(bent, apart, RATIO**2)
             limits.append(_significant(gone, apart, SURELY * here))
-            jump = _significant(gaps, jumps, 4 * rounding)
+            jump = _significant(gaps, jumps, 4 * rounding, jump)
             ladder.testify(level, central, rounding)
             ladder.enter(level, row, slopes, rounding, jump)
             slopes, jumps, apart, h = row, gaps, gone, h / RATIO
@@ -148,16 +149,19 @@ def _extrapolated(first: Array, before: Sequence[Array], factor: float) -> list[
     return row
 
 
-def _significant(row: Sequence[Array], before: Sequence[Array], rounding: Array) -> Array:
-    """The extrapolated jump where it exceeds its own uncertainty, else 0: of the column that knows it best.
+def _significant(row: Sequence[Array], before: Sequence[Array], rounding: Array, known: Array | float = 0.0) -> Array:
+    """The extrapolated jump where it exceeds its own uncertainty: of the column that knows it best, for the last one
+    still holds what the largest step strode over.
 
-    The last one still holds what the largest step strode over.
+    Else ``known``, what larger steps told of it, if this step does not speak against that, and 0 if it does: a jump
+    that rounding drowns is still there.
     """
     best, least = np.zeros_like(row[0]), np.full_like(row[0], np.inf)
     for k in range(1, len(row)):
         spread = np.maximum(np.abs(row[k] - row[k - 1]), np.abs(row[k] - before[k - 1]))
         best, least = np.where(spread < least, row[k], best), np.where(spread < least, spread, least)
-    return np.asarray(np.where(np.abs(best) > 2 * (least + rounding), best, 0.0))
+    doubt = 2 * (least + rounding)
+    return np.asarray(np.where(np.abs(best) > doubt, best, np.where(np.abs(best - known) <= doubt, known, 0.0)))
 
 
 def _left_out(limits: Sequence[Array]) -> Array:
