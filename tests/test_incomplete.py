@@ -266,6 +266,19 @@ def test_derivatives_at_the_ends():
     np.testing.assert_allclose(bend(3.0, 1.0, ends), [0, 6], rtol=1e-14)
 
 
+def test_ends_that_are_places_of_a_share_do_not_move_with_a_shape():
+    """To second order: 0 is the place of the share 0 whatever the shapes, and 1 is that of the share 1."""
+    for name in ("betaincinv", "betainccinv", "gammaincinv", "gammainccinv"):
+        f, beta = getattr(special, name), name.startswith("beta")
+        shares = np.array([0.0, 1.0] if beta else [float("ccinv" in name)])
+        shapes = (np.array([0.5, 1.0, 3.0])[:, None], np.array([2.0]))[: 1 + beta]
+        total = lambda *given, f=f, shares=shares: np.sum(f(*given, shares))
+        slopes = gc.grad(total, tuple(range(len(shapes))))
+        for values in (slopes(*shapes), gc.jacobian(slopes, 0)(*shapes), gc.jvp(total, shapes, shapes)[1]):
+            for value in values if isinstance(values, tuple) else (values,):
+                np.testing.assert_array_equal(value, np.zeros_like(value))
+
+
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["gammainc", "gammaincc", "betainc"])
 def test_symbolic_derivatives_in_the_place(name):

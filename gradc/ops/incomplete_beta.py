@@ -372,9 +372,11 @@ def _slopes(a: Node, b: Node, x: Node) -> tuple[Node, Node, Node]:
 
 
 def _implicit_slopes(x: Node, a: Node, b: Node, sign: float) -> tuple[Node, Node, Node]:
-    """Of the x with I(a, b, x) = p, or 1 − I = p."""
+    """Of the x with I(a, b, x) = p, or 1 − I = p; 0 and 1 stay where they are, whatever the shapes."""
     by_a, by_b, density = _slopes(a, b, x)
-    return -by_a / density, -by_b / density, sign / density
+    end = (x == 0) | (x == 1)
+    steep = where(end, 1.0, density)
+    return where(end, 0.0, -by_a / steep), where(end, 0.0, -by_b / steep), sign / density
 
 
 def _negative_slopes(a: Node, b: Node, x: Node) -> tuple[Node, Node, Node]:

@@ -367,6 +367,13 @@ def _density_slopes(y: Node, a: Node, x: Node) -> tuple[Node, Node]:
     return by_shape, where(start, there, away) - where(start & (a < 1), 0.0, y)
 
 
+def _inverse_slopes(x: Node, a: Node, sign: float) -> tuple[Node, Node]:
+    """Of the x with P(a, x) = p, or Q(a, x) = p; 0 stays where it is, whatever the shape."""
+    start = x == 0
+    by_shape = where(start, 0.0, _moved(a, where(start, 1.0, x)) * x)
+    return by_shape, sign / apply(gamma_density, a, x)
+
+
 def _negative_slopes(a: Node, x: Node) -> tuple[Node, Node]:
     by_shape, by_place = _slopes(a, x)
     return -by_shape, -by_place
@@ -437,7 +444,7 @@ gammaincinv = elementwise(
     lambda a, p: evaluated(_inverse_lower, a, p),
     like=np.logaddexp,
     sympy=None,
-    partials=lambda y, a, p: (_moved(a, y) * y, 1 / apply(gamma_density, a, y)),
+    partials=lambda y, a, p: _inverse_slopes(y, a, 1.0),
     lower=lambda b, a, p: b.called(_inverse_lower, a, p),
     cost=20000.0,
     ulp=(0.51, 5.0),
@@ -452,7 +459,7 @@ gammainccinv = elementwise(
     lambda a, q: evaluated(_inverse_upper, a, q),
     like=np.logaddexp,
     sympy=None,
-    partials=lambda y, a, q: (_moved(a, y) * y, -1 / apply(gamma_density, a, y)),
+    partials=lambda y, a, q: _inverse_slopes(y, a, -1.0),
     lower=lambda b, a, q: b.called(_inverse_upper, a, q),
     cost=20000.0,
     ulp=(0.51, 5.0),
