@@ -31,7 +31,7 @@ GUARDED = {
     "gnp.log(gnp.cumsum({x}, axis=-1))": "{x} > 0", "gnp.sqrt(gnp.sort({x}, axis=-1))": "{x} > 0",
 }  # fmt: skip
 #: methods of which NumPy's own is another: the reference calls its function
-BY_FUNCTION = ("Node.astype", "Node.argsort")
+BY_FUNCTION = ("Node.astype", "Node.argsort", "Node.argpartition")
 #: smooth functions written with operations that have a kink or an edge where the whole has none
 SMOOTH = (
     "abs({x}) ** 2", "gnp.sqrt(gnp.square({x}) + 1e-3)", "gnp.logaddexp(0.0, {x})", "gnp.logaddexp({x}, {x})",
