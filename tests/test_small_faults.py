@@ -31,9 +31,12 @@ from gradc.interpret import interpret
 from gradc.node import OPS, Node, constant
 from gradc.ops.algorithm import Algorithm
 from gradc.ops.control import item
+from gradc.ops.factorisations.bounds import lu_moved, partial_lu
 from gradc.ops.leaves import iota
+from gradc.ops.ranges import Zeros, range_of
 from gradc.ops.record import Kind
 from gradc.ops.rounding import largest_error
+from gradc.optim.adaptive import scale_by_rss
 from gradc.optim.clipping import per_example_global_norm_clip, unitwise_norm
 from gradc.passes import LOWERING, PIPELINE, run_passes, simplify
 from gradc.schedule import schedule
@@ -274,3 +277,81 @@ def test_a_loop_costs_what_its_body_and_its_condition_cost():
         assert getattr(counted, name) == 700 * getattr(counted.body, name) > 0
     assert searched.operations == searched.body.operations + searched.again.operations
     assert counted.operations == counted.body.operations > 0
+
+
+@pytest.mark.parametrize(("m", "n"), [(5, 2), (4, 2), (2, 5), (3, 3)])
+def test_factors_of_any_shape_move_no_further_than_their_bound(m, n):
+    """Rows below the square and columns beside it have bounds of their own; these are not much too wide either."""
+    rng = np.random.default_rng(0)
+    a, e = rng.normal(size=(m, n)), np.full((m, n), 1e-7)
+    packed, rows, _ = partial_lu(a)
+    bound, unsure = lu_moved((a,), (e,), 2.0**-53)
+    assert not np.any(unsure)
+    worst = np.zeros((m, n))
+    for _ in range(100):
+        near, near_rows, _ = partial_lu(a + e * rng.choice([-1, 1], size=(m, n)))
+        np.testing.assert_array_equal(near_rows, rows)
+        worst = np.maximum(worst, np.abs(near - packed))
+    assert np.all(worst <= bound) and np.all(bound <= 50 * worst)
+
+
+def test_qr_of_a_square_matrix_is_complete_and_has_a_derivative():
+    """There are no columns of Q beyond the rank's that could be any."""
+    rng = np.random.default_rng(1)
+    a, t = rng.normal(size=(2, 3, 3))
+    complete, reduced = (gc.jvp(lambda a, m=m: tuple(np.linalg.qr(a, m)), (a,), (t,)) for m in ("complete", "reduced"))
+    for got, want in zip([*complete[0], *complete[1]], [*reduced[0], *reduced[1]], strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_bound_that_rounds_to_zero_is_zero(sign):
+    """exp(−100) is no float32: what is known of the number says so, on either side."""
+    graph = gc.trace(lambda x: sign * np.exp(-np.clip(x, 0, 120)), gc.spec((), np.float32))
+    known = range_of(graph.outputs[0])
+    assert (known.lo, known.hi) == ((0.0, 1.0) if sign > 0 else (-1.0, 0.0))
+    assert known.zeros is Zeros.POSSIBLE and graph.evaluate(np.float32(120))[0] == 0
+
+
+def test_symbolic_derivatives_keep_their_numbers():
+    """Factors of 1 and −1 are left out, and no other."""
+    for k in (1.0, -1.0, 2.0, -2.0, 0.5):
+        assert gc.grad(lambda x, k=k: x * k, method="symbolic")(3.0) == k
+        assert gc.grad(lambda x, k=k: np.sin(x) * k, method="symbolic")(0.0) == k
+
+
+def test_the_root_of_a_sum_of_squares_grows_with_every_gradient():
+    """g/(√(v₀ + Σg²) + ε), with ε outside the root, as PyTorch has it."""
+    rule = scale_by_rss(0.5, eps=0.25, eps_in_sqrt=False)
+    g, p = np.array([1.5, -2.0]), np.zeros(2)
+    state, v = rule.init(p), np.full(2, 0.5)
+    for _ in range(2):
+        updates, state = rule.update(g, state, p)
+        v = v + g * g
+        np.testing.assert_allclose(updates, g / (np.sqrt(v) + 0.25), rtol=1e-14)
+
+
+def test_a_cosine_ends_at_its_share_of_the_beginning():
+    f = gc.optim.cosine_decay_schedule(2.0, 10, alpha=0.25, exponent=2.0)
+    np.testing.assert_allclose([f(0), f(5), f(10), f(99)], [2.0, 2 * (0.75 * 0.25 + 0.25), 0.5, 0.5], rtol=1e-14)
+
+
+def test_kinks_of_a_hypotenuse_weigh_each_leg():
+    """cos(√((2x)² + (3y)²)) is smooth, and so is it where both legs have the same number."""
+    for a, b in ((2.0, 3.0), (-3.0, 2.0), (2.0, 2.0), (0.5, -0.5)):
+        found = gc.hessian(lambda v, a=a, b=b: np.cos(np.hypot(a * v[0], b * v[1])))(np.zeros(2))
+        np.testing.assert_array_equal(found, np.diag([-a * a, -b * b]))
+
+
+def test_times_may_repeat_whichever_way_they_run():
+    for t in ([0.0, 0.5, 0.5, 1.0], [1.0, 0.5, 0.5, 0.0]):
+        ys = gc.odeint(lambda y, t: -y, np.ones(1), np.array(t)).ravel()
+        assert ys[1] == ys[2]
+        np.testing.assert_allclose(ys, np.exp(t[0] - np.array(t)), rtol=1e-6)
+
+
+def test_a_root_pulls_back_to_arguments_of_no_elements():
+    gradient = gc.grad(lambda p, q: gc.root(lambda x: x * x - q + np.sum(p), 1.0).x, argnums=(0, 1))
+    empty, slope = gradient(np.zeros(0), 4.0)
+    assert empty.shape == (0,)
+    np.testing.assert_allclose(slope, 0.25, rtol=1e-12)

@@ -62,7 +62,8 @@ AROUND = {
     "data": "arrays that never change", "mixed_precision": "changes dtypes on purpose; tests/test_mixed_precision.py",
     "scipy": "works on values, not in programs",
     **dict.fromkeys(("fit", "training"), "trains models; tests/test_fit.py"),
-    "landscape": "facts about a loss; tests/test_landscape.py", "trace_nans": "finds a NaN; tests/test_health_faults.py",
+    "landscape": "facts about a loss; tests/test_landscape.py",
+    "trace_nans": "finds a NaN; tests/test_health_faults.py",
     **dict.fromkeys(("sparse", "sparse_hessian", "sparse_jacobian"), "give SciPy's matrices; tests/test_sparse.py"),
     **dict.fromkeys(
         ("custom_linear_solve", "custom_root", "fixed_point", "linear_solve", "minimize", "odeint", "root"),
