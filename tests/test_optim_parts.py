@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from collections.abc import Callable
 from functools import partial
@@ -323,3 +324,32 @@ def test_a_trial_that_does_not_help_is_taken_back() -> None:
         ways.append(p[0])
     assert ways[:5] == [1.0, -99.0, -49.0, -24.0, -11.5]
     np.testing.assert_allclose(ways[-1], 0.0, atol=1e-12)
+
+
+# -- how optimizers are printed ----------------------------------------------------------------------------------------
+
+
+def test_an_optimizer_is_printed_as_the_call_that_made_it() -> None:
+    o = optim
+    for text in (
+        "chain(clip_by_global_norm(1.0), adam(0.001))",
+        "multi_steps(sgd(0.1, momentum=0.9), 4)",
+        "partition({'a': sgd(0.1), 'b': set_to_zero()}, {'w': 'a', 'v': 'b'})",
+        "named_chain(('clip', clip(0.5)), ('step', lion(0.01)))",
+        "inject_hyperparams(adam)(learning_rate=0.5)",
+        "newton(trust_region='exact')",
+    ):
+        assert repr(eval(text, vars(o))) == text
+    made = o.adamw(o.cosine_decay_schedule(0.1, 300), mask={"w": True})
+    assert repr(made) == "adamw(cosine(0.1, 300, 0.0, 1.0), mask={'w': True})"
+    assert repr(o.noisy_sgd(0.1, key=np.array([1, 2], np.uint32))) == "noisy_sgd(0.1, key=array of shape (2,))"
+    assert repr(gc.mixed_precision("bfloat16")(o.sgd(0.1))) == "mixed_precision('bfloat16')(sgd(0.1))"
+    plain = o.chain(o.Optimizer(lambda params: (), lambda g, s, p=None: (g, s)))
+    assert repr(plain).startswith("chain(Optimizer(init=<function")
+    assert repr(pickle.loads(pickle.dumps(made))) == repr(made)
+
+
+def test_every_optimizer_says_how_it_was_made() -> None:
+    makers = [x for name in optim.__all__ if inspect.isfunction(x := getattr(optim, name))
+              and inspect.signature(x).return_annotation in ("Optimizer", optim.Optimizer)]  # fmt: skip
+    assert len(makers) > 100 and all(hasattr(make, "__wrapped__") for make in makers)

@@ -111,7 +111,7 @@ class MixedPrecision:
     def __call__(self, optimizer: Optimizer) -> Optimizer:
         """``optimizer``, for a loss whose products are in 16 bits."""
         update = ScaledUpdate(self, refuse_unless_optimizer(optimizer))
-        return Optimizer(update.init, update)
+        return Optimizer(update.init, update).made_by(f"mixed_precision({self.dtype.name!r})", update.optimizer)
 
     def cast(self, f: Callable[..., Any]) -> Callable[..., Any]:
         """``f`` with its products in 16 bits."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import gradc.numpy as gnp
 from gradc.node import here
-from gradc.optim.rules import DType, Optimizer, Scalar, Tree, bias_correction, number, plus, rule, scalar_like
+from gradc.optim.rules import DType, Optimizer, Scalar, Tree, bias_correction, called, number, plus, rule, scalar_like
 
 
 class SquaresState(NamedTuple):
@@ -38,6 +38,7 @@ class MomentsState(NamedTuple):
 # -- sums and means of squares -----------------------------------------------------------------------------------------
 
 
+@called
 def scale_by_rss(initial_accumulator_value: float = 0.1, eps: Scalar = 1e-7, eps_in_sqrt: bool = True) -> Optimizer:
     """g over the root of the sum of all g² (Duchi, Hazan & Singer 2011): g/√(v + ε), or g/(√v + ε) as PyTorch has it.
 
@@ -57,6 +58,7 @@ def _rss_outside(g: Any, p: Any, s: SquaresState, eps: Any) -> tuple[Any, Square
     return g / (gnp.sqrt(v) + eps), SquaresState(v)
 
 
+@called
 def scale_by_rms(
     decay: Scalar = 0.9,
     eps: Scalar = 1e-8,
@@ -86,6 +88,7 @@ def _root(v: Any, eps: Any, inside: bool) -> Any:
     return gnp.sqrt(v + eps) if inside else gnp.sqrt(v) + eps
 
 
+@called
 def scale_by_stddev(
     decay: Scalar = 0.9,
     eps: Scalar = 1e-8,
@@ -115,6 +118,7 @@ class AdadeltaState(NamedTuple):
     d: Tree  #: running mean of the squared updates
 
 
+@called
 def scale_by_adadelta(rho: Scalar = 0.9, eps: Scalar = 1e-6) -> Optimizer:
     """g·√(d + ε)/√(v + ε), running means of squared updates and gradients (Zeiler 2012)."""
     return rule(_adadelta, AdadeltaState, rho=rho, eps=eps)
@@ -129,6 +133,7 @@ def _adadelta(g: Any, p: Any, s: AdadeltaState, rho: Any, eps: Any) -> tuple[Any
 # -- two moments -------------------------------------------------------------------------------------------------------
 
 
+@called
 def scale_by_adam(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
@@ -177,6 +182,7 @@ class NadamState(NamedTuple):
     c: Tree  #: ∏ μᵢ over the steps taken, one number for each parameter
 
 
+@called
 def scale_by_nadam_schedule(
     b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8, momentum_decay: Scalar = 4e-3, mu_dtype: DType = None
 ) -> Optimizer:
@@ -206,6 +212,7 @@ class AmsgradState(NamedTuple):
     v_max: Tree  #: the largest second moment so far
 
 
+@called
 def scale_by_amsgrad(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
@@ -240,6 +247,7 @@ def _amsgrad(
     return m_hat / (gnp.sqrt(plus(v_hat, eps_root)) + eps), s._replace(m=m, v=v, v_max=v_max)
 
 
+@called
 def scale_by_adamax(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8) -> Optimizer:
     """Adam in the infinity norm: v ← max(b2·v, |g| + ε) (Kingma & Ba 2015, algorithm 2)."""
     return rule(_adamax, MomentsState, b1=b1, b2=b2, eps=eps)
@@ -251,6 +259,7 @@ def _adamax(g: Any, p: Any, s: MomentsState, b1: Any, b2: Any, eps: Any) -> tupl
     return bias_correction(m, b1, s.t) / v, s._replace(m=m, v=v)
 
 
+@called
 def scale_by_radam(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
@@ -284,6 +293,7 @@ def _radam(
     return gnp.where(sure, r * m_hat / (gnp.sqrt(plus(v_hat, eps_root)) + eps), m_hat), s._replace(m=m, v=v)
 
 
+@called
 def scale_by_belief(
     b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-16, eps_root: Scalar = 1e-16, *, nesterov: bool = False
 ) -> Optimizer:
@@ -300,6 +310,7 @@ def _belief(
     return m_hat / (gnp.sqrt(bias_correction(v, b2, s.t)) + eps), s._replace(m=m, v=v)
 
 
+@called
 def scale_by_yogi(
     b1: Scalar = 0.9,
     b2: Scalar = 0.999,
@@ -325,6 +336,7 @@ class LionState(NamedTuple):
     m: Tree  #: running mean of g
 
 
+@called
 def scale_by_lion(b1: Scalar = 0.9, b2: Scalar = 0.99, mu_dtype: DType = None) -> Optimizer:
     """sign(b1·m + (1 − b1)·g), where m is a slower mean (Chen et al. 2023)."""
     return rule(_lion, LionState, dtypes={"m": mu_dtype}, b1=b1, b2=b2)
@@ -343,6 +355,7 @@ class AdanState(NamedTuple):
     g_old: Tree  #: the last gradient
 
 
+@called
 def scale_by_adan(
     b1: Scalar = 0.98, b2: Scalar = 0.92, b3: Scalar = 0.99, eps: Scalar = 1e-8, eps_root: Scalar = 0.0
 ) -> Optimizer:

@@ -25,6 +25,7 @@ from gradc.optim.rules import (
     Optimizer,
     Scalar,
     Tree,
+    called,
     copied,
     counter,
     dot,
@@ -69,6 +70,7 @@ class ProdigyState(NamedTuple):
     r: Any  #: weighted sum of ⟨g, p₀ − p⟩
 
 
+@called
 def prodigy(
     learning_rate: Scalar = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -122,6 +124,7 @@ class DadaptState(NamedTuple):
     r: Any  #: weighted sum of ⟨g, s/√v⟩
 
 
+@called
 def dadapt_adamw(
     learning_rate: Scalar = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -159,6 +162,7 @@ def _dadapt(
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
+@called
 def scale_by_polyak(
     f_min: Scalar = 0.0, max_learning_rate: Scalar = 1.0, eps: Scalar = 0.0, variant: str = "sps"
 ) -> Optimizer:
@@ -184,6 +188,7 @@ def _polyak(
     return tree_map(lambda g: g * step, g), s
 
 
+@called
 def polyak_sgd(
     max_learning_rate: Scalar = 1.0,
     scaling: Scalar = 1.0,
@@ -207,6 +212,7 @@ class ScheduleFreeState(NamedTuple):
     z: Tree  #: where the optimizer itself is
 
 
+@called
 def schedule_free(
     base_optimizer: Optimizer,
     learning_rate: Scalar,
@@ -277,6 +283,7 @@ def schedule_free_eval_params(state: Tree, params: Tree) -> Tree:
     return tree_map(lambda y, z: like((wide(y) - (1 - b1) * wide(z)) / b1, y), params, s.z)
 
 
+@called
 def schedule_free_sgd(
     learning_rate: float = 1.0,
     warmup_steps: int | None = None,
@@ -293,6 +300,7 @@ def schedule_free_sgd(
     return schedule_free(base, rate, b1, weight_lr_power, state_dtype)
 
 
+@called
 def schedule_free_adamw(
     learning_rate: float = 0.0025,
     warmup_steps: int | None = None,

@@ -21,6 +21,7 @@ from gradc.optim.rules import (
     Optimizer,
     Scalar,
     Tree,
+    called,
     global_norm,
     is_zero,
     joint_norm,
@@ -37,6 +38,7 @@ Axes = int | tuple[int, ...] | None
 # -- clipped -----------------------------------------------------------------------------------------------------------
 
 
+@called
 def clip(max_delta: Scalar) -> Optimizer:
     """Each element of the gradients between −max_delta and max_delta."""
     return rule(_clip, max_delta=max_delta)
@@ -46,6 +48,7 @@ def _clip(g: Any, p: Any, s: EmptyState, max_delta: Any) -> tuple[Any, EmptyStat
     return gnp.clip(g, -max_delta, max_delta), s
 
 
+@called
 def clip_by_block_rms(threshold: Scalar) -> Optimizer:
     """Each array over max(1, its root mean square/threshold)."""
     return rule(_clip_rms, threshold=threshold)
@@ -55,6 +58,7 @@ def _clip_rms(g: Any, p: Any, s: EmptyState, threshold: Any) -> tuple[Any, Empty
     return g / gnp.maximum(1.0, rms(g) / threshold), s
 
 
+@called
 def clip_by_global_norm(max_norm: Scalar) -> Optimizer:
     """Scale all gradients together so that their joint Euclidean norm is at most ``max_norm`` (Pascanu et al. 2013)."""
     return rule(_clip_norm, whole=True, max_norm=max_norm)
@@ -66,6 +70,7 @@ def _clip_norm(g: Tree, p: Tree, s: EmptyState, max_norm: Any) -> tuple[Tree, Em
     return times(g, factor), s
 
 
+@called
 def adaptive_grad_clip(clipping: Scalar, eps: Scalar = 1e-3, axis: Axes = None) -> Optimizer:
     """Each unit's gradient at most ``clipping`` times as long as its weights, or as ``eps`` if those are shorter.
 
@@ -125,6 +130,7 @@ def _examples(leaves: list[Any]) -> int:
 # -- centred and cleaned -----------------------------------------------------------------------------------------------
 
 
+@called
 def centralize() -> Optimizer:
     """Gradients of arrays with two or more axes minus their mean over all but the first (Yong et al. 2020)."""
     return rule(_centred)
@@ -139,6 +145,7 @@ class NansState(NamedTuple):
     found_nan: Tree  #: for each parameter, whether its last gradient had a NaN
 
 
+@called
 def zero_nans() -> Optimizer:
     """0 in place of each NaN; the state tells which gradients had one."""
     return rule(_no_nans, NansState, start={"found_nan": _false})
@@ -153,6 +160,7 @@ def _no_nans(g: Any, p: Any, s: NansState) -> tuple[Any, NansState]:
     return gnp.where(bad, 0.0, g), NansState(gnp.any(bad))
 
 
+@called
 def normalize() -> Optimizer:
     """All gradients over their joint norm; as they are where that is 0."""
     return rule(_normalized, whole=True)
@@ -164,6 +172,7 @@ def _normalized(g: Tree, p: Tree, s: EmptyState) -> tuple[Tree, EmptyState]:
     return times(g, factor), s
 
 
+@called
 def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: Scalar = 1e-6) -> Optimizer:
     """All updates times scale_factor/(their joint norm + ε)."""
     return rule(_by_norm, whole=True, scale_factor=scale_factor, eps=eps)
@@ -177,6 +186,7 @@ def _by_norm(g: Tree, p: Tree, s: EmptyState, scale_factor: Any, eps: Any) -> tu
 # -- weights that shrink -----------------------------------------------------------------------------------------------
 
 
+@called
 def add_decayed_weights(
     weight_decay: Scalar = 0.0, mask: Tree | Callable[[Tree], Tree] | None = None
 ) -> Optimizer:
@@ -193,6 +203,7 @@ def _weight_decay(g: Any, p: Any, s: EmptyState, weight_decay: Any) -> tuple[Any
     return (g if is_zero(weight_decay) else g + weight_decay * p), s
 
 
+@called
 def add_l1(penalty: Scalar, mask: Tree | Callable[[Tree], Tree] | None = None) -> Optimizer:
     """Add penalty · sign(params) to the updates: the gradient of penalty·Σ|p|, which stops short of exact zeros.
 
@@ -206,6 +217,7 @@ def _l1(g: Any, p: Any, s: EmptyState, penalty: Any) -> tuple[Any, EmptyState]:
     return g + penalty * gnp.sign(p), s
 
 
+@called
 def proximal_l1(
     l1: Scalar, learning_rate: Scalar, l2: Scalar = 0.0, mask: Tree | Callable[[Tree], Tree] | None = None
 ) -> Optimizer:
@@ -224,6 +236,7 @@ def _proximal(g: Any, p: Any, s: EmptyState, l1: Any, l2: Any, learning_rate: An
     return shrunk - p, s
 
 
+@called
 def keep_params_nonnegative() -> Optimizer:
     """The last of a chain: an element that an update would take below 0 becomes 0."""
     return rule(_not_below_zero, wants=("params",))

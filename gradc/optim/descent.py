@@ -17,6 +17,7 @@ from gradc.optim.rules import (
     Scalar,
     Tree,
     bias_correction,
+    called,
     copied,
     is_zero,
     number,
@@ -33,6 +34,7 @@ class MeanState(NamedTuple):
     m: Tree  #: the running mean of gradients
 
 
+@called
 def trace(
     decay: Scalar, nesterov: bool = False, accumulator_dtype: DType = None, *, dampening: Scalar = 0.0
 ) -> Optimizer:
@@ -65,6 +67,7 @@ def _damped(g: Any, p: Any, s: MeanState, decay: Any, dampening: Any) -> tuple[A
     return m, s._replace(m=m)
 
 
+@called
 def ema(decay: Scalar, debias: bool = True, accumulator_dtype: DType = None) -> Optimizer:
     """The running mean of gradients: m ← decay·m + (1 − decay)·g, over 1 − decayᵗ with ``debias``."""
     return rule(_mean_corrected if debias else _mean, MeanState, dtypes={"m": accumulator_dtype}, decay=decay)
@@ -80,6 +83,7 @@ def _mean_corrected(g: Any, p: Any, s: MeanState, decay: Any) -> tuple[Any, Mean
     return bias_correction(m, decay, s.t), s._replace(m=m)
 
 
+@called
 def scale_by_look_ahead(learning_rate: Scalar, momentum: Scalar = 0.9, accumulator_dtype: DType = None) -> Optimizer:
     """Nesterov's step as he wrote it: g = ∇f(p − η·β·v), v ← β·v + g, p ← p − η·v; wants ``grad_fn``.
 
@@ -104,6 +108,7 @@ class OptimisticState(NamedTuple):
     g_old: Tree  #: the last gradient
 
 
+@called
 def scale_by_optimistic_gradient(alpha: Scalar = 1.0, beta: Scalar = 1.0) -> Optimizer:
     """(α + β)·gₜ − β·gₜ₋₁, for games and saddle points; the first step is α·g (Mokhtari et al. 2020)."""
     return rule(_optimistic, OptimisticState, alpha=alpha, beta=beta)
@@ -122,6 +127,7 @@ class RpropState(NamedTuple):
     g_old: Tree  #: the last gradient, 0 where its sign had just changed
 
 
+@called
 def scale_by_rprop(
     learning_rate: float,
     eta_minus: Scalar = 0.5,
@@ -157,6 +163,7 @@ class QuickpropState(NamedTuple):
     g_old: Tree  #: the last gradient
 
 
+@called
 def scale_by_quickprop(learning_rate: Scalar, mu: Scalar = 1.75) -> Optimizer:
     """Quickprop (Fahlman 1988): to the minimum of the parabola through the last two slopes of each element.
 
@@ -183,6 +190,7 @@ class AsgdState(NamedTuple):
     a: Tree  #: the average of the parameters
 
 
+@called
 def scale_by_asgd(
     learning_rate: Scalar, lambd: Scalar = 1e-4, alpha: Scalar = 0.75, t0: Scalar = 1e6, weight_decay: Scalar = 0.0
 ) -> Optimizer:

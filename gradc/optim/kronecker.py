@@ -18,7 +18,7 @@ from gradc.containers import leaves_of, tree_map
 from gradc.errors import ShapeError
 from gradc.node import here
 from gradc.optim.preconditioned import refuse_size
-from gradc.optim.rules import Optimizer, Scalar, Tree, rule, scalar_like
+from gradc.optim.rules import Optimizer, Scalar, Tree, called, rule, scalar_like
 
 
 class KfacState(NamedTuple):
@@ -28,6 +28,7 @@ class KfacState(NamedTuple):
     Q: Tree  #: and of the one over all others
 
 
+@called
 def kfac(
     learning_rate: Scalar,
     damping: Scalar = 1e-3,

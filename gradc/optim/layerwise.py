@@ -21,6 +21,7 @@ from gradc.optim.rules import (
     Scalar,
     Tree,
     bias_correction,
+    called,
     is_zero,
     norm,
     number,
@@ -42,6 +43,7 @@ def _at_least(size: Any, least: Any) -> Any:
 # -- norms -------------------------------------------------------------------------------------------------------------
 
 
+@called
 def scale_by_trust_ratio(
     min_norm: Scalar = 0.0, trust_coefficient: Scalar = 1.0, eps: Scalar = 0.0
 ) -> Optimizer:
@@ -59,6 +61,7 @@ def _trust_ratio(
     return g * gnp.where(known, trust_coefficient * of_p / gnp.where(known, plus(of_g, eps), 1.0), 1.0), s
 
 
+@called
 def scale_by_param_block_norm(min_scale: Scalar = 1e-3) -> Optimizer:
     """Each update times the norm of its parameter, or ``min_scale`` if that is larger."""
     return rule(_param_norm, wants=("params",), min_scale=min_scale)
@@ -68,6 +71,7 @@ def _param_norm(g: Any, p: Any, s: EmptyState, min_scale: Any) -> tuple[Any, Emp
     return g * _at_least(norm(p), min_scale), s
 
 
+@called
 def scale_by_param_block_rms(min_scale: Scalar = 1e-3) -> Optimizer:
     """Each update times the root mean square of its parameter, or ``min_scale`` if that is larger."""
     return rule(_param_rms, wants=("params",), min_scale=min_scale)
@@ -83,6 +87,7 @@ class NovogradState(NamedTuple):
     v: Tree  #: running mean of ‖g‖², one number for each parameter
 
 
+@called
 def scale_by_novograd(
     b1: Scalar = 0.9,
     b2: Scalar = 0.25,
@@ -119,6 +124,7 @@ class Sm3State(NamedTuple):
     v: Tree  #: for each parameter a tuple: for each axis, the largest accumulator of each slice
 
 
+@called
 def scale_by_sm3(b1: Scalar = 0.9, b2: Scalar = 1.0, eps: Scalar = 1e-8) -> Optimizer:
     """AdaGrad whose sums are kept for each row and column alone (Anil et al. 2019, SM3-II).
 
@@ -151,6 +157,7 @@ class FactoredState(NamedTuple):
     v: Tree  #: for each parameter a pair: mean squares of its rows and of its columns, or one array if it has none
 
 
+@called
 def scale_by_factored_rms(
     factored: bool = True,
     decay_rate: Scalar = 0.8,
@@ -217,6 +224,7 @@ class MuonState(NamedTuple):
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 
 
+@called
 def scale_by_muon(
     ns_coeffs: tuple[float, float, float] = NEWTON_SCHULZ,
     ns_steps: int = 5,
@@ -272,6 +280,7 @@ def orthogonalized(x: Any, coefficients: tuple[Any, Any, Any], steps: int, eps: 
     return gnp.swapaxes(x, -1, -2) if tall else x
 
 
+@called
 def scale_by_shape(consistent_rms: float | None = None) -> Optimizer:
     """Updates of (m, n) matrices times √max(1, n/m), so that one rate serves all widths.
 

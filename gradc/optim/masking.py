@@ -16,7 +16,7 @@ import numpy as np
 import gradc.numpy as gnp
 from gradc.containers import Structure, leaves_of, one_level
 from gradc.node import here
-from gradc.optim.rules import Optimizer, Tree, beside, updated
+from gradc.optim.rules import Optimizer, Tree, beside, called, updated
 from gradc.optim.transforms import refuse_unless_optimizer, set_to_zero
 
 #: a tree of bools, one bool, or a function of the parameters that gives them
@@ -31,6 +31,7 @@ class PartitionState(NamedTuple):
     inner_states: dict[Any, Tree]  #: by label
 
 
+@called
 def masked(inner: Optimizer, mask: Mask) -> Optimizer:
     """``inner`` for the parameters that ``mask`` selects; gradients of the others pass as they are.
 
@@ -183,6 +184,7 @@ def _opened(state: Tree, kind: Any) -> Any:
     return kind(*state)
 
 
+@called
 def partition(
     transforms: Mapping[Hashable, Optimizer], param_labels: Tree | Callable[[Tree], Tree]
 ) -> Optimizer:
@@ -249,11 +251,13 @@ class Partition:
         return labels
 
 
+@called
 def freeze(mask: Mask) -> Optimizer:
     """No updates for the parameters that ``mask`` selects; the others pass as they are.  The last of a chain."""
     return masked(set_to_zero(), mask)
 
 
+@called
 def selective_transform(optimizer: Optimizer, *, freeze_mask: Mask) -> Optimizer:
     """``optimizer`` for the parameters that ``freeze_mask`` does not select; those have neither updates nor state."""
     return partition({"train": optimizer, "freeze": set_to_zero()}, FreezeLabels(freeze_mask))

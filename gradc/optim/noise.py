@@ -16,7 +16,7 @@ from gradc.containers import leaves_of
 from gradc.node import here
 from gradc.optim.clipping import per_example_global_norm_clip
 from gradc.optim.descent import trace
-from gradc.optim.rules import Optimizer, Scalar, Tree, given_as, number, rule
+from gradc.optim.rules import Optimizer, Scalar, Tree, called, given_as, number, rule
 from gradc.optim.transforms import chain, scale_by_learning_rate
 
 #: an integer, or a key of `gradc.random`
@@ -51,6 +51,7 @@ def _drawn(key: Any, tree: Tree) -> tuple[list[Any], list[Any]]:
     return leaves, [random.normal(k, gnp.shape(x), gnp.result_type(x)) for k, x in zip(keys, leaves, strict=False)]
 
 
+@called
 def add_noise(eta: Scalar, gamma: Scalar, key: Key | None = None, *, seed: int | None = None) -> Optimizer:
     """Add normal noise of variance eta/tᵞ at step t = 1, 2, … to the gradients (Neelakantan et al. 2015).
 
@@ -68,6 +69,7 @@ def _noisy(g: Tree, p: Tree, s: NoiseState, eta: Any, gamma: Any) -> tuple[Tree,
     return leaves_of(g)[1].of_arrays.unflatten(added), s._replace(key=key)
 
 
+@called
 def noisy_sgd(
     learning_rate: Scalar, eta: Scalar = 0.01, gamma: Scalar = 0.55, key: Key | None = None, *, seed: int | None = None
 ) -> Optimizer:
@@ -75,6 +77,7 @@ def noisy_sgd(
     return chain(add_noise(eta, gamma, key, seed=seed), scale_by_learning_rate(learning_rate))
 
 
+@called
 def sgld(
     learning_rate: Scalar, key: Key | None = None, temperature: Scalar = 1.0, *, seed: int | None = None
 ) -> Optimizer:
@@ -94,6 +97,7 @@ def _sgld(g: Tree, p: Tree, s: NoiseState, learning_rate: Any, temperature: Any)
     return leaves_of(g)[1].of_arrays.unflatten(steps), s._replace(key=key)
 
 
+@called
 def differentially_private_aggregate(
     l2_norm_clip: Scalar, noise_multiplier: Scalar, key: Key | None = None, *, seed: int | None = None
 ) -> Optimizer:
@@ -120,6 +124,7 @@ def _private(g: Tree, p: Tree, s: KeyState, most: Any, multiplier: Any) -> tuple
     return structure.unflatten(noisy), KeyState(keys[0])
 
 
+@called
 def dpsgd(
     learning_rate: Scalar,
     l2_norm_clip: Scalar,

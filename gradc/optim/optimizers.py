@@ -48,12 +48,13 @@ from gradc.optim.layerwise import (
     scale_by_trust_ratio,
 )
 from gradc.optim.masking import Mask, masked, partition
-from gradc.optim.rules import DType, Optimizer, Scalar, Schedule, Tree, given_as, is_zero
+from gradc.optim.rules import DType, Optimizer, Scalar, Schedule, Tree, called, given_as, is_zero
 from gradc.optim.transforms import chain, scale, scale_by_learning_rate, scale_by_sign, with_state_dtype
 
 # -- along a running sum -----------------------------------------------------------------------------------------------
 
 
+@called
 def sgd(
     learning_rate: Schedule,
     momentum: Scalar | None = None,
@@ -79,11 +80,13 @@ def sgd(
     return chain(given_as(along, decay="momentum"), scale_by_learning_rate(learning_rate))
 
 
+@called
 def momentum(learning_rate: Schedule, decay: Scalar = 0.9, nesterov: bool = False) -> Optimizer:
     """`sgd` with momentum ``decay``."""
     return chain(trace(decay, nesterov), scale_by_learning_rate(learning_rate))
 
 
+@called
 def nesterov(learning_rate: Schedule, momentum: Scalar = 0.9) -> Optimizer:
     """Nesterov's method in its look-ahead form: g = ∇f(p − η·β·m), m ← β·m + g, p ← p − η·m (Nesterov 1983).
 
@@ -93,22 +96,26 @@ def nesterov(learning_rate: Schedule, momentum: Scalar = 0.9) -> Optimizer:
     return scale_by_look_ahead(learning_rate, momentum)
 
 
+@called
 def sign_sgd(learning_rate: Schedule) -> Optimizer:
     """p ← p − lr·sign(g) (Bernstein et al. 2018)."""
     return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
 
 
+@called
 def signum(learning_rate: Schedule, beta: Scalar = 0.9, accumulator_dtype: DType = None) -> Optimizer:
     """p ← p − lr·sign(m) with the running mean m of gradients (Bernstein et al. 2018)."""
     along = given_as(ema(beta, False, accumulator_dtype), decay="beta")
     return chain(along, scale_by_sign(), scale_by_learning_rate(learning_rate))
 
 
+@called
 def optimistic_gradient_descent(learning_rate: Schedule, alpha: Scalar = 1.0, beta: Scalar = 1.0) -> Optimizer:
     """p ← p − lr·((α + β)·gₜ − β·gₜ₋₁), for games and saddle points (Mokhtari et al. 2020)."""
     return chain(scale_by_optimistic_gradient(alpha, beta), scale_by_learning_rate(learning_rate))
 
 
+@called
 def rprop(
     learning_rate: float,
     eta_minus: Scalar = 0.5,
@@ -120,11 +127,13 @@ def rprop(
     return chain(scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size), scale(-1.0))
 
 
+@called
 def quickprop(learning_rate: Schedule, mu: Scalar = 1.75) -> Optimizer:
     """To the minimum of the parabola through the last two slopes of each element (Fahlman 1988)."""
     return scale_by_quickprop(learning_rate, mu)
 
 
+@called
 def asgd(
     learning_rate: Schedule = 1e-2,
     lambd: Scalar = 1e-4,
@@ -139,6 +148,7 @@ def asgd(
 # -- over the size of gradients ----------------------------------------------------------------------------------------
 
 
+@called
 def adagrad(
     learning_rate: Schedule,
     initial_accumulator_value: float = 0.1,
@@ -165,6 +175,7 @@ def _decaying(learning_rate: float, lr_decay: float, count: Any) -> Any:
     return learning_rate / (1 + count * lr_decay)
 
 
+@called
 def adadelta(
     learning_rate: Schedule = 1.0,
     rho: Scalar = 0.9,
@@ -185,6 +196,7 @@ def adadelta(
     return with_state_dtype(made, state_dtype)
 
 
+@called
 def rmsprop(
     learning_rate: Schedule,
     decay: Scalar = 0.9,
@@ -210,6 +222,7 @@ def rmsprop(
     return with_state_dtype(chain(*made), state_dtype)
 
 
+@called
 def adam(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -228,6 +241,7 @@ def adam(
     return with_state_dtype(made, state_dtype)
 
 
+@called
 def adamw(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -250,6 +264,7 @@ def adamw(
     return with_state_dtype(made, state_dtype)
 
 
+@called
 def nadam(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -271,6 +286,7 @@ def nadam(
     return with_state_dtype(chain(scaled, scale_by_learning_rate(learning_rate)), state_dtype)
 
 
+@called
 def nadamw(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -293,6 +309,7 @@ def nadamw(
     return with_state_dtype(made, state_dtype)
 
 
+@called
 def amsgrad(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -313,6 +330,7 @@ def amsgrad(
     return with_state_dtype(chain(scaled, scale_by_learning_rate(learning_rate)), state_dtype)
 
 
+@called
 def adamax(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -326,6 +344,7 @@ def adamax(
     return with_state_dtype(made, state_dtype)
 
 
+@called
 def adamaxw(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -343,6 +362,7 @@ def adamaxw(
     return with_state_dtype(made, state_dtype)
 
 
+@called
 def radam(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -362,6 +382,7 @@ def radam(
     return with_state_dtype(chain(scaled, scale_by_learning_rate(learning_rate)), state_dtype)
 
 
+@called
 def adabelief(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -377,6 +398,7 @@ def adabelief(
     return with_state_dtype(chain(scaled, scale_by_learning_rate(learning_rate)), state_dtype)
 
 
+@called
 def yogi(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -389,6 +411,7 @@ def yogi(
     return with_state_dtype(chain(scale_by_yogi(b1, b2, eps), scale_by_learning_rate(learning_rate)), state_dtype)
 
 
+@called
 def lion(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -403,6 +426,7 @@ def lion(
     )
 
 
+@called
 def adan(
     learning_rate: Schedule,
     b1: Scalar = 0.98,
@@ -426,6 +450,7 @@ def adan(
 # -- layer by layer ----------------------------------------------------------------------------------------------------
 
 
+@called
 def novograd(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -440,6 +465,7 @@ def novograd(
     )
 
 
+@called
 def lars(
     learning_rate: Schedule,
     weight_decay: Scalar = 0.0,
@@ -459,6 +485,7 @@ def lars(
     )
 
 
+@called
 def lamb(
     learning_rate: Schedule,
     b1: Scalar = 0.9,
@@ -478,6 +505,7 @@ def lamb(
     return with_state_dtype(made, state_dtype)
 
 
+@called
 def fromage(learning_rate: Schedule, min_norm: Scalar = 1e-6) -> Optimizer:
     """p ← (p − lr·g·‖p‖/‖g‖)/√(1 + lr²) (Bernstein et al. 2020)."""
     if callable(learning_rate):
@@ -497,11 +525,13 @@ def _fromage_shrink(learning_rate: Any, count: Any) -> Any:
     return 1 / (1 + learning_rate(count) ** 2) ** 0.5 - 1
 
 
+@called
 def sm3(learning_rate: Schedule, momentum: Scalar = 0.9) -> Optimizer:
     """AdaGrad with sums for rows and columns alone (Anil et al. 2019)."""
     return chain(scale_by_sm3(momentum), scale_by_learning_rate(learning_rate))
 
 
+@called
 def adafactor(
     learning_rate: Schedule | None = None,
     min_dim_size_to_factor: int = 128,
@@ -534,6 +564,7 @@ def adafactor(
     return chain(*parts, scale(-1.0))
 
 
+@called
 def muon(
     learning_rate: Schedule,
     ns_coeffs: tuple[float, float, float] = NEWTON_SCHULZ,

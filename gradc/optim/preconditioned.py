@@ -16,7 +16,7 @@ from gradc.node import here
 from gradc.optim.clipping import add_decayed_weights
 from gradc.optim.descent import trace
 from gradc.optim.masking import Mask
-from gradc.optim.rules import Optimizer, Scalar, Tree, bias_correction, given_as, is_zero, rule, scalar_like
+from gradc.optim.rules import Optimizer, Scalar, Tree, bias_correction, called, given_as, is_zero, rule, scalar_like
 from gradc.optim.transforms import chain, scale_by_learning_rate
 
 
@@ -58,6 +58,7 @@ class ShampooState(NamedTuple):
     c: Tree  #: for each parameter a tuple: for each axis ε·I plus the sum of g·gᵀ
 
 
+@called
 def scale_by_shampoo(b2: Scalar = 1.0, eps: float = 1e-4, max_dim: int = 1024) -> Optimizer:
     """Each axis times its c^(−1/(2k)), k axes in all: for a matrix L^(−1/4)·g·R^(−1/4) (Gupta, Koren & Singer 2018).
 
@@ -84,6 +85,7 @@ def _shampoo(
     return u, s._replace(c=c)
 
 
+@called
 def shampoo(
     learning_rate: Scalar,
     momentum: Scalar = 0.0,
@@ -108,6 +110,7 @@ class SoapState(NamedTuple):
     q: Tree  #: and its eigenvectors, in columns, about
 
 
+@called
 def scale_by_soap(
     b1: Scalar = 0.95,
     b2: Scalar = 0.95,
@@ -153,6 +156,7 @@ def _soap(
     return u, s._replace(m=m, v=v, c=c, q=q)
 
 
+@called
 def soap(
     learning_rate: Scalar = 3e-3,
     b1: Scalar = 0.95,

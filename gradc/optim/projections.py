@@ -16,10 +16,11 @@ from gradc.containers import leaves_of, tree_map
 from gradc.errors import ShapeError
 from gradc.node import here
 from gradc.optim.reading import joined
-from gradc.optim.rules import EmptyState, Optimizer, Tree, dot, global_norm, number, rule, times, total
+from gradc.optim.rules import EmptyState, Optimizer, Tree, called, dot, global_norm, number, rule, times, total
 from gradc.optim.transforms import chain
 
 
+@called
 def projected_gradient(optimizer: Optimizer, projection: Callable[[Tree], Tree]) -> Optimizer:
     """``optimizer`` whose every step ends at ``projection`` of where it would: p ← P(p + u) (Goldstein 1964).
 

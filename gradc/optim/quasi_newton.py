@@ -15,7 +15,20 @@ import gradc.numpy as gnp
 from gradc.containers import leaves_of, tree_map
 from gradc.node import here
 from gradc.optim.reading import reading
-from gradc.optim.rules import Optimizer, Scalar, Tree, copied, dot, filled, global_norm, number, rule, select, times
+from gradc.optim.rules import (
+    Optimizer,
+    Scalar,
+    Tree,
+    called,
+    copied,
+    dot,
+    filled,
+    global_norm,
+    number,
+    rule,
+    select,
+    times,
+)
 from gradc.optim.transforms import chain, scale, scale_by_learning_rate
 
 
@@ -53,6 +66,7 @@ def _refuse_memory(memory_size: Any) -> None:
         raise ValueError(f"{here()}: memory_size is a whole number from 1 on, got {memory_size!r:.60}")
 
 
+@called
 def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> Optimizer:
     """Gradients times the inverse Hessian that the last ``memory_size`` steps tell of (Liu & Nocedal 1989).
 
@@ -124,6 +138,7 @@ def inverse_hessian_times(g: Tree, s: Any, scale: Any, m: int) -> Tree:
     return q
 
 
+@called
 def lbfgs(
     learning_rate: Scalar | None = None,
     memory_size: int = 10,

@@ -10,12 +10,13 @@ functions it is made of stand at the top of a module.  Start reading at `rule`; 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from gradc.node import OPS, Node, here
 from gradc.optim.reading import joined, note_rate, reading, told
 
 Tree = Any
+P = ParamSpec("P")
 #: a hyperparameter: a number, or a function of the step number (0, 1, 2, …) that gives it
 Scalar = float | Callable[[Any], Any]
 Schedule = Scalar
@@ -37,11 +39,71 @@ Step = Callable[..., tuple[Any, Any]]
 _FLOAT = np.dtype(np.float64)
 
 
-class Optimizer(NamedTuple):
-    """``init(params) -> state`` and ``update(grads, state, params) -> (updates, state)``, both pure."""
-
+class _Pair(NamedTuple):
     init: Callable[[Tree], Tree]
     update: Callable[..., tuple[Tree, Tree]]
+
+
+class Optimizer(_Pair):
+    """``init(params) -> state`` and ``update(grads, state, params) -> (updates, state)``, both pure.
+
+    ``repr`` is the call that made it: ``chain(clip_by_global_norm(1.0), adam(0.001))``.
+    """
+
+    call: str = ""  #: how it was made, where that is known
+
+    def __repr__(self) -> str:
+        return self.call or super().__repr__()
+
+    def made_by(self, name: str, *args: Any, **kwargs: Any) -> Optimizer:
+        """The same, printed as a call of ``name``."""
+        made = Optimizer(*self)
+        given = [*map(_shown, args), *(f"{key}={_shown(value)}" for key, value in kwargs.items())]
+        made.call = f"{name}({', '.join(given)})"
+        return made
+
+
+def called(make: Callable[P, Optimizer]) -> Callable[P, Optimizer]:
+    """``make``, whose optimizers are printed as the call that made them."""
+
+    @functools.wraps(make)
+    def made(*args: P.args, **kwargs: P.kwargs) -> Optimizer:
+        return make(*args, **kwargs).made_by(make.__name__, *args, **kwargs)
+
+    return made
+
+
+#: longer arguments are cut short
+SHOWN = 60
+
+
+def _shown(given: Any) -> str:
+    """An argument as a call has it: functions by name, optimizers and schedules by their calls, arrays by shape."""
+    if isinstance(given, Optimizer):
+        return repr(given)
+    if isinstance(given, (list, tuple)) and not hasattr(given, "_fields"):
+        inner = ", ".join(map(_shown, given))
+        return f"[{inner}]" if isinstance(given, list) else f"({inner}{',' * (len(given) == 1)})"
+    if isinstance(given, dict):
+        return f"{{{', '.join(f'{key!r}: {_shown(value)}' for key, value in given.items())}}}"
+    if isinstance(given, partial):
+        parts = [*map(_shown, given.args), *(f"{name}={_shown(value)}" for name, value in given.keywords.items())]
+        return f"{_name(given.func)}({', '.join(parts)})"
+    if isinstance(given, type) or inspect.isroutine(given):
+        return _name(given)
+    if isinstance(given, (Node, np.ndarray)) and gnp.ndim(given):
+        return f"array of shape {gnp.shape(given)}"
+    return _cut(given)
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__)).strip("_")
+
+
+def _cut(given: Any) -> str:
+    """`repr`, cut short in the middle."""
+    text = repr(given)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}…{text[-SHOWN // 4 :]}"
 
 
 class EmptyState(NamedTuple):
@@ -59,6 +121,7 @@ class ScheduledState(NamedTuple):
     inner: Any
 
 
+@called
 def rule(
     step: Step,
     state: type = EmptyState,

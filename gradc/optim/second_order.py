@@ -31,6 +31,7 @@ from gradc.optim.rules import (
     Optimizer,
     Scalar,
     Tree,
+    called,
     global_norm,
     number,
     plus,
@@ -51,6 +52,7 @@ WIDEST = 1e8
 # -- Newton ------------------------------------------------------------------------------------------------------------
 
 
+@called
 def newton(
     learning_rate: Scalar = 1.0,
     damping: Scalar = 0.0,
@@ -211,6 +213,7 @@ def sum_of_squares(residuals: Callable[..., Any]) -> SumOfSquares:
     return SumOfSquares(residuals)
 
 
+@called
 def gauss_newton(learning_rate: Scalar = 1.0, damping: Scalar = 0.0, linesearch: bool = True) -> Optimizer:
     """Gauss–Newton steps for `sum_of_squares`: p ← p − η·(JᵀJ + damping·I)⁻¹Jᵀr (Nocedal & Wright 2006, §10.3).
 
@@ -249,6 +252,7 @@ class MarquardtState(NamedTuple):
     nu: Any  #: what it grows by if that fails
 
 
+@called
 def levenberg_marquardt(tau: Scalar = 1e-3) -> Optimizer:
     """Gauss–Newton steps for `sum_of_squares` with the damping of Marquardt (1963), controlled as by Nielsen (1999).
 
@@ -296,6 +300,7 @@ class BfgsState(NamedTuple):
     B: Any  #: the inverse of the Hessian, as far as it is known, over all parameters as one vector
 
 
+@called
 def bfgs(scale_init_precond: bool = True) -> Optimizer:
     """BFGS with a line search within each step (Nocedal & Wright 2006, algorithm 6.1), for full batches.
 

@@ -15,7 +15,7 @@ from typing import Any
 import gradc.numpy as gnp
 from gradc.containers import tree_map
 from gradc.node import here
-from gradc.optim.rules import DType, EmptyState, Optimizer, Scalar, Tree, rule, stored_in, updated
+from gradc.optim.rules import DType, EmptyState, Optimizer, Scalar, Tree, called, rule, stored_in, updated
 
 
 def apply_updates(params: Tree, updates: Tree) -> Tree:
@@ -26,12 +26,14 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
 # -- joined ------------------------------------------------------------------------------------------------------------
 
 
+@called
 def chain(*transforms: Optimizer) -> Optimizer:
     """Apply transformations one after another; the state is the tuple of their states."""
     made = Chain(tuple(map(refuse_unless_optimizer, transforms)), None)
     return Optimizer(made.init, made.update)
 
 
+@called
 def named_chain(*transforms: tuple[str, Optimizer]) -> Optimizer:
     """`chain` of pairs of a name and a transformation; the state is a dict by these names."""
     for pair in transforms:
@@ -48,7 +50,7 @@ def named_chain(*transforms: tuple[str, Optimizer]) -> Optimizer:
 def refuse_unless_optimizer(given: Any) -> Optimizer:
     """``given`` as an `Optimizer`; TypeError for what is none."""
     if isinstance(given, tuple) and len(given) == 2 and all(map(callable, given)):
-        return Optimizer(*given)
+        return given if isinstance(given, Optimizer) else Optimizer(*given)
     raise TypeError(f"{here()}: chain takes transformations such as gc.optim.scale(0.5), got {given!r:.60}")
 
 
@@ -86,6 +88,7 @@ class Chain:
         raise ValueError(f"{here()}: chain of {count} transformations got a state {got}; use its own init")
 
 
+@called
 def with_state_dtype(inner: Optimizer, dtype: DType) -> Optimizer:
     """``inner`` whose state keeps its floats in ``dtype`` between steps; None leaves it as it is.
 
@@ -102,6 +105,7 @@ def _stored_init(init: Callable[[Tree], Tree], dtype: DType, params: Tree) -> Tr
 # -- of gradients alone ------------------------------------------------------------------------------------------------
 
 
+@called
 def identity() -> Optimizer:
     """Gradients as they are."""
     return rule(_same)
@@ -111,6 +115,7 @@ def _same(g: Any, p: Any, s: EmptyState) -> tuple[Any, EmptyState]:
     return g, s
 
 
+@called
 def set_to_zero() -> Optimizer:
     """No update: parameters stay as they are, whatever the gradient."""
     return rule(_nothing)
@@ -120,6 +125,7 @@ def _nothing(g: Any, p: Any, s: EmptyState) -> tuple[Any, EmptyState]:
     return gnp.zeros_like(g), s
 
 
+@called
 def stateless(f: Callable[[Tree, Tree], Tree]) -> Optimizer:
     """The transformation ``f(grads, params) -> updates`` of whole trees."""
     return Optimizer(_no_state, partial(_stateless_update, f))
@@ -133,6 +139,7 @@ def _stateless_update(f: Callable[[Tree, Tree], Tree], grads: Tree, state: Tree,
     return f(grads, params), state
 
 
+@called
 def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> Optimizer:
     """The transformation ``f(g, p) -> update`` of each array."""
     return rule(partial(_each, f))
@@ -142,6 +149,7 @@ def _each(f: Callable[[Any, Any], Any], g: Any, p: Any, s: EmptyState) -> tuple[
     return f(g, p), s
 
 
+@called
 def scale(step_size: Scalar) -> Optimizer:
     """Multiply updates by a number, or by a function of the step."""
     return rule(_scaled, step_size=step_size)
@@ -151,6 +159,7 @@ def _scaled(g: Any, p: Any, s: EmptyState, step_size: Any) -> tuple[Any, EmptySt
     return g * step_size, s
 
 
+@called
 def scale_by_schedule(step_size_fn: Callable[[Any], Any]) -> Optimizer:
     """Multiply updates by a function of the step number 0, 1, 2, …"""
     if not callable(step_size_fn):
@@ -158,6 +167,7 @@ def scale_by_schedule(step_size_fn: Callable[[Any], Any]) -> Optimizer:
     return rule(_scaled, step_size=step_size_fn)
 
 
+@called
 def scale_by_learning_rate(learning_rate: Scalar, *, flip_sign: bool = True) -> Optimizer:
     """Multiply updates by −learning_rate, which may be a function of the step; ``flip_sign=False``: without the −."""
     return rule(_descent if flip_sign else _ascent, learning_rate=learning_rate)
@@ -171,6 +181,7 @@ def _ascent(g: Any, p: Any, s: EmptyState, learning_rate: Any) -> tuple[Any, Emp
     return g * learning_rate, s
 
 
+@called
 def scale_by_sign() -> Optimizer:
     """The sign of each gradient: −1, 0 or 1 (Bernstein et al. 2018)."""
     return rule(_sign)

@@ -23,6 +23,7 @@ from gradc.optim.rules import (
     Optimizer,
     Scalar,
     Tree,
+    called,
     copied,
     counter,
     filled,
@@ -71,6 +72,7 @@ class MultiStepsState(NamedTuple):
     acc_grads: Tree  #: their mean, or their sum
 
 
+@called
 def multi_steps(
     opt: Optimizer,
     every_k_schedule: int | Callable[[Any], Any],
@@ -154,6 +156,7 @@ class EveryState(NamedTuple):
     a: Tree  #: the sum of the updates since the last one that was passed on
 
 
+@called
 def apply_every(k: int = 1) -> Optimizer:
     """The sum of every k updates, 0 at the steps between; unlike `multi_steps`, others step each time."""
     _at_least_one("k", k)
@@ -175,6 +178,7 @@ class ApplyIfFiniteState(NamedTuple):
     inner_state: Tree
 
 
+@called
 def apply_if_finite(inner: Optimizer, max_consecutive_errors: int) -> Optimizer:
     """``inner``, which neither steps nor changes its state where a gradient has a NaN or an infinity.
 
@@ -214,6 +218,7 @@ class ConditionalState(NamedTuple):
     inner_state: Tree
 
 
+@called
 def conditionally_transform(
     inner: Optimizer, should_transform_fn: Callable[..., Any], forward_extra_args: bool = False
 ) -> Optimizer:
@@ -222,6 +227,7 @@ def conditionally_transform(
     return Optimizer(made.init, made.update)
 
 
+@called
 def conditionally_mask(
     inner: Optimizer, should_transform_fn: Callable[..., Any], forward_extra_args: bool = False
 ) -> Optimizer:
@@ -260,6 +266,7 @@ class AverageState(NamedTuple):
     a: Tree  #: the average of the parameters
 
 
+@called
 def params_ema(decay: Scalar) -> Optimizer:
     """The last of a chain: a running mean of the parameters, a ← decay·a + (1 − decay)·p; updates pass as they are.
 
@@ -309,6 +316,7 @@ class LookaheadState(NamedTuple):
     fast_state: Tree
 
 
+@called
 def lookahead(
     fast_optimizer: Optimizer, sync_period: int, slow_step_size: Scalar, reset_state: bool = False
 ) -> Optimizer:
@@ -363,6 +371,7 @@ class SamState(NamedTuple):
     cache: Tree  #: the parameters that the steps uphill began at; None in opaque mode
 
 
+@called
 def sam(
     optimizer: Optimizer,
     adv_optimizer: Optimizer,
@@ -480,7 +489,8 @@ def _injected(factory: Callable[..., Optimizer], static: frozenset[str], dtype: 
         else:
             fixed[name] = value
     made = Injected(factory, fixed, numbers, schedules, dtype)
-    return Optimizer(made.init, made.update)
+    name = f"inject_hyperparams({getattr(factory, '__name__', '…')})"
+    return Optimizer(made.init, made.update).made_by(name, *args, **more)
 
 
 @dataclass(frozen=True, eq=False)
@@ -528,6 +538,7 @@ class PlateauState(NamedTuple):
     avg_value: Any  #: their mean
 
 
+@called
 def reduce_on_plateau(
     factor: float = 0.1,
     patience: int = 10,
