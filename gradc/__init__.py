@@ -26,6 +26,9 @@ from gradc.api.jacobian import hessian, jacobian
 from gradc.errors import (
     ArtefactWarning,
     CacheWarning,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointWarning,
     CompileError,
     DeviceError,
     DivergedError,
@@ -75,6 +78,7 @@ if TYPE_CHECKING:
         root,
     )
     from gradc.sparse import sparse_hessian, sparse_jacobian
+    from gradc.storage import Checkpoints, Restored, load, load_metadata, save
     from gradc.training import History, Run, fit
 
 #: Names that are loaded on first use, by the module that holds them: together they would take three times as long as
@@ -90,6 +94,7 @@ _LATER = {
     **dict.fromkeys(("MixedPrecision", "MixedPrecisionState", "mixed_precision"), "gradc.api.precision"),
     **dict.fromkeys(("History", "Run", "fit"), "gradc.training"),
     **dict.fromkeys(("Report", "check_gradients"), "gradc.oracle"),
+    **dict.fromkeys(("Checkpoints", "Restored", "load", "load_metadata", "save"), "gradc.storage"),
     **dict.fromkeys(("sparse_hessian", "sparse_jacobian"), "gradc.sparse"),
     **dict.fromkeys(
         ("FixedPoint", "Integration", "LinearSolution", "Minimum", "Root", "custom_linear_solve", "custom_root",
@@ -115,6 +120,10 @@ def __dir__() -> list[str]:
 __all__ = [
     "ArtefactWarning",
     "CacheWarning",
+    "CheckpointError",
+    "CheckpointMismatchError",
+    "CheckpointWarning",
+    "Checkpoints",
     "CompileError",
     "Curvature",
     "CustomDerivative",
@@ -145,6 +154,7 @@ __all__ = [
     "NumericalError",
     "PromotionWarning",
     "Report",
+    "Restored",
     "Root",
     "Run",
     "ShapeError",
@@ -180,6 +190,8 @@ __all__ = [
     "landscape",
     "linalg",
     "linear_solve",
+    "load",
+    "load_metadata",
     "minimize",
     "mixed_precision",
     "nn",
@@ -188,6 +200,7 @@ __all__ = [
     "optim",
     "random",
     "root",
+    "save",
     "scan",
     "scipy",
     "sparse",

@@ -92,12 +92,28 @@ class DeviceError(GradcError):
     """A GPU that is missing, too old, out of memory, or reported a failure of its own."""
 
 
+class CheckpointError(GradcError, ValueError):
+    """A file whose tree cannot be read: torn, damaged, foreign, or of a newer version; the message says which."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """A tree in a file that does not fit the one that was asked for; ``problems`` has a line for each difference."""
+
+    def __init__(self, message: str, problems: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.problems = problems
+
+
 class PromotionWarning(UserWarning):
     """A float64 constant silently widened a float32 computation."""
 
 
 class VersionsWarning(UserWarning):
     """A function meets so many kinds of arguments that its compiled versions do not all stay."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint that was passed over because it cannot be read, or an old one that cannot be removed."""
 
 
 class CacheWarning(UserWarning):

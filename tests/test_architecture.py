@@ -60,6 +60,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
         "sparse",
         "scipy",
         "oracle",
+        "storage",
         "training",
         "diagnostics",
         "convergence",
@@ -129,6 +130,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "rich": ("cli", "training"),
     "pandas": ("training.history",),
     "tensorboardX": ("training.tensorboard",),
+    "safetensors": ("storage",),
     "cuda": ("runtime.cuda",),
 }
 """Who may import what from outside; everything else from outside is refused."""

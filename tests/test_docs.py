@@ -97,7 +97,7 @@ def test_every_linked_file_exists():
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
-@pytest.mark.parametrize("page", ["nn", "optimizers", "precision", "data", "training"])
+@pytest.mark.parametrize("page", ["nn", "optimizers", "precision", "checkpoints", "data", "training"])
 def test_the_programs_of_a_page_run(page):
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     names: dict[str, object] = {}
