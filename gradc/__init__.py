@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from gradc.api.executable import Executable
     from gradc.api.kronecker import KroneckerFactors, kfac_factors
     from gradc.api.precision import MixedPrecision, MixedPrecisionState, mixed_precision
-    from gradc.convergence import Diagnosis, Landscape, diagnose, landscape
+    from gradc.convergence import Diagnosis, ErrorBound, Landscape, diagnose, error_bound, landscape
     from gradc.diagnostics.report import HealthReport, health
     from gradc.diagnostics.trace import trace_nans
     from gradc.explain import Derivation
@@ -85,7 +85,9 @@ if TYPE_CHECKING:
 #: ``import gradc``.
 _LATER = {
     **dict.fromkeys(("Curvature", "fisher", "gauss_newton"), "gradc.api.curvature"),
-    **dict.fromkeys(("Diagnosis", "Landscape", "diagnose", "landscape"), "gradc.convergence"),
+    **dict.fromkeys(
+        ("Diagnosis", "ErrorBound", "Landscape", "diagnose", "error_bound", "landscape"), "gradc.convergence"
+    ),
     **dict.fromkeys(("Derivation",), "gradc.explain"),
     **dict.fromkeys(("Executable",), "gradc.api.executable"),
     **dict.fromkeys(("HealthReport", "health"), "gradc.diagnostics.report"),
@@ -132,6 +134,7 @@ __all__ = [
     "DeviceError",
     "Diagnosis",
     "DivergedError",
+    "ErrorBound",
     "Executable",
     "FixedPoint",
     "FrozenWarning",
@@ -173,6 +176,7 @@ __all__ = [
     "custom_root",
     "data",
     "diagnose",
+    "error_bound",
     "explain",
     "fisher",
     "fit",

@@ -118,7 +118,7 @@ def own_rounding(node: Node, args: Sequence[Array], value: Array) -> Array | Non
         return None
     own = rule(node, args, value)
     if own is not None and node.op.kind in (Kind.FOLD, Kind.REDUCE, Kind.PREFIX, Kind.CONTRACT):
-        own = own / math.sqrt(max(1, _terms(node)))
+        own = own / math.sqrt(max(1, terms_of(node)))
     if own is not None and is_narrow_sum(node):
         own = own + unit_roundoff(node.dtype) * np.abs(value)
     return own
@@ -252,10 +252,10 @@ def _linear(node: Node, args: Sequence[Array], errors: Sequence[Array], value: A
 def _of_sum(node: Node, args: Sequence[Array], value: Array) -> Array:
     """What adding up elements may round by, in any order."""
     sizes = np.asarray(node.op.numpy(*[np.abs(a) for a in args], **node.attrs), np.float64)
-    return np.asarray(_terms(node) * _in_sums(node) * sizes)
+    return np.asarray(terms_of(node) * _in_sums(node) * sizes)
 
 
-def _terms(node: Node) -> int:
+def terms_of(node: Node) -> int:
     """How many numbers are added for one element, at most."""
     if node.op.kind is Kind.FOLD:
         assert node.op.terms is not None
@@ -285,7 +285,7 @@ def _of_reduction(node: Node, args: Sequence[Array], value: Array) -> Array:
     """What combining the elements may round by."""
     if node.op.transpose is not None:
         return _of_sum(node, args, value)
-    return np.asarray((_terms(node) + 8) * _in_sums(node) * (np.abs(value) + _size_of_terms(node, args)))
+    return np.asarray((terms_of(node) + 8) * _in_sums(node) * (np.abs(value) + _size_of_terms(node, args)))
 
 
 def _grown(node: Node, args: Sequence[Array], errors: Sequence[Array]) -> Array:
@@ -305,7 +305,7 @@ def _prefix(node: Node, args: Sequence[Array], errors: Sequence[Array], value: A
 def _of_prefix(node: Node, args: Sequence[Array], value: Array) -> Array:
     if node.op.transpose is not None:
         return _of_sum(node, args, value)
-    return np.asarray(_terms(node) * _in_sums(node) * np.abs(value))
+    return np.asarray(terms_of(node) * _in_sums(node) * np.abs(value))
 
 
 def _contract(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
@@ -322,7 +322,7 @@ def _contract(node: Node, args: Sequence[Array], errors: Sequence[Array], value:
 def _of_products(node: Node, args: Sequence[Array], value: Array) -> Array:
     """What a sum of products may round by, in any order."""
     x, y = args
-    return np.asarray(_terms(node) * _in_sums(node) * node.op.numpy(np.abs(x), np.abs(y), **node.attrs))
+    return np.asarray(terms_of(node) * _in_sums(node) * node.op.numpy(np.abs(x), np.abs(y), **node.attrs))
 
 
 def _gather(node: Node, args: Sequence[Array], errors: Sequence[Array], value: Array) -> Array:
