@@ -22,6 +22,7 @@ X = RNG.standard_normal((22, 3))
 Y = X @ np.array([1.0, -2.0, 0.5]) + 0.3
 START = {"w": np.zeros(3), "b": np.zeros(())}
 KEY = gc.random.key(5)
+SGD = optim.sgd(0.1)
 QUIET = {"log": False}
 
 
@@ -242,6 +243,24 @@ def test_a_run_that_was_killed_goes_on_bit_equal(several, every):
     assert same(again.params, whole.params) and again.step == whole.step
 
 
+def test_the_best_parameters_survive():
+    """Validation gets worse after its second time, between checkpoints."""
+    worse = iter([3.0, 1.0, 2.0, 4.0, 5.0, 6.0])
+
+    def train(store, *callbacks):
+        return fit(
+            loss, START, (X, Y), optimizer=SGD, validate=lambda p: next(worse), validate_every=3, checkpoint=store,
+            checkpoint_every=8, callbacks=callbacks,
+        )  # fmt: skip
+
+    store = Store()
+    with pytest.raises(MemoryError):
+        train(store, Crash(9))
+    run = train(store)
+    assert (run.best.value, run.best.step) == (1.0, 6)
+    assert same(run.best.params, fit(loss, START, (X, Y), optimizer=SGD, steps=6).params)
+
+
 @pytest.mark.parametrize("kind", ["arrays", "list", "buckets"])
 def test_the_data_goes_on_where_it_was(kind):
     words = [RNG.standard_normal(n) for n in RNG.integers(1, 9, 17)]
@@ -329,8 +348,6 @@ def test_tensorboard_has_every_row(tmp_path):
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------
 
-SGD = optim.sgd(0.1)
-
 
 def go(source=(X, Y), **more):
     return fit(loss, START, source, optimizer=SGD, **more)
@@ -360,6 +377,8 @@ MISTAKES = {
     "own step": (lambda: fit(lambda p, s, x, y: p, START, (X, Y), state=()), TypeError, "must return"),
     "validate": (lambda: fit(lambda p, s, x, y: (p, s, 0.0), START, (X, Y), state=(), validate=(X, Y)), TypeError,
                  "which loss is validated"),
+    "best": (lambda: go(best=["loss"]), ValueError, "best is a column"),
+    "checkpoint": (lambda: go(checkpoint=3), TypeError, "a folder or a gc.Checkpoints, got 3"),
     "model state": (lambda: fit(gc.train_step(noisy, SGD, has_state=True), START, (X, Y)), TypeError, "model_state="),
 }  # fmt: skip
 

@@ -103,9 +103,9 @@ def fit(
     run.loss_function, run.with_key = stepper.loss, with_key
     plan(run, feed, epochs, steps)
     evaluation = Evaluation(stepper.loss, validate, metrics, batch_size, with_key)
-    monitor = (best, "min") if isinstance(best, str) else best
+    monitor = monitor_of(best)
     looking = [*refuse_other_callbacks(callbacks), *progress_of(log)]
-    keeper = _keeper(checkpoint, keep, monitor)
+    keeper = keeper_of(checkpoint, keep, None if validate is None else monitor)
     if keeper is not None:
         feed = keeper.resume(run, feed, looking, resume)
     _Loop(run, stepper, feed, evaluation, monitor, looking, keeper, every).go()
@@ -220,7 +220,8 @@ class _Loop:
         due = _due(every.validation, before, self.run.step, ended)
         if due or (last and not self.interrupted):
             self._evaluate()
-        if self.keeper is not None and (_due(every.checkpoint, before, self.run.step, ended) or self._over()):
+        best = self.run.best is not None and self.run.best.step == self.run.step
+        if self.keeper is not None and (best or _due(every.checkpoint, before, self.run.step, ended) or self._over()):
             self.keeper.save(self.run, self.feed, self.callbacks)
 
     def _evaluate(self) -> None:
@@ -303,10 +304,34 @@ def refuse_missing_state(stepper: Stepper, model_state: Any) -> None:
         raise TypeError(f"{here()}: fit: the step has has_state=True: give the first model_state=")
 
 
-def _keeper(checkpoint: Any, keep: int, monitor: tuple[str, str] | None) -> Keeper | None:
+def monitor_of(best: Any) -> tuple[str, str] | None:
+    """The column that decides which parameters are the best ones, and whether its least or greatest value does."""
+    pair = (best, "min") if isinstance(best, str) else best
+    if pair is None or (isinstance(pair, tuple) and len(pair) == 2 and pair[1] in ("min", "max")):
+        return pair
+    raise ValueError(f"{here()}: fit: best is a column, (column, 'min') or (column, 'max'), got {best!r:.60}")
+
+
+def keeper_of(checkpoint: Any, keep: int, monitor: tuple[str, str] | None) -> Keeper | None:
+    """What saves into a folder or a `gradc.Checkpoints`; None where nothing is to be saved."""
     if checkpoint is None:
         return None
-    return Keeper(checkpoint, monitor)
+    if isinstance(checkpoint, str | os.PathLike):
+        from gradc.storage import Checkpoints
+
+        direction: Any = None if monitor is None else monitor[1]
+        checkpoint = Checkpoints(checkpoint, keep=keep, best=direction)
+    if not all(hasattr(checkpoint, name) for name in ("save", "latest", "best")):
+        raise TypeError(f"{here()}: fit: checkpoint is a folder or a gc.Checkpoints, got {checkpoint!r:.60}")
+    direction = getattr(checkpoint, "direction", None if monitor is None else monitor[1])
+    if monitor is not None and direction != monitor[1]:
+        raise ValueError(
+            f"{here()}: fit: the {monitor[1]}imum of {monitor[0]} is kept, but the store has best={direction!r}: "
+            f"write gc.Checkpoints(folder, best={monitor[1]!r}), or checkpoint=folder, or best=None"
+        )
+    if hasattr(checkpoint, "prepare"):
+        checkpoint.prepare()  # a folder that cannot be written to is found before the run, not after it
+    return Keeper(checkpoint)
 
 
 __all__ = ["fit"]

@@ -60,7 +60,7 @@ class Progress(Callback):
         )  # fmt: skip
         left = run.steps_left
         total = None if left is None else run.step + left
-        self._task = self._bar.add_task("fit", total=total, completed=run.step, where="", numbers="")
+        self._task = self._bar.add_task("fit", total=total, completed=run.step, where="compiling", numbers="")
         self._bar.start()
 
     def on_step(self, run: Run) -> None:

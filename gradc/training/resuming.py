@@ -26,8 +26,8 @@ INTERRUPTED = "interrupted (Ctrl-C)"
 class Keeper:
     """Saves a run into ``store``, a `gradc.Checkpoints`, and takes it up again."""
 
-    def __init__(self, store: Any, monitor: tuple[str, str] | None):
-        self.store, self.monitor = store, monitor
+    def __init__(self, store: Any):
+        self.store = store
         self._saved = -1, ""
 
     def save(self, run: Run, feed: Feed, callbacks: Sequence[Callback]) -> None:

@@ -29,6 +29,8 @@ class Best:
 
     def beaten_by(self, value: float) -> bool:
         """Whether ``value`` is better."""
+        if self.value != self.value:
+            return value == value  # anything is better than no number
         return value < self.value if self.mode == "min" else value > self.value
 
 
