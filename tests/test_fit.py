@@ -377,6 +377,9 @@ MISTAKES = {
     "own step": (lambda: fit(lambda p, s, x, y: p, START, (X, Y), state=()), TypeError, "must return"),
     "validate": (lambda: fit(lambda p, s, x, y: (p, s, 0.0), START, (X, Y), state=(), validate=(X, Y)), TypeError,
                  "which loss is validated"),
+    "metrics list": (lambda: go(metrics=[loss]), TypeError, "metrics is a dict of functions by name"),
+    "callback class": (lambda: go(callbacks=EarlyStopping), TypeError, "instances of"),
+    "no params": (lambda: fit(lambda p, x: x.mean(), {}, X, optimizer=SGD), TypeError, "hold no arrays"),
     "best": (lambda: go(best=["loss"]), ValueError, "best is a column"),
     "checkpoint": (lambda: go(checkpoint=3), TypeError, "a folder or a gc.Checkpoints, got 3"),
     "model state": (lambda: fit(gc.train_step(noisy, SGD, has_state=True), START, (X, Y)), TypeError, "model_state="),
@@ -394,6 +397,18 @@ def test_parameters_that_do_not_fit_the_loss_are_shown():
     with pytest.raises(Exception) as caught:
         fit(loss, {"w": np.zeros(4), "b": np.zeros(())}, (X, Y), optimizer=SGD)
     assert "w float64[4]" in "".join(caught.value.__notes__) and "float64[4, 3]" in "".join(caught.value.__notes__)
+
+
+def test_validation_that_does_not_fit_is_found_before_the_training():
+    began = []
+
+    class Watch(Callback):
+        def on_begin(self, run):
+            began.append(run)
+
+    with pytest.raises(gc.ShapeError) as caught:
+        go(validate=(X[:, :2], Y), callbacks=Watch())
+    assert not began and "first batch of validate, {[0] float64[4, 2]" in "".join(caught.value.__notes__)
 
 
 def test_a_run_that_diverges_says_where_and_what_to_do():

@@ -14,7 +14,7 @@ import numpy as np
 from gradc.api.compiled import jit
 from gradc.data import Source
 from gradc.node import here
-from gradc.training.feed import as_arguments, feed_of, size_of
+from gradc.training.feed import as_arguments, feed_of, shown, size_of
 from gradc.training.run import Run
 
 Metric = Callable[..., Any]
@@ -27,6 +27,9 @@ class Evaluation:
         self, loss: Metric | None, validate: Any, metrics: Mapping[str, Metric] | None, batch_size: Any,
         with_key: bool = False,
     ):  # fmt: skip
+        given_metrics: Any = metrics
+        if metrics is not None and not isinstance(given_metrics, Mapping):
+            raise TypeError(f"{here()}: fit: metrics is a dict of functions by name, got {metrics!r:.60}")
         named: dict[Any, Any] = dict(metrics or {})
         if bad := [name for name, f in named.items() if not isinstance(name, str) or not callable(f)]:
             raise TypeError(
@@ -35,7 +38,7 @@ class Evaluation:
             )
         self.function = validate if callable(validate) and not isinstance(validate, Source) else None
         self.data = None if self.function is not None or validate is None else validate
-        self.metrics: dict[str, Metric] = {name: jit(f) for name, f in named.items() if name != "loss"}
+        self.metrics: dict[str, Any] = {name: jit(f) for name, f in named.items() if name != "loss"}
         given = named.get("loss", None if with_key else loss)
         self.loss = None if given is None else jit(given)
         if self.data is not None:
@@ -48,6 +51,21 @@ class Evaluation:
                     f"{here()}: fit: which loss is validated is not known here: give metrics={{'loss': function of "
                     "(params, *batch)}, or validate= a function of the parameters"
                 )
+
+    def prepare(self, run: Run) -> None:
+        """Compile what is validated for its first batch, so that what does not fit is found before the training."""
+        if self.data is None or self.loss is None:
+            return
+        first = self.feed.first
+        if first is None:
+            return
+        states = (run.params,) if run.model_state is None else (run.params, run.model_state)
+        for name, f in {"loss": self.loss, **self.metrics}.items():
+            try:
+                f.lower(*states, *as_arguments(first))
+            except Exception as error:
+                error.add_note(f"gc.fit: {name} of the first batch of validate, {shown(as_arguments(first))}")
+                raise
 
     def __call__(self, run: Run) -> dict[str, float]:
         """The numbers of this moment: of the last batch under the metrics' names, of validation as validation_…"""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.containers import leaves_of, tree_map
+from gradc.containers import flatten, leaves_of, path_text, tree_map
 from gradc.data import Source, batches
 from gradc.data.examples import is_table
 from gradc.node import here
@@ -85,6 +85,11 @@ class Feed:
         """Where the next batch stands, as a JSON value."""
         return {"epoch": self.epoch, "batch": self.batch}
 
+    @property
+    def first(self) -> Any:
+        """The first batch, if it can be had without taking it; else None."""
+        return self.data[0] if isinstance(self.data, list) and self.data else None
+
     def moved_to(self, position: Any) -> Feed:
         """A feed that goes on from there: the batches before it in its epoch are drawn once more, and left out."""
         made = copy.copy(self)
@@ -139,6 +144,11 @@ class SourceFeed(Feed):
     def position(self) -> Any:
         """Where the next batch stands."""
         return self.source.position
+
+    @property
+    def first(self) -> Any:
+        """The next batch, which is not taken."""
+        return self.source.made(self.source.epoch, self.source.batch)
 
     def moved_to(self, position: Any) -> Feed:
         """A feed that goes on from there."""
@@ -199,4 +209,14 @@ def size_of(batch: tuple[Any, ...]) -> int:
     return 1 if first is None else int(np.shape(first)[0])
 
 
-__all__ = ["Feed", "Group", "as_arguments", "feed_of", "size_of"]
+def shown(tree: Any) -> str:
+    """The shapes and dtypes of a tree, for messages."""
+    leaves, paths, _ = flatten(tree)
+    parts = [
+        f"{path_text(p).removeprefix('.')} {getattr(x, 'dtype', type(x).__name__)}{list(np.shape(x))}".strip()
+        for p, x in zip(paths, leaves, strict=True)
+    ]
+    return "{" + ", ".join(parts[:8]) + (", …" if len(parts) > 8 else "") + "}"
+
+
+__all__ = ["Feed", "Group", "as_arguments", "feed_of", "shown", "size_of"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -28,6 +28,7 @@ from gradc.training.progress import progress_of
 from gradc.training.resuming import INTERRUPTED, Keeper
 from gradc.training.run import Best, Run, snapshot
 from gradc.training.stepping import Stepper, refuse_unless_finite, stepper_of
+from gradc.tree import leaves
 
 
 def fit(
@@ -96,7 +97,7 @@ def fit(
         step_or_loss, optimizer, has_aux=has_aux, has_state=model_state is not None, with_key=with_key,
         several=checked_size(steps_per_call, "steps_per_call", "fit"), has_own_state=state is not None,
     )  # fmt: skip
-    refuse_missing_state(stepper, model_state)
+    refuse_missing_state(stepper, params, model_state)
     word = key_of(0) if key is None else key_of(key) if isinstance(key, int) else np.asarray(key)
     feed = feed_of(data, batch_size, word, shuffle, drop_last)
     run = Run(params, stepper.first_state(params) if state is None else state, model_state, word, stepper.optimizer)
@@ -164,6 +165,7 @@ class _Loop:
     def go(self) -> None:
         """Train to the end."""
         run = self.run
+        self.evaluation.prepare(run)
         with self._timed(), self._interrupts():
             try:
                 self._tell("on_begin")
@@ -288,7 +290,7 @@ def _due(every: int | None, before: int, now: int, ended: bool) -> bool:
 
 def refuse_other_callbacks(callbacks: Any) -> list[Callback]:
     """The callbacks as a list; TypeError for what is none."""
-    given: list[Any] = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+    given: list[Any] = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
     for one in given:
         if not isinstance(one, Callback):
             raise TypeError(
@@ -298,8 +300,10 @@ def refuse_other_callbacks(callbacks: Any) -> list[Callback]:
     return given
 
 
-def refuse_missing_state(stepper: Stepper, model_state: Any) -> None:
-    """TypeError where the step wants a model state and none is given."""
+def refuse_missing_state(stepper: Stepper, params: Any, model_state: Any) -> None:
+    """TypeError where the step wants a model state and none is given, or where there is nothing to train."""
+    if not leaves(params):
+        raise TypeError(f"{here()}: fit: the parameters hold no arrays: {params!r:.60}")
     if stepper.has_state and model_state is None:
         raise TypeError(f"{here()}: fit: the step has has_state=True: give the first model_state=")
 

@@ -20,7 +20,7 @@ from gradc.node import here
 from gradc.optim import Optimizer
 from gradc.random import fold_in
 from gradc.trace import function_name
-from gradc.training.feed import Group
+from gradc.training.feed import Group, shown
 from gradc.training.run import Run
 
 MEASURES = ("gradient_norm", "learning_rate")
@@ -190,14 +190,4 @@ def refuse_unless_finite(run: Run, losses: Sequence[float], patience: int = 10) 
     )
 
 
-def shown(tree: Any) -> str:
-    """The shapes and dtypes of a tree, for messages."""
-    leaves, paths, _ = flatten(tree)
-    parts = [
-        f"{path_text(p).removeprefix('.')} {getattr(x, 'dtype', type(x).__name__)}{list(np.shape(x))}".strip()
-        for p, x in zip(paths, leaves, strict=True)
-    ]
-    return "{" + ", ".join(parts[:8]) + (", …" if len(parts) > 8 else "") + "}"
-
-
-__all__ = ["Stepper", "refuse_unless_finite", "shown", "stepper_of"]
+__all__ = ["Stepper", "refuse_unless_finite", "stepper_of"]
