@@ -15,6 +15,7 @@ import pytest
 import gradc as gc
 from gradc import optim
 from gradc.solve import trust
+from tests.peers import searches
 
 STEPS = 50
 TIMES = np.linspace(0.0, 2.0, 12)
@@ -408,3 +409,31 @@ def test_what_cannot_be_is_refused() -> None:
         optim.newton(0.5, trust_region="exact")
     with pytest.raises(ValueError, match="radius is a number above 0, got 0"):
         optim.newton(trust_region="steihaug", radius=0)
+
+
+@pytest.mark.parametrize("peer", ["optax", "torch"])
+def test_lbfgs_takes_the_steps_of_its_peers(peer: str) -> None:
+    """PyTorch's with strong_wolfe and optax's with zoom, as long as the first trial of each search holds."""
+    with np.load(searches.FILE) as file:
+        stored = file[peer]
+    made = optim.lbfgs(memory_size=4, linesearch="zoom")
+    points, _ = walk(made, len(stored), searches.loss, searches.start())
+    np.testing.assert_allclose(points[1:], stored, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["newton", "trust region", "steihaug", "bfgs", "lbfgs"])
+def test_a_minimum_is_reached_within_three_hundred_steps(name: str) -> None:
+    """Of a parabola with condition number 10⁴, and of a regression on the bundled breast cancer data."""
+    bent = np.logspace(-4, 0, 20)
+    points, _ = walk(SEARCHED[name], 300, lambda p: 0.5 * np.sum(bent * p**2), np.ones(20))
+    assert 0.5 * np.sum(bent * points[-1] ** 2) < 1e-10
+    x, y = gc.data.breast_cancer()[:2]
+    x = (x - x.mean(0)) / x.std(0)
+
+    def regression(w: Any) -> Any:
+        return np.mean(np.logaddexp(0, (1 - 2 * y) * (x @ w))) + 0.005 * np.sum(w**2)
+
+    points, _ = walk(SEARCHED[name], 300, regression, np.zeros(30))
+    w = points[-1]
+    slope = x.T @ ((1 / (1 + np.exp(-x @ w))) - y) / len(y) + 0.01 * w
+    assert np.abs(slope).max() < 1e-7
