@@ -166,7 +166,7 @@ def refuse_unless_finite(run: Run, losses: Sequence[float], patience: int = 10) 
     if all(map(np.isfinite, losses)):
         return
     leaves, paths, _ = flatten(run.params)
-    broken = [path_text(p).removeprefix(".") or "the parameters" for p, x in zip(paths, leaves, strict=True)
+    broken = [path_text(p).removeprefix(".") or "the parameter" for p, x in zip(paths, leaves, strict=True)
               if not np.isfinite(np.asarray(x, np.float64)).all()]  # fmt: skip
     recent = run.history["loss"][-patience:] if "loss" in run.history else np.zeros(0)
     lasting = len(recent) >= patience and not np.isfinite(recent).any()
@@ -184,8 +184,9 @@ def refuse_unless_finite(run: Run, losses: Sequence[float], patience: int = 10) 
     raise DivergedError(
         f"gc.fit: the loss is {run.loss:g} at step {first:,} (epoch {run.epoch + 1}){rate}{gradient}{before}; {what}.\n"
         "  Divide the learning rate by ten, or put gc.optim.clip_by_global_norm(1.0) before the optimizer, and look\n"
-        "  for values in the data that are no numbers.  The run so far is .run of this error, the batch of its last\n"
-        "  step .run.batch; checkpoints are of steps before this one.",
+        "  for values in the data that are no numbers.  With gc.train_step(loss, optimizer, check_nans=True) as the\n"
+        "  first argument the line that makes the first NaN is named before it reaches the parameters.\n"
+        "  The run so far is .run of this error, the batch of its last step .run.batch; checkpoints are older.",
         run,
     )
 
