@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from gradc.api.kronecker import KroneckerFactors, kfac_factors
     from gradc.api.precision import MixedPrecision, MixedPrecisionState, mixed_precision
     from gradc.convergence import Diagnosis, ErrorBound, Landscape, diagnose, error_bound, landscape
+    from gradc.diagnostics.forecast import Forecast, forecast
     from gradc.diagnostics.report import HealthReport, health
     from gradc.diagnostics.trace import trace_nans
     from gradc.explain import Derivation
@@ -90,6 +91,7 @@ _LATER = {
     ),
     **dict.fromkeys(("Derivation",), "gradc.explain"),
     **dict.fromkeys(("Executable",), "gradc.api.executable"),
+    **dict.fromkeys(("Forecast", "forecast"), "gradc.diagnostics.forecast"),
     **dict.fromkeys(("HealthReport", "health"), "gradc.diagnostics.report"),
     **dict.fromkeys(("trace_nans",), "gradc.diagnostics.trace"),
     **dict.fromkeys(("KroneckerFactors", "kfac_factors"), "gradc.api.kronecker"),
@@ -137,6 +139,7 @@ __all__ = [
     "ErrorBound",
     "Executable",
     "FixedPoint",
+    "Forecast",
     "FrozenWarning",
     "GradcError",
     "Graph",
@@ -181,6 +184,7 @@ __all__ = [
     "fisher",
     "fit",
     "fixed_point",
+    "forecast",
     "fori_loop",
     "gauss_newton",
     "grad",

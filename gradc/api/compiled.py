@@ -124,11 +124,12 @@ class Jitted(Dispatched):
             known = self._versions.keep(key, self._compile(graph, args, kwargs, perf_counter() - start))
         return known
 
-    def traced(self, *args: Any, **kwargs: Any) -> tuple[Graph, list[Any]]:
-        """The graph that a call with these arguments compiles, and its flat arguments."""
+    def traced(self, *args: Any, **kwargs: Any) -> tuple[Graph, Options, list[Any]]:
+        """What a call with these arguments compiles, with which options, and its flat arguments."""
         if self.static:
             args, kwargs = self._pin(args, kwargs)
-        return self._trace(args, kwargs), leaves_of((args, kwargs))[0]
+        graph = self._trace(args, kwargs)
+        return graph, self._options_for(graph, args, kwargs), leaves_of((args, kwargs))[0]
 
     def clear(self) -> None:
         """Forget every compiled version."""

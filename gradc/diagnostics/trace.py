@@ -49,7 +49,7 @@ def trace_nans(f: Callable[..., Any], *args: Any, kinds: str | Sequence[str] = "
     if isinstance(f, Executable):
         graph, options, leaves = f.source_graph, f.options, flat_leaves(f.source_graph, args, kwargs)
     elif isinstance(f, Jitted):
-        options, (graph, leaves) = f.options, f.traced(*args, **kwargs)
+        graph, options, leaves = f.traced(*args, **kwargs)
     else:
         graph, leaves = trace(f, *args, **kwargs), leaves_of((args, kwargs))[0]
     graph.refuse_overflow(leaves)
