@@ -15,17 +15,20 @@ from __future__ import annotations
 import ctypes
 import difflib
 import functools
+import gc
 import os
 import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+
+from tests import effort
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -82,10 +85,6 @@ def every_schedule_is_verified() -> Iterator[None]:
         yield
 
 
-#: Of so many long modules one is made with LLVM's usual effort, by day; a shorter one always.
-USUAL_ONE_IN, LONG_TEXT = 8, 20_000
-
-
 @pytest.fixture(scope="session", autouse=True)
 def most_code_is_made_quickly(pytestconfig: pytest.Config) -> Iterator[None]:
     """Most long modules are made at LLVM's lowest level, in a third of the time: by contract they compute the same
@@ -96,13 +95,12 @@ def most_code_is_made_quickly(pytestconfig: pytest.Config) -> Iterator[None]:
     whole = load.emit_object
 
     def quick(engine: Any, text: str, cpu: str, features: str, level: int, seconds: dict[str, float]) -> bytes:
-        long = len(text) > LONG_TEXT and level == 2
-        low = long and zlib.crc32(text.encode()) % USUAL_ONE_IN > 0
-        return whole(engine, text, cpu, features, 0 if low else level, seconds)
+        return whole(engine, text, cpu, features, effort.level(text) if level == 2 else level, seconds)
 
     with pytest.MonkeyPatch.context() as patch:
-        if not pytestconfig.getoption("--nightly"):
-            patch.setattr(load, "emit_object", quick)
+        if pytestconfig.getoption("--nightly"):
+            patch.setattr(effort, "USUAL_ONE_IN", 1)
+        patch.setattr(load, "emit_object", quick)
         yield
 
 
@@ -122,6 +120,18 @@ def unverified() -> Iterator[None]:
     UNVERIFIED.append(True)
     yield
     UNVERIFIED.pop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Python's collector need not walk through twenty thousand tests again and again: nothing of them is garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -22,6 +22,7 @@ from gradc.codegen.builder import Builder
 from gradc.codegen.ir import Function, Module, Value, memory_type, vector_type
 from gradc.codegen.target import Target
 from gradc.ops import OPS
+from tests import effort
 
 llvm.initialize_all_targets()
 llvm.initialize_all_asmprinters()
@@ -105,7 +106,9 @@ def load(text: str, cpu: str | None = None) -> Any:
     """A module compiled for this machine, or for another CPU of this architecture (its default features)."""
     features = llvm.get_host_cpu_features().flatten() if cpu is None else ""
     target = llvm.Target.from_triple(llvm.get_process_triple())
-    machine = target.create_target_machine(cpu=cpu or llvm.get_host_cpu_name(), features=features, opt=2, jit=True)
+    machine = target.create_target_machine(
+        cpu=cpu or llvm.get_host_cpu_name(), features=features, opt=effort.level(text), jit=True
+    )
     module = llvm.parse_assembly(f'target triple = "{machine.triple}"\n{text}')
     module.verify()
     engine = llvm.create_mcjit_compiler(module, machine)

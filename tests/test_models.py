@@ -9,11 +9,18 @@ import pytest
 
 import gradc as gc
 from examples.models import encoder, gpt, language, lenet, resnet, unet, vae
+from tests import effort
 from tests.peers import models
 
 FOLDER = Path(models.__file__).parent.parent.parent / "examples" / "models"
 STORED = np.load(models.FILE)
 CASES = models.cases()
+
+
+@pytest.fixture(autouse=True)
+def usual_effort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs for thousands of steps costs more in code that is made quickly than is saved by making it so."""
+    monkeypatch.setattr(effort, "USUAL_ONE_IN", 1)
 
 
 def test_every_model_is_held_against_pytorch_and_stays_a_page_long():
