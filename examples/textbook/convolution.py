@@ -56,8 +56,7 @@ def _patches(X):
 
 @entry(
     Says(86, "the product of kernel and patches (im2col)", "Y_col = W_row·X_col",
-         "Y_col = W_row·X_col", Verdict.UNREADABLE,
-         "X_colᵀW_row: a matrix of one row is taken for a vector, so the shapes do not fit"),
+         "Y_col = W_row·X_col"),
     Says(87, "its derivatives (col2im)", "∂W_row = G·X_colᵀ, ∂X_col = W_rowᵀ·G",
          "∂W_row = G·X_colᵀ", Verdict.WORSE,
          "X_col is written out, and col2im is a fold"),

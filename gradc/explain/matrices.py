@@ -22,6 +22,7 @@ from gradc.explain.formula import (
     Product,
     Sum,
     Symbol,
+    in_place,
     is_unit,
     magnitude,
     varying_axes,
@@ -142,6 +143,8 @@ class Matrices:
         common = _batch_labels(x, factors)
         if common is None or (strict and common) or any(set() < set(_real(f.labels)) <= set(common) for f in factors):
             return None  # what varies along the batch alone is no matrix of it
+        if common and any(_lies_unsaid(power, f, common) for f in factors):
+            return None
         try:
             chain = cls(power, x, [_stripped(f, common) for f in factors], len(common), averaged, strict)
             body = chain.result()
@@ -173,6 +176,8 @@ class Matrices:
         self.vectors: dict[int, tuple[list[Layout], list[Layout]]] = {}
         self.columns: set[int] = set()  #: labels whose vectors are columns (n, 1) already
         self.flat: list[Layout] = []  #: single vectors that are
+        self.rows: list[Layout] = []  #: vectors that are written with matrices of one row
+        self.is_row = x.ndim > 1 and x.shape[-2] == 1 and x.shape[-1] != 1
         self._collect([f for f in factors if f.labels])
         self.scalar_parts: list[Layout] = []
         self.sums = sorted({k for f in factors for k in f.labels} - {UNIT, *self.out})
@@ -191,6 +196,7 @@ class Matrices:
                 (k,) = labels
                 parts = [(self.power(f.base, magnitude(f.exponent)), f.exponent > 0) for f in members]
                 self._note_columns(k, members, parts)
+                self.rows += [part for f, (part, _) in zip(members, parts, strict=True) if _is_row(f)]
                 parts.sort(key=lambda part: isinstance(part[0], Mask))
                 self.vectors[k] = ([p for p, up in parts if up], [p for p, up in parts if not up])
 
@@ -259,7 +265,9 @@ class Matrices:
     def _eliminate(self, k: int) -> None:
         self.sums.remove(k)
         touching = self._touching(k)
-        top, bottom = self.vectors.pop(k, ([], []))
+        top, bottom = as_they_stand = self.vectors.pop(k, ([], []))
+        if touching or len(top) > 1:
+            top, bottom = self._columns(top), self._columns(bottom)
         if len(touching) > 2:
             raise NoMatrixFormError
         self.edges = [e for e in self.edges if e not in touching]
@@ -269,7 +277,7 @@ class Matrices:
         elif (
             len(touching) == 1 and not self.strict and not bottom and (not top or self._scales_columns(touching[0], k))
         ):
-            self._summed_along(touching[0], k, top)
+            self._summed_along(touching[0], k, as_they_stand[0])
         elif len(touching) == 1:
             self._times_vector(touching[0], k, quotient(top, bottom, True) if top or bottom else Ones())
         else:
@@ -308,8 +316,16 @@ class Matrices:
         oriented = edge.from_(other)
         tail = list(v.items) if isinstance(v, Juxtaposed) else [v]
         top, _ = self.vectors.setdefault(other, ([], []))
-        top.append(side_by_side([*oriented.items, *tail]))
+        found = side_by_side([*oriented.items, *tail])
+        if self.is_row and other == self.column:
+            found = transposed(found)
+            self.rows.append(found)
+        top.append(found)
         self.columns.discard(other)
+
+    def _columns(self, vectors: Sequence[Layout]) -> list[Layout]:
+        """Vectors as columns, where a matrix of one row is one when it is transposed."""
+        return [transposed(v) if any(v is row for row in self.rows) else v for v in vectors]
 
     def _chain(self, a: _Edge, b: _Edge, k: int, v: Layout | None) -> None:
         start = a.row if a.column == k else a.column
@@ -345,15 +361,16 @@ class Matrices:
         if any(e.row not in self.out or e.column not in self.out for e in self.edges) or len(self.edges) > 1:
             raise NoMatrixFormError
         if self.row is None or self.column is None:
-            body = self._vector(self.column) if self.column is not None and self.column in self.vectors else None
+            known = self.column is not None and self.column in self.vectors
+            body = self._vector(self.column, as_it_stands=True) if known and self.column is not None else None
         else:
             body = self._matrix(self.row, self.column)
         if body is None and not self.scalar_parts:
             raise NoMatrixFormError
         return side_by_side([*self.scalar_parts, *([body] if body is not None else [])])
 
-    def _vector(self, k: int) -> Layout:
-        top, bottom = self.vectors[k]
+    def _vector(self, k: int, as_it_stands: bool = False) -> Layout:
+        top, bottom = self.vectors[k] if as_it_stands else map(self._columns, self.vectors[k])
         return quotient(top, bottom, elementwise=True)
 
     def _matrix(self, row: int, column: int) -> Layout | None:
@@ -361,17 +378,19 @@ class Matrices:
             left = self._vector(row) if row in self.vectors else None
             right = self._vector(column) if column in self.vectors else None
             if left is None:
-                return right
+                return self._vector(column, as_it_stands=True) if right is not None else None
             if right is not None:
                 return side_by_side([*_chained(left), *_chained(transposed(right))])
             return left if row in self.columns or self.width == 1 else _repeated(left)
         if self.edges[0].items == [Ident("I")] and len(self.vectors) == 1:
-            return Call("diag", (self._vector(*self.vectors),))
+            return Call("diag", (self._vector(next(iter(self.vectors))),))
         if self.strict:
             return self._between_diagonals(row, column)
         top, bottom = [self.edges[0].from_(row).layout], list[Layout]()
         for k in (row, column):
             above, below = self.vectors.get(k, ([], []))
+            if k == row:
+                above, below = self._columns(above), self._columns(below)
             repeat = k == row and k not in self.columns
             top += [_repeated(v) if repeat and not self._is_flat(v) else v for v in above]
             bottom += [_repeated(v) if repeat and not self._is_flat(v) else v for v in below]
@@ -400,6 +419,18 @@ def _is_column(f: Factor) -> bool:
         and base.pointwise
         and all(_is_column(Factor(a, (0,))) for a in base.args if varying_axes(a))
     )
+
+
+def _is_row(f: Factor) -> bool:
+    """Whether a vector is written with matrices of one row (1, n)."""
+    base = f.base
+    if isinstance(base, Apply) and not base.pointwise:
+        return False  # a row x[1] of a matrix is a vector
+    if isinstance(base, Symbol):
+        return base.ndim > 1 and base.shape[-2] == 1 and base.shape[-1] != 1
+    if isinstance(base, Product):
+        return not base.summed and any(map(_is_row, base.factors))
+    return any(_is_row(in_place(part)) for part in base.parts if varying_axes(part))
 
 
 def says_axis(x: Layout) -> bool:
@@ -484,6 +515,26 @@ def _batch_labels(x: Product, factors: Sequence[Factor]) -> tuple[int, ...] | No
         return None
     fits = all(_real(f.labels)[: len(common)] == common or not set(f.labels) & set(common) for f in factors)
     return common if fits else None
+
+
+def _lies_unsaid(power: Power, f: Factor, common: tuple[int, ...]) -> bool:
+    """Whether a factor is an array of vectors, one for each index of the batch, that would be read as a matrix.
+
+    An array of columns (…, n, 1) is none, nor is what says itself along which axis it lies.
+    """
+    real = _real(f.labels)
+    if not set(common) <= set(real) or len(real) != len(common) + 1 or _is_stack(f.base, len(common) + 2):
+        return False
+    return not says_axis(power(f.base, magnitude(f.exponent)))
+
+
+def _is_stack(x: Formula, rank: int) -> bool:
+    """Whether ``x`` is written with arrays of columns (…, n, 1) of that rank."""
+    if isinstance(x, Product) and x.summed:
+        return False
+    if isinstance(x, Product | Sum) or (isinstance(x, Apply) and x.pointwise):
+        return all(_is_stack(part, rank) for part in x.parts if part.ndim)
+    return x.ndim == rank and x.shape[-1] == 1
 
 
 def _stripped(f: Factor, common: tuple[int, ...]) -> Factor:

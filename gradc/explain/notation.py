@@ -30,6 +30,7 @@ from gradc.explain.formula import (
     product,
     snapped,
     split,
+    value_of,
     varying_axes,
 )
 from gradc.explain.layout import (
@@ -107,6 +108,9 @@ class Notation:
 
     def _sum(self, x: Sum) -> Layout:
         """Terms side by side; arrays that are written by their elements are added element by element."""
+        if x.ndim > 2 and not all(_broadcasts_as_it_stands(t) or says_axis(self.layout(t)) for t in x.terms):
+            out = tuple(INDEX_LETTERS[: x.ndim])
+            return Tensor(out, self._element(x, out, frozenset(out)))
         terms = self._ordered(x.terms)
         if x.ndim == 2 and not self.strict:
             terms = with_repeated_columns(terms)
@@ -278,14 +282,18 @@ class Notation:
 
     def _indexed(self, f: Factor, letters: Mapping[int, str], taken: frozenset[str]) -> Layout:
         inside = tuple(letters[k] if k != UNIT else "0" for k in f.labels)
-        element = self._element(f.base, inside, taken)
-        return element if magnitude(f.exponent) == 1 else Raised(element, Num(magnitude(f.exponent)))
+        element, e = self._element(f.base, inside, taken), magnitude(f.exponent)
+        return element if e == 1 else Root(element) if e == Fraction(1, 2) else Raised(element, Num(e))
 
     def _element(self, x: Formula, inside: tuple[str, ...], taken: frozenset[str]) -> Layout:
-        """The element of ``x`` at ``inside``; of what has more than two axes and no name, written out."""
-        if x.ndim > 2 and isinstance(x, Sum):
+        """The element of ``x`` at ``inside``; of what has no name, written out where it is no matrix as it stands."""
+        if value_of(x) is not None:
+            return self.layout(x)
+        if isinstance(x, Sum) and (x.ndim > 2 or any(_has_other_axes(t, x.ndim) for t in x.terms)):
             return Plus(tuple(self._element(t, inside, taken) for t in self._in_order(x.terms)))
-        if x.ndim > 2 and isinstance(x, Product):
+        if isinstance(x, Product) and (
+            x.ndim > 2 or _has_other_axes(x, x.ndim) or isinstance(self.layout(x), Tensor)
+        ):
             scalars, arrays = _parted(x)
             body = self._body(x, arrays, inside, taken) if arrays else None
             return _with_scalars(x.coef, *self._scalars(scalars, {}), body)
@@ -308,6 +316,28 @@ def _along_which(x: Apply) -> tuple[str, ...]:
     """The axes along which the user took a statistic of an array, if not along all."""
     axes = x.attrs["axes"] if "keepdims" in x.attrs else ()
     return tuple(INDEX_LETTERS[a] for a in axes) if len(axes) < x.args[0].ndim else ()
+
+
+def _has_other_axes(x: Formula, rank: int) -> bool:
+    """Whether ``x`` is a number times an array of other axes, of length 1 where they are more."""
+    bare = split(x)[1]
+    return isinstance(bare, Product) and any(UNIT in f.labels and f.base.ndim > rank for f in bare.factors)
+
+
+def _broadcasts_as_it_stands(x: Formula) -> bool:
+    """Whether a term has all axes, those at the end, or none, so that nothing has to be said of where it lies.
+
+    A name of the user's has the others, too, with length 1.
+    """
+    varying = varying_axes(x)
+    long = [a for a, n in enumerate(x.shape) if n != 1]
+    if not varying or varying == set(long[len(long) - len(varying) :]):
+        return True
+    bare = split(x)[1]
+    factors = bare.factors if isinstance(bare, Product) else ()
+    return len(factors) == 1 and all(
+        isinstance(f.base, Symbol) and not f.base.name.startswith(PART) and f.base.ndim == x.ndim for f in factors
+    )
 
 
 def _parted(x: Product) -> tuple[list[Factor], list[Factor]]:

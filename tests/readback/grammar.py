@@ -220,7 +220,7 @@ class _Reader:
             return ("sizes", *sizes)
         if placed:
             return ("places", *self.indices())
-        if self.is_op("[") and self.is_op("(", 1):
+        if self.is_op("[") and self.is_op("(", 1) and self.words[self.at + 2].kind == "number" and self.is_op(",", 3):
             return self.pairs()
         if self.is_op("(") and self.is_op(")", 1):
             self.at += 2

@@ -61,3 +61,34 @@ def divided_by_norms(A, B):
 def half_over_two_elements(μ, s):
     """½Σ over two elements is no mean."""
     return 0.5 * np.sum(μ**2 + np.exp(2 * s) - 2 * s - 1)
+
+
+@kind(normal(7, 5), 1.3)
+def pairwise_distances(X, h):
+    """A difference of each pair of rows shows the new axis: X − X is zero."""
+    D = np.sum((X[:, None, :] - X[None, :, :]) ** 2, axis=-1)
+    K = np.exp(-D / (2 * h**2))
+    return K
+
+
+@kind(normal(1, 9), normal(9, 4))
+def matrix_of_one_row(W_row, X_col):
+    """A matrix of one row stays a row."""
+    Y_col = W_row @ X_col
+    return Y_col
+
+
+@kind(normal(11, 1), normal(1, 5), normal(11, 5))
+def column_and_row(c, r, A):
+    """So does one beside a matrix, and a column stays a column."""
+    Y = (c @ r) * A + c - r * A
+    return Y
+
+
+@kind(normal(11, 40), normal(40))
+def groups(x, γ):
+    """Means and variances of groups of features, whose axes are those of no vector."""
+    X = x.reshape(11, 5, 8)
+    μ = X.mean(axis=2, keepdims=True)
+    v = X.var(axis=2, keepdims=True)
+    return ((X - μ) / np.sqrt(v + 1e-5)).reshape(11, 40) * γ

@@ -150,6 +150,8 @@ def settled(v: Value, size: int) -> Value:
 
 def total(terms: Sequence[Value]) -> Value:
     """A sum; multiples of I are kept apart while nothing has a size."""
+    if len(terms) > 1 and all(v.unit is None for v in terms):
+        return elementwise(lambda *arrays: sum(arrays), *terms)
     result = terms[0]
     for term in terms[1:]:
         if result.unit is None and term.unit is None:
