@@ -45,7 +45,17 @@ from gradc.node import Node, constant, derived_from
 from gradc.ops.elementwise import cast
 from gradc.ops.leaves import full
 from gradc.ops.record import Kind
-from gradc.passes import FORWARD, Observe, apply, away_from_kinks, cse, fold, join, run_passes, simplify_to_read
+from gradc.passes import (
+    FORWARD_TO_READ,
+    Observe,
+    apply,
+    away_from_kinks,
+    cse,
+    fold,
+    join,
+    run_passes,
+    simplify_to_read,
+)
 from gradc.passes.lineage import following
 from gradc.places import Where
 from gradc.process import cached_property
@@ -201,7 +211,7 @@ class Deriver:
         self.naming = Naming(primal)
         self.marked, self.extents = with_named_extents(primal, set(self.naming.taken))
         self.naming.reserve(s.name for s in self.extents.symbols.values())
-        self.stable = run_passes(self.marked, FORWARD, observe)
+        self.stable = run_passes(self.marked, FORWARD_TO_READ, observe)
         self.cotangents = self._seeds()
         self.compiled, self.gradients, self.belongs_to = self._differentiated()
         self.results = self._results()
@@ -256,7 +266,7 @@ class Deriver:
         left = {node: name for node, name in self.marked.names.items() if name not in known}
         if not left:
             return {}
-        alone = run_passes(self.marked.replace(outputs=tuple(left)), FORWARD)
+        alone = run_passes(self.marked.replace(outputs=tuple(left)), FORWARD_TO_READ)
         return dict(zip(alone.outputs, left.values(), strict=True))
 
     def _results(self) -> list[Aval]:

@@ -28,7 +28,7 @@ from gradc.passes.join_calls import join_calls
 from gradc.passes.prune import prune
 from gradc.passes.quotients import quotients
 from gradc.passes.share import share
-from gradc.passes.simplify import failures_unsaid, simplify, simplify_to_read
+from gradc.passes.simplify import failures_unsaid, simplify, simplify_once, simplify_to_read
 from gradc.passes.stabilise import stabilise
 from gradc.passes.together import sharing, together
 from gradc.passes.unfold import unfold
@@ -38,6 +38,8 @@ Observe = Callable[[str, Graph, Graph], None]
 
 #: before a derivative is taken: a derivative of the stable form, not a stable form of the derivative
 FORWARD: tuple[Pass, ...] = (inline_once, fold, simplify, cse, stabilise, cse, hoist, prune)
+#: the same, for a reader, who sees one product where a graph may have it and its transpose
+FORWARD_TO_READ: tuple[Pass, ...] = tuple(simplify_once if p is simplify else p for p in FORWARD)
 #: the same, for whoever may take the derivative of a derivative
 SMOOTH: tuple[Pass, ...] = (*FORWARD, even_parts)
 #: what makes a graph smaller and more stable, in order
@@ -102,7 +104,8 @@ def _unfolds(node: Node) -> bool:
 
 
 __all__ = [
-    "FORWARD", "LINEAR", "LOWERING", "PASSES", "PIPELINE", "SMOOTH", "Observe", "Pass", "accumulate", "apply",
+    "FORWARD", "FORWARD_TO_READ",
+    "LINEAR", "LOWERING", "PASSES", "PIPELINE", "SMOOTH", "Observe", "Pass", "accumulate", "apply",
     "away_from_kinks", "cse", "dce", "drop_even_parts", "even_parts", "expand", "expand_all", "failures_unsaid",
     "fold", "hoist", "inline", "inline_once", "inline_to_read", "join", "join_calls", "looked_into", "lowering",
     "prune", "quotients", "run_passes", "share", "simplify", "simplify_to_read", "stabilise", "together", "unfold",

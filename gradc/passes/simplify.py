@@ -32,6 +32,11 @@ def simplify_to_read(graph: Graph) -> Graph:
     return apply_rules(graph, RULES_TO_READ)
 
 
+def simplify_once(graph: Graph) -> Graph:
+    """`simplify`, but a product and its transpose stay one product, so that one cotangent belongs to both."""
+    return apply_rules(graph, RULES_ONCE)
+
+
 def failures_unsaid(graph: Graph) -> Graph:
     """The graph as if every search succeeded: what says that a result is NaN where it did not, is left out."""
     return apply_rules(graph, {"where": (unless_failed,)})
@@ -385,6 +390,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "max": (sum_over_nothing,),
     "min": (sum_over_nothing,),
 }
+RULES_ONCE = RULES | {"transpose": tuple(rule for rule in RULES["transpose"] if rule is not transpose_of_contract)}
 RULES_TO_READ = RULES | {
     "multiply": (times_one, over_reciprocal, sign_out_of_product, square_of_itself),
 }

@@ -92,3 +92,11 @@ def groups(x, γ):
     μ = X.mean(axis=2, keepdims=True)
     v = X.var(axis=2, keepdims=True)
     return ((X - μ) / np.sqrt(v + 1e-5)).reshape(11, 40) * γ
+
+
+@kind(normal(7, 5), normal(5, 5))
+def product_and_its_transpose(X, W):
+    """The δ of a product that is used as its transpose, too, is the derivative by it, all of it."""
+    H = X @ W
+    Y = H @ H.T @ H
+    return np.sum(Y**2)
