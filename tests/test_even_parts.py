@@ -194,3 +194,20 @@ def test_even_parts_of_narrow_floats_are_narrow(dtype):
         assert found.dtype == x.dtype
         wide = gc.hessian(f)(x.astype(np.float64))
         np.testing.assert_allclose(found.astype(np.float64), wide, atol=16 * 2.0**-9)  # 8 roundings of up to 2
+
+
+def test_orders_beyond_the_promise_do_not_multiply():
+    """Terms are added for derivatives to third order: those beyond grow as of a function without a kink."""
+
+    def smooth(x: Any) -> Any:
+        return np.sum(np.sin(2 + np.sin(x)) ** 3)
+
+    def counts(f: Function) -> list[int]:
+        found = []
+        for _ in range(5):
+            found.append(len(gc.trace(f, np.zeros(3)).nodes))
+            f = gc.grad(lambda x, f=f: np.sum(np.sin(f(x))))
+        return found
+
+    bent, straight = counts(lambda x: smooth(np.maximum(x, 0))), counts(smooth)
+    assert all(bent[k] * straight[k - 1] < 2 * bent[k - 1] * straight[k] for k in (3, 4)), (bent, straight)

@@ -41,7 +41,7 @@ FORWARD: tuple[Pass, ...] = (inline_once, fold, simplify, cse, stabilise, cse, h
 #: the same, for a reader, who sees one product where a graph may have it and its transpose
 FORWARD_TO_READ: tuple[Pass, ...] = tuple(simplify_once if p is simplify else p for p in FORWARD)
 #: the same, for whoever may take the derivative of a derivative
-SMOOTH: tuple[Pass, ...] = (*FORWARD, even_parts)
+SMOOTH: tuple[Pass, ...] = (*FORWARD, even_parts, cse)
 #: what makes a graph smaller and more stable, in order
 PIPELINE: tuple[Pass, ...] = (
     inline, drop_even_parts, fold, simplify, cse, stabilise, simplify, cse, join, cse, join, join_calls, inline_once,

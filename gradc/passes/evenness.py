@@ -8,7 +8,8 @@ Along every line through the point, u = c·|t| near the kink.  The declared deri
 sides, so the chain rule loses F″·u′²/2, the first term of F in which both sides agree.  It is added as k·s with
 k = F″(0)/2 and s = u², by nodes of s whose value and first derivative are 0: ``even_square``.  Kinks of one function
 that are at the same place are one (`gradc.passes.kink_forms`), others are independent.  Where F is smooth, its odd
-terms cancel and all derivatives to third order are right.
+terms cancel and all derivatives to third order are right.  What is made of second derivatives of such terms gets none:
+they would count in the fourth, where u has no slope that would do, and each order would be twenty times as large.
 
 Invariant: a node bends in a kink only by elementwise ops; where it goes into sums, products of matrices and other
 mixing, its even part has been taken.  Start reading at `even_parts`.
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from gradc.diff.modes import push_forward
 from gradc.diff.reverse import is_linear_in
 from gradc.graph import Graph, substitute
+from gradc.interpret import computed_from
 from gradc.node import OPS, Label, Node, derived_from, dsl
 from gradc.ops.control import inner_leaf
 from gradc.ops.elementwise import cast
@@ -80,6 +82,19 @@ def _is_term(node: Node, highest: int) -> bool:
     return made_by(node, "even_square") and node.attrs["n"] <= highest
 
 
+def _of_second_derivatives(graph: Graph) -> set[Node]:
+    """What is made of terms that are second derivatives already, and what goes nowhere else."""
+    second = [n for n in graph.nodes if made_by(n, "even_square") and not _is_term(n, highest=1)]
+    found = computed_from(second, graph.nodes)
+    elsewhere = set(graph.outputs) - found
+    for node in reversed(graph.nodes if found else ()):
+        if node not in found and node not in elsewhere:
+            found.add(node)
+        elif node in elsewhere:
+            elsewhere.update(a for a in node.args if a not in found)
+    return found
+
+
 def _hides(node: Node) -> bool:
     """Whether no kink of an operand is followed through ``node``."""
     return node.op.constant or node.op.stops or made_by(node, "settled", "even_square")
@@ -113,9 +128,12 @@ class _EvenParts:
     #: a node as it was written, and a node whose even part is taken; of what does not depend on kinks both are the same
     plain: dict[Node, Node] = field(default_factory=dict)
     even: dict[Node, Node] = field(default_factory=dict)
+    #: what goes into second derivatives, or is made of them
+    late: Set[Node] = frozenset()
 
     def run(self) -> Graph:
         """The graph with even parts added."""
+        self.late = _of_second_derivatives(self.graph)
         for node in self.graph.nodes:
             self.atoms.interned(node)
         for node in self.graph.nodes:
@@ -225,6 +243,8 @@ class _EvenParts:
     def _sum_of_bent(self, node: Node) -> Node:
         left, out = node.attrs["left"], node.attrs["out"]
         product = _on(node, self.plain, node.label)
+        if node in self.late:
+            return product
         terms = self._bent(self.products[node], full(self.products[node].shape, 0, node.dtype))
         if splat_value(terms) is not None:
             return product
@@ -234,6 +254,8 @@ class _EvenParts:
 
     def _bent(self, node: Node, plain: Node) -> Node:
         """``plain``, which has the value of ``node``, with the second derivative of ``node`` at each kink."""
+        if node in self.late:
+            return plain
         found = plain
         for atom in self.on[node]:
             region = _Region.around(self.model.get(node, node), atom, self.on, self.own)
