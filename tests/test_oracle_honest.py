@@ -25,7 +25,7 @@ from gradc.oracle.compare import Estimate, Slope, Verdict, compare
 from gradc.oracle.kernels import agrees
 from gradc.oracle.lines import Lines
 from gradc.oracle.report import LEAST
-from gradc.oracle.rules import derivative_faults
+from gradc.oracle.rules import derivative_faults, meaning_faults
 from gradc.oracle.sampled import sampled_errors
 from gradc.oracle.witness import subject_of
 from gradc.trace import trace
@@ -312,6 +312,12 @@ def test_nan_beside_nan_is_no_agreement_in_any_derivation():
         assert "agree" not in row.words
         assert row.words != "equal"
         assert "NaN" in row.words or row.verdict is Verdict.UNSURE
+
+
+def test_a_nan_that_a_meaning_compares_is_left_out():
+    """SymPy refuses to compare NaN; the number beside it is held against its meaning."""
+    (larger,) = gc.trace(np.maximum, gc.spec((2,)), gc.spec((2,))).outputs
+    assert meaning_faults(larger, [np.array([2.0, np.nan]), np.zeros(2)]) == []
 
 
 def test_nan_beside_nan_is_no_agreement_in_the_hessian():

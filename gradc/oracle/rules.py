@@ -344,7 +344,10 @@ def _array_problem(alone: Alone) -> str:
 
 def _at(fragment: Fragment, point: dict[Node, float]) -> float | None:
     """The expression's value, or None where it has no plain real one (a locally constant function is opaque)."""
-    value = fragment.expression.xreplace(_numbers(fragment, point)).evalf(30)
+    try:
+        value = fragment.expression.xreplace(_numbers(fragment, point)).evalf(30)
+    except TypeError:  # a NaN on the way that a branch compares
+        return None
     return float(value) if value.is_Number and value.is_finite else None
 
 
