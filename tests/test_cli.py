@@ -166,7 +166,8 @@ def test_demo_runs_through(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("GRADC_CACHE_DIR", str(tmp_path / "cache"))
     assert main(["demo", "--epochs", "2", "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
-    order = ["∂", "reverse", "llvm codegen", "µs per step", "test accuracy", "LLVM IR"]
+    order = ["∂", "reverse", "llvm codegen", "samples per second", "test accuracy", "LLVM IR"]
     positions = [out.index(word) for word in order]
     assert positions == sorted(positions)
-    assert {p.name for p in Path(tmp_path / "out").iterdir()} >= {"step.ll", "step.s", "graph.txt", "graph.dot"}
+    written = {"step.ll", "step.s", "graph.txt", "graph.dot", "report.html"}
+    assert {p.name for p in Path(tmp_path / "out").iterdir()} >= written

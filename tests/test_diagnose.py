@@ -48,7 +48,7 @@ def test_of_one_variable_by_the_learning_rate(part, behaviour):
 def test_of_several_variables_the_rate_is_that_of_the_slowest_direction(eigenvalues):
     """Losses fall by max (1 − ηλ)² in the end; the landscape foretells rate and behaviour for each learning rate."""
     a = turned(eigenvalues)
-    place = gc.landscape(quadratic, np.ones(len(a)), (a, np.zeros(len(a))), segments=1, probes=1)
+    place = gc.landscape(quadratic, np.ones(len(a)), a, np.zeros(len(a)), segments=1, probes=1)
     for eta in (0.7 * place.safe, place.optimal, 0.5 * (place.optimal + place.edge), 1.02 * place.edge):
         losses, path = descended(a, eta, 700, w=turned(eigenvalues) @ np.ones(len(a)))
         found = gc.diagnose(losses, iterates=path, learning_rate=eta, landscape=place)
@@ -221,7 +221,7 @@ def test_logistic_regression_converges_as_its_landscape_says(tumours):
         return gc.scan(step, w, None, length=3000)
 
     w, (losses, norms) = run(np.zeros(30), 0.5, 0.05)
-    place = gc.landscape(loss, w, (0.05,), segments=1, probes=1)
+    place = gc.landscape(loss, w, 0.05, segments=1, probes=1)
     found = gc.diagnose(losses, gradient_norms=norms, learning_rate=0.5, landscape=place)
     assert place.kind == "minimum" and found.behaviour == "monotone" and found.converged
     assert found.rate.kind == "linear" and found.rate.value == pytest.approx(place.contraction(0.5) ** 2, rel=0.01)

@@ -62,16 +62,14 @@ def test_an_epoch_in_one_call_trains_as_well(capsys):
 def test_demo_model_reaches_the_promised_accuracy():
     """What `gradc demo` prints with its defaults."""
     import gradc as gc
-    from gradc import optim
     from gradc.cli import demo
 
     train, test = data.digits().split(seed=0)
-    params, optimizer = demo.initial(0), optim.adam(demo.LEARNING_RATE)
-    state, step, rng = optimizer.init(params), gc.train_step(demo.loss, optimizer), np.random.default_rng(0)
-    for _ in range(40):
-        for x, y in demo._batches(train, rng):
-            params, state, _ = step(params, state, x, y)
-    assert np.mean(gc.jit(demo.model)(params, test.images).argmax(axis=1) == test.labels) >= 0.97
+    run = gc.fit(
+        demo.loss, demo.initial(0), tuple(train), optimizer=gc.optim.adam(demo.LEARNING_RATE), batch_size=demo.BATCH,
+        drop_last=True, epochs=40, key=0, log=False,
+    )  # fmt: skip
+    assert np.mean(demo.right(run.params, *test)) >= 0.97
 
 
 def test_rosenbrock_reaches_the_minimum():

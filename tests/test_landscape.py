@@ -76,7 +76,7 @@ def test_quadratics_with_known_spectra(name):
     given = SPECTRA[name]
     a = turned(given)
     b = np.zeros(given.size)
-    found = gc.landscape(quadratic, np.zeros(given.size), (a, b), probes=given.size)
+    found = gc.landscape(quadratic, np.zeros(given.size), a, b, probes=given.size)
     dense = np.linalg.eigvalsh(a)
     off = 8 * EPS * given.size * np.abs(dense).max()
     assert abs(found.largest - dense[-1]) <= off and abs(found.smallest - dense[0]) <= off and found.exact
@@ -108,7 +108,7 @@ def test_of_a_diagonal_matrix_each_variable_has_a_rate_of_its_own():
     assert found.edge == pytest.approx(2 * min(1 / a)) and found.variables.names == ("w[0]", "w[1]", "w[2]")
     assert 1 / found.condition_number == pytest.approx(min(1 / a) / max(1 / a))
     assert "independent" in str(found) and "κ = λmin/λmax: 0.05" in str(found)
-    full = gc.landscape(quadratic, np.ones(3), (turned(a), np.zeros(3)))
+    full = gc.landscape(quadratic, np.ones(3), turned(a), np.zeros(3))
     assert not full.variables.independent and "not independent" in str(full)
 
 
@@ -118,7 +118,7 @@ def test_newton_changes_coordinates_so_that_all_eigenvalues_are_1():
     a, b = turned(np.geomspace(0.01, 100, 8)), rng.normal(size=8)
     values, u = np.linalg.eigh(a)
     root, inverse = (u * values**0.5) @ u.T, (u * values**-0.5) @ u.T
-    plain = gc.landscape(quadratic, np.ones(8), (a, b))
+    plain = gc.landscape(quadratic, np.ones(8), a, b)
     changed = gc.landscape(lambda v: quadratic(inverse @ v, a, b), root @ np.ones(8))
     assert plain.condition_number == pytest.approx(1e4, rel=1e-8)
     assert changed.condition_number == pytest.approx(1, abs=1e-8)
@@ -136,7 +136,7 @@ def test_newton_changes_coordinates_so_that_all_eigenvalues_are_1():
 
 def test_an_optimum_is_faster_than_its_neighbours_and_the_edge_is_one():
     a, b = turned([1.0, 3.0, 10.0]), np.zeros(3)
-    found = gc.landscape(quadratic, np.ones(3), (a, b))
+    found = gc.landscape(quadratic, np.ones(3), a, b)
     start = np.array([1.0, -2.0, 0.5])
 
     def end(eta):
@@ -160,18 +160,18 @@ def logistic(p, x, y):
 
 def test_logistic_regression_on_real_data(tumours):
     start = {"b": 0.0, "w": np.zeros(30)}
-    found = gc.landscape(logistic, start, tumours)
+    found = gc.landscape(logistic, start, *tumours)
     vector, back = gc.tree.ravel(start)
     dense = np.linalg.eigvalsh(gc.hessian(lambda v: logistic(back(v), *tumours))(vector))
     assert found.largest == pytest.approx(dense[-1], rel=1e-12) and found.smallest == pytest.approx(dense[0], rel=1e-9)
     assert found.kind == "slope" and found.curvature == "positive definite" and found.convexity
     assert "strongly convex here" in str(found)
     least = gc.minimize(logistic, start, tumours, tol=1e-10).x
-    ended = gc.landscape(logistic, least, tumours)
+    ended = gc.landscape(logistic, least, *tumours)
     assert ended.kind == "minimum" and ended.safe > found.safe  # the loss is flatter there
     assert "a minimum" in str(ended)
     single = gc.landscape(
-        logistic, {"b": np.float32(0), "w": np.zeros(30, np.float32)}, [a.astype("f4") for a in tumours]
+        logistic, {"b": np.float32(0), "w": np.zeros(30, np.float32)}, *[a.astype("f4") for a in tumours]
     )
     assert single.largest == pytest.approx(dense[-1], rel=1e-5) and abs(single.smallest - dense[0]) <= single.floor
 
@@ -185,7 +185,7 @@ def test_a_network_is_not_convex_and_the_counter_example_shows_it(tumours):
     x, y = tumours[0][:, :6], tumours[1]
     rng = np.random.default_rng(3)
     p = {"a": rng.normal(size=(6, 7)), "c": rng.normal(size=7)}
-    found = gc.landscape(network, p, (x, y))
+    found = gc.landscape(network, p, x, y)
     vector, back = gc.tree.ravel(p)
     dense = np.linalg.eigvalsh(gc.hessian(lambda v: network(back(v), x, y))(vector))
     assert found.largest == pytest.approx(dense[-1], rel=1e-10) and found.smallest == pytest.approx(dense[0], rel=1e-8)
@@ -203,7 +203,7 @@ def test_a_network_is_not_convex_and_the_counter_example_shows_it(tumours):
 def test_where_products_do_not_suffice_it_says_so_and_residuals_bound():
     given = np.geomspace(1e-4, 1, 200)
     a = turned(given)
-    found = gc.landscape(quadratic, np.zeros(200), (a, np.zeros(200)), steps=30)
+    found = gc.landscape(quadratic, np.zeros(200), a, np.zeros(200), steps=30)
     assert not found.exact and found.products == 30 and "as far as these products see" in str(found)
     for value, error in zip((found.smallest, found.largest), found.errors, strict=True):
         assert np.min(np.abs(given - value)) <= error + 1e-12
@@ -219,7 +219,7 @@ def test_rounding_is_no_counter_example():
 
 
 def test_the_picture_and_what_is_refused(tmp_path):
-    found = gc.landscape(quadratic, np.zeros(4), (turned([-1.0, 1, 2, 3]), np.zeros(4)), segments=2)
+    found = gc.landscape(quadratic, np.zeros(4), turned([-1.0, 1, 2, 3]), np.zeros(4), segments=2)
     picture = found.plot(tmp_path / "spectrum.svg")
     assert (tmp_path / "spectrum.svg").read_text().startswith("<svg") and "λmax" in picture.svg
     assert re.search(r"Spectrum of the Hessian of quadratic", picture.svg) and isinstance(found, Landscape)

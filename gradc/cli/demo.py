@@ -1,28 +1,27 @@
 """``gradc demo``: every stage on real data, in one screen or two.
 
 Loads the bundled digits, traces a 64-128-10 network with softmax cross-entropy and Adam, and shows the gradient as
-formulas, the agreement of six ways to compute it, what compiling cost, the training, and the files it wrote.
+formulas, the agreement of six ways to compute it, what compiling cost, the training, and the files it wrote: code,
+and a report of the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gradc import data, optim
-from gradc.api.compiled import Jitted, jit, train_step
+from gradc.api.compiled import Jitted, train_step
 from gradc.api.executable import Executable
 from gradc.cli.stages import stats_text
 from gradc.explain import explain
 from gradc.nn import cross_entropy, relu
 from gradc.oracle import check_gradients
 from gradc.runtime.files import write_whole
+from gradc.training import Progress, Run, fit
 
 HIDDEN = 128
 BATCH = 64
@@ -42,6 +41,11 @@ def loss(params: Params, x: Any, y: Any) -> Any:
     """Mean softmax cross-entropy; y holds class numbers."""
     z2 = model(params, x)
     return cross_entropy(z2, y)
+
+
+def right(params: Params, x: Any, y: Any) -> Any:
+    """Whether each digit is read right."""
+    return model(params, x).argmax(axis=1) == y
 
 
 def initial(seed: int) -> Params:
@@ -81,50 +85,27 @@ def demo(out: str, epochs: int, seed: int) -> int:
     console.rule("one native function: loss, gradient and Adam", align="left")
     console.print(stats_text(executable), markup=False, soft_wrap=True)
     console.rule("training", align="left")
-    params = _train(console, step, params, state, train, epochs, seed)
-    _evaluate(console, params, test)
+    run = _train(console, step, params, train, test, epochs, seed)
     console.rule("files", align="left")
     _save(console, executable, Path(out))
+    path = run.report(Path(out) / "report.html", title="gradc demo: handwritten digits")
+    console.print(f"{'report of the run:':<25} {path}  (open it in a browser)", markup=False)
     return 0 if report.ok else 1
 
 
-def _train(console: Console, step: Jitted, params: Params, state: Any, train: Any, epochs: int, seed: int) -> Params:
-    rng = np.random.default_rng(seed)
-    seconds, steps, value = 0.0, 0, np.float32(np.nan)
-    columns = (
-        TextColumn("epoch {task.completed}/{task.total}"),
-        BarColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
+def _train(console: Console, step: Jitted, params: Params, train: Any, test: Any, epochs: int, seed: int) -> Run:
+    watch = Progress(file=console.file)
+    run = fit(
+        step, params, (train.images, train.labels), batch_size=BATCH, drop_last=True, epochs=epochs, key=seed,
+        validate=(test.images, test.labels), metrics={"accuracy": right}, callbacks=[watch], log=False,
+    )  # fmt: skip
+    console.print(
+        f"{run.step:,} steps of batch {BATCH}: {run.samples_per_second:,.0f} samples per second (validation and calls "
+        "from Python included)"
     )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=epochs)
-        for _ in range(epochs):
-            for x, y in _batches(train, rng):
-                start = perf_counter()
-                params, state, value = step(params, state, x, y)
-                seconds += perf_counter() - start
-                steps += 1
-            progress.update(bar, advance=1, description=f"loss {float(value):.4f}")
-    if steps:
-        console.print(
-            f"{steps} steps of batch {BATCH}: {1e6 * seconds / steps:.1f} µs per step, "
-            f"{steps * BATCH / seconds:,.0f} samples per second (calls from Python included)"
-        )
-    return params
-
-
-def _batches(train: Any, rng: np.random.Generator) -> Iterator[tuple[Any, Any]]:
-    order = rng.permutation(len(train.labels))
-    for start in range(0, len(order) - BATCH + 1, BATCH):
-        chosen = order[start : start + BATCH]
-        yield train.images[chosen], train.labels[chosen]
-
-
-def _evaluate(console: Console, params: Params, test: Any) -> None:
-    predicted = jit(lambda params, x: model(params, x).argmax(axis=1))(params, test.images)
-    accuracy = float(np.mean(predicted == test.labels))
+    accuracy = float(run.history["validation_accuracy"][-1])
     console.print(f"test accuracy [bold]{accuracy:.3f}[/] on {len(test.labels)} digits it has not seen")
+    return run
 
 
 def _save(console: Console, executable: Executable, folder: Path) -> None:

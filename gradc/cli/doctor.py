@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import ctypes.util
-import os
-import platform
 import shutil
 import subprocess
-from importlib import metadata
 
 import numpy as np
 
 from gradc.api.compiled import Jitted
-from gradc.codegen.target import Target
+from gradc.machines.environment import machine, versions
 from gradc.runtime import cache
-from gradc.runtime.load import has_backend, target_info
-from gradc.runtime.threads import available_cpus, default_threads
-from gradc.version import __version__
+from gradc.runtime.load import has_backend
 
-FEATURES = ("sse2", "avx", "avx2", "fma", "avx512f", "avx512bf16", "amx-tile", "neon", "sve")
 BACKENDS = {
     "x86-64": "x86_64-unknown-linux-gnu",
     "aarch64": "aarch64-unknown-linux-gnu",
@@ -32,8 +26,8 @@ BACKENDS = {
 def doctor() -> int:
     """Print the report; status 1 if the self-test fails."""
     for section, lines in (
-        ("versions", _versions()),
-        ("machine", _machine()),
+        ("versions", versions()),
+        ("machine", [*machine(), ("gpu", _gpu())]),
         ("targets", _targets()),
         ("cache", _cache()),
     ):
@@ -43,33 +37,6 @@ def doctor() -> int:
     fine, words = _self_test()
     print(f"self-test\n  {'ok' if fine else 'FAILED':<12} {words}")
     return 0 if fine else 1
-
-
-def _versions() -> list[tuple[str, str]]:
-    packages = ("numpy", "llvmlite", "sympy", "networkx", "optree", "rich")
-    rows = [("gradc", __version__), ("python", platform.python_version())]
-    rows += [(name, metadata.version(name)) for name in packages]
-    return [*rows, ("LLVM", target_info().llvm_version)]
-
-
-def _machine() -> list[tuple[str, str]]:
-    info, target = target_info(), Target.host()
-    present = [f for f in FEATURES if info.has(f)]
-    return [
-        ("system", f"{platform.system()} {platform.machine()}"),
-        ("triple", info.triple),
-        ("cpu", info.cpu),
-        ("features", " ".join(present) or "none of " + " ".join(FEATURES)),
-        ("vectors", f"{target.vector_bits}-bit, {target.vector_registers} registers"),
-        ("threads", _threads()),
-        ("gpu", _gpu()),
-    ]
-
-
-def _threads() -> str:
-    told = os.environ.get("OMP_NUM_THREADS")
-    why = f"OMP_NUM_THREADS={told}" if told else "no OMP_NUM_THREADS"
-    return f"{default_threads()} by default ({why}; {available_cpus()} of {os.cpu_count()} CPUs for this process)"
 
 
 def _gpu() -> str:

@@ -306,8 +306,7 @@ def _factor(value: float) -> str:
 def landscape(
     loss: Callable[..., Any],
     params: Tree,
-    batch: Any = (),
-    *,
+    *batch: Any,
     steps: int = 128,
     probes: int = 8,
     segments: int = 16,
@@ -317,9 +316,8 @@ def landscape(
 ) -> Landscape:
     """The landscape of ``loss(params, *batch)`` at ``params``: curvature, learning rates, kind of point, convexity.
 
-    ``loss`` returns a float scalar, ``params`` is a tree of floats, ``batch`` a tuple or list of further arguments, or
-    one argument that is neither.  Extreme eigenvalues and the spectral density of the Hessian come from compiled
-    Hessian–vector products; it is never built.
+    ``loss`` returns a float scalar, ``params`` is a tree of floats, ``batch`` what else it takes.  Extreme eigenvalues
+    and the spectral density of the Hessian come from compiled Hessian–vector products; it is never built.
 
     ``steps``: products for the extreme eigenvalues at most, and vectors in memory; where they do not suffice the result
     says so.  ``probes``: random orthonormal vectors for the density, each of up to 64 products; with one for each
@@ -339,7 +337,6 @@ def landscape(
     """
     title = title_of(loss, "landscape")
     _refuse_counts(steps=steps, probes=probes, segments=segments, radius=radius, tolerance=tolerance)
-    rest = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
     names = _checked(loss, params)
     vector, back = ravel(params)
     at = np.asarray(vector)
@@ -349,11 +346,11 @@ def landscape(
         return loss(back(x), *rest)
 
     function.__name__ = title
-    value, gradient = jit(value_and_grad(function))(at, *rest)
+    value, gradient = jit(value_and_grad(function))(at, *batch)
     gradient = np.asarray(gradient, np.float64)
     if tolerance is None:
         tolerance = math.sqrt(float(finfo(at.dtype).eps)) * max(1.0, abs(float(value)))
-    recursion = Lanczos(function, at, rest, steps)
+    recursion = Lanczos(function, at, batch, steps)
     starts = np.linalg.qr(random.normal(size=(at.size, min(probes, at.size))))[0].T
     ritz = recursion.ritz(starts[0])
     nodes, weights = _density(recursion, ritz, starts)
@@ -361,14 +358,15 @@ def landscape(
         radius = float(np.linalg.norm(at.astype(np.float64))) or 1.0
     bent = ritz.low if ritz.values[0] < -ritz.floor else None
     if np.isfinite(ritz.values[0]):
-        convexity = convexity_along(function, at.astype(np.float64), rest, back, segments, radius, bent, random)
+        convexity = convexity_along(function, at.astype(np.float64), batch, back, segments, radius, bent, random)
     else:
         convexity = Convexity(0, radius, None)
     return Landscape(
         title, at.size, float(value), float(np.linalg.norm(gradient)), tolerance,
         bool(np.max(np.abs(gradient)) <= tolerance), float(ritz.values[0]), float(ritz.values[-1]),
         (float(ritz.residuals[0]), float(ritz.residuals[-1])), ritz.floor, ritz.steps, ritz.exact, back(ritz.low),
-        back(ritz.high), nodes, weights, convexity, _variables(function, at, rest, names) if at.size <= SHOWN else None,
+        back(ritz.high), nodes, weights, convexity,
+        _variables(function, at, batch, names) if at.size <= SHOWN else None,
     )  # fmt: skip
 
 

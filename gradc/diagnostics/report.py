@@ -70,6 +70,10 @@ class HealthReport:
 
     def picture(self) -> Picture:
         """Signal and gradient along depth, dead and saturated shares, and norms by parameter, as one drawing."""
+        return stacked(*self.panels())
+
+    def panels(self) -> list[Picture]:
+        """The parts of `picture`."""
         panels = []
         if len(self.profile.depths) > 1:
             depth, p = [float(d) for d in self.profile.depths], self.profile
@@ -92,7 +96,7 @@ class HealthReport:
         if any(p.update is not None for p in self.parameters):
             norms.append(Bars(names, [p.update or 0.0 for p in self.parameters], "update"))
         panels.append(chart(*norms, title="Parameters", y="Euclidean norm", log_y=True))
-        return stacked(*panels)
+        return panels
 
     def save(self, path: str | Path) -> Path:
         """Write the drawing as an SVG file."""

@@ -160,6 +160,10 @@ class Derivation:
                 return line
         raise KeyError(f"no line for {name!r}; there are {', '.join(line.name for line in self.lines)}")
 
+    def remarks_below(self) -> list[str]:
+        """What stands below the formulas, a line each: letters, singular points, stabilised forms."""
+        return Page(TextPrinter()).remarks(self)
+
     def __str__(self) -> str:
         return self.text()
 
@@ -170,7 +174,7 @@ class Derivation:
         return f"$${self.latex()}$$"
 
     def _repr_html_(self) -> str:
-        remarks = "".join(f"<br>{escape(text)}" for text in Page(TextPrinter()).remarks(self))
+        remarks = "".join(f"<br>{escape(text)}" for text in self.remarks_below())
         return f"<div>{self.mathml()}<small>{remarks.removeprefix('<br>')}</small></div>"
 
 

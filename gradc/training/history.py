@@ -191,11 +191,15 @@ class History:
         """
         if matplotlib is not None:
             return self._onto(matplotlib)
-        panels = [self._panel(title, names) for title, names in self._groups()]
+        panels = self.panels()
         made: Picture = stacked(*panels, columns=columns) if panels else chart(title="No rows yet", x="step")
         if path is not None:
             made.save(path)
         return made
+
+    def panels(self) -> list[Picture]:
+        """The curves of `plot`, a picture each."""
+        return [self._panel(title, names) for title, names in self._groups()]
 
     def _groups(self) -> list[tuple[str, list[str]]]:
         """The panels of the picture: their titles, and the columns that share them."""

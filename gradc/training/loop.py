@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from gradc.api.compiled import Jitted
 from gradc.data.minibatches import checked_size
 from gradc.node import here
 from gradc.random import key as key_of
@@ -102,10 +103,11 @@ def fit(
     feed = feed_of(data, batch_size, word, shuffle, drop_last)
     run = Run(params, stepper.first_state(params) if state is None else state, model_state, word, stepper.optimizer)
     run.loss_function, run.with_key = stepper.loss, with_key
+    run.step_function = stepper.step if isinstance(stepper.step, Jitted) else None
     plan(run, feed, epochs, steps)
     evaluation = Evaluation(stepper.loss, validate, metrics, batch_size, with_key)
     monitor = monitor_of(best)
-    looking = [*refuse_other_callbacks(callbacks), *progress_of(log)]
+    run.callbacks = looking = [*refuse_other_callbacks(callbacks), *progress_of(log)]
     keeper = keeper_of(checkpoint, keep, None if validate is None else monitor)
     if keeper is not None:
         feed = keeper.resume(run, feed, looking, resume)

@@ -90,7 +90,13 @@ class HealthMonitor(Callback):
 
     def picture(self) -> Picture:
         """Gradients and steps by parameter over time, as one drawing."""
-        return stacked(self._panel("gradient_norm", "Euclidean norm"), self._panel("update_ratio", "update / value"))
+        return stacked(*self.panels())
+
+    def panels(self) -> list[Picture]:
+        """The parts of `picture`: gradients, and where there is an optimizer its steps, by parameter over time."""
+        kinds = (("gradient_norm", "Euclidean norm"), ("update_ratio", "update / value"))
+        columns = self.history.columns
+        return [self._panel(*kind) for kind in kinds if any(c.startswith(f"{kind[0]} ") for c in columns)]
 
     def _panel(self, what: str, y: str) -> Picture:
         lines = [

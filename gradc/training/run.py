@@ -6,11 +6,14 @@ Leaves: `Run`, what `gradc.fit` returns and what callbacks are given.  Start rea
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gradc.trace import function_name
 from gradc.training.history import History
 from gradc.tree import leaves
 from gradc.tree import map as tree_map
@@ -65,6 +68,13 @@ class Run:
     steps_of_epoch: int | None = None
     loss_function: Any = None  #: the loss alone; None where only a step is known
     with_key: bool = False  #: whether it takes a key behind the batch
+    step_function: Any = None  #: the compiled step, one at a time; None where it is not gradc's
+    callbacks: Sequence[Any] = ()  #: what looked on
+
+    def step_arguments(self) -> tuple[Any, ...]:
+        """The arguments of ``step_function`` now, with the last batch; its key is the run's own."""
+        params, *rest = self.loss_arguments()
+        return (params, self.state, *rest)
 
     def stop(self, why: str) -> None:
         """End the training after this step; ``why`` is reported."""
@@ -93,6 +103,35 @@ class Run:
     def plot(self, path: str | os.PathLike[str] | None = None, **options: Any) -> Any:
         """The history as a picture; see `History.plot`."""
         return self.history.plot(path, **options)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str | None = None,
+        health: bool = True,
+        landscape: bool = True,
+        formulas: bool = True,
+        kernels: bool = True,
+    ) -> Path:
+        """Write a page about the run and return its path: HTML, readable offline, in light and dark, and on paper.
+
+        It has the history as curves and the norms that a `HealthMonitor` noted; how the losses converge
+        (`gradc.diagnose`); at the parameters where the run stands and on its last batch the ``health`` of the model
+        (`gradc.health`) and the ``landscape`` of the loss (`gradc.landscape`, up to a thousand products with the
+        Hessian); the loss, its gradient and the optimizer's update as ``formulas`` (`gradc.explain`); the ``kernels``
+        of a step by their time; and what it takes to do the run again: versions, processor, key, a digest of the
+        parameters.  Each part that is False is left out, with what it costs.  ``title`` is the loss's name unless
+        given.  The file is written whole or not at all.
+        """
+        from gradc.runtime.files import write_whole
+        from gradc.training.report import Parts, report_page
+
+        named = self.loss_function if self.loss_function is not None else self.step_function
+        name = title if title is not None else function_name(named) if named is not None else "run"
+        where = Path(path)
+        write_whole({where: report_page(self, name, Parts(health, landscape, formulas, kernels))})
+        return where
 
     def __str__(self) -> str:
         """A summary: how long, how far, and why it ended."""
