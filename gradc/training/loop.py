@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from gradc.api.compiled import Jitted
 from gradc.data.minibatches import checked_size
 from gradc.node import here
 from gradc.random import key as key_of
@@ -102,8 +101,7 @@ def fit(
     word = key_of(0) if key is None else key_of(key) if isinstance(key, int) else np.asarray(key)
     feed = feed_of(data, batch_size, word, shuffle, drop_last)
     run = Run(params, stepper.first_state(params) if state is None else state, model_state, word, stepper.optimizer)
-    run.loss_function, run.with_key = stepper.loss, with_key
-    run.step_function = stepper.step if isinstance(stepper.step, Jitted) else None
+    run.loss_function, run.step_function, run.with_key = stepper.loss, stepper.compiled, with_key
     plan(run, feed, epochs, steps)
     evaluation = Evaluation(stepper.loss, validate, metrics, batch_size, with_key)
     monitor = monitor_of(best)

@@ -64,6 +64,11 @@ class Stepper:
         made: Jitted = jit(steps)
         return made
 
+    @property
+    def compiled(self) -> Jitted | None:
+        """The step as gradc compiles it, if it does."""
+        return self.step if isinstance(self.step, Jitted) else None
+
     def first_state(self, params: Any) -> Any:
         """The optimizer's state before the first step."""
         assert self.optimizer is not None
