@@ -451,3 +451,9 @@ def test_constants_of_narrow_dtypes_are_those_that_were_meant() -> None:
         for dtype in (np.float32, np.float64)
     }
     assert len(texts) == 1 and "φ(xwᵀ)" in texts.pop()
+
+
+def test_what_is_drawn_of_no_array_is_explained():
+    """A composite of numbers alone has axes and no operand along which they lie."""
+    key = gc.random.key(5)
+    assert "∂L/∂x" in str(gc.explain(lambda x: np.sum(x * gc.nn.init.kaiming_normal(key, (3, 2))), 1.0))

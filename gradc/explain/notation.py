@@ -314,8 +314,8 @@ class Notation:
 
 def _along_which(x: Apply) -> tuple[str, ...]:
     """The axes along which the user took a statistic of an array, if not along all."""
-    axes = x.attrs["axes"] if "keepdims" in x.attrs else ()
-    return tuple(INDEX_LETTERS[a] for a in axes) if len(axes) < x.args[0].ndim else ()
+    axes = x.attrs["axes"] if "keepdims" in x.attrs and x.args else ()
+    return tuple(INDEX_LETTERS[a] for a in axes) if axes and len(axes) < x.args[0].ndim else ()
 
 
 def _has_other_axes(x: Formula, rank: int) -> bool:

@@ -73,8 +73,8 @@ LAYERS: dict[str, Callable[[Scope], str]] = {
     **{f"nn.adaptive_{how}_pool{k}d": _layer(f"adaptive_{how}_pool{k}d({{x}}, 2)", x=_OF_RANK[k])
        for k in (1, 2, 3) for how in ("avg", "max")},
     **{f"nn.lp_pool{k}d": _layer(f"lp_pool{k}d(2.0 + np.sin({{x}}), 3.0, 2)", x=_OF_RANK[k]) for k in (1, 2, 3)},
-    **{f"nn.max_unpool{k}d": _layer(f"max_unpool{k}d(*nn.max_pool{k}d({{x}}, 2, return_indices=True), 2)",
-                                    x=_OF_RANK[k]) for k in (1, 2, 3)},
+    **{f"nn.max_unpool{k}d": _layer(f"max_unpool{k}d(*nn.max_pool{k}d({{x}}, 2, return_indices=True), 2, "
+                                    f"output_size={_OF_RANK[k][-k:]})", x=_OF_RANK[k]) for k in (1, 2, 3)},
     "nn.grid_sample": _layer("grid_sample({x}, 0.9 * np.sin({g}), 'bicubic', 'reflection')", x=_IMAGE, g=(1, 2, 3, 2)),
     "nn.affine_grid": _layer("affine_grid({x}, (2, 1, 3, 4))", x=(2, 2, 3)),
     "nn.cutmix": _layer(f"cutmix({{x}}, {{y}}, key={_KEY})[0]", x=(3, 1, 4, 5), y=(3, 2)),

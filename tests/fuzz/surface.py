@@ -63,6 +63,9 @@ AROUND = {
     "scipy": "works on values, not in programs",
     **dict.fromkeys(("fit", "training"), "trains models; tests/test_fit.py"),
     "landscape": "facts about a loss; tests/test_landscape.py",
+    **dict.fromkeys(("diagnose", "forecast", "health"), "facts about a run, a step, a model; tests named like them"),
+    "error_bound": "how far rounding moves a program; tests/test_error_bound.py",
+    **dict.fromkeys(("load", "load_metadata", "save"), "files of trees; tests/test_storage.py"),
     "trace_nans": "finds a NaN; tests/test_health_faults.py",
     **dict.fromkeys(("sparse", "sparse_hessian", "sparse_jacobian"), "give SciPy's matrices; tests/test_sparse.py"),
     **dict.fromkeys(
