@@ -138,6 +138,12 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
 SLOW_TO_IMPORT = ("sympy", "mpmath", "scipy", "networkx", "rich", "llvmlite", "numpy.ma", "numpy.typing", "hashlib")
 """Paid on first use: `import gradc` loads none of them, and no module imports SymPy as it loads."""
 
+WRITES = {
+    "gradc.runtime.files": "writes beside the place and moves what is whole there",
+    "gradc.ops.tables.__main__": "makes files of the source tree, under version control",
+}
+"""The modules that open files for writing; all others ask the first of them."""
+
 WALKS = "machines"
 """The room that walks the road from a graph to a function; rooms below it take what stages make from there."""
 
@@ -390,6 +396,25 @@ def nothing_is_left_for_later(house: House) -> list[str]:
     ]
 
 
+def files_are_written_whole(house: House) -> list[str]:
+    """A file of a user is replaced by a complete one or kept: `write_whole` and `build_whole` see to that."""
+    return [
+        f"{source.at(node.lineno)}: {ast.unparse(node.func)} may leave half a file; use gradc.runtime.files"
+        for source in house.sources.values()
+        if source.name not in WRITES
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and _writes_a_file(node)
+    ]
+
+
+def _writes_a_file(call: ast.Call) -> bool:
+    name = ast.unparse(call.func).rpartition(".")[2]
+    words = [a.value for a in (*call.args, *(k.value for k in call.keywords)) if isinstance(a, ast.Constant)]
+    return name in ("write_text", "write_bytes") or (
+        name == "open" and any(re.fullmatch(r"[wax][bt+]*", str(word)) for word in words)
+    )
+
+
 def ops_are_known_by_their_records(house: House) -> list[str]:
     """Stages ask an op's record, not its name: no table of names, no comparison with one, no op picked by name."""
     found = []
@@ -456,6 +481,7 @@ RULES: tuple[Callable[[House], list[str]], ...] = (
     names_say_what_is_inside,
     every_file_has_a_head,
     nothing_is_left_for_later,
+    files_are_written_whole,
     ops_are_known_by_their_records,
 )
 
@@ -592,6 +618,8 @@ PLANTED: list[tuple[Callable[[House], list[str]], str, str, str]] = [
     (ops_are_known_by_their_records, "oracle/bad.py", "def f(n):\n    return TABLE[n.op.name]", "bad.py:2"),
     (ops_are_known_by_their_records, "oracle/bad.py", "def f(n):\n    return n.op in (OPS['add'],)", "bad.py:2"),
     (ops_are_known_by_their_records, "schedule/bad.py", "def f():\n    return OPS['add']", "bad.py:2"),
+    (files_are_written_whole, "api.py", "def f(path):\n    path.write_text('')", "api.py:2"),
+    (files_are_written_whole, "api.py", "def f(path):\n    return open(path, mode='wb')", "api.py:2"),
     (nothing_is_left_for_later, "api.py", "def f():\n    raise NotImplementedError", "api.py:2"),
 ]
 

@@ -99,10 +99,8 @@ class HealthReport:
         return panels
 
     def save(self, path: str | Path) -> Path:
-        """Write the drawing as an SVG file."""
-        target = Path(path)
-        target.write_text(self.picture().svg, encoding="utf-8")
-        return target
+        """Write `picture` as an .svg file and return its path."""
+        return self.picture().save(path)
 
     def _repr_html_(self) -> str:
         from html import escape

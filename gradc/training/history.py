@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from gradc.node import here
+from gradc.runtime.files import write_whole
 from gradc.training.picture import Line, Mark, Picture, Points, chart, stacked
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -163,22 +165,25 @@ class History:
         return DataFrame({name: self[name] for name in self.columns}, index=Index(self.steps, name="step"))
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
-        """Write comma-separated values with a header line; what a row does not have is empty.  Returns the path."""
-        where = Path(path)
-        with where.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["step", *self.columns])
-            for row in self:
-                writer.writerow([row.get(name, "") for name in ("step", *self.columns)])
+        """Write comma-separated values with a header line; what a row does not have is empty.  Returns the path.
+
+        The file is written whole or not at all.
+        """
+        where, text = Path(path), io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["step", *self.columns])
+        writer.writerows([row.get(name, "") for name in ("step", *self.columns)] for row in self)
+        write_whole({where: text.getvalue()})
         return where
 
     def to_json_lines(self, path: str | os.PathLike[str]) -> Path:
-        """Write a line of JSON for each row; infinities are the strings "inf" and "-inf".  Returns the path."""
+        """Write a line of JSON for each row; infinities are the strings "inf" and "-inf".  Returns the path.
+
+        The file is written whole or not at all.
+        """
         where = Path(path)
-        with where.open("w", encoding="utf-8") as file:
-            for row in self:
-                said = {k: v if math.isfinite(v) else str(v) for k, v in row.items()}
-                file.write(json.dumps(said, ensure_ascii=False) + "\n")
+        rows = [{k: v if math.isfinite(v) else str(v) for k, v in row.items()} for row in self]
+        write_whole({where: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)})
         return where
 
     # -- shown ---------------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from gradc.runtime.files import write_whole
+
 Values = Sequence[float] | np.ndarray[Any, Any]
 
 #: the colours of marks in order, in a light and in a dark surrounding
@@ -218,9 +220,9 @@ class Picture:
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the drawing as an .svg file and return its path."""
+        """Write the drawing as an .svg file, whole or not at all, and return its path."""
         where = Path(path)
-        where.write_text(self.svg + "\n", encoding="utf-8")
+        write_whole({where: self.svg + "\n"})
         return where
 
     def _repr_svg_(self) -> str:

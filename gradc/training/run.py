@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gradc.runtime.files import write_whole
 from gradc.trace import function_name
 from gradc.training.history import History
 from gradc.tree import leaves
@@ -124,7 +125,6 @@ class Run:
         parameters.  Each part that is False is left out, with what it costs.  ``title`` is the loss's name unless
         given.  The file is written whole or not at all.
         """
-        from gradc.runtime.files import write_whole
         from gradc.training.report import Parts, report_page
 
         named = self.loss_function if self.loss_function is not None else self.step_function
