@@ -42,6 +42,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
         "graph",
         "containers",
         "process",
+        "tabular",
     ),
     ("ops",),
     ("numpy", "nn", "optim", "random", "linalg", "special", "data", "tree"),

@@ -32,6 +32,7 @@ from gradc.schedule.duration import seconds_of
 from gradc.schedule.kernel import Kernel, Place
 from gradc.schedule.origin import nodes_of
 from gradc.schedule.plan import Schedule
+from gradc.tabular import byte_size, duration, table
 from gradc.trace import spec, trace
 
 #: values that a printed forecast lists
@@ -106,32 +107,34 @@ class Forecast:
 
     def __str__(self) -> str:
         head = f"forecast of {self.title} on {self.machine}: {self.kernels} kernels, {self.flops:,} flops"
-        rows = [(name, _size(n), "") for name, n in self.arguments.items()]
-        rows.append(("new results", _size(self.results), ""))
+        rows = [(name, byte_size(n), "") for name, n in self.arguments.items()]
+        rows.append(("new results", byte_size(self.results), ""))
         if self.captured:
-            rows.append(("captured arrays", _size(self.captured), ""))
-        kept = f"of which {_size(self.activations)} wait for the backward pass" if self.activations else ""
-        rows += [("scratch", _size(self.arena), kept), ("in all", _size(self.bytes), "")]
-        expected = f"{_time(self.expected_seconds)} expected on one core"
-        time = expected if self.least_seconds is None else f"{_time(self.least_seconds)} at least, {expected}"
-        parts = [head, _table(("memory", "", ""), rows), f"time: {time}; {self.moved:,} bytes moved"]
+            rows.append(("captured arrays", byte_size(self.captured), ""))
+        kept = f"of which {byte_size(self.activations)} wait for the backward pass" if self.activations else ""
+        rows += [("scratch", byte_size(self.arena), kept), ("in all", byte_size(self.bytes), "")]
+        expected = f"{duration(1e9 * self.expected_seconds)} expected on one core"
+        time = expected if self.least_seconds is None else f"{duration(1e9 * self.least_seconds)} at least, {expected}"
+        parts = [head, _with_head(("memory", "", ""), rows), f"time: {time}; {self.moved:,} bytes moved"]
         if self.roofline is not None:
             parts[-1] += f"\n{self.roofline}"
-        parts.append(_table(("line", "kept", "flops", "moved", "least", ""), [self._row(x) for x in self.lines]))
+        parts.append(_with_head(("line", "kept", "flops", "moved", "least", ""), [self._row(x) for x in self.lines]))
         if self.kept:
-            shown = [(x.name or "—", str(x.where or "—"), _shape(x), _size(x.bytes)) for x in self.kept[:MOST_SHOWN]]
+            shown = [
+                (x.name or "—", str(x.where or "—"), _shape(x), byte_size(x.bytes)) for x in self.kept[:MOST_SHOWN]
+            ]
             more = len(self.kept) - len(shown)
             tail = f"\n… and {more} more, in .kept" if more else ""
-            parts.append(_table(("waits for the backward pass", "line", "", ""), shown) + tail)
+            parts.append(_with_head(("waits for the backward pass", "line", "", ""), shown) + tail)
         parts += [f"note: {note}" for note in self.notes]
         return "\n\n".join(parts)
 
     def _row(self, x: LineForecast) -> tuple[str, ...]:
-        least = "—" if x.seconds is None else _time(x.seconds)
-        kept = _size(x.kept) if x.kept else "—"
+        least = "—" if x.seconds is None else duration(1e9 * x.seconds)
+        kept = byte_size(x.kept) if x.kept else "—"
         is_update = x.where is not None and x.where.phase == "update"
         place, text = ("update", "the optimizer's") if is_update else (str(x.where or "—"), x.text)
-        return place, kept, f"{x.flops:,}", _size(x.bytes), least, text
+        return place, kept, f"{x.flops:,}", byte_size(x.bytes), least, text
 
 
 def forecast(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Forecast:
@@ -269,29 +272,6 @@ def _shape(x: KeptValue) -> str:
     return f"{x.dtype}[{','.join(map(str, x.shape))}]"
 
 
-def _size(count: int) -> str:
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if count >= 1 << power:
-            return f"{count / (1 << power):.3g} {unit}"
-    return f"{count} B"
-
-
-def _time(seconds: float) -> str:
-    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    every = [head, *rows]
-    widths = [max(len(row[k]) for row in every) for k in range(len(head))]
-    last = len(head) - 1
-    lines = (
-        "  ".join(
-            f"{cell:<{w}}" if k in (0, last) else f"{cell:>{w}}"
-            for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in every
-    )
-    return "\n".join(line.rstrip() for line in lines)
+def _with_head(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first and last columns are words."""
+    return table([head, *rows], (0, len(head) - 1))

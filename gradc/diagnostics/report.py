@@ -6,7 +6,7 @@ Start reading at `health`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from gradc.diagnostics.advice import Note, Profile, notes_of, profile_of
 from gradc.diagnostics.measure import Examination, LayerHealth, Measured, ParameterHealth
 from gradc.optim import Optimizer
+from gradc.tabular import table
 from gradc.training.picture import Bars, Line, Picture, chart, stacked
 
 LAYERS = ("layer", "line", "activation", "signal", "gradient", "× next", "dead", "saturated")
@@ -52,13 +53,13 @@ class HealthReport:
     def __str__(self) -> str:
         parts = [f"health of {self.title}: loss {self.loss:.6g}"]
         if self.layers:
-            parts.append(_table(LAYERS, [_layer_row(x, self._next(x)) for x in self.layers]))
+            parts.append(table([LAYERS, *(_layer_row(x, self._next(x)) for x in self.layers)], range(3)))
         if self.hidden:
             parts.append(f"read in loops, branches or calls only, so not told apart by layer: {', '.join(self.hidden)}")
         rows = [_parameter_row(p) for p in self.parameters]
         with_update = any(p.update is not None for p in self.parameters)
         keep = slice(None) if with_update else slice(5)
-        parts.append(_table(PARAMETERS[keep], [row[keep] for row in rows]))
+        parts.append(table([row[keep] for row in (PARAMETERS, *rows)], range(2)))
         parts += [str(note) for note in self.notes] or ["nothing is worth a change"]
         return "\n\n".join(parts)
 
@@ -166,17 +167,3 @@ def _number(x: float | None) -> str:
 
 def _share(x: float | None) -> str:
     return "—" if x is None else f"{x:.0%}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Words to the left, numbers to the right."""
-    every = [head, *rows]
-    widths = [max(len(row[k]) for row in every) for k in range(len(head))]
-    words = 3 if head is LAYERS else 2
-    lines = (
-        "  ".join(
-            f"{cell:<{w}}" if k < words else f"{cell:>{w}}" for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in every
-    )
-    return "\n".join(line.rstrip() for line in lines)

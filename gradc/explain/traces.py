@@ -10,7 +10,6 @@ Start reading at `evaluation_trace`.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -43,6 +42,7 @@ from gradc.node import Node, constant, derived_from
 from gradc.ops.record import LEAVES, Kind, has_results
 from gradc.passes import cse, fold, join, run_passes, simplify_to_read
 from gradc.places import Where
+from gradc.tabular import text_width
 from gradc.trace import new_input
 
 Mode = Literal["reverse", "forward"]
@@ -121,22 +121,17 @@ def _table(printer: TextPrinter, heading: str, rows: Sequence[TraceRow], columns
         return []
     cells = [(f"  {printer(row.target)} = {printer(row.layout)}", _numbers(printer, row)) for row in rows]
     lines = [(heading, list(columns)), *cells]
-    formulas = max(_width(text) for text, _ in lines)
+    formulas = max(text_width(text) for text, _ in lines)
     count = max(len(numbers) for _, numbers in lines)
-    widths = [max((_width(ns[k]) for _, ns in lines if k < len(ns)), default=0) for k in range(count)]
+    widths = [max((text_width(ns[k]) for _, ns in lines if k < len(ns)), default=0) for k in range(count)]
     return [
         (
             text
-            + " " * (formulas - _width(text))
-            + "".join("   " + " " * (w - _width(n)) + n for n, w in zip(numbers, widths, strict=False))
+            + " " * (formulas - text_width(text))
+            + "".join("   " + " " * (w - text_width(n)) + n for n, w in zip(numbers, widths, strict=False))
         ).rstrip()
         for text, numbers in lines
     ]
-
-
-def _width(text: str) -> int:
-    """How many columns a text takes: accents stand on letters."""
-    return sum(not unicodedata.combining(sign) for sign in text)
 
 
 def _numbers(printer: TextPrinter, row: TraceRow) -> list[str]:

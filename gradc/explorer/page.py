@@ -31,6 +31,7 @@ from gradc.ops.record import Kind
 from gradc.process import cached_property
 from gradc.schedule.kernel import Place
 from gradc.schedule.origin import nodes_of
+from gradc.tabular import duration
 from gradc.version import __version__
 
 Nodes = frozenset[int]
@@ -83,7 +84,7 @@ class _Page:
         profile, schedule = self.program.profile, self.program.schedule
         instructions = sum(d > 0 for block in self._asm for _, d in block.lines)
         facts = (
-            ("one step", _duration(profile.step_ns)),
+            ("one step", duration(profile.step_ns)),
             ("of the roofline", f"{profile.predicted_ns / max(profile.step_ns, 1e-9):.0%}"),
             ("arithmetic", f"{schedule.flops / max(profile.step_ns, 1e-9):.1f} GF/s"),
             ("kernels", f"{len(schedule.kernels):,}"),
@@ -122,7 +123,7 @@ class _Page:
         bar = f'<span class="bar"><i style="width:{100 * share:.1f}%"></i></span> {part}'
         lines = " ".join(part.rpartition(":")[2] for part in k.lines.split())
         cells = (
-            str(k.number), escape(k.title), _duration(k.measured_ns), bar, escape(lines), _duration(k.predicted_ns),
+            str(k.number), escape(k.title), duration(k.measured_ns), bar, escape(lines), duration(k.predicted_ns),
             f"{k.gflops:,.1f}", f"{k.gbytes:,.1f}", f"{k.flops:,}", f"{k.bytes:,}",
         )  # fmt: skip
         body = "".join(f"<td{' class=l' if c in LEFT else ''}>{cell}</td>" for c, cell in enumerate(cells))
@@ -292,10 +293,3 @@ def _width(name: str, op: str, aval: str) -> int:
     """Pixels that a node's text takes, roughly: the page's font is the reader's."""
     top = f"{name} = {op}" if name and op != "input" else name or op
     return max(58, round(7.2 * len(top)) + 26, round(5.9 * len(aval)) + 24)
-
-
-def _duration(ns: float) -> str:
-    for unit, scale in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if ns >= scale:
-            return f"{ns / scale:.3g} {unit}" if ns < 100 * scale else f"{ns / scale:,.0f} {unit}"
-    return f"{ns:.0f} ns"

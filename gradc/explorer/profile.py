@@ -28,6 +28,7 @@ from gradc.schedule.chains import longest_chain
 from gradc.schedule.kernel import Kernel
 from gradc.schedule.origin import nodes_of
 from gradc.schedule.plan import Schedule
+from gradc.tabular import table
 
 #: Runs go on until there are enough of them or this much time has passed, but at least a few.
 RUNS, FEWEST_RUNS = 1000, 8
@@ -129,11 +130,8 @@ class Profile:
             )
             for k in self.by_time
         ]  # fmt: skip
-        widths = [max(len(row[c]) for row in rows) for c in range(10)]
-        places = [("<" if c in (0, 1, 9) else ">") + str(width) for c, width in enumerate(widths)]
-        table = ["  ".join(f"{cell:{place}}" for cell, place in zip(row, places, strict=True)) for row in rows]
         below = [self.longest] if len(self.kernels) > 1 else []
-        return "\n".join([self.head, str(self.roofline), *(line.rstrip() for line in table), *below])
+        return "\n".join([self.head, str(self.roofline), table(rows, (0, 1, 9)), *below])
 
     @property
     def longest(self) -> str:

@@ -20,6 +20,7 @@ from gradc.codegen.ceilings import copies, copy_step, multiply_add_flops, multip
 from gradc.codegen.target import Target
 from gradc.runtime.arena import aligned_bytes
 from gradc.runtime.load import Loaded, load, target_info
+from gradc.tabular import byte_size
 
 #: Bytes read and written, together, of the copies that are measured.
 SIZES = (16 * 2**10, 256 * 2**10, 4 * 2**20, 64 * 2**20)
@@ -57,7 +58,7 @@ class Roofline:
 
     def __str__(self) -> str:
         peaks = ", ".join(f"{1e-9 * rate:.0f} GF/s {dtype}" for dtype, rate in self.flops.items())
-        rates = ", ".join(f"{1e-9 * rate:.0f} GB/s in {_size(size)}" for size, rate in self.bandwidth.items())
+        rates = ", ".join(f"{1e-9 * rate:.0f} GB/s in {byte_size(size)}" for size, rate in self.bandwidth.items())
         return f"{self.cpu}, one thread: {peaks}; copying {rates}"
 
 
@@ -114,7 +115,3 @@ def _nanoseconds(run: Callable[[int], None], steps: int) -> int:
     start = perf_counter_ns()
     run(steps)
     return perf_counter_ns() - start
-
-
-def _size(count: int) -> str:
-    return f"{count >> 20} MiB" if count >= 2**20 else f"{count >> 10} KiB"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gradc.oracle.compare import Row, Verdict
 from gradc.places import Where
+from gradc.tabular import table
 
 #: the part of an input's comparisons that must have been made for `Report.ok`
 LEAST = 1 / 3
@@ -81,7 +82,7 @@ class Report:
 
     def __str__(self) -> str:
         head = f"gradients of {self.title}: {', '.join(self.methods)}"
-        return "\n".join([head, "", *_table(self.rows), "", *self._ending()])
+        return "\n".join([head, "", _table(self.rows), "", *self._ending()])
 
     def _ending(self) -> list[str]:
         lines = [f"note: {note}" for note in self.notes]
@@ -138,27 +139,18 @@ def _gaps(rows: Sequence[Row]) -> str:
     return f"not comparable: {missing} of {_open(rows)} entries, because: {said}" if missing else ""
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
-    cells = [HEAD] + [_cells(row) for row in rows]
-    widths = [max(len(line[k]) for line in cells) for k in range(len(HEAD))]
-    lines, last = [], None
-    for number, (line, row) in enumerate(zip(cells, [None, *rows], strict=True)):
-        shown = ("", *line[1:]) if row is not None and row.name == last else line
-        last = row.name if row is not None else None
-        lines.append("  ".join(_padded(text, k, widths[k]) for k, text in enumerate(shown)).rstrip())
-        if number == 0:
-            lines.append("  ".join("─" * w for w in widths))
-    return lines
+def _table(rows: Sequence[Row]) -> str:
+    """The rows under their names; an input that several of them are about is named once."""
+    cells = [_cells(row) for row in rows]
+    again = [k > 0 and row.name == rows[k - 1].name for k, row in enumerate(rows)]
+    shown = [("", *line[1:]) if repeats else line for line, repeats in zip(cells, again, strict=True)]
+    return table([HEAD, *shown], (0, 1, 5), rule=True)
 
 
 def _html_row(cells: Sequence[str], tag: str) -> str:
     from html import escape
 
     return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-
-def _padded(text: str, column: int, width: int) -> str:
-    return text.rjust(width) if 2 <= column <= 4 else text.ljust(width)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from gradc.node import here
 from gradc.runtime.files import write_whole
+from gradc.tabular import table
 from gradc.training.picture import Line, Mark, Picture, Points, chart, stacked
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -253,8 +254,7 @@ class History:
         for i in chosen:
             cells = (self._columns[n][i] for n in names) if i is not None else ()
             rows.append(["⋮"] * (len(names) + 1) if i is None else [f"{self._steps[i]:,}", *map(_cell, cells)])
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        return "\n".join("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        return table(rows)
 
 
 def smoothed(steps: Any, values: Floats) -> tuple[Any, Any]:

@@ -22,6 +22,7 @@ import numpy as np
 from gradc.containers import flatten, path_text
 from gradc.errors import GradcError
 from gradc.machines.environment import machine, versions
+from gradc.tabular import duration
 from gradc.training.monitor import HealthMonitor
 from gradc.version import __version__
 
@@ -193,10 +194,11 @@ def _kernels(run: Run) -> str:
     executable = run.step_function.lower(*run.step_arguments())
     found = executable.profile(*run.step_arguments())
     rows = [
-        (k.title, _time(k.measured_ns), f"{found.share(k):.0%}", f"{k.gflops:.1f}", f"{k.gbytes:.1f}", k.lines)
+        (k.title, duration(k.measured_ns), f"{found.share(k):.0%}", f"{k.gflops:.1f}", f"{k.gbytes:.1f}", k.lines)
         for k in found.by_time
     ]
-    count = f"{len(rows)} kernels, {_time(found.step_ns)} a step; at the machine's limits {_time(found.predicted_ns)}."
+    least = duration(found.predicted_ns)
+    count = f"{len(rows)} kernels, {duration(found.step_ns)} a step; at the machine's limits {least}."
     most = 12
     table = _table(rows[:most])
     if len(rows) > most:
@@ -214,13 +216,6 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
         for row in rows
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _time(ns: float) -> str:
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if ns >= size:
-            return f"{ns / size:.3g} {unit}"
-    return f"{ns:.0f} ns"
 
 
 # -- what it takes to do it again --------------------------------------------------------------------------------------
