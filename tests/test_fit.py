@@ -373,6 +373,7 @@ MISTAKES = {
     "metric": (lambda: go(metrics={"p": lambda p, x, y: x.T}, epochs=1), TypeError,
                r"metric 'p' returns an array of shape \(3, 2\)"),
     "monitor": (lambda: go(callbacks=EarlyStopping()), ValueError, "no column"),
+    "kind of progress": (lambda: gc.training.Progress("bars"), ValueError, "'bar', 'lines' or None"),
     "patience": (lambda: EarlyStopping(patience=0), ValueError, "patience is a whole number"),
     "own step": (lambda: fit(lambda p, s, x, y: p, START, (X, Y), state=()), TypeError, "must return"),
     "validate": (lambda: fit(lambda p, s, x, y: (p, s, 0.0), START, (X, Y), state=(), validate=(X, Y)), TypeError,

@@ -176,7 +176,8 @@ def test_embeddings_loops_and_captured_batches():
 def test_a_picture_is_svg(tmp_path):
     loss, p = model(gnp.tanh, 2)
     found = gc.health(loss, p, X, Y, optimizer=gc.optim.adam(1e-3))
-    drawn = ET.parse(found.save(tmp_path / "health.svg")).getroot()
+    found.plot(tmp_path / "health.svg")
+    drawn = ET.parse(tmp_path / "health.svg").getroot()
     texts = {t.text for t in drawn.iter() if t.text}
     assert {"Along depth", "Units", "Parameters"} <= texts
     assert "<svg" in found._repr_html_()
@@ -206,7 +207,25 @@ def test_a_monitor_looks_every_so_many_steps_and_changes_nothing():
     names = {q.name for q in monitor.report.parameters}
     assert {f"gradient_norm {n}" for n in names} <= set(monitor.history.columns)
     assert len([text for text in said if "one step moves" in text]) == 1
-    assert "<svg" in monitor.picture().svg
+    assert "<svg" in monitor.plot().svg
+
+
+def test_a_monitor_goes_on_in_a_resumed_run(tmp_path):
+    loss, p = model(gnp.tanh, 2)
+    said = []
+
+    def trained(steps):
+        monitor = gc.training.HealthMonitor(every=3, tell=said.append)
+        gc.fit(
+            loss, p, (X, Y), optimizer=gc.optim.adam(0.9), steps=steps, epochs=7, log=False, callbacks=[monitor],
+            checkpoint=tmp_path,
+        )  # fmt: skip
+        return monitor.history
+
+    first, whole = trained(4), trained(7)
+    assert list(whole.steps) == [1, 3, 6]
+    assert all(whole[name][0] == first[name][0] for name in first.columns)
+    assert len([text for text in said if "one step moves" in text]) == 1
 
 
 def test_a_monitor_can_end_the_run():

@@ -6,9 +6,9 @@ Start reading at `health`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gradc.diagnostics.advice import Note, Profile, notes_of, profile_of
@@ -38,6 +38,7 @@ class HealthReport:
 
     @classmethod
     def of(cls, found: Measured) -> HealthReport:
+        """The report of what an `Examination` has measured."""
         return cls(found.title, found.loss, found.layers, found.parameters, notes_of(found), found.model.hidden)
 
     @property
@@ -69,12 +70,17 @@ class HealthReport:
         behind = depths.get(layer.depth + 1)
         return layer.gradient / behind if behind else None
 
-    def picture(self) -> Picture:
-        """Signal and gradient along depth, dead and saturated shares, and norms by parameter, as one drawing."""
-        return stacked(*self.panels())
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Picture:
+        """Signal and gradient along depth, dead and saturated shares, and norms by parameter, as one picture, which
+        notebooks show; with ``path`` it is written there as SVG.
+        """
+        made = stacked(*self.panels())
+        if path is not None:
+            made.save(path)
+        return made
 
     def panels(self) -> list[Picture]:
-        """The parts of `picture`."""
+        """The parts of `plot`."""
         panels = []
         if len(self.profile.depths) > 1:
             depth, p = [float(d) for d in self.profile.depths], self.profile
@@ -99,14 +105,10 @@ class HealthReport:
         panels.append(chart(*norms, title="Parameters", y="Euclidean norm", log_y=True))
         return panels
 
-    def save(self, path: str | Path) -> Path:
-        """Write `picture` as an .svg file and return its path."""
-        return self.picture().save(path)
-
     def _repr_html_(self) -> str:
         from html import escape
 
-        return f"{self.picture().svg}<pre>{escape(str(self))}</pre>"
+        return f"{self.plot().svg}<pre>{escape(str(self))}</pre>"
 
 
 def health(

@@ -209,14 +209,19 @@ def size_of(batch: tuple[Any, ...]) -> int:
     return 1 if first is None else int(np.shape(first)[0])
 
 
-def shown(tree: Any) -> str:
-    """The shapes and dtypes of a tree, for messages."""
+def described(tree: Any) -> list[str]:
+    """Path, dtype and shape of each array of a tree."""
     leaves, paths, _ = flatten(tree)
-    parts = [
+    return [
         f"{path_text(p).removeprefix('.')} {getattr(x, 'dtype', type(x).__name__)}{list(np.shape(x))}".strip()
         for p, x in zip(paths, leaves, strict=True)
     ]
+
+
+def shown(tree: Any) -> str:
+    """The shapes and dtypes of a tree, of its first eight arrays, for messages."""
+    parts = described(tree)
     return "{" + ", ".join(parts[:8]) + (", …" if len(parts) > 8 else "") + "}"
 
 
-__all__ = ["Feed", "Group", "as_arguments", "feed_of", "shown", "size_of"]
+__all__ = ["Feed", "Group", "as_arguments", "described", "feed_of", "shown", "size_of"]

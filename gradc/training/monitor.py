@@ -6,6 +6,7 @@ once.  Start reading at `HealthMonitor`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ class HealthMonitor(Callback):
     "saturated NAME" of each layer.  ``tell`` is called with each note in words when it first appears (default: print;
     None: nobody).  ``stop_on``: kinds of notes that end the run, of "vanishing", "exploding", "dead", "saturated", "no
     gradient", "large step".
+
+    In a resumed run the table goes on, and no note is told twice.
 
     Raises ValueError where the run has only a step, whose loss nobody knows.
 
@@ -88,12 +91,26 @@ class HealthMonitor(Callback):
             if note.kind in self.stop_on:
                 run.stop(f"{note.kind} at step {run.step:,}: {note.words}")
 
-    def picture(self) -> Picture:
-        """Gradients and steps by parameter over time, as one drawing."""
-        return stacked(*self.panels())
+    def record(self) -> Any:
+        """When it looked last, the table, and which notes were told."""
+        return {"last": self._last, "history": self.history.packed(), "told": sorted(map(list, self._told))}
+
+    def restore(self, record: Any) -> None:
+        """Go on with that table; no note is told twice."""
+        self._last, self.history = record["last"], History.unpacked(record["history"])
+        self._told = {(kind, layer) for kind, layer in record["told"]}
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Picture:
+        """Gradients and steps by parameter over time as one picture, which notebooks show; with ``path`` it is written
+        there as SVG.
+        """
+        made = stacked(*self.panels())
+        if path is not None:
+            made.save(path)
+        return made
 
     def panels(self) -> list[Picture]:
-        """The parts of `picture`: gradients, and where there is an optimizer its steps, by parameter over time."""
+        """The parts of `plot`: gradients, and where there is an optimizer its steps, by parameter over time."""
         kinds = (("gradient_norm", "Euclidean norm"), ("update_ratio", "update / value"))
         columns = self.history.columns
         return [self._panel(*kind) for kind in kinds if any(c.startswith(f"{kind[0]} ") for c in columns)]

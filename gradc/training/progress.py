@@ -25,10 +25,13 @@ _SHORT = {"learning_rate": "lr", "gradient_norm": "‖g‖", "validation_loss": 
 class Progress(Callback):
     """Shows epoch, loss, learning rate, gradient norm, samples per second and time left.
 
-    ``kind``: "bar" in a terminal, "lines" elsewhere, None: whichever fits.  `gradc.fit` makes one for ``log=``.
+    ``kind``: "bar", for a terminal; "lines", for a log; None: the bar where ``file`` (None: standard error) is a
+    terminal, else lines.  `gradc.fit` makes one for ``log=``.  Raises ValueError for another kind.
     """
 
     def __init__(self, kind: str | None = None, file: Any = None):
+        if kind not in (None, "bar", "lines"):
+            raise ValueError(f"{here()}: Progress: kind is 'bar', 'lines' or None, got {kind!r:.40}")
         self.file = file
         self.kind = kind
         self._bar: Any = None

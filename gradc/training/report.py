@@ -23,6 +23,7 @@ from gradc.containers import flatten, path_text
 from gradc.errors import GradcError
 from gradc.machines.environment import machine, versions
 from gradc.tabular import duration
+from gradc.training.feed import described
 from gradc.training.monitor import HealthMonitor
 from gradc.version import __version__
 
@@ -226,8 +227,8 @@ def _again(run: Run) -> str:
         ("command", " ".join(map(_quoted, sys.argv)) or "an interpreter"),
         ("optimizer", repr(run.optimizer) if run.optimizer is not None else "of the step itself"),
         ("key", "none" if run.key is None else " ".join(f"{int(word)}" for word in np.ravel(run.key))),
-        ("batch", _shapes(run.batch)),
-        ("parameters", _shapes(run.params)),
+        ("batch", ", ".join(described(run.batch))),
+        ("parameters", ", ".join(described(run.params))),
         ("SHA-256 of the parameters", digest(run.params)),
         *versions(),
         *machine(),
@@ -239,14 +240,6 @@ def _again(run: Run) -> str:
 
 def _quoted(word: str) -> str:
     return f'"{word}"' if " " in word else word
-
-
-def _shapes(tree: Any) -> str:
-    leaves, paths, _ = flatten(tree)
-    return ", ".join(
-        f"{path_text(p).removeprefix('.')} {getattr(x, 'dtype', type(x).__name__)}{list(np.shape(x))}".strip()
-        for p, x in zip(paths, leaves, strict=True)
-    )
 
 
 def digest(tree: Any) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from gradc.runtime.files import write_whole
 from gradc.trace import function_name
+from gradc.training.feed import as_arguments
 from gradc.training.history import History
 from gradc.tree import leaves
 from gradc.tree import map as tree_map
@@ -84,8 +85,7 @@ class Run:
     def loss_arguments(self) -> tuple[Any, ...]:
         """The arguments of ``loss_function`` now, with the last batch; its key is the run's own."""
         model_state = () if self.model_state is None else (self.model_state,)
-        batch = tuple(self.batch) if isinstance(self.batch, tuple | list) else (self.batch,)
-        return (self.params, *model_state, *batch, *((self.key,) if self.with_key else ()))
+        return (self.params, *model_state, *as_arguments(self.batch), *((self.key,) if self.with_key else ()))
 
     @property
     def steps_left(self) -> int | None:
