@@ -178,7 +178,7 @@ class Landscape:
         smooth = self.density(at)
         rules = [Rule("λmin", x=self.smallest), Rule("λmax", x=self.largest)]
         if self.smallest < 0 < self.largest:
-            rules.append(Rule("0", x=0.0))
+            rules.append(Rule("", x=0.0))  # the axis names it
         picture = chart(
             Line(at, np.maximum(smooth, smooth.max() * 1e-6)), *rules, title=f"Spectrum of the Hessian of {self.title}",
             x="eigenvalue λ", y="density", log_y=True, legend=False,
