@@ -75,7 +75,7 @@ def test_the_textbook_derivation_of_a_network() -> None:
         "tanh": ["G ⊙ (1 − Z²)"],
         "power": ["kG ⊙ x^(k − 1)", "Σ (G ⊙ log(x) ⊙ x^k)"],
         "logarithm": ["G ⊘ Y"],
-        "mean": ["1/n"],
+        "mean": ["𝟏𝟏ᵀ/n"],
         "maximum": ["onehot(argmax(X))"],
         "softmax": ["p ⊙ (G − Gᵀp)"],
         "cross_entropy_of_p": ["−y ⊘ p"],
@@ -299,7 +299,7 @@ def test_one_hot_and_positive_and_diagonal() -> None:
         x = gc.assume(x, positive=True)
         return np.sum(np.sqrt(x**2) + nn.relu(x))
 
-    assert "∂L/∂x = 2\n  x is positive" in str(explain(root, normal(3)))
+    assert "∂L/∂x = 2𝟏\n  x is positive" in str(explain(root, normal(3)))
 
     def stretched(x: Any, D: Any) -> Any:
         D = gc.assume(D, diagonal=True)

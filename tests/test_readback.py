@@ -22,7 +22,6 @@ UNREAD = {
     "gallery spectral_norm": "neither are u₁ and v₁",
     "gallery condition_number": "σ is the logistic function elsewhere",
     "textbook condition_number": "λ is a name and a function",
-    "textbook unit_jacobian": "a number stands for 𝟏𝟏ᵀ",
     "textbook causal_attention": "a captured array has no name",
     "model embedding": "onehot does not say of how many classes",
     "model smallest_of_sorted": "onehot does not say of how many classes",

@@ -157,6 +157,14 @@ def _called(function: Any, args: Any, chosen: Any, values: Any) -> Any:
     return function(*whole)
 
 
+def test_what_fills_an_array_says_so():
+    """A scalar that is every element's adjoint is no array, nor is a vector that is each row's."""
+    text = str(gc.explain(lambda X: np.exp((X * 2).sum(axis=0)).sum(), np.ones((3, 2)), trace="reverse"))
+    for row in ("v̄₃ = L̄𝟏 ", "v̄₁ = 𝟏v̄₂ᵀ "):
+        assert row in text
+    assert "v̄₁ = L̄𝟏𝟏ᵀ " in str(gc.explain(lambda X: (X * 2).sum(), np.ones((3, 2)), trace="reverse"))
+
+
 def test_what_a_prompt_shows_is_the_formula():
     found = gc.explain(lambda x: (x**2).sum(), np.ones(3))
     assert repr(found) == str(found) == "L = ‖x‖²\n\n∂L/∂x = 2x"

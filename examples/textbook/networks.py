@@ -305,7 +305,7 @@ def hadamard(P, Q):
 
 
 @entry(
-    Says(74, "the sum of all elements", "∂y/∂X = ones(B, D)", "∂y/∂X = 1"),
+    Says(74, "the sum of all elements", "∂y/∂X = ones(B, D)", "∂y/∂X = 𝟏𝟏ᵀ"),
     args=(array(3, 4),),
     reference=lambda X: np.ones((3, 4)),
 )
@@ -315,7 +315,7 @@ def total(X):
 
 
 @entry(
-    Says(75, "the mean of all elements", "∂y/∂X = ones(B, D)/(BD)", "∂y/∂X = 1/n"),
+    Says(75, "the mean of all elements", "∂y/∂X = ones(B, D)/(BD)", "∂y/∂X = 𝟏𝟏ᵀ/n"),
     args=(array(3, 4),),
     reference=lambda X: np.full((3, 4), 1 / 12),
 )

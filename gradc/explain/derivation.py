@@ -397,7 +397,7 @@ class Deriver:
             return Line("gradient", target, None, None, name, (), self._reason(i))
         facts = self._declared(owed, i)
         rules, value = _applied(owed, i), self.gradients[i]
-        return Line("gradient", target, x, notation.layout(x), name, x.where, facts=facts, value=value, rules=rules)
+        return Line("gradient", target, x, notation.whole(x), name, x.where, facts=facts, value=value, rules=rules)
 
     def _name(self, wanted: Node) -> str:
         return self.primal.names.get(wanted) or f"argument {self.primal.index[wanted]}"

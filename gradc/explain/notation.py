@@ -90,10 +90,19 @@ class Notation:
 
     def line(self, name: str, meaning: Formula) -> Layout:
         """The line that says what ``name`` is; what is laid out later knows it."""
-        found = self.layout(meaning)
+        found = self.whole(meaning)
         if name.startswith(PART) and says_axis(found):
             self.lying.add(name)
         return found
+
+    def whole(self, x: Formula) -> Layout:
+        """What stands alone behind an equals sign: there a number that fills an array says so, L̄𝟏𝟏ᵀ, and a vector
+        that is every row of a matrix, 𝟏vᵀ.
+        """
+        shown = self.layout(x)
+        if x.ndim == 2 and x.shape[0] != 1 and varying_axes(x) == {1} and _is_of_vectors(x):
+            return replace(side_by_side((Ones(), Transposed(shown))), source=x)
+        return _filling(shown, x)
 
     def layout(self, x: Formula) -> Layout:
         """The notation for ``x``."""
@@ -114,7 +123,7 @@ class Notation:
         terms = self._ordered(x.terms)
         if x.ndim == 2 and not self.strict:
             terms = with_repeated_columns(terms)
-        if x.ndim == 2 and any(map(_has_unit, x.terms)):
+        if x.ndim == 2 and (self.strict or any(map(_has_unit, x.terms))):
             return Plus(tuple(map(_as_matrix, terms)))
         bodies = [t.inner if isinstance(t, Minus) else t for t in terms]
         if all(isinstance(b, Tensor) for b in bodies):
@@ -388,15 +397,33 @@ def _has_unit(x: Formula) -> bool:
 
 def _as_matrix(x: Layout) -> Layout:
     """A number beside a unit matrix is a matrix of that number."""
-    if x.source is None or varying_axes(x.source):
-        return x
-    if isinstance(x, Minus):
-        return Minus(_as_matrix(replace(x.inner, source=x.source)), source=x.source)
-    ones = (Ones(), Transposed(Ones()))
-    if isinstance(x, Quotient):
-        top = ones if x.top == Num(Fraction(1)) else (x.top, *ones)
-        return Quotient(side_by_side(top), x.bottom, source=x.source)
-    return side_by_side(ones if x == Num(Fraction(1)) else (x, *ones))
+    return x if x.source is None else _filling(x, x.source)
+
+
+def _filling(shown: Layout, x: Formula) -> Layout:
+    """``shown``, or times 𝟏, 𝟏𝟏ᵀ or as all elements of an array where it is one number for all of them, but for 0."""
+    if all(n == 1 for n in x.shape) or varying_axes(x) or value_of(x) == 0:
+        return shown
+    if x.ndim > 2:
+        return Tensor(tuple(INDEX_LETTERS[: x.ndim]), shown, source=x)
+    if isinstance(shown, Minus):
+        return Minus(_filling(shown.inner, x), source=x)
+    ones = (Ones(),) if x.ndim == 1 else (Ones(), Transposed(Ones()))
+    if isinstance(shown, Quotient):
+        return Quotient(_times(shown.top, ones), shown.bottom, source=x)
+    return replace(_times(shown, ones), source=x)
+
+
+def _is_of_vectors(x: Formula) -> bool:
+    """Whether what varies in a product are vectors, multiplied element by element."""
+    return isinstance(x, Product) and not x.summed and all(f.base.ndim == 1 for f in _parted(x)[1])
+
+
+def _times(x: Layout, ones: tuple[Layout, ...]) -> Layout:
+    """A number times 𝟏 or 𝟏𝟏ᵀ."""
+    if x == Num(Fraction(1)):
+        return side_by_side(ones)
+    return side_by_side((*(x.items if isinstance(x, Juxtaposed) else (x,)), *ones))
 
 
 def _is_multiple_of_unit(x: Formula) -> bool:

@@ -222,7 +222,7 @@ class _Tracer:
         values, slopes = self._values(arrays, list(formulas))
         notation = Notation(self.naming.idents, self.names.extents)
         evaluation = [
-            self._row(x, notation.layout(meaning), values.get(x, ()), meaning.where)
+            self._row(x, notation.whole(meaning), values.get(x, ()), meaning.where)
             for x, meaning in self.meanings.items()
         ]
         given = [
@@ -231,7 +231,7 @@ class _Tracer:
             if x in values
         ]
         derivative = [
-            self._row(x, notation.layout(meaning), slopes.get(x, ()), meaning.where, beside=True)
+            self._row(x, notation.whole(meaning), slopes.get(x, ()), meaning.where, beside=True)
             for x, meaning in formulas.items()
         ]
         directions = tuple(self._ident(x) for x in self.wanted) if slopes and self.mode == "forward" else ()

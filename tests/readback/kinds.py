@@ -100,3 +100,16 @@ def product_and_its_transpose(X, W):
     H = X @ W
     Y = H @ H.T @ H
     return np.sum(Y**2)
+
+
+@kind(normal(7, 5), normal(3), normal(7, 5, 3), normal(5))
+def numbers_that_fill_arrays(X, x, T, v):
+    """The derivative of a sum is 𝟏 or 𝟏𝟏ᵀ, no number; and one row for all rows is 𝟏vᵀ."""
+    total = np.sum(X * v) + np.log(np.sum(X)) + x.mean() + 4 * T.sum()
+    return total
+
+
+@kind(normal(7, 5), normal(5))
+def rows_that_are_alike(X, v):
+    """So it is alone."""
+    return np.sum(X * np.sin(v))

@@ -142,7 +142,9 @@ def fitted(v: Value, shape: tuple[int, ...], is_result: bool) -> Value:
         return replace(v, row=False, ghost=frozenset())
     if v.row and not v.free and (len(shape) != 2 or shape[0] != 1):
         raise UnreadError(f"a row where an array of {shape} is meant")
-    if v.free or (v.ndim == 0 and is_result):
+    if v.ndim == 0 and is_result and not v.labels and not np.any(v.array):
+        return value(np.zeros(shape))
+    if v.free:
         return value(np.broadcast_to(v.array, shape))
     if [n for n in v.own if n != 1] == [n for n in shape if n != 1]:
         return value(v.array.reshape(shape))
