@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gradc as gc
+from gradc.explorer.page import palette
 from gradc.training.report import digest
 from tests.browser import CHROMIUM, DRIVER, MISSING, Browser
 
+ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = ["Curves", "Convergence", "Health", "Landscape", "Formulas", "Kernels", "To do it again"]
 VOID = {"meta", "link", "br", "rect", "path", "line", "circle"}
 
@@ -111,3 +114,14 @@ def test_a_browser_shows_a_report_without_a_sideways_scroll(page):
             boxes = "[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect())"
             drawn = browser.run(f"return {boxes}.every(box => box.width > 200 && box.right <= window.innerWidth)")
             assert wide and drawn, width
+
+
+@pytest.mark.parametrize("sheet", ["gradc/explorer/page.css", "gradc/training/report.css"])
+def test_every_colour_that_a_page_uses_is_set_once(sheet):
+    """Colours that pages share stand in the palette alone; a page's own sheet and its script set the others."""
+    own = (ROOT / sheet).read_text(encoding="utf-8")
+    script = ROOT / sheet.replace(".css", ".js")
+    by_script = set(re.findall(r"setProperty\(\"(--[\w-]+)", script.read_text("utf-8") if script.exists() else ""))
+    shared, mine = (set(re.findall(r"(?<=[\s;{])(--[\w-]+):", text)) for text in (palette(), own))
+    assert shared and not shared & mine
+    assert set(re.findall(r"var\((--[\w-]+)\)", own)) <= shared | mine | by_script

@@ -48,6 +48,11 @@ def page(program: Program) -> str:
     return _Page(program).text()
 
 
+def palette() -> str:
+    """The style sheet that all pages begin with: colours and typefaces, in light, in dark and on paper."""
+    return _resource("palette.css")
+
+
 def _resource(name: str) -> str:
     return files("gradc.explorer").joinpath(name).read_text(encoding="utf-8")
 
@@ -64,7 +69,7 @@ class _Page:
             "source": self._source(), "formulas": FormulaRows(p, self.numbered).html(), "kernels": self._kernels(),
             "hottest": f"{max((p.profile.share(k) for k in p.profile.kernels), default=0):.0%}",
             "machine": escape(f"gradc {__version__}, measured on {p.profile.roofline}"), "version": __version__,
-            "style": _resource("page.css"), "script": _resource("page.js"), "data": self._data(),
+            "style": palette() + _resource("page.css"), "script": _resource("page.js"), "data": self._data(),
         }  # fmt: skip
         return _resource("page.html").format(**pieces)
 

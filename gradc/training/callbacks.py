@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from gradc.data.minibatches import checked_size
 from gradc.node import here
 
 if TYPE_CHECKING:
@@ -58,12 +59,10 @@ class EarlyStopping(Callback):
     ) -> None:
         if mode not in ("min", "max"):
             raise ValueError(f"{here()}: EarlyStopping: mode is 'min' or 'max', got {mode!r:.40}")
-        given: Any = patience
-        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-            raise ValueError(f"{here()}: EarlyStopping: patience is a whole number from 1 on, got {patience!r:.40}")
         if not min_delta >= 0:
             raise ValueError(f"{here()}: EarlyStopping: min_delta is not negative, got {min_delta!r:.40}")
-        self.monitor, self.patience, self.min_delta, self.mode = monitor, patience, min_delta, mode
+        self.monitor, self.min_delta, self.mode = monitor, min_delta, mode
+        self.patience = checked_size(patience, "patience", "EarlyStopping")
         self.best = math.inf
         self.waited = self._seen = 0
 

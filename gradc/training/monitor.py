@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gradc.data.minibatches import checked_size
 from gradc.node import here
 from gradc.training.callbacks import Callback
 from gradc.training.history import History
@@ -46,10 +47,7 @@ class HealthMonitor(Callback):
     def __init__(
         self, every: int = 100, *, stop_on: str | Sequence[str] = (), tell: Callable[[str], Any] | None = print
     ) -> None:
-        given: Any = every
-        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-            raise ValueError(f"{here()}: HealthMonitor: every is a whole number from 1 on, got {every!r:.40}")
-        self.every, self.tell = every, tell
+        self.every, self.tell = checked_size(every, "every", "HealthMonitor"), tell
         self.stop_on = (stop_on,) if isinstance(stop_on, str) else tuple(stop_on)
         if unknown := [kind for kind in self.stop_on if kind not in KINDS]:
             raise ValueError(f"{here()}: HealthMonitor: stop_on={unknown[0]!r}: expected some of {', '.join(KINDS)}")

@@ -21,6 +21,7 @@ import numpy as np
 
 from gradc.containers import flatten, path_text
 from gradc.errors import GradcError
+from gradc.explorer.page import palette
 from gradc.machines.environment import machine, versions
 from gradc.tabular import duration
 from gradc.training.feed import described
@@ -53,7 +54,7 @@ def report_page(run: Run, title: str, parts: Parts) -> str:
         f'<section id="{_anchor(name)}"><h2>{escape(name)}</h2>{body}</section>' for name, body in sections
     )
     facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in _facts(run))
-    style = files("gradc.training").joinpath("report.css").read_text(encoding="utf-8")
+    style = palette() + files("gradc.training").joinpath("report.css").read_text(encoding="utf-8")
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     ended = run.stopped or ("it took the steps that were planned" if run.steps_left == 0 else "it was given no more")
     return f"""<!doctype html>
