@@ -409,7 +409,7 @@ def files_are_written_whole(house: House) -> list[str]:
 
 
 def _writes_a_file(call: ast.Call) -> bool:
-    name = ast.unparse(call.func).rpartition(".")[2]
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     words = [a.value for a in (*call.args, *(k.value for k in call.keywords)) if isinstance(a, ast.Constant)]
     return name in ("write_text", "write_bytes") or (
         name == "open" and any(re.fullmatch(r"[wax][bt+]*", str(word)) for word in words)
