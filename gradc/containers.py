@@ -11,6 +11,7 @@ Invariant: an object is rebuilt from what it holds, and no constructor of the us
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import enum
 import functools
 import itertools
@@ -26,7 +27,7 @@ import numpy as np
 import optree
 
 from gradc.aval import BFLOAT16, Aval
-from gradc.errors import ShapeError, TraceError
+from gradc.errors import MissingNameError, ShapeError, TraceError
 from gradc.node import Node, here
 
 NAMESPACE = "gradc"
@@ -274,6 +275,14 @@ def path_text(path: Iterable[Any]) -> str:
 
 
 # -- classes -----------------------------------------------------------------------------------------------------------
+
+
+def no_such_name(said: str, name: Any, known: Iterable[Any]) -> MissingNameError:
+    """The error for ``name``, which is none of ``known``: what is ``said``, the names that there are, the nearest."""
+    names = list(map(str, known))
+    near = difflib.get_close_matches(str(name), names)
+    nearest = f"; nearest: {', '.join(near)}" if near else ""
+    return MissingNameError(f"{said}; it has {', '.join(names) or 'nothing yet'}{nearest}")
 
 
 def register(cls: type, flatten: Callable[[Any], Any], unflatten: Callable[[Any, Iterable[Any]], Any]) -> None:

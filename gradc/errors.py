@@ -33,6 +33,13 @@ class IndexingError(GradcError, IndexError):
     """An index out of range or of the wrong kind."""
 
 
+class MissingNameError(GradcError, KeyError):
+    """A name that a table does not have: a column, a parameter, a line.  It prints as it stands, not as a key."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class ArgumentError(GradcError):
     """An argument that does not fit what was compiled; `jit` then compiles for it, an Executable reports it."""
 

@@ -209,6 +209,9 @@ def test_tables_are_taken_by_column_name():
         data.batches(frame, 2, KEY)
     with pytest.raises(KeyError, match="no column 'c'; it has a, b, word"):
         data.columns(frame, "c")
+    with pytest.raises(KeyError) as caught:
+        data.columns(frame, "wort")
+    assert str(caught.value).endswith("columns: the table has no column 'wort'; it has a, b, word; nearest: word")
 
 
 class ArrowTable:

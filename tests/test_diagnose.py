@@ -232,6 +232,22 @@ def test_logistic_regression_converges_as_its_landscape_says(tumours):
     assert gc.diagnose(losses).behaviour in ("diverging", "oscillating")
 
 
+def test_a_loss_without_a_limit_has_no_rate():
+    """−log k falls by 1/k: no exponent above 0 is that of an error, and nothing printed is nan."""
+    said = gc.diagnose(5 - 0.3 * np.log(np.arange(1, 301.0)))
+    assert said.rate.kind == "none" and "nan" not in str(said)
+    tiny = gc.convergence.rates.Rate("sublinear", 1e-3)
+    assert math.isinf(tiny.steps_for(10)) and tiny.steps_for(1) == 1
+    with pytest.raises(TypeError, match="takes a run, its History or losses of shape"):
+        gc.diagnose(object())
+
+
+def test_a_run_is_read_by_its_history():
+    x = np.linspace(-1, 1, 16)
+    run = gc.fit(lambda p, x: ((p - x) ** 2).mean(), 2.0, x, optimizer=gc.optim.sgd(0.1), epochs=40, log=False)
+    assert str(gc.diagnose(run)) == str(gc.diagnose(run.history)) and gc.diagnose(run).rate.kind == "linear"
+
+
 def test_what_cannot_be_read_is_refused():
     with pytest.raises(ValueError, match="needs three losses"):
         gc.diagnose([1.0, 2.0])

@@ -332,6 +332,37 @@ def test_lines_a_bar_or_nothing(capsys):
     assert "epoch 3/3" in screen.getvalue() and "samples/s" in screen.getvalue()
 
 
+def test_throughput_is_that_of_the_steps_since_the_row_before_and_the_last_step_has_a_row(monkeypatch):
+    """Each look at the clock is a second later: an epoch of six steps takes seven, with its validation eight."""
+    ticks = itertools.count()
+    monkeypatch.setattr("gradc.training.loop.perf_counter", lambda: float(next(ticks)))
+    run = fit(loss, START, (X, Y), optimizer=SGD, validate=(X, Y), log_every=4)
+    assert run.history["samples_per_second"][~np.isnan(run.history["samples_per_second"])].tolist() == [22 / 6] * 3
+    assert run.history.of("loss")[0].tolist() == [4, 8, 12, 16, 18] and run.history.last("loss") == run.loss
+    assert "3 epochs" in str(run) and repr(run.best).startswith("<best validation_loss (min): ")
+    assert "1 step, 0 epochs" in repr(fit(loss, START, (X, Y), optimizer=SGD, steps=1))
+
+
+def test_the_shown_rate_and_time_left_forget_what_compiled(monkeypatch):
+    """The first call takes a thousand seconds, each step one, each validation two: nine epochs of ten steps."""
+    now = 0.0
+    monkeypatch.setattr("gradc.training.progress.perf_counter", lambda: now)
+    screen, run = io.StringIO(), gc.training.Run(START, None, epochs_planned=9, steps_of_epoch=10)
+    shown = gc.training.Progress("lines", screen)
+    shown.on_begin(run)
+    for step in range(1, 31):
+        now += 1000 if step == 1 else 1
+        run.step, run.samples = step, 8 * step
+        shown.on_step(run)
+        if step % 10 == 0:
+            run.epoch += 1
+            now += 500 if step == 10 else 2
+            shown.on_epoch(run)
+    lines = screen.getvalue().splitlines()
+    assert all("  8 samples/s" in line for line in lines)
+    assert lines[-1].endswith("1:12 left")  # six epochs of ten seconds and two
+
+
 def test_tensorboard_has_every_row(tmp_path):
     pytest.importorskip("tensorboardX")
     written = []

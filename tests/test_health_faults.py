@@ -37,6 +37,11 @@ def exponential(x):
     return y + 1
 
 
+def square_of_a_root(x):
+    y = np.sqrt(x)
+    return y * y
+
+
 def of_a_logarithm(x):
     y = np.log(x)
     return y * 2, x
@@ -56,6 +61,7 @@ CASES = {
     "zero by zero": (lambda x: x / (2 * x), [3.0, 0.0], "nan", "divide", "", (1,), "0.0 / 0.0 is nan"),
     "zero times infinity": (lambda x: x * x[::-1], [0.0, np.inf], "nan", "multiply", "", (0,), "0.0 · ∞ is nan"),
     "came in": (lambda x: np.cos(x[1:]) + 1, [1.0, 2.0, np.nan], "nan", "argument", "x", (2,), "came in with the arg"),
+    "a root that a pass took away": (square_of_a_root, [1.0, -2.0], "nan", "sqrt", "y", (1,), "sqrt(-2.0) is nan"),
     "a constant": (with_constant, [1.0, 1.0, 1.0], "nan", "constant", "", (1,), "it is a constant of the function"),
     "overflow": (exponential, [1.0, 710.0], "overflow", "exp", "y", (1,), "larger than any float64"),
     "a pole": (quotient, [[2.0], [1.0]], "overflow", "divide", "", (1, 0), "1.0 / 0.0 is ∞: a pole"),

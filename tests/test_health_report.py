@@ -158,6 +158,20 @@ def test_convolutions_and_normalisations_are_layers():
     assert found.layers[0].dead is not None and (found.layers[0].dead * 4) % 1 == 0
 
 
+def test_a_variance_written_by_hand_is_no_activation():
+    """The mean is subtracted twice, once for the variance: what is bent for good is the ReLU behind."""
+
+    def loss(p, x, y):
+        h = x @ p["a"]
+        h = gnp.maximum((h - h.mean(0)) / gnp.sqrt(h.var(0) + 1e-5) * p["g"], 0)
+        return ((h @ p["b"] - y) ** 2).mean()
+
+    rng = np.random.default_rng(3)
+    params = {"a": rng.normal(size=(5, 4)), "b": rng.normal(size=(4, 2)), "g": np.ones(4)}
+    report = gc.health(loss, params, rng.normal(size=(8, 5)), rng.normal(size=(8, 2)))
+    assert report.layers[0].activation == "max"
+
+
 def test_embeddings_loops_and_captured_batches():
     tokens = RNG.integers(0, 9, (4, 5))
 

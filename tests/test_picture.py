@@ -130,3 +130,9 @@ def test_what_is_no_row_is_refused():
         made.add(31, loss="0.5")
     with pytest.raises(KeyError, match=r"no column 'los'; it has loss, learning_rate"):
         made["los"]
+
+
+def test_bars_of_nothing_stand_on_the_axis():
+    """Shares that are all 0 have no negative ticks above and below them."""
+    drawn = chart(Bars(["a", "b"], [0.0, 0.0], "dead")).svg
+    assert "−" not in drawn and ">0</text>" in drawn

@@ -24,7 +24,7 @@ from gradc.api.tangents import fitted
 from gradc.api.transform import Transform
 from gradc.containers import flatten, leaves_of, path_text
 from gradc.diff.linear import refuse_without_tangent
-from gradc.errors import DTypeError, ShapeError
+from gradc.errors import DTypeError, MissingNameError, ShapeError
 from gradc.graph import Graph
 from gradc.node import Node, as_node, here
 from gradc.trace import aval_of, function_name, new_input, run
@@ -230,7 +230,7 @@ class Curvature:
         """
         if path not in self.paths:
             there = ", ".join(map(repr, self.paths))
-            raise KeyError(f"{here()}: {self!r} has no parameter {path!r}; there are {there}")
+            raise MissingNameError(f"{here()}: {self!r} has no parameter {path!r}; there are {there}")
         which = self.paths.index(path)
         x = self._leaves[which]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from gradc.convergence.rates import Rate, rate_of, slope_of
 from gradc.convergence.words import number, table, wrapped
 from gradc.node import here
 from gradc.training.history import History
+
+if TYPE_CHECKING:
+    from gradc.training.run import Run
 
 Array = np.ndarray[Any, Any]
 
@@ -70,13 +73,19 @@ class Diagnosis:
             tenth = f"a tenth of the error in {r.steps_for(10):,.3g} steps"
             return f"linear: the error is C·qᵏ with q = {number(_short(r.value))}{within}{sure}; {tenth}"
         if r.kind == "sublinear":
-            tenth = f"a tenth of the error takes {r.steps_for(10):,.3g} times as many steps"
+            more = r.steps_for(10)
+            tenth = f"takes {more:,.3g} times as many steps" if more < _FAR else "is out of reach"
+            tenth = f"a tenth of the error {tenth}"
             return f"sublinear: the error is about C/kᵖ with p = {r.value:.3g}{within}{sure}; {tenth}"
         if r.kind == "superlinear":
             if math.isinf(r.value):
                 return "superlinear: the minimum in a step, as Newton's method finds that of a quadratic"
             return f"superlinear: e(k+1) ≈ C·e(k)ʳ with r = {r.value:.3g}{within}; digits multiply at each step"
         return "none that can be told from this history"
+
+
+#: so many times the steps that were taken are out of reach
+_FAR = 1e9
 
 
 def _short(value: float) -> float:
@@ -87,7 +96,7 @@ def _short(value: float) -> float:
 
 
 def diagnose(
-    history: History | Sequence[float] | Array,
+    history: Run | History | Sequence[float] | Array,
     *,
     column: str = "loss",
     batch: str | int | None = None,
@@ -99,13 +108,13 @@ def diagnose(
 ) -> Diagnosis:
     """How a run converges: its behaviour, its rate with an interval, what textbooks say of such a run, and a remedy.
 
-    ``history``: a `gc.History`, of which ``column`` is read and "gradient_norm" and "learning_rate" where they are not
-    given, or losses at equal distances.  ``batch``: "batch", "sgd" (single samples), "mini-batch" or its size; taken
-    from the scatter of the losses if None.  ``minimum``: the least value of the loss, if it is known; no rate needs
-    it, and rates are sharper with it.  ``gradient_norms``: one per loss.  ``iterates``: parameters, an array of shape
-    (losses, n) or (losses,): steps that turn back show an oscillation that losses hide, for a loss may fall at each
-    step while the parameters jump over the minimum.  ``learning_rate`` and ``landscape`` (what `gc.landscape` returned
-    for this run): what curvature predicts is put beside what was seen.
+    ``history``: a run that `gc.fit` returned or its `gc.History`, of which ``column`` is read and "gradient_norm" and
+    "learning_rate" where they are not given, or losses at equal distances. ``batch``: "batch", "sgd" (single samples),
+    "mini-batch" or its size; taken from the scatter of the losses if None. ``minimum``: the least value of the loss, if
+    it is known; no rate needs it, and rates are sharper with it. ``gradient_norms``: one per loss. ``iterates``:
+    parameters, an array of shape (losses, n) or (losses,): steps that turn back show an oscillation that losses hide,
+    for a loss may fall at each step while the parameters jump over the minimum. ``learning_rate`` and ``landscape``
+    (what `gc.landscape` returned for this run): what curvature predicts is put beside what was seen.
 
     Losses are judged as they stand: of batches, or means over epochs.  ValueError for fewer than three losses, and for
     arrays that do not fit.
@@ -151,6 +160,7 @@ def _read(
     history: Any, column: str, norms: Any, learning_rate: float | None
 ) -> tuple[Array, Array, Array | None, float | None]:
     """Losses, steps, gradient norms and the last learning rate."""
+    history = getattr(history, "history", history)
     if isinstance(history, History):
         whole = history[column]
         there = np.flatnonzero(~np.isnan(whole))
@@ -163,7 +173,12 @@ def _read(
         if learning_rate is None and "learning_rate" in history:
             learning_rate = history.last("learning_rate")
     else:
-        losses = np.asarray(history, np.float64)
+        try:
+            losses = np.asarray(history, np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{here()}: diagnose takes a run, its History or losses of shape (n,), got {type(history).__name__}"
+            ) from None
         if losses.ndim != 1:
             raise ValueError(f"{here()}: diagnose takes a History or losses of shape (n,), got shape {losses.shape}")
         steps = np.arange(losses.size)

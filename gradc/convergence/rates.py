@@ -53,7 +53,10 @@ class Rate:
         """Steps until the error is ``factor`` times smaller; of a sublinear rate, by how much steps so far multiply."""
         if self.kind == "linear":
             return math.log(factor) / -math.log(self.value) if 0 < self.value < 1 else math.inf if self.value else 1.0
-        return factor ** (1 / self.value) if self.kind == "sublinear" and self.value > 0 else math.nan
+        if self.kind != "sublinear" or not self.value > 0:
+            return math.nan
+        digits = math.log10(factor) / self.value
+        return math.inf if digits > 300 else float(10.0**digits)
 
 
 def rate_of(
@@ -140,7 +143,7 @@ def _linear_or_not(y: Array, k: Array, less: int) -> Rate:
         return Rate("linear", q, math.exp(slope - spread), math.exp(slope + spread), weights[0], y.size)
     near = [f for f in fits if f[3] <= best[3] * (1 + _quantile(y.size - 3) ** 2 / max(1, y.size - 3))]
     low, high = min(-f[1] - f[2] for f in near) - less, max(-f[1] + f[2] for f in near) - less
-    if not high > 0:
+    if not p > 0:  # decreases like 1/k or slower: by these steps the loss has no limit
         return Rate("none", points=y.size)
     return Rate("sublinear", p, low, high, weights[1], y.size)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradc.containers import Structure, flatten, leaves_of, path_text
+from gradc.containers import Structure, flatten, leaves_of, no_such_name, path_text
 from gradc.node import here
 
 #: what a touched row of a memory map may make resident beside itself: the system reads around a page
@@ -219,7 +219,7 @@ def columns(table: Any, names: Any = None) -> Any:
 
 def _column(table: Any, name: Any, known: list[Any]) -> Any:
     if name not in known:
-        raise KeyError(f"{here()}: columns: the table has no column {name!r}; it has {', '.join(map(str, known))}")
+        raise no_such_name(f"{here()}: columns: the table has no column {name!r}", name, known)
     column = table[name]
     array = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
     if array.dtype.kind not in "biuf":

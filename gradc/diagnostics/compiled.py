@@ -18,6 +18,7 @@ from gradc.errors import GradcError, NumericalError
 from gradc.machines.calling import result_name
 from gradc.machines.stages import Stages
 from gradc.node import here
+from gradc.ops.record import Kind
 
 
 def examined(stages: Stages, status: int, arguments: Callable[[], list[Any]]) -> NumericalError:
@@ -42,13 +43,22 @@ def examined(stages: Stages, status: int, arguments: Callable[[], list[Any]]) ->
 
 
 def first_fault(stages: Stages, arrays: Sequence[Any], kinds: Sequence[str]) -> Fault | None:
-    """The first fault of the first of ``kinds`` that there is, in the graph as it is compiled."""
+    """The first fault of the first of ``kinds`` that there is, in the graph as it is compiled.
+
+    A constant may be a pass's own: √p² became p where p is no number below zero, NaN there.  Then the graph as traced
+    has the node that says why; a constant of the user is one in both.
+    """
     graph = stages.lowered
     for kind in kinds:
         if kind == "underflow":
             origin = first_underflow(graph, arrays)
         else:
             origin = next(iter(origins(graph, arrays, kind)), None)
-        if origin is not None:
-            return told(origin, graph, arrays)
+        if origin is None:
+            continue
+        if origin.node.op.kind is Kind.CONSTANT and kind != "underflow":
+            traced = next(iter(origins(stages.source, arrays, kind)), None)
+            if traced is not None and traced.node.op.kind is not Kind.CONSTANT:
+                return told(traced, stages.source, arrays)
+        return told(origin, graph, arrays)
     return None

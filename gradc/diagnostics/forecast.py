@@ -73,13 +73,13 @@ class KeptValue:
 class Forecast:
     """The memory (bytes) and the time (seconds) of one call; ``str`` is a table.
 
-    ``arguments`` are bytes by what they are: "params", "state", the names of a function's other parameters;
-    ``results`` those of new results, donated ones not counted; ``captured`` those of arrays that the function holds;
-    ``arena`` the scratch of a running call, of which ``activations`` are values of the forward pass that wait for the
-    backward pass.  ``least_seconds`` is the sum over kernels of the least time on one thread, arithmetic at its peak or
-    memory at its rate, whichever takes longer, None on another machine than this; ``expected_seconds`` is the
-    scheduler's estimate for one core.  ``lines`` (`LineForecast`) by cost; ``kept`` (`KeptValue`) are the activations
-    in the order in which they are made, layer by layer.
+    ``arguments`` are bytes by what they are: "params", "state", the names of a function's other parameters; ``results``
+    those of new results, donated ones not counted; ``captured`` those of arrays that the function holds; ``arena`` the
+    scratch of a running call, of which ``activations`` are values of the forward pass that wait for the backward pass.
+    ``least_seconds`` is the sum over kernels of the least time on one thread, arithmetic at its peak or memory at its
+    rate, whichever takes longer, None on another machine than this; ``expected_seconds`` is the scheduler's estimate
+    for one core, never less than the least. ``lines`` (`LineForecast`) by cost; ``kept`` (`KeptValue`) are the
+    activations in the order in which they are made, layer by layer.
     """
 
     title: str
@@ -147,9 +147,9 @@ def forecast(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Forecast:
     Nothing is compiled to machine code and no array of the step is allocated, so a model that would not fit can be
     asked about.  The ceilings of this machine are measured once in a process, in about a tenth of a second.
 
-    The expected time is that of the scheduler's cost model, which tells microseconds from tens of them; the least time
-    is what no code gets below on one thread.  Steps of a ``while_loop`` that nobody knows count as in
-    ``Executable.stats``.
+    The expected time is that of the scheduler's cost model, which tells microseconds from tens of them, or the least
+    time where that is longer, which no code gets below on one thread. Steps of a ``while_loop`` that nobody knows count
+    as in ``Executable.stats``.
 
     >>> import gradc as gc
     >>> x = gc.spec((512, 512), "float32")
@@ -188,7 +188,8 @@ def _of(stages: Stages) -> Forecast:
     least = None if ceilings is None else sum(x.seconds or 0.0 for x in costs)
     donated = set(plan.donated.values())
     results = sum(_bytes(plan, b) for j, b in enumerate(plan.outputs) if j not in donated)
-    expected = seconds_of(plan.kernels, plan.buffers, stages.machine.widths, math.inf)
+    modelled = seconds_of(plan.kernels, plan.buffers, stages.machine.widths, math.inf)
+    expected = max(modelled, least or 0.0)  # the cost model is coarse, and knows no machine's peak
     return Forecast(
         stages.source.title, stages.machine.name, stages.options.threads, _arguments(stages.source), results,
         sum(a.nbytes for a in plan.arrays), stages.code.arena_bytes, sum(_bytes(plan, b) for b in kept), plan.flops,

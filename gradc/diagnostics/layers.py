@@ -173,14 +173,17 @@ class _Finder:
                 start = self._straight_back(node)
                 region = self._region(start)
                 last = [n for n in region if n in leads and any(u not in region for u in self.users.get(n, []))]
-                if last and last[-1] is not start and not self._is_moment(start, last[-1], region):
+                if last and last[-1] is not start and not self._is_moment(signal, last[-1], region):
                     return Activation(start, last[-1])
         return None
 
-    def _is_moment(self, start: Node, end: Node, region: dict[Node, None]) -> bool:
-        """Whether an expression is only added up, beside what it is made of: the variance in a normalisation."""
-        aside = any(u not in region for u in self.users.get(start, []))
-        return aside and all(u in region or u.op.kind is Kind.REDUCE for u in self.users.get(end, []))
+    def _is_moment(self, signal: Node, end: Node, region: dict[Node, None]) -> bool:
+        """Whether an expression is only added up, and the signal goes on without it, as for a variance."""
+        if not all(u in region or u.op.kind is Kind.REDUCE for u in self.users.get(end, [])):
+            return False
+        stops = {*self.products, end}
+        around = computed_from([signal], self.order, lambda n: n not in stops)
+        return any(a in around for p in self.products for a in p.args)
 
     def _moving(self, node: Node) -> list[Node]:
         return [a for a in dict.fromkeys(node.args) if a not in self.fixed and a.aval.is_float]

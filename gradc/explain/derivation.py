@@ -18,6 +18,7 @@ import numpy as np
 from gradc.aval import Aval, promoted
 from gradc.diff.linear import active_nodes
 from gradc.diff.modes import pull_back
+from gradc.errors import MissingNameError
 from gradc.explain.assumptions import FACTS, without_assumptions
 from gradc.explain.draws import with_named_draws
 from gradc.explain.equations import systems_to_read
@@ -158,7 +159,7 @@ class Derivation:
         for line in self.lines:
             if line.name == name:
                 return line
-        raise KeyError(f"no line for {name!r}; there are {', '.join(line.name for line in self.lines)}")
+        raise MissingNameError(f"no line for {name!r}; there are {', '.join(line.name for line in self.lines)}")
 
     def remarks_below(self) -> list[str]:
         """What stands below the formulas, a line each: letters, singular points, stabilised forms."""

@@ -40,6 +40,10 @@ class Restored:
     record: dict[str, Any]
     path: Path
 
+    def __repr__(self) -> str:
+        metric = "" if self.metric is None else f", metric {self.metric:.6g}"
+        return f"<checkpoint of step {self.step:,}{metric}, {self.path}>"
+
 
 @dataclass(frozen=True)
 class _Facts:

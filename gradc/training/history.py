@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from gradc.containers import no_such_name
 from gradc.node import here
 from gradc.runtime.files import write_whole
 from gradc.tabular import table
@@ -94,8 +95,7 @@ class History:
     def __getitem__(self, name: str) -> Floats:
         """A column as float64, one value for each row, NaN where there is none."""
         if name not in self._columns:
-            known = ", ".join(self.columns) or "no columns yet"
-            raise KeyError(f"{here()}: the history has no column {name!r}; it has {known}")
+            raise no_such_name(f"{here()}: the history has no column {name!r}", name, self.columns)
         return np.array(self._columns[name], np.float64)
 
     def of(self, name: str) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Floats]:

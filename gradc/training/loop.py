@@ -77,10 +77,10 @@ def fit(
     ``checkpoint_every`` steps, the last ``keep`` and the best.  ``resume="auto"`` goes on from the newest one if there
     is one, to parameters bit-equal to those of a run that never stopped; True wants one, False wants none.
 
-    ``log``: "auto" is a bar in a terminal and lines elsewhere; "bar", "lines", "quiet".  ``log_every``: every how many
-    steps the history gets a row.  ``steps_per_call``: how many steps one native call takes, for models so small that
-    Python would be the limit; callbacks, checkpoints and Ctrl-C wait for the call.  Ctrl-C ends the run after the step
-    and saves it; a second one raises KeyboardInterrupt at once.
+    ``log``: "auto" is a bar in a terminal and lines elsewhere; "bar", "lines", "quiet". ``log_every``: every how many
+    steps the history gets a row; the last step has one too. ``steps_per_call``: how many steps one native call takes,
+    for models so small that Python would be the limit; callbacks, checkpoints and Ctrl-C wait for the call. Ctrl-C ends
+    the run after the step and saves it; a second one raises KeyboardInterrupt at once.
 
     Raises DivergedError when the parameters are no numbers any more, with the step and what to do.
 
@@ -160,12 +160,14 @@ class _Loop:
     interrupted: bool = False
     _last: float = 0.0  #: when the clock was read
     _evaluated: int = -1  #: the step of the newest validation
+    _rated: tuple[float, int] = (0.0, 0)  #: seconds and examples of the run when that was over
     _passed: int = 0  #: epochs of the data that were over before the run began
 
     def go(self) -> None:
         """Train to the end."""
         run = self.run
         self.evaluation.prepare(run)
+        self._rated = run.seconds, run.samples
         with self._timed(), self._interrupts():
             try:
                 self._tell("on_begin")
@@ -219,6 +221,8 @@ class _Loop:
         Where Ctrl-C has ended it, only what would have been done anyhow is validated: the run goes on one day.
         """
         every, last = self.every, self._over()
+        if last and not self.interrupted:  # the last step has a row, whatever ``log_every``
+            self.run.history.add(self.run.step, loss=self.run.loss, **self.run.numbers)
         due = _due(every.validation, before, self.run.step, ended)
         if due or (last and not self.interrupted):
             self._evaluate()
@@ -231,9 +235,12 @@ class _Loop:
         if run.step == self._evaluated:
             return
         self._evaluated = run.step
+        took, given = run.seconds - self._rated[0], run.samples - self._rated[1]
         found = self.evaluation(run)
         self._clock()
-        run.history.add(run.step, **found, seconds=run.seconds, samples_per_second=run.samples_per_second)
+        self._rated = run.seconds, run.samples
+        rate = given / took if took > 0 else float("nan")
+        run.history.add(run.step, **found, seconds=run.seconds, samples_per_second=rate)
         if self.monitor is not None and self.monitor[0] in found:
             column, mode = self.monitor
             if run.best is None or run.best.beaten_by(found[column]):

@@ -189,6 +189,8 @@ def _range(parts: Iterable[Any], log: bool, from_zero: bool = False) -> tuple[fl
         return max(low / spread, 1e-307), min(high * spread, 1e307)
     if from_zero:
         low, high = min(low, 0.0), max(high, 0.0)
+    if from_zero and low == high == 0:
+        return 0.0, 1.0
     if high == low:
         air = abs(low) / 2 or 0.5
         return low - air, high + air

@@ -6,6 +6,7 @@ bar has, and nothing is printed more often than it can be read.  Start reading a
 
 from __future__ import annotations
 
+import math
 import sys
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -36,15 +37,30 @@ class Progress(Callback):
         self.kind = kind
         self._bar: Any = None
         self._task: Any = None
-        self._said = self._began = 0.0
-        self._samples = self._step = 0
+        self._begin(0, 0)
+
+    def _begin(self, step: int, samples: int) -> None:
+        """Count from here on."""
+        self._said = self._mark = perf_counter()
+        self._pace = self._rate = math.nan  #: seconds for a step and examples per second, of the newest stretch
+        self._looked, self._looks = 0.0, 0  #: seconds of validations but the first, and how many there were
+        self._between = self._at = 0  #: steps between the newest two, and the step of the newest
         self._first = True
+        self._stretch(step, samples)
+
+    def _stretch(self, step: int, samples: int) -> None:
+        """What is measured is measured from here on."""
+        self._step, self._samples, self._spent = step, samples, 0.0
+
+    def _measure(self, run: Run) -> None:
+        if run.step > self._step and self._spent > 0:
+            self._pace = self._spent / (run.step - self._step)
+            self._rate = (run.samples - self._samples) / self._spent
 
     def on_begin(self, run: Run) -> None:
         """Open the bar."""
         file = self.file or sys.stderr
-        self._began = self._said = perf_counter()
-        self._samples, self._step, self._first = run.samples, run.step, True
+        self._begin(run.step, run.samples)
         kind = self.kind or ("bar" if getattr(file, "isatty", lambda: False)() else "lines")
         if run.step:
             self._print(f"resumed at step {run.step:,}, epoch {run.epoch:,}")
@@ -70,7 +86,11 @@ class Progress(Callback):
         """Move the bar on, or print a line if the last one was long ago."""
         now = perf_counter()
         if self._first:  # the first call compiles, which says nothing of those after it
-            self._first, self._began, self._samples, self._step = False, now, run.samples, run.step
+            self._begin(run.step, run.samples)
+            self._first = False
+        else:
+            self._spent += now - self._mark
+        self._mark = perf_counter()
         if self._bar is not None:
             if now - self._said > _TENTH:
                 self._said = now
@@ -80,7 +100,13 @@ class Progress(Callback):
 
     def on_epoch(self, run: Run) -> None:
         """Print a line for the epoch."""
+        self._looks += 1
+        if self._looks > 1:  # the first validation compiles
+            self._looked += perf_counter() - self._mark
+            self._between = run.step - self._at
+        self._at = run.step
         self._line(run)
+        self._mark = perf_counter()
 
     def on_end(self, run: Run) -> None:
         """Close the bar, and say why the run ended."""
@@ -94,6 +120,7 @@ class Progress(Callback):
     def _line(self, run: Run) -> None:
         self._said = perf_counter()
         self._print(f"{where(run)}  {self.numbers(run, validation=True)}  {self._left(run)}".rstrip())
+        self._stretch(run.step, run.samples)
 
     def _print(self, text: str) -> None:
         if self._bar is not None:
@@ -111,16 +138,18 @@ class Progress(Callback):
         return "  ".join([*parts, f"{self.rate(run):,.0f} samples/s"])
 
     def rate(self, run: Run) -> float:
-        """Examples per second since the first call of the step, which compiles it."""
-        if run.step == self._step:
-            return run.samples_per_second
-        return (run.samples - self._samples) / max(perf_counter() - self._began, 1e-9)
+        """Examples per second of the steps since the last line; validations and the first call, which compiles, are
+        left out."""
+        self._measure(run)
+        return run.samples_per_second if math.isnan(self._rate) else self._rate
 
     def _left(self, run: Run) -> str:
-        left, taken = run.steps_left, run.step - self._step
-        if not left or not taken:
+        left = run.steps_left
+        self._measure(run)
+        if not left or math.isnan(self._pace):
             return ""
-        seconds = left * (perf_counter() - self._began) / taken
+        look = self._looked / (self._looks - 1) / max(self._between, 1) if self._looks > 1 else 0.0
+        seconds = left * (self._pace + look)
         minutes, rest = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{rest:02} left" if hours else f"{minutes}:{rest:02} left"

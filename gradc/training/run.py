@@ -32,6 +32,9 @@ class Best:
     params: Any
     model_state: Any = None
 
+    def __repr__(self) -> str:
+        return f"<best {self.column} ({self.mode}): {self.value:.6g} at step {self.step:,}>"
+
     def beaten_by(self, value: float) -> bool:
         """Whether ``value`` is better."""
         if self.value != self.value:
@@ -137,8 +140,8 @@ class Run:
         """A summary: how long, how far, and why it ended."""
         count = sum(int(np.size(x)) for x in leaves(self.params))
         lines = [
-            f"training run: {self.step:,} steps, {self.epoch:,} epochs, {self.seconds:.1f} s, "
-            f"{self.samples_per_second:,.0f} samples/s, {count:,} parameters"
+            f"training run: {counted(self.step, 'step')}, {counted(self.epoch, 'epoch')}, {self.seconds:.1f} s, "
+            f"{self.samples_per_second:,.0f} samples/s, {counted(count, 'parameter')}"
         ]
         names = [n for n in self.history.columns if n not in ("seconds", "samples_per_second")]
         width = max(map(len, names), default=0)
@@ -151,7 +154,12 @@ class Run:
         return "\n".join([*lines, f"ended: {self.stopped}"] if self.stopped else lines)
 
     def __repr__(self) -> str:
-        return f"<run of {self.step:,} steps, {self.epoch:,} epochs, loss {self.loss:.5g}>"
+        return f"<run of {counted(self.step, 'step')}, {counted(self.epoch, 'epoch')}, loss {self.loss:.5g}>"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 step``, ``2,000 steps``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def snapshot(tree: Any) -> Any:
@@ -159,4 +167,4 @@ def snapshot(tree: Any) -> Any:
     return tree_map(np.array, tree)
 
 
-__all__ = ["Best", "Run", "snapshot"]
+__all__ = ["Best", "Run", "counted", "snapshot"]
