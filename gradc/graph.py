@@ -37,7 +37,7 @@ class Graph:
     out_tree: Any = None
     title: str = "f"
     notes: tuple[str, ...] = ()  #: what passes report to the user
-    aliases: Mapping[Node, str] = field(default_factory=dict)  #: variables that held inputs out of a container
+    aliases: Mapping[Node, str] = field(default_factory=dict)  #: what held inputs or constants
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:

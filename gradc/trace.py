@@ -87,6 +87,7 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     _refuse_leaks(graph)
     names = _names_of_inputs(graph, labels, found)
     aliases = {x: found[x] for x in inputs if x in found and found[x] != names[x]}
+    aliases |= witnesses.captured(x for x in graph.nodes if x.op.name == "constant" and x.shape)
     begun = witnesses.begun(found | dict.fromkeys(inputs, ""))
     witnesses.forget()
     return graph.replace(names=_unique_names(graph, names, found, begun), aliases=aliases)

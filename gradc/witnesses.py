@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import dis
 from bisect import bisect_right
-from collections.abc import Mapping
-from types import CodeType, FrameType
+from collections.abc import Iterable, Iterator, Mapping
+from types import CodeType, FrameType, ModuleType
+from typing import Any
 
+import numpy as np
+
+from gradc.aval import is_number
 from gradc.node import Node
 from gradc.places import is_user_code
 
@@ -84,6 +88,23 @@ class Witnesses:
                     found.setdefault(value, key)
         return found
 
+    def captured(self, constants: Iterable[Node]) -> dict[Node, str]:
+        """The variable, key or attribute that holds the array of each constant; a constant is a copy, so its elements
+        tell which.
+        """
+        waiting: dict[tuple[int, ...], list[Node]] = {}
+        for node in constants:
+            waiting.setdefault(node.shape, []).append(node)
+        found: dict[Node, str] = {}
+        for frame in sorted(self.depth, key=self.depth.__getitem__) if waiting else ():
+            for name, array in _arrays_seen_by(frame):
+                if not is_number(array.dtype):
+                    continue
+                for node in waiting.get(array.shape, ()):
+                    if node not in found and _same(node.attrs["value"], array):
+                        found[node] = name
+        return found
+
     def begun(self, names: Mapping[Node, str]) -> set[str]:
         """Variables that held a value with a name of its own before values that are named after them."""
         return {
@@ -103,3 +124,26 @@ def _rebinding(code: CodeType) -> list[int]:
             for name in names:
                 places.setdefault(name, []).append(instruction.offset)
     return sorted({place for found in places.values() if len(found) > 1 for place in found})
+
+
+def _arrays_seen_by(frame: FrameType) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    """The arrays that the code of a frame can name, its own variables first: by variable, key, place or attribute."""
+    code = frame.f_code
+    seen = dict(frame.f_locals) | {k: frame.f_globals[k] for k in code.co_names if k in frame.f_globals}
+    for name, value in seen.items():
+        if name.startswith("."):
+            continue
+        if isinstance(value, np.ndarray):
+            yield name, value
+        elif isinstance(value, dict):
+            yield from ((k, v) for k, v in value.items() if isinstance(k, str) and isinstance(v, np.ndarray))
+        elif isinstance(value, list | tuple):
+            yield from ((f"{name}[{i}]", v) for i, v in enumerate(value) if isinstance(v, np.ndarray))
+        elif not isinstance(value, Node | ModuleType | type):
+            held = getattr(value, "__dict__", {})
+            yield from ((k, held[k]) for k in code.co_names if isinstance(held.get(k), np.ndarray))
+
+
+def _same(mine: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    """Whether two arrays of one shape have the same elements, NaNs among them."""
+    return bool(np.all((mine == other) | ((mine != mine) & (other != other))))

@@ -457,3 +457,12 @@ def test_what_is_drawn_of_no_array_is_explained():
     """A composite of numbers alone has axes and no operand along which they lie."""
     key = gc.random.key(5)
     assert "∂L/∂x" in str(gc.explain(lambda x: np.sum(x * gc.nn.init.kaiming_normal(key, (3, 2))), 1.0))
+
+
+def test_captured_arrays_have_the_names_of_what_holds_them():
+    A, B = normal(7, 5), normal(7, 5)
+    printed = str(explain(lambda x: np.sum((A @ x) * (B @ x)), normal(5)))
+    assert "L = xᵀBᵀAx" in printed and "constant[" not in printed
+    assert printed.endswith("A is a constant array of 7×5\nB is a constant array of 7×5")
+    alike = str(explain(lambda A, x: np.sum(A) * np.sum(np.sin(B[1:] @ x)) + np.sum(B[2:] @ x), 1.0, normal(5)))
+    assert "C is a constant array of 6×5" in alike and "C₂ is a constant array of 5×5" in alike

@@ -146,7 +146,7 @@ class Model:
 
 def test_anything_callable() -> None:
     assert "∂L/∂a[0] = w" in text(lambda *a, **k: np.sum(a[0] * k["w"]), x, w=x)
-    assert "constant[4×3]" in text(Model(), x)
+    assert "W is a constant array of 4×3" in text(Model(), x)
 
     def outer(x: Any) -> Any:
         def inner(y: Any) -> Any:

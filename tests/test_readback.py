@@ -22,7 +22,6 @@ UNREAD = {
     "gallery spectral_norm": "neither are u₁ and v₁",
     "gallery condition_number": "σ is the logistic function elsewhere",
     "textbook condition_number": "λ is a name and a function",
-    "textbook causal_attention": "a captured array has no name",
     "model embedding": "onehot does not say of how many classes",
     "model smallest_of_sorted": "onehot does not say of how many classes",
     "model stacked": "numbers joined to a vector are printed as concat of axis 0",

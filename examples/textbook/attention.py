@@ -81,8 +81,7 @@ def attention_step():
 
 @entry(
     Says(112, "attention under a causal mask", "P = softmax(QKᵀ/√d + M), M_ij = −∞ for j > i",
-         "S = where(M, ½QKᵀ, −inf)",
-         Verdict.WORSE, "a mask that is known when the function is traced is a constant without a name"),
+         "S = where(M, ½QKᵀ, −inf)"),
     args=(PROJECTIONS, array(5, 4)),
     reference=lambda W, X: _attention_by_hand(W, X, np.where(np.tri(5), 0.0, -1e9)),
 )  # fmt: skip

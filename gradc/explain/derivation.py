@@ -292,10 +292,10 @@ class Deriver:
     def derivation(self) -> Derivation:
         quantities = Quantities(self.compiled, self.gradients, self.belongs_to, self.extents, self.naming, self.facts)
         gradients = quantities.gradients
-        notation = Notation(self.naming.idents, quantities.names.extents, self.strict)
+        notation = Notation(self.naming.idents, quantities.names.extents, self.strict, self.naming.captured)
         forward = self._forward_lines(quantities)
         shown = {name for name, _ in forward}
-        of_function = Notation(self.naming.idents, quantities.names.extents)
+        of_function = Notation(self.naming.idents, quantities.names.extents, captured=self.naming.captured)
         lines = self._laid_out(forward, "forward", of_function, {})
         notation.lying |= of_function.lying
         lines += self._in_textbook_order(quantities, gradients, notation, shown)
@@ -414,7 +414,8 @@ class Deriver:
     def _legend(self, quantities: Quantities, lines: Sequence[Line]) -> tuple[tuple[Layout, str | Layout], ...]:
         said = {name for line in lines if line.layout is not None for name in names_in(line.layout)}
         counts = {n: symbol for n, symbol in self.extents.symbols.items() if self.naming.idents[symbol.name] in said}
-        return self.naming.legend(self.compiled, counts, self.cotangents, quantities.deltas, self.scalar)
+        legend = self.naming.legend(self.compiled, counts, self.cotangents, quantities.deltas, self.scalar)
+        return (*legend, *self.naming.captured_arrays(said))
 
     # -- the displayed formulas as a graph -----------------------------------------------------------------------------
 

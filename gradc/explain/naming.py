@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from gradc.explain.families import Family, families, letters
 from gradc.explain.formula import Symbol
@@ -23,6 +26,8 @@ from gradc.graph import Graph
 from gradc.node import Node
 from gradc.ops.record import Kind
 
+Array = np.ndarray[Any, Any]
+
 #: how names begin that are not settled yet
 PART = "part "
 #: letters for unnamed parts, in the order in which they are taken
@@ -31,6 +36,22 @@ LETTERS = ("t", "s", "v", "q", "u", "r", "w", "a", "c", "e")
 SOFTMAX = "p"
 #: quantities with a number that have several unnamed parts give each its own letter from so many on
 SHORTEST_ROW = 3
+#: the letter of captured arrays that no variable holds
+CAPTURED = "C"
+#: a constant of fewer elements is written out
+SMALLEST_CAPTURED = 5
+#: shape, dtype and bytes of an array
+Content = tuple[tuple[int, ...], str, bytes]
+
+
+def is_named(array: Array) -> bool:
+    """Whether a constant has a name: not one of few elements, nor one number for all."""
+    return array.size >= SMALLEST_CAPTURED and bool(np.any(array != array.flat[0]))
+
+
+def content_of(array: Array) -> Content:
+    """What an array holds."""
+    return array.shape, array.dtype.str, array.tobytes()
 
 
 class Naming:
@@ -44,6 +65,7 @@ class Naming:
         self.families = self._families(primal)
         self.idents = self._in_greek(primal)
         self.output_names = self._output_names(primal)
+        self.captured = self._captured(primal)  #: how captured arrays are written, by what they hold
 
     def _families(self, primal: Graph) -> list[Family]:
         """Inputs that come in rows, from here on written with an index."""
@@ -76,6 +98,16 @@ class Naming:
             self.idents.setdefault(name, written(name))
             names.append(name)
         return names
+
+    def _captured(self, primal: Graph) -> dict[Content, Ident]:
+        """The names of arrays that the function has from outside: those of the variables that hold them, or C."""
+        found: dict[Content, Ident] = {}
+        for node in primal.nodes:
+            if node.op.kind is Kind.CONSTANT and is_named(node.attrs["value"]):
+                content = content_of(node.attrs["value"])
+                if content not in found:
+                    found[content] = self.idents[self.fresh(primal.aliases.get(node, CAPTURED))]
+        return found
 
     def fresh(self, wish: str) -> str:
         """``wish``, or with a number if it is taken."""
@@ -231,6 +263,12 @@ class Naming:
                 shown = TextPrinter().ident(self.idents[name])
                 lines.append((self.idents[ct.attrs["name"]], f"is the cotangent of {shown}"))
         return (*lines, *self._places())
+
+    def captured_arrays(self, said: Container[Layout]) -> Iterator[tuple[Layout, str]]:
+        """What those names of captured arrays stand for that are ``said``."""
+        for (shape, _, _), ident in self.captured.items():
+            if ident in said:
+                yield ident, f"is a constant array of {'×'.join(map(str, shape))}"
 
     def _places(self) -> list[tuple[Layout, str | Layout]]:
         """What the letters of rows of inputs stand for; rows that share a list on one line."""

@@ -67,7 +67,7 @@ from gradc.explain.matrices import (
     transposes_last,
     with_repeated_columns,
 )
-from gradc.explain.naming import PART
+from gradc.explain.naming import PART, Content, content_of
 from gradc.node import OPS, Node
 from gradc.ops.control import bodies, result_count
 from gradc.ops.implicit import implicit_rule_of
@@ -83,8 +83,12 @@ class Notation:
     diag(v) in front of it, its columns by one behind it, and what has more axes than two is written by its elements.
     """
 
-    def __init__(self, idents: Mapping[str, Ident], extents: Mapping[str, int], strict: bool = False):
+    def __init__(
+        self, idents: Mapping[str, Ident], extents: Mapping[str, int], strict: bool = False,
+        captured: Mapping[Content, Ident] | None = None,
+    ):  # fmt: skip
         self.idents, self.extents = idents, extents
+        self.captured = captured or {}  #: how constant arrays are written
         self.strict = strict
         self.lying: set[str] = set()  #: parts whose lines say along which axis they lie
 
@@ -311,6 +315,8 @@ class Notation:
     # -- functions ---------------------------------------------------------------------------------------------------
 
     def _call(self, x: Apply) -> Layout:
+        if x.name == "constant" and (ident := self.captured.get(content_of(x.attrs["value"]))) is not None:
+            return ident
         args = tuple(map(self.layout, x.args))
         special = CALLS.get(x.name)
         if special is not None and x.attrs_key[:1] != ("composite",):  # type: ignore[index]

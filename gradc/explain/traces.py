@@ -220,7 +220,7 @@ class _Tracer:
                 self.beside[node] = self._named_beside(node)
         formulas = self._adjoints() if self.mode == "reverse" else self._tangents()
         values, slopes = self._values(arrays, list(formulas))
-        notation = Notation(self.naming.idents, self.names.extents)
+        notation = Notation(self.naming.idents, self.names.extents, captured=self.naming.captured)
         evaluation = [
             self._row(x, notation.whole(meaning), values.get(x, ()), meaning.where)
             for x, meaning in self.meanings.items()
@@ -369,6 +369,7 @@ class _Tracer:
         for size, symbol in self.extents.symbols.items():
             if self.naming.ident(symbol.name) in said:
                 yield self.naming.ident(symbol.name), f"= {size}"
+        yield from self.naming.captured_arrays(said)
         if not self.beside:
             yield Listed(tuple(self._ident(x) for x in self.wanted)), "does not reach a result"
             return

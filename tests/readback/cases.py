@@ -71,6 +71,8 @@ def disagreement(primal: Any, derivation: Any, arrays: Sequence[Any], text: str,
         if shown in given:
             raise UnreadError(f"two arguments are called {shown}")
         given[shown] = x
+    for (shape, dtype, elements), ident in naming.captured.items():
+        given[printer(ident)] = np.frombuffer(elements, dtype).reshape(shape)
     known = dict(zip(primal.names.values(), primal.replace(outputs=tuple(primal.names)).evaluate(*leaves), strict=True))
     outputs = dict(zip(primal.outputs, primal.evaluate(*leaves), strict=True))
     known |= {name: outputs[y] for y, name in zip(primal.outputs, naming.output_names, strict=True)}

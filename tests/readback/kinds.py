@@ -113,3 +113,20 @@ def numbers_that_fill_arrays(X, x, T, v):
 def rows_that_are_alike(X, v):
     """So it is alone."""
     return np.sum(X * np.sin(v))
+
+
+WEIGHTS = {"E": normal(7, 5), "F": normal(7, 5)}
+SHIFT = normal(7)
+
+
+@kind(normal(5))
+def captured_arrays(x):
+    """Arrays that a function has from outside go by the names of what holds them, each by its own."""
+    h = np.tanh(WEIGHTS["E"] @ x + SHIFT)
+    return h @ (WEIGHTS["F"] @ x)
+
+
+@kind(normal(5))
+def captured_arrays_without_a_variable(x):
+    """What nothing holds is told apart all the same."""
+    return np.sum(np.sin(WEIGHTS["E"].T @ np.exp(WEIGHTS["F"] @ x)) * (2 * WEIGHTS["F"].T @ SHIFT))
