@@ -255,8 +255,8 @@ def gallery_page() -> str:
         "∂L/∂x is the gradient of a scalar L; of an array Z with cotangent G, ∂x is the cotangent of x. A vector is a",
         "column; a matrix times or plus a vector scales or shifts each row; Σᵢ and meanᵢ run over the rows of a",
         "matrix, Σⱼ, meanⱼ and varⱼ along each row, and lie where the rows were: in A ⊘ Σⱼ A each row has its sum;",
-        "u𝟏ᵀ repeats a column; n is the number of averaged elements. corr(A, B) is Σₖ A[i + k]B[k], flip is backwards",
-        "along each axis.",
+        "u𝟏ᵀ repeats a column, 𝟏vᵀ a row; 𝟏𝟏ᵀ is all ones; n is the number of averaged elements.",
+        "corr(A, B) is Σₖ A[i + k]B[k], flip is backwards along each axis.",
         "∂p/∂z is a Jacobian, ∂²L/∂w² a Hessian (of two arguments each mixed block stands once), ∂²L/∂w²·v its product",
         "with a direction v; A ⊗ B has the element A[i, k]·B[j, l] at (i, j, k, l).\n",
     ]

@@ -466,3 +466,13 @@ def test_captured_arrays_have_the_names_of_what_holds_them():
     assert printed.endswith("A is a constant array of 7×5\nB is a constant array of 7×5")
     alike = str(explain(lambda A, x: np.sum(A) * np.sum(np.sin(B[1:] @ x)) + np.sum(B[2:] @ x), 1.0, normal(5)))
     assert "C is a constant array of 6×5" in alike and "C₂ is a constant array of 5×5" in alike
+
+
+def test_a_factor_in_digits_is_no_count():
+    """0.25·Σ over four elements is not 1/n; what divides, and what nobody types, is."""
+    a, b = normal(4), normal(7)
+    assert "L = 0.25‖x‖²" in str(explain(lambda x: 0.25 * np.sum(x**2), a))
+    assert "L = 0.25‖x‖²" in str(explain(lambda x: 0.25 * np.sum(x**2), a.astype("float32")))
+    counted = [(lambda x: np.sum(x**2) / len(x), a), (lambda x: np.mean(x**2), a), (lambda x: 1 / 7 * np.sum(x**2), b)]
+    for f, x in counted:
+        assert "L = ‖x‖²/n" in str(explain(f, x))

@@ -4,6 +4,8 @@ Enters: a traced graph.  Leaves: the same graph with the count of each mean as a
 differentiation and constant folding keep it apart from other numbers and the formula says 1/n, not 0.000556.
 Invariant: only a divisor (or factor) of a sum is replaced, and only where it is the number of summed elements or the
 extent of a summed axis.  A 2 is a number that the user wrote unless a mean was asked for: ½‖w‖² of two elements is not.
+So is a factor of few digits: 0.25·Σ over four elements stays 0.25, for what is no count would be read as one; 1/7 is
+typed by nobody and is 1/n.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from gradc.trace import new_input
 LETTERS = ("n", "m", "N", "d", "k", "M")
 #: an extent this small is more likely a literal of the formula than a count
 SMALLEST = 3
+#: signs of a factor that somebody typed, 0.25 or 0.0125, where 1/n of the same size comes from no program's text
+LONGEST_TYPED = 7
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def _count(node: Node, args: tuple[Node, ...], i: int) -> int | None:
     """The count that operand ``i`` divides by (or multiplies with the inverse of), if it is that of a sum."""
     value = splat_value(args[i])
     if value is None or not np.isfinite(value) or value == 0:
+        return None
+    if node.op.name == "multiply" and len(str(value)) <= LONGEST_TYPED:
         return None
     number = float(value) if node.op.name == "divide" else 1 / float(value)
     size = round(number)

@@ -130,3 +130,9 @@ def captured_arrays(x):
 def captured_arrays_without_a_variable(x):
     """What nothing holds is told apart all the same."""
     return np.sum(np.sin(WEIGHTS["E"].T @ np.exp(WEIGHTS["F"] @ x)) * (2 * WEIGHTS["F"].T @ SHIFT))
+
+
+@kind(normal(4), normal(7))
+def quarter_over_four_elements(x, y):
+    """A factor that is written in digits is no count, though as many elements are summed; 1/7 is one."""
+    return 0.25 * np.sum(x**2) + 1 / len(y) * np.sum(y**2)
