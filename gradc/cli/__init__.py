@@ -132,7 +132,9 @@ def _explain(commands: Commands) -> None:
     parser.add_argument("--operator", action="store_true", help="with --order 2: its product with a direction v")
     parser.add_argument("--jacobian", action="store_true", help="the Jacobian as a matrix")
     parser.add_argument("--trace", choices=("reverse", "forward"), help="one operation at a time, with v̄ or v̇")
-    parser.add_argument("--update", metavar="OPTIMIZER", help="a training step, e.g. adam or 'sgd(0.1, momentum=0.9)'")
+    parser.add_argument(
+        "--update", metavar="OPTIMIZER", help="a training step, e.g. 'adam(1e-3)' or 'sgd(0.1, momentum=0.9)'"
+    )
     parser.add_argument("--rules", action="store_true", help="say by which identities each line was simplified")
     parser.set_defaults(run=_run_explain)
 

@@ -6,6 +6,7 @@ Enters: FILE:FUNC and what is asked of it.  Leaves: text on standard output, or 
 from __future__ import annotations
 
 import ast
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,7 +30,7 @@ class Asked:
     operator: bool = False
     jacobian: bool = False
     trace: Literal["reverse", "forward"] | None = None
-    update: str | None = None  #: an optimizer, adam or 'adamw(1e-3, weight_decay=0.1)'
+    update: str | None = None  #: an optimizer, lbfgs or 'adamw(1e-3, weight_decay=0.1)'
 
     def refuse_what_does_not_go_together(self) -> None:
         """Raise UsageError for options of which one says nothing beside another."""
@@ -63,9 +64,7 @@ class Asked:
             return explain_function(jacobian(loaded.function, chosen), *arguments)
         if self.trace is not None:
             return explain_function(loaded.function, *arguments, argnums=chosen, trace=self.trace)
-        return explain_function(
-            loaded.function, *arguments, argnums=chosen, order=self.order, operator=self.operator
-        )
+        return explain_function(loaded.function, *arguments, argnums=chosen, order=self.order, operator=self.operator)
 
     def _explained_step(self, loaded: Loaded, chosen: Sequence[int], arguments: Sequence[Any]) -> Explanation:
         """The training step of the optimizer, over the chosen arguments as one tree of parameters."""
@@ -89,7 +88,7 @@ class Asked:
 
 
 def _optimizer(text: str) -> Any:
-    """The optimizer that ``adam`` or ``adamw(1e-3, weight_decay=0.1)`` names, its numbers literals."""
+    """The optimizer that ``lbfgs`` or ``adamw(1e-3, weight_decay=0.1)`` names, its numbers literals."""
     from gradc import optim
 
     try:
@@ -98,14 +97,22 @@ def _optimizer(text: str) -> Any:
         values = [ast.literal_eval(x) for x in call.args]
         options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError, AssertionError):
-        raise UsageError(f"--update {text!r}: expected an optimizer, adam or 'adamw(1e-3, weight_decay=0.1)'") from None
+        raise UsageError(f"--update {text!r}: expected an optimizer such as 'adam(1e-3)'") from None
     make = getattr(optim, call.func.id, None) if call.func.id in optim.__all__ else None
     if make is None:
-        raise UsageError(f"--update {text!r}: gradc.optim has no {call.func.id}")
+        raise UsageError(f"--update {text!r}: gradc.optim has no {call.func.id}{_nearest(call.func.id)}")
     try:
         return make(*values, **options)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"--update {text!r}: {error}") from error
+        remedy = "" if "(" in text else f"; give it its numbers, --update '{text}(1e-3)'"
+        raise UsageError(f"--update {text!r}: {error}{remedy}") from error
+
+
+def _nearest(name: str) -> str:
+    from gradc import optim
+
+    near = difflib.get_close_matches(name, optim.__all__)
+    return f"; nearest: {', '.join(near)}" if near else ""
 
 
 def explain(place: str, given: Sequence[str], asked: Asked, form: str, fold: bool, rules: bool) -> int:
