@@ -42,6 +42,14 @@ def square_of_a_root(x):
     return y * y
 
 
+def chosen(x):
+    return np.where(x < 0, np.nan, x)
+
+
+def slope_of_a_square(x):
+    return gc.grad(lambda x: gnp.sum(gnp.sqrt(x) ** 2))(x)
+
+
 def of_a_logarithm(x):
     y = np.log(x)
     return y * 2, x
@@ -62,6 +70,8 @@ CASES = {
     "zero times infinity": (lambda x: x * x[::-1], [0.0, np.inf], "nan", "multiply", "", (0,), "0.0 · ∞ is nan"),
     "came in": (lambda x: np.cos(x[1:]) + 1, [1.0, 2.0, np.nan], "nan", "argument", "x", (2,), "came in with the arg"),
     "a root that a pass took away": (square_of_a_root, [1.0, -2.0], "nan", "sqrt", "y", (1,), "sqrt(-2.0) is nan"),
+    "chosen": (chosen, [1.0, -2.0], "nan", "where", "", (1,), "less(-2.0, 0.0) is True: there the"),
+    "a guard of a pass": (slope_of_a_square, [1.0, -2.0], "nan", "where", "", (1,), "less(-2.0, 0.0) is"),
     "a constant": (with_constant, [1.0, 1.0, 1.0], "nan", "constant", "", (1,), "it is a constant of the function"),
     "overflow": (exponential, [1.0, 710.0], "overflow", "exp", "y", (1,), "larger than any float64"),
     "a pole": (quotient, [[2.0], [1.0]], "overflow", "divide", "", (1, 0), "1.0 / 0.0 is ∞: a pole"),

@@ -12,7 +12,7 @@ from typing import Any
 from gradc.codegen.status import kind_of, number_of
 from gradc.diagnostics.fault import Fault, told
 from gradc.diagnostics.kinds import SEVERAL, kind_of_status
-from gradc.diagnostics.origin import origins
+from gradc.diagnostics.origin import Origin, origins
 from gradc.diagnostics.underflow import first_underflow
 from gradc.errors import GradcError, NumericalError
 from gradc.machines.calling import result_name
@@ -56,9 +56,14 @@ def first_fault(stages: Stages, arrays: Sequence[Any], kinds: Sequence[str]) -> 
             origin = next(iter(origins(graph, arrays, kind)), None)
         if origin is None:
             continue
-        if origin.node.op.kind is Kind.CONSTANT and kind != "underflow":
+        if _is_given(origin) and kind != "underflow":
             traced = next(iter(origins(stages.source, arrays, kind)), None)
-            if traced is not None and traced.node.op.kind is not Kind.CONSTANT:
+            if traced is not None and not _is_given(traced):
                 return told(traced, stages.source, arrays)
         return told(origin, graph, arrays)
     return None
+
+
+def _is_given(origin: Origin) -> bool:
+    """Whether the number is a constant, or was chosen among constants by a condition."""
+    return origin.node.op.kind is Kind.CONSTANT or origin.node.op.chooses

@@ -148,6 +148,8 @@ def _why_element(origin: Origin, numbers: Sequence[Any], index: tuple[int, ...])
     node = origin.node
     value = np.asarray(origin.values[node])[index]
     said = f"{_written(node, numbers)} is {_number(value)}"
+    if node.op.chooses:
+        return f"{_condition(origin, bool(numbers[0]), index)}: there the value is {_number(value)} by definition"
     if origin.kind == "nan":
         return f"{said}: there is no such number"
     if origin.kind == "overflow":
@@ -156,6 +158,16 @@ def _why_element(origin: Origin, numbers: Sequence[Any], index: tuple[int, ...])
         return f"{said}: a pole"
     least = float(finfo(node.dtype).smallest_normal)
     return f"{said}: smaller than the least normal {node.dtype} ({least:.3g})"
+
+
+def _condition(origin: Origin, holds: bool, index: tuple[int, ...]) -> str:
+    """``less(-2.0, 0.0) is True``: the comparison by which a constant was chosen, with its numbers."""
+    condition = origin.node.args[0]
+    there = all(a in origin.values for a in condition.args) and condition.args
+    if condition.op.kind is not Kind.ELEMENTWISE or not there:
+        return f"the condition is {holds}"
+    numbers = [np.broadcast_to(origin.values[a], condition.shape)[index] for a in condition.args]
+    return f"{_written(condition, numbers)} is {holds}"
 
 
 def _written(node: Node, numbers: Sequence[Any]) -> str:

@@ -140,7 +140,7 @@ class Walk:
                 bad &= (
                     np.asarray(self.values[node.args[0]]) if position == 1 else ~np.asarray(self.values[node.args[0]])
                 )
-            if bad.any():
+            if bad.any() and not (node.op.chooses and _is_constant(operand)):  # why it was chosen says more
                 self._add(operand, bad)
                 left = left & ~bad
         if left.any():
@@ -266,6 +266,13 @@ class Walk:
             found.append(carry)
             step += 1
         return found
+
+
+def _is_constant(node: Node) -> bool:
+    """Whether a node is a constant, or a view of one."""
+    while node.op.kind is Kind.VIEW and len(node.args) == 1:
+        node = node.args[0]
+    return node.op.kind is Kind.CONSTANT
 
 
 def cause(origin: Origin) -> Origin | None:
