@@ -21,7 +21,7 @@ BLOCK = re.compile(r"`(gradc/[\w/]+\.py)`:\n\n```python\n(.*?)```", re.S)
 PROGRAM = re.findall(r"```python\n(.*?)```", PAGE, re.S)[-1]
 NEW = ("softsign", "sum_of_squares", "ldl")
 #: what the walk reads of the tests
-WALK = ("__init__.py", "conftest.py", "op_cases.py", "compiled_graph.py", "test_ops.py")
+WALK = ("__init__.py", "conftest.py", "effort.py", "op_cases.py", "compiled_graph.py", "test_ops.py")
 
 
 @pytest.fixture(scope="module")
