@@ -19,14 +19,10 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
-import gradc as gc
+from docs.namespaces import NAMESPACES, NUMPYS
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMESPACES: dict[str, ModuleType] = {
-    "gradc": gc, "gradc.numpy": gc.numpy, "gradc.numpy.linalg": gc.numpy.linalg, "gradc.tree": gc.tree,
-    "gradc.nn": gc.nn, "gradc.optim": gc.optim,
-    "gradc.special": gc.special,
-}  # fmt: skip
+REFERENCE = {**NAMESPACES, **NUMPYS}
 #: a link of Markdown to a file, and the place in it
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 #: a fenced block, or a line of code in a sentence: what is shown as it stands
@@ -38,7 +34,7 @@ SOURCE = "source"
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """The reference stands in the menu, one page a namespace."""
     assert config.nav is not None
-    config.nav.insert(-1, {"Reference": [f"reference/{name}.md" for name in NAMESPACES]})
+    config.nav.insert(-1, {"Reference": [f"reference/{name}.md" for name in REFERENCE]})
     return config
 
 
@@ -52,7 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             content = _content(place)
             files.append(File.generated(config, page, content=content, inclusion=InclusionLevel.NOT_IN_NAV))
             waiting += _links(place, content)
-    for name, module in NAMESPACES.items():
+    for name, module in REFERENCE.items():
         files.append(File.generated(config, f"reference/{name}.md", content=_reference(name, module)))
     return files
 
