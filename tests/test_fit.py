@@ -415,6 +415,17 @@ MISTAKES = {
     "no params": (lambda: fit(lambda p, x: x.mean(), {}, X, optimizer=SGD), TypeError, "hold no arrays"),
     "best": (lambda: go(best=["loss"]), ValueError, "best is a column"),
     "checkpoint": (lambda: go(checkpoint=3), TypeError, "a folder or a gc.Checkpoints, got 3"),
+    "a column of fit": (lambda: go(metrics={"seconds": loss}), ValueError, "'seconds', which is a column that fit"),
+    "a step": (lambda: go(metrics={"step": loss}), ValueError, "'step', which is a column that fit"),
+    "one column": (lambda: go(metrics={"a": loss, "validation_a": loss}), ValueError, "would share a column"),
+    "metric tuple": (lambda: go(metrics={"a": lambda p, x, y: (y.mean(), y.mean())}, epochs=1), TypeError,
+                     r"metric 'a' returns \("),
+    "validate None": (lambda: go(validate=lambda p: None, epochs=1), TypeError, "metric 'loss' returns None"),
+    "validate nothing": (lambda: fit(loss, START, (X, Y), optimizer=SGD, validate=[(X[:0], Y[:0])], epochs=1),
+                         ValueError, "validate holds no example"),
+    "masked": (lambda: go(source=(np.ma.masked_greater(X, 1), Y)), TypeError, "masked array with [0-9]+ values masked"),
+    "resume": (lambda: go(checkpoint=Store(), resume="yes"), ValueError, "resume is 'auto', True or False, got 'yes'"),
+    "resume number": (lambda: go(checkpoint=Store(), resume=0), ValueError, "resume is 'auto', True or False, got 0"),
     "model state": (lambda: fit(gc.train_step(noisy, SGD, has_state=True), START, (X, Y)), TypeError, "model_state="),
 }  # fmt: skip
 
@@ -457,3 +468,79 @@ def test_a_run_that_diverges_says_where_and_what_to_do():
     assert np.isfinite(skipping.params["w"]).all() and np.isnan(skipping.history["loss"]).sum() == 3
     with pytest.raises(gc.DivergedError, match="no number for 10 steps"):
         fit(loss, START, (X * np.nan, Y), optimizer=optim.apply_if_finite(optim.sgd(0.1), 50))
+
+
+def test_losses_that_are_no_numbers_are_counted_in_steps_not_in_rows():
+    bad = X.copy()
+    bad[15, 1] = np.nan
+    skip = optim.apply_if_finite(optim.sgd(0.1), 50)
+    more = {"validate": (X, Y), "validate_every": 1, "log_every": 1000, "batch_size": 1, "shuffle": False, "epochs": 1}
+    assert fit(loss, START, (bad, Y), optimizer=skip, **more).step == 22
+    seldom = {"log_every": 1000, "batch_size": 1, "shuffle": False, "epochs": 2, "steps_per_call": 2}
+    with pytest.raises(gc.DivergedError, match="no number for 10 steps") as caught:
+        fit(loss, START, (X * np.nan, Y), optimizer=skip, **seldom)
+    assert caught.value.run.step == 10
+    store = Store()
+    fit(loss, START, (X * np.nan, Y), optimizer=skip, **seldom | {"steps": 6, "checkpoint": store})
+    with pytest.raises(gc.DivergedError) as caught:
+        fit(loss, START, (X * np.nan, Y), optimizer=skip, **seldom | {"checkpoint": store})
+    assert caught.value.run.step == 10
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_at_its_step():
+    """Its loss is finite: where it is the last step, no later loss would tell."""
+    for more in ({}, {"log_every": 10}, {"steps_per_call": 2, "epochs": 2}):
+        with pytest.raises(gc.DivergedError, match=r"the gradient is no number at step 1 .*; w holds no numbers"):
+            fit(
+                lambda p, x: np.sqrt(np.sum(p["w"])) + x.mean() * 0, {"w": np.zeros(3)}, X, optimizer=SGD,
+                **{"batch_size": None, "epochs": 1} | more,
+            )  # fmt: skip
+
+
+def test_what_a_loss_returns_beside_does_not_write_over_what_fit_measures():
+    def told(p, x, y):
+        value = loss(p, x, y)
+        return value, dict.fromkeys(("loss", "learning_rate", "seconds", "step", "own"), value * 0 - 1)
+
+    plain = fit(loss, START, (X, Y), optimizer=SGD)
+    for several in (1, 2):
+        run = fit(told, START, (X, Y), optimizer=SGD, has_aux=True, steps_per_call=several)
+        assert run.history["loss"].tolist() == plain.history["loss"].tolist() and run.loss == plain.loss
+        assert set(run.history["learning_rate"]) == {0.1}
+        for name in ("aux_loss", "aux_learning_rate", "aux_seconds", "aux_step", "own"):
+            assert set(run.history[name]) == {-1.0}
+    with pytest.raises(ValueError, match="give the column 'step' another name"):
+        gc.History().add(1, step=2.0)
+
+
+def test_empty_batches_of_validation_count_nothing():
+    run = fit(loss, START, (X, Y), optimizer=SGD, epochs=1, validate=[(X[:0], Y[:0]), (X, Y)])
+    assert run.history.last("validation_loss") == float(gc.jit(loss)(run.params, X, Y))
+
+
+def test_checkpoints_of_something_else_are_not_gone_on_from():
+    foreign, newer, arrays = Store(), Store(), Store()
+    tree = {"params": START, "state": SGD.init(START), "key": KEY}
+    foreign.save(3, tree, record={})
+    newer.save(3, tree, record={"format": 99})
+    fit(loss, START, (X, Y), optimizer=SGD, checkpoint=arrays, epochs=1)
+    with pytest.raises(gc.CheckpointError, match="was written not by"):
+        go(checkpoint=foreign)
+    with pytest.raises(gc.CheckpointError, match="format 99"):
+        go(checkpoint=newer)
+    with pytest.raises(ValueError, match="a run on arrays or"):
+        go(source=[(X, Y)], batch_size=None, checkpoint=arrays)
+    with pytest.raises(ValueError, match=r"arrays was \['\[0\] float64\[3\]'"):
+        go(source=(X[:, :2], Y), checkpoint=arrays)
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored():
+    class Press(Callback):
+        def on_step(self, run):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert go(callbacks=Press()).stopped == "" and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -641,9 +641,7 @@ class Step:
         g, back = ravel(grads)
         size = cast(as_node(radius), g.dtype)
         if callable(model):
-            found = trust.truncated(
-                lambda v: cast(ravel(model(back(v)))[0], g.dtype), as_node(g), size, 20 * g.size
-            )
+            found = trust.truncated(lambda v: cast(ravel(model(back(v)))[0], g.dtype), as_node(g), size, 20 * g.size)
         else:
             found = trust.exact(cast(as_node(model), g.dtype), as_node(g), size)
         return back(found.step), found.promised, found.at_border
@@ -671,5 +669,6 @@ class MeasuredStep(Step):
 def _in_dtypes_of(stored: Any, params: Any) -> Any:
     """Parameters in the dtypes of those that are stored."""
     return tree_map(lambda p, s: gnp.astype(p, gnp.result_type(s)), params, stored)
+
 
 __all__ = ["Jitted", "compile", "jit", "train_step"]

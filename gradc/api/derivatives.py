@@ -110,9 +110,7 @@ def arrays_of(args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
     return leaves_of((tuple(args), kwargs))[0]
 
 
-def refuse_unless_scalar(
-    graph: Graph, has_aux: bool, whose: str, pair: str = "has_aux=True: (loss, aux)"
-) -> Node:
+def refuse_unless_scalar(graph: Graph, has_aux: bool, whose: str, pair: str = "has_aux=True: (loss, aux)") -> Node:
     first = graph.outputs[0]
     if has_aux and not _is_pair(graph.out_tree):
         said, _, wanted = pair.partition(": ")

@@ -34,12 +34,18 @@ def state_update(step: Any, args: tuple[Any, ...], before: list[Said]) -> tuple[
     graph, wanted = traced(after, params, state, *batch, argnums=())
     first = len(leaves_of(params)[0])
     olds = graph.inputs[first : first + len(leaves_of(state)[0])]
-    tokens = {new: f"{graph.names.get(old, 'state')}{PRIME}{k}"
-              for k, (old, new) in enumerate(zip(olds, graph.outputs, strict=True)) if new not in graph.names}
+    tokens = {
+        new: f"{graph.names.get(old, 'state')}{PRIME}{k}"
+        for k, (old, new) in enumerate(zip(olds, graph.outputs, strict=True))
+        if new not in graph.names
+    }
     graph = graph.replace(names={**graph.names, **tokens})
     naming, found = Naming(graph), Question.of(after, (), 1, False).answered(graph, wanted)
-    new_of = {naming.ident(graph.names[new]): naming.ident(graph.names[old])
-              for old, new in zip(olds, graph.outputs, strict=True) if old is not new}
+    new_of = {
+        naming.ident(graph.names[new]): naming.ident(graph.names[old])
+        for old, new in zip(olds, graph.outputs, strict=True)
+        if old is not new
+    }
     lines = _apart([plain(line) for line in found.lines if line.kind == "forward"], before)
     lines = _assigned(lines, new_of, {naming.ident(token) for token in tokens.values()})
     if not lines:

@@ -56,6 +56,12 @@ class Examples:
         return cls(leaves, structure, names)
 
     @property
+    def kinds(self) -> list[str]:
+        """The name, dtype and shape of a row of each array."""
+        rows = [f"{x.dtype}[{','.join(map(str, x.shape[1:]))}]" for x in self.leaves]
+        return [f"{name} {row}".strip() for name, row in zip(self.names, rows, strict=True)]
+
+    @property
     def mapped(self) -> bool:
         """Whether rows are read from files when they are taken."""
         return any(m is not None or not isinstance(x, np.ndarray) for x, m in zip(self.leaves, self._maps, strict=True))
@@ -138,6 +144,11 @@ def _array(leaf: Any, name: str, who: str) -> Any:
     known = isinstance(leaf, np.ndarray | Chosen)
     if not known and not (isinstance(getattr(leaf, "dtype", None), np.dtype) and hasattr(leaf, "__getitem__")):
         leaf = np.asarray(leaf)
+    if isinstance(leaf, np.ma.MaskedArray) and np.ma.is_masked(leaf):
+        raise TypeError(
+            f"{said} is a masked array with {np.ma.count_masked(leaf):,} values masked, which batches would hand out "
+            "as numbers: leave their examples out, or fill them, x.filled(value), with the mask beside as a feature"
+        )
     if not len(leaf.shape):
         raise ValueError(f"{said} has no axis of examples: its shape is ()")
     if leaf.dtype == object:

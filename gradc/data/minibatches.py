@@ -122,6 +122,7 @@ class Batches(Source):
         key = None if self._word is None else f"{self._word:016x}"
         return {
             "examples": self.examples, "batch_size": self.batch_size, "key": key, "drop_last": self.drop_last,
+            "arrays": self._rows.kinds,
         }  # fmt: skip
 
     def __repr__(self) -> str:

@@ -28,6 +28,7 @@ _OPERATORS = {"exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "max", 
 _INDEXED = re.compile("(\\w+?)(?:([₀-₉₋]+)|_(-?[0-9]+\\.[0-9]+))?(′*)")
 _DIGITS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₋", "0123456789-")
 
+
 class LatexPrinter:
     """Prints layouts as LaTeX."""
 

@@ -304,9 +304,7 @@ class Notation:
             return self.layout(x)
         if isinstance(x, Sum) and (x.ndim > 2 or any(_has_other_axes(t, x.ndim) for t in x.terms)):
             return Plus(tuple(self._element(t, inside, taken) for t in self._in_order(x.terms)))
-        if isinstance(x, Product) and (
-            x.ndim > 2 or _has_other_axes(x, x.ndim) or isinstance(self.layout(x), Tensor)
-        ):
+        if isinstance(x, Product) and (x.ndim > 2 or _has_other_axes(x, x.ndim) or isinstance(self.layout(x), Tensor)):
             scalars, arrays = _parted(x)
             body = self._body(x, arrays, inside, taken) if arrays else None
             return _with_scalars(x.coef, *self._scalars(scalars, {}), body)

@@ -225,11 +225,7 @@ class _Tracer:
             self._row(x, notation.whole(meaning), values.get(x, ()), meaning.where)
             for x, meaning in self.meanings.items()
         ]
-        given = [
-            self._row(x, notation.layout(_as_number(values[x][0])))
-            for x in self.graph.inputs
-            if x in values
-        ]
+        given = [self._row(x, notation.layout(_as_number(values[x][0]))) for x in self.graph.inputs if x in values]
         derivative = [
             self._row(x, notation.whole(meaning), slopes.get(x, ()), meaning.where, beside=True)
             for x, meaning in formulas.items()

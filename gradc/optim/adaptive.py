@@ -152,18 +152,14 @@ def scale_by_adam(
     )
 
 
-def _adam(
-    g: Any, p: Any, s: MomentsState, b1: Any, b2: Any, eps: Any, eps_root: Any
-) -> tuple[Any, MomentsState]:
+def _adam(g: Any, p: Any, s: MomentsState, b1: Any, b2: Any, eps: Any, eps_root: Any) -> tuple[Any, MomentsState]:
     m = b1 * s.m + (1 - b1) * g
     v = b2 * s.v + (1 - b2) * gnp.square(g)
     m_hat, v_hat = bias_correction(m, b1, s.t), bias_correction(v, b2, s.t)
     return m_hat / (gnp.sqrt(plus(v_hat, eps_root)) + eps), s._replace(m=m, v=v)
 
 
-def _nadam(
-    g: Any, p: Any, s: MomentsState, b1: Any, b2: Any, eps: Any, eps_root: Any
-) -> tuple[Any, MomentsState]:
+def _nadam(g: Any, p: Any, s: MomentsState, b1: Any, b2: Any, eps: Any, eps_root: Any) -> tuple[Any, MomentsState]:
     m = b1 * s.m + (1 - b1) * g
     v = b2 * s.v + (1 - b2) * gnp.square(g)
     m_hat, v_hat = _look_ahead(m, g, b1, s.t), bias_correction(v, b2, s.t)
@@ -273,9 +269,7 @@ def scale_by_radam(
 
     ``threshold``: the length of the approximated average from which on the second moment is used.
     """
-    return rule(
-        _radam, MomentsState, b1=b1, b2=b2, eps=eps, eps_root=eps_root, threshold=threshold, nesterov=nesterov
-    )
+    return rule(_radam, MomentsState, b1=b1, b2=b2, eps=eps, eps_root=eps_root, threshold=threshold, nesterov=nesterov)
 
 
 def _radam(
@@ -323,9 +317,7 @@ def scale_by_yogi(
     return rule(_yogi, MomentsState, start=begin, b1=b1, b2=b2, eps=eps, eps_root=eps_root)
 
 
-def _yogi(
-    g: Any, p: Any, s: MomentsState, b1: Any, b2: Any, eps: Any, eps_root: Any
-) -> tuple[Any, MomentsState]:
+def _yogi(g: Any, p: Any, s: MomentsState, b1: Any, b2: Any, eps: Any, eps_root: Any) -> tuple[Any, MomentsState]:
     m = b1 * s.m + (1 - b1) * g
     v = s.v - (1 - b2) * gnp.sign(s.v - gnp.square(g)) * gnp.square(g)
     m_hat, v_hat = bias_correction(m, b1, s.t), bias_correction(v, b2, s.t)
@@ -363,9 +355,7 @@ def scale_by_adan(
     return rule(_adan, AdanState, b1=b1, b2=b2, b3=b3, eps=eps, eps_root=eps_root)
 
 
-def _adan(
-    g: Any, p: Any, s: AdanState, b1: Any, b2: Any, b3: Any, eps: Any, eps_root: Any
-) -> tuple[Any, AdanState]:
+def _adan(g: Any, p: Any, s: AdanState, b1: Any, b2: Any, b3: Any, eps: Any, eps_root: Any) -> tuple[Any, AdanState]:
     change = gnp.where(s.t == 1, 0.0, g - s.g_old)
     m = b1 * s.m + (1 - b1) * g
     v = b2 * s.v + (1 - b2) * change

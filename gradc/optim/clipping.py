@@ -81,9 +81,7 @@ def adaptive_grad_clip(clipping: Scalar, eps: Scalar = 1e-3, axis: Axes = None) 
     return rule(partial(_clip_adaptively, axes), wants=("params",), clipping=clipping, eps=eps)
 
 
-def _clip_adaptively(
-    axes: Axes, g: Any, p: Any, s: EmptyState, clipping: Any, eps: Any
-) -> tuple[Any, EmptyState]:
+def _clip_adaptively(axes: Axes, g: Any, p: Any, s: EmptyState, clipping: Any, eps: Any) -> tuple[Any, EmptyState]:
     longest = clipping * gnp.maximum(unitwise_norm(p, axes), eps)
     length = unitwise_norm(g, axes)
     return gnp.where(length < longest, g, g * (longest / gnp.maximum(length, 1e-6))), s
@@ -187,9 +185,7 @@ def _by_norm(g: Tree, p: Tree, s: EmptyState, scale_factor: Any, eps: Any) -> tu
 
 
 @called
-def add_decayed_weights(
-    weight_decay: Scalar = 0.0, mask: Tree | Callable[[Tree], Tree] | None = None
-) -> Optimizer:
+def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Tree | Callable[[Tree], Tree] | None = None) -> Optimizer:
     """Add weight_decay · params to the updates; ``mask`` (a tree of bools, or a function of params) selects leaves.
 
     Before an optimizer's own rule this is the gradient of an L2 penalty; behind it, before the learning rate, it is

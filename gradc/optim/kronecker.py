@@ -84,7 +84,14 @@ def _oriented(factors: Any, p: Any) -> tuple[Any, Any]:
 
 
 def _kfac(
-    g: Tree, p: Tree, s: KfacState, learning_rate: Any, damping: Any, decay: Any, momentum: Any, examples: int,
+    g: Tree,
+    p: Tree,
+    s: KfacState,
+    learning_rate: Any,
+    damping: Any,
+    decay: Any,
+    momentum: Any,
+    examples: int,
     factors_fn: Any,
 ) -> tuple[Tree, KfacState]:
     leaves, structure = leaves_of(p)

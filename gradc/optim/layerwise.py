@@ -44,13 +44,9 @@ def _at_least(size: Any, least: Any) -> Any:
 
 
 @called
-def scale_by_trust_ratio(
-    min_norm: Scalar = 0.0, trust_coefficient: Scalar = 1.0, eps: Scalar = 0.0
-) -> Optimizer:
+def scale_by_trust_ratio(min_norm: Scalar = 0.0, trust_coefficient: Scalar = 1.0, eps: Scalar = 0.0) -> Optimizer:
     """Each update times trust_coefficient·‖p‖/(‖u‖ + ε), times 1 if either norm is 0 (You, Gitman & Ginsburg 2017)."""
-    return rule(
-        _trust_ratio, wants=("params",), min_norm=min_norm, trust_coefficient=trust_coefficient, eps=eps
-    )
+    return rule(_trust_ratio, wants=("params",), min_norm=min_norm, trust_coefficient=trust_coefficient, eps=eps)
 
 
 def _trust_ratio(
@@ -139,9 +135,7 @@ def _slices(p: Any) -> tuple[Any, ...]:
     return tuple(gnp.zeros(n, zero.dtype) for n in gnp.shape(p)) or (zero,)
 
 
-def _sm3(
-    g: Any, p: Any, s: Sm3State, b1: Any, b2: Any, eps: Any
-) -> tuple[Any, Sm3State]:
+def _sm3(g: Any, p: Any, s: Sm3State, b1: Any, b2: Any, eps: Any) -> tuple[Any, Sm3State]:
     axes = range(g.ndim if hasattr(g, "ndim") else 0)
     spread = [gnp.reshape(v, tuple(-1 if a == i else 1 for a in axes)) for i, v in enumerate(s.v)] if axes else s.v
     new = 1.0 if is_zero(1 - b2) else 1 - b2

@@ -185,9 +185,7 @@ def _opened(state: Tree, kind: Any) -> Any:
 
 
 @called
-def partition(
-    transforms: Mapping[Hashable, Optimizer], param_labels: Tree | Callable[[Tree], Tree]
-) -> Optimizer:
+def partition(transforms: Mapping[Hashable, Optimizer], param_labels: Tree | Callable[[Tree], Tree]) -> Optimizer:
     """An optimizer for each group of parameters (parameter groups; optax's multi_transform).
 
     ``param_labels``: a tree of labels like the parameters, or with one label for a whole branch, or a function of the

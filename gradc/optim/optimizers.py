@@ -460,9 +460,7 @@ def novograd(
     weight_decay: Scalar = 0.0,
 ) -> Optimizer:
     """Momentum of gradients that are normalised layer by layer (Ginsburg et al. 2019)."""
-    return chain(
-        scale_by_novograd(b1, b2, eps, eps_root, weight_decay), scale_by_learning_rate(learning_rate)
-    )
+    return chain(scale_by_novograd(b1, b2, eps, eps_root, weight_decay), scale_by_learning_rate(learning_rate))
 
 
 @called

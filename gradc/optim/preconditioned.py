@@ -71,9 +71,7 @@ def scale_by_shampoo(b2: Scalar = 1.0, eps: float = 1e-4, max_dim: int = 1024) -
     )
 
 
-def _shampoo(
-    g: Any, p: Any, s: ShampooState, b2: Any, eps: Any, most: int
-) -> tuple[Any, ShampooState]:
+def _shampoo(g: Any, p: Any, s: ShampooState, b2: Any, eps: Any, most: int) -> tuple[Any, ShampooState]:
     axes, new = _axes(g, most), 1.0 if is_zero(1 - b2) else 1 - b2
     v = b2 * s.v + new * gnp.square(g)
     if not axes:

@@ -176,9 +176,7 @@ class _Caller:
             self.watcher.look(frame)
 
 
-def _with_locals(
-    step: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]
-) -> tuple[Any, dict[str, Any]]:
+def _with_locals(step: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """What a call returns, and the variables of its outermost frame at the end but for those of enclosing functions.
 
     A call that makes no node computes nothing: it has none.

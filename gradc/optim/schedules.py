@@ -95,9 +95,7 @@ def _exponential(
     return gnp.maximum(value, end_value) if decay_rate < 1 else gnp.minimum(value, end_value)
 
 
-def cosine_decay_schedule(
-    init_value: float, decay_steps: int, alpha: float = 0.0, exponent: float = 1.0
-) -> ScheduleFn:
+def cosine_decay_schedule(init_value: float, decay_steps: int, alpha: float = 0.0, exponent: float = 1.0) -> ScheduleFn:
     """Half a cosine from ``init_value`` to alpha · init_value (Loshchilov & Hutter 2017), to the power ``exponent``."""
     _refuse_unless_positive("decay_steps", decay_steps)
     return partial(_cosine, init_value, decay_steps, alpha, exponent)

@@ -319,9 +319,7 @@ def _unit(params: Tree) -> Any:
     return np.eye(gnp.shape(vector)[0], dtype=gnp.result_type(vector))
 
 
-def _bfgs(
-    g: Tree, p: Tree, s: BfgsState, scaled: bool, value: Any, line_search: Any
-) -> tuple[Tree, BfgsState]:
+def _bfgs(g: Tree, p: Tree, s: BfgsState, scaled: bool, value: Any, line_search: Any) -> tuple[Tree, BfgsState]:
     vector, back = trees.ravel(g)
     way = trees.ravel(p)[0] - trees.ravel(s.p_old)[0]
     y = vector - trees.ravel(s.g_old)[0]

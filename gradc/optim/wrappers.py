@@ -352,9 +352,7 @@ class Lookahead:
         updates, fast = updated(self.fast, grads, s.fast_state, params, extra)
         step = number(self.step_size(s.t) if callable(self.step_size) else self.step_size)
         now = (s.t + 1) % self.period == 0
-        slow = tree_map(
-            lambda s, p, u: s + gnp.where(now, (wide(p) + u - s) * step, 0.0), s.slow, params, updates
-        )
+        slow = tree_map(lambda s, p, u: s + gnp.where(now, (wide(p) + u - s) * step, 0.0), s.slow, params, updates)
         moved = tree_map(lambda u, s, p: gnp.where(now, s - wide(p), u), updates, slow, params)
         if self.resets:
             fast = select(now, self.fast.init(params), fast)

@@ -58,6 +58,4 @@ def _step(body: Graph, rule: ImplicitRule) -> Callable[[Sequence[Node]], Sequenc
         return lambda x: rule.tangent.solved([*consts, *x], rule.map.inlined([*consts, *x]))
     assert isinstance(rule, LinearRule)
     right, solver = body.inputs[len(consts) :], rule.again or LinearSolver(body, rule)
-    return lambda x: solver.solved(
-        consts, [y - b for y, b in zip(rule.map.inlined([*consts, *x]), right, strict=True)]
-    )
+    return lambda x: solver.solved(consts, [y - b for y, b in zip(rule.map.inlined([*consts, *x]), right, strict=True)])

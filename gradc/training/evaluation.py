@@ -15,6 +15,7 @@ from gradc.api.compiled import jit
 from gradc.data import Source
 from gradc.node import here
 from gradc.training.feed import as_arguments, feed_of, shown, size_of
+from gradc.training.history import RESERVED
 from gradc.training.run import Run
 
 Metric = Callable[..., Any]
@@ -35,6 +36,16 @@ class Evaluation:
             raise TypeError(
                 f"{here()}: fit: metrics is a dict of functions by name, of (params, *batch); {bad[0]!r} has "
                 f"{type(named[bad[0]]).__name__}"
+            )
+        if taken := [name for name in named if name in RESERVED and name != "loss"]:
+            raise ValueError(
+                f"{here()}: fit: a metric is named {taken[0]!r}, which is a column that fit writes itself: choose "
+                "another name"
+            )
+        if twice := [name for name in named if f"validation_{name}" in named]:
+            raise ValueError(
+                f"{here()}: fit: metrics {twice[0]!r} and 'validation_{twice[0]}' would share a column: choose another "
+                "name"
             )
         self.function = validate if callable(validate) and not isinstance(validate, Source) else None
         self.data = None if self.function is not None or validate is None else validate
@@ -90,9 +101,13 @@ class Evaluation:
         for given in self.feed.rest():
             batch = as_arguments(given)
             size = size_of(batch)
+            if not size:
+                continue  # an empty batch has no example to count
             count += size
             for name, f in asked.items():
                 sums[name] += size * _mean(name, f(*states, *batch), size)
+        if not count:
+            raise ValueError("gc.fit: validate holds no example")
         return {f"validation_{name}": total / count for name, total in sums.items()}
 
 
@@ -105,6 +120,11 @@ def _takes_size(data: Any) -> bool:
 
 def _mean(name: str, value: Any, size: int) -> float:
     """A metric of a batch as one number: it is one, or has one for each example."""
+    if value is None or isinstance(value, str | tuple | list | dict):
+        raise TypeError(
+            f"gc.fit: metric {name!r} returns {value!r:.40}; a metric is one number for a batch, or an array with one "
+            "for each example"
+        )
     array = np.asarray(value)
     if array.shape in ((), (1,), (size,)) and array.dtype.kind in "biuf":
         return float(array.astype(np.float64).mean())

@@ -92,6 +92,11 @@ class Feed:
 
     def moved_to(self, position: Any) -> Feed:
         """A feed that goes on from there: the batches before it in its epoch are drawn once more, and left out."""
+        if set(position) != {"epoch", "batch"}:
+            raise ValueError(
+                f"{here()}: fit: the checkpoint is of a run on arrays or gc.data.batches(…), {position!r:.80}, and the "
+                "data is another iterable.\n  Give the data and the settings of that run, or another folder."
+            )
         made = copy.copy(self)
         made.epoch, made.batch = int(position["epoch"]), int(position["batch"])
         return made

@@ -30,6 +30,8 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 #: the columns that `gradc.fit` writes, in the order in which they are shown
 FIRST = ("loss", "learning_rate", "gradient_norm", "validation_loss")
 LAST = ("seconds", "samples_per_second")
+#: names of columns that are no user's to give
+RESERVED = ("step", *FIRST, *LAST)
 _SHOWN = 10  #: rows at either end of a long table
 _CURVE = 300  #: values above which a curve is drawn faint, with its running mean
 
@@ -52,11 +54,14 @@ class History:
         self._columns: dict[str, array[float]] = {}
 
     # -- filled --------------------------------------------------------------------------------------------------------
-    def add(self, step: int, **numbers: Any) -> None:
+    def add(self, step: int, /, **numbers: Any) -> None:
         """Append a row.  Numbers for the step of the last row join that row.
 
-        ValueError for a step that lies before the last one, TypeError for what is no number.
+        ValueError for a step that lies before the last one and for a column named "step", which is that of the steps;
+        TypeError for what is no number.
         """
+        if "step" in numbers:
+            raise ValueError(f"{here()}: a history's step is its first argument; give the column 'step' another name")
         if self._steps and step < self._steps[-1]:
             raise ValueError(
                 f"{here()}: a history goes on from step {self._steps[-1]}, got step {step}; begin another History, or "

@@ -210,7 +210,7 @@ class _Loop:
             run.step += 1
             if run.step % self.every.row == 0:
                 run.history.add(run.step, **row)
-        refuse_unless_finite(run, [row["loss"] for row in numbers])
+        refuse_unless_finite(run, numbers)
         self._tell("on_step")
         if self.interrupted:
             run.stop(INTERRUPTED)
@@ -274,10 +274,10 @@ class _Loop:
     @contextmanager
     def _interrupts(self) -> Iterator[None]:
         """The first Ctrl-C ends the run after its step; a second one is Python's."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
         before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or not callable(before):
+            yield  # Ctrl-C arrives elsewhere, or is ignored, as by what a shell runs in the background
+            return
 
         def note(number: int, frame: Any) -> None:
             self.interrupted = True

@@ -7,11 +7,12 @@ callbacks remember.  Start reading at `Keeper`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from gradc.errors import CheckpointError
 from gradc.node import here
 from gradc.training.callbacks import Callback
 from gradc.training.feed import Feed
@@ -39,7 +40,7 @@ class Keeper:
         record = {
             "format": _FORMAT, "position": feed.position, "step": run.step, "epoch": run.epoch,
             "history": run.history.packed(), "loss": float(run.loss).hex(), "seconds": run.seconds,
-            "samples": run.samples, "stopped": run.stopped,
+            "samples": run.samples, "stopped": run.stopped, "not_finite": run.not_finite,
             "best": None if best is None else [best.column, best.mode, float(best.value).hex(), best.step],
             "callbacks": [[type(c).__name__, c.record()] for c in callbacks],
         }  # fmt: skip
@@ -53,6 +54,8 @@ class Keeper:
 
     def resume(self, run: Run, feed: Feed, callbacks: Sequence[Callback], resume: Any) -> Feed:
         """Put the run where its newest checkpoint has it; the feed that goes on from there."""
+        if resume not in ("auto", "never") and not isinstance(resume, bool):
+            raise ValueError(f"{here()}: fit: resume is 'auto', True or False, got {resume!r:.40}")
         like = self._tree(run)
         found = self.store.latest(like)
         if resume is False or resume == "never":
@@ -67,9 +70,16 @@ class Keeper:
                 return feed
             raise FileNotFoundError(f"{here()}: fit: resume={resume!r}, and there is no checkpoint to go on from")
         record = found.record
+        if not isinstance(record, Mapping) or record.get("format") != _FORMAT:
+            made = record.get("format") if isinstance(record, Mapping) else None
+            what = "not by gc.fit" if made is None else f"by a gc.fit whose records have format {made!r:.20}"
+            raise CheckpointError(
+                f"{here()}: fit: {found.path} was written {what}, and this one goes on from format {_FORMAT}: choose "
+                "another folder, or load its parameters with gc.Checkpoints(folder).latest() and begin with them"
+            )
         self._fill(run, found.tree)
         run.step, run.epoch, run.loss = record["step"], record["epoch"], float.fromhex(record["loss"])
-        run.seconds, run.samples = record["seconds"], record["samples"]
+        run.seconds, run.samples, run.not_finite = record["seconds"], record["samples"], record["not_finite"]
         run.history = History.unpacked(record["history"])
         run.stopped = "" if record["stopped"] == INTERRUPTED else record["stopped"]
         self._saved = run.step, record["stopped"]

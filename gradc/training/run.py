@@ -66,6 +66,7 @@ class Run:
     aux: Any = None
     best: Best | None = None
     stopped: str = ""
+    not_finite: int = 0  #: steps in a row, to the last one, whose loss was no number
     seconds: float = 0.0  #: spent in `gradc.fit`, of all sessions of a resumed run
     samples: int = 0  #: examples that steps were given
     steps_planned: int | None = None

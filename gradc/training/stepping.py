@@ -6,6 +6,7 @@ and the norm of the gradient come out of the compiled step itself.  Start readin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from gradc.optim import Optimizer
 from gradc.random import fold_in
 from gradc.trace import function_name
 from gradc.training.feed import Group, shown
+from gradc.training.history import RESERVED
 from gradc.training.run import Run
 
 MEASURES = ("gradient_norm", "learning_rate")
@@ -157,37 +159,44 @@ def stepper_of(
 
 
 def _numbers_of(aux: Any, stacked: bool) -> dict[str, Any]:
-    """Those values of a dict that are single numbers for a step, for the history."""
+    """Those values of a dict that are single numbers for a step, for the history; a name that is `gradc.fit`'s own
+    gets "aux_" before it."""
     if not isinstance(aux, dict):
         return {}
-    return {name: value for name, value in aux.items() if isinstance(name, str) and np.ndim(value) == stacked}
+    single = {name: value for name, value in aux.items() if isinstance(name, str) and np.ndim(value) == stacked}
+    return {f"aux_{name}" if name in RESERVED else name: value for name, value in single.items()}
 
 
-def refuse_unless_finite(run: Run, losses: Sequence[float], patience: int = 10) -> None:
+def refuse_unless_finite(run: Run, rows: Sequence[dict[str, float]], patience: int = 10) -> None:
     """DivergedError once the parameters are no numbers any more, or the loss was none ``patience`` times in a row.
+    ``rows``: what the newest steps measured, the loss and where it is known the norm of the gradient.
 
     A step that was left out because its gradient was not finite, as mixed precision does, leaves finite parameters.
     """
-    if all(map(np.isfinite, losses)):
+    for row in rows:
+        run.not_finite = 0 if math.isfinite(row["loss"]) else run.not_finite + 1
+    off = [k for k, r in enumerate(rows) if not math.isfinite(r["loss"] + r.get("gradient_norm", 0.0))]
+    if not off:
         return
     leaves, paths, _ = flatten(run.params)
     broken = [path_text(p).removeprefix(".") or "the parameter" for p, x in zip(paths, leaves, strict=True)
               if not np.isfinite(np.asarray(x, np.float64)).all()]  # fmt: skip
-    recent = run.history["loss"][-patience:] if "loss" in run.history else np.zeros(0)
-    lasting = len(recent) >= patience and not np.isfinite(recent).any()
+    lasting = run.not_finite >= patience
     if not broken and not lasting:
         return
-    first = run.step - len(losses) + 1 + next(i for i, x in enumerate(losses) if not np.isfinite(x))
-    kept, rates = run.history.of("loss")[1], run.numbers.get("learning_rate")
+    first, row = run.step - len(rows) + 1 + off[0], rows[off[0]]
+    kept = run.history["loss"] if "loss" in run.history else np.zeros(0)
+    rates = row.get("learning_rate")
     good = kept[np.isfinite(kept)]
     before = f"; the last finite loss was {good[-1]:.6g}" if len(good) else ""
     rate = f", at learning rate {rates:.4g}" if rates is not None and np.isfinite(rates) else ""
-    norm = run.numbers.get("gradient_norm")
+    norm = row.get("gradient_norm")
     gradient = f", with a gradient of norm {norm:.4g}" if norm is not None else ""
     named = f"{', '.join(broken[:3])}{' and more' if len(broken) > 3 else ''} hold{'s' * (len(broken) == 1)} no numbers"
-    what = named if broken else f"the loss has been no number for {patience} steps"
+    seen = "the gradient is no number" if math.isfinite(row["loss"]) else f"the loss is {row['loss']:g}"
+    what = named if broken else f"the loss has been no number for {run.not_finite} steps"
     raise DivergedError(
-        f"gc.fit: the loss is {run.loss:g} at step {first:,} (epoch {run.epoch + 1}){rate}{gradient}{before}; {what}.\n"
+        f"gc.fit: {seen} at step {first:,} (epoch {run.epoch + 1}){rate}{gradient}{before}; {what}.\n"
         "  Divide the learning rate by ten, or put gc.optim.clip_by_global_norm(1.0) before the optimizer, and look\n"
         "  for values in the data that are no numbers.  With gc.train_step(loss, optimizer, check_nans=True) as the\n"
         "  first argument the line that makes the first NaN is named before it reaches the parameters.\n"

@@ -97,7 +97,6 @@ class Rotations:
         f.finish()
 
 
-
 class Waiting:
     """Sequences of rotations of the rows of a grid, each so wide, that are still to be done.
 

@@ -485,4 +485,3 @@ def _write(m: Matrices, w: _Bidiagonal) -> None:
         _turn(m, for_u[0], u, for_u[1], for_u[2])
     if v is not None:
         m.copy(for_v[0], v, for_v[1], for_v[2])
-

@@ -143,9 +143,15 @@ def _rank(s: Side, a: Tile, n: int, j: Index) -> Number:
 
 def scratch(work: Factor) -> Sequence[int]:
     n = work.sources[0].shape[0]
-    return grid_elements(work, n + 1, n), grid_elements(work, n, n), n, n, n, n, *[
-        grid_elements(work, MOST_WAITING, n)
-    ] * 2
+    return (
+        grid_elements(work, n + 1, n),
+        grid_elements(work, n, n),
+        n,
+        n,
+        n,
+        n,
+        *[grid_elements(work, MOST_WAITING, n)] * 2,
+    )
 
 
 def alone(m: Matrices) -> None:
