@@ -205,6 +205,9 @@ def test_loops_and_integers():
     trace = gc.explain(run, 0.3, 2, trace="reverse")
     np.testing.assert_allclose(trace.derivative[-1].numbers[0], gc.grad(run)(0.3, 2), rtol=1e-12)
     assert "does not reach a result" in str(gc.explain(lambda n, x: x * 2.0, 3.0, 1.0, trace="reverse"))
+    for mode in ("reverse", "forward"):  # one that does beside two that do not: gc.grad says 0 of these
+        told = str(gc.explain(lambda x, y, z: x * 2.0, 3.0, 1.0, 1.0, argnums=(0, 1, 2), trace=mode))
+        assert "y, z do not reach a result" in told, told
 
 
 def test_what_cannot_be_traced_says_why():

@@ -145,9 +145,10 @@ def _array(leaf: Any, name: str, who: str) -> Any:
     if not known and not (isinstance(getattr(leaf, "dtype", None), np.dtype) and hasattr(leaf, "__getitem__")):
         leaf = np.asarray(leaf)
     if isinstance(leaf, np.ma.MaskedArray) and np.ma.is_masked(leaf):
+        many = int(np.ma.getmaskarray(leaf).sum())
         raise TypeError(
-            f"{said} is a masked array with {np.ma.count_masked(leaf):,} values masked, which batches would hand out "
-            "as numbers: leave their examples out, or fill them, x.filled(value), with the mask beside as a feature"
+            f"{said} is a masked array with {many:,} values masked, which batches would hand out as numbers:"
+            " leave their examples out, or fill them, x.filled(value), with the mask beside as a feature"
         )
     if not len(leaf.shape):
         raise ValueError(f"{said} has no axis of examples: its shape is ()")

@@ -366,8 +366,9 @@ class _Tracer:
             if self.naming.ident(symbol.name) in said:
                 yield self.naming.ident(symbol.name), f"= {size}"
         yield from self.naming.captured_arrays(said)
+        if unread := tuple(self._ident(x) for x in self.wanted if x not in self.beside):
+            yield Listed(unread), f"{'does' if len(unread) == 1 else 'do'} not reach a result"
         if not self.beside:
-            yield Listed(tuple(self._ident(x) for x in self.wanted)), "does not reach a result"
             return
         printer = TextPrinter()
         if self.mode == "reverse":
