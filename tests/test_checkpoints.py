@@ -255,3 +255,22 @@ def test_a_save_that_is_killed_between_its_system_calls_leaves_the_old_file_or_t
         "fsync True 1 True", "fsync False 1 True", "replace True 1 True", "replace False 2 True",
         "['000003-step-3.safetensors']",
     ]  # fmt: skip
+
+
+def test_a_file_that_another_process_removed_at_once_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two write into one folder: the slower one's file may be no longer among the last before it is looked at."""
+    from gradc.storage import checkpoints as module
+
+    mine, theirs = gc.Checkpoints(tmp_path, keep=1), gc.Checkpoints(tmp_path, keep=1)
+    whole = module.save
+
+    def slow(path: Path, *args: Any, **options: Any) -> None:
+        whole(path, *args, **options)
+        monkeypatch.setattr(module, "save", whole)
+        theirs.save(8, {"w": np.ones(3)})
+
+    monkeypatch.setattr(module, "save", slow)
+    assert mine.save(7, {"w": np.zeros(3)}).name == "000001-step-7.safetensors"
+    assert steps(mine) == [8]
+    mine.save(9, {"w": np.zeros(3)})
+    assert steps(mine) == [9]

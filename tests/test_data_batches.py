@@ -308,3 +308,42 @@ def test_buckets_have_few_shapes_and_resume():
         next(loop)
     rest = list(data.bucket(sequences, 4, KEY, np.arange(50), lengths=3, epochs=2).at(again.position))
     assert [b[2].tolist() for b in rest] == [b[2].tolist() for b in found[9:]]
+
+
+def test_parts_keep_to_the_fractions_with_many_small_classes_and_nan_is_a_class():
+    """Classes of one and of three: rounded one by one, all of the first and two thirds of the second went one way."""
+    for each, fractions in product((1, 3, 7), ((0.5, 0.5), (0.4, 0.3, 0.3), (0.8, 0.1, 0.1))):
+        labels = np.repeat(np.arange(60), each)
+        parts = data.split((np.arange(60 * each), labels), fractions, KEY, stratify=labels)
+        assert sorted(np.concatenate([p[0] for p in parts]).tolist()) == list(range(60 * each))
+        for part, f in zip(parts, fractions, strict=True):
+            assert abs(len(part[0]) - 60 * each * f) <= 1
+            assert (abs(np.bincount(part[1], minlength=60) - each * f) < 1).all()
+    missing = np.array([0, 0, 0, np.nan, np.nan, 1])
+    halves = data.split(np.arange(6), 0.5, KEY, stratify=missing)
+    folds = [test for _, test in data.kfold(np.arange(6), 2, KEY, stratify=missing)]
+    for found in (halves, folds):
+        assert sorted(np.concatenate(found).tolist()) == list(range(6))
+        assert [int(np.isnan(missing[part]).sum()) for part in found] == [1, 1]
+
+
+def test_positions_that_are_none_are_refused():
+    source = data.batches(X, 4, KEY)
+    for wrong in ({"batch": 3}, {"batch": -1}, {"epoch": -1}, {"epoch": "a"}, {"batch": 0.5}):
+        with pytest.raises(ValueError, match="no position: epoch"):
+            source.at(source.position | wrong)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda: data.normalise(np.array([6e4, -6e4], "f2"), "range"), ValueError, "beyond float16: give float32"),
+        (lambda: data.normalise(np.array([1e308, -1e308])), ValueError, "beyond float64: give smaller"),
+        (lambda: data.normalise({"a": np.array(["x"])}), TypeError, "normalise: a holds <U1, not real"),
+        (lambda: data.pad([[1, 2], [3]], value=np.nan), ValueError, "value=nan is no int64"),
+        (lambda: data.pad([np.ones(2, "u1"), np.ones(1, "u1")], value=-1), ValueError, "value=-1 is no uint8"),
+    ],
+)
+def test_what_a_dtype_does_not_hold_is_refused(call, kind, words):
+    with pytest.raises(kind, match=words):
+        call()

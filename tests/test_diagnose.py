@@ -261,3 +261,9 @@ def test_what_cannot_be_read_is_refused():
         gc.diagnose(np.ones(5), batch="all")
     with pytest.raises(KeyError, match="no column 'cost'"):
         gc.diagnose(gc.History(), column="cost")
+
+
+@pytest.mark.parametrize("losses", ["abc", ["a"] * 9, [None] * 9, np.ones(9) * 1j])
+def test_what_is_no_real_number_is_refused(losses):
+    with pytest.raises(TypeError, match="which are real numbers, got"):
+        gc.diagnose(losses)

@@ -269,3 +269,11 @@ def test_several_results_and_what_is_refused():
         gc.error_bound(lambda x: x > 0, np.ones(3))
     with pytest.raises(TypeError, match="argnums=3"):
         gc.error_bound(lambda x: x.sum(), np.ones(3), argnums=3)
+
+
+def test_what_a_guard_leaves_out_adds_nothing():
+    """√ has an infinite slope at 0 and none below; np.where takes neither, nor does the gradient."""
+    found = gc.error_bound(lambda x: np.where(x > 0, np.sqrt(x), 0.0).sum(), np.array([0.0, 2.0, -1.0]))
+    assert found.gradient_errors[0][[0, 2]].tolist() == [0, 0] and 0 < found.gradient_errors[0][1] < 1e-15
+    assert "nan" not in str(found) and "inf" not in str(found)
+    assert "0 ± 0 (of a value that is 0, 0 units" in str(gc.error_bound(lambda x: x * 0, 1.0))

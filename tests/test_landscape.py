@@ -235,3 +235,15 @@ def test_the_picture_and_what_is_refused(tmp_path):
         gc.jit(lambda w: gc.landscape(lambda v: v @ v, w).largest)(np.ones(3))
     nowhere = gc.landscape(lambda w: np.log(w).sum(), np.array([-1.0, 2.0]))
     assert "not finite" in str(nowhere) and math.isnan(nowhere.value)
+
+
+def test_a_point_without_a_finite_loss_is_not_stationary_and_norms_do_not_overflow():
+    with np.errstate(all="ignore"):
+        for found in (
+            gc.landscape(lambda p: np.exp(p).sum(), np.full(2, 1000.0)),
+            gc.landscape(lambda p: (p**2).sum(), np.full(100, 30, "f2")),
+        ):
+            assert not found.stationary and found.kind == "slope" and "are not finite here" in str(found)
+    for scale in (1e300, 1e-300):
+        found = gc.landscape(lambda p, s=scale: s * (p**2).sum(), np.ones(3))
+        assert abs(found.gradient_norm / (2 * scale * np.sqrt(3)) - 1) < 1e-12

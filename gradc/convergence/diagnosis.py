@@ -174,10 +174,14 @@ def _read(
             learning_rate = history.last("learning_rate")
     else:
         try:
-            losses = np.asarray(history, np.float64)
+            given = np.asarray(history)
+            if given.dtype.kind in "SUcMm" or (given.dtype.kind == "O" and any(x is None for x in given.flat)):
+                raise TypeError
+            losses = given.astype(np.float64)
         except (TypeError, ValueError):
             raise TypeError(
-                f"{here()}: diagnose takes a run, its History or losses of shape (n,), got {type(history).__name__}"
+                f"{here()}: diagnose takes a run, its History or losses of shape (n,), which are real numbers, got "
+                f"{type(history).__name__}: {history!r:.60}"
             ) from None
         if losses.ndim != 1:
             raise ValueError(f"{here()}: diagnose takes a History or losses of shape (n,), got shape {losses.shape}")

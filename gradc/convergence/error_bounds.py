@@ -113,7 +113,7 @@ def _said(value: Array, error: Array, unit: float) -> str:
     if not value.size:
         return "empty"
     worst, size = float(np.max(error)), float(np.max(np.abs(value)))
-    relative = worst / size if size else math.inf
+    relative = worst / size if size else math.inf if worst else 0.0
     digits = f"relative {relative:.2g}" if size else "of a value that is 0"
     if value.ndim == 0:
         return f"{number(float(value))} ± {worst:.2g} ({digits}, {relative / (2 * unit):.2g} units in the last place)"
@@ -246,7 +246,7 @@ class _Errors:
             for n, adjoint in zip(
                 (n for n, _ in moving), self._adjoints(ct, [a for _, a in moving], some), strict=True
             ):
-                off = np.where(self.usual[n] > 0, adjoint * self.usual[n], 0.0)
+                off = np.where((self.usual[n] > 0) & (adjoint != 0), adjoint * self.usual[n], 0.0)  # zero stays zero
                 squares = (off * off).reshape(len(some), -1).sum(axis=1)
                 total[start : start + LANES] += squares
                 parts[n] += float(squares.sum())

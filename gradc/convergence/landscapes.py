@@ -350,6 +350,7 @@ def landscape(
     gradient = np.asarray(gradient, np.float64)
     if tolerance is None:
         tolerance = math.sqrt(float(finfo(at.dtype).eps)) * max(1.0, abs(float(value)))
+    stationary = bool(np.isfinite(value) and np.max(np.abs(gradient)) <= tolerance)  # where there is a loss at all
     recursion = Lanczos(function, at, batch, steps)
     starts = np.linalg.qr(random.normal(size=(at.size, min(probes, at.size))))[0].T
     ritz = recursion.ritz(starts[0])
@@ -362,8 +363,8 @@ def landscape(
     else:
         convexity = Convexity(0, radius, None)
     return Landscape(
-        title, at.size, float(value), float(np.linalg.norm(gradient)), tolerance,
-        bool(np.max(np.abs(gradient)) <= tolerance), float(ritz.values[0]), float(ritz.values[-1]),
+        title, at.size, float(value), math.hypot(*gradient.ravel().tolist()), tolerance,
+        stationary, float(ritz.values[0]), float(ritz.values[-1]),
         (float(ritz.residuals[0]), float(ritz.residuals[-1])), ritz.floor, ritz.steps, ritz.exact, back(ritz.low),
         back(ritz.high), nodes, weights, convexity,
         _variables(function, at, batch, names) if at.size <= SHOWN else None,
@@ -419,7 +420,7 @@ def _variables(function: Callable[..., Any], at: Array, rest: Sequence[Any], nam
 
     compiled = jit(column)
     h = np.stack([np.asarray(compiled(at, e, *rest), np.float64) for e in np.eye(at.size, dtype=at.dtype)])
-    beside = h - np.diag(np.diag(h))
+    beside = np.where(np.eye(at.size, dtype=bool), 0.0, h)
     independent = bool(np.all(np.abs(beside) <= 4 * float(finfo(at.dtype).eps) * np.abs(h).max()))
     return Variables(names, np.diag(h).copy(), independent)
 

@@ -7,6 +7,7 @@ in one part, and with ``stratify`` each class is shared out in the same proporti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -43,7 +44,8 @@ def split(
     if not shuffle and stratify is not None:
         raise ValueError(f"{here()}: split: stratify draws from every class, which shuffle=False does not allow")
     groups = _groups(examples.count, _order(examples.count, key, shuffle, "split"), stratify, "split")
-    shares = [np.split(group, _cuts(len(group), given)) for group in groups]
+    cuts = [_cuts(len(groups[0]), given)] if stratify is None else _shared(list(map(len, groups)), given)
+    shares = [np.split(group, at) for group, at in zip(groups, cuts, strict=True)]
     parts = [np.concatenate([share[i] for share in shares]) for i in range(len(given))]
     if any(len(part) == 0 for part in parts):
         sizes = ", ".join(str(len(part)) for part in parts)
@@ -105,7 +107,8 @@ def _groups(count: int, order: Numbers, stratify: Any, who: str) -> list[Numbers
         raise ValueError(
             f"{here()}: {who}: stratify has one label for each of {count} examples, its shape is {labels.shape}"
         )
-    return [order[labels[order] == label] for label in np.unique(labels)]
+    classes, numbers = np.unique(labels, return_inverse=True)  # NaNs are one class
+    return [order[numbers[order] == number] for number in range(len(classes))]
 
 
 def _mixed(rows: Numbers, stratify: Any, key: Any) -> Numbers:
@@ -117,6 +120,26 @@ def _mixed(rows: Numbers, stratify: Any, key: Any) -> Numbers:
 
 def _cuts(count: int, fractions: Sequence[float]) -> list[int]:
     return [round(count * float(f)) for f in np.cumsum(fractions)[:-1]]
+
+
+def _shared(sizes: Sequence[int], fractions: Sequence[float]) -> list[list[int]]:
+    """Where each class is cut, for classes of these sizes: every part has its share of each, rounded down or up.
+
+    What rounding down leaves goes to the parts that lack most of their share of all classes so far, so that the parts
+    as wholes keep to the fractions however many classes there are.
+    """
+    parts = np.asarray(fractions, np.float64) / math.fsum(fractions)
+    lacking, cuts = np.zeros(len(parts)), []
+    for size in sizes:
+        exact = size * parts
+        given = np.floor(exact + 1e-9)  # 0.1·30 is 3, whatever the product is rounded to
+        lacking += exact - given
+        open_to = np.flatnonzero(exact - given > 1e-9)
+        chosen = open_to[np.argsort(-lacking[open_to], kind="stable")][: size - int(given.sum())]
+        given[chosen] += 1
+        lacking[chosen] -= 1
+        cuts.append(np.cumsum(given)[:-1].astype(np.int64).tolist())
+    return cuts
 
 
 __all__ = ["kfold", "split"]

@@ -63,6 +63,8 @@ def normalise(arrays: Any, kind: str = "standard", axis: int | tuple[int, ...] =
 def _statistics(examples: Examples, number: int, kind: str, axes: tuple[int, ...]) -> tuple[Any, Any]:
     """Shift and scale of one array, in one pass over its rows (Chan, Golub & LeVeque 1979)."""
     leaf, name = examples.leaves[number], examples.names[number]
+    if leaf.dtype.kind in "SUMmOc":
+        raise TypeError(f"{here()}: normalise: {name or 'the array'} holds {leaf.dtype}, not real numbers")
     rows = max(1, _BLOCK // max(1, leaf.nbytes // len(leaf)))
     count = 0.0
     mean, squares, low, high = np.zeros(()), np.zeros(()), np.full((), np.inf), np.full((), -np.inf)
@@ -80,13 +82,20 @@ def _statistics(examples: Examples, number: int, kind: str, axes: tuple[int, ...
         many = block.size / low.size
         own = block.mean(axes, keepdims=True)
         away = own - mean
-        squares = squares + ((block - own) ** 2).sum(axes, keepdims=True) + away**2 * (count * many / (count + many))
+        with np.errstate(over="ignore"):
+            off = ((block - own) ** 2).sum(axes, keepdims=True)
+            squares = squares + off + away**2 * (count * many / (count + many))
         mean = mean + away * (many / (count + many))
         count += many
     dtype = leaf.dtype if leaf.dtype.kind == "f" else np.dtype(np.float64)
-    shift, scale = (mean, np.sqrt(squares / count)) if kind == "standard" else (low, high - low)
-    scale = np.where((low == high) | (scale.astype(dtype) == 0), 1.0, scale)
-    return np.asarray(shift[0], dtype), np.asarray(scale[0], dtype)
+    with np.errstate(over="ignore"):
+        shift, scale = (mean, np.sqrt(squares / count)) if kind == "standard" else (low, high - low)
+        scale = np.where((low == high) | (scale.astype(dtype) == 0), 1.0, scale)
+        made = np.asarray(shift[0], dtype), np.asarray(scale[0], dtype)
+    if not all(np.isfinite(part).all() for part in made):
+        wider = "float32 or float64" if dtype.itemsize < 8 else "smaller units"
+        raise ValueError(f"{here()}: normalise: {name or 'the array'} has a scale beyond {dtype}: give {wider}")
+    return made
 
 
 __all__ = ["Normalisation", "normalise"]

@@ -98,7 +98,11 @@ def _padded(parts: Sequence[Array], length: int | None, value: Any, side: str = 
             "give a greater length"
         )
     dtype = np.result_type(*{p.dtype for p in parts if len(p)} or {parts[0].dtype})
-    values = np.full((len(parts), size, *parts[0].shape[1:]), value, dtype)
+    with np.errstate(all="ignore"):
+        filling = np.asarray(value).astype(dtype)
+    if dtype.kind in "biu" and not np.array_equal(filling, value):
+        raise ValueError(f"{here()}: pad: value={value!r:.40} is no {dtype}, which the sequences are")
+    values = np.full((len(parts), size, *parts[0].shape[1:]), filling, dtype)
     mask = np.zeros((len(parts), size), bool)
     for i, part in enumerate(parts):
         place = slice(0, len(part)) if side == "right" else slice(size - len(part), size)

@@ -67,8 +67,13 @@ class Source(ABC):
                 f"{here()}: {self.title}: the position belongs to other batches: {told}.\n  Give the data and the "
                 "settings of that run, or begin anew without the position."
             )
+        epoch, batch = position["epoch"], position["batch"]
+        if not all(isinstance(n, int) and n >= 0 for n in (epoch, batch)) or batch >= len(self):
+            raise ValueError(
+                f"{here()}: {self.title}: no position: epoch {epoch!r:.20}, batch {batch!r:.20} of {len(self)} batches"
+            )
         made = copy.copy(self)
-        made.epoch, made.batch = int(position["epoch"]), int(position["batch"])
+        made.epoch, made.batch = epoch, batch
         return made
 
     # -- batches -------------------------------------------------------------------------------------------------------

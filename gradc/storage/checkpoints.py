@@ -14,6 +14,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -125,7 +126,8 @@ class Checkpoints:
         last = max((int(match["number"]) for _, match in self._listed()), default=0)
         path = self.folder / f"{last + 1:06d}-step-{count}.safetensors"
         save(path, tree, metadata={"step": count, "metric": number, "record": said})
-        self._known[path] = _stamp(path), _Facts(count, number)
+        with suppress(FileNotFoundError):  # another process wrote newer ones, and found that this is not to be kept
+            self._known[path] = _stamp(path), _Facts(count, number)
         self._prune(path)
         return path
 

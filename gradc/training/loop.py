@@ -71,8 +71,7 @@ def fit(
     model_state])`` that returns a number or a dict of them; at each epoch's end, or every ``validate_every`` steps.
     ``metrics``: functions like the loss, by name, which return a number or one for each example: measured then on the
     last batch (``accuracy``) and on the validation data (``validation_accuracy``); one named "loss" is validated in
-    place of the loss.  ``best``: the column whose least value decides which parameters `Run.best` keeps, or ``(column,
-    "max")``.
+    place of the loss.  ``best``: the column whose least value says what `Run.best` keeps, or ``(…, "max")``.
 
     ``checkpoint``: a folder, or a `Checkpoints`, for a checkpoint at the end of each epoch or every
     ``checkpoint_every`` steps, the last ``keep`` and the best.  ``resume="auto"`` goes on from the newest one if there
