@@ -420,7 +420,8 @@ LAYERS = [
         "nn.multilabel_margin_loss(x, np.ones((3, 4), int)); nn.hinge_loss(x, 1.0); nn.soft_margin_loss(x, 1.0);"
         "nn.hinge_embedding_loss(x, -1.0); nn.margin_ranking_loss(x, y, 1.0);"
         "nn.cosine_embedding_loss(x, y, np.ones(3))", "float64", "float32", bound=FORMULA),
-    row("nn.gumbel_softmax(x, key=np.array([0, 3], np.uint32)); nn.mixup(x, y, key=np.array([0, 3], np.uint32))",
+    row("nn.gumbel_softmax(x, key=np.array([0, 3], np.uint32)); nn.mixup(x, y, key=np.array([0, 3], np.uint32));"
+        "nn.cutmix(x[:, None, :, None], y, key=np.array([0, 3], np.uint32))",
         "float64", bound=FORMULA),
     row("nn.sigmoid_focal_loss(x, y); nn.dice_loss(x, y); nn.multilabel_soft_margin_loss(x, y)", "probability",
         bound=FORMULA),

@@ -175,7 +175,7 @@ def absolute_of_positive(x):
 @row(array(2, 3))
 def total(X):
     """
-    ∂L/∂X = 1
+    ∂L/∂X = 𝟏𝟏ᵀ
     """
     return np.sum(X)
 
@@ -183,7 +183,7 @@ def total(X):
 @row(array(2, 3))
 def mean(X):
     """
-    ∂L/∂X = 1/n
+    ∂L/∂X = 𝟏𝟏ᵀ/n
     """
     return np.mean(X)
 
