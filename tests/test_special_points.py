@@ -303,6 +303,12 @@ COMPOSITES: dict[str, list[tuple[Any, Any, Any]]] = {
     "nn.embedding_bag": [(
         lambda x: gc.nn.embedding_bag(np.array([[0, 1]]), x.reshape(2, 1), mode="max").sum(), ONES, [0.5, 0.5]
     )],
+    "nn.grid_sample": [(  # at the middle pixel of 1, 2, 5: the slope of the right side
+        lambda x: gc.nn.grid_sample(
+            np.array([[[[1.0, 2.0, 5.0]]]]), gnp.stack([x, 0 * x], -1).reshape(1, 1, 1, 2), align_corners=True
+        ).sum(),
+        [0.0], [3.0],
+    )],
     "nn.rnn_relu_cell": [(
         lambda x: gc.nn.rnn_relu_cell(x[:1, None], x[1:, None], np.eye(1), np.eye(1)).sum(), ZERO, [0, 0]
     )],
