@@ -29,6 +29,13 @@ from gradc.training.picture import (
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+def test_a_name_of_any_characters_is_a_picture_still():
+    history = gc.History()
+    history.add(1, **{"a\x00b\ud800<&": 1.0, "v\u0304\u2081": 2.0})
+    words = [t.text for t in ET.fromstring(history.plot().svg).iter(f"{SVG}text")]
+    assert "a\ufffdb\ufffd<&" in words and "v\u0304\u2081" in words
+
+
 def test_every_mark_is_drawn_where_its_values_are():
     x = [0.0, 1.0, 2.0]
     picture = chart(

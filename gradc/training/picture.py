@@ -17,7 +17,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from html import escape as escaped
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,11 @@ def _range(parts: Iterable[Any], log: bool, from_zero: bool = False) -> tuple[fl
         return low - air, high + air
     air = 0.05 * (high - low)
     return (low if from_zero and low == 0 else low - air), (high if from_zero and high == 0 else high + air)
+
+
+def escape(text: str) -> str:
+    """``text`` as it stands in XML, which has no control characters."""
+    return escaped("".join(c if c.isprintable() or c == " " else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
