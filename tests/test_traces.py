@@ -210,6 +210,29 @@ def test_loops_and_integers():
         assert "y, z do not reach a result" in told, told
 
 
+STEPS = {
+    "floor(x)·x": lambda x: (np.floor(x) * x).sum(),
+    "round(x) + x": lambda x: (np.round(x) + x).sum(),
+    "sign(x)": lambda x: np.sign(x).sum(),
+    "x as an integer": lambda x: (x.astype(int) * 1.0 + x).sum(),
+}
+
+
+@pytest.mark.parametrize("at", [2.5, np.array([1.5, -0.5])], ids=["number", "vector"])
+@pytest.mark.parametrize("name", STEPS)
+def test_what_is_constant_between_its_steps_has_the_slope_0(name, at):
+    f = STEPS[name]
+    slope = gc.grad(f)(at)
+    reverse, forward = (gc.explain(f, at, trace=mode) for mode in ("reverse", "forward"))
+    found = _values(reverse, {"x": at, **reverse.sizes})["adjoint of x"]
+    np.testing.assert_allclose(np.broadcast_to(found, np.shape(at)), slope, rtol=1e-15)
+    direction = np.ones_like(at)
+    found = _values(forward, {"x": at, **forward.sizes, "tangent of x": direction})["tangent of L"]
+    np.testing.assert_allclose(found, np.sum(slope * direction), rtol=1e-15)
+    if np.ndim(at) == 0:
+        assert reverse.derivative[-1].numbers == forward.derivative[-1].numbers == (float(slope),)
+
+
 def test_what_cannot_be_traced_says_why():
     with pytest.raises(ValueError, match="expected 'reverse' or 'forward'"):
         gc.explain(textbook, 2.0, 5.0, trace="backward")

@@ -270,6 +270,8 @@ class _Tracer:
                 terms[node].append(self._seed(node))
             if terms[node]:
                 found[node] = Simplifier(self.names)(total(node.shape, terms[node]))
+            elif node not in given:  # it is read by what is constant between its steps alone
+                found[node] = total(node.shape, [])
             if node in self.meanings and (terms[node] or node in given):
                 for operand, term in self._shares(node):
                     terms[operand].append(term)
@@ -285,7 +287,8 @@ class _Tracer:
         found: dict[Node, Formula] = {}
         for node in self.meanings:
             if node in self.beside:
-                (found[node],) = (term for _, term in self._shares(node))
+                shares = [term for _, term in self._shares(node)]
+                found[node] = shares[0] if shares else total(node.shape, [])  # of what is constant between its steps
         return found
 
     def _shares(self, node: Node) -> Iterator[tuple[Node, Formula]]:
