@@ -266,6 +266,11 @@ def test_the_command_line_asks_for_what_it_names(tmp_path, capsys):
     assert "∂L/∂W" in both and "∂L/∂b" in both and "∂L/∂X" not in both and "alone" not in both
     assert "W̄ = Xᵀ" in said("--trace", "reverse") and "tangents" in said("--trace", "forward", "--ascii")
     assert r"\bar{W}" in said("--trace", "reverse", "--latex") and "<math" in said("--trace", "reverse", "--mathml")
+    file.write_text("def loss(n=3, w=2.0, x=1.5):\n    return w * x * n\n")
+    assert "by w alone; --wrt x is by others" in said()
+    shapes = said("--trace", "reverse", "--arg", "x=float64[]")
+    assert "x = " not in shapes and "w̄ = " in shapes, "numbers are told where arguments have some"
+    file.write_text(MODEL)
     step = said("--update", "sgd(0.1, momentum=0.9)", "--wrt", "W,b")
     assert "for θ = W, b:" in step and "θ ← θ − ηm" in step and "η = 0.1" in step
     assert "∂L/∂W" in said("--jacobian")
@@ -276,6 +281,7 @@ def test_the_command_line_asks_for_what_it_names(tmp_path, capsys):
         (("--update", "sgdd(0.1)"), "gradc.optim has no sgdd; nearest: sgd"),
         (("--update", "adam"), "'learning_rate'; give it its numbers, --update 'adam(1e-3)'"),
         (("--update", "__import__('os').system('true')"), "expected an optimizer"),
+        (("--update", "cosine_decay_schedule(0.1, 10)"), "that is no optimizer"),
         (("--update", "sgd(0.1)", "--wrt", "b"), "trains the first arguments"),
         (("--trace", "reverse", "--html", str(tmp_path / "x.html")), "leave out --trace"),
     ]:

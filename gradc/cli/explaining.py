@@ -93,19 +93,23 @@ def _optimizer(text: str) -> Any:
 
     try:
         call = ast.parse(text if "(" in text else f"{text}()", mode="eval").body
-        assert isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError
         values = [ast.literal_eval(x) for x in call.args]
         options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError, AssertionError):
+    except (SyntaxError, ValueError):
         raise UsageError(f"--update {text!r}: expected an optimizer such as 'adam(1e-3)'") from None
     make = getattr(optim, call.func.id, None) if call.func.id in optim.__all__ else None
     if make is None:
         raise UsageError(f"--update {text!r}: gradc.optim has no {call.func.id}{_nearest(call.func.id)}")
     try:
-        return make(*values, **options)
+        made = make(*values, **options)
     except (TypeError, ValueError) as error:
         remedy = "" if "(" in text else f"; give it its numbers, --update '{text}(1e-3)'"
         raise UsageError(f"--update {text!r}: {error}{remedy}") from error
+    if not isinstance(made, optim.Optimizer):
+        raise UsageError(f"--update {text!r}: that is no optimizer; expected one such as 'adam(1e-3)'")
+    return made
 
 
 def _nearest(name: str) -> str:
@@ -122,7 +126,7 @@ def explain(place: str, given: Sequence[str], asked: Asked, form: str, fold: boo
     simplified by.  Where standard output lacks the signs of a text, it is printed in ASCII.
     """
     loaded = load_function(place, given)
-    found = asked.explained(loaded, loaded.values() if asked.update or asked.trace else loaded.specs())
+    found = asked.explained(loaded, loaded.values() if asked.update else loaded.specs())
     if isinstance(found, EvaluationTrace):
         traced: EvaluationTrace = found
         written = {
@@ -140,9 +144,9 @@ def explain(place: str, given: Sequence[str], asked: Asked, form: str, fold: boo
             "mathml": lambda: whole.mathml(fold=fold),
         }
     print(written["ascii" if form == "text" and not can_print(written["text"]()) else form]())
-    others = [name for i, name in enumerate(loaded.arguments) if i in differentiable(loaded)[1:]]
+    first, *others = (list(loaded.arguments)[i] for i in differentiable(loaded))
     if asked.wrt is None and others and form in ("text", "ascii"):
-        print(f"\nby {next(iter(loaded.arguments))} alone; --wrt {','.join(others)} is by others")
+        print(f"\nby {first} alone; --wrt {','.join(others)} is by others")
     return 0
 
 
